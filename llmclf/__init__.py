@@ -1,0 +1,34 @@
+"""llmclf: any language model as a scikit-learn classifier whose probabilities can be trusted."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .backends import open_backend
+    from .classifier import LLMClassifier, load
+    from .errors import LlmclfError, LlmclfWarning
+    from .prompts import Prompt
+
+__all__ = ["LLMClassifier", "LlmclfError", "LlmclfWarning", "Prompt", "load", "open_backend"]
+__version__ = "0.1.0"
+
+_HOMES = {
+    "LLMClassifier": "classifier",
+    "LlmclfError": "errors",
+    "LlmclfWarning": "errors",
+    "Prompt": "prompts",
+    "load": "classifier",
+    "open_backend": "backends",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # scikit-learn takes a second to import; who only wants the command line's help need not wait for it.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'llmclf' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

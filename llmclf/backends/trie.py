@@ -1,0 +1,162 @@
+"""The token trie: every distinct token of many (prompt, completion) pairs once, laid out for one forward pass.
+
+A batch is a trie of three storeys: the prefix that all prompts share, the rest of each prompt, and under each prompt the
+trie of its completions. A completion's last token is predicted and never read, so only inner nodes need the transformer,
+and only the root of the completions and their inner nodes need the output layer.
+
+Layout of a batch of B rows: columns ``[padding | prompt's own tokens | completion nodes]``. Prompts are aligned right, so
+that the places where completion tokens are predicted are the last columns of every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .tokens import TokenRow
+
+
+@dataclass(frozen=True)
+class LabelTrie:
+    """The inner nodes of a set of completions, parents before children.
+
+    Attributes
+    ----------
+    tokens, depths : int arrays (n_nodes,)
+        The token of each node and its distance from the prompt's last token.
+    visible : bool array (n_nodes, n_nodes)
+        ``visible[i, j]``: node j is node i or an ancestor of it.
+    columns, targets : tuples of int arrays, one pair per completion
+        Token j of the completion is ``targets[j]``, predicted at column ``columns[j]``: 0 is the prompt's last token, i + 1
+        is node i.
+    """
+
+    tokens: NDArray[np.int64]
+    depths: NDArray[np.int64]
+    visible: NDArray[np.bool_]
+    columns: tuple[NDArray[np.int64], ...]
+    targets: tuple[NDArray[np.int64], ...]
+
+    @property
+    def n_nodes(self) -> int:
+        return len(self.tokens)
+
+
+@lru_cache(maxsize=4096)
+def label_trie(completions: tuple[tuple[int, ...], ...]) -> LabelTrie:
+    """The trie of a set of completions, each a non-empty tuple of tokens.
+
+    Examples
+    --------
+    >>> trie = label_trie(((7, 1), (7, 2), (8,)))
+    >>> trie.n_nodes, [columns.tolist() for columns in trie.columns]
+    (1, [[0, 1], [0, 1], [0]])
+    """
+    paths = sorted({completion[:j] for completion in completions for j in range(1, len(completion))}, key=len)
+    place = {path: i for i, path in enumerate(paths)}
+    visible = np.zeros((len(paths), len(paths)), dtype=bool)
+    for path, i in place.items():
+        visible[i, i] = True
+        if len(path) > 1:
+            visible[i] |= visible[place[path[:-1]]]
+    return LabelTrie(
+        tokens=np.array([path[-1] for path in paths], dtype=np.int64),
+        depths=np.array([len(path) for path in paths], dtype=np.int64),
+        visible=visible,
+        columns=tuple(
+            np.array([0, *(place[completion[:j]] + 1 for j in range(1, len(completion)))], dtype=np.int64)
+            for completion in completions
+        ),
+        targets=tuple(np.array(completion, dtype=np.int64) for completion in completions),
+    )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A trie laid out for one forward pass over B rows of L columns, after a shared prefix of P tokens.
+
+    Attributes
+    ----------
+    places : tuple of int (B,)
+        Which rows of the call these are.
+    tries : tuple of LabelTrie (B,)
+    tokens, positions : int arrays (B, L)
+    mask : bool array (B, L, P + L)
+        ``mask[b, i, j]``: column i of row b attends to key j, of which the first P are the prefix.
+    n_predict : int
+        The last `n_predict` columns are those where completion tokens are predicted.
+    """
+
+    places: tuple[int, ...]
+    tries: tuple[LabelTrie, ...]
+    tokens: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    mask: NDArray[np.bool_]
+    n_predict: int
+
+
+def shared_prefix(rows: Sequence[TokenRow]) -> tuple[int, ...]:
+    """The longest run of tokens with which every context begins, short of its last token.
+
+    Every row keeps at least one token of its own: the one after which its completions are predicted.
+    """
+    first = min(row.context for row in rows)
+    last = max(row.context for row in rows)
+    # In lexicographic order all others lie between these two, so what they share is shared by all.
+    limit = min(len(row.context) for row in rows) - 1
+    length = 0
+    while length < limit and first[length] == last[length]:
+        length += 1
+    return first[:length]
+
+
+def plan(rows: Sequence[TokenRow], n_prefix: int, batch_tokens: int) -> list[list[int]]:
+    """Group rows of similar length so that a batch, padding included, holds at most `batch_tokens` columns.
+
+    Longest first, so that the largest batch fails early if it must; a row longer than the budget is a batch alone.
+    """
+    sizes = [(len(row.context) - n_prefix, label_trie(row.targets).n_nodes) for row in rows]
+    order = sorted(range(len(rows)), key=lambda i: (-sum(sizes[i]), sizes[i], i))
+    batches: list[list[int]] = []
+    longest = most = 0
+    for i in order:
+        own, nodes = sizes[i]
+        grown = (max(longest, own) + max(most, nodes)) * (len(batches[-1]) + 1) if batches else 0
+        if batches and grown <= batch_tokens:
+            batches[-1].append(i)
+            longest, most = max(longest, own), max(most, nodes)
+        else:
+            batches.append([i])
+            longest, most = own, nodes
+    return batches
+
+
+def lay_out(rows: Sequence[TokenRow], places: Sequence[int], n_prefix: int) -> Batch:
+    """Arrange some rows as one batch; see the module's text for the columns."""
+    tries = tuple(label_trie(rows[i].targets) for i in places)
+    own = [rows[i].context[n_prefix:] for i in places]
+    n_text, n_nodes = max(map(len, own)), max(trie.n_nodes for trie in tries)
+    n_rows, n_columns = len(places), n_text + n_nodes
+    tokens = np.zeros((n_rows, n_columns), dtype=np.int64)
+    positions = np.zeros((n_rows, n_columns), dtype=np.int64)
+    mask = np.zeros((n_rows, n_columns, n_prefix + n_columns), dtype=bool)
+    mask[:, :, :n_prefix] = True
+    inner = mask[:, :, n_prefix:]
+    causal = np.tril(np.ones((n_text, n_text), dtype=bool))
+    for b, (context, trie) in enumerate(zip(own, tries, strict=True)):
+        start, stop = n_text - len(context), n_text + trie.n_nodes
+        tokens[b, start:n_text] = context
+        tokens[b, n_text:stop] = trie.tokens
+        positions[b, start:n_text] = np.arange(n_prefix, n_prefix + len(context))
+        positions[b, n_text:stop] = n_prefix + len(context) - 1 + trie.depths
+        inner[b, start:n_text, start:n_text] = causal[start:, start:]
+        inner[b, n_text:stop, start:n_text] = True
+        inner[b, n_text:stop, n_text:stop] = trie.visible
+    # Padding attends to itself: a column that attends to nothing would be NaN and spoil others through 0 * NaN.
+    every = np.arange(n_columns)
+    inner[:, every, every] = True
+    return Batch(tuple(places), tries, tokens, positions, mask, n_nodes + 1)

@@ -1,0 +1,455 @@
+"""LLMClassifier: a scikit-learn classifier whose knowledge is a language model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_fit_parameter, validate_data
+
+from .backends import Backend, RowScores, open_backend
+from .backends.base import SCORE_VERSION
+from .calibration import calibrator_from_dict, make_calibrator
+from .errors import InputError, ModelError, PromptError, StoreError
+from .labels import label_prior, label_set, read_classes
+from .logits import log_softmax, logsumexp
+from .prompts import Prompt
+from .saving import read_folder, write_folder
+from .scorer import Scorer
+from .scoring import SCORINGS
+from .tables import Rows, read_rows
+
+_FORMAT = 1  # of saved classifiers
+
+
+class LLMClassifier(ClassifierMixin, BaseEstimator):
+    """Classify texts or table rows by how probable a language model finds each label's words.
+
+    The score of a label is the sum of its tokens' log-probabilities after the prompt; scores become probabilities by a
+    softmax and, with a calibrator, are corrected from a few labelled rows.
+
+    Parameters
+    ----------
+    model : str or Backend, default="smollm2"
+        See `llmclf.open_backend`.
+    labels : list, or dict class -> word or list of words, optional
+        None takes the classes seen in fit. Classes come back as the objects given here; the words of a class add their
+        probabilities.
+    prompt : str or Prompt, optional
+        A template such as ``"Review: {{ text }}\\nSentiment:"``; None gives a plain one that lists the labels.
+    n_shots : int, default=0
+        Labelled examples put into every prompt, drawn from the training rows, balanced over the classes. They are not used
+        to calibrate.
+    scoring : {"sum", "mean", "bytes", "pmi"}, default="sum"
+        How a label's token log-probabilities become its score; see `llmclf.scoring.class_scores`.
+    bias : transformer of log-scores, optional
+        Anything with ``fit(scores)`` and ``transform(scores)``, fitted on the training rows' scores without their labels.
+    calibrator : {"temperature", "bias_temperature"} or calibrator, optional
+        Fitted on the labelled training rows that are not shots.
+    prior : "uniform" or dict class -> probability, optional
+        The class frequencies expected where the classifier will be used. They multiply the probabilities; with a
+        calibrator, relative to the frequencies of the rows that it was fitted on.
+    cache : path, optional
+        A score cache (SQLite): a text is asked once per model and prompt, whatever happens after it.
+    on_error : {"raise", "missing"}, default="raise"
+        What a row that the model cannot score does: stop, or become NaN (and None in `predict`).
+    random_state : int, RandomState or None
+        Draws the shots.
+
+    Attributes
+    ----------
+    classes_ : ndarray (K,)
+        Sorted if the classes can be sorted, else in the order of `labels`.
+    label_words_ : list of K lists of str
+    shots_ : list of (row, word)
+    calibrator_, bias_ : fitted copies, or None
+    backend_ : Backend
+    n_features_in_, feature_names_in_ : for tables
+
+    Examples
+    --------
+    >>> from llmclf import LLMClassifier
+    >>> from llmclf.backends import FakeBackend
+    >>> clf = LLMClassifier(FakeBackend(), labels={"pos": ["good", "great"], "neg": "bad"})
+    >>> clf.fit(["any text"]).predict_proba(["A fine film."]).round(3).tolist()
+    [[0.982, 0.018]]
+    """
+
+    def __init__(
+        self,
+        model: str | Backend = "smollm2",
+        labels: Sequence[Any] | Mapping[Any, str | Sequence[str]] | None = None,
+        prompt: str | Prompt | None = None,
+        n_shots: int = 0,
+        scoring: str = "sum",
+        bias: Any = None,
+        calibrator: Any = None,
+        prior: str | Mapping[Any, float] | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        on_error: str = "raise",
+        random_state: Any = None,
+    ) -> None:
+        self.model = model
+        self.labels = labels
+        self.prompt = prompt
+        self.n_shots = n_shots
+        self.scoring = scoring
+        self.bias = bias
+        self.calibrator = calibrator
+        self.prior = prior
+        self.cache = cache
+        self.on_error = on_error
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> LLMClassifier:
+        """Draw the shots and fit bias and calibrator; without any of these the model is not called.
+
+        Parameters
+        ----------
+        X : n texts (list, 1-D array or Series of str) or a table (DataFrame, 2-D array, list of dicts)
+        y : n classes, optional
+            Needed for shots, for a calibrator, and where `labels` is None.
+        sample_weight : (n,), optional
+            Weights of the rows in the calibrator.
+
+        Raises
+        ------
+        InputError
+            Before any call of the model, naming the value and the cure.
+        """
+        prompt = self._check_parameters()
+        calibrator = make_calibrator(self.calibrator)
+        bias = None if self.bias is None else clone(self.bias)
+        backend = open_backend(self.model)
+        rows = self._read(X, reset=True)
+        self._is_table = rows.is_table
+        seen = self._read_y(y, len(rows))
+        weights = None if sample_weight is None else _check_sample_weight(sample_weight, np.empty((len(rows), 1)))
+        labels = label_set(_distinct(seen) if self.labels is None else self.labels, prompt.words)
+        codes = None if seen is None else labels.indices(seen.tolist())
+        log_prior = label_prior(self.prior, labels)
+
+        scorer = Scorer(backend, prompt, labels, rows.field_names, cache=self.cache, on_error=self.on_error)
+        scorer.check(rows)
+        shots = self._draw_shots(codes, len(labels.classes))
+        answered = (
+            [(rows.records[i], _first_word(scorer, rows.records[i], codes[i])) for i in shots]
+            if codes is not None
+            else []
+        )
+        self._scorer = scorer.with_shots(answered)
+        self.backend_ = backend
+        self.classes_ = labels.array
+        self.label_words_ = [list(words) for words in labels.words]
+        self.shots_ = answered
+
+        self.bias_: Any = None
+        self.calibrator_: Any = None
+        self.calibrated_on_: dict[str, Any] | None = None
+        self._log_prior = log_prior
+        if bias is not None or calibrator is not None:
+            rest = np.setdiff1d(np.arange(len(rows)), shots)
+            if not len(rest):
+                raise InputError(
+                    f"all {len(rows)} rows are shots, so none is left to calibrate on; give more rows or fewer shots"
+                )
+            self._fit_corrections(bias, calibrator, rows.take(rest), codes, rest, weights)
+        return self
+
+    def _fit_corrections(
+        self,
+        bias: Any,
+        calibrator: Any,
+        rows: Rows,
+        codes: NDArray[np.int64] | None,
+        rest: NDArray[np.int64],
+        weights: NDArray[np.float64] | None,
+    ) -> None:
+        scores = self._scorer.class_scores(rows, self.scoring)
+        scored = np.isfinite(scores).all(axis=1)
+        scores, rest = scores[scored], rest[scored]
+        self.calibrated_on_ = self.backend_.identity()
+        if bias is not None:
+            self.bias_ = bias.fit(scores)
+            scores = self.bias_.transform(scores)
+        if calibrator is not None:
+            assert codes is not None
+            n_classes = len(self.classes_)
+            # Weights are handed over only if given: a calibrator of the caller's own need not know them.
+            extra: dict[str, Any] = {} if weights is None else {"sample_weight": weights[rest]}
+            if has_fit_parameter(calibrator, "classes"):
+                extra["classes"] = np.arange(n_classes)
+            elif len(np.unique(codes[rest])) < n_classes:
+                raise InputError(
+                    f"calibrator={self.calibrator!r} cannot handle that a class has no calibration row; give more rows"
+                )
+            self.calibrator_ = calibrator.fit(scores, codes[rest], **extra)
+            if self._log_prior is not None:
+                counts = np.bincount(codes[rest], weights=extra.get("sample_weight"), minlength=n_classes)
+                if (counts == 0).any():
+                    label = self._scorer.labels.classes[int(np.argmin(counts))]
+                    raise InputError(
+                        f"prior: no calibration row has the class {label!r}, so its frequency there is unknown"
+                    )
+                self._log_prior = self._log_prior - np.log(counts / counts.sum())
+
+    def score_labels(self, X: Any, return_bounds: bool = False) -> Any:
+        """Summed log-probability of every label's words.
+
+        Parameters
+        ----------
+        X : n texts or table rows
+        return_bounds : bool
+            Also return a lower and an upper bound on each score; equal to it where the backend's route is exact.
+
+        Returns
+        -------
+        ndarray (n, K) in nats, or three of them: scores, lower, upper
+        """
+        answers = self.score_rows(X)
+        bounds = self._scorer.bounds(answers)
+        return bounds if return_bounds else bounds[0]
+
+    def score_rows(self, X: Any) -> list[RowScores]:
+        """Everything the model answered: token log-probabilities of each completion, and what was cut or healed."""
+        rows = self._rows(X)
+        return self._scorer.answers(rows)
+
+    def label_mass(self, X: Any) -> NDArray[np.float64]:
+        """Probability (n,) that the model gave to all labels together, before they were normalised.
+
+        A small mass means that the model wanted to say something else: prompt and label words do not fit.
+        """
+        mass: NDArray[np.float64] = np.exp(logsumexp(self.score_labels(X), axis=1))
+        return mass
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Log-scores (n, K), or the log-odds (n,) of the second of two classes.
+
+        Without bias, calibrator and prior these are the raw scores, so that scikit-learn's own calibrators can be fitted
+        on them; with one of these they are log-probabilities up to a constant of the row.
+        """
+        scores = self._corrected(X)
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Log-probability (n, K) of every class; NaN in rows that could not be scored."""
+        return log_softmax(self._corrected(X))
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Probability (n, K) of every class; NaN in rows that could not be scored."""
+        proba: NDArray[np.float64] = np.exp(self.predict_log_proba(X))
+        return proba
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The most probable class (n,), the first of them where several are; None in rows that could not be scored."""
+        scores = self._corrected(X)
+        missing: NDArray[np.bool_] = np.asarray(np.isnan(scores).any(axis=1))
+        labels: NDArray[Any] = self.classes_[np.argmax(np.where(missing[:, None], 0.0, scores), axis=1)]
+        if missing.any():
+            labels = labels.astype(object)
+            labels[missing] = None
+        return labels
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the fitted classifier as JSON into a folder; `llmclf.load` reads it."""
+        check_is_fitted(self)
+        if self.bias_ is not None:
+            raise InputError(f"bias={self.bias!r} has no JSON form, so the classifier cannot be saved")
+        if self.calibrator_ is not None and not hasattr(self.calibrator_, "to_dict"):
+            raise InputError(f"calibrator={self.calibrator!r} has no JSON form; use one of llmclf.calibration to save")
+        names = getattr(self, "feature_names_in_", None)
+        values = {
+            "format": _FORMAT,
+            "score_version": SCORE_VERSION,
+            **self._scorer.to_dict(),
+            "scoring": self.scoring,
+            "is_table": self._is_table,
+            "n_features_in": getattr(self, "n_features_in_", None),
+            "feature_names_in": None if names is None else names.tolist(),
+            "calibrator": None if self.calibrator_ is None else self.calibrator_.to_dict(),
+            "calibrated_on": self.calibrated_on_,
+            "log_prior": None if self._log_prior is None else self._log_prior.tolist(),
+        }
+        write_folder(folder, values)
+
+    def _restore(self, values: Mapping[str, Any]) -> None:
+        """Become what a saved classifier was."""
+        self._scorer = Scorer.from_dict(values, cache=self.cache)
+        labels = self._scorer.labels
+        self.model = self._scorer.backend
+        self.labels = {label: list(words) for label, words in zip(labels.classes, labels.words, strict=True)}
+        self.prompt = self._scorer.prompt
+        self.scoring = values["scoring"]
+        self.backend_ = self._scorer.backend
+        self.classes_ = labels.array
+        self.label_words_ = [list(words) for words in labels.words]
+        self.shots_ = list(self._scorer.shots)
+        self.bias_ = None
+        self.calibrator_ = None if values["calibrator"] is None else calibrator_from_dict(values["calibrator"])
+        self.calibrator = None if self.calibrator_ is None else clone(self.calibrator_)
+        self.calibrated_on_ = values["calibrated_on"]
+        self._log_prior = None if values["log_prior"] is None else np.array(values["log_prior"], dtype=np.float64)
+        self._is_table = bool(values["is_table"])
+        if values["n_features_in"] is not None:
+            self.n_features_in_ = int(values["n_features_in"])
+        if values["feature_names_in"] is not None:
+            self.feature_names_in_ = np.array(values["feature_names_in"], dtype=object)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = True
+        tags.input_tags.one_d_array = False
+        tags.target_tags.required = self.labels is None
+        # What a model knows about the numbers of a table is not what scikit-learn's checks call a good score.
+        tags.classifier_tags.poor_score = True
+        return tags
+
+    def _corrected(self, X: Any) -> NDArray[np.float64]:
+        """Log-scores (n, K) after bias, calibrator and prior."""
+        rows = self._rows(X)
+        if self.calibrated_on_ is not None and self.calibrated_on_ != self.backend_.identity():
+            raise ModelError(
+                f"bias and calibrator were fitted on {self.calibrated_on_}, but the model now is {self.backend_.identity()}; "
+                "fit again on this model"
+            )
+        scores = self._scorer.class_scores(rows, self.scoring)
+        scored = ~np.isnan(scores).any(axis=1)
+        if self.bias_ is not None and scored.any():
+            scores[scored] = self.bias_.transform(scores[scored])
+        if self.calibrator_ is not None and scored.any():
+            scores[scored] = _log_proba(self.calibrator_, scores[scored])
+        return scores if self._log_prior is None else scores + self._log_prior
+
+    def _rows(self, X: Any) -> Rows:
+        check_is_fitted(self)
+        rows = self._read(X, reset=False)
+        self._scorer.check(rows)
+        return rows
+
+    def _read(self, X: Any, *, reset: bool) -> Rows:
+        """Rows of named fields; shapes, feature counts and names are checked as scikit-learn does."""
+        frame = nw.from_native(X, pass_through=True, allow_series=True)
+        nested = isinstance(X, (list, tuple)) and len(X) > 0 and isinstance(X[0], (list, tuple, np.ndarray))
+        if isinstance(frame, nw.DataFrame):
+            rows = read_rows(X)
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        elif nested or getattr(X, "ndim", 1) == 2:
+            rows = read_rows(validate_data(self, X, reset=reset, dtype=None))
+        else:
+            rows = read_rows(X)
+        if not reset and rows.is_table != self._is_table:
+            then, now = ("a table", "texts") if self._is_table else ("texts", "a table")
+            raise InputError(f"X holds {now}, but the classifier was fitted on {then}; give X in the same form")
+        return rows
+
+    def _read_y(self, y: Any, n_rows: int) -> NDArray[Any] | None:
+        if y is not None:
+            return read_classes(y, n_rows)
+        needs = [
+            f"{name}={value!r}" for name, value in (("n_shots", self.n_shots), ("calibrator", self.calibrator)) if value
+        ]
+        if self.labels is None:
+            needs.append("labels=None")
+        if needs:
+            raise InputError(
+                f"this LLMClassifier requires y to be passed, but the target y is None ({', '.join(needs)}); give y, the class "
+                "of every row"
+            )
+        return None
+
+    def _check_parameters(self) -> Prompt:
+        if self.scoring not in SCORINGS:
+            raise InputError(f"scoring={self.scoring!r}: expected one of {', '.join(map(repr, SCORINGS))}")
+        if self.on_error not in ("raise", "missing"):
+            raise InputError(f"on_error={self.on_error!r}: expected 'raise' or 'missing'")
+        if isinstance(self.n_shots, bool) or not isinstance(self.n_shots, (int, np.integer)) or self.n_shots < 0:
+            raise InputError(f"n_shots={self.n_shots!r}: expected a whole number of at least 0")
+        if self.bias is not None and not (hasattr(self.bias, "fit") and hasattr(self.bias, "transform")):
+            raise InputError(f"bias={self.bias!r}: expected None or a transformer of log-scores with fit and transform")
+        if self.prompt is None:
+            return Prompt()
+        if isinstance(self.prompt, str):
+            return Prompt(self.prompt)
+        if not isinstance(self.prompt, Prompt):
+            raise PromptError(
+                f"prompt={self.prompt!r} is a {type(self.prompt).__name__}; expected a template or a Prompt"
+            )
+        return self.prompt
+
+    def _draw_shots(self, codes: NDArray[np.int64] | None, n_classes: int) -> list[int]:
+        """Row numbers of the shots: one class after the other gives a random row, and their order is random."""
+        if not self.n_shots:
+            return []
+        assert codes is not None
+        if self.n_shots > len(codes):
+            raise InputError(
+                f"n_shots={self.n_shots}, but there are only {len(codes)} training rows; ask for fewer shots"
+            )
+        random = check_random_state(self.random_state)
+        queues = [random.permutation(np.flatnonzero(codes == k)).tolist() for k in range(n_classes)]
+        turns = random.permutation(n_classes)
+        chosen: list[int] = []
+        while len(chosen) < self.n_shots:
+            chosen += [queues[k].pop() for k in turns if queues[k]]
+        return [chosen[i] for i in random.permutation(self.n_shots)]
+
+
+def load(folder: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None) -> LLMClassifier:
+    """Read a classifier that `LLMClassifier.save` wrote. Nothing in the folder is executed.
+
+    Parameters
+    ----------
+    folder : path
+    cache : path, optional
+        The score cache to use; a cache is not part of what was saved.
+
+    Raises
+    ------
+    StoreError
+        The folder holds no saved classifier, or one that cannot be read.
+
+    Examples
+    --------
+    >>> load("no/such/folder")
+    Traceback (most recent call last):
+    ...
+    llmclf.errors.StoreError: 'no/such/folder' holds no saved classifier (no classifier.json); give a folder that save wrote
+    """
+    values = read_folder(folder)
+    if (values.get("format"), values.get("score_version")) != (_FORMAT, SCORE_VERSION):
+        raise StoreError(f"{str(folder)!r} was written by another version of llmclf; fit and save it again")
+    classifier = LLMClassifier(cache=cache)
+    try:
+        classifier._restore(values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"the classifier in {str(folder)!r} is damaged: {error!r}") from error
+    return classifier
+
+
+def _distinct(seen: NDArray[Any] | None) -> list[Any]:
+    assert seen is not None
+    return list(dict.fromkeys(seen.tolist()))
+
+
+def _first_word(scorer: Scorer, record: Mapping[str, Any], code: int) -> str:
+    """The word that answers a shot: the first of its class, or the row's own choice."""
+    if scorer.prompt.choices is not None:
+        return scorer.words(record)[code]
+    return scorer.labels.words[code][0]
+
+
+def _log_proba(calibrator: Any, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    if hasattr(calibrator, "predict_log_proba"):
+        logs: NDArray[np.float64] = calibrator.predict_log_proba(scores)
+        return logs
+    with np.errstate(divide="ignore"):
+        found: NDArray[np.float64] = np.log(calibrator.predict_proba(scores))
+    return found

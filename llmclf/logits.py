@@ -1,0 +1,61 @@
+"""Arithmetic on logits and log-probabilities, in numpy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def logsumexp(logits: ArrayLike, axis: int = -1, keepdims: bool = False) -> NDArray[Any]:
+    """Logarithm of the sum of exponentials along one axis; a row of only ``-inf`` gives ``-inf``.
+
+    Examples
+    --------
+    >>> float(logsumexp([-1000.0, -1000.0]).round(3))
+    -999.307
+    """
+    x = np.asarray(logits, dtype=np.float64)
+    top = x.max(axis=axis, keepdims=True)
+    shift = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore"):
+        out = np.log(np.exp(x - shift).sum(axis=axis, keepdims=True)) + shift
+    result: NDArray[Any] = out if keepdims else np.squeeze(out, axis=axis)
+    return result
+
+
+def log_softmax(logits: ArrayLike, axis: int = -1) -> NDArray[Any]:
+    """Log-probabilities of the softmax distribution over one axis, in float64.
+
+    Parameters
+    ----------
+    logits : array-like (..., vocabulary)
+        Any real numbers; a constant added along `axis` changes nothing.
+    axis : int
+        The axis that is one distribution.
+
+    Returns
+    -------
+    ndarray of the same shape, in nats, at most 0.
+
+    Examples
+    --------
+    >>> log_softmax([0.0, 0.0]).round(4).tolist()
+    [-0.6931, -0.6931]
+    """
+    x = np.asarray(logits, dtype=np.float64)
+    result: NDArray[Any] = x - logsumexp(x, axis=axis, keepdims=True)
+    return result
+
+
+def softmax(logits: ArrayLike, axis: int = -1) -> NDArray[Any]:
+    """Probabilities of the softmax distribution over one axis, in float64.
+
+    Examples
+    --------
+    >>> softmax([0.0, 0.0]).tolist()
+    [0.5, 0.5]
+    """
+    result: NDArray[Any] = np.exp(log_softmax(logits, axis=axis))
+    return result

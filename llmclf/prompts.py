@@ -1,0 +1,389 @@
+"""From a table row to a prompt: a sandboxed template, an instruction, shots and label words.
+
+A template is written by the person who builds the classifier; the row is data. The two are never mixed: a template is
+rendered once, values are not rendered again, and every piece of the result remembers whether it came from the template
+or from the data, so that a backend can keep control tokens in the data from acting as control tokens.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jinja2
+from jinja2 import meta
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from .errors import PromptError
+
+TEXT_FIELD = "text"
+"""The name under which a one-column input is known to templates."""
+
+_TEXT_TEMPLATE = "Text: {{ text }}\nLabel:"
+_TABLE_TEMPLATE = "{% for name, value in fields.items() %}{{ name }}: {{ value }}\n{% endfor %}Label:"
+_DEFAULT_INSTRUCTION = "Give each text one of these labels: {{ label_words | join(', ') }}."
+_BUILTIN_NAMES = frozenset({"fields", "label_words"})
+
+
+class Span(NamedTuple):
+    """A piece of a prompt, and whether it is data (a row's value, a label word) or the author's own text."""
+
+    text: str
+    is_data: bool
+
+
+class Turn(NamedTuple):
+    """One message of a prompt; the role is None where the prompt is plain text."""
+
+    role: str | None
+    spans: tuple[Span, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(span.text for span in self.spans)
+
+
+@dataclass(frozen=True)
+class RenderedPrompt:
+    """A prompt ready for a backend.
+
+    Attributes
+    ----------
+    turns : tuple of Turn
+        One turn with role None for plain text; system, user and assistant turns for a chat, the last of them the user's.
+    text_length : int
+        Number of characters of the field that may be shortened; 0 where there is none.
+    """
+
+    turns: tuple[Turn, ...]
+    text_length: int = 0
+    _renderer: PromptRenderer | None = field(default=None, repr=False, compare=False)
+    _row: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def is_chat(self) -> bool:
+        return self.turns[0].role is not None
+
+    @property
+    def text(self) -> str:
+        """The plain text of all turns, for people; a chat's own markup is not in it."""
+        return "\n".join(turn.text for turn in self.turns)
+
+    def shortened(self, n_characters: int) -> RenderedPrompt:
+        """The same prompt with only the first `n_characters` of its text field."""
+        if self._renderer is None or self._row is None:
+            raise PromptError("this prompt was not rendered from a row, so no field of it can be shortened")
+        return self._renderer.render(self._row, n_characters=n_characters)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    r"""How a row becomes a prompt, and how a label's words continue it.
+
+    Parameters
+    ----------
+    template : str, optional
+        A jinja2 template over the row's fields. The column of a one-column input is called ``text``. Also known are
+        ``fields`` (all fields of the row, by name) and ``label_words`` (the first word of every class). The last
+        characters should be the answer's cue, without a space: the delimiter brings it. None gives
+        ``"Text: {{ text }}\nLabel:"`` for texts and one ``name: value`` line per column for tables.
+    instruction : str, optional
+        A template over ``label_words`` alone, put once before shots and text (the system turn of a chat). With
+        ``template=None`` it defaults to a sentence that lists the labels.
+    words : dict, optional
+        Class -> word, or list of words whose probabilities add. Classes not named are written as ``str(class)``.
+    delimiter : str, optional
+        What stands between prompt and word: ``" "`` for plain text, nothing for a chat.
+    separator : str
+        What stands between instruction, shots and text in plain text.
+    terminator : {"auto", "eos"}, str or None
+        What ends an answer. Of two labels where one begins with the other ("neutral", "neutral news"), the shorter is
+        always at least as probable, so they can only be compared with an end: ``"auto"`` adds the model's
+        end-of-answer token to every label of such a row, ``"eos"`` always adds it, any other string is added to the words
+        as text, None never adds anything.
+    chat : bool
+        Use the model's chat template: instruction as the system turn, shots as turns, the answer at the assistant's
+        first token, thinking switched off.
+    text_field : str, optional
+        The field that may be shortened when a prompt exceeds the model's context. Default: ``text``, or the only field
+        that the template uses.
+    choices : str, optional
+        The column that holds the row's own list of completions, one per class, in the order of the classes.
+    unconditional : str, optional
+        The prompt without the row, for ``scoring="pmi"``; a template over ``label_words``. Default: what follows the
+        last field in the template ("Sentiment:").
+
+    Examples
+    --------
+    >>> prompt = Prompt("Review: {{ text }}\nSentiment:", words={"pos": "positive", "neg": "negative"})
+    >>> print(prompt.renderer(["positive", "negative"]).render({"text": "I laughed."}).text)
+    Review: I laughed.
+    Sentiment:
+    """
+
+    template: str | None = None
+    instruction: str | None = None
+    words: Mapping[Any, str | Sequence[str]] | None = None
+    delimiter: str | None = None
+    separator: str = "\n\n"
+    terminator: str | None = "auto"
+    chat: bool = False
+    text_field: str | None = None
+    choices: str | None = None
+    unconditional: str | None = None
+
+    def renderer(
+        self,
+        label_words: Sequence[str],
+        shots: Iterable[tuple[Mapping[str, Any], str]] = (),
+        field_names: Sequence[str] = (TEXT_FIELD,),
+    ) -> PromptRenderer:
+        """A renderer for fixed label words and shots, each a row and the word that answers it."""
+        return PromptRenderer(self, label_words, tuple(shots), tuple(field_names))
+
+    def completion(self, word: str) -> str:
+        """A label word as it continues the prompt: delimiter, word, and a terminator that is text."""
+        ending = self.terminator if self.terminator not in (None, "auto", "eos") else ""
+        return f"{self.answer_delimiter}{word}{ending}"
+
+    @property
+    def answer_delimiter(self) -> str:
+        if self.delimiter is not None:
+            return self.delimiter
+        return "" if self.chat else " "
+
+    def to_dict(self) -> dict[str, Any]:
+        """The parameters; words as pairs, since classes need not be strings."""
+        values = asdict(self)
+        if self.words is not None:
+            values["words"] = [[key, word if isinstance(word, str) else list(word)] for key, word in self.words.items()]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Prompt:
+        """The inverse of `to_dict`."""
+        known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
+        if len(known) != len(values):
+            raise PromptError(
+                f"unknown prompt parameters {sorted(set(values) - set(known))}; known: {sorted(cls.__dataclass_fields__)}"
+            )
+        if known.get("words") is not None:
+            known["words"] = dict(known["words"])
+        return cls(**known)
+
+
+class PromptRenderer:
+    """Renders rows with one prompt, one set of label words and one list of shots.
+
+    Everything that does not depend on the row (instruction and shots) is rendered once.
+    """
+
+    def __init__(
+        self,
+        prompt: Prompt,
+        label_words: Sequence[str],
+        shots: Sequence[tuple[Mapping[str, Any], str]],
+        field_names: Sequence[str],
+    ) -> None:
+        self.prompt = prompt
+        self.label_words = list(label_words)
+        is_text = tuple(field_names) == (TEXT_FIELD,)
+        self._source = (
+            prompt.template if prompt.template is not None else (_TEXT_TEMPLATE if is_text else _TABLE_TEMPLATE)
+        )
+        self.used_fields = self._check_fields(field_names)
+        self.text_field = self._find_text_field(field_names)
+        self._head = self._render_head(shots)
+
+    def render(self, row: Mapping[str, Any], n_characters: int | None = None) -> RenderedPrompt:
+        """The prompt of one row; with `n_characters`, of the row with its text field cut to that many characters."""
+        text = row.get(self.text_field) if self.text_field is not None else None
+        text_length = len(text) if isinstance(text, str) else 0
+        shown = row
+        if n_characters is not None:
+            if self.text_field is None or not isinstance(text, str):
+                raise PromptError(
+                    "the prompt is longer than the model's context and no field may be shortened; "
+                    "name one with Prompt(text_field=...)"
+                )
+            shown = {**row, self.text_field: text[:n_characters]}
+        body = self._render(self._source, shown)
+        if self.prompt.chat:
+            turns = (*self._head, Turn("user", body))
+        else:
+            turns = (Turn(None, _merge((*(self._head[0].spans if self._head else ()), *body))),)
+        return RenderedPrompt(turns, text_length, self, row)
+
+    def render_unconditional(self) -> RenderedPrompt:
+        """The prompt that names the task and no row, for pointwise mutual information."""
+        source = self.prompt.unconditional
+        if source is None:
+            source = _cue(self._source)
+            if not source:
+                raise PromptError(
+                    "scoring='pmi' needs a prompt without the row, and nothing follows the last field of the template "
+                    f"{self._source!r}; give one with Prompt(unconditional=...)"
+                )
+        spans = self._render(source, {})
+        return RenderedPrompt((Turn("user" if self.prompt.chat else None, spans),))
+
+    def _check_fields(self, field_names: Sequence[str]) -> tuple[str, ...]:
+        wanted = _variables(self._source)
+        missing = sorted(wanted - set(field_names) - _BUILTIN_NAMES)
+        if missing:
+            raise PromptError(
+                f"the template uses {_names(missing)}, which the rows do not have; their fields: {_names(field_names)}"
+            )
+        for name, source in (("instruction", self.prompt.instruction), ("unconditional", self.prompt.unconditional)):
+            extra = sorted(_variables(source or "") - {"label_words"})
+            if extra:
+                raise PromptError(
+                    f"Prompt({name}=...) uses {_names(extra)}, but it is the same for all rows and knows label_words alone; "
+                    "move the field into the template"
+                )
+        choices = self.prompt.choices
+        if choices is not None and choices not in field_names:
+            raise PromptError(
+                f"Prompt(choices={choices!r}) names no field of the rows; their fields: {_names(field_names)}"
+            )
+        return tuple(name for name in field_names if name in wanted or "fields" in wanted)
+
+    def _find_text_field(self, field_names: Sequence[str]) -> str | None:
+        named = self.prompt.text_field
+        if named is not None:
+            if named not in field_names:
+                raise PromptError(
+                    f"Prompt(text_field={named!r}) names no field of the rows; their fields: {_names(field_names)}"
+                )
+            return named
+        if TEXT_FIELD in self.used_fields:
+            return TEXT_FIELD
+        return self.used_fields[0] if len(self.used_fields) == 1 else None
+
+    def _render_head(self, shots: Sequence[tuple[Mapping[str, Any], str]]) -> tuple[Turn, ...]:
+        prompt = self.prompt
+        source = prompt.instruction
+        if source is None and prompt.template is None and prompt.choices is None:
+            source = _DEFAULT_INSTRUCTION
+        instruction = self._render(source, {}) if source else ()
+        if prompt.chat:
+            head = [Turn("system", instruction)] if instruction else []
+            for row, word in shots:
+                head += [Turn("user", self._render(self._source, row)), Turn("assistant", (Span(word, True),))]
+            return tuple(head)
+        spans: list[Span] = [*instruction, Span(prompt.separator, False)] if instruction else []
+        for row, word in shots:
+            spans += [*self._render(self._source, row), Span(prompt.answer_delimiter, False), Span(word, True)]
+            spans.append(Span(prompt.separator, False))
+        return (Turn(None, _merge(spans)),) if spans else ()
+
+    def _render(self, source: str, row: Mapping[str, Any]) -> tuple[Span, ...]:
+        mark = _Mark()
+        names = {"label_words": self.label_words, "fields": dict(row), **row, _MARK_NAME: mark}
+        try:
+            text = _compile(source).render(names)
+        except jinja2.UndefinedError as error:
+            raise PromptError(
+                f"the template {source!r} could not be rendered: {error}; the row's fields: {_names(row)}"
+            ) from error
+        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise PromptError(f"the template {source!r} could not be rendered: {error}") from error
+        return mark.split(text)
+
+
+_MARK_NAME = "__data_mark__"
+
+
+class _Mark:
+    """Brackets put around every value that a template prints, to tell data from template afterwards.
+
+    They hold a random number, so that no text can contain them.
+    """
+
+    def __init__(self) -> None:
+        nonce = secrets.token_hex(8)
+        self.opening, self.closing = f"\ue000{nonce}\ue001", f"\ue000{nonce}\ue002"
+
+    def wrap(self, value: str) -> str:
+        return f"{self.opening}{value}{self.closing}"
+
+    def split(self, text: str) -> tuple[Span, ...]:
+        spans: list[Span] = []
+        depth = 0
+        for piece in re.split(f"({self.opening}|{self.closing})", text):
+            if piece == self.opening:
+                depth += 1
+            elif piece == self.closing:
+                depth -= 1
+            elif piece:
+                spans.append(Span(piece, depth > 0))
+        return _merge(spans)
+
+
+def mark_turns(turns: Sequence[Turn]) -> tuple[list[dict[str, str]], _Mark]:
+    """Chat messages whose data spans are bracketed, and the mark that splits the rendered chat into spans again."""
+    mark = _Mark()
+    messages = [
+        {
+            "role": str(turn.role),
+            "content": "".join(mark.wrap(span.text) if span.is_data else span.text for span in turn.spans),
+        }
+        for turn in turns
+    ]
+    return messages, mark
+
+
+@jinja2.pass_context
+def _mark_data(context: jinja2.runtime.Context, value: Any) -> Any:
+    mark = context.get(_MARK_NAME)
+    # An undefined value must reach jinja2 as it is: printing it is what raises the error that names it.
+    if isinstance(value, jinja2.Undefined):
+        return value
+    return mark.wrap(str(value))
+
+
+_ENVIRONMENT = ImmutableSandboxedEnvironment(
+    undefined=jinja2.StrictUndefined, finalize=_mark_data, keep_trailing_newline=True, autoescape=False
+)
+
+
+@lru_cache(maxsize=256)
+def _compile(source: str) -> jinja2.Template:
+    try:
+        return _ENVIRONMENT.from_string(source)
+    except jinja2.TemplateSyntaxError as error:
+        raise PromptError(
+            f"the template {source!r} is no valid jinja2 template: {error.message} (line {error.lineno})"
+        ) from error
+
+
+@lru_cache(maxsize=256)
+def _variables(source: str) -> frozenset[str]:
+    _compile(source)
+    return frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(source)))
+
+
+def _cue(source: str) -> str:
+    """The literal text after the last tag of a template, without the line break that ends the field before it."""
+    return re.split(r"\}\}|%\}|#\}", source)[-1].lstrip()
+
+
+def _merge(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Adjacent spans of the same kind joined, so that equal prompts have equal spans."""
+    merged: list[Span] = []
+    for span in spans:
+        if not span.text:
+            continue
+        if merged and merged[-1].is_data == span.is_data:
+            merged[-1] = Span(merged[-1].text + span.text, span.is_data)
+        else:
+            merged.append(span)
+    return tuple(merged)
+
+
+def _names(names: Iterable[Any]) -> str:
+    return ", ".join(repr(name) for name in names) or "none"

@@ -1,0 +1,80 @@
+"""Fitted classifiers as folders of JSON: readable, comparable, written whole or not at all, and never executed."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError, StoreError
+
+_FILE = "classifier.json"
+
+
+def write_folder(folder: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
+    """Write `values` into a folder; an earlier classifier in the same folder is replaced in one step.
+
+    Raises
+    ------
+    StoreError
+        The folder holds something else, or cannot be written.
+    """
+    target = Path(folder).expanduser()
+    if target.exists() and not (target / _FILE).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise StoreError(f"{str(target)!r} exists and is no saved classifier; give another folder")
+    text = json.dumps(values, indent=1, ensure_ascii=True, allow_nan=False)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f"{_FILE}.", dir=target)
+        try:
+            with os.fdopen(handle, "w", encoding="ascii") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, target / _FILE)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StoreError(f"the classifier could not be written to {str(target)!r}: {error}") from error
+
+
+def read_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The values that `write_folder` wrote.
+
+    Raises
+    ------
+    StoreError
+        The folder holds no saved classifier, or one that is no JSON object.
+    """
+    file = Path(folder).expanduser() / _FILE
+    if not file.is_file():
+        raise StoreError(f"{str(folder)!r} holds no saved classifier (no {_FILE}); give a folder that save wrote")
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{str(file)!r} is damaged and cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise StoreError(f"{str(file)!r} is no saved classifier: expected a JSON object, found {type(values).__name__}")
+    return values
+
+
+def plain(value: Any, what: str) -> Any:
+    """A value as JSON keeps it; `what` names it in the error.
+
+    Raises
+    ------
+    InputError
+        The value is of a type that JSON would not give back as it was (an enum member, a date, an array).
+    """
+    value = value.item() if isinstance(value, np.generic) else value
+    if type(value) in (str, int, float, bool) or value is None:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [plain(item, what) for item in value]
+    raise InputError(f"{what} {value!r} is a {type(value).__name__} and has no JSON form; use str, int, float or bool")

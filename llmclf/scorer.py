@@ -1,0 +1,228 @@
+"""Rows in, answers of a model out: rendering, asking each question once, keeping what was answered."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .backends import Backend, LocalBackend, Request, RowScores, open_backend
+from .errors import InputError, ModelError, TerminatorWarning, TruncationWarning
+from .labels import LabelSet
+from .progress import track
+from .prompts import Prompt, RenderedPrompt
+from .saving import plain
+from .scoring import class_bounds, class_scores
+from .store import ScoreCache, request_key
+from .tables import Row, Rows, check_fields
+
+_STORE_EVERY = 64  # answers between two writes to the cache: the most that a killed process loses
+
+
+class Scorer:
+    """Asks one backend about rows with one prompt, one set of labels and fixed shots.
+
+    Parameters
+    ----------
+    backend : Backend
+    prompt : Prompt
+    labels : LabelSet
+    field_names : sequence of str
+        The fields that rows have.
+    shots : sequence of (row, word)
+    cache : path, optional
+    on_error : {"raise", "missing"}
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        prompt: Prompt,
+        labels: LabelSet,
+        field_names: Sequence[str],
+        *,
+        shots: Sequence[tuple[Row, str]] = (),
+        cache: str | os.PathLike[str] | None = None,
+        on_error: str = "raise",
+    ) -> None:
+        self.backend = backend
+        self.prompt = prompt
+        self.labels = labels
+        self.field_names = tuple(field_names)
+        self.shots = tuple(shots)
+        self.cache = cache
+        self.on_error = on_error
+        self._renderer = prompt.renderer(labels.first_words, self.shots, self.field_names)
+
+    def with_shots(self, shots: Sequence[tuple[Row, str]]) -> Scorer:
+        """The same scorer with other shots."""
+        return Scorer(
+            self.backend,
+            self.prompt,
+            self.labels,
+            self.field_names,
+            shots=shots,
+            cache=self.cache,
+            on_error=self.on_error,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Model, prompt, labels and shots as JSON values; cache and error handling belong to the caller."""
+        if not isinstance(self.backend, LocalBackend):
+            raise InputError(f"{self.backend!r} cannot be saved; expected a backend made by open_backend")
+        shots = [
+            [{name: plain(value, "a shot's value") for name, value in row.items()}, word] for row, word in self.shots
+        ]
+        return {
+            "model": self.backend.name,
+            "model_options": self.backend.options,
+            # Words are kept with the classes; the prompt's own table of them has done its work.
+            "prompt": replace(self.prompt, words=None).to_dict(),
+            "classes": [plain(label, "the class") for label in self.labels.classes],
+            "words": [list(words) for words in self.labels.words],
+            "shots": shots,
+            "field_names": list(self.field_names),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], cache: str | os.PathLike[str] | None = None) -> Scorer:
+        """The inverse of `to_dict`."""
+        labels = LabelSet(tuple(values["classes"]), tuple(tuple(map(str, words)) for words in values["words"]))
+        return cls(
+            open_backend(values["model"], **values["model_options"]),
+            Prompt.from_dict(values["prompt"]),
+            labels,
+            values["field_names"],
+            shots=[(dict(row), str(word)) for row, word in values["shots"]],
+            cache=cache,
+        )
+
+    def check(self, rows: Rows) -> None:
+        """Refuse rows that cannot be rendered, before anything is asked."""
+        absent = [name for name in self._renderer.used_fields if name not in rows.field_names]
+        if absent:
+            raise InputError(
+                f"X lacks the field {absent[0]!r} that the prompt uses; its fields: {list(rows.field_names)!r}"
+            )
+        check_fields(rows, self._renderer.used_fields, self._renderer.text_field)
+        if self.prompt.choices is not None:
+            for number, record in enumerate(rows.records):
+                self._check_choices(number, record.get(self.prompt.choices))
+
+    def answers(self, rows: Rows) -> list[RowScores]:
+        """What the backend answers for each row, in the rows' order."""
+        prompts = [self._renderer.render(record) for record in rows.records]
+        requests = [
+            self._request(prompt, self.words(record)) for prompt, record in zip(prompts, rows.records, strict=True)
+        ]
+        return self._ask(requests)
+
+    def class_scores(self, rows: Rows, scoring: str) -> NDArray[np.float64]:
+        """Log-score (n, K) of every class; see `llmclf.scoring.class_scores`."""
+        words = [self.words(record) for record in rows.records]
+        unconditional = None
+        if scoring == "pmi":
+            prompt = self._renderer.render_unconditional()
+            unconditional = self._ask([self._request(prompt, own) for own in words])
+        return class_scores(
+            self.answers(rows),
+            self._class_of,
+            len(self.labels.classes),
+            scoring,
+            words=words,
+            unconditional=unconditional,
+        )
+
+    def bounds(self, answers: Sequence[RowScores]) -> tuple[NDArray[np.float64], ...]:
+        """Summed log-probability of every class, and its lower and upper bound, (n, K) each."""
+        k = len(self.labels.classes)
+        return (class_scores(answers, self._class_of, k), *class_bounds(answers, self._class_of, k))
+
+    def words(self, record: Row) -> list[str]:
+        """The words of every completion of one row."""
+        if self.prompt.choices is not None:
+            return [str(word) for word in record[self.prompt.choices]]
+        return self.labels.all_words
+
+    @property
+    def _class_of(self) -> list[int]:
+        return list(range(len(self.labels.classes))) if self.prompt.choices is not None else self.labels.class_of
+
+    def _check_choices(self, number: int, own: Any) -> None:
+        where = f"row {number}, field {self.prompt.choices!r}"
+        own = own.tolist() if isinstance(own, np.ndarray) else own
+        if not isinstance(own, (list, tuple)) or not all(isinstance(word, str) and word.strip() for word in own):
+            raise InputError(f"{where} is {own!r}; expected a list of texts, one per class")
+        if len(own) != len(self.labels.classes):
+            raise InputError(f"{where} has {len(own)} choices; expected {len(self.labels.classes)}, one per class")
+
+    def _request(self, prompt: RenderedPrompt, words: Sequence[str]) -> Request:
+        terminator = self.prompt.terminator
+        completions = tuple(self.prompt.completion(word) for word in words)
+        # Any other terminator is text and already part of the completions.
+        return Request(prompt, completions, terminator if terminator in ("auto", "eos") else None)
+
+    def _ask(self, requests: Sequence[Request]) -> list[RowScores]:
+        """Answers in the order of the requests; equal requests are asked once, those in the cache not at all."""
+        identity = self.backend.identity()
+        keys = [request_key(identity, request) for request in requests]
+        first: dict[str, int] = {}
+        for place, key in enumerate(keys):
+            first.setdefault(key, place)
+        cache = None if self.cache is None else ScoreCache(self.cache)
+        known: dict[str, RowScores] = cache.get(list(first)) if cache else {}
+        wanted = [key for key in first if key not in known]
+        fresh: list[tuple[str, RowScores]] = []
+        scored = self.backend.score([requests[first[key]] for key in wanted])
+        try:
+            for place, answer in track(scored, len(wanted), "scoring"):
+                key = wanted[place]
+                known[key] = answer
+                if answer.error is not None:
+                    self._refuse(first[key], answer.error)
+                    continue
+                fresh.append((key, answer))
+                if cache and len(fresh) >= _STORE_EVERY:
+                    cache.put(fresh)
+                    fresh = []
+        finally:
+            # What was paid for is kept, also when the user or an error stops the work.
+            if cache and fresh:
+                cache.put(fresh)
+        answers = [known[key] for key in keys]
+        _warn_of_cuts(answers)
+        if self.prompt.terminator == "auto":
+            _warn_of_terminators(answers)
+        return answers
+
+    def _refuse(self, number: int, error: str) -> None:
+        if self.on_error == "raise":
+            raise ModelError(f"row {number} could not be scored: {error}; on_error='missing' leaves such rows out")
+
+
+def _warn_of_cuts(answers: Sequence[RowScores]) -> None:
+    cut = [number for number, answer in enumerate(answers) if answer.characters_cut]
+    if cut:
+        most = max(answers[number].characters_cut for number in cut)
+        warnings.warn(
+            f"{len(cut)} of {len(answers)} texts were longer than the model's context and were shortened, by up to {most} "
+            f"characters (first: row {cut[0]}); score_rows tells which",
+            TruncationWarning,
+            stacklevel=2,
+        )
+
+
+def _warn_of_terminators(answers: Sequence[RowScores]) -> None:
+    terminated = sum(answer.terminated for answer in answers)
+    if terminated:
+        warnings.warn(
+            f"in {terminated} of {len(answers)} rows one label's tokens begin with another's, so the end-of-answer token was "
+            "added to every label; choose the end yourself with Prompt(terminator=...)",
+            TerminatorWarning,
+            stacklevel=2,
+        )

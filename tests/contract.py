@@ -1,0 +1,83 @@
+"""What every backend must satisfy: the same answers as the reference, whatever the batch, the order and the company.
+
+Use: ``assert_contract(backend, reference)`` with a backend and a ReferenceBackend on the same model.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+
+from llmclf import Prompt
+from llmclf.backends import Backend, Request, RowScores
+
+TEXTS = [
+    "A fine film.",
+    "Neither funny nor sad, and far too long; I left before the end.",
+    "Braces {{ 7*7 }} and {percent} %s stay as they are.",
+    "Größe, café, 東京 🙂",
+    "x",
+    'He said: "never again".',
+    "The plot is thin, but the actors were superb, and what a delight the music was from start to finish!",
+]
+LABELS = ["positive", "negative", "not spam", "not sure", "a person or a group"]
+
+
+def requests_for(
+    texts: Sequence[str] = TEXTS,
+    labels: Sequence[str] = LABELS,
+    prompt: Prompt | None = None,
+    shots: Sequence[tuple[str, str]] = (("The film was a delight.", "positive"), ("What a waste of time.", "negative")),
+) -> list[Request]:
+    """Requests as a classifier would make them."""
+    prompt = prompt or Prompt("Review: {{ text }}\nSentiment:")
+    renderer = prompt.renderer(list(labels), [({"text": text}, word) for text, word in shots])
+    terminator = prompt.terminator if prompt.terminator in ("auto", "eos") else None
+    completions = tuple(prompt.completion(label) for label in labels)
+    return [Request(renderer.render({"text": text}), completions, terminator) for text in texts]
+
+
+def score(backend: Backend, requests: Sequence[Request]) -> list[RowScores]:
+    """All answers in the order of the requests; each request is answered exactly once."""
+    answers = list(backend.score(requests))
+    assert sorted(place for place, _ in answers) == list(range(len(requests)))
+    return [answer for _, answer in sorted(answers, key=lambda pair: pair[0])]
+
+
+def assert_same(ours: Sequence[RowScores], expected: Sequence[RowScores], atol: float = 1e-4) -> None:
+    """Token for token the same log-probabilities, within `atol` nats."""
+    assert len(ours) == len(expected)
+    for i, (row, reference) in enumerate(zip(ours, expected, strict=True)):
+        assert [len(tokens) for tokens in row.token_logprobs] == [len(tokens) for tokens in reference.token_logprobs], i
+        for k, (tokens, wanted) in enumerate(zip(row.token_logprobs, reference.token_logprobs, strict=True)):
+            np.testing.assert_allclose(tokens, wanted, rtol=0.0, atol=atol, err_msg=f"row {i}, completion {k}")
+        assert (row.characters_cut, row.healed, row.terminated) == (
+            reference.characters_cut,
+            reference.healed,
+            reference.terminated,
+        )
+
+
+def assert_contract(backend: Backend, reference: Backend, atol: float = 1e-4) -> None:
+    """The whole contract on a few texts of very different lengths."""
+    requests = requests_for()
+    expected = score(reference, requests)
+    assert_same(score(backend, requests), expected, atol)
+    # Order does not matter.
+    order = list(range(len(requests)))
+    random.Random(0).shuffle(order)
+    assert_same(score(backend, [requests[i] for i in order]), [expected[i] for i in order], atol)
+    # Company does not matter: each alone is as in the crowd.
+    for request, answer in zip(requests, expected, strict=True):
+        assert_same(score(backend, [request]), [answer], atol)
+    # The order of the completions does not matter.
+    turned = [Request(request.prompt, request.completions[::-1], request.terminator) for request in requests]
+    for row, answer in zip(score(backend, turned), expected, strict=True):
+        np.testing.assert_allclose(row.sums[::-1], answer.sums, rtol=0.0, atol=atol)
+    # Nothing asked, nothing answered.
+    assert score(backend, []) == []
+    identity = backend.identity()
+    assert identity == backend.identity()
+    assert identity
