@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_fit_parameter, validate_data
@@ -16,7 +19,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_
 from .backends import Backend, RowScores, open_backend
 from .backends.base import SCORE_VERSION
 from .calibration import calibrator_from_dict, make_calibrator
-from .errors import InputError, ModelError, PromptError, StoreError
+from .errors import InputError, LabelWordWarning, ModelError, PromptError, StoreError
 from .labels import label_prior, label_set, read_classes
 from .logits import log_softmax, logsumexp
 from .prompts import Prompt
@@ -132,6 +135,18 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         seen = self._read_y(y, len(rows))
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, np.empty((len(rows), 1)))
         labels = label_set(_distinct(seen) if self.labels is None else self.labels, prompt.words)
+        if (
+            self.labels is None
+            and prompt.words is None
+            and not prompt.choices
+            and isinstance(labels.classes[0], (int, float))
+        ):
+            warnings.warn(
+                f"y holds the numbers {list(labels.classes[:3])!r}..., and the model is asked for these digits; give "
+                "labels={number: word, ...} if they stand for something",
+                LabelWordWarning,
+                stacklevel=2,
+            )
         codes = None if seen is None else labels.indices(seen.tolist())
         log_prior = label_prior(self.prior, labels)
 
@@ -336,15 +351,16 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
 
     def _read(self, X: Any, *, reset: bool) -> Rows:
         """Rows of named fields; shapes, feature counts and names are checked as scikit-learn does."""
-        frame = nw.from_native(X, pass_through=True, allow_series=True)
-        nested = isinstance(X, (list, tuple)) and len(X) > 0 and isinstance(X[0], (list, tuple, np.ndarray))
-        if isinstance(frame, nw.DataFrame):
-            rows = read_rows(X)
-            validate_data(self, X, reset=reset, skip_check_array=True)
-        elif nested or getattr(X, "ndim", 1) == 2:
+        if not isinstance(X, (list, tuple)) and not nw.dependencies.is_into_dataframe(X) and hasattr(X, "__array__"):
+            X = X if nw.dependencies.is_into_series(X) else np.asarray(X)
+        first = X[0] if isinstance(X, (list, tuple)) and X else None
+        if isinstance(first, (list, tuple, np.ndarray)) or (isinstance(X, np.ndarray) and X.ndim == 2) or issparse(X):
             rows = read_rows(validate_data(self, X, reset=reset, dtype=None))
         else:
             rows = read_rows(X)
+            if rows.is_table:
+                # Names and number of columns are scikit-learn's business; which values are needed, the prompt knows.
+                validate_data(self, _header(rows, X), reset=reset, skip_check_array=True)
         if not reset and rows.is_table != self._is_table:
             then, now = ("a table", "texts") if self._is_table else ("texts", "a table")
             raise InputError(f"X holds {now}, but the classifier was fitted on {then}; give X in the same form")
@@ -400,6 +416,15 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         while len(chosen) < self.n_shots:
             chosen += [queues[k].pop() for k in turns if queues[k]]
         return [chosen[i] for i in random.permutation(self.n_shots)]
+
+
+def _header(rows: Rows, X: Any) -> Any:
+    """A table without rows that has the columns of `X`; dicts have no order of their own, so theirs is sorted."""
+    if isinstance(X, (list, tuple)):
+        return pd.DataFrame(columns=sorted(rows.field_names))
+    if all(isinstance(name, str) for name in X.columns):
+        return pd.DataFrame(columns=list(rows.field_names))
+    return np.empty((len(rows), len(rows.field_names)))
 
 
 def load(folder: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None) -> LLMClassifier:

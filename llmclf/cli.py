@@ -7,28 +7,32 @@ import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from .classifier import LLMClassifier, load
 from .downloads import cache_dir
 from .errors import InputError, LlmclfError, LlmclfWarning
-from .files import check_suffix, read_table, write_table
 from .prompts import Prompt
 from .store import ScoreCache
+from .tables import is_missing
+
+if TYPE_CHECKING:
+    from .classifier import LLMClassifier
 
 app = typer.Typer(
     help="Label texts with a language model, with probabilities that can be trusted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # in markup, [@revision] and the like would vanish from the help
 )
-cache_app = typer.Typer(help="Look at or empty a score cache.", no_args_is_help=True)
+cache_app = typer.Typer(
+    help="Look at or empty a score cache (the file given as --cache).", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(cache_app, name="cache")
 
 _out = Console()
@@ -36,27 +40,58 @@ _err = Console(stderr=True)
 
 TextColumn = Annotated[
     str | None,
-    typer.Option(help="The column that holds the texts. Without it every column is a field that the prompt may use."),
+    typer.Option(
+        metavar="COLUMN",
+        help="The column that holds the texts; a prompt calls it text. Without this option the prompt may use every column "
+        "by its name.",
+    ),
 ]
 Labels = Annotated[
     str | None,
-    typer.Option(help="The classes, separated by commas. A class may name its words: 'pos=good|great,neg=bad'."),
+    typer.Option(
+        metavar="A,B,...",
+        help="The classes. A class may name its words: 'pos=good|great,neg=bad' asks the model for good, great and bad.",
+    ),
 ]
 PromptOption = Annotated[
     str | None,
-    typer.Option("--prompt", help="The prompt, a jinja2 template such as 'Review: {{ text }}\\nSentiment:', or @FILE."),
+    typer.Option(
+        "--prompt",
+        metavar="TEMPLATE",
+        help="What the model reads before the answer: a jinja2 template such as 'Review: {{ text }}\\nSentiment:', or @FILE "
+        "that holds one. Default: one that lists the labels.",
+    ),
 ]
-Chat = Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")]
+Chat = Annotated[
+    bool, typer.Option("--chat", help="Ask through the model's chat template; for models tuned to follow it.")
+]
 Model = Annotated[
-    str, typer.Option(help="smollm2 (fetched once), hf:org/name[@revision], hf:folder or gguf:path of a GGUF file.")
+    str,
+    typer.Option(
+        metavar="MODEL",
+        help="smollm2 (fetched once), hf:org/name[@revision], hf:FOLDER of a transformers model, or gguf:FILE.",
+    ),
 ]
-Scoring = Annotated[str, typer.Option(help="sum, mean, bytes or pmi.")]
+Scoring = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="How the words of a label are scored: sum (their log-probability), mean (the same per token), bytes (per byte) "
+        "or pmi (minus their score without the text).",
+    ),
+]
 CacheOption = Annotated[
-    Path | None, typer.Option("--cache", help="A score cache: no text is scored twice with one prompt and model.")
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="FILE",
+        help="Keep scores in this file, made if missing: a text is scored once per model and prompt, and interrupted work "
+        "goes on where it stopped.",
+    ),
 ]
 
 
-@app.command()
+@app.command(short_help="Classify film reviews, before and after calibration.")
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the reliability diagram goes (PNG).")] = Path(
         "reliability.png"
@@ -73,7 +108,7 @@ def demo(
         model=model,
         n_calibration=calibration_rows,
         n_test=test_rows,
-        report=lambda line: _err.print(f"[dim]{escape(line)} ...[/dim]"),
+        report=lambda line: _say(_err, f"{line} ...", style="dim"),
     )
     table = Table(title=f"{result.n_test} held-out reviews, calibrated on {result.n_calibration}")
     for heading in ("", "before", "after"):
@@ -82,32 +117,56 @@ def demo(
         table.add_row(title, f"{result.before[name]:.3f}", f"{result.after[name]:.3f}")
     _out.print(table)
     shifts = ", ".join(f"{label} {value:+.2f}" for label, value in result.bias.items())
-    _out.print(f"temperature {result.temperature:.2f}, bias {shifts}")
-    _out.print(f"{result.rows_per_second:.1f} rows/s; reliability diagram: {output}", soft_wrap=True)
+    _say(_out, f"temperature {result.temperature:.2f}, bias {shifts}")
+    _say(_out, f"{result.rows_per_second:.1f} rows/s; reliability diagram: {output}")
 
 
-@app.command()
+@app.command(short_help="Fit a classifier on labelled rows and save it.")
 def fit(
-    train: Annotated[Path, typer.Argument(help="Labelled rows: CSV, JSONL or Parquet.")],
-    label_column: Annotated[str, typer.Option(help="The column that holds the class of every row.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The folder that the classifier is saved in.")],
+    train: Annotated[Path, typer.Argument(metavar="TRAIN", help="Labelled rows: a .csv, .jsonl or .parquet file.")],
+    label_column: Annotated[str, typer.Option(metavar="COLUMN", help="The column that holds the class of every row.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the classifier is saved: a new folder.")
+    ],
     text_column: TextColumn = None,
     labels: Labels = None,
     prompt: PromptOption = None,
     chat: Chat = False,
-    shots: Annotated[int, typer.Option(min=0, help="Labelled examples put into every prompt.")] = 0,
-    calibrator: Annotated[str, typer.Option(help="bias_temperature, temperature or none.")] = "bias_temperature",
+    shots: Annotated[
+        int, typer.Option(min=0, help="How many labelled rows are put into every prompt as examples.")
+    ] = 0,
+    calibrator: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What makes the probabilities honest, fitted on the rows that are no shots: "
+            "bias_temperature, temperature or none.",
+        ),
+    ] = "bias_temperature",
     scoring: Scoring = "sum",
     model: Model = "smollm2",
     cache: CacheOption = None,
-    seed: Annotated[int, typer.Option(help="Draws the shots.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another number draws other shots.")] = 0,
 ) -> None:
-    """Choose shots and fit a calibrator on labelled rows, and save the classifier for `predict --classifier`."""
+    """Choose shots and fit a calibrator on labelled rows, and save the classifier for predict --classifier.
+
+    \b
+    Example:
+      llmclf fit train.csv --text-column review --label-column mood -o moods
+    """
+    from .classifier import LLMClassifier
+    from .files import read_table
+    from .saving import check_folder
+
     frame = read_table(train)
-    y = _column(frame, label_column, "--label-column")
+    y = _classes(frame, label_column)
+    X = frame.drop(columns=label_column) if text_column is None else _column(frame, text_column, "--text-column")
+    # What can go wrong after hours of scoring is tried before.
+    check_folder(output)
+    _open_cache(cache)
     clf = LLMClassifier(
         model,
-        labels=_parse_labels(labels),
+        labels=_typed(_parse_labels(labels), y),
         prompt=_parse_prompt(prompt, chat),
         n_shots=shots,
         scoring=scoring,
@@ -115,19 +174,19 @@ def fit(
         cache=cache,
         random_state=seed,
     )
-    X = frame.drop(columns=label_column) if text_column is None else _column(frame, text_column, "--text-column")
     clf.fit(X, y)
     clf.save(output)
     names = ", ".join(map(str, clf.classes_.tolist()))
-    _out.print(
-        f"fitted on {len(frame)} rows of the classes {escape(names)}; saved in {escape(str(output))}", soft_wrap=True
-    )
+    _say(_out, f"fitted on {len(frame)} rows of the classes {names}; saved in {output}")
 
 
-@app.command()
+@app.command(short_help="Add labels and their probabilities to a table.")
 def predict(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Rows to label: CSV, JSONL or Parquet.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The same rows with their labels, by its suffix.")],
+    ctx: typer.Context,
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Rows to label: a .csv, .jsonl or .parquet file.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The same rows with their labels: .csv, .jsonl or .parquet.")
+    ],
     text_column: TextColumn = None,
     labels: Labels = None,
     prompt: PromptOption = None,
@@ -135,57 +194,69 @@ def predict(
     scoring: Scoring = "sum",
     model: Model = "smollm2",
     classifier: Annotated[
-        Path | None, typer.Option(help="A folder that `fit` saved; replaces the options above.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="A folder that fit saved; it stands for --labels, --prompt, --chat, --scoring and --model.",
+        ),
     ] = None,
     cache: CacheOption = None,
 ) -> None:
-    """Add the columns label, confidence and p_CLASS (the probability of each class) to a table."""
+    """Add the columns label, confidence and p_CLASS (the probability of each class) to a table.
+
+    \b
+    Example:
+      llmclf predict in.csv out.csv --text-column review --labels good,bad
+    """
+    from .files import check_suffix, check_writable, read_table, write_table
+
     check_suffix(target)
+    clf = _saved(ctx, classifier, cache) if classifier is not None else None
+    parsed = _parse_labels(labels)
+    if clf is None and parsed is None:
+        raise InputError("predict needs the classes: give --labels a,b,c or --classifier FOLDER")
     frame = read_table(source)
-    if classifier is not None:
-        given = [name for name, value in (("--labels", labels), ("--prompt", prompt), ("--chat", chat)) if value]
-        if given:
-            raise InputError(f"{given[0]} belongs to a new classifier; --classifier {str(classifier)!r} has its own")
-        clf = load(classifier, cache=cache)
-    else:
-        parsed = _parse_labels(labels)
-        if parsed is None:
-            raise InputError("predict needs the classes: give --labels a,b,c or --classifier FOLDER")
-        clf = LLMClassifier(model, labels=parsed, prompt=_parse_prompt(prompt, chat), scoring=scoring, cache=cache)
     X = frame if text_column is None else _column(frame, text_column, "--text-column")
-    if classifier is None:
+    if clf is None:
+        from .classifier import LLMClassifier
+
+        clf = LLMClassifier(model, labels=parsed, prompt=_parse_prompt(prompt, chat), scoring=scoring, cache=cache)
         clf.fit(X)
-    added = ["label", "confidence", *(f"p_{label}" for label in clf.classes_.tolist())]
+    classes = clf.classes_.tolist()
+    added = ["label", "confidence", *(f"p_{label}" for label in classes)]
     taken = [name for name in added if name in frame.columns]
     if taken:
         raise InputError(
             f"{str(source)!r} already has a column {taken[0]!r}, which predict would add; rename or drop it first"
         )
+    # What can go wrong after hours of scoring is tried before.
+    check_writable(frame.assign(label=[classes[i % len(classes)] for i in range(len(frame))]), target)
+    _open_cache(cache)
     proba = clf.predict_proba(X)
-    best = np.argmax(proba, axis=1)
+    best = proba.argmax(axis=1)
     values: list[Any] = [clf.classes_[best], proba.max(axis=1), *proba.T]
     write_table(frame.assign(**dict(zip(added, values, strict=True))), target)
-    _out.print(f"labelled {len(frame)} rows; written to {escape(str(target))}", soft_wrap=True)
+    _say(_out, f"labelled {len(frame)} rows; written to {target}")
 
 
-@cache_app.command("info")
-def cache_info(path: Annotated[Path, typer.Argument(help="The score cache.")]) -> None:
-    """How many scores a cache holds, how large it is, and from when they are."""
+@cache_app.command("info", short_help="Show how much a cache holds.")
+def cache_info(path: Annotated[Path, typer.Argument(metavar="FILE", help="The score cache.")]) -> None:
+    """Show how many scores a cache holds, how large it is, and from when they are."""
     info = _existing_cache(path).info()
-    _out.print(f"{info['path']}: {info['rows']} rows of scores, {info['bytes'] / 1e6:.1f} MB", soft_wrap=True)
+    _say(_out, f"{info['path']}: {info['rows']} rows of scores, {info['bytes'] / 1e6:.1f} MB")
     if info["rows"]:
         first, last = (
             datetime.datetime.fromtimestamp(info[name]).isoformat(" ", "minutes") for name in ("oldest", "newest")
         )
-        _out.print(f"from {first} to {last}")
-    _out.print(f"models and data are kept in {cache_dir()}", soft_wrap=True)
+        _say(_out, f"from {first} to {last}")
+    _say(_out, f"models and data are kept in {cache_dir()}")
 
 
-@cache_app.command("clear")
-def cache_clear(path: Annotated[Path, typer.Argument(help="The score cache.")]) -> None:
-    """Forget all scores of a cache."""
+@cache_app.command("clear", short_help="Forget all scores of a cache.")
+def cache_clear(path: Annotated[Path, typer.Argument(metavar="FILE", help="The score cache.")]) -> None:
+    """Forget all scores of a cache, without asking; the file stays, empty."""
     removed = _existing_cache(path).clear()
-    _out.print(f"removed {removed} rows of scores from {escape(str(path))}", soft_wrap=True)
+    _say(_out, f"removed {removed} rows of scores from {path}")
 
 
 def main() -> None:
@@ -202,18 +273,26 @@ def main() -> None:
 
 def _interrupt(*_: Any) -> None:
     # An exit, not KeyboardInterrupt, which typer would report as an ordinary failure.
-    _err.print("interrupted; with --cache, what was scored so far is kept")
+    _say(_err, "interrupted; with --cache, what was scored so far is kept")
     raise SystemExit(130)
 
 
 def _fail(error: Exception, code: int) -> None:
-    _err.print(f"[bold red]error:[/bold red] {escape(str(error))}", soft_wrap=True)
+    _say(_err, str(error), "error:", "bold red")
     sys.exit(code)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     if issubclass(category, LlmclfWarning):
-        _err.print(f"[yellow]warning:[/yellow] {escape(str(message))}", soft_wrap=True)
+        _say(_err, str(message), "warning:", "yellow")
+
+
+def _say(console: Console, text: str, title: str = "", title_style: str = "", *, style: str = "") -> None:
+    """One line, in which users' words (labels, paths) are no markup."""
+    line = Text(" ".join(text.splitlines()), style)
+    if title:
+        line = Text.assemble((title, title_style), " ", line)
+    console.print(line, soft_wrap=True)
 
 
 def _column(frame: Any, name: str, option: str) -> Any:
@@ -224,15 +303,44 @@ def _column(frame: Any, name: str, option: str) -> Any:
     return frame[name]
 
 
+def _classes(frame: Any, name: str) -> Any:
+    y = _column(frame, name, "--label-column")
+    for number, value in enumerate(y):
+        if is_missing(value) or (isinstance(value, str) and not value.strip()):
+            raise InputError(f"--label-column {name!r} is empty in row {number}; drop the rows without a label")
+    return y
+
+
+def _saved(ctx: typer.Context, folder: Path, cache: Path | None) -> LLMClassifier:
+    """The classifier of a folder, unless options were given that it would not heed."""
+    for name in ("labels", "prompt", "chat", "scoring", "model"):
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(f"--{name} belongs to a new classifier; --classifier {str(folder)!r} has its own")
+    from .classifier import load
+
+    return load(folder, cache=cache)
+
+
+def _typed(labels: dict[str, list[str]] | None, y: Any) -> dict[Any, list[str]] | None:
+    """Labels as the table has them: a JSONL file may hold the number 1 where a command line can only say "1"."""
+    if labels is None:
+        return None
+    values = {str(value): value for value in y}
+    return {values.get(name, name): words for name, words in labels.items()}
+
+
 def _parse_labels(text: str | None) -> dict[str, list[str]] | None:
     if text is None:
         return None
     labels: dict[str, list[str]] = {}
     for part in text.split(","):
-        name, _, words = part.strip().partition("=")
+        name, is_given, words = (piece.strip() for piece in part.partition("="))
+        if not name:
+            raise InputError(f"--labels {text!r} has an empty class; give names separated by single commas")
         if name in labels:
             raise InputError(f"--labels names {name!r} twice")
-        labels[name] = words.split("|") if words else [name]
+        labels[name] = [word.strip() for word in words.split("|")] if is_given else [name]
     return labels
 
 
@@ -254,3 +362,9 @@ def _existing_cache(path: Path) -> ScoreCache:
     if not path.is_file():
         raise InputError(f"{str(path)!r} is no file; give the path that was given as --cache")
     return ScoreCache(path)
+
+
+def _open_cache(path: Path | None) -> None:
+    """Make or check the cache file."""
+    if path is not None:
+        ScoreCache(path)

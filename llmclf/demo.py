@@ -113,8 +113,8 @@ def _save(display: ReliabilityDisplay, path: Path) -> None:
     from matplotlib.figure import Figure
 
     # A figure of its own, not pyplot's: no window, no global state.
-    figure = Figure(figsize=(6.4, 7.2), dpi=150, layout="constrained")
+    figure = Figure(figsize=(6.0, 7.0), dpi=150)
     FigureCanvasAgg(figure)
     display.plot(ax=figure.add_subplot())
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches="tight")

@@ -10,6 +10,7 @@
     └── MissingDependencyError (ImportError)  an optional package is needed and absent
 
     LlmclfWarning (UserWarning)
+    ├── LabelWordWarning                      classes are numbers, and the model was asked for their digits
     ├── TruncationWarning                     texts were shortened to fit the model's context
     ├── TerminatorWarning                     an end-of-answer token was added to every label
     └── CalibrationWarning                    a calibrator was fitted on doubtful data
@@ -52,6 +53,10 @@ class MissingDependencyError(LlmclfError, ImportError):
 
 class LlmclfWarning(UserWarning):
     """Base of every warning that llmclf gives."""
+
+
+class LabelWordWarning(LlmclfWarning):
+    """Classes are numbers without words, so the model is asked how probable their digits are."""
 
 
 class TruncationWarning(LlmclfWarning):

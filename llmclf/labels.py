@@ -52,12 +52,17 @@ class LabelSet:
     def indices(self, y: Iterable[Any]) -> NDArray[np.int64]:
         """The column of each value of `y`.
 
+        Where no class is a number, whole numbers from 0 to K - 1 are taken for columns: scikit-learn's `cross_val_predict`
+        hands over the places of the sorted classes in place of the classes.
+
         Raises
         ------
         InputError
             Names the first value that is no class.
         """
         place = {label: k for k, label in enumerate(self.classes)}
+        if not any(isinstance(label, (int, float, np.number)) for label in self.classes):
+            place |= {k: k for k in range(len(self.classes))}
         found = []
         for number, value in enumerate(y):
             if not _hashable(value) or value not in place:
@@ -95,7 +100,7 @@ def label_set(
         raise InputError(f"labels={labels!r}: expected a list of classes or a dict class -> words")
     given = list(labels)
     for label in given:
-        if not _hashable(label):
+        if not _hashable(label) or isinstance(label, bytes) or is_missing(label):
             raise InputError(
                 f"the label {label!r} is a {type(label).__name__}; expected a str, int, bool or enum member"
             )
@@ -104,6 +109,8 @@ def label_set(
         raise InputError(f"the label {twice!r} appears twice in labels; every class must be named once")
     if len(given) < 2:
         raise InputError(f"labels has {len(given)} class ({given!r}); a classifier needs at least two classes")
+    if words and isinstance(labels, Mapping):
+        raise InputError("labels is a dict with words, and Prompt(words=...) gives words too; leave one of them out")
     chosen: dict[Any, Any] = dict(labels) if isinstance(labels, Mapping) else {}
     if not isinstance(labels, Mapping):
         extra = [label for label in (words or {}) if label not in set(given)]
@@ -141,7 +148,10 @@ def label_prior(prior: str | Mapping[Any, float] | None, labels: LabelSet) -> ND
     absent = [label for label in labels.classes if label not in prior]
     if odd or absent:
         raise InputError(f"prior must name every class once; unknown: {odd!r}, without a probability: {absent!r}")
-    values = np.array([float(prior[label]) for label in labels.classes])
+    try:
+        values = np.array([float(prior[label]) for label in labels.classes])
+    except (TypeError, ValueError) as error:
+        raise InputError(f"prior={dict(prior)!r}: expected a number for every class ({error})") from error
     if not (np.isfinite(values).all() and (values > 0).all() and abs(values.sum() - 1) < 1e-6):
         raise InputError(
             f"prior={dict(prior)!r}: expected positive probabilities that sum to 1 (sum: {values.sum():g})"
@@ -160,7 +170,8 @@ def class_array(classes: Sequence[Any]) -> NDArray[Any]:
         ] and not any(hasattr(label, "value") for label in classes):
             return array
     array = np.empty(len(classes), dtype=object)
-    array[:] = list(classes)
+    for place, label in enumerate(classes):  # array[:] = classes would take tuples for rows
+        array[place] = label
     return array
 
 
@@ -174,10 +185,18 @@ def read_classes(y: Any, n_rows: int) -> NDArray[Any]:
     """
     native = nw.from_native(y, pass_through=True, allow_series=True)
     values = native.to_list() if isinstance(native, nw.Series) else y
+    if isinstance(values, (str, bytes)) or not (isinstance(values, Sequence) or hasattr(values, "__array__")):
+        raise InputError(f"y is a {type(values).__name__}; expected a list, 1-D array or Series with one class per row")
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "OT":
+        values = values.tolist()
     if isinstance(values, (list, tuple)):
         for number, value in enumerate(values):
             if is_missing(value):
                 raise InputError(f"y contains NaN or None (row {number}: {value!r}); drop these rows")
+            if not _hashable(value):
+                raise InputError(
+                    f"y has the value {value!r} (row {number}), a {type(value).__name__}; expected a class"
+                )
         array = class_array(values)
     else:
         array = column_or_1d(values, warn=True)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jinja2
-from jinja2 import meta
+from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from .errors import PromptError
@@ -72,6 +72,11 @@ class RenderedPrompt:
     def text(self) -> str:
         """The plain text of all turns, for people; a chat's own markup is not in it."""
         return "\n".join(turn.text for turn in self.turns)
+
+    @property
+    def text_field(self) -> str | None:
+        """The field that may be shortened; None where there is none."""
+        return self._renderer.text_field if self._renderer is not None else None
 
     def shortened(self, n_characters: int) -> RenderedPrompt:
         """The same prompt with only the first `n_characters` of its text field."""
@@ -136,6 +141,20 @@ class Prompt:
     choices: str | None = None
     unconditional: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in sorted(self.__dataclass_fields__.keys() - {"words", "chat"}):
+            value = getattr(self, name)
+            if not isinstance(value, str) and (value is not None or name == "separator"):
+                expected = "a str" if name == "separator" else "a str or None"
+                raise PromptError(f"Prompt({name}={value!r}) is a {type(value).__name__}; expected {expected}")
+        if self.words is not None and not isinstance(self.words, Mapping):
+            raise PromptError(f"Prompt(words={self.words!r}): expected a dict class -> word or list of words")
+
+    def __hash__(self) -> int:
+        # A dict has no hash; prompts that differ in their words alone are told apart by ==.
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return hash((frozenset(values.pop("words") or ()), *values.values()))
+
     def renderer(
         self,
         label_words: Sequence[str],
@@ -158,7 +177,7 @@ class Prompt:
 
     def to_dict(self) -> dict[str, Any]:
         """The parameters; words as pairs, since classes need not be strings."""
-        values = asdict(self)
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
         if self.words is not None:
             values["words"] = [[key, word if isinstance(word, str) else list(word)] for key, word in self.words.items()]
         return values
@@ -179,7 +198,9 @@ class Prompt:
 class PromptRenderer:
     """Renders rows with one prompt, one set of label words and one list of shots.
 
-    Everything that does not depend on the row (instruction and shots) is rendered once.
+    Everything that does not depend on the row (instruction and shots) is rendered once. A template that captures its own
+    output and then changes it (a set block that is trimmed, say) leaves no border between data and template: all that it
+    renders counts as data then.
     """
 
     def __init__(
@@ -233,13 +254,13 @@ class PromptRenderer:
 
     def _check_fields(self, field_names: Sequence[str]) -> tuple[str, ...]:
         wanted = _variables(self._source)
-        missing = sorted(wanted - set(field_names) - _BUILTIN_NAMES)
+        missing = sorted(wanted - set(field_names) - _BUILTIN_NAMES - _ENVIRONMENT.globals.keys())
         if missing:
             raise PromptError(
                 f"the template uses {_names(missing)}, which the rows do not have; their fields: {_names(field_names)}"
             )
         for name, source in (("instruction", self.prompt.instruction), ("unconditional", self.prompt.unconditional)):
-            extra = sorted(_variables(source or "") - {"label_words"})
+            extra = sorted(_variables(source or "") - {"label_words"} - _ENVIRONMENT.globals.keys())
             if extra:
                 raise PromptError(
                     f"Prompt({name}=...) uses {_names(extra)}, but it is the same for all rows and knows label_words alone; "
@@ -258,6 +279,11 @@ class PromptRenderer:
             if named not in field_names:
                 raise PromptError(
                     f"Prompt(text_field={named!r}) names no field of the rows; their fields: {_names(field_names)}"
+                )
+            if named not in self.used_fields:
+                raise PromptError(
+                    f"Prompt(text_field={named!r}) names a field that the template does not use; "
+                    f"it uses {_names(self.used_fields)}"
                 )
             return named
         if TEXT_FIELD in self.used_fields:
@@ -283,16 +309,32 @@ class PromptRenderer:
 
     def _render(self, source: str, row: Mapping[str, Any]) -> tuple[Span, ...]:
         mark = _Mark()
+        spans = mark.split(self._render_text(source, row, mark))
+        if _captures(source):
+            # What a template captures it may cut, count or trim, and the marks with it.
+            text = self._render_text(source, row, None)
+            if "".join(span.text for span in spans) != text:
+                return (Span(text, True),)
+        return spans
+
+    def _render_text(self, source: str, row: Mapping[str, Any], mark: _Mark | None) -> str:
         names = {"label_words": self.label_words, "fields": dict(row), **row, _MARK_NAME: mark}
         try:
-            text = _compile(source).render(names)
+            return _compile(source).render(names)
         except jinja2.UndefinedError as error:
             raise PromptError(
                 f"the template {source!r} could not be rendered: {error}; the row's fields: {_names(row)}"
             ) from error
-        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        except (
+            jinja2.TemplateError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise PromptError(f"the template {source!r} could not be rendered: {error}") from error
-        return mark.split(text)
 
 
 _MARK_NAME = "__data_mark__"
@@ -301,11 +343,12 @@ _MARK_NAME = "__data_mark__"
 class _Mark:
     """Brackets put around every value that a template prints, to tell data from template afterwards.
 
-    They hold a random number, so that no text can contain them.
+    They hold a random number, so that no text can contain them, in characters that have no upper and lower case, so that
+    they pass through most filters.
     """
 
     def __init__(self) -> None:
-        nonce = secrets.token_hex(8)
+        nonce = "".join(chr(0xE100 + byte) for byte in secrets.token_bytes(8))
         self.opening, self.closing = f"\ue000{nonce}\ue001", f"\ue000{nonce}\ue002"
 
     def wrap(self, value: str) -> str:
@@ -343,7 +386,7 @@ def _mark_data(context: jinja2.runtime.Context, value: Any) -> Any:
     # An undefined value must reach jinja2 as it is: printing it is what raises the error that names it.
     if isinstance(value, jinja2.Undefined):
         return value
-    return mark.wrap(str(value))
+    return str(value) if mark is None else mark.wrap(str(value))
 
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(
@@ -365,6 +408,20 @@ def _compile(source: str) -> jinja2.Template:
 def _variables(source: str) -> frozenset[str]:
     _compile(source)
     return frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(source)))
+
+
+@lru_cache(maxsize=256)
+def _captures(source: str) -> bool:
+    """Whether a template can handle its own output as a value: set blocks, filter blocks, macros, recursive loops."""
+    tree = _ENVIRONMENT.parse(source)
+    kinds: tuple[type[nodes.Node], ...] = (
+        nodes.AssignBlock,
+        nodes.FilterBlock,
+        nodes.Macro,
+        nodes.CallBlock,
+        nodes.Block,
+    )
+    return any(tree.find(kind) for kind in kinds) or any(loop.recursive for loop in tree.find_all(nodes.For))
 
 
 def _cue(source: str) -> str:

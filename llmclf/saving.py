@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,24 +24,37 @@ def write_folder(folder: str | os.PathLike[str], values: Mapping[str, Any]) -> N
     StoreError
         The folder holds something else, or cannot be written.
     """
-    target = Path(folder).expanduser()
-    if target.exists() and not (target / _FILE).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise StoreError(f"{str(target)!r} exists and is no saved classifier; give another folder")
+    target = check_folder(folder)
     text = json.dumps(values, indent=1, ensure_ascii=True, allow_nan=False)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f"{_FILE}.", dir=target)
+        # Opened like any new file, so that it gets the permissions that the user's files have.
+        temporary = target / f"{_FILE}.{secrets.token_hex(8)}"
         try:
-            with os.fdopen(handle, "w", encoding="ascii") as stream:
+            with temporary.open("x", encoding="ascii") as stream:
                 stream.write(text)
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(temporary, target / _FILE)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise StoreError(f"the classifier could not be written to {str(target)!r}: {error}") from error
+
+
+def check_folder(folder: str | os.PathLike[str]) -> Path:
+    """The folder in which a classifier may be written: a new or empty one, or that of an earlier classifier.
+
+    Raises
+    ------
+    StoreError
+        The folder holds something else.
+    """
+    target = Path(folder).expanduser()
+    if target.exists() and not (target / _FILE).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise StoreError(f"{str(target)!r} exists and is no saved classifier; give another folder")
+    return target
 
 
 def read_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:

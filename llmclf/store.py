@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS scores (
 ) WITHOUT ROWID
 """
 _APPLICATION_ID = 0x6C6C6D63  # "llmc": tells a score cache from any other SQLite file
+_MAGIC = b"SQLite format 3\0"
 _BUSY_SECONDS = 30.0
 
 
@@ -42,6 +43,8 @@ def request_key(identity: Mapping[str, Any], request: Request) -> str:
         "version": SCORE_VERSION,
         "identity": identity,
         "turns": [[turn.role, [[span.text, span.is_data] for span in turn.spans]] for turn in request.prompt.turns],
+        # Which part of a prompt gives way when it is too long is no part of its text.
+        "text": [request.prompt.text_field, request.prompt.text_length],
         "completions": request.completions,
         "terminator": request.terminator,
     }
@@ -53,7 +56,8 @@ class ScoreCache:
 
     Parameters
     ----------
-    path : path of the file; made when missing, readable by its owner alone.
+    path : path
+        Made when missing, readable by its owner alone.
 
     Raises
     ------
@@ -79,6 +83,10 @@ class ScoreCache:
             raise StoreError(
                 f"the score cache {str(self.path)!r} cannot be opened ({error}); give cache= another path"
             ) from error
+        with self.path.open("rb") as stream:
+            start = stream.read(len(_MAGIC))
+        if start not in (b"", _MAGIC):
+            raise StoreError(f"{str(self.path)!r} is no score cache; give cache= another path")
         with self._connect() as connection:
             self._prepare(connection)
 
@@ -97,11 +105,20 @@ class ScoreCache:
         return found
 
     def put(self, items: Iterable[tuple[str, RowScores]]) -> None:
-        """Store scores in one transaction: all of them, or none if the process dies meanwhile."""
+        """Store scores in one transaction: all of them, or none if the process dies meanwhile.
+
+        Raises
+        ------
+        InputError
+            A score is NaN or infinite; then nothing is stored.
+        """
         now = time.time()
         rows = []
         for key, scores in items:
-            value = json.dumps(scores.to_json(), separators=(",", ":"), allow_nan=False)
+            try:
+                value = json.dumps(scores.to_json(), separators=(",", ":"), allow_nan=False)
+            except ValueError as error:
+                raise InputError(f"{scores!r} cannot be kept: expected finite log-probabilities") from error
             rows.append((key, value, _checksum(key, value), now))
         with self._connect() as connection:
             connection.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)", rows)
@@ -133,6 +150,8 @@ class ScoreCache:
         """A connection for one operation: threads and forked processes never share one."""
         try:
             with closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS)) as connection, connection:
+                # A damaged string is no reason to stop: its checksum will tell.
+                connection.text_factory = lambda value: value.decode("utf-8", "replace")
                 yield connection
         except sqlite3.Error as error:
             raise StoreError(
@@ -141,8 +160,8 @@ class ScoreCache:
             ) from error
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        # Write-ahead logging lets readers go on while another process writes.
-        connection.execute("PRAGMA journal_mode=WAL")
+        # One transaction: of several processes that find a new file, one makes it and the others see it whole.
+        connection.execute("BEGIN IMMEDIATE")
         (owner,) = connection.execute("PRAGMA application_id").fetchone()
         (n_tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if owner != _APPLICATION_ID:
@@ -150,6 +169,11 @@ class ScoreCache:
                 raise StoreError(f"{str(self.path)!r} is a database of another program; give cache= another path")
             connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
         connection.execute(_SCHEMA)
+        connection.commit()
+        # Write-ahead logging lets readers go on while another process writes. It stays switched on in the file, but cannot be
+        # switched on while others are at work in it; then the next process does it.
+        with suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _checksum(key: str, value: str) -> str:

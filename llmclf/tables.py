@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
+from narwhals.exceptions import DuplicateError
 
 from .errors import InputError
 from .prompts import TEXT_FIELD
@@ -63,7 +65,10 @@ def read_rows(X: Any) -> Rows:
         raise InputError(f"X is the single text {X[:40]!r}; expected a list of texts, so write [text]")
     if isinstance(X, Mapping):
         raise InputError("X is one dict; expected a list of dicts (one per row) or a DataFrame")
-    native = nw.from_native(X, pass_through=True, allow_series=True)
+    try:
+        native = nw.from_native(X, pass_through=True, allow_series=True)
+    except DuplicateError as error:
+        raise InputError("X has two columns of the same name; rename one of them") from error
     if isinstance(native, nw.Series):
         return _read_texts(native.to_list())
     if isinstance(native, nw.DataFrame):
@@ -125,8 +130,8 @@ def _read_texts(values: Sequence[Any]) -> Rows:
             )
         if not isinstance(value, str):
             raise InputError(
-                f"row {number} of X is {value!r}, a {type(value).__name__}; expected a str. Texts are 1-D and strings; "
-                "Reshape your data to two dimensions if it is a table"
+                f"row {number} of X is {reprlib.repr(value)}, a {type(value).__name__}; expected a str. Texts are 1-D and "
+                "strings; Reshape your data to two dimensions if it is a table"
             )
     return Rows([{TEXT_FIELD: str(value)} for value in values], (TEXT_FIELD,), False)
 
@@ -157,6 +162,11 @@ def _read_records(names: Iterable[Any], records: Iterable[Row], n_rows: int) -> 
         raise InputError("X is empty: found 0 sample(s), expected at least one row")
     if not names:
         raise InputError(f"X is empty: found 0 feature(s) (shape=({n_rows}, 0)) while a minimum of 1 is required.")
+    if not any(isinstance(name, str) for name in names):
+        # Numbered columns, as pandas gives them to an array, are named like an array's.
+        positions = tuple(f"x{j}" for j in range(len(names)))
+        renamed = dict(zip(names, positions, strict=True))
+        return Rows([{renamed[name]: value for name, value in record.items()} for record in records], positions, True)
     odd = [name for name in names if not isinstance(name, str)]
     if odd:
         raise InputError(

@@ -1,0 +1,44 @@
+# make demo   an environment, the model, the data, a calibrated classifier and its reliability diagram
+# make test   the same environment; formatting, lint, types, import layers and the whole test suite
+# make bench  the throughput table, beside other packages in environments of their own (half an hour)
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test bench clean
+
+demo: .venv/installed
+	$(BIN)/llmclf demo --output reliability.png
+
+test: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+bench: .venv/installed .bench/cappr/installed .bench/lm-eval/installed
+	$(BIN)/python experiments/throughput.py --cappr-python .bench/cappr/bin/python --lm-eval-python .bench/lm-eval/bin/python
+
+# torch comes first and pinned: an open range would take a build with gigabytes of GPU libraries.
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) install --quiet --constraint constraints.txt torch
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+.bench/%/bin/python:
+	$(PYTHON) -m venv .bench/$*
+	.bench/$*/bin/python -m pip install --quiet torch==2.13.0
+
+.bench/cappr/installed: .bench/cappr/bin/python
+	$< -m pip install --quiet cappr==0.9.6 transformers==4.47.1 "numpy<2.3" gguf accelerate scikit-learn
+	touch $@
+
+.bench/lm-eval/installed: .bench/lm-eval/bin/python
+	$< -m pip install --quiet lm-eval==0.4.13 "transformers>=5,<6" accelerate
+	touch $@
+
+clean:
+	rm -rf .venv .bench

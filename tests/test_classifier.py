@@ -1,0 +1,522 @@
+"""The estimator as a data scientist uses it."""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.base import clone
+
+import llmclf
+from llmclf import LLMClassifier, Prompt, load, open_backend
+from llmclf.backends import FakeBackend, Request, RowScores
+from llmclf.calibration import TemperatureCalibrator
+from llmclf.errors import InputError, ModelError, PromptError, StoreError, TerminatorWarning, TruncationWarning
+from llmclf.logits import log_softmax, softmax
+
+TEXTS = ["A fine film.", "A waste of time.", "It was long.", "Superb actors!", "Thin plot, but funny.", "Never again."]
+LABELS = ["positive", "negative"]
+
+
+class CountingBackend(FakeBackend):
+    """A fake that counts the prompts it was asked, and can fail on some of them."""
+
+    def __init__(self, seed: int = 0, fails_on: str | None = None) -> None:
+        super().__init__(seed)
+        self.fails_on = fails_on
+        self.asked: list[Request] = []
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def score(self, requests):
+        self.asked += requests
+        for place, answer in super().score(requests):
+            failed = self.fails_on is not None and self.fails_on in requests[place].prompt.text
+            yield place, (RowScores((), error="it does not want to") if failed else answer)
+
+
+def labelled(n: int = 40):
+    """Texts, and classes that agree with the fake's scores more often than not, so that a calibrator has something to learn."""
+    texts = [f"text number {i}" for i in range(n)]
+    guesses = LLMClassifier(FakeBackend(), labels=LABELS).fit(texts).predict(texts)
+    flipped = np.random.default_rng(0).random(n) < 0.3
+    return texts, [
+        LABELS[(label == LABELS[0]) ^ bool(flip) ^ True] for label, flip in zip(guesses, flipped, strict=True)
+    ]
+
+
+def test_zero_shot_needs_no_labels_of_rows():
+    """With labels given, y may be left out and fit asks the model nothing."""
+    backend = CountingBackend()
+    clf = LLMClassifier(backend, labels=LABELS).fit(TEXTS)
+    assert backend.asked == []
+    assert clf.predict(TEXTS).tolist() == [LABELS[k] for k in clf.score_labels(TEXTS).argmax(1) * -1 + 1]
+    assert clf.classes_.tolist() == ["negative", "positive"]
+
+
+def test_scores_are_sums_and_everything_else_follows():
+    """score_labels sums the token log-probabilities; probabilities are their softmax; mass is what they add up to."""
+    clf = LLMClassifier(FakeBackend(), labels=["a b c", "d"], prompt=Prompt("{{ text }}:")).fit(TEXTS)
+    rows = clf.score_rows(TEXTS)
+    sums = np.array([[math.fsum(tokens) for tokens in row.token_logprobs] for row in rows])
+    scores, lower, upper = clf.score_labels(TEXTS, return_bounds=True)
+    np.testing.assert_array_equal(scores, sums)
+    np.testing.assert_array_equal(lower, sums)
+    np.testing.assert_array_equal(upper, sums)
+    np.testing.assert_allclose(clf.predict_proba(TEXTS), softmax(sums))
+    np.testing.assert_allclose(clf.predict_log_proba(TEXTS), log_softmax(sums))
+    np.testing.assert_allclose(clf.label_mass(TEXTS), np.exp(sums).sum(1))
+    np.testing.assert_allclose(clf.decision_function(TEXTS), sums[:, 1] - sums[:, 0])
+
+
+def test_several_words_of_a_class_add_their_probabilities():
+    """The score of a class is the logsumexp of its words' scores."""
+    one = LLMClassifier(FakeBackend(), labels=["good", "great", "bad"], prompt="{{ text }}:").fit(TEXTS)
+    two = LLMClassifier(FakeBackend(), labels={"pos": ["good", "great"], "neg": "bad"}, prompt="{{ text }}:").fit(TEXTS)
+    p = np.exp(one.score_labels(TEXTS))  # classes: bad, good, great
+    np.testing.assert_allclose(np.exp(two.score_labels(TEXTS)), np.stack([p[:, 0], p[:, 1] + p[:, 2]], axis=1))
+    assert two.label_words_ == [["bad"], ["good", "great"]]
+
+
+@pytest.mark.parametrize("scoring", ["mean", "bytes", "pmi"])
+def test_other_scorings_come_from_the_same_token_logprobs(scoring):
+    """Mean divides by tokens, bytes by UTF-8 bytes of the words, PMI subtracts the score without the text."""
+    labels = ["yes é", "no"]
+    clf = LLMClassifier(FakeBackend(), labels=labels, prompt="{{ text }}\nAnswer:", scoring=scoring).fit(TEXTS)
+    order = [labels.index(label) for label in clf.classes_]
+    sums = clf.score_labels(TEXTS)
+    if scoring == "mean":
+        expected = sums / np.array([2, 1])[order]
+    elif scoring == "bytes":
+        expected = sums / np.array([6, 2])[order]
+    else:
+        bare = LLMClassifier(FakeBackend(), labels=labels, prompt="{{ text }}").fit(TEXTS)
+        expected = sums - bare.score_labels(["Answer:"])
+    np.testing.assert_allclose(clf.predict_proba(TEXTS), softmax(expected))
+
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+@pytest.mark.parametrize(
+    "classes", [["a", "b"], [0, 1], [True, False], [Colour.RED, Colour.BLUE], [3, 1, 2], [1.5, 2.5], ["x", 1]]
+)
+def test_classes_come_back_as_the_callers_objects(classes):
+    """str, int, bool, enum members, floats and mixtures: predict returns members of the given labels."""
+    words = {label: f"word{i}" for i, label in enumerate(classes)}
+    clf = LLMClassifier(FakeBackend(), labels=words).fit(TEXTS)
+    predicted = clf.predict(TEXTS).tolist()
+    assert set(predicted) <= set(classes)
+    assert {type(label) for label in predicted} <= {type(label) for label in classes}
+    assert set(clf.classes_.tolist()) == set(classes)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        list,
+        tuple,
+        np.array,
+        lambda texts: np.array(texts, dtype=object),
+        pd.Series,
+        lambda texts: pd.Series(texts, dtype=object, index=range(5, 5 + len(texts))),
+        pl.Series,
+    ],
+)
+def test_texts_of_every_kind_give_the_same_answers(make):
+    """Lists, arrays and Series of pandas and polars are the same texts."""
+    clf = LLMClassifier(FakeBackend(), labels=LABELS).fit(make(TEXTS))
+    expected = LLMClassifier(FakeBackend(), labels=LABELS).fit(TEXTS).predict_proba(TEXTS)
+    np.testing.assert_array_equal(clf.predict_proba(make(TEXTS)), expected)
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, lambda data: pd.DataFrame(data).to_dict("records")])
+def test_tables_of_every_kind_give_the_same_answers(make):
+    """DataFrames of pandas and polars and lists of dicts are the same table; the template names its columns."""
+    data = {"premise": TEXTS, "hypothesis": TEXTS[::-1], "unused": [None] * len(TEXTS)}
+    prompt = "{{ premise }} So: {{ hypothesis }}? Answer:"
+    clf = LLMClassifier(FakeBackend(), labels=["yes", "no"], prompt=prompt).fit(make(data))
+    scores = clf.score_labels(make(data))
+    one_text = LLMClassifier(FakeBackend(), labels=["yes", "no"], prompt="{{ text }}").fit(TEXTS)
+    joined = [f"{a} So: {b}? Answer:" for a, b in zip(TEXTS, TEXTS[::-1], strict=True)]
+    np.testing.assert_array_equal(scores, one_text.score_labels(joined))
+
+
+def test_shots_are_balanced_seeded_and_never_calibrated_on():
+    """Shots come from the training rows, evenly by class; the calibrator sees the other rows alone, once each."""
+    X, y = labelled()
+    backend = CountingBackend()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the fake answers after other shots has nothing to do with the classes
+        clf = LLMClassifier(backend, n_shots=6, calibrator="temperature", random_state=3).fit(X, y)
+    words = [word for _, word in clf.shots_]
+    assert sorted(words) == ["negative"] * 3 + ["positive"] * 3
+    shot_texts = {row["text"] for row, _ in clf.shots_}
+    asked = [request.prompt.text.rsplit("Text: ", 1)[1].split("\n")[0] for request in backend.asked]
+    assert sorted(asked) == sorted(set(X) - shot_texts)
+    for row, word in clf.shots_:
+        assert y[X.index(row["text"])] == word
+        assert f"{row['text']}\nLabel: {word}\n\n" in backend.asked[0].prompt.text
+    again = LLMClassifier(FakeBackend(), n_shots=6, random_state=3).fit(X, y)
+    assert again.shots_ == clf.shots_
+    assert LLMClassifier(FakeBackend(), n_shots=6, random_state=4).fit(X, y).shots_ != clf.shots_
+
+
+def test_odd_numbers_of_shots_differ_by_at_most_one():
+    """Five shots of two classes are three and two; a class that has run out is passed over."""
+    X, y = labelled()
+    counts = pd.Series([word for _, word in LLMClassifier(FakeBackend(), n_shots=5, random_state=0).fit(X, y).shots_])
+    assert sorted(counts.value_counts()) == [2, 3]
+    few = LLMClassifier(FakeBackend(), n_shots=4, random_state=0).fit(TEXTS, ["positive"] + ["negative"] * 5)
+    assert sorted(word for _, word in few.shots_) == ["negative"] * 3 + ["positive"]
+
+
+@pytest.mark.parametrize("calibrator", ["temperature", "bias_temperature"])
+def test_a_calibrator_corrects_the_scores(calibrator):
+    """The fitted map is applied to the log-scores of new rows; the ranking by decision_function agrees with predict."""
+    X, y = labelled()
+    clf = LLMClassifier(FakeBackend(), labels=LABELS, calibrator=calibrator).fit(X, y)
+    scores = clf.score_labels(TEXTS)
+    np.testing.assert_allclose(clf.predict_proba(TEXTS), clf.calibrator_.predict_proba(scores))
+    codes = np.searchsorted(clf.classes_, y)
+    alone = clone(clf.calibrator_).fit(clf.score_labels(X), codes)
+    assert alone.temperature_ == pytest.approx(clf.calibrator_.temperature_)
+    assert (clf.classes_[(clf.decision_function(TEXTS) > 0).astype(int)] == clf.predict(TEXTS)).all()
+
+
+def test_a_class_without_calibration_rows_is_allowed():
+    """Labels that the calibration rows lack keep their column."""
+    X, y = labelled()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the fake's scores know nothing of the classes
+        clf = LLMClassifier(FakeBackend(), labels=[*LABELS, "neutral"], calibrator="bias_temperature").fit(X, y)
+    assert clf.predict_proba(TEXTS).shape == (6, 3)
+    np.testing.assert_allclose(clf.predict_proba(TEXTS).sum(1), 1.0)
+
+
+def test_sample_weights_reach_the_calibrator():
+    """A weight of zero is as if the row were not there."""
+    X, y = labelled(60)
+    weights = np.r_[np.ones(40), np.zeros(20)]
+    weighted = LLMClassifier(FakeBackend(), labels=LABELS, calibrator="temperature").fit(X, y, sample_weight=weights)
+    fewer = LLMClassifier(FakeBackend(), labels=LABELS, calibrator="temperature").fit(X[:40], y[:40])
+    assert weighted.calibrator_.temperature_ == pytest.approx(fewer.calibrator_.temperature_, rel=1e-6)
+
+
+def test_a_calibrator_of_scikit_learn_can_be_used():
+    """Any classifier of score rows with fit and predict_proba will do."""
+    from sklearn.linear_model import LogisticRegression
+
+    X, y = labelled()
+    clf = LLMClassifier(FakeBackend(), labels=LABELS, calibrator=LogisticRegression()).fit(X, y)
+    np.testing.assert_allclose(clf.predict_proba(TEXTS), clf.calibrator_.predict_proba(clf.score_labels(TEXTS)))
+
+
+def test_a_prior_multiplies_the_probabilities():
+    """Without a calibrator by the prior itself, with one by the prior over the frequencies it was fitted on."""
+    prior = {"positive": 0.9, "negative": 0.1}
+    plain = LLMClassifier(FakeBackend(), labels=LABELS).fit(TEXTS).predict_proba(TEXTS)
+    shifted = LLMClassifier(FakeBackend(), labels=LABELS, prior=prior).fit(TEXTS).predict_proba(TEXTS)
+    weighted = plain * [0.1, 0.9]
+    np.testing.assert_allclose(shifted, weighted / weighted.sum(1, keepdims=True))
+    X, y = labelled()
+    raw = LLMClassifier(FakeBackend(), labels=LABELS, calibrator="temperature").fit(X, y).predict_proba(TEXTS)
+    used = LLMClassifier(FakeBackend(), labels=LABELS, calibrator="temperature", prior=prior).fit(X, y)
+    share = y.count("positive") / len(y)
+    weighted = raw * [0.1 / (1 - share), 0.9 / share]
+    np.testing.assert_allclose(used.predict_proba(TEXTS), weighted / weighted.sum(1, keepdims=True))
+
+
+def test_a_bias_transformer_is_fitted_without_labels():
+    """bias= is fitted on the training scores and applied before the calibrator."""
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler(with_std=False)
+    clf = LLMClassifier(FakeBackend(), labels=LABELS, bias=scaler).fit(TEXTS)
+    scores = clf.score_labels(TEXTS)
+    np.testing.assert_allclose(clf.predict_proba(TEXTS), softmax(scores - scores.mean(0)))
+    assert not hasattr(scaler, "mean_")
+
+
+def test_equal_texts_are_asked_once():
+    """Each distinct text is one question, and every row gets its answer."""
+    backend = CountingBackend()
+    clf = LLMClassifier(backend, labels=LABELS).fit(TEXTS)
+    scores = clf.score_labels([*TEXTS, *TEXTS[::-1]])
+    assert len(backend.asked) == len(TEXTS)
+    np.testing.assert_array_equal(scores[:6], scores[6:][::-1])
+
+
+def test_a_cache_asks_every_text_once_for_ever(tmp_path):
+    """With a score cache cross-validation, refits and other scorings ask nothing new."""
+    from sklearn.model_selection import cross_val_predict
+
+    X, y = labelled()
+    cache = tmp_path / "scores.sqlite"
+    backend = CountingBackend()
+    clf = LLMClassifier(backend, labels=LABELS, calibrator="temperature", cache=cache)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        first = cross_val_predict(clf, X, y, cv=4, method="predict_proba")
+    assert len(backend.asked) == len(X)
+    clf.set_params(calibrator=None, scoring="mean").fit(X, y).predict(X)
+    assert len(backend.asked) == len(X)
+    other = CountingBackend(seed=1)
+    LLMClassifier(other, labels=LABELS, cache=cache).fit(X).predict(X)
+    assert len(other.asked) == len(X), "another model's scores were used"
+    assert first.shape == (40, 2)
+
+
+def test_answers_that_were_paid_for_survive_an_error(tmp_path):
+    """When a row fails, the answers before it are in the cache."""
+    backend = CountingBackend(fails_on="Never again")
+    clf = LLMClassifier(backend, labels=LABELS, cache=tmp_path / "c.sqlite").fit(TEXTS)
+    with pytest.raises(ModelError, match=r"row 5 could not be scored: it does not want to"):
+        clf.predict(TEXTS)
+    backend.asked.clear()
+    with pytest.raises(ModelError):
+        clf.predict(TEXTS)
+    assert len(backend.asked) == 1
+
+
+def test_missing_answers_stay_missing():
+    """on_error='missing': such rows are NaN and None, the others are as ever, and calibration leaves them out."""
+    clf = LLMClassifier(CountingBackend(fails_on="waste"), labels=LABELS, on_error="missing").fit(TEXTS)
+    assert np.isnan(clf.predict_proba(TEXTS)[1]).all()
+    assert np.isfinite(np.delete(clf.predict_proba(TEXTS), 1, axis=0)).all()
+    assert clf.predict(TEXTS)[1] is None
+    X, y = labelled()
+    with_hole = LLMClassifier(
+        CountingBackend(fails_on="number 7"), labels=LABELS, on_error="missing", calibrator="temperature"
+    )
+    whole = LLMClassifier(CountingBackend(), labels=LABELS, calibrator="temperature")
+    with_hole.fit(X, y)
+    whole.fit(X[:7] + X[8:], y[:7] + y[8:])
+    assert with_hole.calibrator_.temperature_ == pytest.approx(whole.calibrator_.temperature_)
+
+
+def test_choices_belong_to_the_row():
+    """With Prompt(choices=...) every row brings its own completions, one per class."""
+    rows = [{"q": f"q{i}", "choices": [f"first {i}", f"second {i}"]} for i in range(6)]
+    prompt = Prompt("{{ q }} Answer:", choices="choices")
+    clf = LLMClassifier(FakeBackend(), labels=[0, 1], prompt=prompt, n_shots=2, random_state=0)
+    clf.fit(rows, [0, 1] * 3)
+    assert all(word in row["choices"] for row, word in clf.shots_)
+    shot = clf._scorer._renderer.render(rows[0]).text
+    assert all(f"{row['q']} Answer: {word}" in shot for row, word in clf.shots_)
+    scores = clf.score_labels(rows)
+    turned = [{"q": row["q"], "choices": row["choices"][::-1]} for row in rows]
+    np.testing.assert_array_equal(clf.score_labels(turned), scores[:, ::-1])
+    with pytest.raises(InputError, match=r"row 2, field 'choices' has 3 choices; expected 2"):
+        clf.predict([*rows[:2], {"q": "q", "choices": ["a", "b", "c"]}])
+    with pytest.raises(InputError, match=r"row 0, field 'choices' is 'ab'"):
+        clf.predict([{"q": "q", "choices": "ab"}])
+    frame = pd.DataFrame(rows)[["choices", "q"]]
+    np.testing.assert_array_equal(clf.score_labels(frame), scores)
+
+
+def test_prefix_labels_warn_that_an_end_was_added(tiny_bpe):
+    """'neutral' and 'neutral news' are told apart by an end-of-answer token, and the user is told."""
+    clf = LLMClassifier(tiny_bpe, labels=["neutral", "neutral news"], prompt="{{ text }}:").fit(TEXTS)
+    with pytest.warns(TerminatorWarning, match="in 6 of 6 rows"):
+        proba = clf.predict_proba(TEXTS)
+    assert ((proba > 0) & (proba < 1)).all()
+
+
+def test_shortened_texts_are_reported(tiny_bpe):
+    """A text that does not fit is cut, counted and named; the warning says how many and which."""
+    backend = open_backend(tiny_bpe.name, context_length=40)
+    clf = LLMClassifier(backend, labels=LABELS, prompt="{{ text }}:").fit(TEXTS)
+    with pytest.warns(TruncationWarning, match=r"1 of 2 texts .*first: row 1"):
+        answers = clf.score_rows(["short", "word " * 100])
+    assert [answer.characters_cut > 0 for answer in answers] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("X", "match"),
+    [
+        ([], "0 sample"),
+        (["a", None], r"missing value \(row 1: None\)"),
+        (["a", float("nan")], r"missing value \(row 1: NaN\)"),
+        (pd.Series(["a", None]), r"missing value \(row 1"),
+        (["a", "  "], r"blank text \(row 1"),
+        (["a", 3], r"row 1 of X is 3, a int"),
+        ("one text", "single text"),
+        ([["a"], ["b"]], "X holds a table"),
+    ],
+)
+def test_bad_texts_are_refused_before_the_model_is_called(X, match):
+    """Empty, missing, blank and non-text rows are named by number; nothing is spent."""
+    backend = CountingBackend()
+    clf = LLMClassifier(backend, labels=LABELS).fit(TEXTS)
+    with pytest.raises(InputError, match=match):
+        clf.predict(X)
+    if "table" not in match:
+        with pytest.raises(InputError, match=match):
+            LLMClassifier(backend, labels=LABELS, calibrator="temperature").fit(X, ["positive"] * max(len(X), 1))
+    assert backend.asked == []
+
+
+@pytest.mark.parametrize(
+    ("params", "y", "match"),
+    [
+        ({"labels": ["one"]}, None, "at least two classes"),
+        ({"labels": ["a", "b", "a"]}, None, "'a' appears twice"),
+        ({"labels": ["a", " "]}, None, "empty word"),
+        ({"labels": {"a": "x", "b": ["y", "x"]}}, None, "the word 'x' stands for 'a' and for 'b'"),
+        ({"labels": "ab"}, None, "expected a list of classes"),
+        ({"labels": LABELS}, ["positive"] * 5 + ["neutral"], r"value 'neutral' \(row 5\)"),
+        ({"labels": LABELS, "n_shots": 2}, None, "n_shots=2"),
+        ({"labels": LABELS, "calibrator": "temperature"}, None, "calibrator='temperature'"),
+        ({}, None, "target y is None"),
+        ({}, ["positive"] * 6, "has 1 class"),
+        ({}, ["positive"] * 5, "6 rows and y has 5"),
+        ({}, ["positive", None] * 3, r"y contains NaN or None \(row 1"),
+        ({"labels": LABELS, "prompt": "{{ review }}:"}, None, r"uses 'review', which the rows do not have.*'text'"),
+        ({"labels": LABELS, "prompt": "{{ text"}, None, "no valid jinja2 template"),
+        ({"labels": LABELS, "prompt": 3}, None, "expected a template or a Prompt"),
+        ({"labels": LABELS, "n_shots": -1}, None, "n_shots=-1"),
+        ({"labels": LABELS, "n_shots": 7}, LABELS * 3, "only 6 training rows"),
+        ({"labels": LABELS, "n_shots": 6, "calibrator": "temperature"}, LABELS * 3, "all 6 rows are shots"),
+        ({"labels": LABELS, "scoring": "max"}, None, "scoring='max'"),
+        ({"labels": LABELS, "on_error": "ignore"}, None, "on_error='ignore'"),
+        ({"labels": LABELS, "calibrator": "magic"}, LABELS * 3, "'magic'"),
+        ({"labels": LABELS, "bias": "magic"}, LABELS * 3, "bias='magic'"),
+        ({"labels": LABELS, "prior": {"positive": 1.0}}, None, "without a probability: .'negative'"),
+        ({"labels": LABELS, "prior": {"positive": 0.5, "negative": 0.6}}, None, "sum to 1"),
+        ({"labels": LABELS, "model": "gpt-9"}, None, "names no model"),
+    ],
+)
+def test_bad_parameters_are_refused_before_the_model_is_called(params, y, match):
+    """Every wrong parameter is an InputError (a ValueError) that names the value, before anything is spent."""
+    backend = CountingBackend()
+    with pytest.raises(InputError, match=match):
+        LLMClassifier(**{"model": backend, **params}).fit(TEXTS, y)
+    assert backend.asked == []
+
+
+def test_prediction_needs_a_fit():
+    """An unfitted classifier says so in scikit-learn's way."""
+    from sklearn.exceptions import NotFittedError
+
+    with pytest.raises(NotFittedError):
+        LLMClassifier(FakeBackend(), labels=LABELS).predict(TEXTS)
+
+
+def test_nan_logits_stop_the_work(model_folder, tmp_path):
+    """A broken model raises an error that names the row, and no label is invented."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = model_folder("byte_bpe")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.lm_head.weight[7] = float("nan")
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
+    clf = LLMClassifier(f"hf:{tmp_path}", labels=LABELS).fit(TEXTS)
+    with pytest.raises(ModelError, match=r"row \d could not be scored: .*NaN"):
+        clf.predict(TEXTS)
+
+
+@pytest.mark.filterwarnings("ignore::llmclf.errors.CalibrationWarning")  # a random model knows nothing of the classes
+def test_save_and_load_give_the_same_classifier(tiny_bpe, tmp_path):
+    """Shots, words, prompt, calibrator and prior come back; the folder is JSON and holds no pickle."""
+    X, y = labelled()
+    clf = LLMClassifier(
+        tiny_bpe,
+        labels={"positive": ["good", "great"], "negative": "bad"},
+        prompt=Prompt("Text: {{ text }}\nLabel:", instruction="Judge: {{ label_words | join('/') }}."),
+        n_shots=3,
+        calibrator="bias_temperature",
+        prior={"positive": 0.3, "negative": 0.7},
+        random_state=0,
+    ).fit(X, y)
+    clf.save(tmp_path / "clf")
+    again = load(tmp_path / "clf")
+    np.testing.assert_array_equal(again.predict_proba(TEXTS), clf.predict_proba(TEXTS))
+    np.testing.assert_array_equal(again.classes_, clf.classes_)
+    assert again.shots_ == clf.shots_
+    assert [path.name for path in (tmp_path / "clf").iterdir()] == ["classifier.json"]
+    json.loads((tmp_path / "clf" / "classifier.json").read_text())
+    again.save(tmp_path / "clf")
+    np.testing.assert_array_equal(load(tmp_path / "clf").predict_proba(TEXTS), clf.predict_proba(TEXTS))
+
+
+def test_saved_tables_keep_their_columns(tiny_bpe, tmp_path):
+    """A classifier of tables refuses other columns after loading, as before."""
+    frame = pd.DataFrame({"a": TEXTS, "b": TEXTS})
+    clf = LLMClassifier(tiny_bpe, labels=[1, 2], prompt="{{ a }} {{ b }}:").fit(frame)
+    clf.save(tmp_path / "clf")
+    again = load(tmp_path / "clf")
+    np.testing.assert_array_equal(again.predict(frame), clf.predict(frame))
+    with pytest.raises(ValueError, match="feature names"):
+        again.predict(frame.rename(columns={"b": "c"}))
+
+
+@pytest.mark.filterwarnings("ignore::llmclf.errors.CalibrationWarning")  # a random model knows nothing of the classes
+def test_a_calibrator_refuses_another_model(tiny_bpe, model_folder, tmp_path):
+    """What was fitted on one model's scores is not applied to another's."""
+    X, y = labelled()
+    LLMClassifier(tiny_bpe, labels=LABELS, calibrator="temperature").fit(X, y).save(tmp_path / "clf")
+    file = tmp_path / "clf" / "classifier.json"
+    values = json.loads(file.read_text())
+    values["model"] = f"hf:{model_folder('no_pad')}"
+    file.write_text(json.dumps(values))
+    with pytest.raises(ModelError, match="fit again"):
+        load(tmp_path / "clf").predict(TEXTS)
+
+
+def test_bad_folders_are_refused(tmp_path, tiny_bpe):
+    """Missing, foreign and damaged folders are errors; nothing foreign is overwritten or executed."""
+    with pytest.raises(StoreError, match="holds no saved classifier"):
+        load(tmp_path)
+    clf = LLMClassifier(tiny_bpe, labels=LABELS).fit(TEXTS)
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(StoreError, match="is no saved classifier"):
+        clf.save(tmp_path)
+    clf.save(tmp_path / "clf")
+    file = tmp_path / "clf" / "classifier.json"
+    text = file.read_text()
+    for damaged in (
+        "",
+        "[]",
+        "{}",
+        pickle.dumps(1).decode("latin1"),
+        text[:-20],
+        text.replace('"classes"', '"klasses"'),
+    ):
+        file.write_text(damaged)
+        with pytest.raises(StoreError):
+            load(tmp_path / "clf")
+
+
+def test_what_has_no_json_form_cannot_be_saved(tiny_bpe, tmp_path):
+    """Enum classes and backends of the caller's own are refused with the cure."""
+    clf = LLMClassifier(tiny_bpe, labels={Colour.RED: "red", Colour.BLUE: "blue"}).fit(TEXTS)
+    with pytest.raises(InputError, match="use str, int, float or bool"):
+        clf.save(tmp_path / "a")
+    with pytest.raises(InputError, match="made by open_backend"):
+        LLMClassifier(FakeBackend(), labels=LABELS).fit(TEXTS).save(tmp_path / "b")
+
+
+def test_the_public_names_are_there_and_sorted():
+    """__all__ is sorted, every name resolves, and an unknown one is an AttributeError."""
+    assert llmclf.__all__ == sorted(llmclf.__all__)
+    for name in llmclf.__all__:
+        assert getattr(llmclf, name)
+    assert set(llmclf.__all__) <= set(dir(llmclf))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        llmclf.nothing  # noqa: B018
+    assert isinstance(TemperatureCalibrator(), TemperatureCalibrator)
+    assert issubclass(PromptError, ValueError)

@@ -1,0 +1,91 @@
+"""Every code block of the README runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line for kind, block in BLOCKS if kind == "console" for line in block.splitlines()]
+    assert all(line.startswith("$ ") for line in lines)
+    return [line[2:] for line in lines]
+
+
+def test_blocks_are_of_kinds_that_are_tested():
+    """Nothing in the README is code that no test runs."""
+    assert {kind for kind, _ in BLOCKS} == {"python", "console"}
+    assert TEXT.count("```") == 2 * len(BLOCKS)
+
+
+@pytest.mark.filterwarnings("ignore::llmclf.errors.LlmclfWarning")
+def test_python_blocks_run(tmp_path, monkeypatch, capsys):
+    """The Python of the README, top to bottom, on the real model and the real reviews; the classifier beats chance."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    names: dict = {}
+    for kind, block in BLOCKS:
+        if kind == "python":
+            exec(compile(block, "README.md", "exec"), names)
+    assert float(capsys.readouterr().out.splitlines()[0]) > 0.6
+
+
+def test_llmclf_commands_run(tmp_path):
+    """The command lines of the README, in a folder with such files."""
+    from llmclf.cards import load_card
+
+    card = load_card("rotten_tomatoes")
+    card.load("train", n=24)[["text", "label"]].to_csv(tmp_path / "train.csv", index=False)
+    card.load("test", n=8)[["text"]].to_csv(tmp_path / "new.csv", index=False)
+    ran = 0
+    for command in commands():
+        words = shlex.split(command, comments=True)
+        if words[0] != "llmclf":
+            continue
+        program = str(Path(sys.executable).with_name("llmclf"))
+        subprocess.run([program, *words[1:]], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=300)
+        ran += 1
+    assert ran >= 3
+    assert (tmp_path / "labelled.csv").read_text(encoding="utf-8").startswith("text,label,confidence,p_fresh,p_rotten")
+
+
+def test_make_targets_exist():
+    """The make targets of the README are in the Makefile."""
+    targets = [words[1] for words in map(shlex.split, commands()) if words[0] == "make"]
+    assert {"demo", "test"} <= set(targets)
+    for target in [*targets, "bench"]:
+        subprocess.run(
+            ["make", "--dry-run", target],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            env={**os.environ, "MAKEFLAGS": ""},
+        )
+
+
+def test_the_extra_that_the_readme_installs_exists():
+    """`pip install -e ".[local]"` names an extra of pyproject.toml that brings torch and transformers."""
+    assert 'pip install -e ".[local]"' in TEXT
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    local = " ".join(project["optional-dependencies"]["local"])
+    assert "torch" in local
+    assert "transformers" in local
+
+
+def test_links_lead_to_files():
+    """Every relative link and picture of the README is in the repository."""
+    links = re.findall(r"\]\(([^)#:]+)\)", TEXT) + re.findall(r'src="([^":]+)"', TEXT)
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
