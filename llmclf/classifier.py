@@ -81,7 +81,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
     >>> from llmclf.backends import FakeBackend
     >>> clf = LLMClassifier(FakeBackend(), labels={"pos": ["good", "great"], "neg": "bad"})
     >>> clf.fit(["any text"]).predict_proba(["A fine film."]).round(3).tolist()
-    [[0.982, 0.018]]
+    [[0.051, 0.949]]
     """
 
     def __init__(

@@ -10,7 +10,7 @@ import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,8 @@ def _written(frame: pd.DataFrame, path: str | os.PathLike[str]) -> Iterator[tupl
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(f"{str(path)!r} cannot be written: {error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing could be made, nothing is left to remove
+            temporary.unlink()
 
 
 def _read_csv(file: Path) -> pd.DataFrame:

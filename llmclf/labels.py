@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
+from .classes import class_array
 from .errors import InputError
 from .tables import is_missing
 
@@ -158,21 +159,6 @@ def label_prior(prior: str | Mapping[Any, float] | None, labels: LabelSet) -> ND
         )
     log_prior: NDArray[np.float64] = np.log(values)
     return log_prior
-
-
-def class_array(classes: Sequence[Any]) -> NDArray[Any]:
-    """Classes as a 1-D array: typed where all are of one plain type, else an array of objects."""
-    kinds = {type(label) for label in classes}
-    if len(kinds) == 1 and issubclass(kinds.pop(), (str, bool, int, float, np.generic)):
-        array = np.asarray(classes)
-        if array.tolist() == [
-            label.item() if isinstance(label, np.generic) else label for label in classes
-        ] and not any(hasattr(label, "value") for label in classes):
-            return array
-    array = np.empty(len(classes), dtype=object)
-    for place, label in enumerate(classes):  # array[:] = classes would take tuples for rows
-        array[place] = label
-    return array
 
 
 def read_classes(y: Any, n_rows: int) -> NDArray[Any]:

@@ -180,7 +180,7 @@ def test_captured_output_stays_data(template, expected):
         ("a{% set v %} {{ text }} {% endset %}{{ v | trim }}", "aAb c"),
         ("a{% set v %}{{ text }}{% endset %}{{ v[:2] }}|{{ v | length }}", "aAb|4"),
         ("a{% set v %}{{ text }}{% endset %}{{ v | reverse }}", "ac bA"),
-        ("a{% filter truncate(7, true, '') %}{{ text }}{{ text }}{% endfilter %}", "aAb cAb "),
+        ("a{% filter truncate(3, true, '', 0) %}{{ text }}{{ text }}{% endfilter %}", "aAb "),
         ("a{% filter replace(' ', '') %}{{ text }}{% endfilter %}", "aAbc"),
         ("a{% macro m() %}{{ text }}{% endmacro %}{{ m() | list | length }}", "a4"),
         ("{% for t in [text] recursive %}{{ loop(t) | length if t | length > 1 else t }}{% endfor %}", "4"),
@@ -311,7 +311,7 @@ def test_unknown_field_is_named_before_rendering():
     """A template with a field that the rows lack is refused at once, with the fields that there are."""
     with pytest.raises(PromptError, match=r"uses 'body', which the rows do not have; their fields: 'title', 'text'"):
         Prompt("{{ title }} {{ body }}").renderer(LABELS, (), ("title", "text"))
-    with pytest.raises(PromptError, match="'a b'.*their fields: 'text'"):
+    with pytest.raises(PromptError, match="'a b'; the row's fields: 'text'"):
         spans_of("{{ fields['a b'] }}")
 
 

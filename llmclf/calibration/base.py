@@ -1,0 +1,273 @@
+"""What all calibrators share: validation, prediction, and the way to and from JSON."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.metadata_routing import UNUSED
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..classes import class_array
+from ..errors import CalibrationWarning, InputError
+from ..metrics import label_columns, row_weights
+
+Floats = NDArray[np.float64]
+
+ENOUGH_ROWS = 20
+"""Fewer labelled rows than this do not determine even a temperature, and a fit warns."""
+
+
+class BaseCalibrator(ClassifierMixin, BaseEstimator):
+    """What all calibrators share: validation, prediction, and the way to and from JSON.
+
+    A calibrator adds `_name`, `_fit_map`, `_log_proba`, `_fitted` and `_restore`.
+    """
+
+    _name: ClassVar[str]
+
+    # The first argument is called scores because it holds scores, not any features. Metadata routing would otherwise
+    # offer it as an extra argument next to sample_weight and classes.
+    __metadata_request__fit: ClassVar[dict[str, Any]] = {"scores": UNUSED}
+    __metadata_request__predict: ClassVar[dict[str, Any]] = {"scores": UNUSED}
+    __metadata_request__predict_proba: ClassVar[dict[str, Any]] = {"scores": UNUSED}
+    __metadata_request__predict_log_proba: ClassVar[dict[str, Any]] = {"scores": UNUSED}
+
+    def fit(
+        self,
+        scores: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+    ) -> Self:
+        """Fit the map on labelled rows.
+
+        Parameters
+        ----------
+        scores : array-like (n, K)
+            Log-scores in nats, finite; column k belongs to class k. A constant added to a row changes nothing.
+        y : array-like (n,)
+            The true class of each row.
+        sample_weight : array-like (n,), optional
+            Non-negative; a weight of 2 is the row twice, so weights are not to be scaled to sum to 1.
+        classes : array-like (K,), optional
+            The class of each column, in any order; some may be absent from `y`. None: the classes in `y`, sorted.
+
+        Returns
+        -------
+        The calibrator itself.
+
+        Raises
+        ------
+        InputError
+            The number of columns is not that of the classes, a score is NaN or infinite, a label is no class, or a
+            parameter cannot be used.
+
+        Warns
+        -----
+        CalibrationWarning
+            Fewer than 20 rows, or the best temperature lies outside [0.001, 1000].
+        """
+        try:
+            matrix, labels = validate_data(
+                self, scores, y, dtype=np.float64, ensure_all_finite=False, ensure_min_features=2
+            )
+            if classes is None:
+                check_classification_targets(labels)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        _check_finite(matrix)
+        weights = row_weights(sample_weight, matrix.shape[0])
+        known = np.unique(labels) if classes is None else _class_array(classes)
+        if known.size < 2:
+            raise InputError(
+                f"y holds one class, {known.tolist()[0]!r}; expected at least two classes. "
+                "Where the others are only absent, name all of them as classes="
+            )
+        if matrix.shape[1] != known.size:
+            raise InputError(
+                f"scores have {matrix.shape[1]} columns for {known.size} classes, {known.tolist()}; "
+                "expected one column per class. Name the classes of the columns, in order, as classes="
+            )
+        columns = label_columns(labels if classes is None else y, known.size, known)
+        kept = weights > 0
+        n_rows = int(kept.sum())
+        if n_rows < ENOUGH_ROWS:
+            warnings.warn(
+                f"{type(self).__name__}: fitted on {n_rows} labelled rows; {ENOUGH_ROWS} or more are needed",
+                CalibrationWarning,
+                stacklevel=2,
+            )
+        doubt = self._fit_map(_below_top(matrix[kept]), columns[kept], weights[kept], known)
+        if doubt:
+            warnings.warn(f"{type(self).__name__}: {doubt}", CalibrationWarning, stacklevel=2)
+        # Last, because it marks the calibrator as fitted.
+        self.classes_ = known
+        return self
+
+    def predict_log_proba(self, scores: ArrayLike) -> Floats:
+        """Calibrated log-probabilities.
+
+        Parameters
+        ----------
+        scores : array-like (n, K)
+            Log-scores in nats, finite, columns as in `fit`.
+
+        Returns
+        -------
+        ndarray (n, K), in nats, at most 0; columns in the order of `classes_`
+
+        Raises
+        ------
+        InputError
+            A score is NaN or infinite, or the number of columns is not K.
+        NotFittedError
+            `fit` was not called.
+        """
+        check_is_fitted(self, "classes_")
+        try:
+            matrix = validate_data(self, scores, dtype=np.float64, ensure_all_finite=False, reset=False)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        _check_finite(matrix)
+        return self._log_proba(_below_top(matrix))
+
+    def predict_proba(self, scores: ArrayLike) -> Floats:
+        """Calibrated probabilities, rows summing to 1; see `predict_log_proba`."""
+        result: Floats = np.exp(self.predict_log_proba(scores))
+        return result
+
+    def predict(self, scores: ArrayLike) -> NDArray[Any]:
+        """The most probable class of each row, the first of equally probable ones; see `predict_log_proba`."""
+        log_proba = self.predict_log_proba(scores)
+        result: NDArray[Any] = self.classes_[log_proba.argmax(axis=1)]
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that predictions depend on, ready for JSON.
+
+        Returns
+        -------
+        dict
+            ``name``, ``parameters`` (of the constructor), ``classes`` (in column order) and ``fitted`` (what was
+            learned). Numbers survive JSON exactly, so predictions do too.
+
+        Raises
+        ------
+        InputError
+            A class is neither text, a number nor a boolean.
+        NotFittedError
+            `fit` was not called.
+        """
+        check_is_fitted(self, "classes_")
+        parameters = {
+            name: value.item() if isinstance(value, np.generic) else value for name, value in self.get_params().items()
+        }
+        return {
+            "name": self._name,
+            "parameters": parameters,
+            "classes": _json_classes(self.classes_.tolist()),
+            "fitted": self._fitted(),
+        }
+
+    @classmethod
+    def from_dict(cls, description: Mapping[str, Any]) -> Self:
+        """A fitted calibrator from what `to_dict` gave.
+
+        Raises
+        ------
+        InputError
+            An entry is missing, unknown, or no value that a fit could have given.
+        """
+        check_keys(description, ["name", "parameters", "classes", "fitted"], "the description")
+        if description["name"] != cls._name:
+            raise InputError(f"name={description['name']!r}; expected {cls._name!r} for a {cls.__name__}")
+        check_keys(description["parameters"], cls._get_param_names(), "'parameters'")
+        calibrator = cls(**description["parameters"])
+        if not isinstance(description["classes"], (list, tuple)):
+            raise InputError(f"classes={description['classes']!r}; expected a list")
+        classes = _class_array(_json_classes(description["classes"]))
+        if classes.size < 2:
+            raise InputError(f"classes={classes.tolist()}; expected at least two classes")
+        calibrator._restore(description["fitted"], classes.size)
+        calibrator.classes_ = classes
+        calibrator.n_features_in_ = classes.size
+        return calibrator
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        # The columns are scores of the classes, not features: nothing is learned where they say nothing.
+        tags.classifier_tags.poor_score = True
+        return tags
+
+    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+        """Learn from scores (n, K) with row maximum 0, true columns (n,) and positive weights (n,).
+
+        Returns what makes the fit doubtful, empty if nothing.
+        """
+        raise NotImplementedError
+
+    def _log_proba(self, scores: Floats) -> Floats:
+        """Calibrated log-probabilities (n, K) of scores (n, K) with row maximum 0."""
+        raise NotImplementedError
+
+    def _fitted(self) -> dict[str, Any]:
+        """What `_fit_map` learned, ready for JSON."""
+        raise NotImplementedError
+
+    def _restore(self, fitted: Any, n_classes: int) -> None:
+        """Take back what `_fitted` gave, checking every value."""
+        raise NotImplementedError
+
+
+def check_keys(mapping: Any, expected: list[str], where: str) -> None:
+    if not isinstance(mapping, Mapping) or set(mapping) != set(expected):
+        given = sorted(map(str, mapping)) if isinstance(mapping, Mapping) else mapping
+        raise InputError(f"{where} holds {given!r}; expected exactly the entries {sorted(expected)}")
+
+
+def _class_array(classes: ArrayLike) -> NDArray[Any]:
+    """The classes (K,) in their order."""
+    given = np.asarray(classes, dtype=object)
+    if given.ndim != 1:
+        raise InputError(f"classes={classes!r}; expected a list of classes")
+    array = class_array(given)
+    values = array.tolist()
+    try:
+        repeated = len(set(values)) < len(values)
+    except TypeError:
+        raise InputError(f"classes={values}; expected text, numbers or booleans") from None
+    if repeated:
+        raise InputError(f"classes={values} repeats a class; expected different ones")
+    return array
+
+
+def _json_classes(classes: Sequence[Any]) -> Sequence[Any]:
+    for label in classes:
+        if not isinstance(label, (str, int, float)):
+            raise InputError(
+                f"class {label!r} is a {type(label).__name__}, which JSON cannot keep; "
+                "expected classes that are text, numbers or booleans"
+            )
+    return classes
+
+
+def _below_top(scores: Floats) -> Floats:
+    result: Floats = scores - scores.max(axis=1, keepdims=True)
+    return result
+
+
+def _check_finite(scores: Floats) -> None:
+    bad = np.argwhere(~np.isfinite(scores))
+    if bad.size:
+        row, column = bad[0]
+        what = "NaN" if np.isnan(scores[row, column]) else "inf"
+        raise InputError(
+            f"row {row} of the scores holds {what} in column {column}; expected finite log-scores. "
+            "Give a label that could not be scored a low finite score, or leave the row out"
+        )

@@ -1,0 +1,225 @@
+"""Maps from label scores to probabilities, fitted on a few labelled rows.
+
+All share one form of use: ``fit(scores, y)`` on the (n, K) log-scores that a language model gave the K classes, then
+``predict_proba(scores)``. They are scikit-learn classifiers whose features are those scores, and JSON keeps them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from ..errors import InputError
+from ..logits import log_softmax
+from .base import BaseCalibrator, check_keys
+from .solvers import fit_bias_temperature, fit_temperature
+
+Floats = NDArray[np.float64]
+
+
+class TemperatureCalibrator(BaseCalibrator):
+    """One number that makes all probabilities less, or more, extreme: q = softmax(scores / T).
+
+    The temperature T minimises the mean negative log-likelihood of the labelled rows (Guo et al. 2017, "On Calibration
+    of Modern Neural Networks", section 4.2). The most probable class never changes. The loss is convex in 1/T, so its
+    derivative has one root, and that is found between 1/T = 0.001 and 1000. Where it is not in between, the nearer end
+    is kept and a `CalibrationWarning` says why: every row right (T = 0.001), or scores without information or against
+    the labels (T = 1000, nearly uniform probabilities).
+
+    Attributes
+    ----------
+    temperature_ : float
+        T; above 1 where the scores were over-confident.
+    classes_ : ndarray (K,)
+        The class of each column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scores = np.log([[0.99, 0.01], [0.01, 0.99]] * 10)
+    >>> y = ["no", "yes"] * 8 + ["yes", "no"] * 2
+    >>> calibrator = TemperatureCalibrator().fit(scores, y)
+    >>> round(calibrator.temperature_, 4)
+    3.3147
+    >>> calibrator.predict_proba(scores[:1]).round(4).tolist()
+    [[0.8, 0.2]]
+    """
+
+    _name = "temperature"
+
+    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+        beta, doubt = fit_temperature(scores, columns, weights)
+        self.temperature_ = 1.0 / beta
+        return doubt
+
+    def _log_proba(self, scores: Floats) -> Floats:
+        return log_softmax(scores / self.temperature_)
+
+    def _fitted(self) -> dict[str, Any]:
+        return {"temperature": float(self.temperature_)}
+
+    def _restore(self, fitted: Any, n_classes: int) -> None:
+        check_keys(fitted, ["temperature"], "'fitted'")
+        self.temperature_ = _checked_temperature(fitted["temperature"])
+
+
+class BiasTemperatureCalibrator(BaseCalibrator):
+    r"""A temperature and one bias per class: q = softmax(scores / T + b).
+
+    Minimises mean NLL + (ridge / n) sum_k b_k^2, which is convex in (1/T, b) (bias-corrected temperature scaling:
+    Alexandari et al. 2020, "Maximum Likelihood with Bias-Corrected Calibration is Hard-To-Beat at Label Shift
+    Adaptation"; the ridge of strength K as in Berta et al. 2026). The bias removes a model's preference for some label
+    words, so the most probable class can change. The temperature lies in [0.001, 1000], and a fit that ends there warns
+    as `TemperatureCalibrator` does.
+
+    Parameters
+    ----------
+    ridge : "auto" or float
+        Strength of the pull of b towards 0; it fades as the number of rows n (the sum of the weights) grows. ``"auto"``
+        is K. With 0, the mean of the fitted rows' probabilities is exactly the class frequencies, and every class must
+        be in `y`.
+
+    Attributes
+    ----------
+    temperature_ : float
+        T.
+    bias_ : ndarray (K,)
+        b in nats, sum 0.
+    classes_ : ndarray (K,)
+        The class of each column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scores = np.log([[0.9, 0.1], [0.6, 0.4]] * 10)
+    >>> calibrator = BiasTemperatureCalibrator(ridge=0).fit(scores, ["no", "yes"] * 8 + ["yes", "no"] * 2)
+    >>> calibrator.predict_proba([[np.log(0.9), np.log(0.1)], [np.log(0.6), np.log(0.4)]]).round(4).tolist()
+    [[0.8, 0.2], [0.2, 0.8]]
+    """
+
+    _name = "bias_temperature"
+
+    def __init__(self, ridge: float | str = "auto") -> None:
+        self.ridge = ridge
+
+    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+        ridge = self._ridge_strength(classes.size)
+        absent = np.setdiff1d(np.arange(classes.size), columns)
+        if ridge == 0 and absent.size:
+            raise InputError(
+                f"ridge=0 has no finite bias for class {classes.tolist()[absent[0]]!r}, of which y holds no row; "
+                "expected rows of every class, or a ridge above 0 such as 'auto'"
+            )
+        beta, bias, doubt = fit_bias_temperature(scores, columns, weights, ridge)
+        self.temperature_ = 1.0 / beta
+        self.bias_ = bias
+        return doubt
+
+    def _log_proba(self, scores: Floats) -> Floats:
+        return log_softmax(scores / self.temperature_ + self.bias_)
+
+    def _fitted(self) -> dict[str, Any]:
+        return {"temperature": float(self.temperature_), "bias": self.bias_.tolist()}
+
+    def _restore(self, fitted: Any, n_classes: int) -> None:
+        self._ridge_strength(n_classes)
+        check_keys(fitted, ["temperature", "bias"], "'fitted'")
+        bias = fitted["bias"]
+        if not isinstance(bias, (list, tuple)) or len(bias) != n_classes or not all(map(_is_finite_number, bias)):
+            raise InputError(f"bias={bias!r}; expected a list of {n_classes} finite numbers, one per class")
+        self.temperature_ = _checked_temperature(fitted["temperature"])
+        self.bias_ = np.array(bias, dtype=np.float64)
+
+    def _ridge_strength(self, n_classes: int) -> float:
+        ridge: Any = self.ridge
+        if isinstance(ridge, str) and ridge == "auto":
+            return float(n_classes)
+        if not _is_finite_number(ridge) or ridge < 0:
+            raise InputError(f"ridge={ridge!r}; expected 'auto' or a finite number of at least 0")
+        return float(ridge)
+
+
+_BY_NAME: dict[str, type[BaseCalibrator]] = {
+    calibrator._name: calibrator for calibrator in (TemperatureCalibrator, BiasTemperatureCalibrator)
+}
+
+
+def make_calibrator(spec: Any) -> Any:
+    """An unfitted calibrator for what a user may give as ``calibrator=``.
+
+    Parameters
+    ----------
+    spec : None, str or estimator
+        ``"temperature"``, ``"bias_temperature"``, or any scikit-learn estimator with ``fit`` and ``predict_proba``.
+
+    Returns
+    -------
+    estimator or None
+        None for None; an estimator is cloned, so that fitting leaves the user's own as it was.
+
+    Raises
+    ------
+    InputError
+        `spec` is none of these.
+
+    Examples
+    --------
+    >>> make_calibrator("bias_temperature")
+    BiasTemperatureCalibrator()
+    """
+    if spec is None:
+        return None
+    if isinstance(spec, str) and spec in _BY_NAME:
+        return _BY_NAME[spec]()
+    usable = all(callable(getattr(spec, method, None)) for method in ("fit", "predict_proba", "get_params"))
+    if usable and not isinstance(spec, type):
+        return clone(spec)
+    raise InputError(
+        f"calibrator={spec!r} is no calibrator; expected None, one of {sorted(_BY_NAME)}, "
+        "or a scikit-learn estimator (an instance, not a class) with fit and predict_proba"
+    )
+
+
+def calibrator_from_dict(description: Mapping[str, Any]) -> BaseCalibrator:
+    """The fitted calibrator, of whatever kind, that `to_dict` described.
+
+    Parameters
+    ----------
+    description : mapping
+        What `to_dict` gave, before or after JSON.
+
+    Raises
+    ------
+    InputError
+        The name is unknown, or an entry is missing, unknown, or no value that a fit could have given.
+
+    Examples
+    --------
+    >>> calibrator_from_dict(
+    ...     {"name": "temperature", "parameters": {}, "classes": ["a", "b"], "fitted": {"temperature": 2.0}}
+    ... ).predict_proba([[0.0, 0.0]]).tolist()
+    [[0.5, 0.5]]
+    """
+    name = description.get("name") if isinstance(description, Mapping) else None
+    if not isinstance(name, str) or name not in _BY_NAME:
+        raise InputError(f"name={name!r} is no calibrator; expected one of {sorted(_BY_NAME)}")
+    return _BY_NAME[name].from_dict(description)
+
+
+def _checked_temperature(value: Any) -> float:
+    if not _is_finite_number(value) or value <= 0:
+        raise InputError(f"temperature={value!r}; expected a finite number above 0")
+    return float(value)
+
+
+def _is_finite_number(value: Any) -> bool:
+    return (
+        isinstance(value, (int, float, np.integer, np.floating))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+    )

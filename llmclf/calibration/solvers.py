@@ -1,0 +1,198 @@
+"""The optimisation under the calibrators: convex losses, solved to the last digits, with a word on what went wrong.
+
+All functions take log-scores whose row maximum is 0, the true column of each row, and positive weights.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq, minimize
+
+from ..logits import log_softmax, logsumexp
+
+Floats = NDArray[np.float64]
+
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-3, 1e3
+"""The ends of the search; a fit that reaches one of them says so."""
+
+
+def fit_temperature(scores: Floats, columns: NDArray[np.intp], weights: Floats) -> tuple[float, str]:
+    r"""The beta = 1/T that minimises the weighted mean NLL of softmax(beta * scores).
+
+    The derivative of the mean NLL is :math:`\sum_i w_i (\sum_k q_{ik} s_{ik} - s_{i y_i})`, which never falls as beta
+    grows. Its root is bracketed in log(beta).
+
+    Parameters
+    ----------
+    scores : ndarray (n, K)
+        Row maximum 0.
+    columns : ndarray of int (n,)
+        The true column of each row.
+    weights : ndarray (n,)
+        Positive.
+
+    Returns
+    -------
+    beta : float
+    doubt : str
+        Why beta is an end of the bracket; empty where it is not.
+
+    Examples
+    --------
+    >>> fit_temperature(np.log([[0.8, 0.2]] * 5), np.array([0, 0, 0, 0, 1]), np.ones(5))[0].__round__(6)
+    1.0
+    """
+    shares = weights / weights.sum()
+    of_true_class = shares @ scores[np.arange(columns.size), columns]
+
+    def slope(beta: float) -> float:
+        expected = (np.exp(log_softmax(beta * scores)) * scores).sum(axis=1)
+        return float(shares @ expected - of_true_class)
+
+    low, high = 1.0 / HIGHEST_TEMPERATURE, 1.0 / LOWEST_TEMPERATURE
+    if slope(low) >= 0:
+        return low, _NO_SIGNAL if slope(0.0) <= 0 else _AGAINST
+    if slope(high) <= 0:
+        return high, _SEPARABLE
+    root = brentq(lambda u: slope(math.exp(u)), math.log(low), math.log(high), xtol=1e-14, rtol=1e-14, maxiter=200)
+    return math.exp(root), ""
+
+
+def fit_bias_temperature(
+    scores: Floats, columns: NDArray[np.intp], weights: Floats, ridge: float
+) -> tuple[float, Floats, str]:
+    """The (beta, b) that minimise the weighted mean NLL of softmax(beta * scores + b) plus ridge / sum(w) * sum(b^2).
+
+    Parameters
+    ----------
+    scores, columns, weights
+        As in `fit_temperature`.
+    ridge : float
+        At least 0; if 0, every column must be the true one of some row.
+
+    Returns
+    -------
+    beta : float
+    bias : ndarray (K,)
+        Sum 0.
+    doubt : str
+        Why beta is an end of the bracket; empty where it is not.
+
+    Examples
+    --------
+    >>> scores = np.log([[0.9, 0.1], [0.6, 0.4]] * 5)
+    >>> columns = np.array([0, 1] * 4 + [1, 0])
+    >>> beta, bias, doubt = fit_bias_temperature(scores, columns, np.ones(10), ridge=0.0)
+    >>> round(beta, 4), bias.round(4).tolist()
+    (1.5474, [-1.0069, 1.0069])
+    """
+    # In units of the scores' own spread beta is near 1 and the problem well conditioned, whatever the scores' scale.
+    centred = scores - scores.mean(axis=1, keepdims=True)
+    scale = float(np.sqrt(np.average((centred**2).mean(axis=1), weights=weights))) or 1.0
+    problem = _BiasTemperatureProblem(centred / scale, columns, weights, ridge)
+    low, high = scale / HIGHEST_TEMPERATURE, scale / LOWEST_TEMPERATURE
+    # Scores that are equal within every row leave beta free: the end that claims least is kept.
+    solution = problem.solve(low, high if centred.any() else low)
+    doubt = ""
+    if solution[0] <= low:
+        without_scores = problem.solve(0.0, 0.0)
+        doubt = _NO_SIGNAL if problem.value_and_gradient(without_scores)[1][0] <= 1e-12 else _AGAINST
+    elif ridge == 0 and problem.all_right(solution):
+        # Without ridge, every row right means that beta and b growing together lower the loss for ever.
+        solution *= high / solution[0]
+        doubt = _SEPARABLE
+    elif problem.value_and_gradient(np.concatenate([[high], solution[1:]]))[1][0] <= 0:
+        # The loss still falls, or is flat at 0, at the far end. The solver stopped before it, where it was flat enough.
+        solution = problem.solve(high, high)
+        doubt = _SEPARABLE
+    bias = solution[1:] - solution[1:].mean()
+    return float(solution[0]) / scale, bias, doubt
+
+
+_SEPARABLE = (
+    "every labelled row has the right class on top, so the sharper the probabilities the better the fit; "
+    f"the temperature {LOWEST_TEMPERATURE:g}, the end of the search, is kept. Label more rows"
+)
+_NO_SIGNAL = (
+    f"the scores say nothing about the labels; the temperature {HIGHEST_TEMPERATURE:g}, "
+    "the end of the search, is kept. Check that rows and labels belong together"
+)
+_AGAINST = (
+    "the scores speak against the labels, so the best temperature would be negative; "
+    f"the temperature {HIGHEST_TEMPERATURE:g}, the end of the search, is kept. Check the order of the columns"
+)
+
+
+class _BiasTemperatureProblem:
+    """The convex problem of `fit_bias_temperature` in the parameters (beta, b_1 .. b_K)."""
+
+    def __init__(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, ridge: float) -> None:
+        self.scores = scores
+        self.columns = columns
+        self.shares = weights / weights.sum()
+        self.penalty = ridge / weights.sum()
+        observed = self.shares @ scores[np.arange(columns.size), columns]
+        frequencies = np.bincount(columns, self.shares, minlength=scores.shape[1])
+        self.observed = np.concatenate([[observed], frequencies])
+
+    def logits(self, parameters: Floats) -> Floats:
+        result: Floats = parameters[0] * self.scores + parameters[1:]
+        return result
+
+    def all_right(self, parameters: Floats) -> bool:
+        logits = self.logits(parameters)
+        return bool((logits[np.arange(self.columns.size), self.columns] >= logits.max(axis=1)).all())
+
+    def value_and_gradient(self, parameters: Floats) -> tuple[float, Floats]:
+        logits = self.logits(parameters)
+        normaliser = logsumexp(logits)
+        q = np.exp(logits - normaliser[:, None])
+        bias = parameters[1:]
+        value = self.shares @ normaliser - self.observed @ parameters + self.penalty * bias @ bias
+        expected = np.concatenate([[self.shares @ (q * self.scores).sum(axis=1)], self.shares @ q])
+        gradient = expected - self.observed
+        gradient[1:] += 2.0 * self.penalty * bias
+        return float(value), gradient
+
+    def hessian(self, parameters: Floats) -> Floats:
+        q = np.exp(log_softmax(self.logits(parameters)))
+        weighted = self.shares[:, None] * q
+        deviation = self.scores - (q * self.scores).sum(axis=1, keepdims=True)
+        n_classes = q.shape[1]
+        result = np.empty((n_classes + 1, n_classes + 1))
+        result[0, 0] = (weighted * deviation**2).sum()
+        result[0, 1:] = result[1:, 0] = (weighted * deviation).sum(axis=0)
+        result[1:, 1:] = np.diag(weighted.sum(axis=0) + 2.0 * self.penalty) - weighted.T @ q
+        return result
+
+    def solve(self, low: float, high: float) -> Floats:
+        """The minimum with beta in [low, high]."""
+        n_classes = self.scores.shape[1]
+        start = np.zeros(n_classes + 1)
+        start[0] = min(max(1.0, low), high)
+        bounds = [(low, high)] + [(None, None)] * n_classes
+        found = minimize(
+            self.value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000}
+        )
+        parameters: Floats = found.x
+        for _ in range(50):
+            value, gradient = self.value_and_gradient(parameters)
+            free = np.ones(n_classes + 1, dtype=bool)
+            free[0] = low < parameters[0] < high
+            if np.abs(gradient[free]).max() < 1e-14:
+                break
+            # A constant added to all of b changes no probability, so without ridge the Hessian is singular.
+            step = np.zeros(n_classes + 1)
+            step[free] = np.linalg.lstsq(self.hessian(parameters)[np.ix_(free, free)], -gradient[free])[0]
+            for halvings in range(30):
+                candidate = parameters + step / 2.0**halvings
+                candidate[0] = min(max(candidate[0], low), high)
+                if self.value_and_gradient(candidate)[0] < value:
+                    break
+            else:
+                break
+            parameters = candidate
+        return parameters

@@ -1,0 +1,590 @@
+"""Tests of llmclf.calibration: golden values, laws, warnings, and scikit-learn's own checks."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import sklearn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
+from sklearn.utils.validation import check_is_fitted
+
+from llmclf.calibration import (
+    BiasTemperatureCalibrator,
+    TemperatureCalibrator,
+    calibrator_from_dict,
+    make_calibrator,
+)
+from llmclf.errors import CalibrationWarning, InputError
+from llmclf.logits import log_softmax
+from llmclf.metrics import log_loss
+
+BOTH = [TemperatureCalibrator(), BiasTemperatureCalibrator()]
+ALL = [*BOTH, BiasTemperatureCalibrator(ridge=0)]
+unwarned = pytest.mark.filterwarnings("ignore::llmclf.errors.CalibrationWarning")
+any_seed = st.integers(0, 2**32 - 1)
+
+
+def true_log_probabilities(rng, n, k):
+    """Random log-probabilities (n, k), and labels drawn from them."""
+    truth = log_softmax(rng.normal(size=(n, k)) * 1.5 + np.array([0.4, 0.0, -0.3, 0.1])[:k])
+    y = (np.exp(truth).cumsum(axis=1) < rng.random(n)[:, None]).sum(axis=1).clip(0, k - 1)
+    return truth, y
+
+
+def four_classes():
+    """3000 rows of over-confident, biased log-probabilities of four classes; the golden values belong to them."""
+    truth, y = true_log_probabilities(np.random.default_rng(20260101), 3000, 4)
+    return log_softmax(truth / 0.45 + np.array([0.8, 0.0, -0.5, 0.2])), y
+
+
+def two_classes():
+    """2000 rows of over-confident log-probabilities of two classes."""
+    rng = np.random.default_rng(7)
+    t = rng.normal(0, 1.4, 2000)
+    y = (rng.random(2000) < 1 / (1 + np.exp(-t))).astype(int)
+    return log_softmax(np.column_stack([np.zeros(2000), 1.9 * t + 0.3])), y
+
+
+def noisy(seed, n=60, k=3):
+    """Scores that know something of the labels; every class has a row, and no fit ends at an end of the search."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.arange(n) % k)
+    scores = rng.normal(size=(n, k))
+    scores[np.arange(n), y] += 0.8
+    return scores, y
+
+
+def objective(scores, y, temperature, bias, ridge):
+    log_q = log_softmax(scores / temperature + bias)
+    return -log_q[np.arange(len(y)), y].mean() + ridge / len(y) * np.sum(np.square(bias))
+
+
+class TestGoldenValues:
+    def test_temperature(self):
+        """The temperature and its loss are those that five independent packages find."""
+        scores, y = four_classes()
+        calibrator = TemperatureCalibrator().fit(scores, y)
+        assert calibrator.temperature_ == pytest.approx(2.2831200741346, abs=1e-9)
+        assert log_loss(y, calibrator.predict_proba(scores)) == pytest.approx(0.900991663164, abs=1e-9)
+
+    def test_binary_temperature(self):
+        """With two columns the temperature is half the inverse of scikit-learn's beta, which doubles the log-odds."""
+        assert TemperatureCalibrator().fit(*two_classes()).temperature_ == pytest.approx(1.844281945712, abs=1e-9)
+
+    def test_bias_temperature_without_ridge(self):
+        """Without ridge, beta, the biases and the loss are those of an independent optimiser."""
+        scores, y = four_classes()
+        calibrator = BiasTemperatureCalibrator(ridge=0).fit(scores, y)
+        assert 1 / calibrator.temperature_ == pytest.approx(0.465315795929, abs=1e-9)
+        assert calibrator.bias_ == pytest.approx([-0.29381567, 0.0802193, 0.26487953, -0.05128316], abs=1e-8)
+        assert log_loss(y, calibrator.predict_proba(scores)) == pytest.approx(0.888367538770, abs=1e-9)
+
+    def test_bias_temperature_with_ridge(self):
+        """The automatic ridge is K, and beta and the objective are those of an independent optimiser."""
+        scores, y = four_classes()
+        calibrator = BiasTemperatureCalibrator().fit(scores, y)
+        assert 1 / calibrator.temperature_ == pytest.approx(0.464734232330, abs=1e-9)
+        found = objective(scores, y, calibrator.temperature_, calibrator.bias_, 4)
+        assert found == pytest.approx(0.888584294576, abs=1e-9)
+        assert calibrator.bias_.sum() == pytest.approx(0, abs=1e-12)
+
+
+class TestLaws:
+    @given(any_seed, st.floats(0.01, 100.0))
+    @settings(max_examples=30, deadline=None)
+    def test_temperature_keeps_the_winner_and_ignores_scale_and_shift(self, seed, factor):
+        """A temperature never changes the top class, and its output ignores row constants and the scores' scale."""
+        scores, y = noisy(seed)
+        calibrator = TemperatureCalibrator().fit(scores, y)
+        proba = calibrator.predict_proba(scores)
+        assert (proba.argmax(axis=1) == scores.argmax(axis=1)).all()
+        other = factor * scores + np.random.default_rng(seed).normal(0, 50, (len(y), 1))
+        refitted = TemperatureCalibrator().fit(other, y)
+        assert refitted.predict_proba(other) == pytest.approx(proba, abs=1e-8)
+        assert refitted.temperature_ == pytest.approx(factor * calibrator.temperature_, rel=1e-6)
+
+    @given(any_seed, st.floats(0.01, 100.0))
+    @settings(max_examples=20, deadline=None)
+    def test_bias_temperature_ignores_scale_and_shift(self, seed, factor):
+        """The bias and the output of a bias and temperature ignore row constants and the scores' scale."""
+        scores, y = noisy(seed)
+        calibrator = BiasTemperatureCalibrator().fit(scores, y)
+        other = factor * scores + np.random.default_rng(seed).normal(0, 50, (len(y), 1))
+        refitted = BiasTemperatureCalibrator().fit(other, y)
+        assert refitted.predict_proba(other) == pytest.approx(calibrator.predict_proba(scores), abs=1e-7)
+        assert refitted.bias_ == pytest.approx(calibrator.bias_, abs=1e-7)
+
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    @given(any_seed)
+    @settings(max_examples=10, deadline=None)
+    def test_equivariance(self, calibrator, seed):
+        """Shuffled rows change nothing, and shuffled columns shuffle the output."""
+        scores, y = noisy(seed)
+        rng = np.random.default_rng(seed)
+        rows, columns = rng.permutation(len(y)), rng.permutation(3)
+        names = np.array(["c", "a", "b"])
+        proba = clone(calibrator).fit(scores, names[y], classes=names).predict_proba(scores)
+        shuffled = clone(calibrator).fit(scores[rows][:, columns], names[y[rows]], classes=names[columns])
+        assert shuffled.predict_proba(scores[:, columns]) == pytest.approx(proba[:, columns], abs=1e-8)
+        assert shuffled.classes_.tolist() == names[columns].tolist()
+
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    @given(any_seed)
+    @settings(max_examples=10, deadline=None)
+    def test_weights_are_repetition(self, calibrator, seed):
+        """A weight of 2 is the row twice, and a weight of 0 is no row."""
+        scores, y = noisy(seed, n=90)
+        repeats = np.random.default_rng([seed, 1]).permutation(np.arange(90) % 3)
+        weighted = clone(calibrator).fit(scores, y, sample_weight=repeats, classes=[0, 1, 2])
+        repeated = clone(calibrator).fit(scores.repeat(repeats, axis=0), y.repeat(repeats), classes=[0, 1, 2])
+        assert weighted.predict_proba(scores) == pytest.approx(repeated.predict_proba(scores), abs=1e-8)
+
+    @unwarned
+    @given(any_seed, st.integers(2, 5), st.integers(1, 40), st.floats(-2.0, 3.0), st.sampled_from([0.5, 3.0, "auto"]))
+    @settings(max_examples=60, deadline=None)
+    def test_no_neighbour_is_better(self, seed, k, n, signal, ridge):
+        """Whatever the data, no other bias and no other allowed temperature has a lower objective."""
+        rng = np.random.default_rng(seed)
+        y = rng.integers(0, k, n)
+        scores = rng.integers(-3, 4, (n, k)) * rng.choice([0.01, 1.0, 30.0])
+        scores[np.arange(n), y] += signal
+        calibrator = BiasTemperatureCalibrator(ridge).fit(scores, y, classes=range(k))
+        strength = k if ridge == "auto" else ridge
+        best = objective(scores, y, calibrator.temperature_, calibrator.bias_, strength)
+        alone = TemperatureCalibrator().fit(scores, y, classes=range(k)).temperature_
+        assert best <= objective(scores, y, alone, np.zeros(k), strength) + 1e-9
+        for size in (1e-3, 1e-1, 1.0):
+            temperature = np.clip(calibrator.temperature_ * np.exp(size * rng.normal()), 1e-3, 1e3)
+            bias = calibrator.bias_ + size * rng.normal(size=k)
+            assert best <= objective(scores, y, temperature, calibrator.bias_, strength) + 1e-9
+            assert best <= objective(scores, y, calibrator.temperature_, bias, strength) + 1e-9
+            assert best <= objective(scores, y, temperature, bias, strength) + 1e-9
+            assert objective(scores, y, alone, 0, 0) <= objective(scores, y, temperature, 0, 0) + 1e-9
+
+    @given(any_seed)
+    @settings(max_examples=20, deadline=None)
+    def test_without_ridge_the_mean_is_the_class_frequencies(self, seed):
+        """With ridge 0 the mean probability of every class over the fitted rows is its frequency."""
+        scores, y = noisy(seed, n=61)
+        proba = BiasTemperatureCalibrator(ridge=0).fit(scores, y).predict_proba(scores)
+        assert proba.mean(axis=0) == pytest.approx(np.bincount(y) / 61, abs=1e-9)
+
+    def test_a_larger_ridge_makes_smaller_biases(self):
+        """The biases shrink towards 0 as the ridge grows, until only the temperature is left."""
+        scores, y = four_classes()
+        sizes = [np.abs(BiasTemperatureCalibrator(ridge).fit(scores, y).bias_).max() for ridge in (0, 4, 400, 1e9)]
+        assert sizes == sorted(sizes, reverse=True)
+        strong = BiasTemperatureCalibrator(ridge=1e9).fit(scores, y)
+        assert strong.temperature_ == pytest.approx(TemperatureCalibrator().fit(scores, y).temperature_, abs=1e-4)
+
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    def test_calibrated_scores_stay_as_they_are(self, calibrator):
+        """Fitted on log-probabilities that the labels were drawn from, a calibrator is near the identity."""
+        scores, y = true_log_probabilities(np.random.default_rng(5), 20_000, 4)
+        proba = clone(calibrator).fit(scores, y).predict_proba(scores)
+        assert np.abs(proba - np.exp(scores)).max() < 0.02
+
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    def test_outputs_agree_with_one_another(self, calibrator):
+        """Probabilities sum to 1, are the exponential of the log-probabilities, and their maximum is predicted."""
+        scores, y = four_classes()
+        names = np.array(["d", "b", "a", "c"])
+        fitted = clone(calibrator).fit(scores, names[y], classes=names)
+        proba = fitted.predict_proba(scores)
+        assert proba.sum(axis=1) == pytest.approx(np.ones(3000), abs=1e-12)
+        assert np.log(proba) == pytest.approx(fitted.predict_log_proba(scores), abs=1e-12)
+        assert (fitted.predict(scores) == names[proba.argmax(axis=1)]).all()
+
+
+class LogScores(ClassifierMixin, BaseEstimator):
+    """A fitted classifier whose decision function is its input."""
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def decision_function(self, X):
+        check_is_fitted(self)
+        return np.asarray(X)
+
+    def predict(self, X):
+        return self.classes_[np.asarray(X).argmax(axis=1)]
+
+
+def test_parity_with_scikit_learn():
+    """Temperature scaling by CalibratedClassifierCV gives the same probabilities to 1e-6."""
+    scores, y = four_classes()
+    frozen = FrozenEstimator(LogScores().fit(scores, y))
+    theirs = CalibratedClassifierCV(frozen, method="temperature").fit(scores, y)
+    ours = TemperatureCalibrator().fit(scores, y)
+    assert ours.predict_proba(scores) == pytest.approx(theirs.predict_proba(scores), abs=1e-6)
+
+
+class TestWarnings:
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    def test_scores_against_the_labels(self, calibrator):
+        """Scores with the sign flipped warn, and the highest temperature is kept."""
+        scores, y = four_classes()
+        with pytest.warns(CalibrationWarning, match="against the labels"):
+            fitted = clone(calibrator).fit(-scores, y)
+        assert fitted.temperature_ == pytest.approx(1000)
+
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    def test_separable_data(self, calibrator):
+        """Where every row is right, a fit warns, and the lowest temperature is kept."""
+        scores, _ = four_classes()
+        y = scores.argmax(axis=1)
+        with pytest.warns(CalibrationWarning, match="right class on top"):
+            fitted = clone(calibrator).fit(scores, y)
+        assert fitted.temperature_ == pytest.approx(0.001)
+        assert log_loss(y, fitted.predict_proba(scores)) < 1e-2
+
+    def test_separable_only_with_a_bias(self):
+        """Without ridge, rows that a bias could all put right have no finite fit, and that warns."""
+        scores, _ = four_classes()
+        y = (scores + np.array([2.0, 0.0, 0.0, -1.0])).argmax(axis=1)
+        with pytest.warns(CalibrationWarning, match="right class on top"):
+            fitted = BiasTemperatureCalibrator(ridge=0).fit(scores, y)
+        assert fitted.temperature_ == pytest.approx(0.001)
+        assert (fitted.predict(scores) == y).mean() > 0.999
+
+    def test_separable_with_a_bias_by_a_wide_margin(self):
+        """That holds too where the solver stops early, because the loss is flat long before the end of the search."""
+        scores, y = np.array([[40.0, 0.0], [10.0, 0.0]] * 15), [0, 1] * 15
+        with pytest.warns(CalibrationWarning, match="right class on top"):
+            fitted = BiasTemperatureCalibrator(ridge=0).fit(scores, y)
+        assert fitted.temperature_ == pytest.approx(0.001)
+        assert fitted.predict(scores).tolist() == y
+
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    def test_constant_scores(self, calibrator):
+        """Scores that are equal within every row warn, and the probabilities are the same for every row."""
+        y = np.arange(30) % 3
+        with pytest.warns(CalibrationWarning, match="say nothing"):
+            fitted = clone(calibrator).fit(np.arange(30)[:, None] * np.ones(3), y)
+        assert fitted.predict_proba([[5.0, 5.0, 5.0]])[0] == pytest.approx([1 / 3] * 3)
+        assert fitted.temperature_ == pytest.approx(1000)
+
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    def test_few_rows(self, calibrator):
+        """Fewer than 20 rows warn at the line that called fit; 20 rows do not, and rows of weight 0 do not count."""
+        scores, y = noisy(1, n=20)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            clone(calibrator).fit(scores, y)
+        with pytest.warns(CalibrationWarning, match="19 labelled rows; 20 or more") as caught:
+            clone(calibrator).fit(scores, y, sample_weight=[0.0] + [1.0] * 19)
+        assert [warning.filename for warning in caught] == [__file__]
+
+    def test_doubt_is_reported_at_the_line_that_called_fit(self):
+        """A warning about the temperature names the caller's file too."""
+        scores, y = four_classes()
+        with pytest.warns(CalibrationWarning) as caught:
+            TemperatureCalibrator().fit(-scores, y)
+        assert [warning.filename for warning in caught] == [__file__]
+
+
+class TestClasses:
+    @pytest.mark.parametrize("calibrator", BOTH, ids=repr)
+    def test_an_absent_class_keeps_its_column(self, calibrator):
+        """A class that no labelled row has keeps its place and a positive probability."""
+        scores, y = four_classes()
+        kept = y != 2
+        fitted = clone(calibrator).fit(scores[kept], y[kept], classes=[0, 1, 2, 3])
+        assert fitted.classes_.tolist() == [0, 1, 2, 3]
+        assert (fitted.predict_proba(scores)[:, 2] > 0).all()
+
+    def test_an_absent_class_needs_a_ridge(self):
+        """Without ridge an absent class has no finite bias, and the message names it and the cure."""
+        scores, y = noisy(1)
+        with pytest.raises(InputError, match=r"ridge=0 has no finite bias for class 'c'.*'auto'"):
+            BiasTemperatureCalibrator(ridge=0).fit(
+                scores[y < 2], np.array(["a", "b"])[y[y < 2]], classes=["a", "b", "c"]
+            )
+
+    @pytest.mark.parametrize(
+        "classes",
+        [["z", "a", "m"], [3, 1, 2], [True, False, "maybe"], [1, "1", 2.5]],
+        ids=["text", "int", "bool", "mixed"],
+    )
+    def test_classes_keep_their_order_and_types(self, classes):
+        """Columns belong to the classes in the order given, and predictions are the very same objects."""
+        scores, y = noisy(1)
+        labels = np.array([*classes, None], dtype=object)[:-1][y]
+        fitted = TemperatureCalibrator().fit(scores, labels, classes=classes)
+        expected = [classes[column] for column in scores.argmax(axis=1)]
+        found = fitted.predict(scores).tolist()
+        assert found == expected
+        assert [type(label) for label in found] == [type(label) for label in expected]
+
+    def test_without_classes_the_labels_are_sorted(self):
+        """Without classes, column k belongs to the k-th label in sorted order."""
+        scores, y = noisy(1)
+        fitted = TemperatureCalibrator().fit(scores, np.array(["x", "y", "z"])[y])
+        assert fitted.classes_.tolist() == ["x", "y", "z"]
+        assert fitted.temperature_ == TemperatureCalibrator().fit(scores, y).temperature_
+
+    def test_a_low_finite_score_does_no_harm(self):
+        """A label scored far below all others leaves the fit of the rest as it is."""
+        scores, y = two_classes()
+        floored = np.column_stack([scores, np.full(2000, -1e4)])
+        for calibrator in BOTH:
+            alone, beside = clone(calibrator).fit(scores, y), clone(calibrator).fit(floored, y, classes=[0, 1, 2])
+            assert beside.temperature_ == pytest.approx(alone.temperature_, rel=1e-2)
+            assert (beside.predict_proba(floored)[:, 2] < 1e-300).all()
+
+
+class TestErrors:
+    scores, y = noisy(1)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"classes": ["a", "b"]}, "3 columns for 2 classes, .*one column per class"),
+            ({"scores": scores[:, :2]}, "2 columns for 3 classes"),
+            ({"scores": np.where(np.arange(60)[:, None] == 7, np.nan, scores)}, "row 7 of the scores holds NaN"),
+            ({"scores": np.where(np.arange(60)[:, None] == 9, -np.inf, scores)}, "row 9 of the scores holds inf"),
+            ({"scores": scores[:, :1]}, "1 feature"),
+            ({"scores": scores[:0], "y": y[:0]}, "0 sample"),
+            ({"scores": scores[:50]}, "inconsistent numbers of samples"),
+            ({"y": np.zeros(60)}, "one class, 0.0; expected at least two"),
+            ({"classes": [0, 1, 5]}, r"=2 is none of the classes \[0, 1, 5\]"),
+            ({"classes": ["0", "1", "2"]}, "is none of the classes"),
+            ({"classes": [0, 1, 1]}, "repeats a class"),
+            ({"classes": 3}, "expected a list of classes"),
+            ({"classes": [{}, {}, {}]}, "expected text, numbers or booleans"),
+            ({"sample_weight": [1.0]}, r"sample_weight has shape \(1,\)"),
+            ({"sample_weight": -np.ones(60)}, r"sample_weight\[0\]=-1.0"),
+            ({"sample_weight": np.zeros(60)}, "all sample weights are zero"),
+            ({"y": np.linspace(0, 1, 60)}, "continuous"),
+        ],
+    )
+    def test_fit_refuses(self, arguments, message):
+        """What cannot be fitted is refused by an InputError that names the value."""
+        with pytest.raises(InputError, match=message):
+            TemperatureCalibrator().fit(**{"scores": self.scores, "y": self.y, **arguments})
+
+    @pytest.mark.parametrize("ridge", [-1, float("nan"), float("inf"), "strong", None, True])
+    def test_ridge(self, ridge):
+        """A ridge is "auto" or a finite number of at least 0."""
+        with pytest.raises(InputError, match=f"ridge={ridge!r}; expected 'auto' or a finite number"):
+            BiasTemperatureCalibrator(ridge).fit(self.scores, self.y)
+
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    def test_predict_refuses(self, calibrator):
+        """Predictions want finite scores with the columns of the fit."""
+        fitted = clone(calibrator).fit(self.scores, self.y)
+        with pytest.raises(InputError, match="2 features, but"):
+            fitted.predict_proba(self.scores[:, :2])
+        with pytest.raises(InputError, match="row 1 of the scores holds NaN in column 2"):
+            fitted.predict([[0.0, 0.0, 0.0], [0.0, 0.0, np.nan]])
+
+    @pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba"])
+    def test_a_failed_fit_is_no_fit(self, method):
+        """After a fit that was refused, a calibrator still is not fitted."""
+        calibrator = TemperatureCalibrator()
+        with pytest.raises(InputError):
+            calibrator.fit(self.scores, self.y, classes=["a", "b"])
+        with pytest.raises(NotFittedError):
+            getattr(calibrator, method)(self.scores)
+        calibrator = BiasTemperatureCalibrator(ridge=-1)
+        with pytest.raises(InputError):
+            calibrator.fit(self.scores, self.y)
+        with pytest.raises(NotFittedError):
+            getattr(calibrator, method)(self.scores)
+
+
+class TestDictionary:
+    @pytest.mark.parametrize("calibrator", [*ALL, BiasTemperatureCalibrator(ridge=np.int64(2))], ids=repr)
+    @pytest.mark.parametrize("classes", [["b", "a", "ü"], [2, 0, 1], [0.5, 1.5, 2.5], [True, False, "x"]], ids=str)
+    def test_json_round_trip_is_exact(self, calibrator, classes):
+        """Written to JSON and read again, a calibrator predicts the very same numbers and classes."""
+        scores, y = noisy(3)
+        labels = np.array([*classes, None], dtype=object)[:-1][y]
+        fitted = clone(calibrator).fit(scores, labels, classes=classes)
+        description = json.loads(json.dumps(fitted.to_dict(), allow_nan=False))
+        for restored in (calibrator_from_dict(description), type(calibrator).from_dict(description)):
+            assert type(restored) is type(calibrator)
+            assert restored.get_params() == fitted.get_params()
+            assert restored.classes_.tolist() == classes
+            assert (restored.predict_log_proba(scores) == fitted.predict_log_proba(scores)).all()
+            assert restored.predict(scores).tolist() == fitted.predict(scores).tolist()
+            assert restored.to_dict() == description
+            with pytest.raises(InputError, match="2 features, but"):
+                restored.predict(scores[:, :2])
+
+    @pytest.mark.parametrize(
+        ("path", "value", "message"),
+        [
+            (
+                ["name"],
+                "isotonic",
+                r"'isotonic' is no calibrator; expected one of \['bias_temperature', 'temperature'\]",
+            ),
+            (["name"], ["temperature"], "is no calibrator"),
+            (["version"], 3, "expected exactly the entries"),
+            (["parameters"], None, "'parameters' holds None"),
+            (["parameters", "ridge"], -1.0, "ridge=-1.0"),
+            (["parameters", "shape"], 1, "'parameters' holds"),
+            (["classes"], "abc", "expected a list"),
+            (["classes"], ["a"], "expected a list of 1 finite|at least two classes"),
+            (["classes"], ["a", "a", "b"], "repeats a class"),
+            (["classes"], ["a", None, "b"], "JSON cannot keep"),
+            (["classes"], ["a", "b"], "expected a list of 2 finite numbers"),
+            (["fitted"], {}, "expected exactly the entries"),
+            (["fitted", "temperature"], 0.0, "temperature=0.0; expected a finite number above 0"),
+            (["fitted", "temperature"], True, "temperature=True"),
+            (["fitted", "temperature"], float("nan"), "temperature=nan"),
+            (["fitted", "bias"], [0.0, 1.0, "x"], "expected a list of 3 finite numbers"),
+            (["fitted", "bias"], [0.0, 1.0, float("inf")], "expected a list of 3 finite numbers"),
+            (["fitted", "bias"], 0.0, "expected a list of 3 finite numbers"),
+        ],
+    )
+    def test_bad_descriptions_are_refused(self, path, value, message):
+        """Every value is checked on the way in."""
+        scores, y = noisy(3)
+        description = BiasTemperatureCalibrator().fit(scores, y).to_dict()
+        place = description
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+        with pytest.raises(InputError, match=message):
+            calibrator_from_dict(description)
+
+    def test_no_mapping_is_refused(self):
+        """A description that is no mapping is an InputError, not a crash."""
+        with pytest.raises(InputError, match="name=None is no calibrator"):
+            calibrator_from_dict(["temperature"])
+
+    def test_the_wrong_kind_is_refused(self):
+        """One kind of calibrator does not read another's description."""
+        description = TemperatureCalibrator().fit(*noisy(3)).to_dict()
+        with pytest.raises(InputError, match="name='temperature'; expected 'bias_temperature'"):
+            BiasTemperatureCalibrator.from_dict(description)
+
+    def test_classes_that_json_cannot_keep(self):
+        """Dates as classes predict, but cannot be written."""
+        days = [datetime.date(2024, 1, day) for day in (1, 2, 3)]
+        scores, y = noisy(3)
+        fitted = TemperatureCalibrator().fit(scores, y, classes=[0, 1, 2])
+        fitted.classes_ = np.array(days, dtype=object)
+        with pytest.raises(InputError, match="is a date, which JSON cannot keep"):
+            fitted.to_dict()
+
+    def test_unfitted(self):
+        """There is nothing to write before fit."""
+        with pytest.raises(NotFittedError):
+            TemperatureCalibrator().to_dict()
+
+
+class TestMakeCalibrator:
+    def test_names_and_none(self):
+        """None stays None, and a name makes an unfitted calibrator."""
+        assert make_calibrator(None) is None
+        assert isinstance(make_calibrator("temperature"), TemperatureCalibrator)
+        assert isinstance(make_calibrator("bias_temperature"), BiasTemperatureCalibrator)
+
+    def test_an_estimator_is_cloned(self):
+        """An estimator's parameters are copied and the user's own stays unfitted by us."""
+        mine = BiasTemperatureCalibrator(ridge=3.0).fit(*noisy(1))
+        made = make_calibrator(mine)
+        assert made is not mine
+        assert made.ridge == 3.0
+        assert not hasattr(made, "classes_")
+        assert isinstance(make_calibrator(LogisticRegression()), LogisticRegression)
+
+    @pytest.mark.parametrize("spec", ["platt", 3, TemperatureCalibrator, object(), ["temperature"]], ids=repr)
+    def test_anything_else_is_refused(self, spec):
+        """The message lists the known names."""
+        with pytest.raises(InputError, match=r"\['bias_temperature', 'temperature'\]"):
+            make_calibrator(spec)
+
+
+def no_columns_for_the_classes(estimator):
+    """The checks of scikit-learn that fit data with as many features as the check likes, and why they must fail."""
+    reason = "the data have another number of columns than classes, and that is refused"
+    names = [
+        "check_array_api_input",  # skipped unless SCIPY_ARRAY_API is set
+        "check_classifiers_classes",
+        "check_classifiers_train",
+        "check_dtype_object",
+        "check_estimators_dtypes",
+        "check_estimators_fit_returns_self",
+        "check_estimators_nan_inf",
+        "check_estimators_overwrite_params",
+        "check_estimators_pickle",
+        "check_n_features_in_after_fitting",
+        "check_pipeline_consistency",
+        "check_positive_only_tag_during_fit",
+        "check_readonly_memmap_input",
+        "check_sample_weight_equivalence_on_dense_data",
+    ]
+    return dict.fromkeys(names, reason)
+
+
+@unwarned
+@parametrize_with_checks(BOTH, expected_failed_checks=no_columns_for_the_classes, xfail_strict=True)
+def test_scikit_learn_checks(estimator, check):
+    """scikit-learn's own checks pass, save those whose data have no column per class."""
+    check(estimator)
+
+
+class FeaturesAsScores(TemperatureCalibrator):
+    """Reads any number of features, repeated in turn until there is a column per class."""
+
+    def fit(self, scores, y, sample_weight=None, classes=None):
+        widened = self._widen(scores, max(2, len(np.unique(y))))
+        super().fit(widened, y, sample_weight, classes)
+        self.width_ = np.shape(scores)[1]
+        return self
+
+    def predict_log_proba(self, scores):
+        check_is_fitted(self, "classes_")
+        if np.ndim(scores) == 2 and np.shape(scores)[1] != self.width_:
+            raise ValueError(f"X has {np.shape(scores)[1]} features, but expected {self.width_} features as input")
+        return super().predict_log_proba(self._widen(scores, len(self.classes_)))
+
+    @staticmethod
+    def _widen(features, k):
+        features = np.asarray(features)
+        if features.ndim != 2 or features.shape[1] == 0:
+            return features
+        return features[:, np.arange(k) % features.shape[1]]
+
+
+@unwarned
+def test_the_other_checks_pass_once_there_is_a_column_per_class():
+    """The checks that are refused for their columns pass when the features are repeated to one column per class."""
+    results = check_estimator(FeaturesAsScores(), on_skip=None, on_fail=None)
+    # Here n_features_in_ is the number of repeated columns, and whether the array API is checked is up to SciPy.
+    wanted = set(no_columns_for_the_classes(None)) - {"check_n_features_in_after_fitting", "check_array_api_input"}
+    outcomes = {(result["check_name"], result["status"]) for result in results if result["check_name"] in wanted}
+    assert outcomes == {(name, "passed") for name in wanted}
+
+
+def test_metadata_routing_offers_weights_and_classes_alone():
+    """With metadata routing, scores are no extra argument."""
+    with sklearn.config_context(enable_metadata_routing=True):
+        assert set(TemperatureCalibrator().get_metadata_routing().fit.requests) == {"sample_weight", "classes"}
+        assert not hasattr(TemperatureCalibrator, "set_predict_proba_request")
+
+
+@pytest.mark.parametrize("calibrator", ALL, ids=repr)
+def test_pickle(calibrator):
+    """A pickled calibrator predicts the same."""
+    scores, y = noisy(1)
+    fitted = clone(calibrator).fit(scores, y)
+    restored = pickle.loads(pickle.dumps(fitted))
+    assert (restored.predict_proba(scores) == fitted.predict_proba(scores)).all()
