@@ -20,7 +20,7 @@ from .backends import Backend, RowScores, open_backend
 from .backends.base import SCORE_VERSION
 from .calibration import calibrator_from_dict, make_calibrator
 from .errors import InputError, LabelWordWarning, ModelError, PromptError, StoreError
-from .labels import label_prior, label_set, read_classes
+from .labels import LabelSet, label_prior, label_set, read_classes
 from .logits import log_softmax, logsumexp
 from .prompts import Prompt
 from .saving import read_folder, write_folder
@@ -135,18 +135,8 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         seen = self._read_y(y, len(rows))
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, np.empty((len(rows), 1)))
         labels = label_set(_distinct(seen) if self.labels is None else self.labels, prompt.words)
-        if (
-            self.labels is None
-            and prompt.words is None
-            and not prompt.choices
-            and isinstance(labels.classes[0], (int, float))
-        ):
-            warnings.warn(
-                f"y holds the numbers {list(labels.classes[:3])!r}..., and the model is asked for these digits; give "
-                "labels={number: word, ...} if they stand for something",
-                LabelWordWarning,
-                stacklevel=2,
-            )
+        if self.labels is None and prompt.words is None and prompt.choices is None:
+            _warn_of_digits(labels)
         codes = None if seen is None else labels.indices(seen.tolist())
         log_prior = label_prior(self.prior, labels)
 
@@ -186,33 +176,33 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         rest: NDArray[np.int64],
         weights: NDArray[np.float64] | None,
     ) -> None:
+        # Weights and classes are handed over only where they are known: a calibrator may be the caller's own.
+        extra: dict[str, Any] = {} if weights is None else {"sample_weight": weights[rest]}
+        n_classes = len(self.classes_)
+        if calibrator is not None:
+            assert codes is not None
+            counts = np.bincount(codes[rest], weights=extra.get("sample_weight"), minlength=n_classes)
+            knows_classes = has_fit_parameter(calibrator, "classes")
+            if (counts == 0).any() and (self._log_prior is not None or not knows_classes):
+                label = self._scorer.labels.classes[int(np.argmin(counts))]
+                what = f"calibrator={self.calibrator!r}" if not knows_classes else f"prior={self.prior!r}"
+                raise InputError(f"{what} needs calibration rows of every class, and none has the class {label!r}")
+            if knows_classes:
+                extra["classes"] = np.arange(n_classes)
+            if self._log_prior is not None:
+                self._log_prior = self._log_prior - np.log(counts / counts.sum())
         scores = self._scorer.class_scores(rows, self.scoring)
         scored = np.isfinite(scores).all(axis=1)
-        scores, rest = scores[scored], rest[scored]
         self.calibrated_on_ = self.backend_.identity()
+        scores = scores[scored]
         if bias is not None:
             self.bias_ = bias.fit(scores)
             scores = self.bias_.transform(scores)
         if calibrator is not None:
             assert codes is not None
-            n_classes = len(self.classes_)
-            # Weights are handed over only if given: a calibrator of the caller's own need not know them.
-            extra: dict[str, Any] = {} if weights is None else {"sample_weight": weights[rest]}
-            if has_fit_parameter(calibrator, "classes"):
-                extra["classes"] = np.arange(n_classes)
-            elif len(np.unique(codes[rest])) < n_classes:
-                raise InputError(
-                    f"calibrator={self.calibrator!r} cannot handle that a class has no calibration row; give more rows"
-                )
-            self.calibrator_ = calibrator.fit(scores, codes[rest], **extra)
-            if self._log_prior is not None:
-                counts = np.bincount(codes[rest], weights=extra.get("sample_weight"), minlength=n_classes)
-                if (counts == 0).any():
-                    label = self._scorer.labels.classes[int(np.argmin(counts))]
-                    raise InputError(
-                        f"prior: no calibration row has the class {label!r}, so its frequency there is unknown"
-                    )
-                self._log_prior = self._log_prior - np.log(counts / counts.sum())
+            if weights is not None:
+                extra["sample_weight"] = extra["sample_weight"][scored]
+            self.calibrator_ = calibrator.fit(scores, codes[rest][scored], **extra)
 
     def score_labels(self, X: Any, return_bounds: bool = False) -> Any:
         """Summed log-probability of every label's words.
@@ -457,6 +447,16 @@ def load(folder: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"the classifier in {str(folder)!r} is damaged: {error!r}") from error
     return classifier
+
+
+def _warn_of_digits(labels: LabelSet) -> None:
+    if isinstance(labels.classes[0], (int, float)):
+        warnings.warn(
+            f"y holds the numbers {list(labels.classes[:3])!r}..., and the model is asked for these digits; give "
+            "labels={number: word, ...} if they stand for something",
+            LabelWordWarning,
+            stacklevel=3,
+        )
 
 
 def _distinct(seen: NDArray[Any] | None) -> list[Any]:

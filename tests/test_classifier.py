@@ -13,6 +13,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from sklearn.base import clone
+from sklearn.naive_bayes import GaussianNB
 
 import llmclf
 from llmclf import LLMClassifier, Prompt, load, open_backend
@@ -395,6 +396,12 @@ def test_bad_texts_are_refused_before_the_model_is_called(X, match):
         ({"labels": LABELS, "prior": {"positive": 1.0}}, None, "without a probability: .'negative'"),
         ({"labels": LABELS, "prior": {"positive": 0.5, "negative": 0.6}}, None, "sum to 1"),
         ({"labels": LABELS, "model": "gpt-9"}, None, "names no model"),
+        (
+            {"labels": [*LABELS, "new"], "prior": "uniform", "calibrator": "temperature"},
+            LABELS * 3,
+            "prior='uniform' needs calibration rows of every class, and none has the class 'new'",
+        ),
+        ({"labels": [*LABELS, "new"], "calibrator": GaussianNB()}, LABELS * 3, r"calibrator=GaussianNB\(\) needs"),
     ],
 )
 def test_bad_parameters_are_refused_before_the_model_is_called(params, y, match):

@@ -378,3 +378,22 @@ def test_the_converted_model_is_the_gguf_model(smollm2):
     prompt = Prompt("{{ text }}")
     (row,) = score(smollm2, requests_for(["The capital of France is"], ["Paris", "London"], prompt, shots=()))
     assert row.sums[0] == pytest.approx(-0.258, abs=2e-3)
+
+
+def test_a_gguf_path_is_the_same_model(smollm2):
+    """`gguf:` on the default model's file gives the weights and the scores of "smollm2"; both are float32 on a CPU."""
+    from llmclf.downloads import SMOLLM2
+
+    backend = open_backend(f"gguf:{SMOLLM2.locate()}")
+    assert backend.identity()["weights"] == smollm2.identity()["weights"] == SMOLLM2.sha256
+    assert backend.identity()["dtype"] == "float32"
+    requests = requests_for(TEXTS[:2])
+    assert_same(score(backend, requests), score(smollm2, requests))
+
+
+def test_an_opened_model_is_silent(model_folder, capfd):
+    """Loading and scoring print nothing."""
+    local._ENGINES.clear()
+    score(open_backend(f"hf:{model_folder('byte_bpe')}", context_length=100), requests_for(TEXTS[:2]))
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
