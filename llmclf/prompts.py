@@ -254,13 +254,13 @@ class PromptRenderer:
 
     def _check_fields(self, field_names: Sequence[str]) -> tuple[str, ...]:
         wanted = _variables(self._source)
-        missing = sorted(wanted - set(field_names) - _BUILTIN_NAMES - _ENVIRONMENT.globals.keys())
+        missing = sorted(wanted - set(field_names) - _BUILTIN_NAMES)
         if missing:
             raise PromptError(
                 f"the template uses {_names(missing)}, which the rows do not have; their fields: {_names(field_names)}"
             )
         for name, source in (("instruction", self.prompt.instruction), ("unconditional", self.prompt.unconditional)):
-            extra = sorted(_variables(source or "") - {"label_words"} - _ENVIRONMENT.globals.keys())
+            extra = sorted(_variables(source or "") - {"label_words"})
             if extra:
                 raise PromptError(
                     f"Prompt({name}=...) uses {_names(extra)}, but it is the same for all rows and knows label_words alone; "

@@ -160,16 +160,17 @@ class ScoreCache:
             ) from error
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        # One transaction: of several processes that find a new file, one makes it and the others see it whole.
-        connection.execute("BEGIN IMMEDIATE")
         (owner,) = connection.execute("PRAGMA application_id").fetchone()
-        (n_tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if owner != _APPLICATION_ID:
-            if n_tables:
+            # One transaction: of several processes that find a new file, one makes it and the others see it whole.
+            connection.execute("BEGIN IMMEDIATE")
+            (owner,) = connection.execute("PRAGMA application_id").fetchone()
+            (n_tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if owner != _APPLICATION_ID and n_tables:
                 raise StoreError(f"{str(self.path)!r} is a database of another program; give cache= another path")
             connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-        connection.execute(_SCHEMA)
-        connection.commit()
+            connection.execute(_SCHEMA)
+            connection.commit()
         # Write-ahead logging lets readers go on while another process writes. It stays switched on in the file, but cannot be
         # switched on while others are at work in it; then the next process does it.
         with suppress(sqlite3.OperationalError):
@@ -185,5 +186,5 @@ def _read(key: str, value: Any, checksum: Any) -> RowScores | None:
         return None
     try:
         return RowScores.from_json(json.loads(value))
-    except (ValueError, InputError):
+    except (ValueError, OverflowError, RecursionError):
         return None

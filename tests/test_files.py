@@ -23,7 +23,24 @@ from llmclf.errors import InputError, StoreError
 from llmclf.files import check_suffix, check_writable, read_table, write_table
 
 SUFFIXES = [".csv", ".jsonl", ".parquet"]
-ODD = ["NA", "None", "nan", "007", "1e5", "", " a ", 'say "so"', "a, b", "x\ny", "x\r\ny", "\r", "东京 🙂", "=1+1", "\ufeff", "a\0b"]
+ODD = [
+    "NA",
+    "None",
+    "nan",
+    "007",
+    "1e5",
+    "",
+    " a ",
+    'say "so"',
+    "a, b",
+    "x\ny",
+    "x\r\ny",
+    "\r",
+    "东京 🙂",
+    "=1+1",
+    "\ufeff",
+    "a\0b",
+]
 CELL = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
@@ -80,10 +97,11 @@ VALUE = st.recursive(
 )
 
 
-@given(st.lists(st.fixed_dictionaries({"a": VALUE, "b": VALUE}), min_size=1, max_size=4))
-@example([{"a": 1, "b": None}, {"a": None, "b": True}])
-def test_jsonl_keeps_every_type(records):
+@given(st.lists(st.tuples(VALUE, VALUE), min_size=1, max_size=4))
+@example([(1, None), (None, True)])
+def test_jsonl_keeps_every_type(rows):
     """Whole numbers stay whole beside a null, and booleans, nulls, lists and objects stay what they are."""
+    records = [{"a": a, "b": b} for a, b in rows]
     with tempfile.TemporaryDirectory() as folder:
         source = given_file(Path(folder), "".join(json.dumps(record) + "\n" for record in records), ".jsonl")
         target = Path(folder) / "again.jsonl"

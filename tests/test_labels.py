@@ -69,7 +69,9 @@ def test_classes_are_the_callers_objects_in_order(given, expected):
 
 def test_plain_classes_give_a_typed_array():
     """scikit-learn expects arrays of strings and numbers; enum members stay objects."""
-    assert [class_array(values).dtype.kind for values in (["a", "b"], [1, 2], [True, False], [0.5, 1.5])] == list("Uibf")
+    assert [class_array(values).dtype.kind for values in (["a", "b"], [1, 2], [True, False], [0.5, 1.5])] == list(
+        "Uibf"
+    )
     assert class_array([Level.LOW, Level.HIGH]).dtype == object
     assert class_array([Name.A, Name.B]).dtype == object
 
@@ -88,7 +90,9 @@ def test_words():
 LABEL = st.one_of(st.text(min_size=1).filter(str.strip), st.integers(), st.booleans(), st.sampled_from(list(Mood)))
 
 
-@given(st.lists(LABEL, min_size=2, max_size=6, unique=True).filter(lambda labels: len({*map(str, labels)}) == len(labels)))
+@given(
+    st.lists(LABEL, min_size=2, max_size=6, unique=True).filter(lambda labels: len({*map(str, labels)}) == len(labels))
+)
 def test_every_class_finds_its_own_column(classes):
     """indices is the inverse of classes, whatever their types, and numbers the columns of words too."""
     labels = label_set(classes)
@@ -136,7 +140,9 @@ def test_bad_labels_are_named(labels, words, message):
 @pytest.mark.parametrize("value", ["c", 7, ["a"], 1.5, "1"])
 def test_unknown_values_of_y_are_named_with_their_row(value):
     """A value that is no label is shown with its row and the labels that there are; unhashable ones too."""
-    with pytest.raises(InputError, match=r"\(row 2\), which is none of the labels \['x', 3\]; add it to labels or drop"):
+    with pytest.raises(
+        InputError, match=r"\(row 2\), which is none of the labels \['x', 3\]; add it to labels or drop"
+    ):
         label_set(["x", 3]).indices(["x", 3, value])
 
 

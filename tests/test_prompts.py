@@ -298,6 +298,7 @@ def test_marked_turns_can_be_split_again():
         "{{ 1 / 0 }}{{ text }}",
         "{{ text / 2 }}",
         "{{ text.nothing }}",
+        "{% set __data_mark__ = 3 %}{{ text }}",
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}{{ text }}",
     ],
 )
@@ -362,6 +363,12 @@ def test_parameters_of_another_type_are_refused(parameters):
     """A parameter that is no text (or words that are no dict) is named when the Prompt is made."""
     with pytest.raises(PromptError, match=rf"Prompt\({next(iter(parameters))}="):
         Prompt(**parameters)
+
+
+@pytest.mark.parametrize("template", ["{{ text[:range(3) | length] }}", "{% set n = namespace(x=text) %}{{ n.x }}"])
+def test_functions_of_the_template_language_are_no_fields(template):
+    """range, namespace and the like need no column of their name."""
+    assert joined(spans_of(template, {"text": "abc"})) == "abc"
 
 
 def test_used_fields():

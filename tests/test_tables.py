@@ -67,7 +67,8 @@ def test_tables(make):
 
 
 @pytest.mark.parametrize(
-    "X", [np.array([["a", "b"], ["c", "d"]]), np.array([["a", "b"], ["c", "d"]], dtype=object), [["a", "b"], ("c", "d")]]
+    "X",
+    [np.array([["a", "b"], ["c", "d"]]), np.array([["a", "b"], ["c", "d"]], dtype=object), [["a", "b"], ("c", "d")]],
 )
 def test_arrays_of_two_dimensions(X):
     """The columns of a 2-D array or a list of lists are called x0, x1, ..."""
