@@ -19,7 +19,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_
 from .backends import Backend, RowScores, open_backend
 from .backends.base import SCORE_VERSION
 from .calibration import calibrator_from_dict, make_calibrator
-from .errors import InputError, LabelWordWarning, ModelError, PromptError, StoreError
+from .errors import InputError, LabelWordWarning, ModelError, ModelNameError, PromptError, StoreError
 from .labels import LabelSet, label_prior, label_set, read_classes
 from .logits import log_softmax, logsumexp
 from .prompts import Prompt
@@ -141,7 +141,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         log_prior = label_prior(self.prior, labels)
 
         scorer = Scorer(backend, prompt, labels, rows.field_names, cache=self.cache, on_error=self.on_error)
-        scorer.check(rows)
+        scorer.check(rows, self.scoring)
         shots = self._draw_shots(codes, len(labels.classes))
         answered = (
             [(rows.records[i], _first_word(scorer, rows.records[i], codes[i])) for i in shots]
@@ -336,7 +336,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
     def _rows(self, X: Any) -> Rows:
         check_is_fitted(self)
         rows = self._read(X, reset=False)
-        self._scorer.check(rows)
+        self._scorer.check(rows, self.scoring)
         return rows
 
     def _read(self, X: Any, *, reset: bool) -> Rows:
@@ -444,6 +444,8 @@ def load(folder: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None
     classifier = LLMClassifier(cache=cache)
     try:
         classifier._restore(values)
+    except ModelNameError:
+        raise  # the folder is sound; its model is not on this machine
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"the classifier in {str(folder)!r} is damaged: {error!r}") from error
     return classifier

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -117,7 +118,7 @@ def label_set(
         extra = [label for label in (words or {}) if label not in set(given)]
         if extra:
             raise InputError(f"Prompt(words=...) has words for {extra[0]!r}, which is none of the labels {given!r}")
-        chosen = {label: (words or {}).get(label, str(label)) for label in given}
+        chosen = {label: (words or {}).get(label, _default_word(label)) for label in given}
     ordered = _sorted(given)
     result = LabelSet(tuple(ordered), tuple(_words(label, chosen[label]) for label in ordered))
     owner: dict[str, Any] = {}
@@ -207,6 +208,13 @@ def _words(label: Any, words: Any) -> tuple[str, ...]:
                 f"label {label!r} has the empty word {word!r}; give every label at least one visible character"
             )
     return several
+
+
+def _default_word(label: Any) -> str:
+    """How a class without words is written; an enum member by its value if that is text, else by its name."""
+    if isinstance(label, enum.Enum):
+        return label.value if isinstance(label.value, str) else label.name
+    return str(label)
 
 
 def _sorted(labels: list[Any]) -> list[Any]:

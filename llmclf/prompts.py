@@ -100,7 +100,8 @@ class Prompt:
         A template over ``label_words`` alone, put once before shots and text (the system turn of a chat). With
         ``template=None`` it defaults to a sentence that lists the labels.
     words : dict, optional
-        Class -> word, or list of words whose probabilities add. Classes not named are written as ``str(class)``.
+        Class -> word, or list of words whose probabilities add. Classes not named are written as ``str(class)``,
+        enum members by their value or name.
     delimiter : str, optional
         What stands between prompt and word: ``" "`` for plain text, nothing for a chat.
     separator : str

@@ -102,8 +102,10 @@ class Scorer:
             cache=cache,
         )
 
-    def check(self, rows: Rows) -> None:
-        """Refuse rows that cannot be rendered, before anything is asked."""
+    def check(self, rows: Rows, scoring: str) -> None:
+        """Refuse rows that cannot be rendered and scored so, before anything is asked."""
+        if scoring == "pmi":
+            self._renderer.render_unconditional()
         absent = [name for name in self._renderer.used_fields if name not in rows.field_names]
         if absent:
             raise InputError(

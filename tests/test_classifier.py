@@ -390,6 +390,7 @@ def test_bad_texts_are_refused_before_the_model_is_called(X, match):
         ({"labels": LABELS, "n_shots": 7}, LABELS * 3, "only 6 training rows"),
         ({"labels": LABELS, "n_shots": 6, "calibrator": "temperature"}, LABELS * 3, "all 6 rows are shots"),
         ({"labels": LABELS, "scoring": "max"}, None, "scoring='max'"),
+        ({"labels": LABELS, "scoring": "pmi", "prompt": "{{ text }}"}, None, "Prompt\\(unconditional=...\\)"),
         ({"labels": LABELS, "on_error": "ignore"}, None, "on_error='ignore'"),
         ({"labels": LABELS, "calibrator": "magic"}, LABELS * 3, "'magic'"),
         ({"labels": LABELS, "bias": "magic"}, LABELS * 3, "bias='magic'"),

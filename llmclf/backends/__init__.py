@@ -8,6 +8,7 @@ from ..errors import InputError, ModelNameError
 from .base import Backend, Request, RowScores
 from .local import LocalBackend
 from .reference import FakeBackend, ReferenceBackend
+from .weights import check_name
 
 __all__ = ["Backend", "FakeBackend", "LocalBackend", "ReferenceBackend", "Request", "RowScores", "open_backend"]
 
@@ -48,9 +49,5 @@ def open_backend(model: str | Backend, **options: Any) -> Backend:
                 )
             return model
         raise ModelNameError(f"model={model!r} is a {type(model).__name__}; expected a model string or a backend")
-    if model == "smollm2" or (model.startswith(("hf:", "gguf:")) and model.partition(":")[2]):
-        return LocalBackend(model, **options)
-    raise ModelNameError(
-        f"model={model!r} names no model that can be opened; expected 'smollm2', 'hf:org/name[@revision]', "
-        "'hf:folder' or 'gguf:path'"
-    )
+    check_name(model)
+    return LocalBackend(model, **options)

@@ -15,6 +15,7 @@ from .base import Request, RowScores
 from .reference import model_context_length
 from .tokens import TokenCodec, TokenRow, check_requests
 from .trie import Batch, lay_out, plan, shared_prefix
+from .weights import check_name, load
 
 if TYPE_CHECKING:
     import torch
@@ -338,6 +339,7 @@ _LATEST: list[_Engine] = []
 
 def _open_engine(name: str, device: str | None, dtype: str | None) -> _Engine:
     """Load a model, or share it with those who have it open; the last one opened stays open."""
+    check_name(name)  # a misspelt path should not wait for torch
     try:
         import torch
         import transformers  # noqa: F401
@@ -345,8 +347,6 @@ def _open_engine(name: str, device: str | None, dtype: str | None) -> _Engine:
         raise MissingDependencyError(
             f"a local model needs torch and transformers ({error}); run: pip install 'llmclf[local]'"
         ) from error
-    from .weights import load
-
     with _LOCK:
         place = device or (
             "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

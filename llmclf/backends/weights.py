@@ -19,29 +19,52 @@ _CONVERSION = 1  # rises when converted weights must be made anew
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt")
 
 
-def load(name: str, device: str, dtype: str | None) -> tuple[Any, Any, str]:
-    """Model, tokenizer and a hash of the weights for a model string.
+def check_name(name: str) -> None:
+    """Refuse a model string that names nothing, without torch and without a network.
 
     Raises
     ------
     ModelNameError
         The string names no model, no folder or no file.
     InputError
-        A file is no GGUF file, or the device is not there.
+        A file is no GGUF file.
+    """
+    scheme, _, source = name.partition(":")
+    if scheme == "gguf" and source:
+        _gguf_file(source)
+    elif scheme == "hf" and source:
+        folder = Path(source).expanduser()
+        if folder.is_dir():
+            if not (folder / "config.json").is_file():
+                raise ModelNameError(
+                    f"the folder {source!r} holds no config.json, so it is no saved transformers model"
+                )
+        elif source.count("/") > 1 or source.startswith((".", "/", "~", "@")):
+            raise ModelNameError(
+                f"'hf:{source}' names neither a folder that exists nor a model of the form 'hf:org/name[@revision]'"
+            )
+    elif name != "smollm2":
+        raise ModelNameError(
+            f"{name!r} names no model that can be opened; expected 'smollm2', 'hf:org/name[@revision]', 'hf:folder' or "
+            "'gguf:path'"
+        )
+
+
+def load(name: str, device: str, dtype: str | None) -> tuple[Any, Any, str]:
+    """Model, tokenizer and a hash of the weights for a model string that `check_name` accepts.
+
+    Raises
+    ------
+    InputError
+        The device is not there.
     ModelError, DownloadError
         The model exists and cannot be loaded, or cannot be fetched.
     """
     _check_device(device)
-    if name == "smollm2":
-        folder, weights_hash = _converted(SMOLLM2.locate())
-    elif name.startswith("gguf:"):
-        folder, weights_hash = _converted(_gguf_file(name.removeprefix("gguf:")))
-    elif name.startswith("hf:"):
-        return _load_hf(name.removeprefix("hf:"), device, dtype)
-    else:
-        raise ModelNameError(
-            f"{name!r} names no local model; expected 'smollm2', 'hf:org/name', 'hf:folder' or 'gguf:path'"
-        )
+    scheme, _, source = name.partition(":")
+    if scheme == "hf":
+        return _load_hf(source, device, dtype)
+    folder, weights_hash = _converted(_gguf_file(source) if scheme == "gguf" else SMOLLM2.locate())
     model, tokenizer = _load_folder(str(folder), None, device, dtype)
     return model, tokenizer, weights_hash
 
@@ -49,15 +72,9 @@ def load(name: str, device: str, dtype: str | None) -> tuple[Any, Any, str]:
 def _load_hf(source: str, device: str, dtype: str | None) -> tuple[Any, Any, str]:
     folder = Path(source).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelNameError(f"the folder {source!r} holds no config.json, so it is no saved transformers model")
         model, tokenizer = _load_folder(str(folder), None, device, dtype)
         return model, tokenizer, _hash_folder(folder)
     repository, _, revision = source.partition("@")
-    if not repository or repository.count("/") > 1 or repository.startswith((".", "/", "~")):
-        raise ModelNameError(
-            f"'hf:{source}' names neither a folder that exists nor a model of the form 'hf:org/name[@revision]'"
-        )
     model, tokenizer = _load_folder(repository, revision or None, device, dtype)
     commit = getattr(model.config, "_commit_hash", None)
     return model, tokenizer, f"{repository}@{commit or revision}"
