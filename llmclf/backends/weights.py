@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import shutil
@@ -124,12 +125,11 @@ def _converted(gguf: Path) -> tuple[Path, str]:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    try:
-        import gguf as _  # noqa: F401  (transformers needs it to read the file)
-    except ImportError as error:
+    absent = [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]
+    if absent:
         raise MissingDependencyError(
-            "reading a GGUF file needs the package gguf; run: pip install 'llmclf[local]'"
-        ) from error
+            f"reading a GGUF file needs {' and '.join(absent)}; run: pip install 'llmclf[local]'"
+        )
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
