@@ -46,7 +46,7 @@ def check_name(name: str) -> None:
             )
     elif name != "smollm2":
         raise ModelNameError(
-            f"{name!r} names no model that can be opened; expected 'smollm2', 'hf:org/name[@revision]', 'hf:folder' or "
+            f"model={name!r} names no model that can be opened; expected 'smollm2', 'hf:org/name[@revision]', 'hf:folder' or "
             "'gguf:path'"
         )
 
