@@ -18,7 +18,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize(("name", "n_shots", "least"), [("sst2", 4, 0.7), ("agnews", 4, 0.5), ("sms_spam", 4, 0.8)])
+@pytest.mark.parametrize(("name", "n_shots", "least"), [("sst2", 4, 0.7), ("agnews", 4, 0.33), ("sms_spam", 4, 0.8)])
 def test_a_calibrated_small_model_beats_chance_on_real_texts(name, n_shots, least):
     """A hundred labelled rows make SmolLM2 a useful classifier, and calibration lowers its log loss on other rows."""
     card = load_card(name)
