@@ -51,13 +51,12 @@ def test_choices_of_copa_are_better_than_chance():
 
 def test_seventy_seven_intents_in_one_pass():
     """banking77: scores of all labels agree with one pair at a time, where they matter and where they do not."""
-    from llmclf.backends import ReferenceBackend, open_backend
+    from llmclf.backends import ReferenceBackend
+    from llmclf.backends.weights import load
 
     card = load_card("banking77")
     texts = card.load("test", n=2)["text"].tolist()
     clf = LLMClassifier(labels=card.labels, prompt=card.prompt_template).fit(texts)
-    backend = open_backend("smollm2")
-    slow = LLMClassifier(
-        ReferenceBackend(backend.model, backend.tokenizer), labels=card.labels, prompt=card.prompt_template
-    ).fit(texts)
+    model, tokenizer, _ = load("smollm2", "cpu", None)
+    slow = LLMClassifier(ReferenceBackend(model, tokenizer), labels=card.labels, prompt=card.prompt_template).fit(texts)
     np.testing.assert_allclose(clf.score_labels(texts), slow.score_labels(texts), atol=1e-3)

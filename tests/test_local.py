@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import pickle
 import threading
@@ -15,12 +16,20 @@ from hypothesis import strategies as st
 
 from llmclf import Prompt, open_backend
 from llmclf.backends import LocalBackend, ReferenceBackend, Request, local
+from llmclf.backends.packing import PackedLinear, can_pack, pack_linear_layers
+from llmclf.backends.weights import load
 from llmclf.errors import InputError, ModelError, ModelNameError, PromptError
 from llmclf.logits import log_softmax
 
 
-def reference_for(backend: LocalBackend) -> ReferenceBackend:
-    return ReferenceBackend(backend.model, backend.tokenizer)
+@functools.lru_cache
+def plain_model(name: str):
+    """Model and tokenizer as transformers loads them, untouched by the backend."""
+    return load(name, "cpu", None)[:2]
+
+
+def reference_for(backend: LocalBackend, context_length: int | None = None) -> ReferenceBackend:
+    return ReferenceBackend(*plain_model(backend.name), context_length)
 
 
 def test_contract_on_every_kind_of_tokenizer(tiny):
@@ -216,7 +225,7 @@ def test_a_long_text_is_shortened_and_nothing_else(tiny_bpe):
     assert rows[0].n_inputs <= 60
     longer = requests[1].prompt.shortened(1001 - long.characters_cut)
     assert backend._engine.codec(None).encode([Request(longer, requests[1].completions)])[0].n_inputs > 60
-    reference = ReferenceBackend(tiny_bpe.model, tiny_bpe.tokenizer, context_length=60)
+    reference = reference_for(tiny_bpe, context_length=60)
     assert_same([short, long], score(reference, requests))
 
 
@@ -397,3 +406,39 @@ def test_an_opened_model_is_silent(model_folder, capfd):
     score(open_backend(f"hf:{model_folder('byte_bpe')}", context_length=100), requests_for(TEXTS[:2]))
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""
+
+
+def test_packed_layers_are_the_plain_ones(model_folder):
+    """Packing changes no number beyond rounding: with and without bias, for any number of rows, laid out in any way."""
+    import torch
+
+    if not can_pack():
+        pytest.skip("this processor or build of PyTorch has no packed product")
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((1, 40), (3, 1, 40), (2, 33, 40), (40,)):
+        states = torch.randn(*shape, generator=generator)
+        for bias in (None, torch.randn(24, generator=generator)):
+            weight = torch.randn(24, 40, generator=generator)
+            expected = torch.nn.functional.linear(
+                states.double(), weight.double(), None if bias is None else bias.double()
+            )
+            with torch.inference_mode():
+                found = PackedLinear(weight, bias)(states)
+            torch.testing.assert_close(found.double(), expected, rtol=0.0, atol=1e-5)
+    torch.testing.assert_close(PackedLinear(weight).weight, weight, rtol=0.0, atol=0.0)
+    strided = torch.randn(40, 5, generator=generator).T
+    torch.testing.assert_close(PackedLinear(weight)(strided), strided @ weight.T, rtol=0.0, atol=1e-5)
+
+
+def test_only_plain_float32_layers_are_packed(model_folder):
+    """All linear layers of a float32 model, the output layer included, and none of a bfloat16 one."""
+    import torch
+
+    if not can_pack():
+        pytest.skip("this processor or build of PyTorch has no packed product")
+    model, _, _ = load(f"hf:{model_folder('byte_bpe')}", "cpu", None)
+    n_linear = sum(type(module) is torch.nn.Linear for module in model.modules())
+    assert pack_linear_layers(model) == n_linear == 3 * 7 + 1
+    assert not any(type(module) is torch.nn.Linear for module in model.modules())
+    half, _, _ = load(f"hf:{model_folder('byte_bpe')}", "cpu", "bfloat16")
+    assert pack_linear_layers(half) == 0

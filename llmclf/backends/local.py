@@ -354,7 +354,11 @@ def _open_engine(name: str, device: str | None, dtype: str | None) -> _Engine:
         key = (name, place, dtype)
         engine = _ENGINES.get(key)
         if engine is None:
-            engine = _Engine(*load(name, place, dtype))
+            from .packing import pack_linear_layers
+
+            model, tokenizer, weights_hash = load(name, place, dtype)
+            pack_linear_layers(model)
+            engine = _Engine(model, tokenizer, weights_hash)
             _ENGINES[key] = engine
         _LATEST[:] = [engine]
         return engine

@@ -16,7 +16,7 @@ from typing import Any
 from ..downloads import SMOLLM2, cache_dir, file_sha256
 from ..errors import DownloadError, InputError, MissingDependencyError, ModelError, ModelNameError
 
-_CONVERSION = 1  # rises when converted weights must be made anew
+_CONVERSION = 2  # rises when converted weights must be made anew
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt")
 
 
@@ -65,7 +65,7 @@ def load(name: str, device: str, dtype: str | None) -> tuple[Any, Any, str]:
     scheme, _, source = name.partition(":")
     if scheme == "hf":
         return _load_hf(source, device, dtype)
-    folder, weights_hash = _converted(_gguf_file(source) if scheme == "gguf" else SMOLLM2.locate())
+    folder, weights_hash = converted(_gguf_file(source) if scheme == "gguf" else SMOLLM2.locate())
     model, tokenizer = _load_folder(str(folder), None, device, dtype)
     return model, tokenizer, weights_hash
 
@@ -109,11 +109,11 @@ def _gguf_file(path: str) -> Path:
     return file
 
 
-def _converted(gguf: Path) -> tuple[Path, str]:
+def converted(gguf: Path) -> tuple[Path, str]:
     """A folder with the float32 weights of a GGUF file, converted once: reading GGUF takes half a minute, this seconds."""
     weights_hash = _sha256(gguf)
     folder = cache_dir() / "models" / f"{weights_hash[:16]}-v{_CONVERSION}"
-    if not (folder / "model.safetensors").is_file():
+    if not (folder / "config.json").is_file():
         folder.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
         try:
@@ -147,7 +147,8 @@ def _convert(gguf: Path, folder: Path) -> None:
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         model.load_state_dict(read.state_dict(), strict=False)
         model.tie_weights()
-        model.save_pretrained(folder, max_shard_size="100GB")
+        # Several files: while the weights are read, each is in memory only as long as it is needed.
+        model.save_pretrained(folder, max_shard_size="64MB")
         tokenizer.save_pretrained(folder)
 
 
@@ -159,7 +160,7 @@ def _publish(work: Path, folder: Path) -> None:
     try:
         work.rename(folder)
     except OSError as error:
-        if not (folder / "model.safetensors").is_file():
+        if not (folder / "config.json").is_file():
             raise DownloadError(f"the converted weights could not be stored in {str(folder)!r}: {error}") from error
 
 
