@@ -86,7 +86,7 @@ def run_demo(
     y = test["label"].to_numpy()
     before, after = softmax(scores), clf.calibrator_.predict_proba(scores)
     display = ReliabilityDisplay.from_predictions(
-        y, after, proba_before=before, classes=clf.classes_, name="calibrated"
+        y, after, proba_before=before, classes=clf.classes_, name=f"Film reviews, {model}"
     )
     _save(display, Path(output))
     return DemoResult(
