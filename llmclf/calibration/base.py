@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -23,7 +24,7 @@ ENOUGH_ROWS = 20
 """Fewer labelled rows than this do not determine even a temperature, and a fit warns."""
 
 
-class BaseCalibrator(ClassifierMixin, BaseEstimator):
+class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
     """What all calibrators share: validation, prediction, and the way to and from JSON.
 
     A calibrator adds `_name`, `_fit_map`, `_log_proba`, `_fitted` and `_restore`.
@@ -205,24 +206,24 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator):
         tags.classifier_tags.poor_score = True
         return tags
 
+    @abstractmethod
     def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
         """Learn from scores (n, K) with row maximum 0, true columns (n,) and positive weights (n,).
 
         Returns what makes the fit doubtful, empty if nothing.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _log_proba(self, scores: Floats) -> Floats:
         """Calibrated log-probabilities (n, K) of scores (n, K) with row maximum 0."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _fitted(self) -> dict[str, Any]:
         """What `_fit_map` learned, ready for JSON."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _restore(self, fitted: Any, n_classes: int) -> None:
         """Take back what `_fitted` gave, checking every value."""
-        raise NotImplementedError
 
 
 def check_keys(mapping: Any, expected: list[str], where: str) -> None:
