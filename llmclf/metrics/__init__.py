@@ -1,23 +1,54 @@
-"""How good are the probabilities: proper scores, accuracy, and binned calibration errors.
+"""How good are the probabilities: proper scores, calibration errors, tests of calibration, and intervals that cover.
 
 Every function takes the true classes `y` and the probabilities `proba`, checks both in one place, and works in float64.
 Where several columns share the largest probability, the first of them is the predicted class.
 """
 
-from .binned import ReliabilityCurve, binned_calibration, expected_calibration_error, reliability_curve
-from .checks import TOLERANCE, checked_predictions, label_columns, row_weights
+from .binned import (
+    ReliabilityCurve,
+    binned_calibration,
+    classwise_calibration_error,
+    debiased_calibration_error,
+    expected_calibration_error,
+    maximum_calibration_error,
+    reliability_curve,
+    sweep_calibration_error,
+    top_label_calibration_error,
+)
+from .checks import TOLERANCE, checked_event, checked_predictions, label_columns, row_weights
+from .corp import CorpDecomposition, corp_decomposition
+from .intervals import CalibrationInterval, calibration_interval
+from .null import CalibrationTest, calibration_test, spiegelhalter_test
+from .ranking import Aurc, aurc
 from .scores import accuracy, brier_score, log_loss
+from .smooth import smooth_calibration_error
 
 __all__ = [
     "TOLERANCE",
+    "Aurc",
+    "CalibrationInterval",
+    "CalibrationTest",
+    "CorpDecomposition",
     "ReliabilityCurve",
     "accuracy",
+    "aurc",
     "binned_calibration",
     "brier_score",
+    "calibration_interval",
+    "calibration_test",
+    "checked_event",
     "checked_predictions",
+    "classwise_calibration_error",
+    "corp_decomposition",
+    "debiased_calibration_error",
     "expected_calibration_error",
     "label_columns",
     "log_loss",
+    "maximum_calibration_error",
     "reliability_curve",
     "row_weights",
+    "smooth_calibration_error",
+    "spiegelhalter_test",
+    "sweep_calibration_error",
+    "top_label_calibration_error",
 ]

@@ -1,14 +1,22 @@
-"""Calibration errors from bins: probability against frequency."""
+"""Calibration errors from bins: probability against frequency.
+
+All of them speak about an event with a probability. By default the event is "the most probable class is the true one" and
+its probability the confidence; with ``pos_label=`` it is "`pos_label` is the true class" and its probability that column.
+On the same two-class table the two give different numbers.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
-from .checks import checked_predictions, checked_probabilities, row_weights
+from .checks import checked_event, checked_predictions, checked_probabilities, row_weights
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +26,8 @@ class ReliabilityCurve:
     Attributes
     ----------
     lower, upper : ndarray (n_filled,)
-        The bin is ``(lower, upper]``; the first one also holds probability 0.
+        The bin is ``(lower, upper]`` and the first one also holds probability 0; or, if `closed` is "left", it is
+        ``[lower, upper)`` and the last one also holds probability 1.
     confidence : ndarray (n_filled,)
         Weighted mean probability of the rows in the bin.
     accuracy : ndarray (n_filled,)
@@ -27,14 +36,16 @@ class ReliabilityCurve:
         Sum of the rows' weights.
     count : ndarray of int (n_filled,)
         Number of rows of positive weight.
+    closed : {"right", "left"}
     """
 
-    lower: NDArray[np.float64]
-    upper: NDArray[np.float64]
-    confidence: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-    weight: NDArray[np.float64]
+    lower: Floats
+    upper: Floats
+    confidence: Floats
+    accuracy: Floats
+    weight: Floats
     count: NDArray[np.intp]
+    closed: str = "right"
 
     def error(self, norm: str = "l1") -> float:
         """Distance between probability and frequency over all bins, in [0, 1].
@@ -49,15 +60,18 @@ class ReliabilityCurve:
         InputError
             `norm` is none of the three.
         """
-        gap = np.abs(self.accuracy - self.confidence)
-        share = self.weight / self.weight.sum()
-        if norm == "l1":
-            return float(share @ gap)
-        if norm == "l2":
-            return float(np.sqrt(share @ gap**2))
-        if norm == "max":
-            return float(gap.max())
-        raise InputError(f"norm={norm!r} is unknown; expected 'l1', 'l2' or 'max'")
+        return _norm(np.abs(self.accuracy - self.confidence), self.weight / self.weight.sum(), norm)
+
+    def debiased_squared_error(self) -> float:
+        """The squared "l2" error less what chance alone adds to it; negative where chance would show more.
+
+        In each bin the squared gap is lessened by ``accuracy * (1 - accuracy) / (weight - 1)``; bins of weight below 2
+        add nothing (Kumar, Liang & Ma 2019, "Verified Uncertainty Calibration", definition 4).
+        """
+        measured = self.weight >= 2
+        gap = self.accuracy - self.confidence
+        noise = self.accuracy * (1 - self.accuracy) / np.where(measured, self.weight - 1, 1.0)
+        return float((self.weight / self.weight.sum()) @ np.where(measured, gap**2 - noise, 0.0))
 
 
 def expected_calibration_error(
@@ -67,9 +81,12 @@ def expected_calibration_error(
     n_bins: int = 15,
     strategy: str = "uniform",
     norm: str = "l1",
+    closed: str = "right",
+    pos_label: Any = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
-) -> float:
+    return_curve: bool = False,
+) -> Any:
     r"""Gap between the confidence in the predicted class and how often that class is right.
 
     With confidence :math:`c_i = \max_k p_{ik}`, bins :math:`B_m` of it, and weight shares :math:`W_m / W`, this is
@@ -82,21 +99,27 @@ def expected_calibration_error(
         The true class of each row; see `label_columns`.
     proba : array-like (n, K) or (n,)
         Probabilities, rows summing to 1; one dimension is P(class 1) of two classes. The confidence is the larger of
-        the two then also; for the error of P(class 1) itself see `binned_calibration`.
+        the two then also.
     n_bins : int
         Number of bins, at least 1.
     strategy : {"uniform", "mass"}
         Bins of equal width, or of equal weight without ever splitting equal confidences.
     norm : {"l1", "l2", "max"}
         ECE, root mean square calibration error, or maximum calibration error.
+    closed : {"right", "left"}
+        To which bin a confidence on an edge of "uniform" bins belongs: the one below or the one above.
+    pos_label : class, optional
+        Speak of the probability of this class instead of the confidence.
     classes : array-like (K,), optional
-        The class of each column.
+        The class of each column; some may be absent from `y`.
     sample_weight : array-like (n,), optional
         Non-negative; a weight of 2 is the row twice.
+    return_curve : bool
+        Also return the bins.
 
     Returns
     -------
-    float in [0, 1]
+    float in [0, 1], or (float, ReliabilityCurve)
 
     Raises
     ------
@@ -108,8 +131,255 @@ def expected_calibration_error(
     >>> round(expected_calibration_error([0, 1, 1, 0], [[0.9, 0.1], [0.1, 0.9], [0.9, 0.1], [0.9, 0.1]]), 6)
     0.15
     """
-    curve = reliability_curve(y, proba, n_bins=n_bins, strategy=strategy, classes=classes, sample_weight=sample_weight)
-    return curve.error(norm)
+    curve = reliability_curve(
+        y,
+        proba,
+        n_bins=n_bins,
+        strategy=strategy,
+        closed=closed,
+        pos_label=pos_label,
+        classes=classes,
+        sample_weight=sample_weight,
+    )
+    error = curve.error(norm)
+    return (error, curve) if return_curve else error
+
+
+def maximum_calibration_error(y: ArrayLike, proba: ArrayLike, **options: Any) -> Any:
+    """The largest gap between confidence and accuracy in any bin that holds a row.
+
+    Parameters
+    ----------
+    y, proba
+        As in `expected_calibration_error`.
+    **options
+        `n_bins`, `strategy`, `closed`, `pos_label`, `classes`, `sample_weight` and `return_curve`, as there.
+
+    Returns
+    -------
+    float in [0, 1], or (float, ReliabilityCurve)
+
+    Examples
+    --------
+    >>> round(maximum_calibration_error([0, 1, 0, 0], [[0.9, 0.1], [0.9, 0.1], [0.7, 0.3], [0.7, 0.3]]), 6)
+    0.4
+    """
+    return expected_calibration_error(y, proba, norm="max", **options)
+
+
+def classwise_calibration_error(
+    y: ArrayLike,
+    proba: ArrayLike,
+    *,
+    n_bins: int = 15,
+    strategy: str = "uniform",
+    norm: str = "l1",
+    closed: str = "right",
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_curve: bool = False,
+) -> Any:
+    """The calibration error of every column as the probability of its class, averaged over the K columns.
+
+    All columns count alike, those of classes absent from `y` too (Kull et al. 2019, "Beyond temperature scaling",
+    definition 2). With norm "l2" it is the root of the mean square, with "max" the largest.
+
+    Parameters
+    ----------
+    y, proba, n_bins, strategy, norm, closed, classes, sample_weight
+        As in `expected_calibration_error`.
+    return_curve : bool
+        Also return one `ReliabilityCurve` per column.
+
+    Returns
+    -------
+    float in [0, 1], or (float, list of ReliabilityCurve)
+
+    Examples
+    --------
+    >>> round(classwise_calibration_error([0, 1], [[0.8, 0.2], [0.4, 0.6]]), 6)
+    0.3
+    """
+    columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
+    curves = [
+        binned_calibration(
+            probabilities[:, k], columns == k, n_bins=n_bins, strategy=strategy, closed=closed, sample_weight=weights
+        )
+        for k in range(probabilities.shape[1])
+    ]
+    errors = np.array([curve.error(norm) for curve in curves])
+    error = _norm(errors, np.full(len(errors), 1 / len(errors)), norm)
+    return (error, curves) if return_curve else error
+
+
+def top_label_calibration_error(
+    y: ArrayLike,
+    proba: ArrayLike,
+    *,
+    n_bins: int = 15,
+    strategy: str = "uniform",
+    norm: str = "l1",
+    closed: str = "right",
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_curve: bool = False,
+) -> Any:
+    """Gap between confidence and accuracy among the rows with the same predicted class, weighted by their number.
+
+    Two classes whose errors cancel in `expected_calibration_error` do not cancel here (Gupta & Ramdas 2022, "Top-label
+    calibration and multiclass-to-binary reductions", equation 4). Classes that are never predicted add nothing.
+
+    Parameters
+    ----------
+    y, proba, n_bins, strategy, norm, closed, classes, sample_weight
+        As in `expected_calibration_error`; the bins are made anew for each predicted class.
+    return_curve : bool
+        Also return the bins of each predicted class.
+
+    Returns
+    -------
+    float in [0, 1], or (float, dict of column number to ReliabilityCurve)
+
+    Examples
+    --------
+    >>> proba = [[0.8, 0.2], [0.8, 0.2], [0.2, 0.8], [0.2, 0.8]]
+    >>> round(expected_calibration_error([0, 0, 1, 0], proba), 6), round(top_label_calibration_error([0, 0, 1, 0], proba), 6)
+    (0.05, 0.25)
+    """
+    columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    curves = {
+        int(k): binned_calibration(
+            confidence[rows],
+            columns[rows] == k,
+            n_bins=n_bins,
+            strategy=strategy,
+            closed=closed,
+            sample_weight=weights[rows],
+        )
+        for k in np.unique(predicted[weights > 0])
+        for rows in [predicted == k]
+    }
+    gaps = np.concatenate([np.abs(curve.accuracy - curve.confidence) for curve in curves.values()])
+    mass = np.concatenate([curve.weight for curve in curves.values()])
+    error = _norm(gaps, mass / mass.sum(), norm)
+    return (error, curves) if return_curve else error
+
+
+def debiased_calibration_error(
+    y: ArrayLike,
+    proba: ArrayLike,
+    *,
+    n_bins: int = 15,
+    strategy: str = "mass",
+    target: str = "confidence",
+    squared: bool = False,
+    closed: str = "right",
+    pos_label: Any = None,
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_curve: bool = False,
+) -> Any:
+    """Root mean square calibration error without the part that chance alone adds on few rows.
+
+    See `ReliabilityCurve.debiased_squared_error` for the formula and its source.
+
+    Parameters
+    ----------
+    y, proba, n_bins, strategy, closed, pos_label, classes, sample_weight
+        As in `expected_calibration_error`. Weights count rows: a bin of weight below 2 adds nothing.
+    target : {"confidence", "classwise"}
+        One event, or every column with the mean of the squares taken over the K columns.
+    squared : bool
+        Return the signed square, whose mean over many samples is the true squared error of the bins.
+    return_curve : bool
+        Also return the bins, or with "classwise" one set of bins per column.
+
+    Returns
+    -------
+    float in [0, 1], 0 where chance would show more; or the signed square; or one of them with the bins
+
+    Examples
+    --------
+    >>> y, proba = [0, 1, 0, 0] * 5, [[0.9, 0.1]] * 20
+    >>> round(expected_calibration_error(y, proba, norm="l2"), 4), round(debiased_calibration_error(y, proba), 4)
+    (0.15, 0.1124)
+    """
+    curves: Any
+    if target == "confidence":
+        curves = reliability_curve(
+            y,
+            proba,
+            n_bins=n_bins,
+            strategy=strategy,
+            closed=closed,
+            pos_label=pos_label,
+            classes=classes,
+            sample_weight=sample_weight,
+        )
+        square = curves.debiased_squared_error()
+    elif target == "classwise":
+        if pos_label is not None:
+            raise InputError(f"pos_label={pos_label!r} is one class and target='classwise' all of them; leave one out")
+        _, curves = classwise_calibration_error(
+            y,
+            proba,
+            n_bins=n_bins,
+            strategy=strategy,
+            closed=closed,
+            classes=classes,
+            sample_weight=sample_weight,
+            return_curve=True,
+        )
+        square = float(np.mean([curve.debiased_squared_error() for curve in curves]))
+    else:
+        raise InputError(f"target={target!r} is unknown; expected 'confidence' or 'classwise'")
+    error = square if squared else float(np.sqrt(max(0.0, square)))
+    return (error, curves) if return_curve else error
+
+
+def sweep_calibration_error(
+    y: ArrayLike,
+    proba: ArrayLike,
+    *,
+    norm: str = "l2",
+    pos_label: Any = None,
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_curve: bool = False,
+) -> Any:
+    """Calibration error in as many bins of equal mass as leave the accuracies rising from bin to bin.
+
+    The number of bins grows from 1 as long as no bin is less accurate than the one before (Roelofs et al. 2022,
+    "Mitigating bias in calibration error estimation", algorithm 1): an answer to the question how many bins to take.
+
+    Parameters
+    ----------
+    y, proba, norm, pos_label, classes, sample_weight
+        As in `expected_calibration_error`.
+    return_curve : bool
+        Also return the bins, whose number was chosen.
+
+    Returns
+    -------
+    float in [0, 1], or (float, ReliabilityCurve)
+
+    Examples
+    --------
+    >>> y, proba = [1, 0, 1, 1], [0.1, 0.2, 0.8, 0.9]
+    >>> error, curve = sweep_calibration_error(y, proba, pos_label=1, return_curve=True)
+    >>> round(error, 6), len(curve.weight)
+    (0.27157, 3)
+    """
+    p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
+    best = _curve(p, event, weights, 1, "mass", "right")
+    for n_bins in range(2, len(np.unique(p)) + 1):
+        curve = _curve(p, event, weights, n_bins, "mass", "right")
+        if (np.diff(curve.accuracy) < -1e-12).any():
+            break
+        best = curve
+    error = best.error(norm)
+    return (error, best) if return_curve else error
 
 
 def reliability_curve(
@@ -118,6 +388,8 @@ def reliability_curve(
     *,
     n_bins: int = 15,
     strategy: str = "uniform",
+    closed: str = "right",
+    pos_label: Any = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
 ) -> ReliabilityCurve:
@@ -125,7 +397,7 @@ def reliability_curve(
 
     Parameters
     ----------
-    y, proba, n_bins, strategy, classes, sample_weight
+    y, proba, n_bins, strategy, closed, pos_label, classes, sample_weight
         As in `expected_calibration_error`.
 
     Returns
@@ -144,14 +416,8 @@ def reliability_curve(
     >>> curve.confidence.round(6).tolist(), curve.accuracy.tolist(), curve.count.tolist()
     ([0.8, 0.9], [1.0, 0.5], [1, 2])
     """
-    columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
-    return binned_calibration(
-        probabilities.max(axis=1),
-        probabilities.argmax(axis=1) == columns,
-        n_bins=n_bins,
-        strategy=strategy,
-        sample_weight=weights,
-    )
+    p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
+    return _curve(p, event, weights, n_bins, strategy, closed)
 
 
 def binned_calibration(
@@ -160,6 +426,7 @@ def binned_calibration(
     *,
     n_bins: int = 15,
     strategy: str = "uniform",
+    closed: str = "right",
     sample_weight: ArrayLike | None = None,
 ) -> ReliabilityCurve:
     """Probability of any yes-or-no event against how often it happened, bin by bin.
@@ -170,8 +437,8 @@ def binned_calibration(
         In [0, 1]: of the positive class, of one class of several, of being right.
     event : array-like (n,)
         Whether it happened: booleans, or 0 and 1.
-    n_bins, strategy, sample_weight
-        As in `expected_calibration_error`. Bins are closed on the right; the first one also holds probability 0.
+    n_bins, strategy, closed, sample_weight
+        As in `expected_calibration_error`.
 
     Returns
     -------
@@ -194,40 +461,65 @@ def binned_calibration(
         raise InputError(f"event has shape {happened.shape}; expected {p.shape}, one entry per probability")
     if not np.isin(happened, (0, 1)).all():
         raise InputError("event holds values other than 0 and 1; expected booleans, or 0 and 1")
-    if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or n_bins < 1:
-        raise InputError(f"n_bins={n_bins!r}; expected a positive integer")
     weights = row_weights(sample_weight, p.size)
     kept = weights > 0
-    p, happened, weights = p[kept], happened[kept].astype(np.float64), weights[kept]
+    return _curve(p[kept], happened[kept].astype(np.float64), weights[kept], n_bins, strategy, closed)
 
+
+def bin_numbers(
+    p: Floats, weights: Floats, n_bins: int, strategy: str, closed: str
+) -> tuple[NDArray[np.intp], Floats, Floats]:
+    """The bin of each row, counted over the bins that hold one, and the lower and upper edges of those bins."""
+    if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or n_bins < 1:
+        raise InputError(f"n_bins={n_bins!r}; expected a positive integer")
+    if closed not in ("right", "left"):
+        raise InputError(f"closed={closed!r} is unknown; expected 'right' or 'left'")
     if strategy == "uniform":
         edges = np.linspace(0.0, 1.0, n_bins + 1)
         # Comparing with the edges themselves: floor(p * n_bins) puts 0.3 in the wrong one of ten bins.
-        bins = np.searchsorted(edges[1:-1], p, side="left")
+        bins = np.searchsorted(edges[1:-1], p, side="left" if closed == "right" else "right")
         filled, members = np.unique(bins, return_inverse=True)
-        lower, upper = edges[filled], edges[filled + 1]
-    elif strategy == "mass":
-        bins = _equal_mass_bins(p, weights, int(n_bins))
-        filled, members = np.unique(bins, return_inverse=True)
+        return members, edges[filled], edges[filled + 1]
+    if strategy != "mass":
+        raise InputError(f"strategy={strategy!r} is unknown; expected 'uniform' or 'mass'")
+    filled, members = np.unique(_equal_mass_bins(p, weights, int(n_bins)), return_inverse=True)
+    if closed == "right":
         upper = np.zeros(filled.size)
         np.maximum.at(upper, members, p)
         upper[-1] = 1.0
-        lower = np.concatenate([[0.0], upper[:-1]])
-    else:
-        raise InputError(f"strategy={strategy!r} is unknown; expected 'uniform' or 'mass'")
+        return members, np.concatenate([[0.0], upper[:-1]]), upper
+    lower = np.ones(filled.size)
+    np.minimum.at(lower, members, p)
+    lower[0] = 0.0
+    return members, lower, np.concatenate([lower[1:], [1.0]])
 
+
+def _curve(p: Floats, event: Floats, weights: Floats, n_bins: int, strategy: str, closed: str) -> ReliabilityCurve:
+    """The bins of checked rows, all of positive weight."""
+    members, lower, upper = bin_numbers(p, weights, n_bins, strategy, closed)
     weight = np.bincount(members, weights)
     return ReliabilityCurve(
         lower=lower,
         upper=upper,
         confidence=np.bincount(members, weights * p) / weight,
-        accuracy=np.bincount(members, weights * happened) / weight,
+        accuracy=np.bincount(members, weights * event) / weight,
         weight=weight.astype(np.float64),
         count=np.bincount(members),
+        closed=closed,
     )
 
 
-def _equal_mass_bins(p: NDArray[np.float64], weights: NDArray[np.float64], n_bins: int) -> NDArray[np.intp]:
+def _norm(gaps: Floats, shares: Floats, norm: str) -> float:
+    if norm == "l1":
+        return float(shares @ gaps)
+    if norm == "l2":
+        return float(np.sqrt(shares @ gaps**2))
+    if norm == "max":
+        return float(gaps.max())
+    raise InputError(f"norm={norm!r} is unknown; expected 'l1', 'l2' or 'max'")
+
+
+def _equal_mass_bins(p: Floats, weights: Floats, n_bins: int) -> NDArray[np.intp]:
     """Bin number of each row, equal probabilities always in one bin, whatever the order of the rows."""
     _, members = np.unique(p, return_inverse=True)
     mass = np.bincount(members, weights)

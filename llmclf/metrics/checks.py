@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -56,6 +58,67 @@ def checked_predictions(
     if columns.size != n_rows:
         raise InputError(f"y has {columns.size} labels and proba {n_rows} rows; expected as many")
     return columns, probabilities, row_weights(sample_weight, n_rows)
+
+
+def checked_event(
+    y: ArrayLike,
+    proba: ArrayLike,
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    pos_label: Any = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """The event that a calibration error speaks about: its probability, whether it happened, and the rows' weights.
+
+    Parameters
+    ----------
+    y, proba, classes, sample_weight
+        As in `checked_predictions`.
+    pos_label : class, optional
+        None: the event is that the most probable class is the true one, its probability the confidence. A class: the
+        event is that this class is the true one, its probability that column.
+
+    Returns
+    -------
+    probability, event, weights : ndarray (n_kept,)
+        Rows of weight 0 are left out; `event` holds 0.0 and 1.0.
+
+    Raises
+    ------
+    InputError
+        As `checked_predictions`, or `pos_label` is no class.
+
+    Examples
+    --------
+    >>> checked_event([0, 1], [[0.7, 0.3], [0.6, 0.4]])
+    (array([0.7, 0.6]), array([1., 0.]), array([1., 1.]))
+    >>> checked_event([0, 1], [[0.7, 0.3], [0.6, 0.4]], pos_label=1)
+    (array([0.3, 0.4]), array([0., 1.]), array([1., 1.]))
+    """
+    columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
+    kept = weights > 0
+    columns, probabilities, weights = columns[kept], probabilities[kept], weights[kept]
+    if pos_label is None:
+        chosen, p = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    else:
+        chosen = class_column(pos_label, y, probabilities.shape[1], classes)
+        p = probabilities[:, chosen]
+    return p, (columns == chosen).astype(np.float64), weights
+
+
+def class_column(label: Any, y: ArrayLike, n_columns: int, classes: ArrayLike | None = None) -> int:
+    """The column of one class, found as `label_columns` finds those of `y`.
+
+    Examples
+    --------
+    >>> class_column("spam", ["spam", "ham"], 2)
+    1
+    """
+    try:
+        return int(label_columns([*np.asarray(y, dtype=object).tolist(), label], n_columns, classes)[-1])
+    except InputError:
+        raise InputError(
+            f"pos_label={label!r} is none of the classes; expected one of y's labels, of classes=, or a column number"
+        ) from None
 
 
 def label_columns(y: ArrayLike, n_columns: int, classes: ArrayLike | None = None) -> NDArray[np.intp]:

@@ -1,0 +1,165 @@
+"""Could these be the probabilities of a calibrated model, and what would such a model show on as few rows?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr
+
+from ..errors import InputError
+from .binned import bin_numbers
+from .checks import checked_event
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CalibrationTest:
+    """A calibration error beside those of models that are calibrated.
+
+    Attributes
+    ----------
+    error : float
+        The expected calibration error of the probabilities.
+    p_value : float in (0, 1]
+        How often a calibrated model with these very probabilities shows an error at least as large.
+    null_mean : float
+        The mean error of such a model on these rows: what 0 looks like here.
+    """
+
+    error: float
+    p_value: float
+    null_mean: float
+
+
+def calibration_test(
+    y: ArrayLike,
+    proba: ArrayLike,
+    *,
+    n_bins: int = 15,
+    strategy: str = "uniform",
+    closed: str = "right",
+    norm: str = "l1",
+    n_resamples: int = 999,
+    random_state: Any = None,
+    pos_label: Any = None,
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> CalibrationTest:
+    """Test whether the probabilities are calibrated, by drawing true classes from the probabilities themselves.
+
+    Exact for any number of rows: under calibration the observed error is exchangeable with the drawn ones (Bröcker & Smith
+    2007, "Increasing the reliability of reliability diagrams", consistency resampling; Vaicenavicius et al. 2019).
+
+    Parameters
+    ----------
+    y, proba, n_bins, strategy, closed, norm, pos_label, classes, sample_weight
+        As in `expected_calibration_error`.
+    n_resamples : int
+        Draws, at least 1; the smallest p-value is 1 / (n_resamples + 1).
+    random_state : None, int or numpy Generator
+
+    Returns
+    -------
+    CalibrationTest
+
+    Raises
+    ------
+    InputError
+        Any argument cannot be used.
+
+    Examples
+    --------
+    >>> y, proba = [0, 1] * 50, [[0.9, 0.1], [0.1, 0.9]] * 50
+    >>> result = calibration_test(y, proba, random_state=0)
+    >>> round(result.error, 3), result.p_value < 0.01, round(result.null_mean, 2)
+    (0.1, True, 0.02)
+    """
+    p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
+    if isinstance(n_resamples, bool) or not isinstance(n_resamples, (int, np.integer)) or n_resamples < 1:
+        raise InputError(f"n_resamples={n_resamples!r}; expected a positive integer")
+    errors = binned_errors(p, weights, n_bins, strategy, closed, norm)
+    generator = np.random.default_rng(random_state)
+    observed = float(errors(event[None])[0])
+    drawn = np.concatenate(
+        [errors((generator.random((size, p.size)) < p).astype(np.float64)) for size in _portions(n_resamples, p.size)]
+    )
+    # Equal up to rounding counts as equal.
+    p_value = (1 + np.count_nonzero(drawn >= observed - 1e-12)) / (n_resamples + 1)
+    return CalibrationTest(error=observed, p_value=float(p_value), null_mean=float(drawn.mean()))
+
+
+def spiegelhalter_test(
+    y: ArrayLike,
+    proba: ArrayLike,
+    *,
+    pos_label: Any = None,
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> tuple[float, float]:
+    r"""Spiegelhalter's z: is the Brier score what calibrated probabilities would have?
+
+    :math:`z = \sum w (a - p)(1 - 2p) / \sqrt{\sum w (1 - 2p)^2 p (1 - p)}` (Spiegelhalter 1986, "Probabilistic
+    prediction in patient management and clinical trials"); a weight of 2 is the row twice.
+
+    Parameters
+    ----------
+    y, proba, pos_label, classes, sample_weight
+        As in `expected_calibration_error`.
+
+    Returns
+    -------
+    z, p_value : float
+        Standard normal under calibration; two-sided. NaN where every probability is 0, 1/2 or 1.
+
+    Raises
+    ------
+    InputError
+        Any argument cannot be used.
+
+    Examples
+    --------
+    >>> z, p_value = spiegelhalter_test([0, 1, 0, 1] * 10, [0.2, 0.8, 0.4, 0.6] * 10, pos_label=1)
+    >>> round(z, 4), round(p_value, 4)
+    (-3.4503, 0.0006)
+    """
+    p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
+    variance = float(weights @ ((1 - 2 * p) ** 2 * p * (1 - p)))
+    if variance <= 0.0:
+        return math.nan, math.nan
+    z = float(weights @ ((event - p) * (1 - 2 * p))) / math.sqrt(variance)
+    return z, float(2.0 * ndtr(-abs(z)))
+
+
+def binned_errors(p: Floats, weights: Floats, n_bins: int, strategy: str, closed: str, norm: str) -> Any:
+    """A function from outcomes (R, n) of the same rows to their R binned calibration errors."""
+    if norm not in ("l1", "l2", "max"):
+        raise InputError(f"norm={norm!r} is unknown; expected 'l1', 'l2' or 'max'")
+    members, _, _ = bin_numbers(p, weights, n_bins, strategy, closed)
+    order = np.argsort(members, kind="stable")
+    starts = np.flatnonzero(np.diff(members[order], prepend=-1))
+    mass = np.bincount(members, weights)
+    expected = np.bincount(members, weights * p)
+    total = mass.sum()
+    ordered_weights = weights[order]
+
+    def errors(events: Floats) -> Floats:
+        happened = np.add.reduceat(events[:, order] * ordered_weights, starts, axis=1)
+        gaps = np.abs(happened - expected)
+        if norm == "max":
+            worst: Floats = (gaps / mass).max(axis=1)
+            return worst
+        mean: Floats = gaps.sum(axis=1) / total if norm == "l1" else np.sqrt((gaps**2 / mass).sum(axis=1) / total)
+        return mean
+
+    return errors
+
+
+def _portions(n_resamples: int, n_rows: int) -> list[int]:
+    """How many draws at a time, so that memory stays at some ten million numbers."""
+    size = max(1, 4_000_000 // n_rows)
+    return [min(size, n_resamples - done) for done in range(0, n_resamples, size)]

@@ -1,0 +1,82 @@
+"""The smooth calibration error: no bins, and so no number of bins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.fft import dct, idct
+from scipy.optimize import brentq
+
+from .checks import checked_event
+
+Floats = NDArray[np.float64]
+
+_CELLS = 8192  # of the interval [0, 1]; the narrowest kernel is two of them wide
+
+
+def smooth_calibration_error(
+    y: ArrayLike,
+    proba: ArrayLike,
+    *,
+    pos_label: Any = None,
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> float:
+    r"""Calibration error by smoothing instead of binning (smECE).
+
+    With residuals :math:`r_i = a_i - c_i` (1 if the event happened, less its probability) and the Gaussian kernel
+    :math:`K_s` reflected at 0 and 1, :math:`smECE_s = \int_0^1 |\sum_i w_i r_i K_s(t, c_i)| dt / \sum_i w_i`; the error is
+    that of the width that equals it, :math:`s = smECE_s` (Błasiok & Nakkiran 2024, "Smooth ECE: Principled reliability
+    diagrams via kernel smoothing", definition 7). It changes continuously with the probabilities, as no binned error does.
+
+    Parameters
+    ----------
+    y, proba, pos_label, classes, sample_weight
+        As in `expected_calibration_error`.
+
+    Returns
+    -------
+    float in [0, 1]
+        Exact to about 1e-6; implementations on a coarse mesh differ by up to one part in a hundred.
+
+    Raises
+    ------
+    InputError
+        Any argument cannot be used.
+
+    Examples
+    --------
+    >>> round(smooth_calibration_error([1, 0, 1, 1], [0.75] * 4, pos_label=1), 6)
+    0.0
+    >>> round(smooth_calibration_error([1, 0, 0, 0], [0.75] * 4, pos_label=1), 4)
+    0.5
+    """
+    p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
+    residuals = _on_cells(p, weights * (event - p) / weights.sum())
+    # Reflection at both ends makes cosines of the Gaussian's eigenfunctions: smoothing damps each by its own factor.
+    coefficients = dct(residuals, type=2)
+    frequencies = np.pi * np.arange(_CELLS)
+
+    def smoothed(width: float) -> float:
+        return float(np.abs(idct(coefficients * np.exp(-0.5 * (frequencies * width) ** 2), type=2)).sum())
+
+    narrowest = 2.0 / _CELLS
+    if smoothed(narrowest) <= narrowest:
+        return smoothed(narrowest)
+    # A wider kernel never gives a larger error, and none is above 1, so the curves cross once.
+    if smoothed(1.0) >= 1.0:
+        return 1.0
+    return float(brentq(lambda width: smoothed(width) - width, narrowest, 1.0, xtol=1e-12))
+
+
+def _on_cells(p: Floats, values: Floats) -> Floats:
+    """Sums of `values` over equal cells of [0, 1], each value shared between the two cells whose middles are nearest."""
+    place = np.clip(p * _CELLS - 0.5, 0.0, _CELLS - 1.0)
+    left = np.minimum(place.astype(np.intp), _CELLS - 2)
+    part = place - left
+    cells = np.zeros(_CELLS)
+    cells += np.bincount(left, values * (1 - part), _CELLS)
+    cells += np.bincount(left + 1, values * part, _CELLS)
+    return cells

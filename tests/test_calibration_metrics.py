@@ -1,0 +1,305 @@
+"""Tests of the calibration errors beyond plain ECE: golden values, laws, tests of calibration and intervals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.stats import norm as gaussian
+
+from llmclf.errors import InputError
+from llmclf.logits import log_softmax, softmax
+from llmclf.metrics import (
+    aurc,
+    binned_calibration,
+    brier_score,
+    calibration_interval,
+    calibration_test,
+    classwise_calibration_error,
+    corp_decomposition,
+    debiased_calibration_error,
+    expected_calibration_error,
+    maximum_calibration_error,
+    smooth_calibration_error,
+    spiegelhalter_test,
+    sweep_calibration_error,
+    top_label_calibration_error,
+)
+
+
+def multi():
+    """3000 rows of over-confident, biased probabilities of four classes."""
+    rng = np.random.default_rng(20260101)
+    truth = log_softmax(rng.normal(size=(3000, 4)) * 1.5 + np.array([0.4, 0.0, -0.3, 0.1]))
+    y = (np.exp(truth).cumsum(axis=1) < rng.random(3000)[:, None]).sum(axis=1).clip(0, 3)
+    return y, softmax(truth / 0.45 + np.array([0.8, 0.0, -0.5, 0.2]))
+
+
+def binary(n, seed):
+    """An over-confident probability of class 1."""
+    rng = np.random.default_rng(seed)
+    t = rng.normal(0, 1.4, n)
+    y = (rng.random(n) < 1 / (1 + np.exp(-t))).astype(int)
+    return y, 1 / (1 + np.exp(-(1.9 * t + 0.3)))
+
+
+SMALL, LARGE = (2000, 7), (3000, 11)
+
+
+@st.composite
+def predictions(draw):
+    """Labels, probabilities with many ties, and a generator."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n, k = draw(st.integers(1, 50)), draw(st.integers(2, 4))
+    return rng.integers(0, k, n), softmax(rng.integers(-2, 3, (n, k))), rng
+
+
+class TestGoldenValues:
+    """Values that independent packages agree on (netcal, uncertainty-calibration, calibre, model-diagnostics, MAPIE, brier)."""
+
+    @pytest.mark.parametrize(
+        ("metric", "options", "data", "value"),
+        [
+            (maximum_calibration_error, {"pos_label": 1}, LARGE, 0.194277970867),
+            (expected_calibration_error, {"pos_label": 1, "strategy": "mass", "norm": "l2"}, LARGE, 0.118838079259),
+            (debiased_calibration_error, {"pos_label": 1}, LARGE, 0.114949198465),
+            (debiased_calibration_error, {}, None, 0.194412545982),
+            (debiased_calibration_error, {"target": "classwise"}, None, 0.123796305823),
+            (classwise_calibration_error, {}, None, 0.099205404518),
+            (top_label_calibration_error, {}, None, 0.188719240751),
+            (sweep_calibration_error, {"pos_label": 1}, SMALL, 0.114043526235),
+        ],
+    )
+    def test_binned(self, metric, options, data, value):
+        y, proba = multi() if data is None else binary(*data)
+        assert metric(y, proba, **options) == pytest.approx(value, abs=1e-9)
+
+    def test_sweep_chooses_eleven_bins(self):
+        _, curve = sweep_calibration_error(*binary(*SMALL), pos_label=1, return_curve=True)
+        assert len(curve.weight) == 11
+
+    @pytest.mark.parametrize(
+        ("score", "target", "data", "parts"),
+        [
+            ("brier", "confidence", SMALL, (0.0155930225, 0.0722995834, 0.24969375)),
+            ("log", "confidence", SMALL, (0.065477191, 0.167928795, 0.692534555)),
+            ("brier", "classwise", None, (0.071764160, 0.256664547, 0.742475778)),
+        ],
+    )
+    def test_corp(self, score, target, data, parts):
+        y, proba = multi() if data is None else binary(*data)
+        pos_label = None if data is None else 1
+        found = corp_decomposition(y, proba, score=score, target=target, pos_label=pos_label)
+        assert (found.miscalibration, found.discrimination, found.uncertainty) == pytest.approx(parts, abs=1e-8)
+
+    def test_spiegelhalter(self):
+        assert spiegelhalter_test(*binary(*SMALL), pos_label=1)[0] == pytest.approx(16.189865138923, abs=1e-9)
+
+    def test_areas(self):
+        """With confidences that all differ, the areas are those of a stable order."""
+        found = aurc(*multi())
+        assert (found.aurc, found.excess, found.augrc) == pytest.approx(
+            (0.2298720485996, 0.1508927303, 0.1416357778), abs=1e-9
+        )
+
+    @pytest.mark.parametrize(
+        ("data", "elsewhere"), [(None, 0.185319664456), (LARGE, 0.101532845171), (SMALL, 0.095154705929)]
+    )
+    def test_smooth(self, data, elsewhere):
+        """The fixed point is that of adaptive quadrature; packages on a mesh of 200 points come within about 1 %."""
+        y, proba = multi() if data is None else binary(*data)
+        found = smooth_calibration_error(y, proba, pos_label=None if data is None else 1)
+        assert found == pytest.approx(elsewhere, rel=0.011)
+        p = proba.max(axis=1) if data is None else proba
+        residuals = ((proba.argmax(axis=1) == y) if data is None else y) - p
+        centres = np.concatenate([p, -p, 2 - p, p - 2, p + 2])
+
+        def height(t):
+            return abs(np.tile(residuals, 5) @ gaussian.pdf(t, centres, found)) / len(p)
+
+        exact = sum(quad(height, a, a + 0.05, epsabs=1e-9, limit=200)[0] for a in np.arange(20) / 20)
+        assert found == pytest.approx(exact, abs=5e-6)
+
+
+class TestLaws:
+    @given(predictions(), st.sampled_from(["uniform", "mass"]), st.sampled_from(["right", "left"]))
+    @settings(max_examples=80, deadline=None)
+    def test_rows_and_weights(self, given_predictions, strategy, closed):
+        """The order of the rows changes nothing; a weight of 2 is the row twice, and one of 0 no row."""
+        y, proba, rng = given_predictions
+        binned = {"strategy": strategy, "closed": closed}
+        metrics = [
+            lambda *a, **w: classwise_calibration_error(*a, **binned, **w),
+            lambda *a, **w: top_label_calibration_error(*a, **binned, **w),
+            lambda *a, **w: debiased_calibration_error(*a, **binned, squared=True, **w),
+            lambda *a, **w: sweep_calibration_error(*a, **w),
+            lambda *a, **w: smooth_calibration_error(*a, **w),
+            lambda *a, **w: aurc(*a, **w).aurc,
+            lambda *a, **w: aurc(*a, **w).excess,
+            lambda *a, **w: aurc(*a, **w).augrc,
+            lambda *a, **w: corp_decomposition(*a, **w).miscalibration,
+            lambda *a, **w: spiegelhalter_test(*a, **w)[0],
+        ]
+        order = rng.permutation(len(y))
+        repeats = rng.integers(0, 3, len(y))
+        repeats[0] += not repeats.any()
+        for i, metric in enumerate(metrics):
+            value = metric(y, proba)
+            assert metric(y[order], proba[order]) == pytest.approx(value, abs=1e-9, nan_ok=True), i
+            weighted = metric(y, proba, sample_weight=repeats)
+            repeated = metric(y.repeat(repeats), proba.repeat(repeats, axis=0))
+            assert weighted == pytest.approx(repeated, abs=1e-9, nan_ok=True), i
+
+    @given(predictions())
+    @settings(max_examples=80, deadline=None)
+    def test_order_of_classes(self, given_predictions):
+        """Shuffled columns with their classes change nothing; absent classes are allowed."""
+        y, proba, rng = given_predictions
+        proba = proba + rng.random(proba.shape) * 1e-3  # no ties between columns, which the first would win
+        proba /= proba.sum(axis=1, keepdims=True)
+        columns = rng.permutation(proba.shape[1])
+        names = np.array(["d", "b", "c", "a"])[: proba.shape[1]]
+        for metric in (classwise_calibration_error, top_label_calibration_error, smooth_calibration_error):
+            shuffled = metric(names[y], proba[:, columns], classes=names[columns])
+            assert shuffled == pytest.approx(metric(y, proba), abs=1e-9)
+
+    @given(predictions(), st.sampled_from(["brier", "log"]))
+    @settings(max_examples=80, deadline=None)
+    def test_corp_adds_up(self, given_predictions, score):
+        """The score is miscalibration less discrimination plus uncertainty, and no part is negative."""
+        y, proba, _ = given_predictions
+        for target in ("confidence", "classwise"):
+            parts = corp_decomposition(y, proba, score=score, target=target)
+            total = parts.miscalibration - parts.discrimination + parts.uncertainty
+            assert parts.score == pytest.approx(total, abs=1e-12)
+            assert parts.miscalibration >= -1e-12
+            assert parts.discrimination >= -1e-12
+        if score == "brier":
+            assert parts.score == pytest.approx(brier_score(y, proba), abs=1e-12)
+
+    @given(predictions())
+    @settings(max_examples=60, deadline=None)
+    def test_areas_are_means_over_orders(self, given_predictions):
+        """Ties: the area is the mean over random orders of the tied rows."""
+        y, proba, rng = given_predictions
+        confidence, wrong = proba.max(axis=1), proba.argmax(axis=1) != y
+        k = np.arange(1, len(y) + 1)
+        areas = []
+        for _ in range(300):
+            order = np.lexsort((rng.random(len(y)), -confidence))
+            areas.append((np.cumsum(wrong[order]) / k).mean())
+        assert aurc(y, proba).aurc == pytest.approx(np.mean(areas), abs=6 * np.std(areas) / math.sqrt(300) + 1e-9)
+
+    def test_edges(self):
+        """A probability on an edge belongs to the bin on the side that was named."""
+        p, event = [0.45, 0.5, 0.55], [0, 1, 1]
+        assert binned_calibration(p, event, n_bins=2).count.tolist() == [2, 1]
+        assert binned_calibration(p, event, n_bins=2, closed="left").count.tolist() == [1, 2]
+        for closed in ("right", "left"):
+            both_ends = binned_calibration([0.0, 1.0], [0, 1], n_bins=10, closed=closed)
+            assert both_ends.count.tolist() == [1, 1]
+            assert (both_ends.lower[0], both_ends.upper[-1]) == (0.0, 1.0)
+
+    def test_infinite_log_score(self):
+        """A class that happened against probability 0 makes miscalibration infinite, not the other parts."""
+        parts = corp_decomposition([1, 0, 1], [0.0, 0.5, 0.9], pos_label=1, score="log")
+        assert parts.miscalibration == math.inf
+        assert math.isfinite(parts.discrimination)
+
+
+class TestNull:
+    def test_size(self):
+        """Under calibration, p-values below 0.1 come about as often as they should."""
+        rejected = 0
+        for seed in range(300):
+            rng = np.random.default_rng(seed)
+            p = rng.random(100)
+            y = (rng.random(100) < p).astype(int)
+            rejected += calibration_test(y, p, pos_label=1, n_resamples=99, random_state=rng).p_value <= 0.1
+        assert 15 <= rejected <= 48  # 30 expected, standard deviation 5.2
+
+    def test_power_and_null_mean(self):
+        """Over-confident probabilities are found out; the null mean is the error of calibrated ones."""
+        y, proba = multi()
+        found = calibration_test(y, proba, n_resamples=199, random_state=0)
+        assert found.p_value == 1 / 200
+        assert found.error == expected_calibration_error(y, proba)
+        rng = np.random.default_rng(1)
+        errors = [
+            expected_calibration_error(
+                (rng.random(3000) < proba.max(axis=1)).astype(int), proba.max(axis=1), pos_label=1
+            )
+            for _ in range(50)
+        ]
+        assert found.null_mean == pytest.approx(np.mean(errors), abs=0.002)
+
+    def test_spiegelhalter_without_variance(self):
+        """Probabilities of 0, 1/2 and 1 alone say nothing: NaN, not a division by zero."""
+        assert np.isnan(spiegelhalter_test([0, 1, 1], [0.0, 0.5, 1.0], pos_label=1)).all()
+
+
+class TestInterval:
+    @pytest.mark.parametrize(("n", "slope"), [(200, 1.0), (200, 1.4), (1000, 1.4)])
+    def test_coverage(self, n, slope):
+        """At 90 % the interval holds the true error in at least 82 % of 100 data sets (a 90 % one does: chance 0.99)."""
+        big = np.random.default_rng(0).normal(0, 1.4, 400_000)
+        bins = np.minimum((softmax(np.stack([0 * big, slope * big], 1))[:, 1] * 15).astype(int), 14)
+        p_true, p_said = 1 / (1 + np.exp(-big)), 1 / (1 + np.exp(-slope * big))
+        true = np.abs(np.bincount(bins, p_true - p_said)).sum() / len(big)
+        covered = 0
+        for seed in range(100):
+            rng = np.random.default_rng(seed)
+            t = rng.normal(0, 1.4, n)
+            y = (rng.random(n) < 1 / (1 + np.exp(-t))).astype(int)
+            low, high, *_ = calibration_interval(
+                y, 1 / (1 + np.exp(-slope * t)), pos_label=1, confidence_level=0.9, n_resamples=200, random_state=rng
+            )
+            covered += low <= true <= high
+        assert covered >= 82
+
+    def test_wider_at_higher_confidence(self):
+        """More confidence is a wider interval; the same seed is the same interval."""
+        y, proba = binary(500, 3)
+        kwargs = {"pos_label": 1, "random_state": 0}
+        narrow = calibration_interval(y, proba, confidence_level=0.8, **kwargs)
+        wide = calibration_interval(y, proba, confidence_level=0.99, **kwargs)
+        assert wide.low <= narrow.low < narrow.high <= wide.high
+        assert wide == calibration_interval(y, proba, confidence_level=0.99, **kwargs)
+
+    @pytest.mark.parametrize(
+        ("y", "proba"),
+        [([1, 1], [1.0, 1.0]), ([0, 0], [1.0, 1.0]), ([1], [0.5]), ([0, 1] * 10, [0.5] * 20), ([1] * 5, [0.0] * 5)],
+    )
+    def test_extremes(self, y, proba):
+        """Certain, wrong, single and constant probabilities: a range in [0, 1] that is in order."""
+        low, high, error, null_mean = calibration_interval(y, proba, pos_label=1, n_resamples=200, random_state=0)
+        assert 0 <= low <= high <= 1
+        assert 0 <= null_mean <= 1
+        assert low - 1e-3 <= error
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("call", "match"),
+        [
+            (lambda: expected_calibration_error([0, 1], [0.1, 0.9], closed="both"), "closed='both'.*'right' or 'left'"),
+            (lambda: expected_calibration_error([0, 1], [0.1, 0.9], pos_label="x"), "pos_label='x' is none"),
+            (lambda: debiased_calibration_error([0, 1], [0.1, 0.9], target="all"), "target='all'"),
+            (lambda: debiased_calibration_error([0, 1], [0.1, 0.9], target="classwise", pos_label=1), "leave one out"),
+            (lambda: corp_decomposition([0, 1], [0.1, 0.9], score="l1"), "score='l1'.*'brier' or 'log'"),
+            (lambda: corp_decomposition([0, 1], [0.1, 0.9], target="all"), "target='all'"),
+            (lambda: calibration_test([0, 1], [0.1, 0.9], n_resamples=0), "n_resamples=0"),
+            (lambda: calibration_test([0, 1], [0.1, 0.9], norm="l3"), "norm='l3'"),
+            (lambda: calibration_interval([0, 1], [0.1, 0.9], confidence_level=95), "confidence_level=95.*0.95"),
+            (lambda: calibration_interval([0, 1], [0.1, 0.9], n_resamples=1.5), "n_resamples=1.5"),
+            (lambda: smooth_calibration_error([0, 1], [0.1, 1.9]), "row 1 of proba holds 1.9"),
+            (lambda: aurc([0, 2], [0.1, 0.9]), r"y\[1\]=2"),
+        ],
+    )
+    def test_refused(self, call, match):
+        with pytest.raises(InputError, match=match):
+            call()
