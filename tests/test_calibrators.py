@@ -22,7 +22,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from llmclf.calibration import (
     BiasTemperatureCalibrator,
+    MatrixCalibrator,
     TemperatureCalibrator,
+    VectorCalibrator,
     calibrator_from_dict,
     make_calibrator,
 )
@@ -31,7 +33,8 @@ from llmclf.logits import log_softmax
 from llmclf.metrics import log_loss
 
 BOTH = [TemperatureCalibrator(), BiasTemperatureCalibrator()]
-ALL = [*BOTH, BiasTemperatureCalibrator(ridge=0)]
+AFFINE = [VectorCalibrator(), MatrixCalibrator()]
+ALL = [*BOTH, BiasTemperatureCalibrator(ridge=0), *AFFINE]
 unwarned = pytest.mark.filterwarnings("ignore::llmclf.errors.CalibrationWarning")
 any_seed = st.integers(0, 2**32 - 1)
 
@@ -99,6 +102,28 @@ class TestGoldenValues:
         found = objective(scores, y, calibrator.temperature_, calibrator.bias_, 4)
         assert found == pytest.approx(0.888584294576, abs=1e-9)
         assert calibrator.bias_.sum() == pytest.approx(0, abs=1e-12)
+
+    @pytest.mark.parametrize(
+        ("calibrator", "value", "tolerance"),
+        [
+            (VectorCalibrator(ridge=0), 0.8871125017, 1e-9),
+            (MatrixCalibrator(ridge=0), 0.88589728, 1e-8),
+            # The package it comes from mixes 1/(n + 1) of the uniform distribution in, which is worth 5e-5 here.
+            (VectorCalibrator(), 0.887184560, 6e-5),
+        ],
+        ids=repr,
+    )
+    def test_affine(self, calibrator, value, tolerance):
+        """Vector scaling and multinomial regression on log-probabilities have the losses that other packages find."""
+        scores, y = four_classes()
+        proba = calibrator.fit(scores, y).predict_proba(scores)
+        assert log_loss(y, proba) == pytest.approx(value, abs=tolerance)
+
+    def test_the_matrix_without_ridge_is_logistic_regression(self):
+        """scikit-learn's unregularised multinomial regression on the log-probabilities gives the same probabilities."""
+        scores, y = four_classes()
+        expected = LogisticRegression(C=np.inf, tol=1e-12, max_iter=10_000).fit(scores, y).predict_proba(scores)
+        assert MatrixCalibrator(ridge=0).fit(scores, y).predict_proba(scores) == pytest.approx(expected, abs=1e-5)
 
 
 class TestLaws:
@@ -189,12 +214,59 @@ class TestLaws:
         strong = BiasTemperatureCalibrator(ridge=1e9).fit(scores, y)
         assert strong.temperature_ == pytest.approx(TemperatureCalibrator().fit(scores, y).temperature_, abs=1e-4)
 
+    @unwarned
+    @pytest.mark.parametrize("calibrator", AFFINE, ids=repr)
+    @given(any_seed, st.integers(2, 4), st.integers(4, 40))
+    @settings(max_examples=15, deadline=None)
+    def test_no_neighbouring_matrix_is_better(self, calibrator, seed, k, n):
+        """Whatever the data, no other matrix and no other bias has a lower objective, given the temperature."""
+        rng = np.random.default_rng(seed)
+        y, scores = rng.integers(0, k, n), rng.normal(size=(n, k)) * 3
+        fitted = clone(calibrator).fit(scores, y, classes=range(k))
+        logs = log_softmax(scores) / fitted.temperature_
+        centre = float(TemperatureCalibrator().fit(scores, y, classes=range(k)).temperature_ < 1000)
+        free = np.ones((k, k)) if isinstance(calibrator, MatrixCalibrator) else np.eye(k)
+
+        def loss(matrix, bias):
+            pull = k * (np.sum((np.diag(matrix) - centre) ** 2) + np.sum(bias**2))
+            off = k * (k - 1) * np.sum((matrix - np.diag(np.diag(matrix))) ** 2)
+            return -log_softmax(logs @ matrix.T + bias)[np.arange(n), y].mean() + (pull + off) / n
+
+        best = loss(fitted.matrix_, fitted.bias_)
+        for size in (1e-4, 1e-2, 1.0):
+            matrix = fitted.matrix_ + size * free * rng.normal(size=(k, k))
+            assert best <= loss(matrix, fitted.bias_) + 1e-12
+            assert best <= loss(matrix, fitted.bias_ + size * rng.normal(size=k)) + 1e-12
+
+    def test_a_matrix_learns_from_scores_that_are_always_wrong(self):
+        """A model that always names the class after the true one is of no use to a temperature, and of much to a matrix."""
+        rng = np.random.default_rng(0)
+        y = rng.integers(0, 4, 300)
+        scores = rng.normal(size=(300, 4))
+        scores[np.arange(300), (y + 1) % 4] += 4.0
+        with pytest.warns(CalibrationWarning, match="against the labels"):
+            fitted = MatrixCalibrator().fit(scores, y)
+        assert log_loss(y, fitted.predict_proba(scores)) < 0.4
+        assert (fitted.predict(scores) == y).mean() > 0.95
+
+    def test_a_matrix_of_many_classes(self):
+        """Forty classes, fewer rows than parameters and scores that are no help: finite, and no worse than uniform."""
+        rng = np.random.default_rng(0)
+        y = rng.integers(0, 40, 300)
+        scores = rng.normal(size=(300, 40))
+        scores[np.arange(300), (y + 1) % 40] += 4.0  # the model always names the class after the true one
+        with pytest.warns(CalibrationWarning, match="against the labels"):
+            proba = MatrixCalibrator().fit(scores, y, classes=range(40)).predict_proba(scores)
+        assert np.isfinite(proba).all()
+        assert log_loss(y, proba, classes=range(40)) <= np.log(40)
+
     @pytest.mark.parametrize("calibrator", ALL, ids=repr)
     def test_calibrated_scores_stay_as_they_are(self, calibrator):
         """Fitted on log-probabilities that the labels were drawn from, a calibrator is near the identity."""
         scores, y = true_log_probabilities(np.random.default_rng(5), 20_000, 4)
         proba = clone(calibrator).fit(scores, y).predict_proba(scores)
-        assert np.abs(proba - np.exp(scores)).max() < 0.02
+        # More parameters carry more noise: twenty of them for four classes in a full matrix.
+        assert np.abs(proba - np.exp(scores)).max() < (0.06 if isinstance(calibrator, MatrixCalibrator) else 0.02)
 
     @pytest.mark.parametrize("calibrator", ALL, ids=repr)
     def test_outputs_agree_with_one_another(self, calibrator):
@@ -235,11 +307,15 @@ def test_parity_with_scikit_learn():
 class TestWarnings:
     @pytest.mark.parametrize("calibrator", ALL, ids=repr)
     def test_scores_against_the_labels(self, calibrator):
-        """Scores with the sign flipped warn, and the highest temperature is kept."""
+        """Scores with the sign flipped warn; the highest temperature is kept, but slopes of their own turn the sign back."""
         scores, y = four_classes()
         with pytest.warns(CalibrationWarning, match="against the labels"):
             fitted = clone(calibrator).fit(-scores, y)
-        assert fitted.temperature_ == pytest.approx(1000)
+        if isinstance(calibrator, VectorCalibrator):
+            assert (np.diag(fitted.matrix_) < 0).all()
+            assert (fitted.predict(-scores) == y).mean() > 0.6
+        else:
+            assert fitted.temperature_ == pytest.approx(1000)
 
     @pytest.mark.parametrize("calibrator", ALL, ids=repr)
     def test_separable_data(self, calibrator):
@@ -275,7 +351,8 @@ class TestWarnings:
         with pytest.warns(CalibrationWarning, match="say nothing"):
             fitted = clone(calibrator).fit(np.arange(30)[:, None] * np.ones(3), y)
         assert fitted.predict_proba([[5.0, 5.0, 5.0]])[0] == pytest.approx([1 / 3] * 3)
-        assert fitted.temperature_ == pytest.approx(1000)
+        if not isinstance(calibrator, VectorCalibrator):
+            assert fitted.temperature_ == pytest.approx(1000)
 
     @pytest.mark.parametrize("calibrator", ALL, ids=repr)
     def test_few_rows(self, calibrator):
@@ -431,7 +508,7 @@ class TestDictionary:
             (
                 ["name"],
                 "isotonic",
-                r"'isotonic' is no calibrator; expected one of \['bias_temperature', 'temperature'\]",
+                r"'isotonic' is no calibrator; expected one of \['bias_temperature', 'matrix', 'temperature', 'vector'\]",
             ),
             (["name"], ["temperature"], "is no calibrator"),
             (["version"], 3, "expected exactly the entries"),
@@ -495,6 +572,8 @@ class TestMakeCalibrator:
         assert make_calibrator(None) is None
         assert isinstance(make_calibrator("temperature"), TemperatureCalibrator)
         assert isinstance(make_calibrator("bias_temperature"), BiasTemperatureCalibrator)
+        assert type(make_calibrator("vector")) is VectorCalibrator
+        assert type(make_calibrator("matrix")) is MatrixCalibrator
 
     def test_an_estimator_is_cloned(self):
         """An estimator's parameters are copied and the user's own stays unfitted by us."""
@@ -508,7 +587,7 @@ class TestMakeCalibrator:
     @pytest.mark.parametrize("spec", ["platt", 3, TemperatureCalibrator, object(), ["temperature"]], ids=repr)
     def test_anything_else_is_refused(self, spec):
         """The message lists the known names."""
-        with pytest.raises(InputError, match=r"\['bias_temperature', 'temperature'\]"):
+        with pytest.raises(InputError, match=r"\['bias_temperature', 'matrix', 'temperature', 'vector'\]"):
             make_calibrator(spec)
 
 
@@ -535,7 +614,7 @@ def no_columns_for_the_classes(estimator):
 
 
 @unwarned
-@parametrize_with_checks(BOTH, expected_failed_checks=no_columns_for_the_classes, xfail_strict=True)
+@parametrize_with_checks([*BOTH, *AFFINE], expected_failed_checks=no_columns_for_the_classes, xfail_strict=True)
 def test_scikit_learn_checks(estimator, check):
     """scikit-learn's own checks pass, save those whose data have no column per class."""
     check(estimator)

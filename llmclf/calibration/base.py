@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -230,6 +231,53 @@ def check_keys(mapping: Any, expected: list[str], where: str) -> None:
     if not isinstance(mapping, Mapping) or set(mapping) != set(expected):
         given = sorted(map(str, mapping)) if isinstance(mapping, Mapping) else mapping
         raise InputError(f"{where} holds {given!r}; expected exactly the entries {sorted(expected)}")
+
+
+def checked_temperature(value: Any) -> float:
+    if not _is_finite_number(value) or value <= 0:
+        raise InputError(f"temperature={value!r}; expected a finite number above 0")
+    return float(value)
+
+
+def checked_numbers(values: Any, shape: tuple[int, ...], name: str) -> Floats:
+    """A list of finite numbers, or of such lists, as an array of this shape; `name` stands in the error."""
+
+    def sound(part: Any, sizes: tuple[int, ...]) -> bool:
+        if not sizes:
+            return _is_finite_number(part)
+        return isinstance(part, (list, tuple)) and len(part) == sizes[0] and all(sound(p, sizes[1:]) for p in part)
+
+    if not sound(values, shape):
+        size = " lists of ".join(map(str, shape))
+        raise InputError(f"{name}={values!r}; expected a list of {size} finite numbers")
+    return np.array(values, dtype=np.float64)
+
+
+def ridge_strength(ridge: Any, n_classes: int) -> float:
+    """The number that ``ridge=`` stands for; ``"auto"`` is K."""
+    if isinstance(ridge, str) and ridge == "auto":
+        return float(n_classes)
+    if not _is_finite_number(ridge) or ridge < 0:
+        raise InputError(f"ridge={ridge!r}; expected 'auto' or a finite number of at least 0")
+    return float(ridge)
+
+
+def check_ridge(ridge: float, columns: NDArray[np.intp], classes: NDArray[Any]) -> None:
+    """Refuse ridge 0 where a class has no row: its best bias is infinite."""
+    absent = np.setdiff1d(np.arange(classes.size), columns)
+    if ridge == 0 and absent.size:
+        raise InputError(
+            f"ridge=0 has no finite bias for class {classes.tolist()[absent[0]]!r}, of which y holds no row; "
+            "expected rows of every class, or a ridge above 0 such as 'auto'"
+        )
+
+
+def _is_finite_number(value: Any) -> bool:
+    return (
+        isinstance(value, (int, float, np.integer, np.floating))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+    )
 
 
 def _class_array(classes: ArrayLike) -> NDArray[Any]:

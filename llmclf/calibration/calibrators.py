@@ -6,7 +6,6 @@ All share one form of use: ``fit(scores, y)`` on the (n, K) log-scores that a la
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +15,8 @@ from sklearn.base import clone
 
 from ..errors import InputError
 from ..logits import log_softmax
-from .base import BaseCalibrator, check_keys
+from .affine import MatrixCalibrator, VectorCalibrator
+from .base import BaseCalibrator, check_keys, check_ridge, checked_numbers, checked_temperature, ridge_strength
 from .solvers import fit_bias_temperature, fit_temperature
 
 Floats = NDArray[np.float64]
@@ -65,7 +65,7 @@ class TemperatureCalibrator(BaseCalibrator):
 
     def _restore(self, fitted: Any, n_classes: int) -> None:
         check_keys(fitted, ["temperature"], "'fitted'")
-        self.temperature_ = _checked_temperature(fitted["temperature"])
+        self.temperature_ = checked_temperature(fitted["temperature"])
 
 
 class BiasTemperatureCalibrator(BaseCalibrator):
@@ -108,13 +108,8 @@ class BiasTemperatureCalibrator(BaseCalibrator):
         self.ridge = ridge
 
     def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
-        ridge = self._ridge_strength(classes.size)
-        absent = np.setdiff1d(np.arange(classes.size), columns)
-        if ridge == 0 and absent.size:
-            raise InputError(
-                f"ridge=0 has no finite bias for class {classes.tolist()[absent[0]]!r}, of which y holds no row; "
-                "expected rows of every class, or a ridge above 0 such as 'auto'"
-            )
+        ridge = ridge_strength(self.ridge, classes.size)
+        check_ridge(ridge, columns, classes)
         beta, bias, doubt = fit_bias_temperature(scores, columns, weights, ridge)
         self.temperature_ = 1.0 / beta
         self.bias_ = bias
@@ -127,25 +122,16 @@ class BiasTemperatureCalibrator(BaseCalibrator):
         return {"temperature": float(self.temperature_), "bias": self.bias_.tolist()}
 
     def _restore(self, fitted: Any, n_classes: int) -> None:
-        self._ridge_strength(n_classes)
+        ridge_strength(self.ridge, n_classes)
         check_keys(fitted, ["temperature", "bias"], "'fitted'")
-        bias = fitted["bias"]
-        if not isinstance(bias, (list, tuple)) or len(bias) != n_classes or not all(map(_is_finite_number, bias)):
-            raise InputError(f"bias={bias!r}; expected a list of {n_classes} finite numbers, one per class")
-        self.temperature_ = _checked_temperature(fitted["temperature"])
-        self.bias_ = np.array(bias, dtype=np.float64)
-
-    def _ridge_strength(self, n_classes: int) -> float:
-        ridge: Any = self.ridge
-        if isinstance(ridge, str) and ridge == "auto":
-            return float(n_classes)
-        if not _is_finite_number(ridge) or ridge < 0:
-            raise InputError(f"ridge={ridge!r}; expected 'auto' or a finite number of at least 0")
-        return float(ridge)
+        bias = checked_numbers(fitted["bias"], (n_classes,), "bias")
+        self.temperature_ = checked_temperature(fitted["temperature"])
+        self.bias_ = bias
 
 
 _BY_NAME: dict[str, type[BaseCalibrator]] = {
-    calibrator._name: calibrator for calibrator in (TemperatureCalibrator, BiasTemperatureCalibrator)
+    calibrator._name: calibrator
+    for calibrator in (TemperatureCalibrator, BiasTemperatureCalibrator, VectorCalibrator, MatrixCalibrator)
 }
 
 
@@ -155,7 +141,8 @@ def make_calibrator(spec: Any) -> Any:
     Parameters
     ----------
     spec : None, str or estimator
-        ``"temperature"``, ``"bias_temperature"``, or any scikit-learn estimator with ``fit`` and ``predict_proba``.
+        ``"temperature"``, ``"bias_temperature"``, ``"vector"``, ``"matrix"``,
+        or any scikit-learn estimator with ``fit`` and ``predict_proba``.
 
     Returns
     -------
@@ -209,17 +196,3 @@ def calibrator_from_dict(description: Mapping[str, Any]) -> BaseCalibrator:
     if not isinstance(name, str) or name not in _BY_NAME:
         raise InputError(f"name={name!r} is no calibrator; expected one of {sorted(_BY_NAME)}")
     return _BY_NAME[name].from_dict(description)
-
-
-def _checked_temperature(value: Any) -> float:
-    if not _is_finite_number(value) or value <= 0:
-        raise InputError(f"temperature={value!r}; expected a finite number above 0")
-    return float(value)
-
-
-def _is_finite_number(value: Any) -> bool:
-    return (
-        isinstance(value, (int, float, np.integer, np.floating))
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-    )

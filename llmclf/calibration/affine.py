@@ -1,0 +1,132 @@
+"""Calibrators with a slope for every class, or for every pair of classes."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..logits import log_softmax
+from .base import BaseCalibrator, check_keys, check_ridge, checked_numbers, checked_temperature, ridge_strength
+from .solvers import HIGHEST_TEMPERATURE, fit_affine, fit_temperature
+
+Floats = NDArray[np.float64]
+
+
+class VectorCalibrator(BaseCalibrator):
+    r"""A temperature, then one slope and one bias per class: q = softmax(m * log p / T + b) with p = softmax(scores).
+
+    The temperature is that of `TemperatureCalibrator`; where that has no limit, it is the spread of log p, and m is pulled
+    towards 0 instead of 1. The rest minimises the mean NLL plus
+    :math:`(\rho / n) (\sum_k (m_k - 1)^2 + \sum_k b_k^2)`, which is convex (structured vector scaling: Berta et al.
+    2026; without ridge it is the vector scaling of Guo et al. 2017). A class whose scores are noisier than those of others
+    gets a smaller slope.
+
+    Parameters
+    ----------
+    ridge : "auto" or float
+        Strength :math:`\rho` of the pull towards the temperature alone; it fades as the number of rows n (the sum of the
+        weights) grows. ``"auto"`` is K. With 0 every class must be in `y`.
+
+    Attributes
+    ----------
+    temperature_ : float
+        T.
+    matrix_ : ndarray (K, K)
+        The slopes m on its diagonal.
+    bias_ : ndarray (K,)
+        b in nats, sum 0.
+    classes_ : ndarray (K,)
+        The class of each column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scores = np.log([[0.9, 0.1], [0.6, 0.4]] * 10)
+    >>> calibrator = VectorCalibrator(ridge=0).fit(scores, ["no", "yes"] * 8 + ["yes", "no"] * 2)
+    >>> calibrator.predict_proba(np.log([[0.9, 0.1], [0.6, 0.4]])).round(4).tolist()
+    [[0.8, 0.2], [0.2, 0.8]]
+    """
+
+    _name = "vector"
+    _off_diagonal: ClassVar[bool] = False
+
+    def __init__(self, ridge: float | str = "auto") -> None:
+        self.ridge = ridge
+
+    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+        ridge = ridge_strength(self.ridge, classes.size)
+        check_ridge(ridge, columns, classes)
+        beta, doubt = fit_temperature(scores, columns, weights)
+        logs = log_softmax(scores)
+        centre = 1.0
+        if beta <= 1.0 / HIGHEST_TEMPERATURE:
+            # As they stand the scores are no help, but a matrix may find something in them, starting from nothing.
+            centre, beta = 0.0, 1.0 / (float(np.std(logs)) or 1.0)
+            doubt = (
+                "the scores say nothing about the labels, or speak against the labels, so that no temperature fits; slopes are "
+                "pulled towards 0. Check that rows, labels and columns belong together"
+            )
+        off_diagonal = ridge * (classes.size - 1) if self._off_diagonal else None
+        self.matrix_, self.bias_ = fit_affine(beta * logs, columns, weights, ridge, off_diagonal, centre)
+        self.temperature_ = 1.0 / beta
+        return doubt
+
+    def _log_proba(self, scores: Floats) -> Floats:
+        return log_softmax(log_softmax(scores) / self.temperature_ @ self.matrix_.T + self.bias_)
+
+    def _fitted(self) -> dict[str, Any]:
+        return {
+            "temperature": float(self.temperature_),
+            "matrix": self.matrix_.tolist(),
+            "bias": self.bias_.tolist(),
+        }
+
+    def _restore(self, fitted: Any, n_classes: int) -> None:
+        ridge_strength(self.ridge, n_classes)
+        check_keys(fitted, ["temperature", "matrix", "bias"], "'fitted'")
+        temperature = checked_temperature(fitted["temperature"])
+        matrix = checked_numbers(fitted["matrix"], (n_classes, n_classes), "matrix")
+        if not self._off_diagonal and (matrix != np.diag(np.diag(matrix))).any():
+            raise InputError(f"matrix={fitted['matrix']!r}; expected zeros off the diagonal")
+        self.temperature_, self.matrix_ = temperature, matrix
+        self.bias_ = checked_numbers(fitted["bias"], (n_classes,), "bias")
+
+
+class MatrixCalibrator(VectorCalibrator):
+    r"""A temperature, then a full matrix and a bias: q = softmax(M log p / T + b) with p = softmax(scores).
+
+    As `VectorCalibrator`, with what is off the diagonal of M pulled towards 0 by
+    :math:`(\rho (K - 1) / n) \sum_{k \ne j} M_{kj}^2` (structured matrix scaling: Berta et al. 2026; without ridge it is
+    multinomial logistic regression on the log-probabilities, which Kull et al. 2019 call Dirichlet calibration). It learns
+    that a high score of one class speaks for another, as label words with overlapping meanings do.
+
+    Parameters
+    ----------
+    ridge : "auto" or float
+        As in `VectorCalibrator`.
+
+    Attributes
+    ----------
+    temperature_ : float
+        T.
+    matrix_ : ndarray (K, K)
+        M; row k makes the logit of class k.
+    bias_ : ndarray (K,)
+        b in nats, sum 0.
+    classes_ : ndarray (K,)
+        The class of each column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scores = np.log([[0.7, 0.2, 0.1], [0.5, 0.1, 0.4], [0.1, 0.8, 0.1]] * 20)
+    >>> calibrator = MatrixCalibrator().fit(scores, ["a", "b", "b"] * 20, classes=["a", "b", "c"])
+    >>> calibrator.predict(scores[:3]).tolist()
+    ['a', 'b', 'b']
+    """
+
+    _name = "matrix"
+    _off_diagonal = True
