@@ -2,10 +2,14 @@
 
 from .affine import MatrixCalibrator, VectorCalibrator
 from .calibrators import BiasTemperatureCalibrator, TemperatureCalibrator, calibrator_from_dict, make_calibrator
+from .one_vs_rest import BetaCalibrator, IsotonicCalibrator, PlattCalibrator
 
 __all__ = [
+    "BetaCalibrator",
     "BiasTemperatureCalibrator",
+    "IsotonicCalibrator",
     "MatrixCalibrator",
+    "PlattCalibrator",
     "TemperatureCalibrator",
     "VectorCalibrator",
     "calibrator_from_dict",

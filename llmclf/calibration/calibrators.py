@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..logits import log_softmax
 from .affine import MatrixCalibrator, VectorCalibrator
 from .base import BaseCalibrator, check_keys, check_ridge, checked_numbers, checked_temperature, ridge_strength
+from .one_vs_rest import BetaCalibrator, IsotonicCalibrator, PlattCalibrator
 from .solvers import fit_bias_temperature, fit_temperature
 
 Floats = NDArray[np.float64]
@@ -131,7 +132,15 @@ class BiasTemperatureCalibrator(BaseCalibrator):
 
 _BY_NAME: dict[str, type[BaseCalibrator]] = {
     calibrator._name: calibrator
-    for calibrator in (TemperatureCalibrator, BiasTemperatureCalibrator, VectorCalibrator, MatrixCalibrator)
+    for calibrator in (
+        TemperatureCalibrator,
+        BiasTemperatureCalibrator,
+        VectorCalibrator,
+        MatrixCalibrator,
+        PlattCalibrator,
+        BetaCalibrator,
+        IsotonicCalibrator,
+    )
 }
 
 
@@ -141,7 +150,7 @@ def make_calibrator(spec: Any) -> Any:
     Parameters
     ----------
     spec : None, str or estimator
-        ``"temperature"``, ``"bias_temperature"``, ``"vector"``, ``"matrix"``,
+        ``"temperature"``, ``"bias_temperature"``, ``"vector"``, ``"matrix"``, ``"platt"``, ``"beta"``, ``"isotonic"``,
         or any scikit-learn estimator with ``fit`` and ``predict_proba``.
 
     Returns

@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize
+from scipy.special import expit
 
 from ..logits import log_softmax, logsumexp
 
@@ -321,3 +322,69 @@ def _polished(problem: _AffineProblem, parameters: Floats) -> Floats:
             break
         parameters = candidate
     return parameters
+
+
+def fit_logistic(features: Floats, targets: Floats, weights: Floats, lowest: float = -np.inf) -> Floats:
+    """The coefficients and the intercept that minimise the weighted mean cross-entropy of sigmoid(features @ a + c).
+
+    Parameters
+    ----------
+    features : ndarray (n, d)
+    targets : ndarray (n,)
+        In [0, 1].
+    weights : ndarray (n,)
+        Positive.
+    lowest : float
+        No coefficient is below this; the intercept may be.
+
+    Returns
+    -------
+    ndarray (d + 1,)
+        a, then c. Coefficients end at 1000 times what one standard deviation of their feature asks for.
+
+    Examples
+    --------
+    >>> x = np.array([[0.0], [0.0], [1.0], [1.0], [1.0]])
+    >>> fit_logistic(x, np.array([0.0, 1.0, 1.0, 1.0, 0.0]), np.ones(5)).round(4).tolist()
+    [0.6931, 0.0]
+    """
+    shares = weights / weights.sum()
+    middle = shares @ features
+    scale = np.sqrt(shares @ (features - middle) ** 2)
+    # A feature that is constant but for rounding gets no coefficient.
+    flat = scale <= 1e-12 * (1.0 + np.abs(middle))
+    scale[flat] = 1.0
+    design = np.column_stack([np.where(flat, 0.0, (features - middle) / scale), np.ones(len(features))])
+
+    def value_and_gradient(parameters: Floats) -> tuple[float, Floats]:
+        z = design @ parameters
+        return float(shares @ (np.logaddexp(0.0, z) - targets * z)), design.T @ (shares * (expit(z) - targets))
+
+    n_features = features.shape[1]
+    low, high = np.full(n_features, lowest * scale if np.isfinite(lowest) else -1e3), np.full(n_features, 1e3)
+    bounds = [*zip(low, high, strict=True), (None, None)]
+    start = np.zeros(n_features + 1)
+    start[:-1] = np.clip(0.0, low, high)
+    found = minimize(
+        value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 2000, "gtol": 1e-12}
+    )
+    parameters: Floats = found.x
+    free = np.append((parameters[:-1] > low) & (parameters[:-1] < high), True)
+    for _ in range(50):
+        value, gradient = value_and_gradient(parameters)
+        if np.abs(gradient[free]).max() < 1e-15:
+            break
+        q = expit(design @ parameters)
+        hessian = (design * (shares * q * (1.0 - q))[:, None]).T @ design
+        step = np.zeros_like(parameters)
+        step[free] = np.linalg.lstsq(hessian[np.ix_(free, free)], -gradient[free])[0]
+        for halvings in range(30):
+            candidate = parameters + step / 2.0**halvings
+            candidate[:-1] = np.clip(candidate[:-1], low, high)
+            if value_and_gradient(candidate)[0] < value:
+                break
+        else:
+            break
+        parameters = candidate
+    coefficients = parameters[:-1] / scale
+    return np.append(coefficients, parameters[-1] - coefficients @ middle)

@@ -1,0 +1,221 @@
+"""Calibrators of one event: the second of two classes, or each of several classes against the rest.
+
+Their input is the log-odds of the event, log p - log(1 - p) with p = softmax(scores). With more than two classes the maps
+of the classes are fitted one by one and their probabilities divided by the sum of the row.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from ..errors import InputError
+from ..logits import log_softmax, logsumexp
+from .base import BaseCalibrator, check_keys, checked_numbers
+from .solvers import fit_logistic
+
+Floats = NDArray[np.float64]
+
+
+class _EventCalibrator(BaseCalibrator):
+    """One map per event, each a list of numbers, from log-odds to a log-probability and that of the opposite."""
+
+    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+        doubts = []
+        self.maps_: list[Floats] = []
+        for k, odds in _events(scores):
+            event = (columns == k).astype(np.float64)
+            numbers, doubt = self._fit_event(odds, event, weights)
+            self.maps_.append(numbers)
+            # Of a class without rows the scores can say nothing, and that is no doubt about them.
+            if doubt and np.ptp(event) > 0:
+                doubts.append(f"class {classes.tolist()[k]!r}: {doubt}")
+        return "; ".join(doubts)
+
+    def _log_proba(self, scores: Floats) -> Floats:
+        parts = [self._log_event(odds, numbers) for (_, odds), numbers in zip(_events(scores), self.maps_, strict=True)]
+        if len(parts) == 1:
+            return np.column_stack([parts[0][1], parts[0][0]])
+        return log_softmax(np.column_stack([yes for yes, _ in parts]))
+
+    def _fitted(self) -> dict[str, Any]:
+        return {"maps": [numbers.tolist() for numbers in self.maps_]}
+
+    def _restore(self, fitted: Any, n_classes: int) -> None:
+        check_keys(fitted, ["maps"], "'fitted'")
+        n_maps = 1 if n_classes == 2 else n_classes
+        if not isinstance(fitted["maps"], (list, tuple)) or len(fitted["maps"]) != n_maps:
+            raise InputError(f"maps={fitted['maps']!r}; expected a list of {n_maps} maps")
+        self.maps_ = [self._restored(numbers) for numbers in fitted["maps"]]
+
+    @abstractmethod
+    def _fit_event(self, odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
+        """The numbers of one map, and what makes them doubtful."""
+
+    @abstractmethod
+    def _log_event(self, odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
+        """Log-probabilities of the event and of its opposite."""
+
+    @abstractmethod
+    def _restored(self, numbers: Any) -> Floats:
+        """The numbers of one map from JSON, checked."""
+
+
+class PlattCalibrator(_EventCalibrator):
+    """A logistic curve of the log-odds: q = sigmoid(a x + c).
+
+    The targets are softened to (n_1 + 1) / (n_1 + 2) and 1 / (n_0 + 2), so that the fit is finite on separable rows too
+    (Platt 1999, "Probabilistic outputs for support vector machines", section 2.2). One map per class, and the result
+    divided by its sum, where there are more than two.
+
+    Attributes
+    ----------
+    maps_ : list of ndarray (2,)
+        Slope a and intercept c: of the second of two classes, or of every class.
+    classes_ : ndarray (K,)
+        The class of each column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scores = np.log([[0.9, 0.1], [0.2, 0.8]] * 50)
+    >>> calibrator = PlattCalibrator().fit(scores, (["no", "yes"] * 4 + ["yes", "no"]) * 10)
+    >>> calibrator.predict_proba(scores[:2]).round(2).tolist()
+    [[0.79, 0.21], [0.21, 0.79]]
+    """
+
+    _name = "platt"
+
+    def _fit_event(self, odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
+        n_yes = float(weights @ event)
+        n_no = float(weights.sum()) - n_yes
+        targets = np.where(event == 1.0, (n_yes + 1.0) / (n_yes + 2.0), 1.0 / (n_no + 2.0))
+        numbers = fit_logistic(odds[:, None], targets, weights)
+        return numbers, _AGAINST if numbers[0] <= 0 else ""
+
+    def _log_event(self, odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
+        return _log_sigmoids(numbers[0] * odds + numbers[1])
+
+    def _restored(self, numbers: Any) -> Floats:
+        return checked_numbers(numbers, (2,), "map")
+
+
+class BetaCalibrator(_EventCalibrator):
+    """A curve that can bend differently at both ends: q = sigmoid(a log p - b log(1 - p) + c), with a and b at least 0.
+
+    Kull, Silva Filho & Flach 2017, "Beyond sigmoids: how to obtain well-calibrated probabilities from binary classifiers
+    with beta calibration". With a = b it is `PlattCalibrator` without softened targets. One map per class, and the result
+    divided by its sum, where there are more than two.
+
+    Attributes
+    ----------
+    maps_ : list of ndarray (3,)
+        a, b and c: of the second of two classes, or of every class.
+    classes_ : ndarray (K,)
+        The class of each column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scores = np.log([[0.9, 0.1], [0.2, 0.8]] * 50)
+    >>> calibrator = BetaCalibrator().fit(scores, (["no", "yes"] * 4 + ["yes", "no"]) * 10)
+    >>> calibrator.predict_proba(scores[:2]).round(2).tolist()
+    [[0.8, 0.2], [0.2, 0.8]]
+    """
+
+    _name = "beta"
+
+    def _fit_event(self, odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
+        if not 0.0 < weights @ event < weights.sum():
+            raise InputError(
+                "beta calibration needs rows of every class, and rows of other classes beside them; "
+                "take calibrator 'platt', 'temperature' or 'bias_temperature' where a class has no row"
+            )
+        numbers = fit_logistic(self._features(odds), event, weights, lowest=0.0)
+        if (numbers[:2] <= 0).all():
+            return numbers, _AGAINST
+        return numbers, _SEPARABLE if odds[event == 1.0].min() > odds[event == 0.0].max() else ""
+
+    def _log_event(self, odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
+        return _log_sigmoids(self._features(odds) @ numbers[:2] + numbers[2])
+
+    @staticmethod
+    def _features(odds: Floats) -> Floats:
+        yes, no = _log_sigmoids(odds)
+        return np.column_stack([yes, -no])
+
+    def _restored(self, numbers: Any) -> Floats:
+        return checked_numbers(numbers, (3,), "map")
+
+
+class IsotonicCalibrator(_EventCalibrator):
+    """Any rising curve: isotonic regression of the event on its log-odds, kept away from 0 and 1.
+
+    Probabilities lie within [1 / (n + 1), n / (n + 1)], n the sum of the weights, before the division by the row's sum:
+    without that floor a single row at the edge costs an infinite log loss. Between the fitted values the curve is a
+    straight line in the log-odds, beyond them it is flat. It needs many rows (Zadrozny & Elkan 2002, "Transforming
+    classifier scores into accurate multiclass probability estimates"); one curve per class where there are more than two.
+
+    Attributes
+    ----------
+    maps_ : list of ndarray (2 m,)
+        m log-odds in rising order, then the m probabilities there: of the second of two classes, or of every class.
+    classes_ : ndarray (K,)
+        The class of each column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scores = np.log([[0.9, 0.1], [0.2, 0.8]] * 50)
+    >>> calibrator = IsotonicCalibrator().fit(scores, (["no", "yes"] * 4 + ["yes", "no"]) * 10)
+    >>> calibrator.predict_proba(scores[:2]).round(2).tolist()
+    [[0.8, 0.2], [0.2, 0.8]]
+    """
+
+    _name = "isotonic"
+
+    def _fit_event(self, odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
+        values, members = np.unique(odds, return_inverse=True)
+        mass = np.bincount(members, weights)
+        rate = isotonic_regression(np.bincount(members, weights * event) / mass, weights=mass).x
+        floor = 1.0 / (weights.sum() + 1.0)
+        rate = rate.clip(floor, 1.0 - floor)
+        # The first and the last value of every step draw the same curve.
+        steps = np.flatnonzero(np.diff(rate))
+        kept = np.unique(np.concatenate([[0], steps, steps + 1, [len(values) - 1]]))
+        return np.concatenate([values[kept], rate[kept]]), _AGAINST if not len(steps) else ""
+
+    def _log_event(self, odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
+        values, rate = np.split(numbers, 2)
+        found = np.interp(odds, values, rate)
+        return np.log(found), np.log1p(-found)
+
+    def _restored(self, numbers: Any) -> Floats:
+        size = len(numbers) if isinstance(numbers, (list, tuple)) else 0
+        curve = checked_numbers(numbers, (size,), "map")
+        values, rate = np.split(curve, 2) if size and size % 2 == 0 else (curve, curve)
+        rises = (np.diff(values) > 0).all() and (np.diff(rate) >= 0).all() and ((rate > 0) & (rate < 1)).all()
+        if not size or size % 2 or not rises:
+            raise InputError(
+                f"map={numbers!r}; expected rising log-odds, then as many rising probabilities between 0 and 1"
+            )
+        return curve
+
+
+_AGAINST = "the scores say nothing about the labels, or speak against them; check the order of the columns"
+_SEPARABLE = "the scores separate the labels completely, so the sharper the curve the better the fit; label more rows"
+
+
+def _events(scores: Floats) -> list[tuple[int, Floats]]:
+    """Column and log-odds (n,) of each event: of the second of two classes, or of every class."""
+    if scores.shape[1] == 2:
+        return [(1, scores[:, 1] - scores[:, 0])]
+    return [(k, scores[:, k] - logsumexp(np.delete(scores, k, axis=1))) for k in range(scores.shape[1])]
+
+
+def _log_sigmoids(z: Floats) -> tuple[Floats, Floats]:
+    return -np.logaddexp(0.0, -z), -np.logaddexp(0.0, z)
