@@ -52,9 +52,11 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
     scoring : {"sum", "mean", "bytes", "pmi"}, default="sum"
         How a label's token log-probabilities become its score; see `llmclf.scoring.class_scores`.
     bias : transformer of log-scores, optional
-        Anything with ``fit(scores)`` and ``transform(scores)``, fitted on the training rows' scores without their labels.
-    calibrator : {"temperature", "bias_temperature"} or calibrator, optional
-        Fitted on the labelled training rows that are not shots.
+        A `BiasCorrector`, or anything with ``fit(scores)`` and ``transform(scores)``; fitted on the training rows' scores
+        without their labels.
+    calibrator : str or calibrator, optional
+        ``"temperature"``, ``"bias_temperature"``, ``"vector"``, ``"matrix"``, ``"platt"``, ``"beta"``, ``"isotonic"``, or
+        one of your own; fitted on the labelled training rows that are not shots.
     prior : "uniform" or dict class -> probability, optional
         The class frequencies expected where the classifier will be used. They multiply the probabilities; with a
         calibrator, relative to the frequencies of the rows that it was fitted on.

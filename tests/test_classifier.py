@@ -18,7 +18,7 @@ from sklearn.naive_bayes import GaussianNB
 import llmclf
 from llmclf import LLMClassifier, Prompt, load, open_backend
 from llmclf.backends import FakeBackend, Request, RowScores
-from llmclf.calibration import TemperatureCalibrator
+from llmclf.calibration import BiasCorrector, TemperatureCalibrator
 from llmclf.errors import InputError, ModelError, PromptError, StoreError, TerminatorWarning, TruncationWarning
 from llmclf.logits import log_softmax, softmax
 
@@ -182,7 +182,10 @@ def test_odd_numbers_of_shots_differ_by_at_most_one():
     assert sorted(word for _, word in few.shots_) == ["negative"] * 3 + ["positive"]
 
 
-@pytest.mark.parametrize("calibrator", ["temperature", "bias_temperature"])
+@pytest.mark.parametrize(
+    "calibrator", ["temperature", "bias_temperature", "vector", "matrix", "platt", "beta", "isotonic"]
+)
+@pytest.mark.filterwarnings("ignore::llmclf.errors.CalibrationWarning")  # the fake's scores know nothing of the classes
 def test_a_calibrator_corrects_the_scores(calibrator):
     """The fitted map is applied to the log-scores of new rows; the ranking by decision_function agrees with predict."""
     X, y = labelled()
@@ -191,7 +194,7 @@ def test_a_calibrator_corrects_the_scores(calibrator):
     np.testing.assert_allclose(clf.predict_proba(TEXTS), clf.calibrator_.predict_proba(scores))
     codes = np.searchsorted(clf.classes_, y)
     alone = clone(clf.calibrator_).fit(clf.score_labels(X), codes)
-    assert alone.temperature_ == pytest.approx(clf.calibrator_.temperature_)
+    np.testing.assert_allclose(alone.predict_proba(scores), clf.calibrator_.predict_proba(scores))
     assert (clf.classes_[(clf.decision_function(TEXTS) > 0).astype(int)] == clf.predict(TEXTS)).all()
 
 
@@ -247,6 +250,13 @@ def test_a_bias_transformer_is_fitted_without_labels():
     scores = clf.score_labels(TEXTS)
     np.testing.assert_allclose(clf.predict_proba(TEXTS), softmax(scores - scores.mean(0)))
     assert not hasattr(scaler, "mean_")
+
+
+def test_a_bias_corrector_evens_out_the_labels():
+    """With UCPA the mean probability of every label over the training rows is the target prior."""
+    bias = BiasCorrector("ucpa", target_prior=[0.3, 0.7])
+    clf = LLMClassifier(FakeBackend(), labels=LABELS, bias=bias).fit(TEXTS)
+    np.testing.assert_allclose(clf.predict_proba(TEXTS).mean(axis=0), [0.3, 0.7], atol=1e-9)
 
 
 def test_equal_texts_are_asked_once():
