@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_fit_parameter, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .backends import Backend, RowScores, open_backend
 from .backends.base import SCORE_VERSION
-from .calibration import calibrator_from_dict, make_calibrator
+from .calibration import Corrections, make_bias, make_calibrator
+from .content_free import content_free_rows, domain_rows
 from .errors import InputError, LabelWordWarning, ModelError, ModelNameError, PromptError, StoreError
 from .labels import LabelSet, label_prior, label_set, read_classes
 from .logits import log_softmax, logsumexp
@@ -28,7 +29,7 @@ from .scorer import Scorer
 from .scoring import SCORINGS
 from .tables import Rows, read_rows
 
-_FORMAT = 1  # of saved classifiers
+_FORMAT = 2  # of saved classifiers
 
 
 class LLMClassifier(ClassifierMixin, BaseEstimator):
@@ -51,15 +52,18 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         to calibrate.
     scoring : {"sum", "mean", "bytes", "pmi"}, default="sum"
         How a label's token log-probabilities become its score; see `llmclf.scoring.class_scores`.
-    bias : transformer of log-scores, optional
-        A `BiasCorrector`, or anything with ``fit(scores)`` and ``transform(scores)``; fitted on the training rows' scores
-        without their labels.
+    bias : str or transformer of log-scores, optional
+        What takes away the model's preference for some labels without seeing labels: ``"contextual"`` asks about inputs
+        without content, ``"domain"`` about random words of the training texts; ``"batch"`` and ``"ucpa"`` (and
+        ``"batch_logmean"``, ``"batch_meanlog"``, ``"em"``) look at the scores of the training rows. Or a `BiasCorrector`, or
+        anything with ``fit(scores)`` and ``transform(scores)``.
     calibrator : str or calibrator, optional
-        ``"temperature"``, ``"bias_temperature"``, ``"vector"``, ``"matrix"``, ``"platt"``, ``"beta"``, ``"isotonic"``, or
-        one of your own; fitted on the labelled training rows that are not shots.
+        ``"auto"``, ``"temperature"``, ``"bias_temperature"``, ``"vector"``, ``"matrix"``, ``"platt"``, ``"beta"``,
+        ``"isotonic"``, ``"venn_abers"``, or one of your own; fitted on the labelled training rows that are not shots.
     prior : "uniform" or dict class -> probability, optional
         The class frequencies expected where the classifier will be used. They multiply the probabilities; with a
-        calibrator, relative to the frequencies of the rows that it was fitted on.
+        calibrator, relative to the frequencies of the rows that it was fitted on, and with a bias alone they are its
+        target.
     cache : path, optional
         A score cache (SQLite): a text is asked once per model and prompt, whatever happens after it.
     on_error : {"raise", "missing"}, default="raise"
@@ -74,6 +78,10 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
     label_words_ : list of K lists of str
     shots_ : list of (row, word)
     calibrator_, bias_ : fitted copies, or None
+    calibration_rows_ : ndarray of int (m,)
+        The rows of the fit that were no shots and could be scored: those that bias and calibrator were fitted on.
+    calibration_proba_ : ndarray (m, K)
+        Probabilities of these rows, each from a calibrator that did not see it (cross-fitted); see the property.
     backend_ : Backend
     n_features_in_, feature_names_in_ : for tables
 
@@ -130,7 +138,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         """
         prompt = self._check_parameters()
         calibrator = make_calibrator(self.calibrator)
-        bias = None if self.bias is None else clone(self.bias)
+        make_bias(self.bias)
         backend = open_backend(self.model)
         rows = self._read(X, reset=True)
         self._is_table = rows.is_table
@@ -141,6 +149,9 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
             _warn_of_digits(labels)
         codes = None if seen is None else labels.indices(seen.tolist())
         log_prior = label_prior(self.prior, labels)
+        # A bias that the user named aims at the prior; where a calibrator follows, that one sees to it.
+        target = None if log_prior is None or calibrator is not None else np.exp(log_prior)
+        corrections = Corrections(make_bias(self.bias, target), calibrator, log_prior)
 
         scorer = Scorer(backend, prompt, labels, rows.field_names, cache=self.cache, on_error=self.on_error)
         scorer.check(rows, self.scoring)
@@ -156,55 +167,82 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         self.label_words_ = [list(words) for words in labels.words]
         self.shots_ = answered
 
-        self.bias_: Any = None
-        self.calibrator_: Any = None
         self.calibrated_on_: dict[str, Any] | None = None
-        self._log_prior = log_prior
-        if bias is not None or calibrator is not None:
+        self.calibration_rows_ = np.empty(0, dtype=np.int64)
+        if corrections.bias is not None or calibrator is not None:
             rest = np.setdiff1d(np.arange(len(rows)), shots)
             if not len(rest):
                 raise InputError(
                     f"all {len(rows)} rows are shots, so none is left to calibrate on; give more rows or fewer shots"
                 )
-            self._fit_corrections(bias, calibrator, rows.take(rest), codes, rest, weights)
+            self._fit_corrections(corrections, rows.take(rest), codes, rest, weights)
+        self._corrections = corrections
+        self.bias_, self.calibrator_ = corrections.bias, corrections.calibrator
         return self
 
     def _fit_corrections(
         self,
-        bias: Any,
-        calibrator: Any,
+        corrections: Corrections,
         rows: Rows,
         codes: NDArray[np.int64] | None,
         rest: NDArray[np.int64],
         weights: NDArray[np.float64] | None,
     ) -> None:
-        # Weights and classes are handed over only where they are known: a calibrator may be the caller's own.
-        extra: dict[str, Any] = {} if weights is None else {"sample_weight": weights[rest]}
-        n_classes = len(self.classes_)
-        if calibrator is not None:
+        if corrections.calibrator is not None:
             assert codes is not None
-            counts = np.bincount(codes[rest], weights=extra.get("sample_weight"), minlength=n_classes)
-            knows_classes = has_fit_parameter(calibrator, "classes")
-            if (counts == 0).any() and (self._log_prior is not None or not knows_classes):
-                label = self._scorer.labels.classes[int(np.argmin(counts))]
-                what = f"calibrator={self.calibrator!r}" if not knows_classes else f"prior={self.prior!r}"
-                raise InputError(f"{what} needs calibration rows of every class, and none has the class {label!r}")
-            if knows_classes:
-                extra["classes"] = np.arange(n_classes)
-            if self._log_prior is not None:
-                self._log_prior = self._log_prior - np.log(counts / counts.sum())
-        scores = self._scorer.class_scores(rows, self.scoring)
-        scored = np.isfinite(scores).all(axis=1)
+            own = None if weights is None else weights[rest]
+            corrections.check(codes[rest], own, self._scorer.labels.classes)
+        content_free, scores = None, None
+        method = corrections.wants_content_free
+        if method is not None:
+            content_free = self._content_free_scores(method, rows)
+        if corrections.wants_rows:
+            scores = self._scorer.class_scores(rows, self.scoring)
+            scored = ~np.isnan(scores).any(axis=1)
+            scores, rest = scores[scored], rest[scored]
+            self.calibration_rows_ = rest
         self.calibrated_on_ = self.backend_.identity()
-        scores = scores[scored]
-        if bias is not None:
-            self.bias_ = bias.fit(scores)
-            scores = self.bias_.transform(scores)
-        if calibrator is not None:
-            assert codes is not None
-            if weights is not None:
-                extra["sample_weight"] = extra["sample_weight"][scored]
-            self.calibrator_ = calibrator.fit(scores, codes[rest][scored], **extra)
+        corrections.fit(
+            scores,
+            None if codes is None else codes[rest],
+            None if weights is None else weights[rest],
+            content_free,
+        )
+
+    def _content_free_scores(self, method: str, rows: Rows) -> NDArray[np.float64]:
+        """Scores (m, K) of the rows that a bias is fitted on instead of those of the table."""
+        if self._scorer.prompt.choices is not None:
+            raise InputError(
+                f"bias={self.bias!r} corrects labels that are the same in all rows, and each row brings its own choices; "
+                "scoring='pmi' does that for choices"
+            )
+        fields = self._scorer.used_fields
+        if method == "contextual":
+            asked = content_free_rows(rows, fields)
+        else:
+            asked = domain_rows(rows, fields, check_random_state(self.random_state))
+        return self._scorer.class_scores(asked, self.scoring)
+
+    @property
+    def calibration_proba_(self) -> NDArray[np.float64]:
+        """Honest probabilities (m, K) of the rows that the calibrator was fitted on, without asking the model again.
+
+        The calibrator is fitted anew on four fifths of `calibration_rows_` and applied to the rest, five times, so that no
+        row is judged by a map that saw its label. `prior`, which is about other rows, is left out. Computed when asked for.
+
+        Examples
+        --------
+        >>> from llmclf.backends import FakeBackend
+        >>> clf = LLMClassifier(FakeBackend(), n_shots=4, calibrator="prior", random_state=0)
+        >>> clf = clf.fit([f"text {i}" for i in range(40)], ["a", "b"] * 20)
+        >>> clf.calibration_proba_.shape, len(clf.calibration_rows_)
+        ((36, 2), 36)
+        """
+        if getattr(self, "calibrator_", None) is None or not self._corrections.has_rows:
+            raise AttributeError(
+                "calibration_proba_ is there after a fit with calibrator=, and does not outlive save and load"
+            )
+        return self._corrections.out_of_fold()
 
     def score_labels(self, X: Any, return_bounds: bool = False) -> Any:
         """Summed log-probability of every label's words.
@@ -267,10 +305,6 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the fitted classifier as JSON into a folder; `llmclf.load` reads it."""
         check_is_fitted(self)
-        if self.bias_ is not None:
-            raise InputError(f"bias={self.bias!r} has no JSON form, so the classifier cannot be saved")
-        if self.calibrator_ is not None and not hasattr(self.calibrator_, "to_dict"):
-            raise InputError(f"calibrator={self.calibrator!r} has no JSON form; use one of llmclf.calibration to save")
         names = getattr(self, "feature_names_in_", None)
         values = {
             "format": _FORMAT,
@@ -280,9 +314,8 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
             "is_table": self._is_table,
             "n_features_in": getattr(self, "n_features_in_", None),
             "feature_names_in": None if names is None else names.tolist(),
-            "calibrator": None if self.calibrator_ is None else self.calibrator_.to_dict(),
             "calibrated_on": self.calibrated_on_,
-            "log_prior": None if self._log_prior is None else self._log_prior.tolist(),
+            "corrections": self._corrections.to_dict(),
         }
         write_folder(folder, values)
 
@@ -298,11 +331,12 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = labels.array
         self.label_words_ = [list(words) for words in labels.words]
         self.shots_ = list(self._scorer.shots)
-        self.bias_ = None
-        self.calibrator_ = None if values["calibrator"] is None else calibrator_from_dict(values["calibrator"])
+        self._corrections = Corrections.from_dict(values["corrections"])
+        self.bias_, self.calibrator_ = self._corrections.bias, self._corrections.calibrator
+        self.bias = None if self.bias_ is None else clone(self.bias_)
         self.calibrator = None if self.calibrator_ is None else clone(self.calibrator_)
         self.calibrated_on_ = values["calibrated_on"]
-        self._log_prior = None if values["log_prior"] is None else np.array(values["log_prior"], dtype=np.float64)
+        self.calibration_rows_ = np.empty(0, dtype=np.int64)
         self._is_table = bool(values["is_table"])
         if values["n_features_in"] is not None:
             self.n_features_in_ = int(values["n_features_in"])
@@ -327,13 +361,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
                 f"bias and calibrator were fitted on {self.calibrated_on_}, but the model now is {self.backend_.identity()}; "
                 "fit again on this model"
             )
-        scores = self._scorer.class_scores(rows, self.scoring)
-        scored = ~np.isnan(scores).any(axis=1)
-        if self.bias_ is not None and scored.any():
-            scores[scored] = self.bias_.transform(scores[scored])
-        if self.calibrator_ is not None and scored.any():
-            scores[scored] = _log_proba(self.calibrator_, scores[scored])
-        return scores if self._log_prior is None else scores + self._log_prior
+        return self._corrections.apply(self._scorer.class_scores(rows, self.scoring))
 
     def _rows(self, X: Any) -> Rows:
         check_is_fitted(self)
@@ -380,8 +408,6 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"on_error={self.on_error!r}: expected 'raise' or 'missing'")
         if isinstance(self.n_shots, bool) or not isinstance(self.n_shots, (int, np.integer)) or self.n_shots < 0:
             raise InputError(f"n_shots={self.n_shots!r}: expected a whole number of at least 0")
-        if self.bias is not None and not (hasattr(self.bias, "fit") and hasattr(self.bias, "transform")):
-            raise InputError(f"bias={self.bias!r}: expected None or a transformer of log-scores with fit and transform")
         if self.prompt is None:
             return Prompt()
         if isinstance(self.prompt, str):
@@ -473,12 +499,3 @@ def _first_word(scorer: Scorer, record: Mapping[str, Any], code: int) -> str:
     if scorer.prompt.choices is not None:
         return scorer.words(record)[code]
     return scorer.labels.words[code][0]
-
-
-def _log_proba(calibrator: Any, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    if hasattr(calibrator, "predict_log_proba"):
-        logs: NDArray[np.float64] = calibrator.predict_log_proba(scores)
-        return logs
-    with np.errstate(divide="ignore"):
-        found: NDArray[np.float64] = np.log(calibrator.predict_proba(scores))
-    return found

@@ -59,6 +59,11 @@ class Scorer:
         self.on_error = on_error
         self._renderer = prompt.renderer(labels.first_words, self.shots, self.field_names)
 
+    @property
+    def used_fields(self) -> tuple[str, ...]:
+        """The fields of a row that the prompt shows."""
+        return self._renderer.used_fields
+
     def with_shots(self, shots: Sequence[tuple[Row, str]]) -> Scorer:
         """The same scorer with other shots."""
         return Scorer(

@@ -21,6 +21,8 @@ from llmclf.backends import FakeBackend, Request, RowScores
 from llmclf.calibration import BiasCorrector, TemperatureCalibrator
 from llmclf.errors import InputError, ModelError, PromptError, StoreError, TerminatorWarning, TruncationWarning
 from llmclf.logits import log_softmax, softmax
+from llmclf.metrics import log_loss
+from llmclf.tables import read_rows
 
 TEXTS = ["A fine film.", "A waste of time.", "It was long.", "Superb actors!", "Thin plot, but funny.", "Never again."]
 LABELS = ["positive", "negative"]
@@ -183,7 +185,8 @@ def test_odd_numbers_of_shots_differ_by_at_most_one():
 
 
 @pytest.mark.parametrize(
-    "calibrator", ["temperature", "bias_temperature", "vector", "matrix", "platt", "beta", "isotonic"]
+    "calibrator",
+    ["auto", "temperature", "bias_temperature", "vector", "matrix", "platt", "beta", "isotonic", "venn_abers"],
 )
 @pytest.mark.filterwarnings("ignore::llmclf.errors.CalibrationWarning")  # the fake's scores know nothing of the classes
 def test_a_calibrator_corrects_the_scores(calibrator):
@@ -257,6 +260,89 @@ def test_a_bias_corrector_evens_out_the_labels():
     bias = BiasCorrector("ucpa", target_prior=[0.3, 0.7])
     clf = LLMClassifier(FakeBackend(), labels=LABELS, bias=bias).fit(TEXTS)
     np.testing.assert_allclose(clf.predict_proba(TEXTS).mean(axis=0), [0.3, 0.7], atol=1e-9)
+
+
+class TestContentFree:
+    def test_contextual_asks_about_inputs_without_content(self):
+        """The bias comes from the three content-free texts alone, shots and all; the training rows are not asked."""
+        backend = FakeBackend()
+        clf = LLMClassifier(backend, labels=LABELS, bias="contextual").fit(TEXTS)
+        plain = LLMClassifier(backend, labels=LABELS).fit(TEXTS)
+        empty = [plain._scorer.class_scores(read_rows([text]), "sum")[0] for text in ("N/A", "", "[MASK]")]
+        mean = np.log(np.exp(empty).mean(axis=0))
+        np.testing.assert_allclose(clf.bias_.bias_, mean.mean() - mean, atol=1e-12)
+        np.testing.assert_allclose(clf.predict_proba(TEXTS), softmax(plain.score_labels(TEXTS) - mean))
+
+    def test_both_fields_of_a_pair_are_without_content(self):
+        """Of a table, every field that the prompt shows holds the content-free text."""
+        frame = pd.DataFrame({"a": TEXTS, "b": TEXTS[::-1], "unused": 1})
+        clf = LLMClassifier(FakeBackend(), labels=LABELS, prompt="{{ a }} {{ b }}:", bias="contextual").fit(frame)
+        same = LLMClassifier(FakeBackend(), labels=LABELS, prompt="{{ a }} {{ b }}:").fit(frame)
+        assert clf.bias_.method == "contextual"
+        assert not np.allclose(clf.predict_proba(frame), same.predict_proba(frame))
+
+    def test_domain_draws_words_of_the_corpus(self):
+        """The same seed gives the same bias, another seed another one."""
+        biases = [
+            LLMClassifier(FakeBackend(), labels=LABELS, bias="domain", random_state=seed).fit(TEXTS).bias_.bias_
+            for seed in (0, 0, 1)
+        ]
+        np.testing.assert_array_equal(biases[0], biases[1])
+        assert not np.allclose(biases[0], biases[2])
+
+    def test_the_prior_is_what_a_named_bias_aims_at(self):
+        """Without a calibrator the mean probability of the training rows is the prior, exactly for ucpa."""
+        prior = {"positive": 0.8, "negative": 0.2}
+        clf = LLMClassifier(FakeBackend(), labels=LABELS, bias="ucpa", prior=prior).fit(TEXTS)
+        np.testing.assert_allclose(clf.predict_proba(TEXTS).mean(axis=0), [0.2, 0.8], atol=1e-9)
+
+    def test_choices_have_no_content_free_form(self):
+        """Where each row brings its own choices, the message says what to do."""
+        rows = [{"q": "one", "own": ["a", "b"]}, {"q": "two", "own": ["c", "d"]}]
+        clf = LLMClassifier(FakeBackend(), labels=[0, 1], prompt=Prompt("{{ q }}", choices="own"), bias="contextual")
+        with pytest.raises(InputError, match="scoring='pmi' does that"):
+            clf.fit(rows)
+
+
+@pytest.mark.parametrize("bias", ["batch", "batch_logmean", "ucpa", "em", "contextual", "domain"])
+def test_a_bias_and_a_calibrator_cost_one_pass(bias):
+    """Every training text is asked once, whatever is fitted on it and computed from it afterwards."""
+    X, y = labelled()
+    backend = CountingBackend()
+    clf = LLMClassifier(
+        backend, labels=LABELS, bias=bias, calibrator="bias_temperature", n_shots=2, random_state=0, prior="uniform"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the fake's scores know nothing of the classes
+        clf.fit(X, y)
+        proba = clf.calibration_proba_
+    assert len(backend.asked) == len({request.prompt.text for request in backend.asked})
+    extra = {"contextual": 3, "domain": 20}.get(bias, 0)
+    assert len(X) - 2 + extra * 0.8 <= len(backend.asked) <= len(X) - 2 + extra
+    assert proba.shape == (len(X) - 2, 2)
+
+
+@pytest.mark.filterwarnings("ignore::llmclf.errors.CalibrationWarning")  # the fake's scores know nothing of the classes
+def test_out_of_fold_probabilities_are_honest():
+    """A row's own label does not move its cross-fitted probability, and shots have none."""
+    X, y = labelled(60)
+    clf = LLMClassifier(FakeBackend(), labels=LABELS, calibrator="isotonic", n_shots=4, random_state=0).fit(X, y)
+    shots = [row["text"] for row, _ in clf.shots_]
+    assert sorted(clf.calibration_rows_.tolist()) == [i for i, text in enumerate(X) if text not in shots]
+    codes = np.searchsorted(clf.classes_, np.array(y)[clf.calibration_rows_])
+    honest = log_loss(codes, clf.calibration_proba_)
+    fitted = log_loss(codes, clf.predict_proba([X[i] for i in clf.calibration_rows_]))
+    assert honest > np.log(2) > fitted  # the fake knows nothing, which isotonic regression hides in its own rows
+
+
+def test_out_of_fold_probabilities_need_a_calibrator(tiny_bpe, tmp_path):
+    """Without one, and after load, the attribute is not there, and the message says why."""
+    clf = LLMClassifier(tiny_bpe, labels=LABELS, bias="ucpa").fit(TEXTS)
+    with pytest.raises(AttributeError, match="after a fit with calibrator="):
+        clf.calibration_proba_  # noqa: B018
+    clf.save(tmp_path / "clf")
+    np.testing.assert_array_equal(load(tmp_path / "clf").predict_proba(TEXTS), clf.predict_proba(TEXTS))
+    assert not hasattr(load(tmp_path / "clf"), "calibration_proba_")
 
 
 def test_equal_texts_are_asked_once():
@@ -410,7 +496,7 @@ def test_bad_texts_are_refused_before_the_model_is_called(X, match):
         (
             {"labels": [*LABELS, "new"], "prior": "uniform", "calibrator": "temperature"},
             LABELS * 3,
-            "prior='uniform' needs calibration rows of every class, and none has the class 'new'",
+            "prior= needs calibration rows of every class, and none has the class 'new'",
         ),
         ({"labels": [*LABELS, "new"], "calibrator": GaussianNB()}, LABELS * 3, r"calibrator=GaussianNB\(\) needs"),
     ],

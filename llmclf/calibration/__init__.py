@@ -1,19 +1,33 @@
-"""Calibration: maps from label scores to probabilities that can be trusted."""
+"""Calibration: maps from label scores to probabilities that can be trusted.
+
+All calibrators share one form of use: ``fit(scores, y)`` on the (n, K) log-scores that a language model gave the K classes,
+then ``predict_proba(scores)``. They are scikit-learn classifiers whose features are those scores, and JSON keeps them.
+"""
 
 from .affine import MatrixCalibrator, VectorCalibrator
-from .bias import BiasCorrector
-from .calibrators import BiasTemperatureCalibrator, TemperatureCalibrator, calibrator_from_dict, make_calibrator
+from .auto import AutoCalibrator
+from .bias import BiasCorrector, make_bias
+from .calibrators import BiasTemperatureCalibrator, IdentityCalibrator, PriorCalibrator, TemperatureCalibrator
+from .corrections import Corrections
 from .one_vs_rest import BetaCalibrator, IsotonicCalibrator, PlattCalibrator
+from .registry import calibrator_from_dict, make_calibrator
+from .venn_abers import VennAbersCalibrator
 
 __all__ = [
+    "AutoCalibrator",
     "BetaCalibrator",
     "BiasCorrector",
     "BiasTemperatureCalibrator",
+    "Corrections",
+    "IdentityCalibrator",
     "IsotonicCalibrator",
     "MatrixCalibrator",
     "PlattCalibrator",
+    "PriorCalibrator",
     "TemperatureCalibrator",
     "VectorCalibrator",
+    "VennAbersCalibrator",
     "calibrator_from_dict",
+    "make_bias",
     "make_calibrator",
 ]

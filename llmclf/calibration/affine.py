@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..logits import log_softmax
+from ..solvers import HIGHEST_TEMPERATURE, fit_affine, fit_temperature
 from .base import BaseCalibrator, check_keys, check_ridge, checked_numbers, checked_temperature, ridge_strength
-from .solvers import HIGHEST_TEMPERATURE, fit_affine, fit_temperature
 
 Floats = NDArray[np.float64]
 

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..classes import class_array
 from ..errors import CalibrationWarning, InputError
+from ..logits import FLOOR, floor_missing
 from ..metrics import label_columns, row_weights
 
 Floats = NDArray[np.float64]
@@ -52,7 +53,8 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         Parameters
         ----------
         scores : array-like (n, K)
-            Log-scores in nats, finite; column k belongs to class k. A constant added to a row changes nothing.
+            Log-scores in nats; column k belongs to class k. A constant added to a row changes nothing. ``-inf`` stands
+            for a label that an API did not show; see `llmclf.logits.floor_missing`.
         y : array-like (n,)
             The true class of each row.
         sample_weight : array-like (n,), optional
@@ -67,13 +69,13 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         Raises
         ------
         InputError
-            The number of columns is not that of the classes, a score is NaN or infinite, a label is no class, or a
+            The number of columns is not that of the classes, a score is NaN or ``+inf``, a label is no class, or a
             parameter cannot be used.
 
         Warns
         -----
         CalibrationWarning
-            Fewer than 20 rows, or the best temperature lies outside [0.001, 1000].
+            Fewer than 20 rows, a score of ``-inf``, or the best temperature lies outside [0.001, 1000].
         """
         try:
             matrix, labels = validate_data(
@@ -83,7 +85,7 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
                 check_classification_targets(labels)
         except ValueError as error:
             raise InputError(str(error)) from error
-        _check_finite(matrix)
+        matrix = seen_scores(matrix, type(self).__name__)
         weights = row_weights(sample_weight, matrix.shape[0])
         known = np.unique(labels) if classes is None else _class_array(classes)
         if known.size < 2:
@@ -118,7 +120,7 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         Parameters
         ----------
         scores : array-like (n, K)
-            Log-scores in nats, finite, columns as in `fit`.
+            Log-scores in nats, columns as in `fit`.
 
         Returns
         -------
@@ -127,17 +129,11 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         Raises
         ------
         InputError
-            A score is NaN or infinite, or the number of columns is not K.
+            A score is NaN or ``+inf``, or the number of columns is not K.
         NotFittedError
             `fit` was not called.
         """
-        check_is_fitted(self, "classes_")
-        try:
-            matrix = validate_data(self, scores, dtype=np.float64, ensure_all_finite=False, reset=False)
-        except ValueError as error:
-            raise InputError(str(error)) from error
-        _check_finite(matrix)
-        return self._log_proba(_below_top(matrix))
+        return self._log_proba(self._checked(scores))
 
     def predict_proba(self, scores: ArrayLike) -> Floats:
         """Calibrated probabilities, rows summing to 1; see `predict_log_proba`."""
@@ -149,6 +145,15 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         log_proba = self.predict_log_proba(scores)
         result: NDArray[Any] = self.classes_[log_proba.argmax(axis=1)]
         return result
+
+    def _checked(self, scores: ArrayLike) -> Floats:
+        """Scores to predict from, with row maximum 0."""
+        check_is_fitted(self, "classes_")
+        try:
+            matrix = validate_data(self, scores, dtype=np.float64, ensure_all_finite=False, reset=False)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        return _below_top(seen_scores(matrix, type(self).__name__, stacklevel=4))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that predictions depend on, ready for JSON.
@@ -311,12 +316,33 @@ def _below_top(scores: Floats) -> Floats:
     return result
 
 
-def _check_finite(scores: Floats) -> None:
-    bad = np.argwhere(~np.isfinite(scores))
+def seen_scores(scores: Floats, name: str, stacklevel: int = 3) -> Floats:
+    """Scores without ``-inf`` (see `llmclf.logits.floor_missing`), with a warning that names the rows it stood in.
+
+    Raises
+    ------
+    InputError
+        A score is NaN or ``+inf``, or a row has no finite score.
+    """
+    bad = np.argwhere(np.isnan(scores) | (scores == np.inf))
     if bad.size:
         row, column = bad[0]
         what = "NaN" if np.isnan(scores[row, column]) else "inf"
         raise InputError(
-            f"row {row} of the scores holds {what} in column {column}; expected finite log-scores. "
-            "Give a label that could not be scored a low finite score, or leave the row out"
+            f"row {row} of the scores holds {what} in column {column}; expected log-scores: finite numbers, or -inf for "
+            "a label that the model's API did not show. Leave the row out"
         )
+    floored, rows = floor_missing(scores)
+    blank = np.flatnonzero(np.isneginf(floored).any(axis=1))
+    if blank.size:
+        raise InputError(
+            f"row {blank[0]} of the scores is -inf throughout; expected one finite score. Leave the row out"
+        )
+    if rows.size:
+        warnings.warn(
+            f"{name}: {rows.size} of {len(scores)} rows (the first: row {rows[0]}) hold -inf, which is taken as {FLOOR:g} nats "
+            "below the row's best score or as its lowest one; such rows blur what is fitted on them",
+            CalibrationWarning,
+            stacklevel=stacklevel,
+        )
+    return floored

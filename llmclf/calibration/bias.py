@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..errors import CalibrationWarning, InputError
 from ..logits import log_softmax, logsumexp
 from ..metrics import row_weights
+from .base import check_keys, checked_numbers, seen_scores
 
 Floats = NDArray[np.float64]
 
 _TOLERANCE = 1e-12
-_MOST_STEPS = 10_000
+_MOST_STEPS = 5000
+_LOWEST_PRIOR = 1e-9  # what EM leaves to a class of which it sees no sign: the bias stays finite
 
 
 class BiasCorrector(TransformerMixin, BaseEstimator):
     r"""Remove a model's preference for some labels, from unlabelled rows: q = softmax(scores + b).
 
-    With :math:`L` the log-probabilities of the rows, :math:`\pi` the target prior and :math:`i` over rows:
+    With :math:`s` the scores of the rows, :math:`L` their log-softmax, :math:`\pi` the target prior and :math:`i` over rows:
 
+    - ``"contextual"``: :math:`b = \log \pi - \log mean_i \exp s_i`, over rows that hold no content ("N/A"). The label
+      probabilities are averaged as the model gave them, not normalised first (Zhao et al. 2021, "Calibrate before use";
+      there the corrected probabilities went through another softmax, which makes them no probabilities).
+    - ``"domain"``: the same over rows of random words of the corpus (Fei et al. 2023, "Mitigating label biases for
+      in-context learning").
     - ``"batch_logmean"``: :math:`b = \log \pi - \log mean_i \exp L_i` (the mean of probabilities).
     - ``"batch_meanlog"``: :math:`b = \log \pi - mean_i L_i` (the mean of log-probabilities; Zhou et al. 2024, "Batch
       calibration"). Under one name both forms are in use, and a confident model tells them apart.
@@ -40,7 +48,8 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    method : {"batch_logmean", "batch_meanlog", "ucpa", "em"}
+    method : {"contextual", "domain", "batch_logmean", "batch_meanlog", "ucpa", "em"}
+        The first two must be fitted on the scores of rows made for it; `LLMClassifier` makes them.
     target_prior : array-like (K,), optional
         The frequencies of the classes, in the order of the columns; uniform by default.
 
@@ -71,7 +80,8 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         scores : array-like (n, K)
-            Log-scores in nats, finite. A constant added to a row changes nothing.
+            Log-scores in nats; ``-inf`` stands for a label that an API did not show (see
+            `llmclf.logits.floor_missing`). Except in "contextual" and "domain" a constant added to a row changes nothing.
         y : ignored
         sample_weight : array-like (n,), optional
             Non-negative; a weight of 2 is the row twice.
@@ -79,21 +89,22 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
         Raises
         ------
         InputError
-            The method is unknown, the prior no distribution over the K columns, or a score NaN or infinite.
+            The method is unknown, the prior no distribution over the K columns, or a score NaN or ``+inf``.
 
         Warns
         -----
         CalibrationWarning
-            The iteration did not settle.
+            The iteration did not settle, or a score is ``-inf``.
         """
-        methods = {"batch_logmean": _log_mean, "batch_meanlog": _mean_log, "ucpa": _ucpa, "em": _em}
-        if self.method not in methods:
-            raise InputError(f"method={self.method!r} is unknown; expected one of {', '.join(map(repr, methods))}")
-        logs = log_softmax(self._matrix(scores, reset=True))
+        if self.method not in _METHODS:
+            raise InputError(f"method={self.method!r} is unknown; expected one of {', '.join(map(repr, _METHODS))}")
+        logs = self._matrix(scores, reset=True)
+        if self.method not in CONTENT_FREE:
+            logs = log_softmax(logs)
         weights = row_weights(sample_weight, len(logs))
         prior = self._prior(logs.shape[1])
         shares = weights / weights.sum()
-        self.bias_, self.prior_ = methods[self.method](logs[shares > 0], shares[shares > 0], prior)
+        self.bias_, self.prior_ = _METHODS[self.method](logs[shares > 0], shares[shares > 0], prior)
         return self
 
     def transform(self, scores: ArrayLike) -> Floats:
@@ -102,14 +113,43 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
         corrected: Floats = self._matrix(scores, reset=False) + self.bias_
         return corrected
 
+    def to_dict(self) -> dict[str, Any]:
+        """Method, bias and prior, ready for JSON."""
+        check_is_fitted(self)
+        return {"method": self.method, "bias": self.bias_.tolist(), "prior": self.prior_.tolist()}
+
+    @classmethod
+    def from_dict(cls, description: Mapping[str, Any]) -> Self:
+        """A fitted corrector from what `to_dict` gave; its target prior is part of the bias and not kept.
+
+        Raises
+        ------
+        InputError
+            An entry is missing, unknown, or no value that a fit could have given.
+        """
+        check_keys(description, ["method", "bias", "prior"], "the description")
+        if description["method"] not in _METHODS:
+            raise InputError(f"method={description['method']!r} is unknown; expected one of {sorted(_METHODS)}")
+        size = len(description["bias"]) if isinstance(description["bias"], (list, tuple)) else 0
+        corrector = cls(description["method"])
+        corrector.bias_ = checked_numbers(description["bias"], (size,), "bias")
+        corrector.prior_ = checked_numbers(description["prior"], (size,), "prior")
+        corrector.n_features_in_ = size
+        return corrector
+
     def _matrix(self, scores: ArrayLike, *, reset: bool) -> Floats:
         try:
             matrix: Floats = validate_data(
-                self, scores, dtype=np.float64, reset=reset, ensure_min_features=2 if reset else 1
+                self,
+                scores,
+                dtype=np.float64,
+                reset=reset,
+                ensure_all_finite=False,
+                ensure_min_features=2 if reset else 1,
             )
         except ValueError as error:
             raise InputError(str(error)) from error
-        return matrix
+        return seen_scores(matrix, "BiasCorrector", stacklevel=4)
 
     def _prior(self, n_classes: int) -> Floats:
         if self.target_prior is None:
@@ -144,17 +184,91 @@ def _ucpa(logs: Floats, shares: Floats, prior: Floats) -> tuple[Floats, Floats]:
 
 
 def _em(logs: Floats, shares: Floats, prior: Floats) -> tuple[Floats, Floats]:
+    ratios = np.exp(logs - logs.max(axis=1, keepdims=True)) / prior
+
+    def step(new: Floats) -> Floats:
+        updated: Floats = new * (shares @ (ratios / (ratios @ new)[:, None]))
+        updated /= updated.sum()
+        return updated
+
     new = prior
     for _ in range(_MOST_STEPS):
-        bias = np.log(new) - np.log(prior)
-        updated = shares @ np.exp(log_softmax(logs + bias))
-        updated = np.maximum(updated, np.finfo(float).tiny)
+        # Where a class vanishes, EM alone crawls; steps along its own path, squared, do not (Varadhan & Roland 2008).
+        once = step(new)
+        twice = step(once)
+        first, second = once - new, twice - 2.0 * once + new
+        length = float(np.clip(np.linalg.norm(first) / (np.linalg.norm(second) + 1e-100), 1.0, 1e6))
+        leap = _kept_above_zero(new + 2.0 * length * first + length**2 * second)
+        further = _log_likelihood(ratios, shares, leap) >= _log_likelihood(ratios, shares, twice)
+        updated = _kept_above_zero(step(leap) if further else twice)
         change = np.abs(updated - new).max()
-        new = updated / updated.sum()
+        new = updated
         if change < _TOLERANCE:
-            return _centred(np.log(new) - np.log(prior)), new
-    _warn("em")
+            break
+    # The likelihood is concave, and no prior is better than this one by more than the largest slope.
+    if (shares @ (ratios / (ratios @ new)[:, None])).max() - 1.0 > 1e-6:
+        _warn("em")
     return _centred(np.log(new) - np.log(prior)), new
+
+
+def _kept_above_zero(prior: Floats) -> Floats:
+    raised = np.maximum(prior, _LOWEST_PRIOR)
+    result: Floats = raised / raised.sum()
+    return result
+
+
+def _log_likelihood(ratios: Floats, shares: Floats, prior: Floats) -> float:
+    return float(shares @ np.log(ratios @ prior))
+
+
+CONTENT_FREE = ("contextual", "domain")
+"""The methods whose rows are made for them, with no content or with random content."""
+
+_METHODS = {
+    "contextual": _log_mean,
+    "domain": _log_mean,
+    "batch_logmean": _log_mean,
+    "batch_meanlog": _mean_log,
+    "ucpa": _ucpa,
+    "em": _em,
+}
+
+
+def make_bias(spec: Any, target_prior: ArrayLike | None = None) -> Any:
+    """An unfitted correction for what a user may give as ``bias=``.
+
+    Parameters
+    ----------
+    spec : None, str or transformer
+        A method of `BiasCorrector`, ``"batch"`` (which is ``"batch_meanlog"``), or any transformer of log-scores.
+    target_prior : array-like (K,), optional
+        For a method given by its name.
+
+    Returns
+    -------
+    transformer or None; a clone of one that was given
+
+    Raises
+    ------
+    InputError
+        `spec` is none of these.
+
+    Examples
+    --------
+    >>> make_bias("batch")
+    BiasCorrector(method='batch_meanlog')
+    """
+    if spec is None:
+        return None
+    if isinstance(spec, str) and (spec == "batch" or spec in _METHODS):
+        return BiasCorrector("batch_meanlog" if spec == "batch" else spec, target_prior)
+    usable = all(callable(getattr(spec, method, None)) for method in ("fit", "transform", "get_params"))
+    if usable and not isinstance(spec, type):
+        return clone(spec)
+    raise InputError(
+        f"bias={spec!r} is no correction; expected None, one of {['batch', *_METHODS]}, or a transformer of log-scores "
+        "(an instance, not a class) with fit and transform"
+    )
 
 
 def _centred(bias: Floats) -> Floats:

@@ -1,26 +1,89 @@
-"""Maps from label scores to probabilities, fitted on a few labelled rows.
-
-All share one form of use: ``fit(scores, y)`` on the (n, K) log-scores that a language model gave the K classes, then
-``predict_proba(scores)``. They are scikit-learn classifiers whose features are those scores, and JSON keeps them.
-"""
+"""The calibrators with the fewest parameters: none, the class frequencies, a temperature, and a temperature with biases."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
 
 from ..errors import InputError
 from ..logits import log_softmax
-from .affine import MatrixCalibrator, VectorCalibrator
+from ..solvers import fit_bias_temperature, fit_temperature
 from .base import BaseCalibrator, check_keys, check_ridge, checked_numbers, checked_temperature, ridge_strength
-from .one_vs_rest import BetaCalibrator, IsotonicCalibrator, PlattCalibrator
-from .solvers import fit_bias_temperature, fit_temperature
 
 Floats = NDArray[np.float64]
+
+
+class IdentityCalibrator(BaseCalibrator):
+    """The scores as they are: q = softmax(scores). Learns nothing but which column is which class.
+
+    Attributes
+    ----------
+    classes_ : ndarray (K,)
+        The class of each column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> calibrator = IdentityCalibrator().fit(np.log([[0.9, 0.1], [0.2, 0.8]] * 10), ["no", "yes"] * 10)
+    >>> calibrator.predict_proba([[0.0, 0.0]]).tolist()
+    [[0.5, 0.5]]
+    """
+
+    _name = "identity"
+
+    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+        return ""
+
+    def _log_proba(self, scores: Floats) -> Floats:
+        return log_softmax(scores)
+
+    def _fitted(self) -> dict[str, Any]:
+        return {}
+
+    def _restore(self, fitted: Any, n_classes: int) -> None:
+        check_keys(fitted, [], "'fitted'")
+
+
+class PriorCalibrator(BaseCalibrator):
+    """The frequencies of the classes, whatever the scores: what a model must beat to be of use.
+
+    One row is added to each class, so that none has probability 0 (the rule of succession).
+
+    Attributes
+    ----------
+    prior_ : ndarray (K,)
+        (n_k + 1) / (n + K).
+    classes_ : ndarray (K,)
+        The class of each column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> calibrator = PriorCalibrator().fit(np.zeros((22, 2)), ["no"] * 17 + ["yes"] * 5)
+    >>> calibrator.predict_proba([[-9.0, 0.0]]).tolist()
+    [[0.75, 0.25]]
+    """
+
+    _name = "prior"
+
+    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+        counts = np.bincount(columns, weights, minlength=classes.size)
+        self.prior_ = (counts + 1.0) / (counts.sum() + classes.size)
+        return ""
+
+    def _log_proba(self, scores: Floats) -> Floats:
+        return np.tile(np.log(self.prior_), (len(scores), 1))
+
+    def _fitted(self) -> dict[str, Any]:
+        return {"prior": self.prior_.tolist()}
+
+    def _restore(self, fitted: Any, n_classes: int) -> None:
+        check_keys(fitted, ["prior"], "'fitted'")
+        self.prior_ = checked_numbers(fitted["prior"], (n_classes,), "prior")
+        if not (self.prior_ > 0).all() or abs(self.prior_.sum() - 1.0) > 1e-9:
+            raise InputError(f"prior={fitted['prior']!r}; expected positive frequencies that sum to 1")
 
 
 class TemperatureCalibrator(BaseCalibrator):
@@ -128,80 +191,3 @@ class BiasTemperatureCalibrator(BaseCalibrator):
         bias = checked_numbers(fitted["bias"], (n_classes,), "bias")
         self.temperature_ = checked_temperature(fitted["temperature"])
         self.bias_ = bias
-
-
-_BY_NAME: dict[str, type[BaseCalibrator]] = {
-    calibrator._name: calibrator
-    for calibrator in (
-        TemperatureCalibrator,
-        BiasTemperatureCalibrator,
-        VectorCalibrator,
-        MatrixCalibrator,
-        PlattCalibrator,
-        BetaCalibrator,
-        IsotonicCalibrator,
-    )
-}
-
-
-def make_calibrator(spec: Any) -> Any:
-    """An unfitted calibrator for what a user may give as ``calibrator=``.
-
-    Parameters
-    ----------
-    spec : None, str or estimator
-        ``"temperature"``, ``"bias_temperature"``, ``"vector"``, ``"matrix"``, ``"platt"``, ``"beta"``, ``"isotonic"``,
-        or any scikit-learn estimator with ``fit`` and ``predict_proba``.
-
-    Returns
-    -------
-    estimator or None
-        None for None; an estimator is cloned, so that fitting leaves the user's own as it was.
-
-    Raises
-    ------
-    InputError
-        `spec` is none of these.
-
-    Examples
-    --------
-    >>> make_calibrator("bias_temperature")
-    BiasTemperatureCalibrator()
-    """
-    if spec is None:
-        return None
-    if isinstance(spec, str) and spec in _BY_NAME:
-        return _BY_NAME[spec]()
-    usable = all(callable(getattr(spec, method, None)) for method in ("fit", "predict_proba", "get_params"))
-    if usable and not isinstance(spec, type):
-        return clone(spec)
-    raise InputError(
-        f"calibrator={spec!r} is no calibrator; expected None, one of {sorted(_BY_NAME)}, "
-        "or a scikit-learn estimator (an instance, not a class) with fit and predict_proba"
-    )
-
-
-def calibrator_from_dict(description: Mapping[str, Any]) -> BaseCalibrator:
-    """The fitted calibrator, of whatever kind, that `to_dict` described.
-
-    Parameters
-    ----------
-    description : mapping
-        What `to_dict` gave, before or after JSON.
-
-    Raises
-    ------
-    InputError
-        The name is unknown, or an entry is missing, unknown, or no value that a fit could have given.
-
-    Examples
-    --------
-    >>> calibrator_from_dict(
-    ...     {"name": "temperature", "parameters": {}, "classes": ["a", "b"], "fitted": {"temperature": 2.0}}
-    ... ).predict_proba([[0.0, 0.0]]).tolist()
-    [[0.5, 0.5]]
-    """
-    name = description.get("name") if isinstance(description, Mapping) else None
-    if not isinstance(name, str) or name not in _BY_NAME:
-        raise InputError(f"name={name!r} is no calibrator; expected one of {sorted(_BY_NAME)}")
-    return _BY_NAME[name].from_dict(description)

@@ -15,19 +15,19 @@ from scipy.optimize import isotonic_regression
 
 from ..errors import InputError
 from ..logits import log_softmax, logsumexp
+from ..solvers import fit_logistic
 from .base import BaseCalibrator, check_keys, checked_numbers
-from .solvers import fit_logistic
 
 Floats = NDArray[np.float64]
 
 
-class _EventCalibrator(BaseCalibrator):
+class EventCalibrator(BaseCalibrator):
     """One map per event, each a list of numbers, from log-odds to a log-probability and that of the opposite."""
 
     def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
         doubts = []
         self.maps_: list[Floats] = []
-        for k, odds in _events(scores):
+        for k, odds in events(scores):
             event = (columns == k).astype(np.float64)
             numbers, doubt = self._fit_event(odds, event, weights)
             self.maps_.append(numbers)
@@ -37,7 +37,7 @@ class _EventCalibrator(BaseCalibrator):
         return "; ".join(doubts)
 
     def _log_proba(self, scores: Floats) -> Floats:
-        parts = [self._log_event(odds, numbers) for (_, odds), numbers in zip(_events(scores), self.maps_, strict=True)]
+        parts = [self._log_event(odds, numbers) for (_, odds), numbers in zip(events(scores), self.maps_, strict=True)]
         if len(parts) == 1:
             return np.column_stack([parts[0][1], parts[0][0]])
         return log_softmax(np.column_stack([yes for yes, _ in parts]))
@@ -65,7 +65,7 @@ class _EventCalibrator(BaseCalibrator):
         """The numbers of one map from JSON, checked."""
 
 
-class PlattCalibrator(_EventCalibrator):
+class PlattCalibrator(EventCalibrator):
     """A logistic curve of the log-odds: q = sigmoid(a x + c).
 
     The targets are softened to (n_1 + 1) / (n_1 + 2) and 1 / (n_0 + 2), so that the fit is finite on separable rows too
@@ -95,7 +95,7 @@ class PlattCalibrator(_EventCalibrator):
         n_no = float(weights.sum()) - n_yes
         targets = np.where(event == 1.0, (n_yes + 1.0) / (n_yes + 2.0), 1.0 / (n_no + 2.0))
         numbers = fit_logistic(odds[:, None], targets, weights)
-        return numbers, _AGAINST if numbers[0] <= 0 else ""
+        return numbers, AGAINST if numbers[0] <= 0 else ""
 
     def _log_event(self, odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
         return _log_sigmoids(numbers[0] * odds + numbers[1])
@@ -104,7 +104,7 @@ class PlattCalibrator(_EventCalibrator):
         return checked_numbers(numbers, (2,), "map")
 
 
-class BetaCalibrator(_EventCalibrator):
+class BetaCalibrator(EventCalibrator):
     """A curve that can bend differently at both ends: q = sigmoid(a log p - b log(1 - p) + c), with a and b at least 0.
 
     Kull, Silva Filho & Flach 2017, "Beyond sigmoids: how to obtain well-calibrated probabilities from binary classifiers
@@ -137,7 +137,7 @@ class BetaCalibrator(_EventCalibrator):
             )
         numbers = fit_logistic(self._features(odds), event, weights, lowest=0.0)
         if (numbers[:2] <= 0).all():
-            return numbers, _AGAINST
+            return numbers, AGAINST
         return numbers, _SEPARABLE if odds[event == 1.0].min() > odds[event == 0.0].max() else ""
 
     def _log_event(self, odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
@@ -152,7 +152,7 @@ class BetaCalibrator(_EventCalibrator):
         return checked_numbers(numbers, (3,), "map")
 
 
-class IsotonicCalibrator(_EventCalibrator):
+class IsotonicCalibrator(EventCalibrator):
     """Any rising curve: isotonic regression of the event on its log-odds, kept away from 0 and 1.
 
     Probabilities lie within [1 / (n + 1), n / (n + 1)], n the sum of the weights, before the division by the row's sum:
@@ -187,7 +187,7 @@ class IsotonicCalibrator(_EventCalibrator):
         # The first and the last value of every step draw the same curve.
         steps = np.flatnonzero(np.diff(rate))
         kept = np.unique(np.concatenate([[0], steps, steps + 1, [len(values) - 1]]))
-        return np.concatenate([values[kept], rate[kept]]), _AGAINST if not len(steps) else ""
+        return np.concatenate([values[kept], rate[kept]]), AGAINST if not len(steps) else ""
 
     def _log_event(self, odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
         values, rate = np.split(numbers, 2)
@@ -206,11 +206,11 @@ class IsotonicCalibrator(_EventCalibrator):
         return curve
 
 
-_AGAINST = "the scores say nothing about the labels, or speak against them; check the order of the columns"
+AGAINST = "the scores say nothing about the labels, or speak against them; check the order of the columns"
 _SEPARABLE = "the scores separate the labels completely, so the sharper the curve the better the fit; label more rows"
 
 
-def _events(scores: Floats) -> list[tuple[int, Floats]]:
+def events(scores: Floats) -> list[tuple[int, Floats]]:
     """Column and log-odds (n,) of each event: of the second of two classes, or of every class."""
     if scores.shape[1] == 2:
         return [(1, scores[:, 1] - scores[:, 0])]

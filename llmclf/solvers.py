@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize
 from scipy.special import expit
 
-from ..logits import log_softmax, logsumexp
+from .logits import log_softmax, logsumexp
 
 Floats = NDArray[np.float64]
 

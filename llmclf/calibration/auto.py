@@ -1,0 +1,134 @@
+"""The calibrator that chooses a calibrator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..folds import fold_weights
+from .affine import MatrixCalibrator, VectorCalibrator
+from .base import ENOUGH_ROWS, BaseCalibrator, check_keys, checked_numbers
+from .calibrators import BiasTemperatureCalibrator, IdentityCalibrator, PriorCalibrator, TemperatureCalibrator
+
+Floats = NDArray[np.float64]
+
+# The simplest first.
+_CANDIDATES: dict[str, type[BaseCalibrator]] = {
+    candidate._name: candidate
+    for candidate in (
+        IdentityCalibrator,
+        PriorCalibrator,
+        TemperatureCalibrator,
+        BiasTemperatureCalibrator,
+        VectorCalibrator,
+        MatrixCalibrator,
+    )
+}
+
+DEFAULT_ROWS = 50
+"""From so many rows on a bias and a temperature are kept unless another map is better beyond chance."""
+
+
+class AutoCalibrator(BaseCalibrator):
+    """Choose a calibrator by cross-validated log loss.
+
+    Among the scores as they are, the class frequencies alone, temperature, bias + temperature, vector and matrix, each is
+    fitted on four fifths of the rows and its log loss taken on the rest, five times. Kept is the simplest whose mean loss is
+    within one standard error of the lowest one; the standard error is that of the difference between the two, row by row
+    (the rule of Breiman et al. 1984, "Classification and regression trees", section 3.4.3, for paired losses). From 50 rows
+    on, bias + temperature is kept whenever it passes that rule. The calibration error takes no part: constant answers have
+    a low one. On fewer than 20 rows the scores stay as they are, and a warning says so.
+
+    Attributes
+    ----------
+    calibrator_ : calibrator
+        The one chosen, fitted on all rows.
+    losses_ : dict of str to float
+        Cross-validated log loss of each candidate in nats; empty on fewer than 20 rows.
+    classes_ : ndarray (K,)
+        The class of each column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scores = np.log([[0.99, 0.01], [0.01, 0.99], [0.6, 0.4], [0.3, 0.7]] * 25)
+    >>> calibrator = AutoCalibrator().fit(scores, ["no", "yes", "no", "yes"] * 20 + ["yes", "no", "no", "yes"] * 5)
+    >>> calibrator.calibrator_, round(calibrator.losses_["identity"] - calibrator.losses_["temperature"], 2)
+    (BiasTemperatureCalibrator(), 0.14)
+    """
+
+    _name = "auto"
+
+    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+        self.losses_: dict[str, float] = {}
+        name = "identity"
+        if weights.sum() >= ENOUGH_ROWS:
+            losses, held = _cross_validated_losses(scores, columns, weights, classes)
+            self.losses_ = {name: float(np.average(own, weights=held)) for name, own in losses.items()}
+            name = _choice(losses, held)
+        self.calibrator_ = _CANDIDATES[name]()
+        doubt = self.calibrator_._fit_map(scores, columns, weights, classes)
+        self.calibrator_.classes_ = classes
+        self.calibrator_.n_features_in_ = classes.size
+        return doubt
+
+    def _log_proba(self, scores: Floats) -> Floats:
+        return self.calibrator_._log_proba(scores)
+
+    def _fitted(self) -> dict[str, Any]:
+        self.calibrator_.classes_ = self.classes_
+        return {"calibrator": self.calibrator_.to_dict(), "losses": self.losses_}
+
+    def _restore(self, fitted: Any, n_classes: int) -> None:
+        check_keys(fitted, ["calibrator", "losses"], "'fitted'")
+        inner = fitted["calibrator"]
+        name = inner.get("name") if isinstance(inner, Mapping) else None
+        if name not in _CANDIDATES:
+            raise InputError(f"calibrator={inner!r}; expected the description of one of {sorted(_CANDIDATES)}")
+        check_keys(fitted["losses"], list(_CANDIDATES) if fitted["losses"] else [], "'losses'")
+        names = list(fitted["losses"])
+        losses = checked_numbers([fitted["losses"][name] for name in names], (len(names),), "losses")
+        self.calibrator_ = _CANDIDATES[name].from_dict(inner)
+        if self.calibrator_.classes_.size != n_classes:
+            raise InputError(f"calibrator={inner!r}; expected {n_classes} classes")
+        self.losses_ = dict(zip(names, losses.tolist(), strict=True))
+
+
+def _cross_validated_losses(
+    scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]
+) -> tuple[dict[str, Floats], Floats]:
+    """The log loss of every row under each candidate, fitted on the other folds; and the rows' weights."""
+    parts = fold_weights(scores, columns, weights)
+    losses: dict[str, list[Floats]] = {name: [] for name in _CANDIDATES}
+    held_weights = []
+    for own in parts.T:
+        rest = weights - own
+        held, seen = own > 0, rest > 0
+        if not held.any() or not seen.any():
+            continue
+        held_weights.append(own[held])
+        every = np.arange(np.count_nonzero(held))
+        for name, candidate in _CANDIDATES.items():
+            fitted = candidate()
+            fitted._fit_map(scores[seen], columns[seen], rest[seen], classes)
+            losses[name].append(-fitted._log_proba(scores[held])[every, columns[held]])
+    return {name: np.concatenate(own) for name, own in losses.items()}, np.concatenate(held_weights)
+
+
+def _choice(losses: dict[str, Floats], weights: Floats) -> str:
+    means = {name: np.average(own, weights=weights) for name, own in losses.items()}
+    best = min(means, key=means.__getitem__)
+
+    def within_one_error(name: str) -> bool:
+        difference = losses[name] - losses[best]
+        mean = np.average(difference, weights=weights)
+        error = np.sqrt(np.average((difference - mean) ** 2, weights=weights) / weights.sum())
+        return bool(mean <= error)
+
+    if weights.sum() >= DEFAULT_ROWS and within_one_error("bias_temperature"):
+        return "bias_temperature"
+    return next(name for name in losses if within_one_error(name))

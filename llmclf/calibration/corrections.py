@@ -1,0 +1,203 @@
+"""All that stands between a model's scores and its probabilities: a bias, a calibrator and a prior, in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.utils.validation import has_fit_parameter
+
+from ..errors import InputError
+from ..folds import fold_weights
+from ..logits import floor_missing
+from .bias import CONTENT_FREE, BiasCorrector
+from .registry import calibrator_from_dict
+
+Floats = NDArray[np.float64]
+
+
+class Corrections:
+    """A bias, a calibrator and class frequencies, applied one after the other to log-scores (n, K).
+
+    Parameters
+    ----------
+    bias : transformer, optional
+        Fitted without labels.
+    calibrator : estimator, optional
+        Fitted on labelled rows.
+    log_prior : ndarray (K,), optional
+        Log-frequencies of the classes where the probabilities will be used. They count relative to those that the last
+        correction aims at: the labelled rows' frequencies, or the target prior of the bias.
+
+    Examples
+    --------
+    >>> from llmclf.calibration import TemperatureCalibrator
+    >>> scores, columns = np.log([[0.99, 0.01], [0.01, 0.99]] * 10), np.array([0, 1] * 8 + [1, 0] * 2)
+    >>> fitted = Corrections(calibrator=TemperatureCalibrator()).fit(scores, columns)
+    >>> np.exp(fitted.apply(scores[:1])).round(4).tolist()
+    [[0.8, 0.2]]
+    """
+
+    def __init__(self, bias: Any = None, calibrator: Any = None, log_prior: Floats | None = None) -> None:
+        self.bias = bias
+        self.calibrator = calibrator
+        self.log_prior = log_prior
+        self._fitted_on: tuple[Floats, NDArray[np.int64], Floats | None] | None = None
+
+    @property
+    def wants_content_free(self) -> str | None:
+        """The method of the bias where it is fitted on rows made for it."""
+        method = getattr(self.bias, "method", None)
+        return method if isinstance(self.bias, BiasCorrector) and method in CONTENT_FREE else None
+
+    @property
+    def wants_rows(self) -> bool:
+        """Whether the scores of training rows are needed."""
+        return self.calibrator is not None or (self.bias is not None and not self.wants_content_free)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether the rows that the calibrator was fitted on are still there, as `out_of_fold` needs them."""
+        return self._fitted_on is not None
+
+    def check(self, columns: NDArray[np.int64], sample_weight: Floats | None, classes: tuple[Any, ...]) -> None:
+        """Refuse labelled rows that the calibrator cannot be fitted on, before any of them is scored.
+
+        Raises
+        ------
+        InputError
+            A class has no row, and the calibrator, or a prior relative to the rows' frequencies, needs one.
+        """
+        counts = np.bincount(columns, weights=sample_weight, minlength=len(classes))
+        absent = classes[int(np.argmin(counts))] if (counts == 0).any() else None
+        if (counts == 0).any() and self.log_prior is not None:
+            raise InputError(f"prior= needs calibration rows of every class, and none has the class {absent!r}")
+        if (counts == 0).any() and not has_fit_parameter(self.calibrator, "classes"):
+            raise InputError(
+                f"calibrator={self.calibrator!r} needs calibration rows of every class, and none has the class {absent!r}"
+            )
+
+    def fit(
+        self,
+        scores: Floats | None,
+        columns: NDArray[np.int64] | None = None,
+        sample_weight: Floats | None = None,
+        content_free: Floats | None = None,
+    ) -> Corrections:
+        """Fit bias and calibrator, and set the prior off against what they aim at.
+
+        Parameters
+        ----------
+        scores : ndarray (n, K), or None where `wants_rows` is false
+        columns : ndarray of int (n,)
+            True columns; needed for a calibrator.
+        sample_weight : ndarray (n,), optional
+        content_free : ndarray (m, K)
+            Scores of the rows made for the bias; needed where `wants_content_free`.
+        """
+        if self.bias is not None:
+            self.bias.fit(content_free if self.wants_content_free else scores)
+            if self.log_prior is not None and hasattr(self.bias, "prior_") and self.calibrator is None:
+                self.log_prior = self.log_prior - np.log(self.bias.prior_)
+        if self.calibrator is not None:
+            assert scores is not None
+            assert columns is not None
+            scores = self._unbiased(scores)
+            self._fitted_on = scores, columns, sample_weight
+            _fit(self.calibrator, scores, columns, sample_weight, np.arange(scores.shape[1]))
+            if self.log_prior is not None:
+                counts = np.bincount(columns, weights=sample_weight, minlength=scores.shape[1])
+                self.log_prior = self.log_prior - np.log(counts / counts.sum())
+        return self
+
+    def apply(self, scores: Floats) -> Floats:
+        """Corrected log-scores (n, K); rows with NaN stay NaN. With a calibrator or a prior, up to a constant of the row."""
+        corrected = scores.copy()
+        scored = ~np.isnan(scores).any(axis=1)
+        if scored.any():
+            found = self._unbiased(scores[scored])
+            corrected[scored] = found if self.calibrator is None else _log_proba(self.calibrator, found)
+        return corrected if self.log_prior is None else corrected + self.log_prior
+
+    def out_of_fold(self) -> Floats:
+        """Probabilities (n, K) of the rows that the calibrator was fitted on, each by a calibrator that did not see it.
+
+        The prior is left out: these rows have frequencies of their own. The bias, which saw no label, is kept.
+
+        Raises
+        ------
+        InputError
+            There are too few rows, or a calibrator that must see every class does not in some fold.
+        """
+        assert self._fitted_on is not None
+        scores, columns, weights = self._fitted_on
+        folds = fold_weights(floor_missing(scores)[0], columns, np.ones(len(scores))).argmax(axis=1)
+        if len(np.unique(folds)) < 2:
+            raise InputError(
+                "calibration_proba_ needs at least two different calibration rows; give more labelled rows"
+            )
+        proba = np.empty_like(scores)
+        for fold in np.unique(folds):
+            held = folds == fold
+            calibrator = clone(self.calibrator)
+            own_weights = None if weights is None else weights[~held]
+            _fit(calibrator, scores[~held], columns[~held], own_weights, np.arange(scores.shape[1]))
+            if len(calibrator.classes_) != scores.shape[1]:
+                raise InputError(
+                    f"calibration_proba_ needs rows of every class in every fold for calibrator={self.calibrator!r}; "
+                    "label more rows of the rarest class"
+                )
+            proba[held] = np.exp(_log_proba(calibrator, scores[held]))
+        return proba
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that `apply` depends on, ready for JSON."""
+        for name, part in (("bias", self.bias), ("calibrator", self.calibrator)):
+            if part is not None and not hasattr(part, "to_dict"):
+                raise InputError(f"{name}={part!r} has no JSON form; use one of llmclf.calibration to save")
+        return {
+            "bias": None if self.bias is None else self.bias.to_dict(),
+            "calibrator": None if self.calibrator is None else self.calibrator.to_dict(),
+            "log_prior": None if self.log_prior is None else self.log_prior.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Corrections:
+        """The inverse of `to_dict`."""
+        return cls(
+            None if values["bias"] is None else BiasCorrector.from_dict(values["bias"]),
+            None if values["calibrator"] is None else calibrator_from_dict(values["calibrator"]),
+            None if values["log_prior"] is None else np.array(values["log_prior"], dtype=np.float64),
+        )
+
+    def _unbiased(self, scores: Floats) -> Floats:
+        if self.bias is None:
+            return scores
+        found: Floats = self.bias.transform(scores)
+        return found
+
+
+def _fit(
+    calibrator: Any,
+    scores: Floats,
+    columns: NDArray[np.int64],
+    sample_weight: Floats | None,
+    classes: NDArray[np.int64],
+) -> None:
+    # Weights and classes are handed over only where they are known: a calibrator may be the caller's own.
+    extra: dict[str, Any] = {} if sample_weight is None else {"sample_weight": sample_weight}
+    if has_fit_parameter(calibrator, "classes"):
+        extra["classes"] = classes
+    calibrator.fit(scores, columns, **extra)
+
+
+def _log_proba(calibrator: Any, scores: Floats) -> Floats:
+    if hasattr(calibrator, "predict_log_proba"):
+        logs: Floats = calibrator.predict_log_proba(scores)
+        return logs
+    with np.errstate(divide="ignore"):
+        found: Floats = np.log(calibrator.predict_proba(scores))
+    return found
