@@ -20,7 +20,7 @@ def fold_weights(
 
     A weight that is a whole number is that many rows, which are dealt to different folds; any other weight stays together.
     So a row of weight 2 and the row twice are the same thing, and neither the order of the rows nor that of the columns
-    matters.
+    matters (but for rows that hold the same numbers in other columns).
 
     Parameters
     ----------

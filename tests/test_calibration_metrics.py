@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -10,20 +11,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import norm as gaussian
+from sklearn.model_selection import GridSearchCV, cross_validate
 
+from llmclf.calibration import BiasTemperatureCalibrator, TemperatureCalibrator
 from llmclf.errors import InputError
+from llmclf.folds import fold_weights
 from llmclf.logits import log_softmax, softmax
 from llmclf.metrics import (
     aurc,
     binned_calibration,
     brier_score,
     calibration_interval,
+    calibration_slope,
     calibration_test,
     classwise_calibration_error,
     corp_decomposition,
     debiased_calibration_error,
     expected_calibration_error,
+    log_loss,
     maximum_calibration_error,
+    neg_ece,
+    neg_refinement,
+    paired_difference,
+    refinement_error,
+    skill_score,
     smooth_calibration_error,
     spiegelhalter_test,
     sweep_calibration_error,
@@ -303,3 +314,222 @@ class TestBadInput:
     def test_refused(self, call, match):
         with pytest.raises(InputError, match=match):
             call()
+
+
+class TestSlope:
+    def test_golden_value(self):
+        """Slope and intercept are those of an unregularised logistic regression."""
+        y, p = binary(*SMALL)
+        slope, intercept = calibration_slope(y, p, pos_label=1)
+        assert slope == pytest.approx(0.549700881, abs=1e-8)
+        assert intercept == pytest.approx(-0.191429077, abs=1e-8)
+
+    def test_calibrated_probabilities(self):
+        """Drawn from the probabilities themselves, labels give the line 1, 0."""
+        rng = np.random.default_rng(0)
+        p = rng.random(200_000)
+        slope, intercept = calibration_slope(rng.random(p.size) < p, p, pos_label=1)
+        assert (slope, intercept) == pytest.approx((1.0, 0.0), abs=0.02)
+
+    def test_certain_probabilities_and_constant_events(self):
+        """Probabilities of 0 and 1 stay finite; where every row is right there is no line."""
+        assert np.isfinite(calibration_slope([0, 1, 1, 0], [0.0, 1.0, 0.5, 1.0], pos_label=1)).all()
+        assert np.isnan(calibration_slope([0, 1], [0.1, 0.9])).all()
+
+
+class TestStatistics:
+    @pytest.mark.parametrize(("statistic", "value"), [("ks", 4.678230585571), ("kuiper", 8.757325116945)])
+    def test_golden_values(self, statistic, value):
+        """The cumulative differences are those of an independent package."""
+        y, p = binary(*SMALL)
+        found = calibration_test(y, p, pos_label=1, statistic=statistic, n_resamples=9, random_state=0)
+        assert found.error == pytest.approx(value, abs=1e-6)
+
+    def test_mcb_is_that_of_the_decomposition(self):
+        """The statistic without bins is the miscalibration of CORP."""
+        y, p = binary(*SMALL)
+        found = calibration_test(y, p, pos_label=1, statistic="mcb", n_resamples=9, random_state=0)
+        assert found.error == pytest.approx(0.0155930225, abs=1e-9)
+
+    @pytest.mark.parametrize("statistic", ["ece", "mcb", "ks", "kuiper"])
+    def test_size(self, statistic):
+        """A calibrated model is rejected at the 10 % level about every tenth time."""
+        rng = np.random.default_rng(1)
+        rejected = 0
+        for _ in range(200):
+            p = rng.random(60)
+            test = calibration_test(
+                rng.random(60) < p, p, pos_label=1, statistic=statistic, n_resamples=99, random_state=rng
+            )
+            rejected += test.p_value <= 0.1
+        assert 6 <= rejected <= 36
+
+    @given(predictions())
+    @settings(max_examples=20, deadline=None)
+    def test_order_of_rows_and_weights(self, data):
+        """Rows in another order, and a row twice in place of a weight of 2, give the same sums."""
+        y, proba, rng = data
+        order, repeats = rng.permutation(len(y)), rng.integers(1, 3, len(y))
+        for statistic in ("ks", "kuiper", "mcb"):
+            options = {"statistic": statistic, "n_resamples": 1, "random_state": 0}
+            found = calibration_test(y, proba, sample_weight=repeats, **options).error
+            assert calibration_test(y.repeat(repeats), proba.repeat(repeats, axis=0), **options).error == pytest.approx(
+                found, abs=1e-9
+            )
+            assert calibration_test(y[order], proba[order], sample_weight=repeats[order], **options).error == (
+                pytest.approx(found, abs=1e-9)
+            )
+
+    def test_unknown(self):
+        """An unknown statistic is refused with the known ones."""
+        with pytest.raises(InputError, match="statistic='ad' is unknown; expected 'ece', 'mcb', 'ks', 'kuiper'"):
+            calibration_test([0, 1], [0.2, 0.7], statistic="ad")
+
+
+class TestSkill:
+    def test_golden_values(self):
+        """They are the D2 scores of scikit-learn."""
+        y, proba = multi()
+        assert skill_score(y, proba, score="brier") == pytest.approx(0.249032214799, abs=1e-11)
+        assert skill_score(y, proba) == pytest.approx(0.162204784381, abs=1e-11)
+
+    def test_a_single_class(self):
+        """The frequency of the only class cannot be beaten, and an unknown score is refused."""
+        assert math.isnan(skill_score([0, 0], [0.1, 0.2]))
+        with pytest.raises(InputError, match="score='f1'"):
+            skill_score([0, 1], [0.1, 0.9], score="f1")
+
+
+class TestRefinement:
+    def test_it_is_the_loss_of_held_out_rows(self):
+        """The refinement is the mean log loss of five fits by hand."""
+        y, proba = (part[:200] for part in multi())
+        logs = np.log(proba)
+        folds = fold_weights(logs - logs.max(axis=1, keepdims=True), y, np.ones(200)).argmax(axis=1)
+        total = 0.0
+        for fold in range(5):
+            own = folds == fold
+            fitted = BiasTemperatureCalibrator().fit(logs[~own], y[~own], classes=range(4))
+            total += own.sum() * log_loss(y[own], fitted.predict_proba(logs[own]))
+        refinement, calibration = refinement_error(y, proba, return_calibration=True)
+        assert refinement == pytest.approx(total / 200, abs=1e-9)
+        assert refinement + calibration == pytest.approx(log_loss(y, proba), abs=1e-12)
+
+    def test_it_does_not_see_a_temperature(self):
+        """Sharper probabilities have the same refinement and another calibration error."""
+        y, proba = multi()
+        sharper = softmax(3 * np.log(proba))
+        # Not to the last digit: which rows share a fold depends on their order by probability.
+        assert refinement_error(y, sharper) == pytest.approx(refinement_error(y, proba), abs=1e-3)
+        assert refinement_error(y, sharper, return_calibration=True)[1] > 0.5
+
+    @given(st.integers(0, 2**32 - 1), st.integers(2, 60), st.integers(2, 4))
+    @settings(max_examples=20, deadline=None)
+    def test_laws(self, seed, n, k):
+        """Rows in another order, classes under other names and whole weights as repetition change nothing."""
+        rng = np.random.default_rng(seed)
+        y, proba = np.tile(rng.integers(0, k, n), 3), np.tile(softmax(rng.normal(size=(n, k))), (3, 1))
+        found = refinement_error(y, proba)
+        rows, columns = rng.permutation(len(y)), rng.permutation(proba.shape[1])
+        renamed = refinement_error(y[rows], proba[rows][:, columns], classes=columns)
+        assert renamed == pytest.approx(found, abs=1e-7)
+        third = len(y) // 3
+        assert refinement_error(y[:third], proba[:third], sample_weight=np.full(third, 3)) == pytest.approx(
+            found, abs=1e-7
+        )
+
+    def test_impossible_rows(self):
+        """A true class of probability 0 makes the calibration part infinite, not the refinement; one row is refused."""
+        refinement, calibration = refinement_error([0, 1] * 5, [[0.0, 1.0], [0.2, 0.8]] * 5, return_calibration=True)
+        assert np.isfinite(refinement)
+        assert calibration == np.inf
+        with pytest.raises(InputError, match="at least two rows"):
+            refinement_error([0], [[0.5, 0.5]])
+
+
+class TestPairedDifference:
+    def test_the_difference_is_that_of_the_metrics(self):
+        """Each metric's difference is that of the two calls."""
+        y, proba = multi()
+        calm = softmax(np.log(proba) / 2)
+        for metric, function in (("log_loss", log_loss), ("brier", brier_score), ("ece", expected_calibration_error)):
+            found = paired_difference(y, proba, calm, metric=metric, n_resamples=100, random_state=0)
+            assert found.before == pytest.approx(function(y, proba), abs=1e-12)
+            assert found.after == pytest.approx(function(y, calm), abs=1e-12)
+            assert found.difference == pytest.approx(found.after - found.before, abs=1e-12)
+            assert found.low < found.difference < found.high < 0
+
+    def test_what_both_find_hard_cancels(self):
+        """The interval is far narrower than the two losses' own, and the same seed gives the same one."""
+        y, proba = (part[:300] for part in multi())
+        calm = softmax(np.log(proba) / 1.1)
+        found = paired_difference(y, proba, calm, random_state=0)
+        assert found == paired_difference(y, proba, calm, random_state=0)
+        losses = -np.log(proba[np.arange(300), y])
+        assert found.high - found.low < 0.3 * 2 * 1.96 * losses.std() / math.sqrt(300)
+
+    @pytest.mark.parametrize("metric", ["log_loss", "brier", "accuracy", "ece"])
+    def test_coverage(self, metric):
+        """The interval holds the true difference about as often as it says, or more often."""
+        rng = np.random.default_rng(2)
+
+        def draw(n):
+            truth = log_softmax(rng.normal(size=(n, 3)) * 1.5)
+            y = (np.exp(truth).cumsum(axis=1) < rng.random(n)[:, None]).sum(axis=1).clip(0, 2)
+            return y, softmax(2 * truth + [0.5, 0.0, -0.5]), np.exp(truth)
+
+        large = draw(400_000)
+        true = paired_difference(*large, metric=metric, n_resamples=1, random_state=0).difference
+        hits = 0
+        for seed in range(100):
+            found = paired_difference(
+                *draw(300), metric=metric, confidence_level=0.9, n_resamples=200, random_state=seed
+            )
+            hits += found.low <= true <= found.high
+        assert hits >= 82
+
+    @pytest.mark.parametrize(
+        ("options", "match"),
+        [
+            ({"metric": "f1"}, "metric='f1' is unknown"),
+            ({"n_bins": 10}, "'n_bins' is an option of metric='ece'"),
+            ({"confidence_level": 95}, "confidence_level=95"),
+            ({"n_resamples": 0}, "n_resamples=0"),
+            ({"proba_after": [[0.2, 0.8]] * 3}, "proba"),
+            ({"proba_after": [[1.0, 0.0]] * 2}, "probability 0 to the true class of row 1"),
+        ],
+    )
+    def test_refused(self, options, match):
+        """What cannot be compared is refused, with the value."""
+        arguments = {"y": [0, 1], "proba_before": [[0.5, 0.5]] * 2, "proba_after": [[0.4, 0.6]] * 2} | options
+        with pytest.raises(InputError, match=match):
+            paired_difference(**arguments)
+
+
+class TestScorers:
+    def test_grid_search_and_cross_validation(self):
+        """Both scorers work in scikit-learn's searches, with classes that a fold lacks."""
+        y, proba = (part[:400] for part in multi())
+        names = np.array(["a", "b", "c", "rare"])[np.where(y == 3, 2, y)]
+        names[:2] = "rare"
+        scores = np.log(proba)
+        search = GridSearchCV(BiasTemperatureCalibrator(), {"ridge": ["auto", 1e9]}, scoring=neg_refinement, cv=3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the rare class
+            search.fit(scores, names)
+            found = cross_validate(
+                TemperatureCalibrator(), scores, names, scoring={"ece": neg_ece, "refinement": neg_refinement}, cv=3
+            )
+        assert search.best_score_ < 0
+        assert (found["test_ece"] <= 0).all()
+        assert (found["test_refinement"] < 0).all()
+
+    def test_they_are_the_metrics(self):
+        """A scorer is minus the metric of the estimator's probabilities."""
+        y, proba = multi()
+        fitted = TemperatureCalibrator().fit(np.log(proba), y)
+        q = fitted.predict_proba(np.log(proba))
+        assert neg_ece(fitted, np.log(proba), y) == -expected_calibration_error(y, q)
+        assert neg_refinement(fitted, np.log(proba), y, np.full(len(y), 2.0)) == -refinement_error(
+            y, q, sample_weight=np.full(len(y), 2.0)
+        )

@@ -574,7 +574,7 @@ def test_a_label_that_was_not_seen(calibrator):
     lost[4, 0] = floored[4, 0] = -40.0
     with pytest.warns(CalibrationWarning, match=r"2 of 400 rows \(the first: row 3\) hold -inf") as caught:
         found = clone(calibrator).fit(lost, y).predict_proba(lost)
-    assert [warning.filename for warning in caught][0] == __file__
+    assert caught[0].filename == __file__
     assert len(caught) == 2
     assert found == pytest.approx(clone(calibrator).fit(floored, y).predict_proba(floored), abs=1e-12)
 

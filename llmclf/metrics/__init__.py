@@ -19,22 +19,29 @@ from .checks import TOLERANCE, checked_event, checked_predictions, label_columns
 from .corp import CorpDecomposition, corp_decomposition
 from .intervals import CalibrationInterval, calibration_interval
 from .null import CalibrationTest, calibration_test, spiegelhalter_test
+from .paired import PairedDifference, paired_difference
 from .ranking import Aurc, aurc
-from .scores import accuracy, brier_score, log_loss
+from .refinement import refinement_error
+from .scorers import neg_ece, neg_refinement
+from .scores import accuracy, brier_score, log_loss, skill_score
+from .slope import CalibrationSlope, calibration_slope
 from .smooth import smooth_calibration_error
 
 __all__ = [
     "TOLERANCE",
     "Aurc",
     "CalibrationInterval",
+    "CalibrationSlope",
     "CalibrationTest",
     "CorpDecomposition",
+    "PairedDifference",
     "ReliabilityCurve",
     "accuracy",
     "aurc",
     "binned_calibration",
     "brier_score",
     "calibration_interval",
+    "calibration_slope",
     "calibration_test",
     "checked_event",
     "checked_predictions",
@@ -45,8 +52,13 @@ __all__ = [
     "label_columns",
     "log_loss",
     "maximum_calibration_error",
+    "neg_ece",
+    "neg_refinement",
+    "paired_difference",
+    "refinement_error",
     "reliability_curve",
     "row_weights",
+    "skill_score",
     "smooth_calibration_error",
     "spiegelhalter_test",
     "sweep_calibration_error",

@@ -90,8 +90,7 @@ def calibration_interval(
     >>> round(error, 3), 0.1 < low < 0.2 < high < 0.3
     (0.2, True)
     """
-    if isinstance(confidence_level, bool) or not 0 < confidence_level < 1:
-        raise InputError(f"confidence_level={confidence_level!r}; expected a number between 0 and 1, such as 0.95")
+    check_confidence_level(confidence_level)
     if isinstance(n_resamples, bool) or not isinstance(n_resamples, (int, np.integer)) or n_resamples < 1:
         raise InputError(f"n_resamples={n_resamples!r}; expected a positive integer")
     curve = reliability_curve(
@@ -131,6 +130,11 @@ def calibration_interval(
         error=observed,
         null_mean=float(simulated(curve.confidence).mean()),
     )
+
+
+def check_confidence_level(level: Any) -> None:
+    if isinstance(level, bool) or not isinstance(level, (int, float, np.number)) or not 0 < level < 1:
+        raise InputError(f"confidence_level={level!r}; expected a number between 0 and 1, such as 0.95")
 
 
 def _ends(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from scipy.special import ndtr
 from ..errors import InputError
 from .binned import bin_numbers
 from .checks import checked_event
+from .corp import recalibrated
 
 Floats = NDArray[np.float64]
 
@@ -24,11 +27,11 @@ class CalibrationTest:
     Attributes
     ----------
     error : float
-        The expected calibration error of the probabilities.
+        The statistic of the probabilities; the expected calibration error unless another one was asked for.
     p_value : float in (0, 1]
         How often a calibrated model with these very probabilities shows an error at least as large.
     null_mean : float
-        The mean error of such a model on these rows: what 0 looks like here.
+        The mean statistic of such a model on these rows: what 0 looks like here.
     """
 
     error: float
@@ -40,6 +43,7 @@ def calibration_test(
     y: ArrayLike,
     proba: ArrayLike,
     *,
+    statistic: str = "ece",
     n_bins: int = 15,
     strategy: str = "uniform",
     closed: str = "right",
@@ -59,6 +63,11 @@ def calibration_test(
     ----------
     y, proba, n_bins, strategy, closed, norm, pos_label, classes, sample_weight
         As in `expected_calibration_error`.
+    statistic : {"ece", "mcb", "ks", "kuiper"}
+        What is compared: the binned error; the miscalibration of `corp_decomposition` (Brier); or the largest (Kolmogorov and
+        Smirnov), or the whole (Kuiper), excursion of the sum of (event - probability) over rows in the order of their
+        probability, in units of its standard deviation at the end (Arrieta-Ibarra et al. 2022, "Metrics of calibration for
+        probabilistic predictions"). The last three need no bins.
     n_resamples : int
         Draws, at least 1; the smallest p-value is 1 / (n_resamples + 1).
     random_state : None, int or numpy Generator
@@ -82,7 +91,12 @@ def calibration_test(
     p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
     if isinstance(n_resamples, bool) or not isinstance(n_resamples, (int, np.integer)) or n_resamples < 1:
         raise InputError(f"n_resamples={n_resamples!r}; expected a positive integer")
-    errors = binned_errors(p, weights, n_bins, strategy, closed, norm)
+    if statistic == "ece":
+        errors = _binned_errors(p, weights, n_bins, strategy, closed, norm)
+    elif statistic in _WITHOUT_BINS:
+        errors = _WITHOUT_BINS[statistic](p, weights)
+    else:
+        raise InputError(f"statistic={statistic!r} is unknown; expected 'ece', {', '.join(map(repr, _WITHOUT_BINS))}")
     generator = np.random.default_rng(random_state)
     observed = float(errors(event[None])[0])
     drawn = np.concatenate(
@@ -135,7 +149,7 @@ def spiegelhalter_test(
     return z, float(2.0 * ndtr(-abs(z)))
 
 
-def binned_errors(p: Floats, weights: Floats, n_bins: int, strategy: str, closed: str, norm: str) -> Any:
+def _binned_errors(p: Floats, weights: Floats, n_bins: int, strategy: str, closed: str, norm: str) -> Any:
     """A function from outcomes (R, n) of the same rows to their R binned calibration errors."""
     if norm not in ("l1", "l2", "max"):
         raise InputError(f"norm={norm!r} is unknown; expected 'l1', 'l2' or 'max'")
@@ -157,6 +171,39 @@ def binned_errors(p: Floats, weights: Floats, n_bins: int, strategy: str, closed
         return mean
 
     return errors
+
+
+def _miscalibrations(p: Floats, weights: Floats) -> Any:
+    shares = weights / weights.sum()
+
+    def errors(events: Floats) -> Floats:
+        gains = [(p - own) ** 2 - (recalibrated(p, own, weights) - own) ** 2 for own in events]
+        means: Floats = np.array(gains) @ shares
+        return means
+
+    return errors
+
+
+def _excursions(p: Floats, weights: Floats, whole: bool) -> Any:
+    order = np.argsort(p, kind="stable")
+    # Rows of equal probability have no order: the sum is looked at after the last of them.
+    ends = np.flatnonzero(np.append(np.diff(p[order]) > 0, True))
+    spread = math.sqrt(float(weights @ (p * (1.0 - p))))
+
+    def errors(events: Floats) -> Floats:
+        sums = np.cumsum((events - p)[:, order] * weights[order], axis=1)[:, ends]
+        top, bottom = sums.max(axis=1).clip(min=0.0), sums.min(axis=1).clip(max=0.0)
+        sizes: Floats = top - bottom if whole else np.maximum(top, -bottom)
+        return sizes / spread if spread > 0.0 else sizes
+
+    return errors
+
+
+_WITHOUT_BINS: dict[str, Callable[[Floats, Floats], Any]] = {
+    "mcb": _miscalibrations,
+    "ks": partial(_excursions, whole=False),
+    "kuiper": partial(_excursions, whole=True),
+}
 
 
 def _portions(n_resamples: int, n_rows: int) -> list[int]:

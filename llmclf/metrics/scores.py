@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..errors import InputError
 from .checks import checked_predictions
 
 
@@ -98,3 +101,45 @@ def accuracy(
     """
     columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
     return float(np.average(probabilities.argmax(axis=1) == columns, weights=weights))
+
+
+def skill_score(
+    y: ArrayLike,
+    proba: ArrayLike,
+    *,
+    score: str = "log",
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> float:
+    """Share of the loss of the class frequencies that the probabilities save: 1 is perfect, 0 no help, below 0 harm.
+
+    Parameters
+    ----------
+    y, proba, classes, sample_weight
+        As in `expected_calibration_error`.
+    score : {"log", "brier"}
+        `log_loss` or `brier_score`. scikit-learn calls the two results d2_log_loss_score and d2_brier_score.
+
+    Returns
+    -------
+    float, at most 1; NaN where `y` holds a single class, whose frequency cannot be beaten
+
+    Raises
+    ------
+    InputError
+        Any argument cannot be used.
+
+    Examples
+    --------
+    >>> round(skill_score([0, 1], [[0.8, 0.2], [0.3, 0.7]], score="brier"), 6)
+    0.74
+    """
+    losses = {"log": log_loss, "brier": brier_score}
+    if score not in losses:
+        raise InputError(f"score={score!r} is unknown; expected 'log' or 'brier'")
+    columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
+    frequencies = np.bincount(columns, weights, minlength=probabilities.shape[1]) / weights.sum()
+    climate = losses[score](columns, np.tile(frequencies, (columns.size, 1)), sample_weight=weights)
+    if climate <= 0.0:
+        return math.nan
+    return 1.0 - losses[score](columns, probabilities, sample_weight=weights) / climate

@@ -1,0 +1,170 @@
+"""Did it get better? Two sets of probabilities for the same rows."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import InputError
+from .checks import checked_predictions
+from .intervals import calibration_interval, check_confidence_level
+
+Floats = NDArray[np.float64]
+
+
+class PairedDifference(NamedTuple):
+    """What changed from one set of probabilities to the other, with an interval.
+
+    Attributes
+    ----------
+    difference : float
+        `after` less `before`.
+    low, high : float
+        Interval of the difference.
+    before, after : float
+    """
+
+    difference: float
+    low: float
+    high: float
+    before: float
+    after: float
+
+
+def paired_difference(
+    y: ArrayLike,
+    proba_before: ArrayLike,
+    proba_after: ArrayLike,
+    *,
+    metric: str = "log_loss",
+    confidence_level: float = 0.95,
+    n_resamples: int = 1000,
+    random_state: Any = None,
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    **options: Any,
+) -> PairedDifference:
+    """The change of a metric from one set of probabilities to another one for the same rows.
+
+    The three metrics that are means over rows have a percentile bootstrap of the row's differences, so that what both sets
+    find hard cancels. The expected calibration error is no such mean, and the bootstrap of its difference hardly ever covers
+    where one of the two is calibrated; its interval is made of those of `calibration_interval` for both sets, each with half
+    of the error probability and the same random numbers, and is wider than a pairing could make it.
+
+    Parameters
+    ----------
+    y, classes : as in `expected_calibration_error`
+    proba_before, proba_after : array-like (n, K) or (n,)
+    metric : {"log_loss", "brier", "accuracy", "ece"}
+    confidence_level : float in (0, 1)
+    n_resamples : int
+    random_state : None, int or numpy Generator
+    sample_weight : array-like (n,), optional
+        Numbers of rows.
+    **options
+        For "ece": `n_bins`, `strategy`, `closed` and `pos_label`.
+
+    Returns
+    -------
+    PairedDifference
+        ``(difference, low, high, before, after)``.
+
+    Raises
+    ------
+    InputError
+        Any argument cannot be used, or a log loss is infinite.
+
+    Examples
+    --------
+    >>> y, before, after = [0, 1, 0, 1] * 25, [[0.99, 0.01], [0.3, 0.7], [0.2, 0.8], [0.1, 0.9]] * 25, [[0.6, 0.4]] * 100
+    >>> result = paired_difference(y, before, after, metric="accuracy", random_state=0)
+    >>> round(result.difference, 6), result.low < -0.25 < result.high < 0
+    (-0.25, True)
+    """
+    check_confidence_level(confidence_level)
+    if isinstance(n_resamples, bool) or not isinstance(n_resamples, (int, np.integer)) or n_resamples < 1:
+        raise InputError(f"n_resamples={n_resamples!r}; expected a positive integer")
+    if metric == "ece":
+        return _of_calibration_errors(
+            (y, proba_before, proba_after), confidence_level, n_resamples, random_state, classes, sample_weight, options
+        )
+    if metric not in _ROW_VALUES:
+        raise InputError(f"metric={metric!r} is unknown; expected 'log_loss', 'brier', 'accuracy' or 'ece'")
+    if options:
+        raise InputError(f"{sorted(options)[0]!r} is an option of metric='ece'; leave it out for {metric!r}")
+    columns, before, weights = checked_predictions(y, proba_before, classes, sample_weight)
+    _, after, _ = checked_predictions(y, proba_after, classes, sample_weight)
+    if before.shape != after.shape:
+        raise InputError(f"proba_before has shape {before.shape} and proba_after {after.shape}; expected the same")
+    kept = weights > 0
+    columns, weights = columns[kept], weights[kept]
+    values = _ROW_VALUES[metric]
+    first, second = values(columns, before[kept]), values(columns, after[kept])
+    for name, own in (("proba_before", first), ("proba_after", second)):
+        if not np.isfinite(own).all():
+            raise InputError(
+                f"{name} gives probability 0 to the true class of row {np.flatnonzero(kept)[~np.isfinite(own)][0]}, an infinite "
+                "log loss; take metric='brier', or probabilities above 0"
+            )
+    change = second - first
+    generator = np.random.default_rng(random_state)
+    # Every row of weight w stands for w rows: they are drawn with that probability, as many as there are.
+    shares, size = weights / weights.sum(), max(1, round(float(weights.sum())))
+    means = np.array([generator.multinomial(size, shares) @ change / size for _ in range(n_resamples)])
+    tail = (1.0 - confidence_level) / 2.0
+    low, high = np.quantile(means, [tail, 1.0 - tail])
+    return PairedDifference(
+        float(shares @ change), float(low), float(high), float(shares @ first), float(shares @ second)
+    )
+
+
+def _of_calibration_errors(
+    data: tuple[ArrayLike, ArrayLike, ArrayLike],
+    confidence_level: float,
+    n_resamples: int,
+    random_state: Any,
+    classes: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    options: dict[str, Any],
+) -> PairedDifference:
+    y, *both = data
+    seed = int(np.random.default_rng(random_state).integers(2**63))
+    before, after = (
+        calibration_interval(
+            y,
+            proba,
+            confidence_level=(1.0 + confidence_level) / 2.0,
+            n_resamples=n_resamples,
+            random_state=seed,
+            classes=classes,
+            sample_weight=sample_weight,
+            **options,
+        )
+        for proba in both
+    )
+    return PairedDifference(
+        after.error - before.error, after.low - before.high, after.high - before.low, before.error, after.error
+    )
+
+
+def _log_losses(columns: NDArray[np.intp], proba: Floats) -> Floats:
+    with np.errstate(divide="ignore"):
+        losses: Floats = -np.log(proba[np.arange(columns.size), columns])
+    return losses
+
+
+def _brier_scores(columns: NDArray[np.intp], proba: Floats) -> Floats:
+    distance = proba.copy()
+    distance[np.arange(columns.size), columns] -= 1.0
+    scores: Floats = (distance**2).sum(axis=1)
+    return scores
+
+
+def _rightness(columns: NDArray[np.intp], proba: Floats) -> Floats:
+    right: Floats = (proba.argmax(axis=1) == columns).astype(np.float64)
+    return right
+
+
+_ROW_VALUES = {"log_loss": _log_losses, "brier": _brier_scores, "accuracy": _rightness}
