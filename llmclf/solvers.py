@@ -6,6 +6,7 @@ All functions take log-scores whose row maximum is 0, the true column of each ro
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,25 +179,9 @@ class _BiasTemperatureProblem:
         found = minimize(
             self.value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000}
         )
-        parameters: Floats = found.x
-        for _ in range(50):
-            value, gradient = self.value_and_gradient(parameters)
-            free = np.ones(n_classes + 1, dtype=bool)
-            free[0] = low < parameters[0] < high
-            if np.abs(gradient[free]).max() < 1e-14:
-                break
-            # A constant added to all of b changes no probability, so without ridge the Hessian is singular.
-            step = np.zeros(n_classes + 1)
-            step[free] = np.linalg.lstsq(self.hessian(parameters)[np.ix_(free, free)], -gradient[free])[0]
-            for halvings in range(30):
-                candidate = parameters + step / 2.0**halvings
-                candidate[0] = min(max(candidate[0], low), high)
-                if self.value_and_gradient(candidate)[0] < value:
-                    break
-            else:
-                break
-            parameters = candidate
-        return parameters
+        lows, highs = np.full(n_classes + 1, -np.inf), np.full(n_classes + 1, np.inf)
+        lows[0], highs[0] = low, high
+        return _polished(self.value_and_gradient, self.hessian, found.x, lows, highs)
 
 
 def fit_affine(
@@ -206,11 +191,12 @@ def fit_affine(
     ridge: float,
     ridge_off_diagonal: float | None,
     centre: float = 1.0,
+    centre_bias: Floats | None = None,
 ) -> tuple[Floats, Floats]:
-    r"""The matrix M and bias b that minimise the weighted mean NLL of softmax(M logs + b) with a pull towards M = c I, b = 0.
+    r"""The matrix M and bias b that minimise the weighted mean NLL of softmax(M logs + b) with a pull towards M = c I, b = d.
 
-    The penalty is :math:`(r \sum_k (M_{kk} - c)^2 + r \sum_k b_k^2 + r' \sum_{k \ne j} M_{kj}^2) / \sum_i w_i`, and
-    the problem is convex.
+    The penalty is :math:`(r \sum_k (M_{kk} - c)^2 + r \sum_k (b_k - d_k)^2 + r' \sum_{k \ne j} M_{kj}^2) / \sum_i w_i`,
+    and the problem is convex.
 
     Parameters
     ----------
@@ -222,6 +208,8 @@ def fit_affine(
         r and r', at least 0; without r' the matrix is diagonal.
     centre : float
         c.
+    centre_bias : ndarray (K,), optional
+        d; 0 by default.
 
     Returns
     -------
@@ -236,14 +224,17 @@ def fit_affine(
     >>> bool(np.allclose(matrix, np.eye(2), atol=1e-6)), bool(np.allclose(bias, 0.0, atol=1e-6))
     (True, True)
     """
-    problem = _AffineProblem(logs, columns, weights, ridge, ridge_off_diagonal, centre)
+    middle = np.zeros(logs.shape[1]) if centre_bias is None else centre_bias
+    problem = _AffineProblem(logs, columns, weights, ridge, ridge_off_diagonal, centre * logs + middle)
     start = np.zeros(problem.rows.size)
     found = minimize(
         problem.value_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": 5000, "gtol": 1e-9}
     )
-    parameters: Floats = _polished(problem, found.x) if start.size <= _NEWTON_PARAMETERS else found.x
+    parameters: Floats = found.x
+    if start.size <= _NEWTON_PARAMETERS:
+        parameters = _polished(problem.value_and_gradient, problem.hessian, parameters)
     dense = problem.dense(parameters)
-    bias = dense[:, -1]
+    bias = middle + dense[:, -1]
     return centre * np.eye(logs.shape[1]) + dense[:, :-1], bias - bias.mean()
 
 
@@ -252,7 +243,7 @@ _NEWTON_PARAMETERS = 200
 
 
 class _AffineProblem:
-    """The problem of `fit_affine`: each parameter multiplies one feature, a column of logs or 1, in one row of logits."""
+    """The problem of `fit_affine` around the logits `middle`: a parameter multiplies a column of logs, or 1, in one logit."""
 
     def __init__(
         self,
@@ -261,7 +252,7 @@ class _AffineProblem:
         weights: Floats,
         ridge: float,
         ridge_off_diagonal: float | None,
-        centre: float,
+        middle: Floats,
     ) -> None:
         n_classes = logs.shape[1]
         total = weights.sum()
@@ -271,7 +262,7 @@ class _AffineProblem:
         if ridge_off_diagonal is not None:
             penalty[~used] = ridge_off_diagonal / total
             used[:] = True
-        self.centred = centre * logs
+        self.middle = middle
         self.features = np.column_stack([logs, np.ones(len(logs))])
         self.rows, self.places = np.nonzero(used)
         self.penalty = penalty[used]
@@ -279,12 +270,12 @@ class _AffineProblem:
         self.shares = weights / total
 
     def dense(self, parameters: Floats) -> Floats:
-        result = np.zeros((self.centred.shape[1], self.features.shape[1]))
+        result = np.zeros((self.middle.shape[1], self.features.shape[1]))
         result[self.rows, self.places] = parameters
         return result
 
     def log_proba(self, parameters: Floats) -> Floats:
-        return log_softmax(self.centred + self.features @ self.dense(parameters).T)
+        return log_softmax(self.middle + self.features @ self.dense(parameters).T)
 
     def value_and_gradient(self, parameters: Floats) -> tuple[float, Floats]:
         log_q = self.log_proba(parameters)
@@ -306,21 +297,35 @@ class _AffineProblem:
         return result
 
 
-def _polished(problem: _AffineProblem, parameters: Floats) -> Floats:
-    """Newton steps, each halved until the loss falls, from a point near the minimum."""
+def _polished(
+    value_and_gradient: Callable[[Floats], tuple[float, Floats]],
+    hessian: Callable[[Floats], Floats],
+    parameters: Floats,
+    lows: Floats | None = None,
+    highs: Floats | None = None,
+) -> Floats:
+    """Newton steps within bounds, each halved until it is a gain, from a point near the minimum of a convex function."""
+    lows = np.full(parameters.size, -np.inf) if lows is None else lows
+    highs = np.full(parameters.size, np.inf) if highs is None else highs
+    value, gradient = value_and_gradient(parameters)
     for _ in range(50):
-        value, gradient = problem.value_and_gradient(parameters)
-        if np.abs(gradient).max() < 1e-14:
+        free = (lows < parameters) & (parameters < highs)
+        steepness = np.abs(gradient[free]).max(initial=0.0)
+        if steepness < 1e-15:
             break
-        # Without ridge some directions change no probability, so the Hessian is singular.
-        step = np.linalg.lstsq(problem.hessian(parameters), -gradient)[0]
+        # Some directions may change no probability (a constant added to all biases), so the Hessian may be singular.
+        step = np.zeros(parameters.size)
+        step[free] = np.linalg.lstsq(hessian(parameters)[np.ix_(free, free)], -gradient[free])[0]
         for halvings in range(30):
-            candidate = parameters + step / 2.0**halvings
-            if problem.value_and_gradient(candidate)[0] < value:
+            candidate = np.clip(parameters + step / 2.0**halvings, lows, highs)
+            new_value, new_gradient = value_and_gradient(candidate)
+            # Near the minimum the value no longer changes in its digits, and the gradient still does.
+            flatter = np.abs(new_gradient[free]).max(initial=0.0) < 0.5 * steepness
+            if new_value < value or (flatter and new_value <= value + 1e-14 * abs(value)):
                 break
         else:
             break
-        parameters = candidate
+        parameters, value, gradient = candidate, new_value, new_gradient
     return parameters
 
 
@@ -345,7 +350,7 @@ def fit_logistic(features: Floats, targets: Floats, weights: Floats, lowest: flo
     Examples
     --------
     >>> x = np.array([[0.0], [0.0], [1.0], [1.0], [1.0]])
-    >>> fit_logistic(x, np.array([0.0, 1.0, 1.0, 1.0, 0.0]), np.ones(5)).round(4).tolist()
+    >>> (fit_logistic(x, np.array([0.0, 1.0, 1.0, 1.0, 0.0]), np.ones(5)).round(4) + 0.0).tolist()
     [0.6931, 0.0]
     """
     shares = weights / weights.sum()
@@ -368,23 +373,12 @@ def fit_logistic(features: Floats, targets: Floats, weights: Floats, lowest: flo
     found = minimize(
         value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 2000, "gtol": 1e-12}
     )
-    parameters: Floats = found.x
-    free = np.append((parameters[:-1] > low) & (parameters[:-1] < high), True)
-    for _ in range(50):
-        value, gradient = value_and_gradient(parameters)
-        if np.abs(gradient[free]).max() < 1e-15:
-            break
+
+    def hessian(parameters: Floats) -> Floats:
         q = expit(design @ parameters)
-        hessian = (design * (shares * q * (1.0 - q))[:, None]).T @ design
-        step = np.zeros_like(parameters)
-        step[free] = np.linalg.lstsq(hessian[np.ix_(free, free)], -gradient[free])[0]
-        for halvings in range(30):
-            candidate = parameters + step / 2.0**halvings
-            candidate[:-1] = np.clip(candidate[:-1], low, high)
-            if value_and_gradient(candidate)[0] < value:
-                break
-        else:
-            break
-        parameters = candidate
+        result: Floats = (design * (shares * q * (1.0 - q))[:, None]).T @ design
+        return result
+
+    parameters = _polished(value_and_gradient, hessian, found.x, np.append(low, -np.inf), np.append(high, np.inf))
     coefficients = parameters[:-1] / scale
     return np.append(coefficients, parameters[-1] - coefficients @ middle)

@@ -9,8 +9,16 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..logits import log_softmax
-from ..solvers import HIGHEST_TEMPERATURE, fit_affine, fit_temperature
-from .base import BaseCalibrator, check_keys, check_ridge, checked_numbers, checked_temperature, ridge_strength
+from ..solvers import HIGHEST_TEMPERATURE, fit_affine, fit_bias_temperature
+from .base import (
+    WEAK_RIDGE,
+    BaseCalibrator,
+    check_keys,
+    check_ridge,
+    checked_numbers,
+    checked_temperature,
+    ridge_strength,
+)
 
 Floats = NDArray[np.float64]
 
@@ -18,17 +26,18 @@ Floats = NDArray[np.float64]
 class VectorCalibrator(BaseCalibrator):
     r"""A temperature, then one slope and one bias per class: q = softmax(m * log p / T + b) with p = softmax(scores).
 
-    The temperature is that of `TemperatureCalibrator`; where that has no limit, it is the spread of log p, and m is pulled
-    towards 0 instead of 1. The rest minimises the mean NLL plus
-    :math:`(\rho / n) (\sum_k (m_k - 1)^2 + \sum_k b_k^2)`, which is convex (structured vector scaling: Berta et al.
-    2026; without ridge it is the vector scaling of Guo et al. 2017). A class whose scores are noisier than those of others
-    gets a smaller slope.
+    T and :math:`b^0` are the temperature and the biases of a `BiasTemperatureCalibrator` with ridge 0.1; where they find no
+    signal, T is the spread of log p, and m is pulled towards 0 instead of 1. The rest minimises the mean NLL plus
+    :math:`(\rho / n) (\sum_k (m_k - 1)^2 + \sum_k (b_k - b^0_k)^2)`, which is convex (after the structured vector scaling
+    of Berta et al. 2026, which starts from a temperature alone: the label bias of a language model is too large for that;
+    without ridge it is the vector scaling of Guo et al. 2017). A class whose scores are noisier than those of others gets a
+    smaller slope.
 
     Parameters
     ----------
     ridge : "auto" or float
-        Strength :math:`\rho` of the pull towards the temperature alone; it fades as the number of rows n (the sum of the
-        weights) grows. ``"auto"`` is K. With 0 every class must be in `y`.
+        Strength :math:`\rho` of the pull towards temperature and biases; it fades as the number of rows n (the sum of the
+        weights) grows. ``"auto"`` is 1. With 0 every class must be in `y`.
 
     Attributes
     ----------
@@ -57,9 +66,9 @@ class VectorCalibrator(BaseCalibrator):
         self.ridge = ridge
 
     def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
-        ridge = ridge_strength(self.ridge, classes.size)
+        ridge = ridge_strength(self.ridge, 1.0)
         check_ridge(ridge, columns, classes)
-        beta, doubt = fit_temperature(scores, columns, weights)
+        beta, bias, doubt = fit_bias_temperature(scores, columns, weights, WEAK_RIDGE)
         logs = log_softmax(scores)
         centre = 1.0
         if beta <= 1.0 / HIGHEST_TEMPERATURE:
@@ -69,8 +78,8 @@ class VectorCalibrator(BaseCalibrator):
                 "the scores say nothing about the labels, or speak against the labels, so that no temperature fits; slopes are "
                 "pulled towards 0. Check that rows, labels and columns belong together"
             )
-        off_diagonal = ridge * (classes.size - 1) if self._off_diagonal else None
-        self.matrix_, self.bias_ = fit_affine(beta * logs, columns, weights, ridge, off_diagonal, centre)
+        off_diagonal = ridge * classes.size if self._off_diagonal else None
+        self.matrix_, self.bias_ = fit_affine(beta * logs, columns, weights, ridge, off_diagonal, centre, bias)
         self.temperature_ = 1.0 / beta
         return doubt
 
@@ -85,7 +94,7 @@ class VectorCalibrator(BaseCalibrator):
         }
 
     def _restore(self, fitted: Any, n_classes: int) -> None:
-        ridge_strength(self.ridge, n_classes)
+        ridge_strength(self.ridge, 1.0)
         check_keys(fitted, ["temperature", "matrix", "bias"], "'fitted'")
         temperature = checked_temperature(fitted["temperature"])
         matrix = checked_numbers(fitted["matrix"], (n_classes, n_classes), "matrix")
@@ -99,7 +108,7 @@ class MatrixCalibrator(VectorCalibrator):
     r"""A temperature, then a full matrix and a bias: q = softmax(M log p / T + b) with p = softmax(scores).
 
     As `VectorCalibrator`, with what is off the diagonal of M pulled towards 0 by
-    :math:`(\rho (K - 1) / n) \sum_{k \ne j} M_{kj}^2` (structured matrix scaling: Berta et al. 2026; without ridge it is
+    :math:`(\rho K / n) \sum_{k \ne j} M_{kj}^2` (after the structured matrix scaling of Berta et al. 2026; without ridge it is
     multinomial logistic regression on the log-probabilities, which Kull et al. 2019 call Dirichlet calibration). It learns
     that a high score of one class speaks for another, as label words with overlapping meanings do.
 

@@ -7,41 +7,42 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 
 from ..errors import InputError
 from ..folds import fold_weights
 from .affine import MatrixCalibrator, VectorCalibrator
-from .base import ENOUGH_ROWS, BaseCalibrator, check_keys, checked_numbers
+from .base import ENOUGH_ROWS, WEAK_RIDGE, BaseCalibrator, check_keys, checked_numbers
 from .calibrators import BiasTemperatureCalibrator, IdentityCalibrator, PriorCalibrator, TemperatureCalibrator
 
 Floats = NDArray[np.float64]
 
 # The simplest first.
-_CANDIDATES: dict[str, type[BaseCalibrator]] = {
-    candidate._name: candidate
-    for candidate in (
-        IdentityCalibrator,
-        PriorCalibrator,
-        TemperatureCalibrator,
-        BiasTemperatureCalibrator,
-        VectorCalibrator,
-        MatrixCalibrator,
-    )
+_CANDIDATES: dict[str, BaseCalibrator] = {
+    "identity": IdentityCalibrator(),
+    "prior": PriorCalibrator(),
+    "temperature": TemperatureCalibrator(),
+    "bias_temperature": BiasTemperatureCalibrator(),
+    "weak_bias_temperature": BiasTemperatureCalibrator(WEAK_RIDGE),
+    "vector": VectorCalibrator(),
+    "matrix": MatrixCalibrator(),
 }
+_KINDS = {candidate._name: type(candidate) for candidate in _CANDIDATES.values()}
 
-DEFAULT_ROWS = 50
-"""From so many rows on a bias and a temperature are kept unless another map is better beyond chance."""
+BIAS_ROWS = 50
+"""From so many rows on the default is a bias and a temperature, on fewer a temperature alone."""
 
 
 class AutoCalibrator(BaseCalibrator):
     """Choose a calibrator by cross-validated log loss.
 
-    Among the scores as they are, the class frequencies alone, temperature, bias + temperature, vector and matrix, each is
-    fitted on four fifths of the rows and its log loss taken on the rest, five times. Kept is the simplest whose mean loss is
-    within one standard error of the lowest one; the standard error is that of the difference between the two, row by row
-    (the rule of Breiman et al. 1984, "Classification and regression trees", section 3.4.3, for paired losses). From 50 rows
-    on, bias + temperature is kept whenever it passes that rule. The calibration error takes no part: constant answers have
-    a low one. On fewer than 20 rows the scores stay as they are, and a warning says so.
+    Among the scores as they are, the class frequencies alone, temperature, bias + temperature (with the usual and with a
+    weak pull on the biases), vector and matrix, each is fitted on four fifths of the rows and its log loss taken on the rest,
+    five times. The default, from 50 rows on bias + temperature and below that temperature, is kept if its mean loss is within
+    one standard error of the lowest one; else the simplest that is. The standard error is that of the difference between the
+    two, row by row (the rule of Breiman et al. 1984, "Classification and regression trees", section 3.4.3, for paired
+    losses). The calibration error takes no part: constant answers have a low one. On fewer than 20 rows the scores stay as
+    they are, and a warning says so. What it chose on real scores, and what that was worth: experiments/calibrators.md.
 
     Attributes
     ----------
@@ -70,14 +71,15 @@ class AutoCalibrator(BaseCalibrator):
             losses, held = _cross_validated_losses(scores, columns, weights, classes)
             self.losses_ = {name: float(np.average(own, weights=held)) for name, own in losses.items()}
             name = _choice(losses, held)
-        self.calibrator_ = _CANDIDATES[name]()
-        doubt = self.calibrator_._fit_map(scores, columns, weights, classes)
+        self.calibrator_ = clone(_CANDIDATES[name])
+        doubt: str = self.calibrator_._fit_map(scores, columns, weights, classes)
         self.calibrator_.classes_ = classes
         self.calibrator_.n_features_in_ = classes.size
         return doubt
 
     def _log_proba(self, scores: Floats) -> Floats:
-        return self.calibrator_._log_proba(scores)
+        log_proba: Floats = self.calibrator_._log_proba(scores)
+        return log_proba
 
     def _fitted(self) -> dict[str, Any]:
         self.calibrator_.classes_ = self.classes_
@@ -87,12 +89,12 @@ class AutoCalibrator(BaseCalibrator):
         check_keys(fitted, ["calibrator", "losses"], "'fitted'")
         inner = fitted["calibrator"]
         name = inner.get("name") if isinstance(inner, Mapping) else None
-        if name not in _CANDIDATES:
-            raise InputError(f"calibrator={inner!r}; expected the description of one of {sorted(_CANDIDATES)}")
+        if name not in _KINDS:
+            raise InputError(f"calibrator={inner!r}; expected the description of one of {sorted(_KINDS)}")
         check_keys(fitted["losses"], list(_CANDIDATES) if fitted["losses"] else [], "'losses'")
         names = list(fitted["losses"])
         losses = checked_numbers([fitted["losses"][name] for name in names], (len(names),), "losses")
-        self.calibrator_ = _CANDIDATES[name].from_dict(inner)
+        self.calibrator_ = _KINDS[name].from_dict(inner)
         if self.calibrator_.classes_.size != n_classes:
             raise InputError(f"calibrator={inner!r}; expected {n_classes} classes")
         self.losses_ = dict(zip(names, losses.tolist(), strict=True))
@@ -113,7 +115,7 @@ def _cross_validated_losses(
         held_weights.append(own[held])
         every = np.arange(np.count_nonzero(held))
         for name, candidate in _CANDIDATES.items():
-            fitted = candidate()
+            fitted = clone(candidate)
             fitted._fit_map(scores[seen], columns[seen], rest[seen], classes)
             losses[name].append(-fitted._log_proba(scores[held])[every, columns[held]])
     return {name: np.concatenate(own) for name, own in losses.items()}, np.concatenate(held_weights)
@@ -129,6 +131,5 @@ def _choice(losses: dict[str, Floats], weights: Floats) -> str:
         error = np.sqrt(np.average((difference - mean) ** 2, weights=weights) / weights.sum())
         return bool(mean <= error)
 
-    if weights.sum() >= DEFAULT_ROWS and within_one_error("bias_temperature"):
-        return "bias_temperature"
-    return next(name for name in losses if within_one_error(name))
+    default = "bias_temperature" if weights.sum() >= BIAS_ROWS else "temperature"
+    return default if within_one_error(default) else next(name for name in losses if within_one_error(name))

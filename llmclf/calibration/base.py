@@ -26,6 +26,10 @@ ENOUGH_ROWS = 20
 """Fewer labelled rows than this do not determine even a temperature, and a fit warns."""
 
 
+WEAK_RIDGE = 0.1
+"""The pull on biases that expects a standard deviation of 2.2 nats, as label words have in language models."""
+
+
 class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
     """What all calibrators share: validation, prediction, and the way to and from JSON.
 
@@ -258,10 +262,10 @@ def checked_numbers(values: Any, shape: tuple[int, ...], name: str) -> Floats:
     return np.array(values, dtype=np.float64)
 
 
-def ridge_strength(ridge: Any, n_classes: int) -> float:
-    """The number that ``ridge=`` stands for; ``"auto"`` is K."""
+def ridge_strength(ridge: Any, auto: float) -> float:
+    """The number that ``ridge=`` stands for, with `auto` for ``"auto"``."""
     if isinstance(ridge, str) and ridge == "auto":
-        return float(n_classes)
+        return float(auto)
     if not _is_finite_number(ridge) or ridge < 0:
         raise InputError(f"ridge={ridge!r}; expected 'auto' or a finite number of at least 0")
     return float(ridge)
