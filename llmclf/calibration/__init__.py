@@ -8,9 +8,11 @@ from .affine import MatrixCalibrator, VectorCalibrator
 from .auto import AutoCalibrator
 from .bias import BiasCorrector, make_bias
 from .calibrators import BiasTemperatureCalibrator, IdentityCalibrator, PriorCalibrator, TemperatureCalibrator
+from .conformal import ConformalClassifier
 from .corrections import Corrections
 from .one_vs_rest import BetaCalibrator, IsotonicCalibrator, PlattCalibrator
 from .registry import calibrator_from_dict, make_calibrator
+from .selective import RiskCoverageCurve, SelectedThreshold, risk_coverage_curve, select_threshold
 from .venn_abers import VennAbersCalibrator
 
 __all__ = [
@@ -18,16 +20,21 @@ __all__ = [
     "BetaCalibrator",
     "BiasCorrector",
     "BiasTemperatureCalibrator",
+    "ConformalClassifier",
     "Corrections",
     "IdentityCalibrator",
     "IsotonicCalibrator",
     "MatrixCalibrator",
     "PlattCalibrator",
     "PriorCalibrator",
+    "RiskCoverageCurve",
+    "SelectedThreshold",
     "TemperatureCalibrator",
     "VectorCalibrator",
     "VennAbersCalibrator",
     "calibrator_from_dict",
     "make_bias",
     "make_calibrator",
+    "risk_coverage_curve",
+    "select_threshold",
 ]

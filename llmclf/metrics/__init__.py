@@ -15,7 +15,7 @@ from .binned import (
     sweep_calibration_error,
     top_label_calibration_error,
 )
-from .checks import TOLERANCE, checked_event, checked_predictions, label_columns, row_weights
+from .checks import TOLERANCE, checked_event, checked_predictions, checked_probability_rows, label_columns, row_weights
 from .corp import CorpDecomposition, corp_decomposition
 from .intervals import CalibrationInterval, calibration_interval
 from .null import CalibrationTest, calibration_test, spiegelhalter_test
@@ -45,6 +45,7 @@ __all__ = [
     "calibration_test",
     "checked_event",
     "checked_predictions",
+    "checked_probability_rows",
     "classwise_calibration_error",
     "corp_decomposition",
     "debiased_calibration_error",

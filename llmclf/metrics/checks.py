@@ -41,12 +41,34 @@ def checked_predictions(
     >>> checked_predictions(["b"], [0.75], classes=["a", "b"])
     (array([1]), array([[0.25, 0.75]]), array([1.]))
     """
+    probabilities = checked_probability_rows(proba)
+    n_rows, n_columns = probabilities.shape
+    columns = label_columns(y, n_columns, classes)
+    if columns.size != n_rows:
+        raise InputError(f"y has {columns.size} labels and proba {n_rows} rows; expected as many")
+    return columns, probabilities, row_weights(sample_weight, n_rows)
+
+
+def checked_probability_rows(proba: ArrayLike) -> NDArray[np.float64]:
+    """Probabilities (n, K) whose rows sum to 1; one dimension has become the columns ``1 - p`` and ``p``.
+
+    Raises
+    ------
+    InputError
+        As `checked_predictions`.
+
+    Examples
+    --------
+    >>> checked_probability_rows([0.75])
+    array([[0.25, 0.75]])
+    """
     probabilities = checked_probabilities(proba, "proba", ndim=2 if np.ndim(proba) != 1 else 1)
     if probabilities.ndim == 1:
         probabilities = np.column_stack([1.0 - probabilities, probabilities])
-    n_rows, n_columns = probabilities.shape
-    if n_columns < 2:
-        raise InputError(f"proba has {n_columns} column; expected at least two classes, or P(class 1) in one dimension")
+    if probabilities.shape[1] < 2:
+        raise InputError(
+            f"proba has {probabilities.shape[1]} column; expected at least two classes, or P(class 1) in one dimension"
+        )
     sums = probabilities.sum(axis=1)
     off = np.flatnonzero(np.abs(sums - 1.0) > TOLERANCE)
     if off.size:
@@ -54,10 +76,7 @@ def checked_predictions(
             f"row {off[0]} of proba sums to {sums[off[0]]:.9g}; expected 1 within {TOLERANCE:g}. "
             "Divide each row by its sum if the rows are meant as shares"
         )
-    columns = label_columns(y, n_columns, classes)
-    if columns.size != n_rows:
-        raise InputError(f"y has {columns.size} labels and proba {n_rows} rows; expected as many")
-    return columns, probabilities, row_weights(sample_weight, n_rows)
+    return probabilities
 
 
 def checked_event(

@@ -1,0 +1,160 @@
+"""Sets of labels that hold the true one as often as they say."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from ..classes import class_array
+from ..errors import CalibrationWarning, InputError
+from ..metrics import checked_predictions, checked_probability_rows, label_columns
+
+Floats = NDArray[np.float64]
+
+
+class ConformalClassifier(ClassifierMixin, BaseEstimator):
+    r"""For every row a set of labels, which holds the true one with at least the confidence asked for.
+
+    On labelled rows that nothing was fitted on, every row gets a score of how odd its true label looks; a label is in the set
+    of a new row if it looks no odder than the ceil((n + 1) * confidence)-th oddest of n of them. The guarantee is marginal:
+    over rows and over the draw of the labelled ones, for rows drawn alike, whatever the model (Vovk, Gammerman & Shafer 2005,
+    "Algorithmic learning in a random world"). An empty set says that no label fits.
+
+    - ``"lac"``: 1 - p of the label; the smallest sets on average (Sadinle, Lei & Wasserman 2019, "Least ambiguous set-valued
+      classifiers with bounded error levels").
+    - ``"aps"``: p of the label and of all more probable ones; larger sets, fairer between easy and hard rows (Romano, Sesia &
+      Candès 2020, "Classification with valid and adaptive coverage"; without their randomisation, so that a row's set is
+      always the same, and covers somewhat more than it must).
+
+    Parameters
+    ----------
+    estimator : fitted classifier, optional
+        Gives the probabilities of X. None: X are probabilities (n, K).
+    method : {"lac", "aps"}
+    confidence_level : float in (0, 1)
+
+    Attributes
+    ----------
+    quantile_ : float
+        The oddness at which labels are cut; infinite, and a warning, where there were too few rows.
+    classes_ : ndarray (K,)
+        The class of each column.
+    n_rows_ : int
+        Rows that it was fitted on.
+
+    Examples
+    --------
+    >>> proba = np.array([[0.8, 0.15, 0.05], [0.2, 0.7, 0.1], [0.4, 0.35, 0.25]] * 10)
+    >>> conformal = ConformalClassifier().fit(proba, ["a", "b", "b"] * 10, classes=["a", "b", "c"])
+    >>> conformal.predict_set(proba[:3]).astype(int).tolist()
+    [[1, 0, 0], [0, 1, 0], [1, 1, 0]]
+    """
+
+    def __init__(self, estimator: Any = None, *, method: str = "lac", confidence_level: float = 0.9) -> None:
+        self.estimator = estimator
+        self.method = method
+        self.confidence_level = confidence_level
+
+    def fit(self, X: Any, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
+        """Find the quantile on labelled rows that neither model nor calibrator saw.
+
+        Parameters
+        ----------
+        X : rows for the estimator, or probabilities (n, K)
+        y : array-like (n,)
+        classes : array-like (K,), optional
+            The class of each column where there is no estimator to ask.
+
+        Raises
+        ------
+        InputError
+            A parameter, a probability or a label cannot be used.
+
+        Warns
+        -----
+        CalibrationWarning
+            Too few rows for the confidence asked for: every set then holds every label.
+        """
+        level = self.confidence_level
+        if isinstance(level, bool) or not isinstance(level, (int, float, np.number)) or not 0 < level < 1:
+            raise InputError(f"confidence_level={level!r}; expected a number between 0 and 1, such as 0.9")
+        if self.method not in _ODDNESS:
+            raise InputError(f"method={self.method!r} is unknown; expected 'lac' or 'aps'")
+        known = classes if self.estimator is None else self.estimator.classes_
+        columns, proba, _ = checked_predictions(y, self._proba(X), known)
+        oddness = np.sort(_ODDNESS[self.method](proba)[np.arange(columns.size), columns])
+        place = math.ceil((columns.size + 1) * level - 1e-9)
+        if place > columns.size:
+            warnings.warn(
+                f"ConformalClassifier: {columns.size} labelled rows are too few for confidence {level:g}, so every set holds "
+                f"every label; at least {math.ceil(level / (1 - level) - 1e-9)} are needed",
+                CalibrationWarning,
+                stacklevel=2,
+            )
+        self.quantile_ = float(oddness[place - 1]) if place <= columns.size else math.inf
+        self.n_rows_ = int(columns.size)
+        self.classes_ = _classes(known, y, proba.shape[1])
+        return self
+
+    def predict_set(self, X: Any) -> NDArray[np.bool_]:
+        """Which labels are in the set of each row.
+
+        Parameters
+        ----------
+        X : rows for the estimator, or probabilities (n, K)
+
+        Returns
+        -------
+        ndarray of bool (n, K), columns in the order of `classes_`
+        """
+        inside: NDArray[np.bool_] = _ODDNESS[self.method](self.predict_proba(X)) <= self.quantile_
+        return inside
+
+    def predict_proba(self, X: Any) -> Floats:
+        """The probabilities (n, K) that the sets are made of."""
+        check_is_fitted(self)
+        proba = checked_probability_rows(self._proba(X))
+        if proba.shape[1] != self.classes_.size:
+            raise InputError(f"proba has {proba.shape[1]} columns; expected {self.classes_.size}, one per class")
+        return proba
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The most probable class (n,), whether or not the set has others."""
+        proba = self.predict_proba(X)
+        labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
+        return labels
+
+    def _proba(self, X: Any) -> Any:
+        return X if self.estimator is None else self.estimator.predict_proba(X)
+
+
+def _lac(proba: Floats) -> Floats:
+    return 1.0 - proba
+
+
+def _aps(proba: Floats) -> Floats:
+    """The probability of each label and of all that are more probable; equal ones count in the order of the columns."""
+    order = np.argsort(-proba, axis=1, kind="stable")
+    sums = np.cumsum(np.take_along_axis(proba, order, axis=1), axis=1)
+    result = np.empty_like(proba)
+    np.put_along_axis(result, order, sums, axis=1)
+    return result
+
+
+_ODDNESS = {"lac": _lac, "aps": _aps}
+
+
+def _classes(known: ArrayLike | None, y: ArrayLike, n_columns: int) -> NDArray[Any]:
+    if known is not None:
+        return class_array(np.asarray(known, dtype=object))
+    if np.asarray(y).dtype.kind in "buif":
+        return np.arange(n_columns)
+    labels = sorted(set(np.asarray(y, dtype=object).tolist()))
+    assert len(labels) == n_columns == len(np.unique(label_columns(y, n_columns)))
+    return class_array(labels)

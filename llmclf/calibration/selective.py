@@ -1,0 +1,246 @@
+"""Which rows may be decided without a person: risk against coverage, and a threshold with a guarantee."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import beta, binom
+
+from ..errors import CalibrationWarning, InputError
+from ..metrics import checked_event
+
+Floats = NDArray[np.float64]
+
+_MOST_STEPS = 10  # coverages that are tried: more cost confidence at each, fewer miss the best one
+
+
+@dataclass(frozen=True, eq=False)
+class RiskCoverageCurve:
+    """The error among the rows that are kept, for every threshold that keeps other rows.
+
+    Attributes
+    ----------
+    threshold : ndarray (m,)
+        Falling; rows with at least this confidence are kept.
+    coverage : ndarray (m,)
+        Weighted share of the rows that are kept.
+    risk : ndarray (m,)
+        Weighted share of wrong ones among them.
+    lower, upper : ndarray (m,)
+        95 % interval of each risk by itself (Clopper & Pearson 1934); NaN where rows are weighted, as weights are no counts.
+        To choose a threshold by it would be to choose by luck: see `select_threshold`.
+    """
+
+    threshold: Floats
+    coverage: Floats
+    risk: Floats
+    lower: Floats
+    upper: Floats
+
+
+def risk_coverage_curve(
+    y: ArrayLike, proba: ArrayLike, *, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+) -> RiskCoverageCurve:
+    """Error rate against share of rows kept, as the least confident rows are left to a person.
+
+    Rows of equal confidence are kept or left together, so the order of the rows does not matter (El-Yaniv & Wiener 2010, "On
+    the foundations of noise-free selective classification").
+
+    Parameters
+    ----------
+    y : array-like (n,)
+        True classes; see `llmclf.metrics.label_columns`.
+    proba : array-like (n, K) or (n,)
+        Probabilities; the confidence is the largest of the row.
+    classes : array-like (K,), optional
+        The class of each column.
+    sample_weight : array-like (n,), optional
+        Non-negative.
+
+    Returns
+    -------
+    RiskCoverageCurve
+
+    Raises
+    ------
+    InputError
+        Any argument cannot be used.
+
+    Examples
+    --------
+    >>> curve = risk_coverage_curve([0, 0, 1], [[0.9, 0.1], [0.8, 0.2], [0.8, 0.2]])
+    >>> curve.threshold.tolist(), curve.coverage.round(3).tolist(), curve.risk.round(3).tolist()
+    ([0.9, 0.8], [0.333, 1.0], [0.0, 0.333])
+    """
+    confidence, right, weights = checked_event(y, proba, classes, sample_weight)
+    values, group = np.unique(-confidence, return_inverse=True)
+    kept = np.cumsum(np.bincount(group, weights))
+    wrong = np.cumsum(np.bincount(group, weights * (1.0 - right)))
+    if (weights == 1.0).all():
+        lower, upper = _exact_interval(wrong, kept, 0.025)
+    else:
+        lower = upper = np.full(len(values), math.nan)
+    return RiskCoverageCurve(-values, kept / kept[-1], wrong / kept, lower, upper)
+
+
+@dataclass(frozen=True)
+class SelectedThreshold:
+    """A threshold on the confidence, and what is known of the rows at or above it.
+
+    Attributes
+    ----------
+    threshold : float
+        Accept a row if its confidence is at least this. 0 accepts all rows, infinity none.
+    coverage : float
+        Share of the labelled rows that it accepts.
+    error : float
+        Share of wrong ones among them; NaN if none is accepted.
+    error_bound : float
+        Upper confidence bound on the error of future accepted rows, at most `max_error`; NaN if none is accepted.
+    n_accepted, n_rows : int
+        Labelled rows accepted, and all.
+    max_error, confidence : float
+        What was asked for.
+    """
+
+    threshold: float
+    coverage: float
+    error: float
+    error_bound: float
+    n_accepted: int
+    n_rows: int
+    max_error: float
+    confidence: float
+
+
+def select_threshold(
+    y: ArrayLike,
+    proba: ArrayLike,
+    *,
+    max_error: float,
+    confidence: float = 0.95,
+    classes: ArrayLike | None = None,
+) -> SelectedThreshold:
+    r"""The lowest threshold that keeps the error of accepted rows at or below `max_error`, with a guarantee.
+
+    With probability `confidence` over the draw of the labelled rows, the error rate of all future rows accepted by the
+    returned threshold is at most `max_error`: in finite samples and whatever the confidences are, provided that these rows are
+    drawn like the future ones, that neither model nor calibrator saw their labels, and that more confident rows are not more
+    often wrong. (Without the last condition the guarantee holds for the mean error rate of rows with these very confidences.)
+
+    Up to ten coverages are tested, from the strictest on, by the exact binomial p-value; each has its share of the error
+    probability, and passes it on when it is passed (learn then test: Angelopoulos et al. 2025, "Learn then test: calibrating
+    predictive algorithms to achieve risk control"; the fallback procedure of Wiens & Dmitrienko 2005). Looking for the best
+    point of `risk_coverage_curve` instead finds luck.
+
+    Parameters
+    ----------
+    y : array-like (n,)
+        True classes of rows that nothing was fitted on.
+    proba : array-like (n, K) or (n,)
+        Their probabilities.
+    max_error : float in (0, 1)
+    confidence : float in (0, 1)
+    classes : array-like (K,), optional
+        The class of each column.
+
+    Returns
+    -------
+    SelectedThreshold
+        With threshold infinity, and a warning, where no coverage passes.
+
+    Raises
+    ------
+    InputError
+        So few rows that not even all of them right would show it (the message says how many are needed), or any argument
+        that cannot be used.
+
+    Warns
+    -----
+    CalibrationWarning
+        No threshold passes; the message says how near the nearest one came, and how many labels might do.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> p = rng.random(1000)
+    >>> chosen = select_threshold(rng.random(1000) < p, p, max_error=0.1)
+    >>> round(chosen.threshold, 2), round(chosen.coverage, 2), chosen.error < chosen.error_bound <= 0.1
+    (0.86, 0.26, True)
+    """
+    for name, value in (("max_error", max_error), ("confidence", confidence)):
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 < value < 1:
+            raise InputError(f"{name}={value!r}; expected a number between 0 and 1, such as 0.05 or 0.95")
+    certainty, right, _ = checked_event(y, proba, classes)
+    n_rows, doubt = len(right), 1.0 - confidence
+    ranks = _ranks(n_rows, max_error, doubt)
+    order = np.argsort(-certainty, kind="stable")
+    falling, wrong_before = certainty[order], np.concatenate([[0.0], np.cumsum(1.0 - right[order])])
+    level, passed, nearest = 0.0, None, (math.inf, 0, 0)
+    for rank in ranks:
+        # Given the next confidence and how many lie above it, those rows are like future rows above it, ties or not.
+        n_kept = rank if rank == n_rows else int(np.searchsorted(-falling, -falling[rank], side="left"))
+        n_wrong = int(wrong_before[n_kept])
+        level += doubt / len(ranks)
+        if n_kept and binom.cdf(n_wrong, n_kept, max_error) <= level:
+            bound = float(_exact_interval(np.array([n_wrong]), np.array([n_kept]), level)[1][0])
+            passed = rank, n_kept, n_wrong, bound
+        else:
+            bound = float(_exact_interval(np.array([n_wrong]), np.array([n_kept]), level)[1][0]) if n_kept else 1.0
+            nearest = min(nearest, (bound, n_kept, n_wrong))
+            level = 0.0
+    if passed is None:
+        _warn_of_none(nearest, n_rows, max_error, confidence, doubt / len(ranks))
+        return SelectedThreshold(math.inf, 0.0, math.nan, math.nan, 0, n_rows, max_error, confidence)
+    rank, n_kept, n_wrong, bound = passed
+    threshold = 0.0 if rank == n_rows else float(np.nextafter(falling[rank], 1.0))
+    return SelectedThreshold(
+        threshold, n_kept / n_rows, n_wrong / n_kept, min(bound, max_error), n_kept, n_rows, max_error, confidence
+    )
+
+
+def _ranks(n_rows: int, max_error: float, doubt: float) -> list[int]:
+    """How many of the most confident rows each tested threshold keeps: as many steps as rows allow, at even distances."""
+
+    def needed(n_steps: int) -> int:
+        return math.ceil(math.log(doubt / n_steps) / math.log1p(-max_error) - 1e-9)
+
+    if n_rows < needed(1):
+        raise InputError(
+            f"{n_rows} labelled rows cannot show that at most {max_error:.4g} of the accepted ones are wrong with confidence "
+            f"{1 - doubt:.4g}; at least {needed(1)} are needed, even if all of them are right"
+        )
+    n_steps = max(steps for steps in range(1, _MOST_STEPS + 1) if needed(steps) <= n_rows)
+    return [int(rank) for rank in np.unique(np.linspace(needed(n_steps), n_rows, n_steps).round())]
+
+
+def _exact_interval(wrong: NDArray[Any], kept: NDArray[Any], tail: float) -> tuple[Floats, Floats]:
+    """Clopper and Pearson's bounds on an error rate, each missed with probability `tail` at most."""
+    with np.errstate(invalid="ignore"):
+        lower = np.where(wrong > 0, beta.ppf(tail, wrong, kept - wrong + 1), 0.0)
+        upper = np.where(wrong < kept, beta.ppf(1.0 - tail, wrong + 1, kept - wrong), 1.0)
+    return lower, upper
+
+
+def _warn_of_none(
+    nearest: tuple[float, int, int], n_rows: int, max_error: float, confidence: float, level: float
+) -> None:
+    bound, n_kept, n_wrong = nearest
+    rate = n_wrong / n_kept if n_kept else 1.0
+    cure = "even the most confident rows are wrong too often: more labels will not help, a better model or prompt may"
+    for factor in 2.0 ** np.arange(0.5, 8.5, 0.5):
+        size: Any = round(n_kept * factor)
+        if rate < max_error and binom.cdf(math.ceil(rate * size), size, max_error) <= level:
+            cure = f"if they stay as they are, about {math.ceil(n_rows * factor / 50) * 50} labelled rows would do"
+            break
+    warnings.warn(
+        f"no threshold keeps the error at {max_error:.4g} with confidence {confidence:.4g} on {n_rows} labelled rows. The "
+        f"nearest keeps {n_kept} of them, {n_wrong} wrong, and bounds their error by {bound:.3g}; {cure}",
+        CalibrationWarning,
+        stacklevel=3,
+    )

@@ -1,0 +1,256 @@
+"""Tests of risk-coverage curves, thresholds with a guarantee and conformal label sets."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+
+from llmclf.calibration import ConformalClassifier, TemperatureCalibrator, risk_coverage_curve, select_threshold
+from llmclf.errors import CalibrationWarning, InputError
+from llmclf.logits import log_softmax, softmax
+from llmclf.metrics import accuracy, aurc
+
+
+def multi():
+    """3000 rows of over-confident, biased probabilities of four classes; the golden values belong to them."""
+    rng = np.random.default_rng(20260101)
+    truth = log_softmax(rng.normal(size=(3000, 4)) * 1.5 + np.array([0.4, 0.0, -0.3, 0.1]))
+    y = (np.exp(truth).cumsum(axis=1) < rng.random(3000)[:, None]).sum(axis=1).clip(0, 3)
+    return y, softmax(truth / 0.45 + np.array([0.8, 0.0, -0.5, 0.2]))
+
+
+def sure(confidence, right):
+    """Labels and two-class probabilities of predictions with this confidence, right or not."""
+    return np.where(right, 0, 1), np.column_stack([confidence, 1 - confidence])
+
+
+class TestRiskCoverage:
+    def test_by_hand(self):
+        """Equal confidences are kept together; the last risk is the error rate."""
+        curve = risk_coverage_curve(*sure(np.array([0.9, 0.8, 0.8, 0.6]), np.array([True, True, False, False])))
+        assert curve.threshold == pytest.approx([0.9, 0.8, 0.6])
+        assert curve.coverage == pytest.approx([0.25, 0.75, 1.0])
+        assert curve.risk == pytest.approx([0, 1 / 3, 1 / 2])
+        assert (curve.lower <= curve.risk).all()
+        assert (curve.upper >= curve.risk).all()
+        assert curve.upper[0] == pytest.approx(1 - 0.025)
+
+    @given(st.integers(0, 2**32 - 1), st.integers(1, 40))
+    @settings(max_examples=30, deadline=None)
+    def test_laws(self, seed, n):
+        """The order of rows does not matter, whole weights are repetition, and the ends are those of the metrics."""
+        rng = np.random.default_rng(seed)
+        y, proba = rng.integers(0, 3, n), softmax(rng.integers(-2, 3, (n, 3)))
+        repeats, order = rng.integers(1, 3, n), rng.permutation(n)
+        curve = risk_coverage_curve(y, proba, sample_weight=repeats)
+        again = risk_coverage_curve(y[order].repeat(repeats[order]), proba[order].repeat(repeats[order], axis=0))
+        for name in ("threshold", "coverage", "risk"):
+            assert getattr(again, name) == pytest.approx(getattr(curve, name), abs=1e-12)
+        assert (np.diff(curve.threshold) < 0).all()
+        assert curve.coverage[-1] == pytest.approx(1.0)
+        assert 1 - curve.risk[-1] == pytest.approx(accuracy(y, proba, sample_weight=repeats))
+
+    def test_its_mean_is_aurc(self):
+        """Without ties the mean of the risks is the area that the metric gives."""
+        y, proba = multi()
+        assert risk_coverage_curve(y, proba).risk.mean() == pytest.approx(aurc(y, proba).aurc, abs=1e-12)
+
+    def test_weights_have_no_exact_interval(self):
+        """Clopper and Pearson count rows, so weighted rows have no bounds."""
+        assert np.isnan(risk_coverage_curve([0, 1], [0.2, 0.7], sample_weight=[1, 2]).upper).all()
+
+
+# How right rows of a confidence are: calibrated, over-confident, in steps, worse where surest, and hardly at all.
+MODELS = {
+    "calibrated": lambda c: c,
+    "over-confident": lambda c: 0.5 + 0.8 * (c - 0.5),
+    "rounded": lambda c: np.round(c * 10) / 10 * 0.98,
+    "worst where surest": lambda c: np.where(c > 0.97, 0.9, np.minimum(1.0, c + 0.02)),
+    "no better than 92 %": lambda c: np.minimum(c, 0.92),
+}
+
+
+class TestSelectThreshold:
+    @pytest.mark.parametrize("model", MODELS)
+    @pytest.mark.parametrize("n", [100, 400, 2000])
+    def test_the_guarantee_holds(self, model, n):
+        """The true error of the accepted rows is above the limit in no more than a tenth of the draws."""
+        rng = np.random.default_rng([n, list(MODELS).index(model)])
+        max_error, too_high, found = 0.1, 0, 0
+        large = rng.beta(3, 1, 200_000) / 2 + 0.5
+        large = np.round(large, 1) if model == "rounded" else large
+        large_right = MODELS[model](large)
+        for _ in range(300):
+            confidence = rng.choice(large, n)
+            right = rng.random(n) < MODELS[model](confidence)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", CalibrationWarning)
+                chosen = select_threshold(*sure(confidence, right), max_error=max_error, confidence=0.9)
+            accepted = large >= chosen.threshold
+            if accepted.any():
+                found += 1
+                too_high += 1 - large_right[accepted].mean() > max_error + 1e-3
+        assert too_high <= 300 * 0.1 + 2 * math.sqrt(300 * 0.1 * 0.9)
+        if model == "calibrated" and n == 2000:
+            assert found > 290
+
+    def test_the_best_point_of_the_curve_is_luck(self):
+        """What this is for: the lowest threshold with an observed error below the limit breaks it about every other time."""
+        rng = np.random.default_rng(0)
+        broken = 0
+        for _ in range(200):
+            confidence = rng.random(200) / 2 + 0.5
+            curve = risk_coverage_curve(*sure(confidence, rng.random(200) < confidence))
+            within = np.flatnonzero(curve.risk <= 0.1)
+            if within.size:
+                threshold = curve.threshold[within[-1]]
+                broken += 1 - (1 + threshold) / 2 > 0.1
+        assert broken > 70
+
+    def test_what_it_says_is_so(self):
+        """Coverage, error and counts are those of the labelled rows at or above the threshold."""
+        y, proba = multi()
+        chosen = select_threshold(y, proba, max_error=0.3)
+        accepted = proba.max(axis=1) >= chosen.threshold
+        assert chosen.n_accepted == accepted.sum()
+        assert chosen.coverage == pytest.approx(accepted.mean())
+        assert chosen.error == pytest.approx((proba.argmax(axis=1) != y)[accepted].mean())
+        assert chosen.error < chosen.error_bound <= 0.3
+        assert (chosen.n_rows, chosen.max_error, chosen.confidence) == (3000, 0.3, 0.95)
+
+    def test_order_and_ties(self):
+        """Rows in another order give the same answer, and rows of equal confidence are accepted together."""
+        rng = np.random.default_rng(3)
+        confidence = rng.choice([0.6, 0.8, 0.9, 0.99], 800)
+        y, proba = sure(confidence, rng.random(800) < confidence)
+        order = rng.permutation(800)
+        chosen = select_threshold(y, proba, max_error=0.1)
+        assert select_threshold(y[order], proba[order], max_error=0.1) == chosen
+        assert chosen.n_accepted in {np.sum(confidence >= level) for level in (0.9, 0.99)}
+
+    def test_a_model_that_is_always_right(self):
+        """Every row is accepted, with threshold 0."""
+        chosen = select_threshold(*sure(np.linspace(0.6, 1, 200), np.ones(200, dtype=bool)), max_error=0.05)
+        assert (chosen.threshold, chosen.coverage, chosen.error) == (0.0, 1.0, 0.0)
+
+    def test_too_few_labels(self):
+        """Fewer rows than any outcome could convince with are refused, with the number that is needed."""
+        y, proba = sure(np.full(58, 0.9), np.ones(58, dtype=bool))
+        with pytest.raises(
+            InputError, match="58 labelled rows cannot show that at most 0.05 .* at least 59 are needed"
+        ):
+            select_threshold(y, proba, max_error=0.05)
+        assert select_threshold(*sure(np.full(59, 0.9), np.ones(59, dtype=bool)), max_error=0.05).coverage == 1.0
+
+    def test_no_threshold_passes(self):
+        """None is accepted, and a warning says how near it came and whether more labels would help."""
+        rng = np.random.default_rng(0)
+        confidence = rng.random(200) / 2 + 0.5
+        with pytest.warns(CalibrationWarning, match="more labels will not help") as caught:
+            chosen = select_threshold(*sure(confidence, rng.random(200) < 0.5), max_error=0.05)
+        assert (chosen.threshold, chosen.coverage, chosen.n_accepted) == (math.inf, 0.0, 0)
+        assert math.isnan(chosen.error)
+        assert caught[0].filename == __file__
+        right = np.ones(100, dtype=bool)
+        right[[3, 40]] = False
+        with pytest.warns(CalibrationWarning, match="about 300 labelled rows would do"):
+            select_threshold(*sure(np.linspace(1, 0.9, 100), right), max_error=0.05)
+
+    @pytest.mark.parametrize(
+        "options", [{"max_error": 0}, {"max_error": 5}, {"max_error": 0.1, "confidence": 95}, {"max_error": "low"}]
+    )
+    def test_bad_levels(self, options):
+        """Percentages and words are refused by name."""
+        with pytest.raises(InputError, match="expected a number between 0 and 1"):
+            select_threshold([0, 1], [0.1, 0.9], **options)
+
+
+class TestConformal:
+    def test_golden_value(self):
+        """Quantile, coverage and size of LAC are those of an independent package."""
+        y, proba = multi()
+        conformal = ConformalClassifier().fit(proba[:1000], y[:1000])
+        sets = conformal.predict_set(proba[1000:])
+        assert conformal.quantile_ == pytest.approx(0.97181903, abs=1e-8)
+        assert sets[np.arange(2000), y[1000:]].mean() == pytest.approx(0.905, abs=1e-9)
+        assert sets.sum(axis=1).mean() == pytest.approx(2.1155, abs=1e-9)
+
+    @pytest.mark.parametrize("method", ["lac", "aps"])
+    @pytest.mark.parametrize("n", [30, 200])
+    def test_marginal_coverage(self, method, n):
+        """Over many draws the true label is in the set as often as promised, whatever the model says."""
+        rng = np.random.default_rng(n)
+        covered = []
+        for _ in range(400):
+            truth = log_softmax(rng.normal(size=(n + 100, 5)) * 2)
+            y = (np.exp(truth).cumsum(axis=1) < rng.random(n + 100)[:, None]).sum(axis=1).clip(0, 4)
+            proba = softmax(2 * truth + [1.0, 0.0, 0.0, -1.0, 0.0])
+            sets = ConformalClassifier(method=method, confidence_level=0.8).fit(proba[:n], y[:n]).predict_set(proba[n:])
+            covered.append(sets[np.arange(100), y[n:]].mean())
+        error = np.std(covered) / 20
+        assert np.mean(covered) > 0.8 - 2 * error
+        assert np.mean(covered) < 0.8 + 1 / (n + 1) + 3 * error
+
+    def test_aps_takes_labels_from_the_top(self):
+        """A label is in the set only with all more probable ones."""
+        y, proba = multi()
+        sets = ConformalClassifier(method="aps").fit(proba[:1000], y[:1000]).predict_set(proba[1000:])
+        ranked = np.take_along_axis(sets, np.argsort(-proba[1000:], axis=1), axis=1)
+        assert (np.diff(ranked.astype(int), axis=1) <= 0).all()
+
+    def test_with_an_estimator(self):
+        """Rows go through a fitted classifier, and its classes name the columns, also those absent from y."""
+        rng = np.random.default_rng(0)
+        X, y = rng.normal(size=(300, 2)), np.array(["a", "b", "c"])[rng.integers(0, 3, 300)]
+        model = LogisticRegression().fit(X[:100], y[:100])
+        without = y != "c"
+        conformal = ConformalClassifier(model, method="lac").fit(X[without], y[without])
+        assert conformal.classes_.tolist() == ["a", "b", "c"]
+        assert conformal.predict_set(X).shape == (300, 3)
+        assert (conformal.predict(X) == model.predict(X)).all()
+        assert clone(conformal).method == "lac"
+
+    def test_on_a_calibrator(self):
+        """A calibrator is an estimator of score rows."""
+        y, proba = multi()
+        calibrator = TemperatureCalibrator().fit(np.log(proba[:500]), y[:500])
+        conformal = ConformalClassifier(calibrator, confidence_level=0.8).fit(np.log(proba[500:1000]), y[500:1000])
+        sets = conformal.predict_set(np.log(proba[1000:]))
+        assert sets[np.arange(2000), y[1000:]].mean() == pytest.approx(0.8, abs=0.05)
+
+    def test_too_few_rows(self):
+        """Every set holds every label, and the warning says how many rows are needed."""
+        y, proba = multi()
+        with pytest.warns(CalibrationWarning, match="8 labelled rows are too few for confidence 0.9.*at least 9"):
+            conformal = ConformalClassifier().fit(proba[:8], y[:8], classes=range(4))
+        assert conformal.predict_set(proba).all()
+        assert np.isfinite(ConformalClassifier().fit(proba[:9], y[:9], classes=range(4)).quantile_)
+
+    @pytest.mark.parametrize(
+        ("options", "proba", "y", "match"),
+        [
+            ({"method": "raps"}, [[0.5, 0.5]], [0], "method='raps' is unknown"),
+            ({"confidence_level": 90}, [[0.5, 0.5]], [0], "confidence_level=90"),
+            ({}, [[0.5, 0.4]], [0], "sums to 0.9"),
+            ({}, [[0.5, 0.5]], [2], "is no column number"),
+            ({}, [[0.5, 0.5]], [0, 1], "2 labels and proba 1 rows"),
+        ],
+    )
+    def test_refused(self, options, proba, y, match):
+        """Bad parameters, probabilities and labels are named."""
+        with pytest.raises(InputError, match=match):
+            ConformalClassifier(**options).fit(proba, y)
+
+    def test_other_columns_at_predict(self):
+        """Probabilities of another number of classes are refused."""
+        y, proba = multi()
+        conformal = ConformalClassifier().fit(proba, y)
+        with pytest.raises(InputError, match="2 columns; expected 4"):
+            conformal.predict_set([[0.5, 0.5]])
