@@ -16,7 +16,7 @@ from .binned import (
     top_label_calibration_error,
 )
 from .checks import TOLERANCE, checked_event, checked_predictions, checked_probability_rows, label_columns, row_weights
-from .corp import CorpDecomposition, corp_decomposition
+from .corp import CorpDecomposition, corp_decomposition, recalibrated
 from .intervals import CalibrationInterval, calibration_interval
 from .null import CalibrationTest, calibration_test, spiegelhalter_test
 from .paired import PairedDifference, paired_difference
@@ -25,7 +25,7 @@ from .refinement import refinement_error
 from .scorers import neg_ece, neg_refinement
 from .scores import accuracy, brier_score, log_loss, skill_score
 from .slope import CalibrationSlope, calibration_slope
-from .smooth import smooth_calibration_error
+from .smooth import smooth_calibration_error, smooth_curve
 
 __all__ = [
     "TOLERANCE",
@@ -56,11 +56,13 @@ __all__ = [
     "neg_ece",
     "neg_refinement",
     "paired_difference",
+    "recalibrated",
     "refinement_error",
     "reliability_curve",
     "row_weights",
     "skill_score",
     "smooth_calibration_error",
+    "smooth_curve",
     "spiegelhalter_test",
     "sweep_calibration_error",
     "top_label_calibration_error",

@@ -54,13 +54,10 @@ def smooth_calibration_error(
     0.5
     """
     p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
-    residuals = _on_cells(p, weights * (event - p) / weights.sum())
-    # Reflection at both ends makes cosines of the Gaussian's eigenfunctions: smoothing damps each by its own factor.
-    coefficients = dct(residuals, type=2)
-    frequencies = np.pi * np.arange(_CELLS)
+    coefficients = dct(_on_cells(p, weights * (event - p) / weights.sum()), type=2)
 
     def smoothed(width: float) -> float:
-        return float(np.abs(idct(coefficients * np.exp(-0.5 * (frequencies * width) ** 2), type=2)).sum())
+        return float(np.abs(_smoothed(coefficients, width)).sum())
 
     narrowest = 2.0 / _CELLS
     if smoothed(narrowest) <= narrowest:
@@ -69,6 +66,24 @@ def smooth_calibration_error(
     if smoothed(1.0) >= 1.0:
         return 1.0
     return float(brentq(lambda width: smoothed(width) - width, narrowest, 1.0, xtol=1e-12))
+
+
+def smooth_curve(p: Floats, event: Floats, weights: Floats, places: Floats, width: float) -> Floats:
+    """The frequency of the event near each of `places`: a mean with the kernel of `smooth_calibration_error`."""
+    parts = [_smoothed(dct(_on_cells(p, values), type=2), width) for values in (weights * event, weights)]
+    middles = (np.arange(_CELLS) + 0.5) / _CELLS
+    happened, mass = (np.interp(places, middles, part) for part in parts)
+    # Far from all rows both are rounding errors.
+    found: Floats = np.clip(
+        np.where(mass > 1e-9 * weights.sum() / _CELLS, happened / np.maximum(mass, 1e-300), np.nan), 0.0, 1.0
+    )
+    return found
+
+
+def _smoothed(coefficients: Floats, width: float) -> Floats:
+    # Reflection at both ends makes cosines of the Gaussian's eigenfunctions: smoothing damps each by its own factor.
+    damped: Floats = idct(coefficients * np.exp(-0.5 * (np.pi * np.arange(_CELLS) * width) ** 2), type=2)
+    return damped
 
 
 def _on_cells(p: Floats, values: Floats) -> Floats:

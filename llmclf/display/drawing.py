@@ -1,0 +1,95 @@
+"""What the diagrams share: colours, boxes of text, strips below a diagram."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+from ..errors import MissingDependencyError
+
+# From the palette of Okabe and Ito (2008), which colour-blind readers can tell apart, and of different lightness.
+BLUE, ORANGE, GREY, PALE = "#0072B2", "#D55E00", "#8C8C8C", "#BFBFBF"
+
+
+def imported(package: str) -> ModuleType:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{package} is not installed, and the diagram needs it; pip install {package}"
+        ) from error
+
+
+def new_axes(width: float, height: float) -> Any:
+    from matplotlib import pyplot
+
+    figure, ax = pyplot.subplots(figsize=(width, height), layout="constrained")
+    # The layout does not see what is appended to the axes, whose last tick label reaches over the edge.
+    figure.get_layout_engine().set(w_pad=0.12)
+    return ax
+
+
+def append_strip(ax: Any) -> Any:
+    """Axes below `ax` that share its x axis."""
+    from mpl_toolkits.axes_grid1 import make_axes_locatable
+
+    strip = make_axes_locatable(ax).append_axes("bottom", size="18%", pad=0.12, sharex=ax)
+    ax.tick_params(labelbottom=False)
+    return strip
+
+
+def without_frame(*all_axes: Any) -> None:
+    for axes in all_axes:
+        axes.spines[["top", "right"]].set_visible(False)
+
+
+def box_of_columns(ax: Any, columns: list[list[tuple[str, str]]], places: Any, keys: list[Any] | None = None) -> Any:
+    """Columns of coloured text in a box, in whichever of two corners covers fewer of `places` (m, 2), in data coordinates.
+
+    `keys` are artists that stand before the first line of a column.
+    """
+    from matplotlib.offsetbox import AnchoredOffsetbox, DrawingArea, HPacker, TextArea, VPacker
+
+    def text(content: str, colour: str) -> Any:
+        area = TextArea(content, textprops={"size": "x-small", "color": colour})
+        # Class names are data: a dollar sign in one is no mathematics.
+        label: Any = area.get_children()[0]
+        label.set_parse_math(False)
+        return area
+
+    packed: list[Any] = []
+    for number, lines in enumerate(columns):
+        areas = [text(content, colour) for content, colour in lines]
+        # The empty area makes the first row as high as one that holds a marker.
+        key = DrawingArea(8, 8) if number else DrawingArea(0, 8)
+        if keys is not None and number and keys[number - 1] is not None:
+            key.add_artist(keys[number - 1])
+        areas[0] = HPacker(children=[key, areas[0]] if number else [areas[0], key], align="center", pad=0, sep=3)
+        packed.append(VPacker(children=areas, align="right" if number else "left", pad=0, sep=3))
+    box = AnchoredOffsetbox(
+        loc="upper left",
+        child=HPacker(children=packed, align="baseline", pad=0, sep=8),
+        pad=0.4,
+        borderpad=0.5,
+        frameon=True,
+        zorder=6,
+    )
+    box.patch.set(edgecolor="#CCCCCC", facecolor="white", alpha=0.9, boxstyle="round,pad=0,rounding_size=0.3")
+    ax.add_artist(box)
+    covered = {}
+    # The frame is not laid out yet, but box and axes are in proportion.
+    inside = ax.transAxes.inverted().transform(ax.transData.transform(places))
+    corner = ax.transAxes.inverted().transform(box.get_window_extent())
+    width, height = corner[1] - corner[0]
+    for loc, left, bottom in (("upper left", 0.0, 1.0 - height - 0.03), ("lower right", 1.0 - width - 0.03, 0.0)):
+        near = (inside >= [left, bottom]) & (inside <= [left + width + 0.03, bottom + height + 0.03])
+        covered[loc] = near.all(axis=1).sum()
+    box.loc = box.codes[min(covered, key=covered.__getitem__)]
+    return box
+
+
+def set_title(ax: Any, name: str | None, **options: Any) -> None:
+    if name is not None:
+        # No wrapping: matplotlib measures words to wrap as mathematics, whatever parse_math says.
+        ax.set_title(name, parse_math=False, **options)

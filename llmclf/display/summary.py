@@ -1,0 +1,245 @@
+"""The numbers behind a reliability diagram: points, a curve, a band, and what stands in the box."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
+
+from ..errors import InputError
+from ..metrics import (
+    CalibrationInterval,
+    CorpDecomposition,
+    ReliabilityCurve,
+    binned_calibration,
+    calibration_interval,
+    checked_event,
+    corp_decomposition,
+    recalibrated,
+    smooth_calibration_error,
+    smooth_curve,
+)
+
+Floats = NDArray[np.float64]
+
+KINDS = ("corp", "mass", "uniform", "smooth")
+BANDS = ("consistency", "confidence", None)
+_GRID = np.linspace(0.0, 1.0, 201)
+_NARROWEST = 0.03
+
+
+@dataclass(frozen=True, eq=False)
+class ReliabilitySummary:
+    """What a reliability diagram shows of one event: that the predicted class is right, or that one class is the true one.
+
+    Attributes
+    ----------
+    kind : {"corp", "mass", "uniform", "smooth"}
+    curve : ReliabilityCurve
+        The points: bins, or with "corp" the blocks of equal recalibrated probability, with "smooth" bins of equal mass.
+    lower, upper : ndarray (n_points,)
+        Wilson's interval of each point's frequency; NaN where rows are weighted, as weights are no counts.
+    line : ndarray (2, m)
+        Probability and frequency along the curve that is drawn.
+    band : ndarray (3, m) or None
+        Probability, and lower and upper end of the band.
+    band_kind : {"consistency", "confidence"} or None
+        Around the diagonal: where the curve of a calibrated model lies; or around the curve, from resampled rows.
+    level : float
+        Of band and intervals, pointwise.
+    probability, weight : ndarray (n_rows,)
+        Of each row of positive weight.
+    n_rows, n_events : int
+    accuracy, confidence : float
+        Weighted means of event and probability over all rows.
+    error : CalibrationInterval
+        Expected calibration error in bins of equal width, its interval, and the mean that a calibrated model would show.
+    corp : CorpDecomposition
+        Of the Brier score of the event.
+    """
+
+    kind: str
+    curve: ReliabilityCurve
+    lower: Floats
+    upper: Floats
+    line: Floats
+    band: Floats | None
+    band_kind: str | None
+    level: float
+    probability: Floats
+    weight: Floats
+    n_rows: int
+    n_events: int
+    accuracy: float
+    confidence: float
+    error: CalibrationInterval
+    corp: CorpDecomposition
+
+    def shares(self, edges: Floats) -> Floats:
+        """Share of the rows' weight between each edge and the next."""
+        counts, _ = np.histogram(self.probability, bins=edges, weights=self.weight)
+        result: Floats = counts / self.weight.sum()
+        return result
+
+
+@dataclass(frozen=True)
+class SummaryOptions:
+    """How a summary is made; see `ReliabilityDisplay.from_predictions`."""
+
+    kind: str = "corp"
+    n_bins: int = 15
+    band: str | None = "consistency"
+    confidence_level: float = 0.95
+    n_resamples: int = 300
+    random_state: Any = 0
+
+    def check(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"kind={self.kind!r} is unknown; expected one of {', '.join(map(repr, KINDS))}")
+        if self.band not in BANDS:
+            raise InputError(f"band={self.band!r} is unknown; expected 'consistency', 'confidence' or None")
+        if (
+            isinstance(self.n_resamples, bool)
+            or not isinstance(self.n_resamples, (int, np.integer))
+            or self.n_resamples < 1
+        ):
+            raise InputError(f"n_resamples={self.n_resamples!r}; expected a positive integer")
+
+
+def summarise(
+    y: ArrayLike,
+    proba: ArrayLike,
+    options: SummaryOptions,
+    pos_label: Any = None,
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> ReliabilitySummary:
+    """The summary of one event of checked or unchecked predictions."""
+    options.check()
+    p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
+    generator = np.random.default_rng(options.random_state)
+    error = calibration_interval(
+        event,
+        p,
+        pos_label=1,
+        n_bins=options.n_bins,
+        confidence_level=options.confidence_level,
+        random_state=generator,
+        sample_weight=weights,
+    )
+    curve = _points(p, event, weights, options)
+    counted = bool((weights == 1.0).all())
+    lower, upper = _wilson(curve, options.confidence_level) if counted else (np.full(curve.count.size, math.nan),) * 2
+    grid, draw = _curve_function(p, event, weights, options, curve)
+    return ReliabilitySummary(
+        kind=options.kind,
+        curve=curve,
+        lower=lower,
+        upper=upper,
+        line=np.stack([grid, draw(p, event, weights)]),
+        band=_band(p, event, weights, options, grid, draw, generator),
+        band_kind=options.band,
+        level=options.confidence_level,
+        probability=p,
+        weight=weights,
+        n_rows=len(p),
+        n_events=int(event.sum()),
+        accuracy=float(np.average(event, weights=weights)),
+        confidence=float(np.average(p, weights=weights)),
+        error=error,
+        corp=corp_decomposition(event, p, pos_label=1, sample_weight=weights),
+    )
+
+
+def _points(p: Floats, event: Floats, weights: Floats, options: SummaryOptions) -> ReliabilityCurve:
+    if options.kind != "corp":
+        strategy = "uniform" if options.kind == "uniform" else "mass"
+        return binned_calibration(p, event, n_bins=options.n_bins, strategy=strategy, sample_weight=weights)
+    level = recalibrated(p, event, weights)
+    _, block = np.unique(level, return_inverse=True)
+    mass = np.bincount(block, weights)
+    lower, upper = np.ones(mass.size), np.zeros(mass.size)
+    np.minimum.at(lower, block, p)
+    np.maximum.at(upper, block, p)
+    return ReliabilityCurve(
+        lower=lower,
+        upper=upper,
+        confidence=np.bincount(block, weights * p) / mass,
+        accuracy=np.bincount(block, weights * event) / mass,
+        weight=mass.astype(np.float64),
+        count=np.bincount(block),
+        closed="both",
+    )
+
+
+def _curve_function(
+    p: Floats, event: Floats, weights: Floats, options: SummaryOptions, curve: ReliabilityCurve
+) -> tuple[Floats, Callable[[Floats, Floats, Floats], Floats]]:
+    """Where the curve is drawn, and a function from probabilities, outcomes and weights to its height there."""
+    if options.kind == "corp":
+        grid = np.unique(p)
+        if grid.size > 400:
+            grid = grid[np.unique(np.linspace(0, grid.size - 1, 400).round().astype(int))]
+
+        def stepped(own_p: Floats, own_event: Floats, own_weights: Floats) -> Floats:
+            values, first = np.unique(own_p, return_index=True)
+            heights: Floats = np.interp(grid, values, recalibrated(own_p, own_event, own_weights)[first])
+            return heights
+
+        return grid, stepped
+    if options.kind == "smooth":
+        inside = _GRID[(p.min() <= _GRID) & (p.max() >= _GRID)]
+        grid = inside if inside.size > 1 else np.array([p.min(), p.max()])
+        # The width at which the smooth calibration error is measured, but not so narrow that single rows show.
+        width = max(smooth_calibration_error(event, p, pos_label=1, sample_weight=weights), _NARROWEST)
+        return grid, lambda own_p, own_event, own_weights: smooth_curve(own_p, own_event, own_weights, grid, width)
+    edges = curve.upper[:-1]
+
+    def binned(own_p: Floats, own_event: Floats, own_weights: Floats) -> Floats:
+        members = np.searchsorted(edges, own_p, side="left")
+        mass = np.bincount(members, own_weights, curve.confidence.size)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            heights: Floats = np.bincount(members, own_weights * own_event, curve.confidence.size) / mass
+        return heights
+
+    return curve.confidence, binned
+
+
+def _band(
+    p: Floats,
+    event: Floats,
+    weights: Floats,
+    options: SummaryOptions,
+    grid: Floats,
+    draw: Callable[[Floats, Floats, Floats], Floats],
+    generator: np.random.Generator,
+) -> Floats | None:
+    """Pointwise quantiles of the curve: of outcomes drawn from the probabilities themselves, or of resampled rows."""
+    if options.band is None:
+        return None
+    # Rows are drawn as often as their weights say; the outcomes of a calibrated model are drawn for them.
+    shares = weights / weights.sum()
+    curves = []
+    for _ in range(options.n_resamples):
+        own = generator.choice(len(p), size=len(p), p=shares)
+        outcomes = (
+            event[own] if options.band == "confidence" else (generator.random(len(p)) < p[own]).astype(np.float64)
+        )
+        curves.append(draw(p[own], outcomes, np.ones(len(p))))
+    tail = (1.0 - options.confidence_level) / 2.0
+    low, high = np.nanquantile(np.array(curves), [tail, 1.0 - tail], axis=0)
+    return np.stack([grid, low, high])
+
+
+def _wilson(curve: ReliabilityCurve, level: float) -> tuple[Floats, Floats]:
+    """Wilson's (1927) interval of each point's frequency."""
+    intervals = [
+        binomtest(round(share * count), int(count)).proportion_ci(level, method="wilson")
+        for share, count in zip(curve.accuracy, curve.count, strict=True)
+    ]
+    return np.array([interval.low for interval in intervals]), np.array([interval.high for interval in intervals])
