@@ -1,12 +1,13 @@
-# make demo   an environment, the model, the data, a calibrated classifier and its reliability diagram
-# make test   the same environment; formatting, lint, types, import layers and the whole test suite
-# make bench  the throughput table, beside other packages in environments of their own (half an hour)
+# make demo     an environment, the model, the data, a calibrated classifier and its reliability diagram
+# make test     the same environment; formatting, lint, types, import layers and the whole test suite
+# make bench    the throughput table, beside other packages in environments of their own (half an hour)
+# make oracles  the golden values and the speed of the calibration layer, against other packages (some minutes)
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench oracles clean
 
 demo: .venv/installed
 	$(BIN)/llmclf demo --output reliability.png
@@ -20,6 +21,10 @@ test: .venv/installed
 
 bench: .venv/installed .bench/cappr/installed .bench/lm-eval/installed
 	$(BIN)/python experiments/throughput.py --cappr-python .bench/cappr/bin/python --lm-eval-python .bench/lm-eval/bin/python
+
+oracles: .venv/installed .bench/oracles/installed
+	$(BIN)/python experiments/oracles.py --python .bench/oracles/bin/python
+	$(BIN)/python experiments/calibration_speed.py --python .bench/oracles/bin/python
 
 # torch comes first and pinned: an open range would take a build with gigabytes of GPU libraries.
 .venv/installed: pyproject.toml constraints.txt
@@ -38,6 +43,11 @@ bench: .venv/installed .bench/cappr/installed .bench/lm-eval/installed
 
 .bench/lm-eval/installed: .bench/lm-eval/bin/python
 	$< -m pip install --quiet lm-eval==0.4.13 "transformers>=5,<6" accelerate
+	touch $@
+
+.bench/oracles/installed: .bench/oracles/bin/python
+	$< -m pip install --quiet torch==2.13.0 netcal==1.4.0 probmetrics==1.3.0 numba uncertainty-calibration==0.1.4 relplot==1.0.3 \
+		betacal==1.1.0 venn-abers==1.5.4 mapie==1.6.0 quapy==0.2.3 model-diagnostics==1.5.0
 	touch $@
 
 clean:

@@ -49,10 +49,14 @@ def fit_temperature(scores: Floats, columns: NDArray[np.intp], weights: Floats) 
     """
     shares = weights / weights.sum()
     of_true_class = shares @ scores[np.arange(columns.size), columns]
+    # Class by class the sums run over long stretches of memory. No exponential overflows, as no score is above 0.
+    by_class = np.ascontiguousarray(scores.T)
+    mass = np.empty_like(by_class)
 
     def slope(beta: float) -> float:
-        expected = (np.exp(log_softmax(beta * scores)) * scores).sum(axis=1)
-        return float(shares @ expected - of_true_class)
+        np.exp(np.multiply(by_class, beta, out=mass), out=mass)
+        total = mass.sum(axis=0)
+        return float(shares @ (np.einsum("kn,kn->n", mass, by_class) / total) - of_true_class)
 
     low, high = 1.0 / HIGHEST_TEMPERATURE, 1.0 / LOWEST_TEMPERATURE
     if slope(low) >= 0:

@@ -91,7 +91,10 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
             raise InputError(str(error)) from error
         matrix = seen_scores(matrix, type(self).__name__)
         weights = row_weights(sample_weight, matrix.shape[0])
-        known = np.unique(labels) if classes is None else _class_array(classes)
+        if classes is None:
+            known, columns = np.unique(labels, return_inverse=True)
+        else:
+            known = _class_array(classes)
         if known.size < 2:
             raise InputError(
                 f"y holds one class, {known.tolist()[0]!r}; expected at least two classes. "
@@ -102,7 +105,8 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
                 f"scores have {matrix.shape[1]} columns for {known.size} classes, {known.tolist()}; "
                 "expected one column per class. Name the classes of the columns, in order, as classes="
             )
-        columns = label_columns(labels if classes is None else y, known.size, known)
+        if classes is not None:
+            columns = label_columns(y, known.size, known)
         kept = weights > 0
         n_rows = int(kept.sum())
         if n_rows < ENOUGH_ROWS:

@@ -115,9 +115,11 @@ def checked_event(
     """
     columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
     kept = weights > 0
-    columns, probabilities, weights = columns[kept], probabilities[kept], weights[kept]
+    if not kept.all():
+        columns, probabilities, weights = columns[kept], probabilities[kept], weights[kept]
     if pos_label is None:
-        chosen, p = probabilities.argmax(axis=1), probabilities.max(axis=1)
+        chosen = probabilities.argmax(axis=1)
+        p = probabilities[np.arange(chosen.size), chosen]
     else:
         chosen = class_column(pos_label, y, probabilities.shape[1], classes)
         p = probabilities[:, chosen]
@@ -172,7 +174,8 @@ def label_columns(y: ArrayLike, n_columns: int, classes: ArrayLike | None = None
         raise InputError(f"y has shape {given.shape}; expected one label per row")
     if classes is None:
         if given.dtype.kind in "buif":
-            outside = np.flatnonzero(~np.isin(given, np.arange(n_columns)))
+            with np.errstate(invalid="ignore"):
+                outside = np.flatnonzero(~((given >= 0) & (given < n_columns) & (given == np.floor(given))))
             if outside.size:
                 raise InputError(
                     f"y[{outside[0]}]={given[outside[0]].item()!r} is no column number of 0 .. {n_columns - 1}; "
@@ -243,8 +246,9 @@ def checked_probabilities(values: ArrayLike, name: str, ndim: int) -> NDArray[np
         raise InputError(f"{name} has shape {p.shape}; expected {ndim} dimension{'s' if ndim > 1 else ''}")
     if p.shape[0] == 0:
         raise InputError(f"{name} is empty; expected at least one row")
-    bad = np.argwhere(~((p >= -TOLERANCE) & (p <= 1.0 + TOLERANCE)))
-    if bad.size:
+    # A NaN anywhere makes both extremes NaN.
+    if not (p.min() >= -TOLERANCE and p.max() <= 1.0 + TOLERANCE):
+        bad = np.argwhere(~((p >= -TOLERANCE) & (p <= 1.0 + TOLERANCE)))
         raise InputError(
             f"row {bad[0][0]} of {name} holds {p[tuple(bad[0])]}; expected probabilities in [0, 1]. "
             "Scores become probabilities by llmclf.logits.softmax"
