@@ -139,10 +139,18 @@ def fit(
         str,
         typer.Option(
             metavar="NAME",
-            help="What makes the probabilities honest, fitted on the rows that are no shots: "
-            "bias_temperature, temperature or none.",
+            help="What makes the probabilities honest, fitted on the rows that are no shots: auto, temperature, "
+            "bias_temperature, vector, matrix, platt, beta, isotonic, venn_abers or none.",
         ),
-    ] = "bias_temperature",
+    ] = "auto",
+    bias: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What takes away a preference for some labels without looking at the labels of the rows: contextual, domain, "
+            "batch, ucpa or none.",
+        ),
+    ] = "none",
     scoring: Scoring = "sum",
     model: Model = "smollm2",
     cache: CacheOption = None,
@@ -170,6 +178,7 @@ def fit(
         prompt=_parse_prompt(prompt, chat),
         n_shots=shots,
         scoring=scoring,
+        bias=None if bias == "none" else bias,
         calibrator=None if calibrator == "none" else calibrator,
         cache=cache,
         random_state=seed,

@@ -122,11 +122,13 @@ def test_fit_saves_what_predict_uses(run, model, data, tmp_path):
     )
     # An earlier classifier may be replaced, here by one with words, another scoring and no calibrator.
     again = run("fit", data, "--text-column", "text", "--label-column", "mood", "-o", folder, "--model", model,
-                "--labels", "pos = good | great ,neg=bad", "--calibrator", "none", "--scoring", "mean", "--chat")  # fmt: skip
+                "--labels", "pos = good | great ,neg=bad", "--calibrator", "none", "--bias", "batch",
+                "--scoring", "mean", "--chat")  # fmt: skip
     assert again.code == 0, again.err
     saved = load(folder)
     assert saved.label_words_ == [["bad"], ["good", "great"]]
     assert (saved.calibrator_, saved.scoring, saved.prompt.chat) == (None, "mean", True)
+    assert saved.bias_.method == "batch_meanlog"
 
 
 def test_whole_rows_are_fields_of_the_prompt(run, model, tmp_path):
@@ -243,6 +245,7 @@ ERRORS = [
     ("fit blank.csv --label-column text -o out", 2, "--label-column 'text' is empty in row 1; drop the rows without a label"),
     (f"fit data.csv {TEXTS}--label-column mood -o full", 1, "'full' exists and is no saved classifier; give another folder"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --calibrator magic", 2, "calibrator='magic'"),
+    (f"fit data.csv {TEXTS}--label-column mood -o out --bias magic", 2, "bias='magic'"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --shots 99", 2, "n_shots=99, but there are only 4 training rows"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --labels pos,bad", 2, "y has the value 'neg' .*none of the labels"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --cache full", 1, "the score cache 'full' cannot be opened"),
@@ -391,7 +394,7 @@ OPTIONS = {
     "": ["demo", "fit", "predict", "cache"],
     "demo": ["--output", "-o", "--model", "--calibration-rows", "--test-rows", "reliability.png"],
     "fit": ["TRAIN", "--label-column", "--output", "-o", "--text-column", "--labels", "--prompt", "--chat", "--shots",
-            "--calibrator", "--scoring", "--model", "--cache", "--seed", "bias_temperature, temperature or none",
+            "--calibrator", "--bias", "--scoring", "--model", "--cache", "--seed", "auto, temperature, bias_temperature,",
             "pos=good|great,neg=bad"],
     "predict": ["IN", "OUT", "--text-column", "--labels", "--prompt", "--chat", "--scoring", "--model", "--classifier",
                 "--cache", "p_CLASS", "hf:org/name[@revision]", "gguf:FILE", r"'Review: {{ text }}\nSentiment:'", "@FILE",
