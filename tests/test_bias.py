@@ -191,6 +191,7 @@ class TestBadInput:
             ({}, [[0.0, np.inf]], "row 0 of the scores holds inf"),
             ({}, [[-np.inf, -np.inf]], "row 0 of the scores is -inf throughout"),
             ({}, [[0.0]], "minimum of 2"),
+            ({}, [[0.3, 0.7], [0.9, 0.1]], "the scores are probabilities"),
         ],
     )
     def test_refused(self, options, scores, match):

@@ -316,6 +316,13 @@ class TestBadInput:
             call()
 
 
+def test_average_calibration_error():
+    """The mean gap over the bins, all alike, is that of netcal's ACE."""
+    y, p = binary(*LARGE)
+    _, curve = expected_calibration_error(y, p, pos_label=1, return_curve=True)
+    assert np.abs(curve.accuracy - curve.confidence).mean() == pytest.approx(0.104953392864, abs=1e-11)
+
+
 class TestSlope:
     def test_golden_value(self):
         """Slope and intercept are those of an unregularised logistic regression."""

@@ -615,6 +615,7 @@ class TestErrors:
                 {"scores": np.where(np.arange(60)[:, None] == 9, -np.inf, scores)},
                 "row 9 of the scores is -inf throughout",
             ),
+            ({"scores": softmax(scores)}, "the scores are probabilities .*expected log-scores. Give their logarithm"),
             ({"scores": scores[:, :1]}, "1 feature"),
             ({"scores": scores[:0], "y": y[:0]}, "0 sample"),
             ({"scores": scores[:50]}, "inconsistent numbers of samples"),

@@ -13,6 +13,8 @@ import pandas as pd
 import polars as pl
 import pytest
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
 from sklearn.naive_bayes import GaussianNB
 
 import llmclf
@@ -260,6 +262,18 @@ def test_a_bias_corrector_evens_out_the_labels():
     bias = BiasCorrector("ucpa", target_prior=[0.3, 0.7])
     clf = LLMClassifier(FakeBackend(), labels=LABELS, bias=bias).fit(TEXTS)
     np.testing.assert_allclose(clf.predict_proba(TEXTS).mean(axis=0), [0.3, 0.7], atol=1e-9)
+
+
+@pytest.mark.parametrize("labels", [LABELS, ["one", "two", "three"]])
+def test_temperature_is_that_of_scikit_learn(labels):
+    """CalibratedClassifierCV on the frozen classifier gives the probabilities of calibrator="temperature", to 1e-6."""
+    texts = [f"text number {i}" for i in range(60)]
+    raw = LLMClassifier(FakeBackend(), labels=labels).fit(texts)
+    y = raw.predict(texts)
+    y[::3] = np.roll(y, 1)[::3]
+    theirs = CalibratedClassifierCV(FrozenEstimator(raw), method="temperature").fit(texts, y)
+    ours = LLMClassifier(FakeBackend(), labels=labels, calibrator="temperature").fit(texts, y)
+    np.testing.assert_allclose(ours.predict_proba(TEXTS), theirs.predict_proba(TEXTS), atol=1e-6)
 
 
 class TestContentFree:

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..classes import class_array
 from ..errors import CalibrationWarning, InputError
 from ..logits import FLOOR, floor_missing
-from ..metrics import label_columns, row_weights
+from ..metrics import TOLERANCE, label_columns, row_weights
 
 Floats = NDArray[np.float64]
 
@@ -73,8 +73,8 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         Raises
         ------
         InputError
-            The number of columns is not that of the classes, a score is NaN or ``+inf``, a label is no class, or a
-            parameter cannot be used.
+            The number of columns is not that of the classes, a score is NaN or ``+inf``, the scores are probabilities, a
+            label is no class, or a parameter cannot be used.
 
         Warns
         -----
@@ -330,7 +330,7 @@ def seen_scores(scores: Floats, name: str, stacklevel: int = 3) -> Floats:
     Raises
     ------
     InputError
-        A score is NaN or ``+inf``, or a row has no finite score.
+        A score is NaN or ``+inf``, a row has no finite score, or the scores are probabilities.
     """
     bad = np.argwhere(np.isnan(scores) | (scores == np.inf))
     if bad.size:
@@ -339,6 +339,12 @@ def seen_scores(scores: Floats, name: str, stacklevel: int = 3) -> Floats:
         raise InputError(
             f"row {row} of the scores holds {what} in column {column}; expected log-scores: finite numbers, or -inf for "
             "a label that the model's API did not show. Leave the row out"
+        )
+    # Log-scores of every row that lie in [0, 1] and sum to 1 are no accident.
+    if scores.min() >= 0.0 and scores.max() < 1.0 and np.abs(scores.sum(axis=1) - 1.0).max() < TOLERANCE:
+        raise InputError(
+            f"the scores are probabilities (row 0: {scores[0, :4].round(4).tolist()}, sum 1); expected log-scores. Give their "
+            "logarithm"
         )
     floored, rows = floor_missing(scores)
     blank = np.flatnonzero(np.isneginf(floored).any(axis=1))
