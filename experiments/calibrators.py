@@ -1,8 +1,9 @@
-"""What are the calibrators worth on real scores, and does "auto" choose well?
+"""What are calibrators and label-bias corrections worth on real scores, and does "auto" choose well?
 
 SmolLM2 scores train and test rows of eight data sets zero-shot, once (an hour on two cores; kept in a folder). Then, for 20,
-50, 100 and 300 labelled rows and ten random draws of them, every calibrator is fitted and judged on the test rows. Writes
-calibrators.md beside itself. The data sets must lie in the folder that LLMCLF_DATA names.
+50, 100 and 300 labelled rows and ten random draws of them, every calibrator is fitted and judged on the test rows. The
+corrections that need no labels see 300 rows without them. Writes calibrators.md beside itself. The data sets must lie in the
+folder that LLMCLF_DATA names.
 
     python experiments/calibrators.py [--scores .bench/scores] [--draws 10]
 """
@@ -17,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from llmclf import LLMClassifier, open_backend
-from llmclf.calibration import make_calibrator
+from llmclf.calibration import BiasCorrector, make_calibrator
 from llmclf.cards import load_card
+from llmclf.logits import softmax
 from llmclf.metrics import accuracy, expected_calibration_error, log_loss
 
 HERE = Path(__file__).resolve().parent
@@ -35,8 +37,10 @@ NAMES = (
     "isotonic",
     "venn_abers",
     "auto",
+    "ucpa, auto",
 )
 N_ROWS = 1000
+N_UNLABELLED = 300
 
 
 def score(name: str, folder: Path, backend) -> None:
@@ -51,6 +55,25 @@ def score(name: str, folder: Path, backend) -> None:
     np.savez(folder / f"{name}.npz", **values)
 
 
+def without_labels(name: str, folder: Path, backend) -> str:
+    """Accuracy and log loss of every correction that needs no labels, as a row of a table."""
+    data = np.load(folder / f"{name}.npz")
+    card = load_card(name)
+    texts = card.load("train", n=N_ROWS)["text"][:N_UNLABELLED].tolist()
+    cells = []
+    for method in (None, "contextual", "domain", "batch_logmean", "batch_meanlog", "ucpa"):
+        if method in ("contextual", "domain"):
+            clf = LLMClassifier(backend, labels=card.labels, prompt=card.prompt_template, bias=method, random_state=0)
+            bias = clf.fit(texts).bias_.bias_
+        elif method is not None:
+            bias = BiasCorrector(method).fit(data["train_scores"][:N_UNLABELLED]).bias_
+        else:
+            bias = 0.0
+        proba = softmax(data["test_scores"] + bias)
+        cells.append(f"{accuracy(data['test_y'], proba):.3f} ({log_loss(data['test_y'], proba):.2f})")
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
 def judge(file: Path, size: int, draw: int) -> tuple[dict[str, tuple[float, float, float]], str]:
     """Log loss, accuracy and ECE of every calibrator on the test rows, and what "auto" chose."""
     warnings.simplefilter("ignore")
@@ -60,8 +83,10 @@ def judge(file: Path, size: int, draw: int) -> tuple[dict[str, tuple[float, floa
     classes = np.arange(scores.shape[1])
     found, chosen = {}, ""
     for name in NAMES:
-        fitted = make_calibrator(name).fit(scores, y, classes=classes)
-        proba = fitted.predict_proba(data["test_scores"])
+        bias, _, calibrator = name.rpartition(", ")
+        shift = BiasCorrector(bias).fit(scores).bias_ if bias else 0.0
+        fitted = make_calibrator(calibrator).fit(scores + shift, y, classes=classes)
+        proba = fitted.predict_proba(data["test_scores"] + shift)
         truth = data["test_y"]
         found[name] = log_loss(truth, proba), accuracy(truth, proba), expected_calibration_error(truth, proba)
         if name == "auto":
@@ -82,6 +107,8 @@ def main() -> None:
             print(f"scoring {name}", flush=True)
             score(name, args.scores, backend)
 
+    unlabelled = [without_labels(name, args.scores, backend) for name in DATA_SETS]
+    print("\n".join(unlabelled), flush=True)
     headline, everyone, choices = [], [], []
     broken = []
     with ProcessPoolExecutor(2) as pool:
@@ -98,10 +125,13 @@ def main() -> None:
                 error = change.std(ddof=1) / np.sqrt(len(change))
                 if change.mean() > error:
                     broken.append(f"{name} at {size}")
-                cells = [f"{mean[own][0]:.3f}" for own in ("identity", "prior", "bias_temperature", "auto")]
+                cells = [
+                    f"{mean[own][0]:.3f}" for own in ("identity", "prior", "bias_temperature", "auto", "ucpa, auto")
+                ]
                 headline.append(
                     f"| {name} ({n_classes}) | {size} | {' | '.join(cells)} | {change.mean():+.3f} ± {error:.3f} | "
-                    f"{mean['identity'][1]:.3f} | {mean['auto'][1]:.3f} | {mean['identity'][2]:.3f} | {mean['auto'][2]:.3f} |"
+                    f"{mean['identity'][1]:.3f} | {mean['auto'][1]:.3f} | {mean['ucpa, auto'][1]:.3f} | "
+                    f"{mean['identity'][2]:.3f} | {mean['auto'][2]:.3f} |"
                 )
                 everyone.append(f"| {name} | {size} | " + " | ".join(f"{mean[own][0]:.3f}" for own in NAMES) + " |")
                 names, counts = np.unique([chosen for _, chosen in results], return_counts=True)
@@ -115,17 +145,18 @@ def main() -> None:
         f"SmolLM2-135M, zero-shot, the prompts of the data set cards; up to {N_ROWS} test rows; mean of {args.draws} draws of "
         "the labelled rows. Log loss in nats. Written by `calibrators.py`.",
         "",
-        '"auto" less the better of raw scores and class frequencies, with its standard error over the draws, is in the column '
-        "*gain*; below 0 is better. "
+        '"ucpa, auto" first takes away the label bias that the same rows show without their labels. "auto" less the better of '
+        "raw scores and class frequencies, with its standard error over the draws, is in the column *gain*; below 0 is better. "
         + (
             f"Worse by more than one standard error: {', '.join(broken)}."
             if broken
             else "It is nowhere worse by more than one standard error."
         ),
         "",
-        "| data set (classes) | labels | raw | class frequencies | bias_temperature | auto | gain | accuracy raw | auto "
-        "| ECE raw | auto |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| data set (classes) | labels | raw | class frequencies | bias_temperature | auto | ucpa, auto | gain | accuracy raw "
+        "| auto "
+        "| ucpa, auto | ECE raw | auto |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
         *headline,
         "",
         "## Log loss of every calibrator",
@@ -133,6 +164,15 @@ def main() -> None:
         "| data set | labels | " + " | ".join(NAMES) + " |",
         "|---|--:|" + "--:|" * len(NAMES),
         *everyone,
+        "",
+        "## Without labels",
+        "",
+        f"Accuracy, and in brackets log loss, of raw scores and of label-bias corrections towards equal frequencies, from "
+        f"{N_UNLABELLED} rows without their labels, or from rows without content. None of them lessens over-confidence.",
+        "",
+        "| data set | raw | contextual | domain | batch_logmean | batch_meanlog | ucpa |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+        *unlabelled,
         "",
         "## What auto chose",
         "",
