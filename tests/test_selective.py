@@ -135,6 +135,18 @@ class TestSelectThreshold:
         assert select_threshold(y[order], proba[order], max_error=0.1) == chosen
         assert chosen.n_accepted in {np.sum(confidence >= level) for level in (0.9, 0.99)}
 
+    @pytest.mark.parametrize(("wrong", "accepted"), [((0, 1, 3, 6), 134), ((1, 2, 4, 6), 0)])
+    def test_a_step_passes_its_confidence_on_if_it_is_passed(self, wrong, accepted):
+        """Six wrong of 134 (p = 0.016) pass with what the steps before left over (0.02), and not on their own (0.005)."""
+        right = np.ones(300, dtype=bool)
+        right[134:] = False
+        for rank, before, count in zip((51, 79, 106, 134), (0, *wrong), wrong, strict=False):
+            right[rank - (count - before) : rank] = False
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CalibrationWarning)
+            chosen = select_threshold(*sure(np.linspace(1, 0.6, 300), right), max_error=0.1)
+        assert chosen.n_accepted == accepted
+
     def test_a_model_that_is_always_right(self):
         """Every row is accepted, with threshold 0."""
         chosen = select_threshold(*sure(np.linspace(0.6, 1, 200), np.ones(200, dtype=bool)), max_error=0.05)
