@@ -323,6 +323,23 @@ def test_average_calibration_error():
     assert np.abs(curve.accuracy - curve.confidence).mean() == pytest.approx(0.104953392864, abs=1e-11)
 
 
+@given(predictions(), st.sampled_from([0.5, 0.9, 0.975]))
+@settings(max_examples=60, deadline=None)
+def test_an_interval_begins_below_its_end(data, level):
+    """Whatever the rows, among them all right and all wrong, 0 <= low <= high <= 1."""
+    y, proba, _ = data
+    for truth in (y, proba.argmax(axis=1), proba.argmin(axis=1)):
+        found = calibration_interval(truth, proba, confidence_level=level, n_resamples=100, random_state=0)
+        assert 0 <= found.low <= found.high <= 1
+
+
+def test_an_interval_of_a_model_that_is_always_right():
+    """Forty right answers at a confidence of 0.7 bound the error from below, and by 0.3 from above."""
+    found = calibration_interval([0, 1] * 20, [0.3, 0.7] * 20, random_state=0)
+    assert 0.15 < found.low < 0.3
+    assert found.high == pytest.approx(0.3)
+
+
 class TestSlope:
     def test_golden_value(self):
         """Slope and intercept are those of an unregularised logistic regression."""

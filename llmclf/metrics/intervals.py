@@ -167,14 +167,12 @@ def _ends(
         if unit < 1e-12:
             return 0.0, 0.0
     high = max(1.0, observed / unit)
-    for _ in range(64):
-        if too_large(high):
-            break
-        if true_error(2.0 * high) <= true_error(high):  # every frequency is 0 or 1 already
-            return (_bisect(too_small, 0.0, high) if too_small(0.0) else 0.0), true_error(high)
+    # Until chance never shows so little, or every frequency is 0 or 1 and no true error is larger.
+    while not too_large(high) and true_error(2.0 * high) > true_error(high):
         high *= 2.0
     low = _bisect(too_small, 0.0, high) if too_small(0.0) else 0.0
-    return true_error(low), true_error(_bisect(lambda scale: not too_large(scale), low, high))
+    top = _bisect(lambda scale: not too_large(scale), low, high) if too_large(high) else high
+    return true_error(low), true_error(top)
 
 
 def _bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
