@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
+from scipy.stats import binom
 from scipy.stats import norm as gaussian
 from sklearn.model_selection import GridSearchCV, cross_validate
 
@@ -30,9 +31,11 @@ from llmclf.metrics import (
     expected_calibration_error,
     log_loss,
     maximum_calibration_error,
+    mean_interval,
     neg_ece,
     neg_refinement,
     paired_difference,
+    proportion_interval,
     refinement_error,
     skill_score,
     smooth_calibration_error,
@@ -471,6 +474,68 @@ class TestRefinement:
             refinement_error([0], [[0.5, 0.5]])
 
 
+class TestMeanInterval:
+    @pytest.mark.parametrize("n_rows", [20, 50, 300])
+    def test_covers_skewed_losses(self, n_rows):
+        """An over-confident model's log loss has few large values; the interval covers its mean all the same."""
+        rng = np.random.default_rng(3)
+
+        def losses(n):
+            margin = rng.normal(size=n) * 2
+            right = rng.random(n) < 1 / (1 + np.exp(-margin))
+            return np.logaddexp(0.0, np.where(right, -3 * margin, 3 * margin))
+
+        true = losses(2_000_000).mean()
+        hits = 0
+        for seed in range(300):
+            _, low, high = mean_interval(losses(n_rows), n_resamples=300, random_state=seed)
+            hits += low <= true <= high
+        assert hits / 300 >= 0.92
+
+    def test_weights_are_numbers_of_rows(self):
+        """A row of weight 3 counts as three rows."""
+        values = np.random.default_rng(0).exponential(size=40)
+        weights = np.arange(40) % 4
+        weighted = mean_interval(values, sample_weight=weights, random_state=0)
+        repeated = mean_interval(np.repeat(values, weights), random_state=0)
+        assert weighted == pytest.approx(repeated, rel=1e-12)
+
+    def test_cells_change_nothing_that_matters(self):
+        """Of very many rows, neighbours are drawn together: mean exact, ends as by the normal law."""
+        values = np.random.default_rng(0).exponential(size=50_000)
+        mean, low, high = mean_interval(values, random_state=0)
+        assert mean == pytest.approx(values.mean(), abs=1e-12)
+        error = values.std() / math.sqrt(values.size)
+        assert (high - low) == pytest.approx(2 * 1.96 * error, rel=0.08)
+
+    def test_what_cannot_be_told(self):
+        """Nine rows, and one row that decides, have no interval; a value that never varies has one without width."""
+        assert np.isnan(mean_interval(np.arange(9.0))[1:]).all()
+        assert np.isnan(mean_interval([1.0] + [0.0] * 30, random_state=0)[1:]).all()
+        assert mean_interval([0.25] * 30) == (0.25, 0.25, 0.25)
+
+    @pytest.mark.parametrize("values", [[], [[1.0]], [1.0, math.nan], [math.inf] * 20])
+    def test_refused(self, values):
+        """What has no mean is refused."""
+        with pytest.raises(InputError, match="one finite number per row"):
+            mean_interval(values)
+
+
+class TestProportionInterval:
+    def test_exact(self):
+        """The bounds are those where the observed share has a probability of 2.5 %."""
+        low, high = proportion_interval([0, 3, 10], [10, 10, 10])
+        assert low[0] == 0.0
+        assert high[2] == 1.0
+        assert binom.sf(2, 10, low[1]) == pytest.approx(0.025)
+        assert binom.cdf(3, 10, high[1]) == pytest.approx(0.025)
+
+    def test_nothing_is_known_of_no_rows(self):
+        """0 of 0 rows may be any share."""
+        low, high = proportion_interval(0, 0)
+        assert (float(low), float(high)) == (0.0, 1.0)
+
+
 class TestPairedDifference:
     def test_the_difference_is_that_of_the_metrics(self):
         """Each metric's difference is that of the two calls."""
@@ -482,6 +547,13 @@ class TestPairedDifference:
             assert found.after == pytest.approx(function(y, calm), abs=1e-12)
             assert found.difference == pytest.approx(found.after - found.before, abs=1e-12)
             assert found.low < found.difference < found.high < 0
+
+    def test_accuracy_without_a_change(self):
+        """Where no row changed, a small change is still possible."""
+        y, proba = (part[:300] for part in multi())
+        found = paired_difference(y, proba, softmax(np.log(proba) / 2), metric="accuracy")
+        assert found.difference == 0.0
+        assert -0.02 < found.low < 0 < found.high < 0.02
 
     def test_what_both_find_hard_cancels(self):
         """The interval is far narrower than the two losses' own, and the same seed gives the same one."""

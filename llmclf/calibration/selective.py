@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta, binom
+from scipy.stats import binom
 
 from ..errors import CalibrationWarning, InputError
-from ..metrics import checked_event
+from ..metrics import checked_event, exact_bounds
 
 Floats = NDArray[np.float64]
 
@@ -82,7 +82,7 @@ def risk_coverage_curve(
     kept = np.cumsum(np.bincount(group, weights))
     wrong = np.cumsum(np.bincount(group, weights * (1.0 - right)))
     if (weights == 1.0).all():
-        lower, upper = _exact_interval(wrong, kept, 0.025)
+        lower, upper = exact_bounds(wrong, kept, 0.025)
     else:
         lower = upper = np.full(len(values), math.nan)
     return RiskCoverageCurve(-values, kept / kept[-1], wrong / kept, lower, upper)
@@ -188,10 +188,10 @@ def select_threshold(
         n_wrong = int(wrong_before[n_kept])
         level += doubt / len(ranks)
         if n_kept and binom.cdf(n_wrong, n_kept, max_error) <= level:
-            bound = float(_exact_interval(np.array([n_wrong]), np.array([n_kept]), level)[1][0])
+            bound = float(exact_bounds(np.array([n_wrong]), np.array([n_kept]), level)[1][0])
             passed = rank, n_kept, n_wrong, bound
         else:
-            bound = float(_exact_interval(np.array([n_wrong]), np.array([n_kept]), level)[1][0]) if n_kept else 1.0
+            bound = float(exact_bounds(np.array([n_wrong]), np.array([n_kept]), level)[1][0]) if n_kept else 1.0
             nearest = min(nearest, (bound, n_kept, n_wrong))
             level = 0.0
     if passed is None:
@@ -217,14 +217,6 @@ def _ranks(n_rows: int, max_error: float, doubt: float) -> list[int]:
         )
     n_steps = max(steps for steps in range(1, _MOST_STEPS + 1) if needed(steps) <= n_rows)
     return [int(rank) for rank in np.unique(np.linspace(needed(n_steps), n_rows, n_steps).round())]
-
-
-def _exact_interval(wrong: NDArray[Any], kept: NDArray[Any], tail: float) -> tuple[Floats, Floats]:
-    """Clopper and Pearson's bounds on an error rate, each missed with probability `tail` at most."""
-    with np.errstate(invalid="ignore"):
-        lower = np.where(wrong > 0, beta.ppf(tail, wrong, kept - wrong + 1), 0.0)
-        upper = np.where(wrong < kept, beta.ppf(1.0 - tail, wrong + 1, kept - wrong), 1.0)
-    return lower, upper
 
 
 def _warn_of_none(

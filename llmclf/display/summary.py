@@ -18,6 +18,7 @@ from ..metrics import (
     ReliabilityCurve,
     binned_calibration,
     calibration_interval,
+    check_n_resamples,
     checked_event,
     corp_decomposition,
     recalibrated,
@@ -31,6 +32,7 @@ KINDS = ("corp", "mass", "uniform", "smooth")
 BANDS = ("consistency", "confidence", None)
 _GRID = np.linspace(0.0, 1.0, 201)
 _NARROWEST = 0.03
+_MOST_CELLS = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,12 +105,7 @@ class SummaryOptions:
             raise InputError(f"kind={self.kind!r} is unknown; expected one of {', '.join(map(repr, KINDS))}")
         if self.band not in BANDS:
             raise InputError(f"band={self.band!r} is unknown; expected 'consistency', 'confidence' or None")
-        if (
-            isinstance(self.n_resamples, bool)
-            or not isinstance(self.n_resamples, (int, np.integer))
-            or self.n_resamples < 1
-        ):
-            raise InputError(f"n_resamples={self.n_resamples!r}; expected a positive integer")
+        check_n_resamples(self.n_resamples)
 
 
 def summarise(
@@ -142,7 +139,7 @@ def summarise(
         lower=lower,
         upper=upper,
         line=np.stack([grid, draw(p, event, weights)]),
-        band=_band(p, event, weights, options, grid, draw, generator),
+        band=_band(p, event, weights, options, grid, draw, generator, curve),
         band_kind=options.band,
         level=options.confidence_level,
         probability=p,
@@ -218,22 +215,46 @@ def _band(
     grid: Floats,
     draw: Callable[[Floats, Floats, Floats], Floats],
     generator: np.random.Generator,
+    curve: ReliabilityCurve,
 ) -> Floats | None:
     """Pointwise quantiles of the curve: of outcomes drawn from the probabilities themselves, or of resampled rows."""
     if options.band is None:
         return None
     # Rows are drawn as often as their weights say; the outcomes of a calibrated model are drawn for them.
-    shares = weights / weights.sum()
+    mean, rate, mass = _cells(p, event, weights, curve if options.kind in ("mass", "uniform") else None)
+    shares = mass / mass.sum()
+    chance = rate if options.band == "confidence" else mean
     curves = []
     for _ in range(options.n_resamples):
-        own = generator.choice(len(p), size=len(p), p=shares)
-        outcomes = (
-            event[own] if options.band == "confidence" else (generator.random(len(p)) < p[own]).astype(np.float64)
-        )
-        curves.append(draw(p[own], outcomes, np.ones(len(p))))
+        counts = generator.multinomial(len(p), shares)
+        drawn = counts > 0
+        hits = generator.binomial(counts[drawn], chance[drawn])
+        curves.append(draw(mean[drawn], hits / counts[drawn], counts[drawn].astype(np.float64)))
     tail = (1.0 - options.confidence_level) / 2.0
     low, high = np.nanquantile(np.array(curves), [tail, 1.0 - tail], axis=0)
     return np.stack([grid, low, high])
+
+
+def _cells(p: Floats, event: Floats, weights: Floats, bins: ReliabilityCurve | None) -> tuple[Floats, Floats, Floats]:
+    """Probability, frequency of the event and weight of groups of rows that are drawn together.
+
+    Rows of one bin, or of one probability, are alike; so many different ones that a picture cannot show them are put with their
+    neighbours.
+    """
+    if bins is not None:
+        members = np.searchsorted(bins.upper[:-1], p, side="left")
+    else:
+        distinct, members = np.unique(p, return_inverse=True)
+        if distinct.size > _MOST_CELLS:
+            rank = np.cumsum(np.bincount(members, weights)) / weights.sum()
+            members = np.unique(np.ceil(rank * _MOST_CELLS), return_inverse=True)[1][members]
+    mass: Floats = np.bincount(members, weights).astype(np.float64)
+    least, most = np.ones(mass.size), np.zeros(mass.size)
+    np.minimum.at(least, members, p)
+    np.maximum.at(most, members, p)
+    # The mean of equal numbers may be rounded beyond them, and over the edge of a bin.
+    mean = (np.bincount(members, weights * p) / mass).clip(least, most)
+    return mean, np.bincount(members, weights * event) / mass, mass
 
 
 def _wilson(curve: ReliabilityCurve, level: float) -> tuple[Floats, Floats]:

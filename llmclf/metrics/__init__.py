@@ -18,6 +18,7 @@ from .binned import (
 from .checks import TOLERANCE, checked_event, checked_predictions, checked_probability_rows, label_columns, row_weights
 from .corp import CorpDecomposition, corp_decomposition, recalibrated
 from .intervals import CalibrationInterval, calibration_interval
+from .means import MeanInterval, check_n_resamples, exact_bounds, mean_interval, proportion_interval
 from .null import CalibrationTest, calibration_test, spiegelhalter_test
 from .paired import PairedDifference, paired_difference
 from .ranking import Aurc, aurc
@@ -34,6 +35,7 @@ __all__ = [
     "CalibrationSlope",
     "CalibrationTest",
     "CorpDecomposition",
+    "MeanInterval",
     "PairedDifference",
     "ReliabilityCurve",
     "accuracy",
@@ -43,19 +45,23 @@ __all__ = [
     "calibration_interval",
     "calibration_slope",
     "calibration_test",
+    "check_n_resamples",
     "checked_event",
     "checked_predictions",
     "checked_probability_rows",
     "classwise_calibration_error",
     "corp_decomposition",
     "debiased_calibration_error",
+    "exact_bounds",
     "expected_calibration_error",
     "label_columns",
     "log_loss",
     "maximum_calibration_error",
+    "mean_interval",
     "neg_ece",
     "neg_refinement",
     "paired_difference",
+    "proportion_interval",
     "recalibrated",
     "refinement_error",
     "reliability_curve",

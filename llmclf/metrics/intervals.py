@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import InputError
 from .binned import reliability_curve
+from .means import check_confidence_level, check_n_resamples
 
 Floats = NDArray[np.float64]
 
@@ -91,8 +91,7 @@ def calibration_interval(
     (0.2, True)
     """
     check_confidence_level(confidence_level)
-    if isinstance(n_resamples, bool) or not isinstance(n_resamples, (int, np.integer)) or n_resamples < 1:
-        raise InputError(f"n_resamples={n_resamples!r}; expected a positive integer")
+    check_n_resamples(n_resamples)
     curve = reliability_curve(
         y,
         proba,
@@ -130,11 +129,6 @@ def calibration_interval(
         error=observed,
         null_mean=float(simulated(curve.confidence).mean()),
     )
-
-
-def check_confidence_level(level: Any) -> None:
-    if isinstance(level, bool) or not isinstance(level, (int, float, np.number)) or not 0 < level < 1:
-        raise InputError(f"confidence_level={level!r}; expected a number between 0 and 1, such as 0.95")
 
 
 def _ends(

@@ -16,6 +16,7 @@ from ..errors import InputError
 from .binned import bin_numbers
 from .checks import checked_event
 from .corp import recalibrated
+from .means import check_n_resamples
 
 Floats = NDArray[np.float64]
 
@@ -89,8 +90,7 @@ def calibration_test(
     (0.1, True, 0.02)
     """
     p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
-    if isinstance(n_resamples, bool) or not isinstance(n_resamples, (int, np.integer)) or n_resamples < 1:
-        raise InputError(f"n_resamples={n_resamples!r}; expected a positive integer")
+    check_n_resamples(n_resamples)
     if statistic == "ece":
         errors = _binned_errors(p, weights, n_bins, strategy, closed, norm)
     elif statistic in _WITHOUT_BINS:

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from .checks import checked_predictions
-from .intervals import calibration_interval, check_confidence_level
+from .intervals import calibration_interval
+from .means import change_of_share, check_confidence_level, check_n_resamples, mean_interval
 
 Floats = NDArray[np.float64]
 
@@ -48,10 +49,11 @@ def paired_difference(
 ) -> PairedDifference:
     """The change of a metric from one set of probabilities to another one for the same rows.
 
-    The three metrics that are means over rows have a percentile bootstrap of the row's differences, so that what both sets
-    find hard cancels. The expected calibration error is no such mean, and the bootstrap of its difference hardly ever covers
-    where one of the two is calibrated; its interval is made of those of `calibration_interval` for both sets, each with half
-    of the error probability and the same random numbers, and is wider than a pairing could make it.
+    Log loss and Brier score are means over rows, and their change is the mean of the rows' differences, so that what both sets
+    find hard cancels: `mean_interval` resamples these. For the accuracy the rows that became right and those that became wrong
+    are counted (Bonett & Price 2012). The expected calibration error is no such mean, and the bootstrap of its difference hardly
+    ever covers where one of the two is calibrated; its interval is made of those of `calibration_interval` for both sets, each
+    with half of the error probability and the same random numbers, and is wider than a pairing could make it.
 
     Parameters
     ----------
@@ -69,7 +71,7 @@ def paired_difference(
     Returns
     -------
     PairedDifference
-        ``(difference, low, high, before, after)``.
+        ``(difference, low, high, before, after)``; the ends as in `mean_interval`.
 
     Raises
     ------
@@ -84,8 +86,7 @@ def paired_difference(
     (-0.25, True)
     """
     check_confidence_level(confidence_level)
-    if isinstance(n_resamples, bool) or not isinstance(n_resamples, (int, np.integer)) or n_resamples < 1:
-        raise InputError(f"n_resamples={n_resamples!r}; expected a positive integer")
+    check_n_resamples(n_resamples)
     if metric == "ece":
         return _of_calibration_errors(
             (y, proba_before, proba_after), confidence_level, n_resamples, random_state, classes, sample_weight, options
@@ -109,14 +110,21 @@ def paired_difference(
                 "log loss; take metric='brier', or probabilities above 0"
             )
     change = second - first
-    generator = np.random.default_rng(random_state)
-    # Every row of weight w stands for w rows: they are drawn with that probability, as many as there are.
-    shares, size = weights / weights.sum(), max(1, round(float(weights.sum())))
-    means = np.array([generator.multinomial(size, shares) @ change / size for _ in range(n_resamples)])
-    tail = (1.0 - confidence_level) / 2.0
-    low, high = np.quantile(means, [tail, 1.0 - tail])
+    if metric == "accuracy":
+        difference = float(np.average(change, weights=weights))
+        low, high = change_of_share(
+            float(weights @ (change > 0)), float(weights @ (change < 0)), float(weights.sum()), confidence_level
+        )
+    else:
+        difference, low, high = mean_interval(
+            change,
+            confidence_level=confidence_level,
+            n_resamples=n_resamples,
+            random_state=random_state,
+            sample_weight=weights,
+        )
     return PairedDifference(
-        float(shares @ change), float(low), float(high), float(shares @ first), float(shares @ second)
+        difference, low, high, float(np.average(first, weights=weights)), float(np.average(second, weights=weights))
     )
 
 
