@@ -70,6 +70,29 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         os.replace(temporary, file)
 
 
+def write_text(text: str, path: str | os.PathLike[str]) -> None:
+    """Write a text in UTF-8; a reader sees the old file or the new one, never a part.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be written.
+    """
+    write_file(lambda target: target.write_text(text, encoding="utf-8", newline=""), path)
+
+
+def write_file(write: Callable[[Path], Any], path: str | os.PathLike[str]) -> None:
+    """Let `write` fill a temporary file, and put it in place of `path` once it is whole.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be written.
+    """
+    with _filled(write, path) as (temporary, file):
+        os.replace(temporary, file)
+
+
 def check_writable(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     """Write a table and throw it away: what cannot be written must fail before hours of work that fill it.
 
@@ -98,16 +121,22 @@ def check_suffix(path: str | os.PathLike[str]) -> str:
 
 @contextmanager
 def _written(frame: pd.DataFrame, path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
+    """A table in a temporary file; see `_filled`."""
+    writers: dict[str, Callable[[Path], Any]] = {
+        ".csv": lambda target: _write_csv(frame, target),
+        ".jsonl": lambda target: _write_jsonl(frame, target),
+        ".parquet": lambda target: frame.to_parquet(target, index=False),
+    }
+    with _filled(writers[check_suffix(path)], path) as files:
+        yield files
+
+
+@contextmanager
+def _filled(write: Callable[[Path], Any], path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
     """A finished temporary file beside the file that it shall replace; removed if it is still there in the end."""
     # A link stays a link: what it points to is replaced.
     file = Path(os.path.realpath(path))
-    suffix = check_suffix(path)
-    writers: dict[str, Callable[[pd.DataFrame, Path], Any]] = {
-        ".csv": _write_csv,
-        ".jsonl": _write_jsonl,
-        ".parquet": lambda table, target: table.to_parquet(target, index=False),
-    }
-    temporary = file.with_name(f".{secrets.token_hex(8)}{suffix}")
+    temporary = file.with_name(f".{secrets.token_hex(8)}{file.suffix}")
     try:
         if file.is_dir():
             raise IsADirectoryError("it is a folder")
@@ -116,7 +145,7 @@ def _written(frame: pd.DataFrame, path: str | os.PathLike[str]) -> Iterator[tupl
         temporary.open("xb").close()
         if file.exists():
             temporary.chmod(stat.S_IMODE(file.stat().st_mode))
-        writers[suffix](frame, temporary)
+        write(temporary)
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         yield temporary, file

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError, StoreError
+from .files import write_text
 
 _FILE = "classifier.json"
 
@@ -26,21 +26,7 @@ def write_folder(folder: str | os.PathLike[str], values: Mapping[str, Any]) -> N
     """
     target = check_folder(folder)
     text = json.dumps(values, indent=1, ensure_ascii=True, allow_nan=False)
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        # Opened like any new file, so that it gets the permissions that the user's files have.
-        temporary = target / f"{_FILE}.{secrets.token_hex(8)}"
-        try:
-            with temporary.open("x", encoding="ascii") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, target / _FILE)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StoreError(f"the classifier could not be written to {str(target)!r}: {error}") from error
+    write_text(text, target / _FILE)
 
 
 def check_folder(folder: str | os.PathLike[str]) -> Path:

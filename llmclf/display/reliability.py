@@ -26,7 +26,7 @@ from .drawing import (
 from .summary import ReliabilitySummary, SummaryOptions, summarise
 
 _STRIP_BINS = 20
-_MOST_PANELS = 12
+MOST_PANELS = 12
 _FEW_EVENTS = 20
 
 
@@ -264,7 +264,8 @@ class ReliabilityDisplay:
         small: list[Any] = []
         figure = None
         if self.classwise:
-            figure, ax, small = _grid(len(self.classwise))
+            figure, ax, right = _halves(len(self.classwise))
+            small = _cells(right, len(self.classwise))
         elif ax is None:
             ax = new_axes(5.0, 6.2)
         event = "Accuracy" if self.pos_label is None else "Frequency"
@@ -281,17 +282,52 @@ class ReliabilityDisplay:
         for axes in (ax, strip):
             axes.yaxis.set_label_coords(-0.13, 0.5)
         _draw_numbers(ax, drawn, event.lower())
-        for axes, (label, summary) in zip(small, self.classwise.items(), strict=True):
+        self._draw_classes(small, scale)
+        without_frame(ax, strip)
+        set_title(ax, self.name)
+        self.ax_, self.strip_ax_, self.figure_ = ax, strip, figure or ax.figure
+        return self
+
+    def plot_classes(self, figure: Any = None) -> ReliabilityDisplay:
+        """Draw the small diagrams alone, each class against the others.
+
+        Parameters
+        ----------
+        figure : matplotlib Figure, optional
+            Where to draw. None makes one.
+
+        Returns
+        -------
+        The display itself, with `class_axes_` and `figure_` set.
+
+        Raises
+        ------
+        MissingDependencyError
+            matplotlib is not installed.
+        InputError
+            The display was made without ``classwise=True``.
+        """
+        imported("matplotlib")
+        if not self.classwise:
+            raise InputError("there are no small diagrams; make the display with classwise=True")
+        if figure is None:
+            from matplotlib import pyplot
+
+            figure = pyplot.figure(figsize=panels_size(len(self.classwise)), layout="constrained")
+        self.class_axes_ = {}
+        self._draw_classes(_cells(figure, len(self.classwise)), "linear")
+        self.figure_ = figure
+        return self
+
+    def _draw_classes(self, cells: list[Any], scale: str) -> None:
+        for axes, (label, summary) in zip(cells, self.classwise.items(), strict=True):
             few = min(summary.n_events, summary.n_rows - summary.n_events) < _FEW_EVENTS
             _draw_panel(axes, [("", summary, PALE if few else BLUE, "o")], scale)
             title = f"{label} ({summary.n_events}{', too few' if few else ''})"
             set_title(axes, title, fontsize="small", color=GREY if few else "black")
             axes.tick_params(labelsize="small")
             self.class_axes_[label] = axes
-        without_frame(ax, strip, *small)
-        set_title(ax, self.name)
-        self.ax_, self.strip_ax_, self.figure_ = ax, strip, figure or ax.figure
-        return self
+        without_frame(*cells)
 
 
 def _panel_classes(
@@ -308,7 +344,7 @@ def _panel_classes(
         known = sorted(set(np.asarray(y, dtype=object).tolist()))
         assert (label_columns(known, n_columns) == np.arange(n_columns)).all()
     counts = np.bincount(columns, weights, minlength=n_columns)
-    return [known[k] for k in sorted(np.argsort(-counts, kind="stable")[:_MOST_PANELS])]
+    return [known[k] for k in sorted(np.argsort(-counts, kind="stable")[:MOST_PANELS])]
 
 
 def _columns(summary: ReliabilitySummary) -> dict[str, Any]:
@@ -325,20 +361,34 @@ def _columns(summary: ReliabilitySummary) -> dict[str, Any]:
     }
 
 
-def _grid(n_panels: int) -> tuple[Any, Any, list[Any]]:
-    """A figure, one large axes on the left and small ones in rows on its right."""
+def panels_size(n_panels: int) -> tuple[float, float]:
+    """Width and height of a figure of small diagrams, in inches."""
+    n_rows, n_columns = _grid(n_panels)
+    return 2.1 * n_columns, 2.3 * n_rows
+
+
+def _grid(n_panels: int) -> tuple[int, int]:
+    n_columns = min(4, math.ceil(math.sqrt(n_panels)))
+    return math.ceil(n_panels / n_columns), n_columns
+
+
+def _halves(n_panels: int) -> tuple[Any, Any, Any]:
+    """A figure, one large axes on the left, and room for small ones on its right."""
     from matplotlib import pyplot
 
-    n_columns = min(4, math.ceil(math.sqrt(n_panels)))
-    n_rows = math.ceil(n_panels / n_columns)
-    figure = pyplot.figure(figsize=(5.6 + 2.1 * n_columns, max(6.2, 2.3 * n_rows)), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[5.4, 2.1 * n_columns])
+    width, height = panels_size(n_panels)
+    figure = pyplot.figure(figsize=(5.6 + width, max(6.2, height)), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[5.4, width])
     left.set_facecolor("none")
     right.set_facecolor("none")
-    cells = right.subplots(n_rows, n_columns, squeeze=False).ravel().tolist()
+    return figure, left.subplots(), right
+
+
+def _cells(figure: Any, n_panels: int) -> list[Any]:
+    cells: list[Any] = figure.subplots(*_grid(n_panels), squeeze=False).ravel().tolist()
     for cell in cells[n_panels:]:
         cell.set_visible(False)
-    return figure, left.subplots(), cells[:n_panels]
+    return cells[:n_panels]
 
 
 def _draw_panel(ax: Any, drawn: list[tuple[str, ReliabilitySummary, str, str]], scale: str) -> None:

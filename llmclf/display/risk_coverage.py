@@ -11,6 +11,8 @@ from ..calibration import RiskCoverageCurve, SelectedThreshold, risk_coverage_cu
 from ..metrics import Aurc, aurc
 from .drawing import BLUE, GREY, ORANGE, box_of_columns, imported, new_axes, set_title, without_frame
 
+_MOST_POINTS = 2000
+
 
 class RiskCoverageDisplay:
     """Error rate against the share of rows that are kept.
@@ -179,12 +181,11 @@ class RiskCoverageDisplay:
         from matplotlib.ticker import PercentFormatter
 
         ax = new_axes(5.6, 4.4) if ax is None else ax
-        curve, dark = self.curve, "#333333"
+        curve, dark = _drawn(self.curve), "#333333"
         compared = self.before is not None
         if self.before is not None:
-            ax.plot(
-                self.before.coverage, self.before.risk, color=ORANGE, linewidth=1.4, linestyle=(0, (5, 2)), zorder=2
-            )
+            earlier = _drawn(self.before)
+            ax.plot(earlier.coverage, earlier.risk, color=ORANGE, linewidth=1.4, linestyle=(0, (5, 2)), zorder=2)
         if not np.isnan(curve.upper).any():
             ax.fill_between(curve.coverage, curve.lower, curve.upper, color=BLUE, alpha=0.15, linewidth=0, zorder=1)
         ax.plot(curve.coverage, curve.risk, color=BLUE, linewidth=1.8, zorder=3)
@@ -221,3 +222,13 @@ class RiskCoverageDisplay:
         set_title(ax, self.name)
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+def _drawn(curve: RiskCoverageCurve) -> RiskCoverageCurve:
+    """As many points of the curve as a picture can show, at even distances."""
+    if curve.coverage.size <= _MOST_POINTS:
+        return curve
+    kept = np.unique(np.linspace(0, curve.coverage.size - 1, _MOST_POINTS).round().astype(int))
+    return RiskCoverageCurve(
+        curve.threshold[kept], curve.coverage[kept], curve.risk[kept], curve.lower[kept], curve.upper[kept]
+    )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
+from scipy.stats import norm
 
 from ..errors import InputError
 from ..metrics import (
@@ -18,6 +19,7 @@ from ..metrics import (
     ReliabilityCurve,
     binned_calibration,
     calibration_interval,
+    check_confidence_level,
     check_n_resamples,
     checked_event,
     corp_decomposition,
@@ -60,7 +62,8 @@ class ReliabilitySummary:
     accuracy, confidence : float
         Weighted means of event and probability over all rows.
     error : CalibrationInterval
-        Expected calibration error in bins of equal width, its interval, and the mean that a calibrated model would show.
+        Expected calibration error in bins of equal width, its interval, and the mean that a calibrated model would show;
+        `measure_error` computes it when it is asked for.
     corp : CorpDecomposition
         Of the Brier score of the event.
     """
@@ -79,8 +82,12 @@ class ReliabilitySummary:
     n_events: int
     accuracy: float
     confidence: float
-    error: CalibrationInterval
+    measure_error: Callable[[], CalibrationInterval]
     corp: CorpDecomposition
+
+    @cached_property
+    def error(self) -> CalibrationInterval:
+        return self.measure_error()
 
     def shares(self, edges: Floats) -> Floats:
         """Share of the rows' weight between each edge and the next."""
@@ -106,6 +113,7 @@ class SummaryOptions:
         if self.band not in BANDS:
             raise InputError(f"band={self.band!r} is unknown; expected 'consistency', 'confidence' or None")
         check_n_resamples(self.n_resamples)
+        check_confidence_level(self.confidence_level)
 
 
 def summarise(
@@ -120,13 +128,16 @@ def summarise(
     options.check()
     p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
     generator = np.random.default_rng(options.random_state)
-    error = calibration_interval(
+    seeded = isinstance(options.random_state, (int, np.integer))
+    measure_error = partial(
+        calibration_interval,
         event,
         p,
         pos_label=1,
         n_bins=options.n_bins,
         confidence_level=options.confidence_level,
-        random_state=generator,
+        # The same number that the metric itself gives for this seed.
+        random_state=options.random_state if seeded else int(generator.integers(2**63)),
         sample_weight=weights,
     )
     curve = _points(p, event, weights, options)
@@ -148,7 +159,7 @@ def summarise(
         n_events=int(event.sum()),
         accuracy=float(np.average(event, weights=weights)),
         confidence=float(np.average(p, weights=weights)),
-        error=error,
+        measure_error=measure_error,
         corp=corp_decomposition(event, p, pos_label=1, sample_weight=weights),
     )
 
@@ -259,8 +270,7 @@ def _cells(p: Floats, event: Floats, weights: Floats, bins: ReliabilityCurve | N
 
 def _wilson(curve: ReliabilityCurve, level: float) -> tuple[Floats, Floats]:
     """Wilson's (1927) interval of each point's frequency."""
-    intervals = [
-        binomtest(round(share * count), int(count)).proportion_ci(level, method="wilson")
-        for share, count in zip(curve.accuracy, curve.count, strict=True)
-    ]
-    return np.array([interval.low for interval in intervals]), np.array([interval.high for interval in intervals])
+    n, share, z = curve.count, curve.accuracy, float(norm.ppf((1.0 + level) / 2.0))
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return (middle - half).clip(0.0, 1.0), (middle + half).clip(0.0, 1.0)

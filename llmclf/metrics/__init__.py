@@ -18,7 +18,14 @@ from .binned import (
 from .checks import TOLERANCE, checked_event, checked_predictions, checked_probability_rows, label_columns, row_weights
 from .corp import CorpDecomposition, corp_decomposition, recalibrated
 from .intervals import CalibrationInterval, calibration_interval
-from .means import MeanInterval, check_n_resamples, exact_bounds, mean_interval, proportion_interval
+from .means import (
+    MeanInterval,
+    check_confidence_level,
+    check_n_resamples,
+    exact_bounds,
+    mean_interval,
+    proportion_interval,
+)
 from .null import CalibrationTest, calibration_test, spiegelhalter_test
 from .paired import PairedDifference, paired_difference
 from .ranking import Aurc, aurc
@@ -45,6 +52,7 @@ __all__ = [
     "calibration_interval",
     "calibration_slope",
     "calibration_test",
+    "check_confidence_level",
     "check_n_resamples",
     "checked_event",
     "checked_predictions",

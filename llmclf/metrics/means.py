@@ -14,7 +14,7 @@ from .checks import row_weights
 
 Floats = NDArray[np.float64]
 
-_MOST_CELLS = 4096
+_MOST_CELLS = 1000
 _FEWEST_ROWS = 10
 
 
@@ -49,7 +49,7 @@ def mean_interval(
     Parameters
     ----------
     values : array-like (n,)
-        Finite. More than 4,096 different ones are drawn in cells of equally many neighbours; their sums and squares are exact.
+        Finite. More than 1,000 different ones are drawn in cells of equally many neighbours; their sums and squares are exact.
     confidence_level : float in (0, 1)
     n_resamples : int
     random_state : None, int or numpy Generator

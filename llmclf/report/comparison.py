@@ -1,0 +1,429 @@
+"""Two runs side by side: which is better on the same rows, or what has changed from some rows to others."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import chi2_contingency, ks_2samp
+
+from ..errors import InputError
+from ..files import write_text
+from ..metrics import calibration_interval, checked_probability_rows, paired_difference
+from .evidence import Evidence
+from .markdown import cell, escaped, table
+from .measures import METRICS, number
+from .page import comparison_page, in_notebook
+from .report import SCHEMA_VERSION, CalibrationReport
+from .verdict import percent
+
+Floats = NDArray[np.float64]
+
+_MEANS = ("accuracy", "log_loss", "brier")
+_BINS = 10
+_DRAWS = 1999
+
+
+def compare(
+    report_a: CalibrationReport, report_b: CalibrationReport | ArrayLike, *, paired: bool | None = None
+) -> Comparison:
+    """Put two runs side by side: two prompts or models on the same rows, or last month's rows and this month's.
+
+    On the same rows the differences are taken row by row, so that what both find hard cancels. On different rows the question is
+    drift: have the probabilities moved (seen without labels), and are rows of the same confidence right as often as before (seen
+    with labels)?
+
+    Parameters
+    ----------
+    report_a : CalibrationReport
+    report_b : CalibrationReport, or array-like (n, K)
+        Another report on the same classes; or the probabilities of rows without labels, in the order of the first one's classes,
+        for which only the label-free part can be said.
+    paired : bool, optional
+        Whether both speak of the same rows in the same order. None: they do if labels, and texts where both have them, are equal.
+
+    Raises
+    ------
+    InputError
+        The classes differ, or rows cannot be paired.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> p = rng.random(500)
+    >>> y = (rng.random(500) < p).astype(int)
+    >>> comparison = compare(CalibrationReport(y, p), CalibrationReport(y, 0.5 + (p - 0.5) / 4))
+    >>> comparison.to_dict()["paired"], comparison.verdict[:31]
+    (True, 'On the same 500 rows, accuracy:')
+    """
+    if not isinstance(report_a, CalibrationReport):
+        raise InputError(f"report_a is a {type(report_a).__name__}; expected a CalibrationReport")
+    a, data_a = report_a.evidence, report_a.to_dict()
+    level = data_a["settings"]["confidence"]
+    if not isinstance(report_b, CalibrationReport):
+        if paired:
+            raise InputError("paired=True needs labels: give report_b as a CalibrationReport")
+        proba = checked_probability_rows(report_b)
+        if proba.shape[1] != len(a.classes):
+            raise InputError(
+                f"report_b has {proba.shape[1]} columns and report_a {len(a.classes)} classes; expected as many"
+            )
+        return Comparison(
+            _finished(
+                data_a,
+                None,
+                False,
+                "the second rows have no labels",
+                {},
+                _shift(a, proba, level),
+                None,
+                len(proba),
+                level,
+            )
+        )
+    b, data_b = report_b.evidence, report_b.to_dict()
+    order = _order(a, b)
+    proba_b, columns_b = b.proba[:, order], np.argsort(order)[b.columns]
+    same, why = _same_rows(a, b, columns_b)
+    if paired and len(a.columns) != len(b.columns):
+        raise InputError(f"paired=True, but the reports have {a.n_rows} and {b.n_rows} rows; expected the same ones")
+    if paired and not np.array_equal(a.columns, columns_b):
+        raise InputError(
+            "paired=True, but the true classes of the two reports differ; give the same rows in the same order"
+        )
+    same, why = (same, why) if paired is None else (paired, "as the caller said")
+    metrics = {}
+    for name, (title, unit, better, meaning) in METRICS.items():
+        entry_a, entry_b = data_a["metrics"][name]["after"], data_b["metrics"][name]["after"]
+        metrics[name] = {
+            "title": title,
+            "unit": unit,
+            "better": better,
+            "meaning": meaning,
+            "a": entry_a,
+            "b": entry_b,
+            "difference": _paired(name, a, proba_b, data_a, entry_a, entry_b)
+            if same
+            else _unpaired(name, (a, a.proba, a.columns), (b, proba_b, columns_b), data_a, entry_a, entry_b),
+        }
+    shift = None if same else _shift(a, proba_b, level)
+    calibration = None if same else _calibration_change(a, proba_b, columns_b, data_a["settings"]["random_state"])
+    agreement = float((a.predicted == proba_b.argmax(axis=1)).mean()) if same else None
+    return Comparison(_finished(data_a, data_b, same, why, metrics, shift, calibration, b.n_rows, level, agreement))
+
+
+class Comparison:
+    """What `compare` found.
+
+    Parameters
+    ----------
+    data : dict
+        See `to_dict`.
+    """
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self._data = dict(data)
+
+    @property
+    def verdict(self) -> str:
+        """What the numbers say, in a paragraph."""
+        text: str = self._data["verdict"]
+        return text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that the comparison says, as JSON has it.
+
+        Returns
+        -------
+        dict
+            ``schema``, ``version``, ``a`` and ``b`` (title and number of rows), ``paired`` and ``why_paired``, ``verdict``,
+            ``metrics`` (name to ``a``, ``b`` and ``difference``, b less a, with ``low`` and ``high``; empty without labels),
+            ``agreement`` (share of the same rows predicted alike), ``shift`` (of the probabilities, seen without labels),
+            ``calibration_change`` and ``provenance``.
+        """
+        return copy.deepcopy(self._data)
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """`to_dict` as JSON text, also written to a file if `path` is given."""
+        return _kept(json.dumps(self._data, indent=1, allow_nan=False) + "\n", path)
+
+    def to_frame(self) -> Any:
+        """The metrics as a pandas DataFrame with the columns ``a``, ``b``, ``difference``, ``low`` and ``high``."""
+        import pandas as pd
+
+        lines = {
+            name: {
+                "a": entry["a"]["value"],
+                "b": entry["b"]["value"],
+                "difference": entry["difference"]["value"],
+                "low": entry["difference"]["low"],
+                "high": entry["difference"]["high"],
+            }
+            for name, entry in self._data["metrics"].items()
+        }
+        columns = ["a", "b", "difference", "low", "high"]
+        return pd.DataFrame.from_dict(lines, orient="index", dtype=float, columns=columns).rename_axis("metric")
+
+    def to_markdown(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The comparison as Markdown, also written to a file if `path` is given."""
+        parts = [f"## {escaped(self._data['a']['title'])} / {escaped(self._data['b']['title'])}", escaped(self.verdict)]
+        if self._data["metrics"]:
+            lines = [
+                [entry["title"], cell(name, entry["a"]), cell(name, entry["b"]), cell(name, entry["difference"])]
+                for name, entry in self._data["metrics"].items()
+            ]
+            parts.append(table(["Metric", "A", "B", "B less A"], lines))
+        return _kept("\n\n".join(parts) + "\n", path)
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The comparison as one HTML page without scripts, also written to a file if `path` is given."""
+        return _kept(comparison_page(self._data), path)
+
+    def _repr_html_(self) -> str:
+        return in_notebook(self.to_html())
+
+    def __repr__(self) -> str:
+        return f"<Comparison: {self.verdict}>"
+
+
+def _kept(text: str, path: str | os.PathLike[str] | None) -> str:
+    if path is not None:
+        write_text(text, path)
+    return text
+
+
+def _order(a: Evidence, b: Evidence) -> NDArray[np.intp]:
+    """Where the columns of `a` stand in `b`."""
+    places = {label: k for k, label in enumerate(b.classes)}
+    absent = [label for label in a.classes if label not in places]
+    if absent or len(a.classes) != len(b.classes):
+        raise InputError(
+            f"the reports speak of different classes ({list(a.names)} and {list(b.names)}); compare runs with the same ones"
+        )
+    return np.array([places[label] for label in a.classes], dtype=np.intp)
+
+
+def _same_rows(a: Evidence, b: Evidence, columns_b: NDArray[Any]) -> tuple[bool, str]:
+    if not np.array_equal(a.columns, columns_b) or not np.array_equal(a.rows, b.rows):
+        return False, "their labels differ"
+    if a.texts is not None and b.texts is not None:
+        if a.texts == b.texts:
+            return True, "labels and texts are equal"
+        return False, "their texts differ"
+    return True, "the labels are equal row by row; say paired=False if the rows are others"
+
+
+def _difference(value: float, low: float = math.nan, high: float = math.nan) -> dict[str, float | None]:
+    return {"value": number(value), "low": number(low), "high": number(high)}
+
+
+def _paired(
+    name: str,
+    a: Evidence,
+    proba_b: Floats,
+    data: Mapping[str, Any],
+    entry_a: Mapping[str, Any],
+    entry_b: Mapping[str, Any],
+) -> dict[str, float | None]:
+    if entry_a["value"] is None or entry_b["value"] is None:
+        return _difference(math.nan)
+    if name not in (*_MEANS, "ece"):
+        return _difference(entry_b["value"] - entry_a["value"])
+    settings = data["settings"]
+    options: dict[str, Any] = {"n_bins": settings["n_bins"]} if name == "ece" else {}
+    found = paired_difference(
+        a.columns,
+        a.proba,
+        proba_b,
+        metric=name,
+        confidence_level=settings["confidence"],
+        random_state=settings["random_state"],
+        **options,
+    )
+    return _difference(found.difference, found.low, found.high)
+
+
+def _unpaired(
+    name: str, first: Any, second: Any, data: Mapping[str, Any], entry_a: Mapping[str, Any], entry_b: Mapping[str, Any]
+) -> dict[str, float | None]:
+    """The difference on different rows; its interval from those of the two, by the method of variance estimates recovery (Zou &
+    Donner 2008, "Construction of confidence limits about effect measures"), for the calibration error by Bonferroni's bound."""
+    value_a, value_b = entry_a["value"], entry_b["value"]
+    if value_a is None or value_b is None:
+        return _difference(math.nan)
+    value = value_b - value_a
+    if name == "ece":
+        settings = data["settings"]
+        low, high = (
+            calibration_interval(
+                columns,
+                proba,
+                n_bins=settings["n_bins"],
+                confidence_level=(1.0 + settings["confidence"]) / 2.0,
+                random_state=settings["random_state"],
+            )
+            for _, proba, columns in (first, second)
+        )
+        return _difference(value, high.low - low.high, high.high - low.low)
+    if name not in _MEANS or None in (entry_a["low"], entry_a["high"], entry_b["low"], entry_b["high"]):
+        return _difference(value)
+    return _difference(
+        value,
+        value - math.hypot(value_b - entry_b["low"], entry_a["high"] - value_a),
+        value + math.hypot(entry_b["high"] - value_b, value_a - entry_a["low"]),
+    )
+
+
+def _shift(a: Evidence, proba: Floats, level: float) -> dict[str, Any]:
+    """Have the probabilities moved? Seen without labels: the confidences' distribution and the predicted classes' shares."""
+    confidence, predicted = proba.max(axis=1), proba.argmax(axis=1)
+    moved = ks_2samp(a.confidence, confidence)
+    counts = np.array([np.bincount(own, minlength=len(a.classes)) for own in (a.predicted, predicted)])
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    seen = counts[:, counts.sum(axis=0) > 0]
+    p_classes = float(chi2_contingency(seen).pvalue) if seen.shape[1] > 1 else 1.0
+    # Two tests, one question (Holm).
+    smallest = min(1.0, 2.0 * min(float(moved.pvalue), p_classes))
+    return {
+        "confidence_distance": float(moved.statistic),
+        "confidence_p_value": float(moved.pvalue),
+        "mean_confidence": [float(a.confidence.mean()), float(confidence.mean())],
+        "predicted_shares": [
+            {"class": name, "a": float(shares[0, k]), "b": float(shares[1, k])} for k, name in enumerate(a.names)
+        ],
+        "predicted_distance": float(np.abs(shares[0] - shares[1]).sum() / 2.0),
+        "predicted_p_value": p_classes,
+        "p_value": smallest,
+        "moved": smallest < 1.0 - level,
+    }
+
+
+def _calibration_change(a: Evidence, proba: Floats, columns: NDArray[Any], seed: int) -> dict[str, Any]:
+    """Are rows of the same confidence right as often as before?
+
+    In bins of equally many rows of both runs together, given how many of a bin's rows are right and how many belong to each run,
+    the right ones of the first run follow the hypergeometric law if nothing changed; the sum over bins of their squared standard
+    scores is compared with drawn ones. Exact for any number of rows.
+    """
+    confidence = np.concatenate([a.confidence, proba.max(axis=1)])
+    right = np.concatenate([a.right, proba.argmax(axis=1) == columns])
+    first = np.arange(confidence.size) < a.n_rows
+    edges = np.unique(np.quantile(confidence, np.linspace(0, 1, _BINS + 1)[1:-1]))
+    members = np.searchsorted(edges, confidence, side="left")
+    total = np.bincount(members, minlength=edges.size + 1)
+    own = np.bincount(members[first], minlength=total.size)
+    hits = np.bincount(members[right], minlength=total.size)
+    seen = np.bincount(members[first & right], minlength=total.size)
+    kept = (own > 0) & (own < total) & (hits > 0) & (hits < total)
+    total, own, hits, seen = (part[kept] for part in (total, own, hits, seen))
+    mean = own * hits / total
+    variance = mean * (1.0 - hits / total) * (total - own) / np.maximum(total - 1, 1)
+    if not kept.any():
+        return {"p_value": None, "statistic": None, "changed": None}
+    statistic = float(((seen - mean) ** 2 / variance).sum())
+    drawn = np.random.default_rng(seed).hypergeometric(hits, total - hits, own, size=(_DRAWS, own.size))
+    values = ((drawn - mean) ** 2 / variance).sum(axis=1)
+    p_value = float((1 + np.count_nonzero(values >= statistic - 1e-9)) / (_DRAWS + 1))
+    return {"p_value": p_value, "statistic": statistic, "changed": p_value < 0.05}
+
+
+def _finished(
+    data_a: Mapping[str, Any],
+    data_b: Mapping[str, Any] | None,
+    paired: bool,
+    why: str,
+    metrics: dict[str, Any],
+    shift: dict[str, Any] | None,
+    calibration: dict[str, Any] | None,
+    n_b: int,
+    level: float,
+    agreement: float | None = None,
+) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "schema": "llmclf.comparison",
+        "version": SCHEMA_VERSION,
+        "a": {"title": data_a["title"], "n": data_a["rows"]["n"]},
+        "b": {"title": "Rows without labels" if data_b is None else data_b["title"], "n": n_b},
+        "confidence": level,
+        "paired": paired,
+        "why_paired": why,
+        "metrics": metrics,
+        "agreement": agreement,
+        "shift": shift,
+        "calibration_change": calibration,
+        "provenance": {"a": data_a["provenance"], "b": None if data_b is None else data_b["provenance"]},
+    }
+    return {**data, "verdict": _verdict(data)}
+
+
+def _verdict(data: Mapping[str, Any]) -> str:
+    if data["paired"]:
+        sentences = [
+            f"On the same {data['a']['n']:,} rows, {_changes(data)}. {percent(data['agreement'])} are predicted alike."
+        ]
+        return " ".join(sentences)
+    shift, n_a, n_b = data["shift"], data["a"]["n"], data["b"]["n"]
+    before, now = shift["mean_confidence"]
+    moved = (
+        f"The probabilities have moved from the {n_a:,} rows of A to the {n_b:,} of B"
+        if shift["moved"]
+        else f"No shift of the probabilities can be seen from the {n_a:,} rows of A to the {n_b:,} of B"
+    )
+    sentences = [
+        f"{moved} (p = {shift['p_value']:.2g}): the mean confidence was {percent(before)} and is {percent(now)}, and the shares "
+        f"of predicted classes differ by {percent(shift['predicted_distance'])}."
+    ]
+    if not data["metrics"]:
+        sentences.append(
+            "Without labels that is all there is to say: a shift is a reason to label new rows, and no shift proves no accuracy."
+        )
+        return " ".join(sentences)
+    change = data["calibration_change"]
+    if change["changed"] is None:
+        sentences.append("Whether rows of the same confidence are right as often cannot be told: too few are shared.")
+    elif change["changed"]:
+        sentences.append(
+            f"Rows of the same confidence are no longer right as often (p = {change['p_value']:.2g}): calibrate on rows like B."
+        )
+    else:
+        sentences.append(
+            f"Rows of the same confidence are right as often, as far as can be seen (p = {change['p_value']:.2g})."
+        )
+    sentences.append(f"From A to B, {_changes(data)}.")
+    return " ".join(sentences)
+
+
+def _changes(data: Mapping[str, Any]) -> str:
+    parts = []
+    for name in ("accuracy", "log_loss", "ece"):
+        entry = data["metrics"][name]
+        difference = entry["difference"]
+        if difference["value"] is None:
+            parts.append(f"{_short_name(name)}: unknown")
+            continue
+        text = f"{_short_name(name)}: {cell(name, _bare(entry['a']))} and {cell(name, _bare(entry['b']))}"
+        parts.append(f"{text} ({_judged(name, difference)})")
+    return "; ".join(parts)
+
+
+def _bare(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {"value": entry["value"], "low": None, "high": None}
+
+
+def _short_name(name: str) -> str:
+    return {"accuracy": "accuracy", "log_loss": "log loss", "ece": "calibration error"}[name]
+
+
+def _judged(name: str, difference: Mapping[str, Any]) -> str:
+    low, high = difference["low"], difference["high"]
+    if low is None or high is None:
+        return "no interval"
+    if low <= 0.0 <= high:
+        return "no difference beyond chance"
+    return "B is better" if (low > 0.0) == (METRICS[name][2] == "higher") else "A is better"

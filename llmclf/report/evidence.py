@@ -1,0 +1,225 @@
+"""The labelled rows that a report speaks about, checked once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import InputError
+from ..metrics import checked_predictions
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Labelled rows with their probabilities.
+
+    Attributes
+    ----------
+    columns : ndarray of int (n,)
+        True columns.
+    proba : ndarray (n, K)
+    proba_before : ndarray (n, K) or None
+    classes : tuple of K objects
+    rows : ndarray of int (n,)
+        The place of each row among those that were given: rows without probabilities are left out.
+    n_given : int
+    texts : list of n str, or None
+    groups : dict of name to ndarray (n,)
+        Each a partition of the rows into slices.
+    label_mass : ndarray (n,) or None
+    """
+
+    columns: NDArray[np.intp]
+    proba: Floats
+    proba_before: Floats | None
+    classes: tuple[Any, ...]
+    rows: NDArray[np.intp]
+    n_given: int
+    texts: list[str] | None
+    groups: dict[str, NDArray[Any]]
+    label_mass: Floats | None
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.columns)
+
+    @property
+    def names(self) -> list[str]:
+        """What the classes are called where they are shown."""
+        return [str(label) for label in self.classes]
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """The true classes (n,), as objects."""
+        known = np.empty(len(self.classes), dtype=object)
+        known[:] = self.classes
+        return known[self.columns]
+
+    @cached_property
+    def predicted(self) -> NDArray[np.intp]:
+        """The most probable column (n,), the first where several are."""
+        found: NDArray[np.intp] = self.proba.argmax(axis=1)
+        return found
+
+    @cached_property
+    def confidence(self) -> Floats:
+        found: Floats = self.proba.max(axis=1)
+        return found
+
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = self.predicted == self.columns
+        return found
+
+
+def read_evidence(
+    y: ArrayLike,
+    proba: ArrayLike,
+    *,
+    classes: ArrayLike | None,
+    proba_before: ArrayLike | None,
+    groups: Any,
+    texts: Sequence[Any] | None,
+    label_mass: ArrayLike | None,
+) -> Evidence:
+    """Check everything that a report is made from.
+
+    Raises
+    ------
+    InputError
+        Any argument cannot be used; see `llmclf.metrics.checked_predictions`.
+    """
+    given = _probabilities(proba, "proba")
+    scored: NDArray[np.bool_] = np.asarray(~np.isnan(given).any(axis=1))
+    if not len(given):
+        raise InputError("proba is empty; expected at least one row")
+    if not scored.any():
+        raise InputError("no row of proba has probabilities (all are NaN); a report needs rows that could be scored")
+    labels = _labels(y)
+    if len(labels) != len(given):
+        raise InputError(f"y has {len(labels)} labels and proba {len(given)} rows; expected as many")
+    known = _known_classes(labels, given.shape[1], classes)
+    columns, own, _ = checked_predictions(labels[scored], given[scored], known)
+    before = None
+    if proba_before is not None:
+        earlier = _probabilities(proba_before, "proba_before")
+        if earlier.shape != given.shape:
+            raise InputError(
+                f"proba_before has shape {earlier.shape} and proba {given.shape}; expected the same rows and classes"
+            )
+        lost = scored & np.isnan(earlier).any(axis=1)
+        if lost.any():
+            raise InputError(
+                f"row {np.flatnonzero(lost)[0]} has a probability after calibration and none before; leave such rows out"
+            )
+        before = checked_predictions(labels[scored], earlier[scored], known)[1]
+    return Evidence(
+        columns=columns,
+        proba=own,
+        proba_before=before,
+        classes=tuple(known),
+        rows=np.flatnonzero(scored),
+        n_given=len(given),
+        texts=_texts(texts, scored),
+        groups={name: values[scored] for name, values in _partitions(groups, len(given)).items()},
+        label_mass=_mass(label_mass, scored),
+    )
+
+
+def _labels(y: ArrayLike) -> NDArray[Any]:
+    labels = np.asarray(y)
+    if labels.ndim != 1:
+        raise InputError(f"y has shape {labels.shape}; expected one label per row")
+    # Objects, so that the classes [1, "a"] stay two kinds.
+    return labels if labels.dtype.kind in "biuf" else np.asarray(y, dtype=object)
+
+
+def _probabilities(proba: ArrayLike, name: str) -> Floats:
+    try:
+        given = np.asarray(proba, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} holds something that is no number ({error}); expected probabilities") from None
+    if given.ndim == 1:
+        given = np.column_stack([1.0 - given, given])
+    if given.ndim != 2:
+        raise InputError(f"{name} has shape {given.shape}; expected (n, K), or (n,) for P(class 1)")
+    return given
+
+
+def _known_classes(labels: NDArray[Any], n_columns: int, classes: ArrayLike | None) -> list[Any]:
+    """The class of each column, which without `classes` follows from the labels as in the metrics."""
+    if classes is not None:
+        if np.ndim(classes) != 1:
+            raise InputError(f"classes={classes!r}; expected one class per column")
+        return list(np.asarray(classes, dtype=object))
+    if labels.dtype.kind in "biuf":
+        return list(range(n_columns))
+    try:
+        known = sorted(set(labels.tolist()))
+    except TypeError:
+        known = []
+    if len(known) != n_columns:
+        raise InputError(
+            f"y holds {len(set(map(repr, labels.tolist())))} different labels for {n_columns} columns; give the class of each "
+            "column, in order, as classes="
+        )
+    return known
+
+
+def _texts(texts: Sequence[Any] | None, scored: NDArray[np.bool_]) -> list[str] | None:
+    if texts is None:
+        return None
+    if isinstance(texts, str) or len(texts) != len(scored):
+        raise InputError(f"texts has {len(texts)} entries and proba {len(scored)} rows; expected one text per row")
+    return [str(text) for text, kept in zip(texts, scored, strict=True) if kept]
+
+
+def _partitions(groups: Any, n_rows: int) -> dict[str, NDArray[Any]]:
+    """One column of slice names per partition: groups may be one column, or a table or dict of several."""
+    if groups is None:
+        return {}
+    if hasattr(groups, "columns"):
+        parts = {str(name): groups[name] for name in groups.columns}
+    elif isinstance(groups, dict):
+        parts = {str(name): values for name, values in groups.items()}
+    else:
+        name = getattr(groups, "name", None)
+        parts = {"slice" if name is None else str(name): groups}
+    found = {}
+    for name, values in parts.items():
+        column = np.asarray(values, dtype=object)
+        if column.shape != (n_rows,):
+            raise InputError(f"groups {name!r} has shape {column.shape}; expected ({n_rows},), one slice name per row")
+        found[name] = np.array(["(missing)" if _is_missing(value) else str(value) for value in column], dtype=object)
+    return found
+
+
+def _is_missing(value: Any) -> bool:
+    return (
+        value is None
+        or (isinstance(value, float) and math.isnan(value))
+        or type(value).__name__ in ("NAType", "NaTType")
+    )
+
+
+def _mass(label_mass: ArrayLike | None, scored: NDArray[np.bool_]) -> Floats | None:
+    if label_mass is None:
+        return None
+    mass = np.asarray(label_mass, dtype=np.float64)
+    if mass.shape != scored.shape:
+        raise InputError(f"label_mass has shape {mass.shape}; expected ({len(scored)},), one probability per row")
+    mass = mass[scored]
+    bad = np.flatnonzero(~((mass >= 0.0) & (mass <= 1.0 + 1e-4)))
+    if bad.size:
+        raise InputError(
+            f"label_mass holds {mass[bad[0]]}; expected probabilities, as LLMClassifier.label_mass returns them"
+        )
+    return mass.clip(0.0, 1.0)

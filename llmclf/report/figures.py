@@ -1,0 +1,259 @@
+"""The figures of a report, as SVG that takes its colours from the page around it, and as PNG files."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..calibration import SelectedThreshold
+from ..display import ReliabilityDisplay, RiskCoverageDisplay
+from ..display.drawing import BLUE, imported, without_frame
+from ..display.reliability import MOST_PANELS, panels_size
+from ..files import write_file
+from .evidence import Evidence
+from .measures import Settings
+from .verdict import percent
+
+_SVG = "http://www.w3.org/2000/svg"
+_XLINK = "http://www.w3.org/1999/xlink"
+
+
+_MOST_ROWS_OF_PANELS = 20_000
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that has not been drawn yet.
+
+    Attributes
+    ----------
+    name : str
+        Of its file, without a suffix.
+    title : str
+    alt : str
+        What it shows, for those who do not see it.
+    plot : callable
+        Returns a matplotlib Figure.
+    """
+
+    name: str
+    title: str
+    alt: str
+    plot: Callable[[], Any]
+
+
+def drawings(evidence: Evidence, settings: Settings, data: Mapping[str, Any]) -> list[Drawing]:
+    """The figures of a report, in the order in which they are shown."""
+    found = [_reliability(evidence, settings, data), _risk_coverage(evidence, data), _classes(evidence, settings)]
+    if evidence.label_mass is not None:
+        found.append(_label_mass(evidence, data))
+    return found
+
+
+def svg(drawing: Drawing) -> str:
+    """The figure as an element for a page: text as text, no style that a page's security policy would refuse, no scripts."""
+    figure = _figure(drawing)
+    buffer = io.StringIO()
+    matplotlib = imported("matplotlib")
+    with _quiet(), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": drawing.name}):
+        figure.savefig(
+            buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True, bbox_inches="tight"
+        )
+    return _inline(buffer.getvalue(), drawing)
+
+
+def png(drawing: Drawing, folder: str | os.PathLike[str]) -> Path:
+    """Write the figure into a folder, and return the path."""
+    path = Path(folder) / f"{drawing.name}.png"
+    figure = _figure(drawing)
+    with _quiet():
+        write_file(lambda target: figure.savefig(target, format="png", dpi=150, bbox_inches="tight"), path)
+    return path
+
+
+def _figure(drawing: Drawing) -> Any:
+    imported("matplotlib")
+    with _quiet():
+        return drawing.plot()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # Class names may be of any script; where matplotlib's font lacks a letter, the browser's has it.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        yield
+
+
+def _new_figure(width: float, height: float) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # A figure of its own, not pyplot's: no window, no global state.
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _reliability(evidence: Evidence, settings: Settings, data: Mapping[str, Any]) -> Drawing:
+    def plot() -> Any:
+        figure = _new_figure(5.0, 6.2)
+        ReliabilityDisplay.from_predictions(
+            evidence.columns,
+            evidence.proba,
+            proba_before=evidence.proba_before,
+            n_bins=settings.n_bins,
+            confidence_level=settings.confidence,
+            random_state=settings.seed,
+        ).plot(ax=figure.add_subplot())
+        return figure
+
+    ece = data["metrics"]["ece"]
+    alt = f"Reliability diagram: accuracy against confidence. The calibration error is {percent(ece['after']['value'])}"
+    alt += f", before calibration {percent(ece['before']['value'])}." if "before" in ece else "."
+    return Drawing("reliability", "Reliability", alt, plot)
+
+
+def _risk_coverage(evidence: Evidence, data: Mapping[str, Any]) -> Drawing:
+    chosen = data["selection"]
+
+    def plot() -> Any:
+        selected = None
+        if chosen["threshold"] is not None:
+            selected = SelectedThreshold(
+                **{name: chosen[name] for name in ("threshold", "coverage", "error", "error_bound", "n_accepted")},
+                n_rows=evidence.n_rows,
+                max_error=chosen["max_error"],
+                confidence=chosen["confidence"],
+            )
+        display = RiskCoverageDisplay.from_predictions(
+            evidence.columns, evidence.proba, proba_before=evidence.proba_before, selected=selected
+        )
+        figure = _new_figure(5.6, 4.4)
+        display.plot(ax=figure.add_subplot())
+        return figure
+
+    if chosen["threshold"] is None:
+        end = "No threshold is marked: none keeps the error budget with the confidence asked for."
+    else:
+        end = f"Marked: confidence {chosen['threshold']:.4g}, which accepts {percent(chosen['coverage'])} of the rows."
+    alt = f"Risk-coverage curve: error among the rows kept against the share of rows kept. {end}"
+    return Drawing("risk_coverage", "Risk and coverage", alt, plot)
+
+
+def _classes(evidence: Evidence, settings: Settings) -> Drawing:
+    n_panels = min(len(evidence.classes), MOST_PANELS)
+    thinned = evidence.n_rows > _MOST_ROWS_OF_PANELS
+
+    def plot() -> Any:
+        drawn = np.arange(evidence.n_rows)
+        if thinned:
+            drawn = np.sort(np.random.default_rng(settings.seed).choice(drawn, _MOST_ROWS_OF_PANELS, replace=False))
+        display = ReliabilityDisplay.from_predictions(
+            evidence.labels[drawn],
+            evidence.proba[drawn],
+            classwise=True,
+            classes=_as_objects(evidence.classes),
+            n_bins=settings.n_bins,
+            confidence_level=settings.confidence,
+            n_resamples=100,
+            random_state=settings.seed,
+        )
+        return display.plot_classes(_new_figure(*panels_size(n_panels))).figure_
+
+    which = "each class" if n_panels == len(evidence.classes) else f"each of the {n_panels} most frequent classes"
+    alt = f"Small reliability diagrams of {which} against the others: frequency against probability; numbers in the table."
+    title = f"Reliability of {which}"
+    return Drawing(
+        "classes", f"{title}, from {_MOST_ROWS_OF_PANELS:,} rows drawn at random" if thinned else title, alt, plot
+    )
+
+
+def _label_mass(evidence: Evidence, data: Mapping[str, Any]) -> Drawing:
+    def plot() -> Any:
+        figure = _new_figure(5.6, 2.2)
+        ax = figure.add_subplot()
+        ax.hist(evidence.label_mass, bins=np.linspace(0.0, 1.0, 41), color=BLUE, alpha=0.6)
+        ax.set(xlim=(0, 1), xlabel="Probability of all labels together", ylabel="Rows")
+        without_frame(ax)
+        return figure
+
+    alt = "Histogram of the probability that the model gave to all labels together; "
+    alt += f"the median is {data['label_mass']['median']:.3g}."
+    return Drawing("label_mass", "Label mass", alt, plot)
+
+
+def _as_objects(classes: tuple[Any, ...]) -> NDArray[Any]:
+    found = np.empty(len(classes), dtype=object)
+    found[:] = classes
+    return found
+
+
+def _inline(text: str, drawing: Drawing) -> str:
+    """An SVG document as an element: every style as an attribute, every id its own, nothing that is not drawn."""
+    root = ElementTree.fromstring(text)
+    names = {node: f"{drawing.name}-{node}" for node in (own.get("id") for own in root.iter()) if node}
+    for parent in root.iter():
+        for child in list(parent):
+            if child.tag.endswith(("}metadata", "}style")):
+                parent.remove(child)
+    for node in root.iter():
+        for key, value in list(node.attrib.items()):
+            if key == "style":
+                del node.attrib[key]
+                for name, setting in _declarations(value):
+                    node.set(name, setting)
+            elif key == "id":
+                node.set(key, names[value])
+            elif key in ("href", f"{{{_XLINK}}}href"):
+                # Only places in the drawing itself are referred to; a page needs no namespace for that.
+                del node.attrib[key]
+                node.set("href", f"#{names[value[1:]]}")
+            elif "url(#" in value:
+                node.set(key, _renamed(value, names))
+        for key, value in list(node.attrib.items()):
+            if "url(#" in value:
+                node.set(key, _renamed(value, names))
+    root.set("stroke-linejoin", "round")
+    root.set("stroke-linecap", "butt")
+    root.set("role", "img")
+    root.set("aria-labelledby", f"{drawing.name}-title")
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+    width = root.get("viewBox", "").split()[2]
+    root.set("class", "figure")
+    root.set("data-width", width)
+    title = ElementTree.Element(f"{{{_SVG}}}title", {"id": f"{drawing.name}-title"})
+    title.text = drawing.alt
+    root.insert(0, title)
+    ElementTree.register_namespace("", _SVG)
+    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
+
+
+def _declarations(style: str) -> list[tuple[str, str]]:
+    """The declarations of a style attribute, but for white space, which pages collapse, and the short form of fonts."""
+    found = []
+    for declaration in filter(None, (part.strip() for part in style.split(";"))):
+        name, value = (part.strip() for part in declaration.split(":", 1))
+        if name == "font":
+            size = re.search(r"([\d.]+px)", value)
+            if size:
+                found.append(("font-size", size[1]))
+        elif name in ("font-size", "text-anchor", "fill", "stroke", "opacity") or name.startswith(("fill-", "stroke-")):
+            found.append((name, value))
+    return found
+
+
+def _renamed(value: str, names: Mapping[str, str]) -> str:
+    return re.sub(r"url\(#([^)]+)\)", lambda found: f"url(#{names.get(found[1], found[1])})", value)

@@ -1,0 +1,164 @@
+"""The report as one HTML file that asks nothing of the network and runs nothing but its own script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import math
+from collections.abc import Callable, Mapping
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from .measures import METRICS
+from .verdict import percent
+
+_LARGEST_MATRIX = 20
+_MOST_CONFUSIONS = 30
+_SHADES = 8
+
+
+def short(value: float | None) -> str:
+    """A number in four digits, and a dash where it is unknown."""
+    return "–" if value is None else f"{value:.4g}"
+
+
+def fixed(value: float | None) -> str:
+    """A number with four decimals, and a dash where it is unknown."""
+    return "–" if value is None else f"{value:.4f}"
+
+
+FORMATS = {name: percent if unit == "share" else fixed for name, (_, unit, _, _) in METRICS.items()}
+
+
+def report_page(data: Mapping[str, Any], figures: Mapping[str, Mapping[str, str]]) -> str:
+    """The page of a report.
+
+    Parameters
+    ----------
+    data : dict
+        See `CalibrationReport.to_dict`.
+    figures : dict of name to dict
+        ``svg`` and ``title``.
+    """
+    counts = data["confusion"]["counts"]
+    small = len(counts) <= _LARGEST_MATRIX
+    chosen = data["selection"]["threshold"]
+    return _page(
+        "report.html.j2",
+        "report.js",
+        data={**data, "before": "before" in data["metrics"]["accuracy"]},
+        figures={name: {**figure, "svg": Markup(figure["svg"])} for name, figure in figures.items()},
+        formats=FORMATS,
+        signed={name: _signed(form) for name, form in FORMATS.items()},
+        points=_some(data["thresholds"], chosen),
+        matrix=_shaded(counts) if small else None,
+        confusions=_confusions(data["confusion"]) if not small else [],
+        provenance=lines_of(data["provenance"]),
+        payload=_payload(
+            {
+                "n": data["rows"]["n"],
+                "points": [
+                    [p["threshold"], p["n_accepted"], p["n_wrong"], p["low"], p["high"]] for p in data["thresholds"]
+                ],
+                "recommended": next((i for i, p in enumerate(data["thresholds"]) if p["threshold"] == chosen), None),
+            }
+        ),
+    )
+
+
+def comparison_page(data: Mapping[str, Any]) -> str:
+    """The page of a comparison; `data` as in `Comparison.to_dict`."""
+    return _page(
+        "comparison.html.j2",
+        None,
+        data=data,
+        formats=FORMATS,
+        signed={name: _signed(form) for name, form in FORMATS.items()},
+        provenance=[(name, lines_of(data["provenance"][name])) for name in ("a", "b") if data["provenance"][name]],
+    )
+
+
+def in_notebook(page: str) -> str:
+    """A page inside another one, kept apart from it: neither's styles nor scripts reach the other."""
+    return (
+        '<iframe title="llmclf report" sandbox="allow-scripts" style="width:100%;height:48rem;border:1px solid #ccc" '
+        f'srcdoc="{html.escape(page, quote=True)}"></iframe>'
+    )
+
+
+def lines_of(provenance: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A nested dict as lines of a table: names joined by dots, lists as JSON."""
+    found: list[tuple[str, str]] = []
+    for name, value in provenance.items():
+        if isinstance(value, Mapping):
+            found += lines_of(value, f"{prefix}{name}.")
+        elif value is not None:
+            found.append(
+                (f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+            )
+    return found
+
+
+def _page(template: str, script_name: str | None, **content: Any) -> str:
+    files = resources.files(__package__) / "templates"
+    style = (files / "report.css").read_text(encoding="utf-8")
+    script = "" if script_name is None else (files / script_name).read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    page = environment.from_string((files / template).read_text(encoding="utf-8")).render(
+        # Between the tags stands exactly what was hashed, so that the browser runs and applies that alone.
+        policy=(
+            f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script) if script else repr('none')}; "
+            "base-uri 'none'; form-action 'none'"
+        ),
+        style=Markup(style),
+        script=Markup(script),
+        pct=percent,
+        short=short,
+        sortable=lambda value: "" if value is None else repr(float(value)),
+        **content,
+    )
+    # Half a surrogate pair has no form in UTF-8.
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _payload(value: Any) -> Markup:
+    """JSON that no HTML parser takes for markup."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+
+
+def _signed(form: Callable[[float | None], str]) -> Callable[[float | None], str]:
+    return lambda value: f"+{form(value)}" if value is not None and value > 0 else form(value)
+
+
+def _some(points: list[dict[str, Any]], chosen: float | None) -> list[dict[str, Any]]:
+    """Those nearest to coverages of 100, 90 .. 10 %, and the chosen one."""
+    kept = {min(range(len(points)), key=lambda i: abs(points[i]["coverage"] - tenths / 10)) for tenths in range(1, 11)}
+    kept |= {i for i, point in enumerate(points) if point["threshold"] == chosen}
+    return [points[i] for i in sorted(kept)]
+
+
+def _shaded(counts: list[list[int]]) -> list[list[dict[str, int]]]:
+    return [
+        [{"count": count, "shade": math.ceil(_SHADES * count / max(1, sum(row)))} for count in row] for row in counts
+    ]
+
+
+def _confusions(confusion: Mapping[str, Any]) -> list[dict[str, Any]]:
+    names = confusion["classes"]
+    pairs = [
+        {"true": names[i], "predicted": names[j], "count": count}
+        for i, row in enumerate(confusion["counts"])
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    return sorted(pairs, key=lambda pair: -pair["count"])[:_MOST_CONFUSIONS]

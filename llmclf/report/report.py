@@ -1,0 +1,371 @@
+"""CalibrationReport: can these probabilities be trusted, and from which confidence on need no person look?"""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..errors import InputError
+from ..files import write_text
+from .evidence import Evidence, read_evidence
+from .figures import drawings, png, svg
+from .markdown import report_markdown
+from .measures import Settings, class_rows, measure, slice_rows
+from .page import in_notebook, report_page
+from .thresholds import at_thresholds, operating_points, recommended
+from .verdict import verdict
+
+SCHEMA_VERSION = 1
+
+_MOST_EXAMPLES = 50
+_LONGEST_TEXT = 2000
+_PACKAGES = ("numpy", "scipy", "scikit-learn")
+
+
+class CalibrationReport:
+    """What labelled rows say about the probabilities of a classifier, for whoever must decide whether to rely on them.
+
+    Made from any classifier's probabilities for labelled rows that neither it nor its calibrator was fitted on. All numbers are
+    computed on all rows; only what is drawn is thinned.
+
+    Parameters
+    ----------
+    y : array-like (n,)
+        The true class of each row; see `llmclf.metrics.label_columns`.
+    proba : array-like (n, K) or (n,)
+        Probabilities, rows summing to 1; one dimension is P(class 1) of two classes. Rows of NaN, which could not be scored, are
+        left out and counted.
+    classes : array-like (K,), optional
+        The class of each column.
+    proba_before : array-like, optional
+        The same rows' probabilities before calibration.
+    groups : array-like (n,), DataFrame or dict of name to array-like, optional
+        Slices of the rows to look at one by one: one column, or several, each a partition of its own.
+    texts : sequence of n, optional
+        What the rows say, shown beside the most confident mistakes and the least confident rows. None shows row numbers alone.
+    metadata : mapping, optional
+        Where the probabilities come from: model, prompt, calibrator. Shown, and kept in `to_dict`, as given.
+    label_mass : array-like (n,), optional
+        The probability of all labels together; see `llmclf.LLMClassifier.label_mass`.
+    title : str
+    max_error : float in (0, 1)
+        Share of errors that is allowed among rows accepted without a person.
+    confidence : float in (0, 1)
+        How sure that shall be; all intervals have this confidence, too.
+    n_bins : int
+        Of the calibration errors.
+    cost_error, cost_review : float
+        Of a wrong accepted row and of a row that a person looks at, in any unit; the page lets its reader change them.
+    random_state : int
+        Seeds everything that is drawn: the same arguments give the same numbers.
+
+    Raises
+    ------
+    InputError
+        Any argument cannot be used.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> p = rng.random(500)
+    >>> y = np.where(rng.random(500) < p, "spam", "ham")
+    >>> report = CalibrationReport(y, np.column_stack([1 - p, p]), classes=["ham", "spam"], max_error=0.1)
+    >>> report.verdict[:80]
+    'On 500 labelled rows the most probable class is the true one in 76.8 % (72.8 to '
+    >>> point = report.operating_point(0.9)
+    >>> point["n_accepted"], point["n_wrong"]
+    (97, 7)
+    """
+
+    def __init__(
+        self,
+        y: ArrayLike,
+        proba: ArrayLike,
+        *,
+        classes: ArrayLike | None = None,
+        proba_before: ArrayLike | None = None,
+        groups: Any = None,
+        texts: Sequence[Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        label_mass: ArrayLike | None = None,
+        title: str = "Calibration report",
+        max_error: float = 0.05,
+        confidence: float = 0.95,
+        n_bins: int = 15,
+        cost_error: float = 10.0,
+        cost_review: float = 1.0,
+        random_state: int = 0,
+    ) -> None:
+        self._settings = _checked(max_error, confidence, n_bins, random_state, cost_error, cost_review)
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise InputError(f"metadata is a {type(metadata).__name__}; expected a dict of what the report shall name")
+        self.evidence = read_evidence(
+            y, proba, classes=classes, proba_before=proba_before, groups=groups, texts=texts, label_mass=label_mass
+        )
+        self._data = _contents(self.evidence, self._settings, str(title), metadata or {})
+
+    @property
+    def verdict(self) -> str:
+        """The paragraph that the report begins with."""
+        text: str = self._data["verdict"]["text"]
+        return text
+
+    def operating_point(self, threshold: float) -> dict[str, Any]:
+        """What happens if rows with a confidence of at least `threshold` are accepted.
+
+        Returns
+        -------
+        dict
+            ``threshold``, ``coverage``, ``n_accepted``, ``n_wrong``, ``error`` among the accepted rows and the ends ``low`` and
+            ``high`` of its exact interval (None if no row is accepted), and ``cost`` per row.
+
+        Raises
+        ------
+        InputError
+            `threshold` is no number from 0 on.
+        """
+        if isinstance(threshold, bool) or not isinstance(threshold, (int, float, np.number)) or not threshold >= 0:
+            raise InputError(f"threshold={threshold!r}; expected a confidence such as 0.9")
+        return at_thresholds(self.evidence, self._settings, np.array([threshold], dtype=np.float64))[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that the report says, as JSON has it: dicts, lists, strings, numbers, and None where a number is unknown.
+
+        ``llmclf/report/templates/report.schema.json`` describes it; ``version`` grows when a reader of it must change.
+
+        Returns
+        -------
+        dict
+            ``schema``, ``version``, ``title``, ``rows`` (how many, and how many without probabilities), ``settings``, ``verdict``
+            (``text`` and ``advice``), ``metrics`` (see `to_frame`), ``selection`` (the recommended threshold, or the ``reason``
+            why there is none), ``thresholds`` (what happens at others), ``classes``, ``confusion``, ``slices``, ``label_mass``,
+            ``examples``, ``not_computed`` and ``provenance``.
+        """
+        return copy.deepcopy(self._data)
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """`to_dict` as JSON text, also written to a file if `path` is given.
+
+        Raises
+        ------
+        StoreError
+            The file cannot be written.
+        """
+        return _kept(json.dumps(self._data, indent=1, ensure_ascii=True, allow_nan=False) + "\n", path)
+
+    def to_frame(self) -> Any:
+        """The metrics as a pandas DataFrame.
+
+        Returns
+        -------
+        DataFrame
+            One row per metric, with the columns ``value``, ``low``, ``high``, ``null_mean`` and ``p_value`` (NaN where unknown);
+            with probabilities before calibration also ``before``, ``before_low``, ``before_high``, ``change``, ``change_low`` and
+            ``change_high``.
+        """
+        import pandas as pd
+
+        lines = {}
+        for name, entry in self._data["metrics"].items():
+            line = {key: entry["after"].get(key) for key in ("value", "low", "high", "null_mean", "p_value")}
+            for part in ("before", "change"):
+                if part in entry:
+                    line |= {
+                        part: entry[part]["value"],
+                        **{f"{part}_{end}": entry[part][end] for end in ("low", "high")},
+                    }
+            lines[name] = line
+        return pd.DataFrame.from_dict(lines, orient="index", dtype=float).rename_axis("metric")
+
+    def to_markdown(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The report as Markdown for a pull request, also written to a file if `path` is given.
+
+        Raises
+        ------
+        StoreError
+            The file cannot be written.
+        """
+        return _kept(report_markdown(self._data), path)
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The report as one HTML page, also written to a file if `path` is given.
+
+        The page loads nothing, can be read without scripts, prints, and follows the reader's light or dark mode. As PDF, with
+        any Chromium: ``chromium --headless --no-pdf-header-footer --print-to-pdf=report.pdf report.html``.
+
+        Raises
+        ------
+        StoreError
+            The file cannot be written.
+        MissingDependencyError
+            matplotlib is not installed.
+        """
+        figures = {
+            drawing.name: {"svg": svg(drawing), "title": drawing.title}
+            for drawing in drawings(self.evidence, self._settings, self._data)
+        }
+        return _kept(report_page(self._data, figures), path)
+
+    def to_png(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write the figures into a folder, which is made if it is missing.
+
+        Returns
+        -------
+        list of Path
+
+        Raises
+        ------
+        StoreError
+            A file cannot be written.
+        MissingDependencyError
+            matplotlib is not installed.
+        """
+        return [png(drawing, folder) for drawing in drawings(self.evidence, self._settings, self._data)]
+
+    def _repr_html_(self) -> str:
+        return in_notebook(self.to_html())
+
+    def __repr__(self) -> str:
+        return f"<CalibrationReport of {self.evidence.n_rows} rows: {self.verdict}>"
+
+
+def _kept(text: str, path: str | os.PathLike[str] | None) -> str:
+    if path is not None:
+        write_text(text, path)
+    return text
+
+
+def _checked(
+    max_error: Any, confidence: Any, n_bins: Any, random_state: Any, cost_error: Any, cost_review: Any
+) -> Settings:
+    for name, value in (("max_error", max_error), ("confidence", confidence)):
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 < value < 1:
+            raise InputError(f"{name}={value!r}; expected a number between 0 and 1, such as 0.05 or 0.95")
+    for name, value in (("cost_error", cost_error), ("cost_review", cost_review)):
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < float("inf"):
+            raise InputError(f"{name}={value!r}; expected a finite number of at least 0")
+    for name, value, least in (("n_bins", n_bins, 1), ("random_state", random_state, 0)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise InputError(f"{name}={value!r}; expected a whole number of at least {least}")
+    return Settings(
+        float(max_error), float(confidence), int(n_bins), int(random_state), float(cost_error), float(cost_review)
+    )
+
+
+def _contents(evidence: Evidence, settings: Settings, title: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    metrics, missing = measure(evidence, settings)
+    selection = recommended(evidence, settings)
+    chosen = selection["threshold"]
+    counts = np.zeros((len(evidence.classes),) * 2, dtype=np.int64)
+    np.add.at(counts, (evidence.columns, evidence.predicted), 1)
+    classes = class_rows(evidence, settings)
+    absent = [own["class"] for own in classes if not own["support"]]
+    if absent:
+        some = ", ".join(map(repr, absent[:5])) + (f" and {len(absent) - 5} others" if len(absent) > 5 else "")
+        missing.append({"what": f"recall of {some}", "why": "no labelled row has the class"})
+    data: dict[str, Any] = {
+        "schema": "llmclf.report",
+        "version": SCHEMA_VERSION,
+        "title": title,
+        "rows": {
+            "n": evidence.n_rows,
+            "n_unscored": evidence.n_given - evidence.n_rows,
+            "n_classes": len(evidence.classes),
+        },
+        "settings": {
+            "max_error": settings.max_error,
+            "confidence": settings.confidence,
+            "n_bins": settings.n_bins,
+            "random_state": settings.seed,
+            "cost_error": settings.cost_error,
+            "cost_review": settings.cost_review,
+        },
+        "metrics": metrics,
+        "selection": selection,
+        "thresholds": operating_points(evidence, settings, chosen),
+        "classes": classes,
+        "confusion": {"classes": evidence.names, "counts": counts.tolist()},
+        "slices": slice_rows(evidence, settings, float("inf") if chosen is None else chosen),
+        "label_mass": None if evidence.label_mass is None else _mass(evidence.label_mass),
+        "examples": _examples(evidence),
+        "not_computed": missing,
+        "provenance": _provenance(evidence, metadata),
+    }
+    return {**data, "verdict": verdict(data)}
+
+
+def _mass(mass: Any) -> dict[str, float]:
+    low, median, high = np.quantile(mass, [0.05, 0.5, 0.95])
+    return {
+        "mean": float(mass.mean()),
+        "quantile_05": float(low),
+        "median": float(median),
+        "quantile_95": float(high),
+        "below_half": float((mass < 0.5).mean()),
+    }
+
+
+def _examples(evidence: Evidence) -> dict[str, Any]:
+    """The most confident mistakes and the least confident rows."""
+    names = evidence.names
+
+    def line(i: int) -> dict[str, Any]:
+        own: dict[str, Any] = {"row": int(evidence.rows[i])}
+        if evidence.texts is not None:
+            text = evidence.texts[i]
+            own["text"] = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} …"
+        return {
+            **own,
+            "true": names[evidence.columns[i]],
+            "predicted": names[evidence.predicted[i]],
+            "confidence": float(evidence.confidence[i]),
+            "p_true": float(evidence.proba[i, evidence.columns[i]]),
+        }
+
+    rising = np.argsort(evidence.confidence, kind="stable")
+    mistakes = rising[~evidence.right[rising]][::-1][:_MOST_EXAMPLES]
+    return {
+        "has_texts": evidence.texts is not None,
+        "mistakes": [line(i) for i in mistakes],
+        "uncertain": [line(i) for i in rising[:_MOST_EXAMPLES]],
+    }
+
+
+def _provenance(evidence: Evidence, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for part in (evidence.columns.astype("<i8"), evidence.proba.astype("<f8")):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return {
+        **_plain(metadata),
+        "report": {
+            "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "rows_sha256": digest.hexdigest(),
+            "llmclf": version("llmclf"),
+            "python": platform.python_version(),
+            **{package: version(package) for package in _PACKAGES},
+        },
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; what JSON lacks, as text."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(own) for name, own in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
+        return [_plain(own) for own in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
