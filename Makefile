@@ -1,4 +1,4 @@
-# make demo     an environment, the model, the data, a calibrated classifier and its reliability diagram
+# make demo     an environment, the model, the data, a calibrated classifier, its reliability diagram and its report
 # make test     the same environment; formatting, lint, types, import layers and the whole test suite
 # make bench    the throughput table, beside other packages in environments of their own (half an hour)
 # make oracles  the golden values and the speed of the calibration layer, against other packages (some minutes)
@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: demo test bench oracles clean
 
 demo: .venv/installed
-	$(BIN)/llmclf demo --output reliability.png
+	$(BIN)/llmclf demo --output reliability.png --report report.html
 
 test: .venv/installed
 	$(BIN)/ruff format --check .

@@ -21,15 +21,17 @@ from .backends.base import SCORE_VERSION
 from .calibration import Corrections, make_bias, make_calibrator
 from .content_free import content_free_rows, domain_rows
 from .errors import InputError, LabelWordWarning, ModelError, ModelNameError, PromptError, StoreError
+from .judging import fingerprints, replace_seen
 from .labels import LabelSet, label_prior, label_set, read_classes
-from .logits import log_softmax, logsumexp
+from .logits import log_softmax, logsumexp, softmax
 from .prompts import Prompt
+from .report import CalibrationReport
 from .saving import read_folder, write_folder
 from .scorer import Scorer
 from .scoring import SCORINGS
 from .tables import Rows, read_rows
 
-_FORMAT = 2  # of saved classifiers
+_FORMAT = 3  # of saved classifiers
 
 
 class LLMClassifier(ClassifierMixin, BaseEstimator):
@@ -169,6 +171,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
 
         self.calibrated_on_: dict[str, Any] | None = None
         self.calibration_rows_ = np.empty(0, dtype=np.int64)
+        self._calibrated_fingerprints: list[str] = []
         if corrections.bias is not None or calibrator is not None:
             rest = np.setdiff1d(np.arange(len(rows)), shots)
             if not len(rest):
@@ -201,6 +204,8 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
             scored = ~np.isnan(scores).any(axis=1)
             scores, rest = scores[scored], rest[scored]
             self.calibration_rows_ = rest
+            if corrections.calibrator is not None:
+                self._calibrated_fingerprints = self._fingerprints(rows.take(np.flatnonzero(scored)))
         self.calibrated_on_ = self.backend_.identity()
         corrections.fit(
             scores,
@@ -302,6 +307,117 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
             labels[missing] = None
         return labels
 
+    def report(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        groups: Any = None,
+        texts: Any = "rows",
+        metadata: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> CalibrationReport:
+        """What labelled rows say about this classifier's probabilities; see `llmclf.report.CalibrationReport`.
+
+        Rows that the calibrator was fitted on are recognised by what the prompt shows of them, also after save and load, and a
+        warning says so. As long as the classifier was not loaded, they are judged by cross-fitted probabilities instead.
+
+        Parameters
+        ----------
+        X : n texts or table rows
+        y : n classes
+        groups : array-like (n,), DataFrame or dict, optional
+            Slices to look at one by one; for a table, names of its columns will do.
+        texts : "rows", None, or sequence of n
+            What is shown beside the most confident mistakes and the least confident rows; "rows" shows what the prompt shows of
+            them.
+        metadata : mapping, optional
+            Added to model, prompt, labels and corrections, which are filled in.
+        **options
+            ``title``, ``max_error``, ``confidence``, ``n_bins``, ``cost_error``, ``cost_review`` and ``random_state`` of
+            `CalibrationReport`.
+
+        Raises
+        ------
+        InputError
+            Any argument cannot be used.
+
+        Warns
+        -----
+        CalibrationWarning
+            The calibrator has seen some of the rows, or some are shots.
+
+        Examples
+        --------
+        >>> from llmclf.backends import FakeBackend
+        >>> clf = LLMClassifier(FakeBackend(), labels=["a", "b"], calibrator="prior")
+        >>> X, y = [f"text {i}" for i in range(80)], ["a", "b"] * 40
+        >>> report = clf.fit(X[:40], y[:40]).report(X[40:], y[40:])
+        >>> report.to_dict()["provenance"]["judged"]["held_out"]
+        40
+        """
+        rows = self._rows(X)
+        labels = self._scorer.labels
+        truth = labels.array[labels.indices(read_classes(y, len(rows)).tolist())]
+        self._check_identity()
+        answers = self._scorer.answers(rows)
+        scores = self._scorer.class_scores(rows, self.scoring, answers)
+        own, shots = self._fingerprints(rows), self._fingerprints(Rows([row for row, _ in self.shots_], (), True))
+        corrections = self._corrections
+        proba, judged = replace_seen(
+            softmax(corrections.apply(scores)),
+            own,
+            self._calibrated_fingerprints,
+            corrections.out_of_fold() if corrections.has_rows and corrections.log_prior is None else None,
+            len(set(own) & set(shots)),
+        )
+        with_texts = texts is not None
+        if isinstance(texts, str):
+            if texts != "rows":
+                raise InputError(f"texts={texts!r}; expected 'rows', None, or one text per row")
+            texts = [self._shown(record) for record in rows.records]
+        if isinstance(groups, (str, list, tuple)) and rows.is_table:
+            groups = _named_columns(groups, rows)
+        return CalibrationReport(
+            truth,
+            proba,
+            classes=self.classes_,
+            proba_before=softmax(scores) if corrections.changes_scores else None,
+            groups=groups,
+            texts=texts,
+            label_mass=np.exp(logsumexp(self._scorer.bounds(answers)[0], axis=1)).clip(0.0, 1.0),
+            metadata={**self._provenance(with_texts), "judged": judged, **(metadata or {})},
+            **options,
+        )
+
+    def _fingerprints(self, rows: Rows) -> list[str]:
+        return fingerprints(rows.records, self._scorer.shown_fields)
+
+    def _shown(self, record: Mapping[str, Any]) -> str:
+        """What the prompt shows of a row."""
+        fields = self._scorer.shown_fields
+        if len(fields) == 1:
+            return str(record[fields[0]])
+        return "\n".join(f"{name}: {record[name]}" for name in fields)
+
+    def _provenance(self, with_texts: bool) -> dict[str, Any]:
+        """Enough to make the probabilities again; without texts, a hash stands for each shot."""
+        corrections = self._corrections
+        shots = Rows([row for row, _ in self.shots_], (), True)
+        shown = [dict(row) for row in shots.records] if with_texts else self._fingerprints(shots)
+        return {
+            "model": self.backend_.identity(),
+            "prompt": self._scorer.prompt.to_dict(),
+            "labels": {str(label): list(words) for label, words in zip(self.classes_, self.label_words_, strict=True)},
+            "shots": [{"row": row, "answer": word} for row, (_, word) in zip(shown, self.shots_, strict=True)],
+            "scoring": self.scoring,
+            "bias": _described(corrections.bias),
+            "calibrator": _described(corrections.calibrator),
+            "log_prior": None if corrections.log_prior is None else corrections.log_prior.tolist(),
+            "n_calibration_rows": len(self._calibrated_fingerprints),
+            "random_state": None if self.random_state is None else str(self.random_state),
+        }
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the fitted classifier as JSON into a folder; `llmclf.load` reads it."""
         check_is_fitted(self)
@@ -316,6 +432,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
             "feature_names_in": None if names is None else names.tolist(),
             "calibrated_on": self.calibrated_on_,
             "corrections": self._corrections.to_dict(),
+            "calibrated_fingerprints": self._calibrated_fingerprints,
         }
         write_folder(folder, values)
 
@@ -337,6 +454,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         self.calibrator = None if self.calibrator_ is None else clone(self.calibrator_)
         self.calibrated_on_ = values["calibrated_on"]
         self.calibration_rows_ = np.empty(0, dtype=np.int64)
+        self._calibrated_fingerprints = [str(own) for own in values["calibrated_fingerprints"]]
         self._is_table = bool(values["is_table"])
         if values["n_features_in"] is not None:
             self.n_features_in_ = int(values["n_features_in"])
@@ -356,12 +474,15 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
     def _corrected(self, X: Any) -> NDArray[np.float64]:
         """Log-scores (n, K) after bias, calibrator and prior."""
         rows = self._rows(X)
+        self._check_identity()
+        return self._corrections.apply(self._scorer.class_scores(rows, self.scoring))
+
+    def _check_identity(self) -> None:
         if self.calibrated_on_ is not None and self.calibrated_on_ != self.backend_.identity():
             raise ModelError(
                 f"bias and calibrator were fitted on {self.calibrated_on_}, but the model now is {self.backend_.identity()}; "
                 "fit again on this model"
             )
-        return self._corrections.apply(self._scorer.class_scores(rows, self.scoring))
 
     def _rows(self, X: Any) -> Rows:
         check_is_fitted(self)
@@ -434,6 +555,23 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         while len(chosen) < self.n_shots:
             chosen += [queues[k].pop() for k in turns if queues[k]]
         return [chosen[i] for i in random.permutation(self.n_shots)]
+
+
+def _described(correction: Any) -> Any:
+    """A bias or calibrator with what it learned, or as it writes itself where it has no JSON form."""
+    if correction is None:
+        return None
+    return correction.to_dict() if hasattr(correction, "to_dict") else repr(correction)
+
+
+def _named_columns(names: Any, rows: Rows) -> Any:
+    """Columns of a table by their names; what is no list of column names is the slices themselves."""
+    wanted = [names] if isinstance(names, str) else list(names)
+    if not all(isinstance(name, str) for name in wanted) or not set(wanted) <= set(rows.field_names):
+        if isinstance(names, str):
+            raise InputError(f"groups={names!r} is no column of the table; its columns: {list(rows.field_names)!r}")
+        return names
+    return {name: [record[name] for record in rows.records] for name in wanted}
 
 
 def _header(rows: Rows, X: Any) -> Any:

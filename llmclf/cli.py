@@ -1,4 +1,4 @@
-"""The command line: `llmclf demo | fit | predict | cache`."""
+"""The command line: `llmclf demo | fit | predict | report | cache`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -96,6 +97,9 @@ def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the reliability diagram goes (PNG).")] = Path(
         "reliability.png"
     ),
+    page: Annotated[Path, typer.Option("--report", metavar="FILE", help="Where the report goes (HTML).")] = Path(
+        "report.html"
+    ),
     model: Model = "smollm2",
     calibration_rows: Annotated[int, typer.Option(min=20, help="Labelled reviews for the calibrator.")] = 300,
     test_rows: Annotated[int, typer.Option(min=20, max=2000, help="Held-out reviews to measure on.")] = 1000,
@@ -105,6 +109,7 @@ def demo(
 
     result = run_demo(
         output,
+        page=page,
         model=model,
         n_calibration=calibration_rows,
         n_test=test_rows,
@@ -118,7 +123,9 @@ def demo(
     _out.print(table)
     shifts = ", ".join(f"{label} {value:+.2f}" for label, value in result.bias.items())
     _say(_out, f"temperature {result.temperature:.2f}, bias {shifts}")
+    _say(_out, result.verdict)
     _say(_out, f"{result.rows_per_second:.1f} rows/s; reliability diagram: {output}")
+    _say(_out, f"report: {page.resolve()}")
 
 
 @app.command(short_help="Fit a classifier on labelled rows and save it.")
@@ -248,6 +255,112 @@ def predict(
     _say(_out, f"labelled {len(frame)} rows; written to {target}")
 
 
+@app.command(short_help="Say whether predictions can be trusted, in one HTML file.")
+def report(
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PREDICTIONS",
+            help="Rows with the columns p_CLASS that predict adds and with their true classes: .csv, .jsonl or .parquet.",
+        ),
+    ],
+    label_column: Annotated[
+        str, typer.Option(metavar="COLUMN", help="The column that holds the true class; rows without one are left out.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where the HTML page goes.")] = Path(
+        "report.html"
+    ),
+    text_column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Show this column beside the rows to look at.")
+    ] = None,
+    group_column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Look at each value of this column by itself; may be given again."),
+    ] = None,
+    before: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Predictions for the same rows, in the same order, before calibration."),
+    ] = None,
+    max_error: Annotated[float, typer.Option(help="Share of errors allowed among automatically accepted rows.")] = 0.05,
+    confidence: Annotated[float, typer.Option(help="How sure that shall be, and all intervals.")] = 0.95,
+    cost_error: Annotated[float, typer.Option(help="Cost of a wrong accepted row.")] = 10.0,
+    cost_review: Annotated[float, typer.Option(help="Cost of a row that a person looks at.")] = 1.0,
+    title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Also write the numbers as JSON beside the page.")] = False,
+    md: Annotated[bool, typer.Option("--md", help="Also write it as Markdown beside the page.")] = False,
+    png: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Also write the figures as PNG into this folder.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seeds what is drawn for intervals.")] = 0,
+) -> None:
+    """Write a report on labelled rows that neither the model's calibrator nor its shots have seen.
+
+    \b
+    Example:
+      llmclf predict test.csv labelled.csv --text-column review --classifier moods
+      llmclf report labelled.csv --label-column mood --text-column review -o report.html
+    """
+    from .files import read_table
+    from .report import CalibrationReport
+
+    frame = read_table(predictions)
+    truth = _column(frame, label_column, "--label-column")
+    classes, proba = _probabilities(frame, predictions)
+    labelled = np.array([not is_missing(value) and str(value).strip() != "" for value in truth])
+    if not labelled.any():
+        raise InputError(f"--label-column {label_column!r} is empty in all rows; a report needs labelled rows")
+    earlier = None
+    if before is not None:
+        names, earlier = _probabilities(read_table(before), before)
+        if set(names) != set(classes) or len(earlier) != len(proba):
+            raise InputError(
+                f"{str(before)!r} has {len(earlier)} rows of the classes {names}, and {str(predictions)!r} {len(proba)} of "
+                f"{classes}; give predictions for the same rows"
+            )
+        earlier = earlier[labelled][:, [names.index(name) for name in classes]]
+    kept = frame[labelled]
+    texts = None if text_column is None else _column(kept, text_column, "--text-column").tolist()
+    groups = {name: _column(kept, name, "--group-column").tolist() for name in group_column or []}
+    mass = (
+        np.array([_number(value, "label_mass", i) for i, value in enumerate(kept["label_mass"])])
+        if ("label_mass" in kept.columns)
+        else None
+    )
+    made = CalibrationReport(
+        [str(value) for value in truth[labelled]],
+        proba[labelled],
+        classes=classes,
+        proba_before=earlier,
+        groups=groups or None,
+        texts=texts,
+        label_mass=mass,
+        metadata={
+            "predictions": str(predictions),
+            "before": None if before is None else str(before),
+            "label_column": label_column,
+            "rows_without_label": int((~labelled).sum()),
+        },
+        title=title or f"Calibration of {predictions.name}",
+        max_error=max_error,
+        confidence=confidence,
+        cost_error=cost_error,
+        cost_review=cost_review,
+        random_state=seed,
+    )
+    made.to_html(output)
+    written = [output]
+    if json:
+        written.append(output.with_suffix(".json"))
+        made.to_json(written[-1])
+    if md:
+        written.append(output.with_suffix(".md"))
+        made.to_markdown(written[-1])
+    if png is not None:
+        written += made.to_png(png)
+    _say(_out, made.verdict)
+    _say(_out, f"report: {', '.join(map(str, written))}")
+
+
 @cache_app.command("info", short_help="Show how much a cache holds.")
 def cache_info(path: Annotated[Path, typer.Argument(metavar="FILE", help="The score cache.")]) -> None:
     """Show how many scores a cache holds, how large it is, and from when they are."""
@@ -310,6 +423,27 @@ def _column(frame: Any, name: str, option: str) -> Any:
             f"{option} {name!r} is no column of the table; its columns: {', '.join(map(repr, frame.columns))}"
         )
     return frame[name]
+
+
+def _probabilities(frame: Any, path: Path) -> tuple[list[str], Any]:
+    """The classes and their probabilities (n, K), NaN in rows that could not be scored."""
+    columns = [name for name in frame.columns if name.startswith("p_")]
+    if len(columns) < 2:
+        raise InputError(
+            f"{str(path)!r} has no columns p_CLASS with the probabilities of at least two classes, as predict adds them; its "
+            f"columns: {', '.join(map(repr, frame.columns))}"
+        )
+    values = [[_number(value, name, i) for i, value in enumerate(frame[name])] for name in columns]
+    return [name.removeprefix("p_") for name in columns], np.array(values).T
+
+
+def _number(value: Any, column: str, row: int) -> float:
+    if is_missing(value) or (isinstance(value, str) and not value.strip()):
+        return float("nan")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"column {column!r}, row {row}: {value!r} is no number") from None
 
 
 def _classes(frame: Any, name: str) -> Any:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .backends import open_backend
 from .cards import load_card
 from .classifier import LLMClassifier
 from .display import ReliabilityDisplay
-from .logits import softmax
-from .metrics import accuracy, expected_calibration_error, log_loss
 
 
 @dataclass(frozen=True)
@@ -28,6 +24,8 @@ class DemoResult:
     ----------
     before, after : dict
         ``accuracy``, ``log_loss`` (nats) and ``ece`` of the raw and of the calibrated probabilities.
+    verdict : str
+        What the report says first.
     temperature : float
     bias : dict of class to float
     n_calibration, n_test : int
@@ -37,6 +35,7 @@ class DemoResult:
 
     before: dict[str, float]
     after: dict[str, float]
+    verdict: str
     temperature: float
     bias: dict[Any, float]
     n_calibration: int
@@ -47,18 +46,23 @@ class DemoResult:
 def run_demo(
     output: str | os.PathLike[str] = "reliability.png",
     *,
+    page: str | os.PathLike[str] = "report.html",
     model: str = "smollm2",
     n_calibration: int = 300,
     n_test: int = 1000,
     n_shots: int = 4,
+    max_error: float = 0.1,
     random_state: int = 0,
     report: Callable[[str], None] = lambda line: None,
 ) -> DemoResult:
-    """Label held-out Rotten Tomatoes reviews, calibrate on `n_calibration` labelled ones, draw the reliability diagram.
+    """Label held-out Rotten Tomatoes reviews, calibrate on `n_calibration` labelled ones, draw and report.
 
     Parameters
     ----------
     output : path of the PNG
+    page : path of the report
+    max_error : float
+        Share of errors that the report allows among automatically accepted rows.
     report : callable
         Told in a sentence what is happening.
     """
@@ -69,43 +73,42 @@ def run_demo(
     backend = open_backend(model)
     report(f"opening the model {model} (the first time it is fetched and converted)")
     backend.identity()
-    clf = LLMClassifier(
-        backend,
-        labels=card.labels,
-        prompt=card.prompt_template,
-        n_shots=n_shots,
-        calibrator="bias_temperature",
-        random_state=random_state,
-    )
-    report(f"scoring {n_calibration} labelled reviews and fitting the calibrator")
-    began = time.perf_counter()
-    clf.fit(train["text"], train["label"])
-    report(f"scoring {n_test} held-out reviews")
-    scores = clf.score_labels(test["text"])
-    seconds = time.perf_counter() - began
-    y = test["label"].to_numpy()
-    before, after = softmax(scores), clf.calibrator_.predict_proba(scores)
+    with tempfile.TemporaryDirectory() as folder:
+        clf = LLMClassifier(
+            backend,
+            labels=card.labels,
+            prompt=card.prompt_template,
+            n_shots=n_shots,
+            calibrator="bias_temperature",
+            cache=Path(folder) / "scores.sqlite",  # what is scored and timed here needs no model in the report
+            random_state=random_state,
+        )
+        report(f"scoring {n_calibration} labelled reviews and fitting the calibrator")
+        began = time.perf_counter()
+        clf.fit(train["text"], train["label"])
+        report(f"scoring {n_test} held-out reviews")
+        clf.score_labels(test["text"])
+        seconds = time.perf_counter() - began
+        report("writing the report")
+        made = clf.report(test["text"], test["label"], title=f"Film reviews, {model}", max_error=max_error)
+    made.to_html(page)
+    evidence = made.evidence
     display = ReliabilityDisplay.from_predictions(
-        y, after, proba_before=before, classes=clf.classes_, name=f"Film reviews, {model}"
+        evidence.columns, evidence.proba, proba_before=evidence.proba_before, name=f"Film reviews, {model}"
     )
     _save(display, Path(output))
+    metrics = made.to_dict()["metrics"]
+    names = ("accuracy", "log_loss", "ece")
     return DemoResult(
-        before=_measure(y, before, clf.classes_),
-        after=_measure(y, after, clf.classes_),
+        before={name: metrics[name]["before"]["value"] for name in names},
+        after={name: metrics[name]["after"]["value"] for name in names},
+        verdict=made.verdict,
         temperature=float(clf.calibrator_.temperature_),
         bias=dict(zip(clf.classes_.tolist(), clf.calibrator_.bias_.tolist(), strict=True)),
         n_calibration=n_calibration,
         n_test=n_test,
         rows_per_second=(n_calibration + n_test) / seconds,
     )
-
-
-def _measure(y: NDArray[Any], proba: NDArray[np.float64], classes: NDArray[Any]) -> dict[str, float]:
-    return {
-        "accuracy": float(accuracy(y, proba, classes=classes)),
-        "log_loss": float(log_loss(y, proba, classes=classes)),
-        "ece": float(expected_calibration_error(y, proba, classes=classes)),
-    }
 
 
 def _save(display: ReliabilityDisplay, path: Path) -> None:

@@ -64,6 +64,12 @@ class Scorer:
         """The fields of a row that the prompt shows."""
         return self._renderer.used_fields
 
+    @property
+    def shown_fields(self) -> tuple[str, ...]:
+        """All fields of a row that the model sees: those in the prompt, and that of the row's own choices."""
+        own = self.prompt.choices
+        return self.used_fields if own is None or own in self.used_fields else (*self.used_fields, own)
+
     def with_shots(self, shots: Sequence[tuple[Row, str]]) -> Scorer:
         """The same scorer with other shots."""
         return Scorer(
@@ -129,15 +135,15 @@ class Scorer:
         ]
         return self._ask(requests)
 
-    def class_scores(self, rows: Rows, scoring: str) -> NDArray[np.float64]:
-        """Log-score (n, K) of every class; see `llmclf.scoring.class_scores`."""
+    def class_scores(self, rows: Rows, scoring: str, answers: Sequence[RowScores] | None = None) -> NDArray[np.float64]:
+        """Log-score (n, K) of every class; see `llmclf.scoring.class_scores`. `answers` saves asking for them again."""
         words = [self.words(record) for record in rows.records]
         unconditional = None
         if scoring == "pmi":
             prompt = self._renderer.render_unconditional()
             unconditional = self._ask([self._request(prompt, own) for own in words])
         return class_scores(
-            self.answers(rows),
+            self.answers(rows) if answers is None else answers,
             self._class_of,
             len(self.labels.classes),
             scoring,

@@ -63,6 +63,11 @@ class Corrections:
         """Whether the rows that the calibrator was fitted on are still there, as `out_of_fold` needs them."""
         return self._fitted_on is not None
 
+    @property
+    def changes_scores(self) -> bool:
+        """Whether anything stands between scores and probabilities."""
+        return self.bias is not None or self.calibrator is not None or self.log_prior is not None
+
     def check(self, columns: NDArray[np.int64], sample_weight: Floats | None, classes: tuple[Any, ...]) -> None:
         """Refuse labelled rows that the calibrator cannot be fitted on, before any of them is scored.
 

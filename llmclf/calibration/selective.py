@@ -192,7 +192,7 @@ def select_threshold(
             passed = rank, n_kept, n_wrong, bound
         else:
             bound = float(exact_bounds(np.array([n_wrong]), np.array([n_kept]), level)[1][0]) if n_kept else 1.0
-            nearest = min(nearest, (bound, n_kept, n_wrong))
+            nearest = min(nearest, (bound, n_kept, n_wrong)) if n_kept else nearest
             level = 0.0
     if passed is None:
         _warn_of_none(nearest, n_rows, max_error, confidence, doubt / len(ranks))

@@ -29,6 +29,7 @@ _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 
 
+_SCALE = 1.5  # pixels of a page per point: figures have small letters, pages larger ones
 _MOST_ROWS_OF_PANELS = 20_000
 
 
@@ -233,7 +234,7 @@ def _inline(text: str, drawing: Drawing) -> str:
         root.attrib.pop(name, None)
     width = root.get("viewBox", "").split()[2]
     root.set("class", "figure")
-    root.set("data-width", width)
+    root.set("width", f"{_SCALE * float(width):.0f}")
     title = ElementTree.Element(f"{{{_SVG}}}title", {"id": f"{drawing.name}-title"})
     title.text = drawing.alt
     root.insert(0, title)

@@ -198,7 +198,7 @@ def _measure(
     if n_rows < 10:
         skip(
             "intervals of log loss and Brier score",
-            f"{n_rows} rows are too few to see how they vary; ten are the least",
+            f"n = {n_rows} is too few to see how they vary; ten rows are the least",
         )
     if n_rows >= 2:
         refinement, calibration = refinement_error(y, proba, return_calibration=True)

@@ -82,7 +82,7 @@ class CalibrationReport:
     >>> y = np.where(rng.random(500) < p, "spam", "ham")
     >>> report = CalibrationReport(y, np.column_stack([1 - p, p]), classes=["ham", "spam"], max_error=0.1)
     >>> report.verdict[:80]
-    'On 500 labelled rows the most probable class is the true one in 76.8 % (72.8 to '
+    'On 500 labelled rows the most probable class is the true one in 76.4 % (72.4 to '
     >>> point = report.operating_point(0.9)
     >>> point["n_accepted"], point["n_wrong"]
     (97, 7)
