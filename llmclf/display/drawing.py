@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import unicodedata
 from types import ModuleType
 from typing import Any
 
@@ -92,4 +93,9 @@ def box_of_columns(ax: Any, columns: list[list[tuple[str, str]]], places: Any, k
 def set_title(ax: Any, name: str | None, **options: Any) -> None:
     if name is not None:
         # No wrapping: matplotlib measures words to wrap as mathematics, whatever parse_math says.
-        ax.set_title(name, parse_math=False, **options)
+        ax.set_title(printable(name), parse_math=False, **options)
+
+
+def printable(name: str) -> str:
+    """A name without characters that fonts and XML have no form for: control characters and halves of surrogate pairs."""
+    return "".join("\ufffd" if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in name)

@@ -20,6 +20,7 @@ from .drawing import (
     box_of_columns,
     imported,
     new_axes,
+    printable,
     set_title,
     without_frame,
 )
@@ -28,6 +29,7 @@ from .summary import ReliabilitySummary, SummaryOptions, summarise
 _STRIP_BINS = 20
 MOST_PANELS = 12
 _FEW_EVENTS = 20
+_LONGEST_NAME = 24
 
 
 class ReliabilityDisplay:
@@ -277,7 +279,7 @@ class ReliabilityDisplay:
         _draw_panel(ax, drawn, scale)
         _draw_strip(strip, drawn, scale)
         ax.set_ylabel(event)
-        strip.set_xlabel(probability, parse_math=False)
+        strip.set_xlabel(printable(probability), parse_math=False)
         strip.set_ylabel("Rows")
         for axes in (ax, strip):
             axes.yaxis.set_label_coords(-0.13, 0.5)
@@ -323,7 +325,8 @@ class ReliabilityDisplay:
         for axes, (label, summary) in zip(cells, self.classwise.items(), strict=True):
             few = min(summary.n_events, summary.n_rows - summary.n_events) < _FEW_EVENTS
             _draw_panel(axes, [("", summary, PALE if few else BLUE, "o")], scale)
-            title = f"{label} ({summary.n_events}{', too few' if few else ''})"
+            short = str(label) if len(str(label)) <= _LONGEST_NAME else f"{str(label)[:_LONGEST_NAME]}…"
+            title = f"{short} ({summary.n_events}{', too few' if few else ''})"
             set_title(axes, title, fontsize="small", color=GREY if few else "black")
             axes.tick_params(labelsize="small")
             self.class_axes_[label] = axes

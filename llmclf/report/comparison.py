@@ -14,12 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import chi2_contingency, ks_2samp
 
 from ..errors import InputError
-from ..files import write_text
 from ..metrics import calibration_interval, checked_probability_rows, paired_difference
 from .evidence import Evidence
 from .markdown import cell, escaped, table
 from .measures import METRICS, number
-from .page import comparison_page, in_notebook
+from .page import comparison_page, in_notebook, written
 from .report import SCHEMA_VERSION, CalibrationReport
 from .verdict import percent
 
@@ -151,7 +150,7 @@ class Comparison:
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """`to_dict` as JSON text, also written to a file if `path` is given."""
-        return _kept(json.dumps(self._data, indent=1, allow_nan=False) + "\n", path)
+        return written(json.dumps(self._data, indent=1, allow_nan=False) + "\n", path)
 
     def to_frame(self) -> Any:
         """The metrics as a pandas DataFrame with the columns ``a``, ``b``, ``difference``, ``low`` and ``high``."""
@@ -179,23 +178,17 @@ class Comparison:
                 for name, entry in self._data["metrics"].items()
             ]
             parts.append(table(["Metric", "A", "B", "B less A"], lines))
-        return _kept("\n\n".join(parts) + "\n", path)
+        return written("\n\n".join(parts) + "\n", path)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
         """The comparison as one HTML page without scripts, also written to a file if `path` is given."""
-        return _kept(comparison_page(self._data), path)
+        return written(comparison_page(self._data), path)
 
     def _repr_html_(self) -> str:
         return in_notebook(self.to_html())
 
     def __repr__(self) -> str:
         return f"<Comparison: {self.verdict}>"
-
-
-def _kept(text: str, path: str | os.PathLike[str] | None) -> str:
-    if path is not None:
-        write_text(text, path)
-    return text
 
 
 def _order(a: Evidence, b: Evidence) -> NDArray[np.intp]:

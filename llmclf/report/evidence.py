@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from ..metrics import checked_predictions
+from ..tables import is_missing
 
 Floats = NDArray[np.float64]
+
+_MOST_SLICES = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,16 +200,19 @@ def _partitions(groups: Any, n_rows: int) -> dict[str, NDArray[Any]]:
         column = np.asarray(values, dtype=object)
         if column.shape != (n_rows,):
             raise InputError(f"groups {name!r} has shape {column.shape}; expected ({n_rows},), one slice name per row")
-        found[name] = np.array(["(missing)" if _is_missing(value) else str(value) for value in column], dtype=object)
+        names = np.array(["(missing)" if is_missing(value) else str(value) for value in column], dtype=object)
+        found[name] = _largest(names)
     return found
 
 
-def _is_missing(value: Any) -> bool:
-    return (
-        value is None
-        or (isinstance(value, float) and math.isnan(value))
-        or type(value).__name__ in ("NAType", "NaTType")
-    )
+def _largest(names: NDArray[Any]) -> NDArray[Any]:
+    """The names of the slices, the smallest ones under one name where there are very many."""
+    distinct, members = np.unique(names, return_inverse=True)
+    if distinct.size <= _MOST_SLICES:
+        return names
+    kept = np.argsort(-np.bincount(members), kind="stable")[: _MOST_SLICES - 1]
+    rest = f"({distinct.size - kept.size} smaller slices)"
+    return np.where(np.isin(members, kept), names, rest)
 
 
 def _mass(label_mass: ArrayLike | None, scored: NDArray[np.bool_]) -> Floats | None:

@@ -73,7 +73,9 @@ def table(heading: list[str], lines: list[list[Any]]) -> str:
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is: no markup, no HTML, no link, one line."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~!&@])", lambda found: _entity(found[1]), " ".join(text.split()))
+    shown = re.sub(r"([\\`*_{}\[\]<>#|~!&@])", lambda found: _entity(found[1]), " ".join(text.split()))
+    # Bare addresses become links, too.
+    return shown.replace("://", ":&#47;/").replace("www.", "www&#46;")
 
 
 def _entity(character: str) -> str:

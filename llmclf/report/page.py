@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from ..files import write_text
 from .measures import METRICS
 from .verdict import percent
 
@@ -83,6 +85,15 @@ def comparison_page(data: Mapping[str, Any]) -> str:
     )
 
 
+def written(text: str, path: str | os.PathLike[str] | None) -> str:
+    """The text as UTF-8 can hold it, also in a file if a path is given."""
+    # Half a surrogate pair has no form there.
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    if path is not None:
+        write_text(text, path)
+    return text
+
+
 def in_notebook(page: str) -> str:
     """A page inside another one, kept apart from it: neither's styles nor scripts reach the other."""
     return (
@@ -109,7 +120,7 @@ def _page(template: str, script_name: str | None, **content: Any) -> str:
     style = (files / "report.css").read_text(encoding="utf-8")
     script = "" if script_name is None else (files / script_name).read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    page = environment.from_string((files / template).read_text(encoding="utf-8")).render(
+    return environment.from_string((files / template).read_text(encoding="utf-8")).render(
         # Between the tags stands exactly what was hashed, so that the browser runs and applies that alone.
         policy=(
             f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script) if script else repr('none')}; "
@@ -122,8 +133,6 @@ def _page(template: str, script_name: str | None, **content: Any) -> str:
         sortable=lambda value: "" if value is None else repr(float(value)),
         **content,
     )
-    # Half a surrogate pair has no form in UTF-8.
-    return page.encode("utf-8", "replace").decode("utf-8")
 
 
 def _hash(text: str) -> str:

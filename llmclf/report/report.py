@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import InputError
-from ..files import write_text
 from .evidence import Evidence, read_evidence
 from .figures import drawings, png, svg
 from .markdown import report_markdown
 from .measures import Settings, class_rows, measure, slice_rows
-from .page import in_notebook, report_page
+from .page import in_notebook, report_page, written
 from .thresholds import at_thresholds, operating_points, recommended
 from .verdict import verdict
 
@@ -85,7 +84,7 @@ class CalibrationReport:
     'On 500 labelled rows the most probable class is the true one in 76.4 % (72.4 to '
     >>> point = report.operating_point(0.9)
     >>> point["n_accepted"], point["n_wrong"]
-    (97, 7)
+    (105, 6)
     """
 
     def __init__(
@@ -142,7 +141,7 @@ class CalibrationReport:
     def to_dict(self) -> dict[str, Any]:
         """Everything that the report says, as JSON has it: dicts, lists, strings, numbers, and None where a number is unknown.
 
-        ``llmclf/report/templates/report.schema.json`` describes it; ``version`` grows when a reader of it must change.
+        ``llmclf/report/report.schema.json`` (JSON Schema) describes every entry; ``version`` grows when readers must change.
 
         Returns
         -------
@@ -162,7 +161,7 @@ class CalibrationReport:
         StoreError
             The file cannot be written.
         """
-        return _kept(json.dumps(self._data, indent=1, ensure_ascii=True, allow_nan=False) + "\n", path)
+        return written(json.dumps(self._data, indent=1, ensure_ascii=True, allow_nan=False) + "\n", path)
 
     def to_frame(self) -> Any:
         """The metrics as a pandas DataFrame.
@@ -196,7 +195,7 @@ class CalibrationReport:
         StoreError
             The file cannot be written.
         """
-        return _kept(report_markdown(self._data), path)
+        return written(report_markdown(self._data), path)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
         """The report as one HTML page, also written to a file if `path` is given.
@@ -215,7 +214,7 @@ class CalibrationReport:
             drawing.name: {"svg": svg(drawing), "title": drawing.title}
             for drawing in drawings(self.evidence, self._settings, self._data)
         }
-        return _kept(report_page(self._data, figures), path)
+        return written(report_page(self._data, figures), path)
 
     def to_png(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write the figures into a folder, which is made if it is missing.
@@ -238,12 +237,6 @@ class CalibrationReport:
 
     def __repr__(self) -> str:
         return f"<CalibrationReport of {self.evidence.n_rows} rows: {self.verdict}>"
-
-
-def _kept(text: str, path: str | os.PathLike[str] | None) -> str:
-    if path is not None:
-        write_text(text, path)
-    return text
 
 
 def _checked(
