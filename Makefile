@@ -1,13 +1,14 @@
 # make demo     an environment, the model, the data, a calibrated classifier, its reliability diagram and its report
 # make test     the same environment; formatting, lint, types, import layers and the whole test suite
 # make bench    the throughput table, beside other packages in environments of their own (half an hour)
+# make picture  the demo, and the picture of its report that the README shows; needs the system's Chromium
 # make oracles  the golden values and the speed of the calibration layer, against other packages (some minutes)
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test bench oracles clean
+.PHONY: demo test bench picture oracles clean
 
 demo: .venv/installed
 	$(BIN)/llmclf demo --output reliability.png --report report.html
@@ -21,6 +22,9 @@ test: .venv/installed
 
 bench: .venv/installed .bench/cappr/installed .bench/lm-eval/installed
 	$(BIN)/python experiments/throughput.py --cappr-python .bench/cappr/bin/python --lm-eval-python .bench/lm-eval/bin/python
+
+picture: demo
+	$(BIN)/python experiments/picture.py report.html experiments/report.png
 
 oracles: .venv/installed .bench/oracles/installed
 	$(BIN)/python experiments/oracles.py --python .bench/oracles/bin/python

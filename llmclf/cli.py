@@ -306,8 +306,8 @@ def report(
     frame = read_table(predictions)
     truth = _column(frame, label_column, "--label-column")
     classes, proba = _probabilities(frame, predictions)
-    labelled = np.array([not is_missing(value) and str(value).strip() != "" for value in truth])
-    if not labelled.any():
+    labels = [None if is_missing(value) or not str(value).strip() else str(value) for value in truth]
+    if not any(label is not None for label in labels):
         raise InputError(f"--label-column {label_column!r} is empty in all rows; a report needs labelled rows")
     earlier = None
     if before is not None:
@@ -317,18 +317,15 @@ def report(
                 f"{str(before)!r} has {len(earlier)} rows of the classes {names}, and {str(predictions)!r} {len(proba)} of "
                 f"{classes}; give predictions for the same rows"
             )
-        earlier = earlier[labelled][:, [names.index(name) for name in classes]]
-    kept = frame[labelled]
-    texts = None if text_column is None else _column(kept, text_column, "--text-column").tolist()
-    groups = {name: _column(kept, name, "--group-column").tolist() for name in group_column or []}
-    mass = (
-        np.array([_number(value, "label_mass", i) for i, value in enumerate(kept["label_mass"])])
-        if ("label_mass" in kept.columns)
-        else None
-    )
+        earlier = earlier[:, [names.index(name) for name in classes]]
+    texts = None if text_column is None else _column(frame, text_column, "--text-column").tolist()
+    groups = {name: _column(frame, name, "--group-column").tolist() for name in group_column or []}
+    mass = None
+    if "label_mass" in frame.columns:
+        mass = [_number(value, "label_mass", row) for row, value in enumerate(frame["label_mass"])]
     made = CalibrationReport(
-        [str(value) for value in truth[labelled]],
-        proba[labelled],
+        labels,
+        proba,
         classes=classes,
         proba_before=earlier,
         groups=groups or None,
@@ -338,7 +335,6 @@ def report(
             "predictions": str(predictions),
             "before": None if before is None else str(before),
             "label_column": label_column,
-            "rows_without_label": int((~labelled).sum()),
         },
         title=title or f"Calibration of {predictions.name}",
         max_error=max_error,

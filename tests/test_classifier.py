@@ -6,6 +6,7 @@ import enum
 import json
 import math
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -21,7 +22,15 @@ import llmclf
 from llmclf import LLMClassifier, Prompt, load, open_backend
 from llmclf.backends import FakeBackend, Request, RowScores
 from llmclf.calibration import BiasCorrector, TemperatureCalibrator
-from llmclf.errors import InputError, ModelError, PromptError, StoreError, TerminatorWarning, TruncationWarning
+from llmclf.errors import (
+    CalibrationWarning,
+    InputError,
+    ModelError,
+    PromptError,
+    StoreError,
+    TerminatorWarning,
+    TruncationWarning,
+)
 from llmclf.logits import log_softmax, softmax
 from llmclf.metrics import log_loss
 from llmclf.tables import read_rows
@@ -357,6 +366,93 @@ def test_out_of_fold_probabilities_need_a_calibrator(tiny_bpe, tmp_path):
     clf.save(tmp_path / "clf")
     np.testing.assert_array_equal(load(tmp_path / "clf").predict_proba(TEXTS), clf.predict_proba(TEXTS))
     assert not hasattr(load(tmp_path / "clf"), "calibration_proba_")
+
+
+class TestReport:
+    def test_held_out_rows(self):
+        """On rows that were not seen the report judges predict_proba beside the raw scores, and nothing is asked twice."""
+        X, y = labelled(160)
+        backend = CountingBackend()
+        clf = LLMClassifier(backend, labels=LABELS, n_shots=4, calibrator="temperature", random_state=0).fit(
+            X[:80], y[:80]
+        )
+        proba, raw = clf.predict_proba(X[80:]), clf.score_labels(X[80:])
+        backend.asked.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            report = clf.report(X[80:], y[80:], max_error=0.4, metadata={"owner": "me"})
+        assert len(backend.asked) == 80
+        metrics = report.to_frame()
+        codes = np.searchsorted(clf.classes_, y[80:])
+        assert metrics.loc["log_loss", "value"] == pytest.approx(log_loss(codes, proba))
+        assert metrics.loc["log_loss", "before"] == pytest.approx(log_loss(codes, softmax(raw)))
+        data = report.to_dict()
+        assert data["label_mass"]["mean"] == pytest.approx(clf.label_mass(X[80:]).clip(0, 1).mean())
+        assert data["examples"]["uncertain"][0]["text"] in X[80:]
+        provenance = data["provenance"]
+        assert provenance["owner"] == "me"
+        assert provenance["judged"] == {"held_out": 80, "cross_fitted": 0, "seen_by_calibrator": 0, "shots": 0}
+        assert provenance["calibrator"]["fitted"]["temperature"] == clf.calibrator_.temperature_
+        assert provenance["model"] == clf.backend_.identity()
+        assert provenance["n_calibration_rows"] == 76
+
+    @pytest.mark.filterwarnings("ignore:.*(scores say nothing|speak against):llmclf.errors.CalibrationWarning")
+    def test_rows_that_the_calibrator_saw(self):
+        """They are judged by cross-fitted probabilities, and a warning says so."""
+        X, y = labelled(120)
+        clf = LLMClassifier(FakeBackend(), labels=LABELS, calibrator="isotonic").fit(X, y)
+        with pytest.warns(CalibrationWarning, match="fitted on 120 of these 120 rows; they are judged by calibrators"):
+            report = clf.report(X, y)
+        codes = np.searchsorted(clf.classes_, y)
+        assert report.to_frame().loc["log_loss", "value"] == pytest.approx(log_loss(codes, clf.calibration_proba_))
+        assert report.to_dict()["provenance"]["judged"]["cross_fitted"] == 120
+
+    def test_after_save_and_load(self, tiny_bpe, tmp_path):
+        """A loaded classifier knows the rows that its calibrator saw, and warns that the report is too good."""
+        X, y = labelled(40)
+        fitted = LLMClassifier(tiny_bpe, labels=LABELS, calibrator="prior", n_shots=2, random_state=0).fit(
+            X[:30], y[:30]
+        )
+        fitted.save(tmp_path / "clf")
+        saved = json.loads((tmp_path / "clf" / "classifier.json").read_text())["calibrated_fingerprints"]
+        assert all(re.fullmatch("[0-9a-f]{16}", own) for own in saved)
+        with (
+            pytest.warns(
+                CalibrationWarning, match="fitted on 28 of these 40 rows, so the report is better than the truth"
+            ),
+            pytest.warns(CalibrationWarning, match="2 of these 40 rows stand in the prompt"),
+        ):
+            judged = load(tmp_path / "clf").report(X, y).to_dict()["provenance"]["judged"]
+        assert judged == {"held_out": 10, "cross_fitted": 0, "seen_by_calibrator": 28, "shots": 2}
+
+    def test_without_texts(self):
+        """With texts=None no text of any row is in the page, nor in the JSON, the shots' included."""
+        X, y = labelled(60)
+        clf = LLMClassifier(FakeBackend(), labels=LABELS, n_shots=4, random_state=0).fit(X[:20], y[:20])
+        report = clf.report(X[20:], y[20:], texts=None)
+        assert "text number" not in report.to_html() + report.to_json()
+        assert "text number" in clf.report(X[20:], y[20:]).to_html()
+
+    def test_a_table_names_its_slices(self):
+        """Columns of a table are slices by their names; what the prompt shows of a row is its text."""
+        table = pd.DataFrame({"a": [f"x{i}" for i in range(60)], "b": "z", "site": ["north", "south"] * 30})
+        clf = LLMClassifier(FakeBackend(), labels=LABELS, prompt="{{ a }} and {{ b }}:").fit(table)
+        data = clf.report(table, LABELS * 30, groups="site").to_dict()
+        assert {(own["partition"], own["slice"]) for own in data["slices"]} == {("site", "north"), ("site", "south")}
+        assert data["examples"]["uncertain"][0]["text"].endswith("b: z")
+        assert "before" not in data["metrics"]["accuracy"]
+        with pytest.raises(InputError, match="groups='nope' is no column"):
+            clf.report(table, LABELS * 30, groups="nope")
+        with pytest.raises(InputError, match="texts='all'"):
+            clf.report(table, LABELS * 30, texts="all")
+
+    def test_rows_that_could_not_be_scored(self):
+        """They are left out of the numbers and counted."""
+        X, y = labelled(60)
+        backend = CountingBackend(fails_on="number 3")
+        clf = LLMClassifier(backend, labels=LABELS, on_error="missing").fit(X)
+        rows = clf.report(X, y).to_dict()["rows"]
+        assert (rows["n"], rows["n_unscored"]) == (49, 11)
 
 
 def test_equal_texts_are_asked_once():

@@ -176,6 +176,65 @@ def test_words_of_users_are_no_markup(run, model, data, tmp_path):
     assert run("cache", "clear", cache).out == f"removed 4 rows of scores from {cache}\n"
 
 
+def predictions(folder: Path, n: int = 200) -> Path:
+    rng = np.random.default_rng(0)
+    p = rng.random(n)
+    frame = pd.DataFrame(
+        {
+            "text": [f"review {i}" for i in range(n)],
+            "mood": np.where(rng.random(n) < p, "good", "bad"),
+            "site": np.where(np.arange(n) % 2, "a", "b"),
+            "p_bad": 1 - p,
+            "p_good": p,
+        }
+    )
+    frame.loc[:4, "mood"] = ""
+    frame.loc[5:6, ["p_bad", "p_good"]] = np.nan
+    write_table(frame, folder / "labelled.csv")
+    write_table(frame.assign(p_bad=(1 - p).round(), p_good=p.round()), folder / "before.csv")
+    return folder / "labelled.csv"
+
+
+def test_report_writes_every_form(run, tmp_path):
+    """A report of predictions in a file: page, JSON, Markdown and figures; rows without a label are left out and counted."""
+    source = predictions(tmp_path)
+    output = tmp_path / "out" / "moods.html"
+    result = run(
+        *("report", source, "--label-column", "mood", "--text-column", "text", "--group-column", "site"),
+        *("--before", tmp_path / "before.csv", "--max-error", "0.2", "--title", "Moods <b>"),
+        *("--json", "--md", "--png", tmp_path / "figures", "-o", output),
+    )
+    assert (result.code, result.err) == (0, "")
+    data = json.loads(output.with_suffix(".json").read_text())
+    assert " ".join(result.out.split()).startswith(data["verdict"]["text"])
+    assert data["rows"] == {"n": 193, "n_unlabelled": 5, "n_unscored": 2, "n_classes": 2}
+    assert data["selection"]["max_error"] == 0.2
+    assert "before" in data["metrics"]["ece"]
+    assert {own["slice"] for own in data["slices"]} == {"a", "b"}
+    frame = read_table(source)
+    kept = frame[(frame["mood"] != "") & (frame["p_good"] != "")]
+    right = (kept["p_good"].astype(float) > 0.5) == (kept["mood"] == "good")
+    assert data["metrics"]["accuracy"]["after"]["value"] == pytest.approx(right.mean())
+    first = data["examples"]["mistakes"][0]
+    assert first["text"] == f"review {first['row']}"
+    assert "Moods &lt;b&gt;" in output.read_text()
+    assert output.with_suffix(".md").read_text().startswith("## Moods &#60;b&#62;")
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        "classes.png",
+        "reliability.png",
+        "risk_coverage.png",
+    ]
+
+
+def test_report_of_what_predict_wrote(run, model, data, tmp_path):
+    """What predict writes is what report reads."""
+    labelled = tmp_path / "labelled.parquet"
+    assert run("predict", data, labelled, "--text-column", "text", "--labels", "pos,neg", "--model", model).code == 0
+    result = run("report", labelled, "--label-column", "mood", "-o", tmp_path / "r.html")
+    assert result.code == 0
+    assert result.out.startswith("On 4 labelled rows")
+
+
 def test_cache_info_and_clear(run, tmp_path):
     """info tells rows, size and dates; clear empties the cache; on an empty one both still work."""
     cache = ScoreCache(tmp_path / "scores.sqlite")
@@ -249,6 +308,17 @@ ERRORS = [
     (f"fit data.csv {TEXTS}--label-column mood -o out --shots 99", 2, "n_shots=99, but there are only 4 training rows"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --labels pos,bad", 2, "y has the value 'neg' .*none of the labels"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --cache full", 1, "the score cache 'full' cannot be opened"),
+    ("report data.csv --label-column mood", 2, "'data.csv' has no columns p_CLASS with the probabilities of at least two"),
+    ("report scored.csv --label-column nope", 2, "--label-column 'nope' is no column"),
+    ("report scored.csv --label-column empty", 2, "--label-column 'empty' is empty in all rows"),
+    ("report scored.csv --label-column text", 2, "is none of the classes"),
+    ("report scored.csv --label-column mood --text-column nope", 2, "--text-column 'nope' is no column"),
+    ("report scored.csv --label-column mood --group-column nope", 2, "--group-column 'nope' is no column"),
+    ("report scored.csv --label-column mood --max-error 5", 2, "max_error=5.0; expected a number between 0 and 1"),
+    ("report scored.csv --label-column mood --before data.csv", 2, "'data.csv' has no columns p_CLASS"),
+    ("report scored.csv --label-column mood --before other.csv", 2, "'other.csv' has 1 rows of the classes"),
+    ("report wrong.csv --label-column mood", 2, "column 'p_neg', row 0: 'much' is no number"),
+    ("report scored.csv --label-column mood -o full", 1, "'full' cannot be written"),
     ("cache info nope.sqlite", 2, "'nope.sqlite' is no file; give the path that was given as --cache"),
     ("cache clear notes.txt", 1, "'notes.txt' is no score cache"),
 ]  # fmt: skip
@@ -268,6 +338,9 @@ def test_errors_are_one_line_and_early(data, tmp_path):
     (tmp_path / "short.csv").write_text("id,text\n1,fine\n2\n")
     (tmp_path / "broken.jsonl").write_text('{"text": "a"}\n{"text":\n')
     (tmp_path / "mixed.jsonl").write_text('{"text": "a", "x": 1}\n{"text": "b", "x": "y"}\n')
+    (tmp_path / "scored.csv").write_text("text,mood,empty,p_pos,p_neg\nx,pos,,0.5,0.5\ny,neg,,0.5,0.5\n")
+    (tmp_path / "other.csv").write_text("p_pos,p_neg\n0.5,0.5\n")
+    (tmp_path / "wrong.csv").write_text("mood,p_pos,p_neg\npos,0.5,much\n")
     before = listing(tmp_path)
     process = subprocess.run(
         [sys.executable, "-c", BATCH],
@@ -391,14 +464,17 @@ def test_interrupted_work_goes_on(run, model, tmp_path):
 # Help
 
 OPTIONS = {
-    "": ["demo", "fit", "predict", "cache"],
-    "demo": ["--output", "-o", "--model", "--calibration-rows", "--test-rows", "reliability.png"],
+    "": ["demo", "fit", "predict", "report", "cache"],
+    "demo": ["--output", "-o", "--model", "--calibration-rows", "--test-rows", "reliability.png",
+             "--report", "report.html"],
     "fit": ["TRAIN", "--label-column", "--output", "-o", "--text-column", "--labels", "--prompt", "--chat", "--shots",
             "--calibrator", "--bias", "--scoring", "--model", "--cache", "--seed", "auto, temperature, bias_temperature,",
             "pos=good|great,neg=bad"],
     "predict": ["IN", "OUT", "--text-column", "--labels", "--prompt", "--chat", "--scoring", "--model", "--classifier",
                 "--cache", "p_CLASS", "hf:org/name[@revision]", "gguf:FILE", r"'Review: {{ text }}\nSentiment:'", "@FILE",
                 "llmclf predict in.csv out.csv --text-column review --labels good,bad"],
+    "report": ["PREDICTIONS", "--label-column", "--output", "-o", "--text-column", "--group-column", "--before", "--max-error",
+               "--confidence", "--cost-error", "--cost-review", "--title", "--json", "--md", "--png", "--seed", "p_CLASS"],
     "cache": ["info", "clear"],
     "cache info": ["FILE"],
     "cache clear": ["FILE", "without asking"],

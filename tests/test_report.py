@@ -165,6 +165,10 @@ class TestNumbers:
         proba[:5] = math.nan
         data = CalibrationReport(rows["y"], proba, classes=CLASSES, texts=rows["texts"]).to_dict()
         assert (data["rows"]["n"], data["rows"]["n_unscored"]) == (595, 5)
+        labels = rows["y"].tolist()
+        labels[4:8] = [None] * 4
+        data = CalibrationReport(labels, proba, classes=CLASSES, texts=rows["texts"]).to_dict()
+        assert data["rows"] == {"n": 592, "n_unlabelled": 4, "n_unscored": 4, "n_classes": 3}
         assert all(own["text"] == f"message {own['row']}" for own in data["examples"]["uncertain"])
 
     def test_the_same_arguments_give_the_same_numbers(self, rows, report):

@@ -16,7 +16,7 @@ from ..metrics import checked_event, exact_bounds
 
 Floats = NDArray[np.float64]
 
-_MOST_STEPS = 10  # coverages that are tried: more cost confidence at each, fewer miss the best one
+_FEW_STEPS, _MOST_STEPS = 10, 100  # coverages that are tried: more cost confidence at each, fewer miss the best one
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,10 +133,10 @@ def select_threshold(
     drawn like the future ones, that neither model nor calibrator saw their labels, and that more confident rows are not more
     often wrong. (Without the last condition the guarantee holds for the mean error rate of rows with these very confidences.)
 
-    Up to ten coverages are tested, from the strictest on, by the exact binomial p-value; each has its share of the error
-    probability, and passes it on when it is passed (learn then test: Angelopoulos et al. 2025, "Learn then test: calibrating
-    predictive algorithms to achieve risk control"; the fallback procedure of Wiens & Dmitrienko 2005). Looking for the best
-    point of `risk_coverage_curve` instead finds luck.
+    Ten coverages (with more than a thousand rows up to a hundred) are tested, from the strictest on, by the exact binomial
+    p-value; each has its share of the error probability, and passes it on when it is passed (learn then test: Angelopoulos et
+    al. 2025, "Learn then test: calibrating predictive algorithms to achieve risk control"; the fallback procedure of Wiens &
+    Dmitrienko 2005). Looking for the best point of `risk_coverage_curve` instead finds luck.
 
     Parameters
     ----------
@@ -215,7 +215,8 @@ def _ranks(n_rows: int, max_error: float, doubt: float) -> list[int]:
             f"{n_rows} labelled rows cannot show that at most {max_error:.4g} of the accepted ones are wrong with confidence "
             f"{1 - doubt:.4g}; at least {needed(1)} are needed, even if all of them are right"
         )
-    n_steps = max(steps for steps in range(1, _MOST_STEPS + 1) if needed(steps) <= n_rows)
+    most = min(_MOST_STEPS, max(_FEW_STEPS, int(math.sqrt(n_rows) / 3.0)))
+    n_steps = max(steps for steps in range(1, most + 1) if needed(steps) <= n_rows)
     return [int(rank) for rank in np.unique(np.linspace(needed(n_steps), n_rows, n_steps).round())]
 
 

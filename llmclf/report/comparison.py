@@ -20,7 +20,7 @@ from .markdown import cell, escaped, table
 from .measures import METRICS, number
 from .page import comparison_page, in_notebook, written
 from .report import SCHEMA_VERSION, CalibrationReport
-from .verdict import percent
+from .verdict import p_text, percent
 
 Floats = NDArray[np.float64]
 
@@ -369,7 +369,7 @@ def _verdict(data: Mapping[str, Any]) -> str:
         else f"No shift of the probabilities can be seen from the {n_a:,} rows of A to the {n_b:,} of B"
     )
     sentences = [
-        f"{moved} (p = {shift['p_value']:.2g}): the mean confidence was {percent(before)} and is {percent(now)}, and the shares "
+        f"{moved} ({p_text(shift['p_value'])}): the mean confidence was {percent(before)} and is {percent(now)}, and the shares "
         f"of predicted classes differ by {percent(shift['predicted_distance'])}."
     ]
     if not data["metrics"]:
@@ -382,11 +382,11 @@ def _verdict(data: Mapping[str, Any]) -> str:
         sentences.append("Whether rows of the same confidence are right as often cannot be told: too few are shared.")
     elif change["changed"]:
         sentences.append(
-            f"Rows of the same confidence are no longer right as often (p = {change['p_value']:.2g}): calibrate on rows like B."
+            f"Rows of the same confidence are no longer right as often ({p_text(change['p_value'])}): calibrate on rows like B."
         )
     else:
         sentences.append(
-            f"Rows of the same confidence are right as often, as far as can be seen (p = {change['p_value']:.2g})."
+            f"Rows of the same confidence are right as often, as far as can be seen ({p_text(change['p_value'])})."
         )
     sentences.append(f"From A to B, {_changes(data)}.")
     return " ".join(sentences)

@@ -31,8 +31,9 @@ class Evidence:
     proba_before : ndarray (n, K) or None
     classes : tuple of K objects
     rows : ndarray of int (n,)
-        The place of each row among those that were given: rows without probabilities are left out.
-    n_given : int
+        The place of each row among those that were given: rows without label or without probabilities are left out.
+    n_unlabelled, n_unscored : int
+        How many were left out, for want of a label, and with a label for want of probabilities.
     texts : list of n str, or None
     groups : dict of name to ndarray (n,)
         Each a partition of the rows into slices.
@@ -44,7 +45,8 @@ class Evidence:
     proba_before: Floats | None
     classes: tuple[Any, ...]
     rows: NDArray[np.intp]
-    n_given: int
+    n_unlabelled: int
+    n_unscored: int
     texts: list[str] | None
     groups: dict[str, NDArray[Any]]
     label_mass: Floats | None
@@ -83,7 +85,7 @@ class Evidence:
 
 
 def read_evidence(
-    y: ArrayLike,
+    y: ArrayLike | Sequence[Any],
     proba: ArrayLike,
     *,
     classes: ArrayLike | None,
@@ -105,11 +107,18 @@ def read_evidence(
         raise InputError("proba is empty; expected at least one row")
     if not scored.any():
         raise InputError("no row of proba has probabilities (all are NaN); a report needs rows that could be scored")
-    labels = _labels(y)
-    if len(labels) != len(given):
-        raise InputError(f"y has {len(labels)} labels and proba {len(given)} rows; expected as many")
+    truth = np.asarray(y, dtype=object)
+    if truth.ndim != 1:
+        raise InputError(f"y has shape {truth.shape}; expected one label per row")
+    if len(truth) != len(given):
+        raise InputError(f"y has {len(truth)} labels and proba {len(given)} rows; expected as many")
+    labelled = np.array([not is_missing(label) for label in truth])
+    kept = scored & labelled
+    if not kept.any():
+        raise InputError("no row has both a label and probabilities; a report needs labelled rows")
+    labels = _labels(truth[kept])
     known = _known_classes(labels, given.shape[1], classes)
-    columns, own, _ = checked_predictions(labels[scored], given[scored], known)
+    columns, own, _ = checked_predictions(labels, given[kept], known)
     before = None
     if proba_before is not None:
         earlier = _probabilities(proba_before, "proba_before")
@@ -117,31 +126,30 @@ def read_evidence(
             raise InputError(
                 f"proba_before has shape {earlier.shape} and proba {given.shape}; expected the same rows and classes"
             )
-        lost = scored & np.isnan(earlier).any(axis=1)
+        lost = kept & np.isnan(earlier).any(axis=1)
         if lost.any():
             raise InputError(
                 f"row {np.flatnonzero(lost)[0]} has a probability after calibration and none before; leave such rows out"
             )
-        before = checked_predictions(labels[scored], earlier[scored], known)[1]
+        before = checked_predictions(labels, earlier[kept], known)[1]
     return Evidence(
         columns=columns,
         proba=own,
         proba_before=before,
         classes=tuple(known),
-        rows=np.flatnonzero(scored),
-        n_given=len(given),
-        texts=_texts(texts, scored),
-        groups={name: values[scored] for name, values in _partitions(groups, len(given)).items()},
-        label_mass=_mass(label_mass, scored),
+        rows=np.flatnonzero(kept),
+        n_unlabelled=int((~labelled).sum()),
+        n_unscored=int((labelled & ~scored).sum()),
+        texts=_texts(texts, kept),
+        groups={name: values[kept] for name, values in _partitions(groups, len(given)).items()},
+        label_mass=_mass(label_mass, kept),
     )
 
 
-def _labels(y: ArrayLike) -> NDArray[Any]:
-    labels = np.asarray(y)
-    if labels.ndim != 1:
-        raise InputError(f"y has shape {labels.shape}; expected one label per row")
-    # Objects, so that the classes [1, "a"] stay two kinds.
-    return labels if labels.dtype.kind in "biuf" else np.asarray(y, dtype=object)
+def _labels(truth: NDArray[Any]) -> NDArray[Any]:
+    """Numbers as numbers, which without `classes` are columns; all else as objects, so that 1 and "a" stay two kinds."""
+    found = np.asarray(truth.tolist())
+    return found if found.dtype.kind in "biuf" and found.ndim == 1 else truth
 
 
 def _probabilities(proba: ArrayLike, name: str) -> Floats:
@@ -176,12 +184,12 @@ def _known_classes(labels: NDArray[Any], n_columns: int, classes: ArrayLike | No
     return known
 
 
-def _texts(texts: Sequence[Any] | None, scored: NDArray[np.bool_]) -> list[str] | None:
+def _texts(texts: Sequence[Any] | None, kept: NDArray[np.bool_]) -> list[str] | None:
     if texts is None:
         return None
-    if isinstance(texts, str) or len(texts) != len(scored):
-        raise InputError(f"texts has {len(texts)} entries and proba {len(scored)} rows; expected one text per row")
-    return [str(text) for text, kept in zip(texts, scored, strict=True) if kept]
+    if isinstance(texts, str) or len(texts) != len(kept):
+        raise InputError(f"texts has {len(texts)} entries and proba {len(kept)} rows; expected one text per row")
+    return [str(text) for text, is_kept in zip(texts, kept, strict=True) if is_kept]
 
 
 def _partitions(groups: Any, n_rows: int) -> dict[str, NDArray[Any]]:
@@ -215,13 +223,13 @@ def _largest(names: NDArray[Any]) -> NDArray[Any]:
     return np.where(np.isin(members, kept), names, rest)
 
 
-def _mass(label_mass: ArrayLike | None, scored: NDArray[np.bool_]) -> Floats | None:
+def _mass(label_mass: ArrayLike | None, kept: NDArray[np.bool_]) -> Floats | None:
     if label_mass is None:
         return None
     mass = np.asarray(label_mass, dtype=np.float64)
-    if mass.shape != scored.shape:
-        raise InputError(f"label_mass has shape {mass.shape}; expected ({len(scored)},), one probability per row")
-    mass = mass[scored]
+    if mass.shape != kept.shape:
+        raise InputError(f"label_mass has shape {mass.shape}; expected ({len(kept)},), one probability per row")
+    mass = mass[kept]
     bad = np.flatnonzero(~((mass >= 0.0) & (mass <= 1.0 + 1e-4)))
     if bad.size:
         raise InputError(

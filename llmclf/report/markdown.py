@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .page import FORMATS, short
-from .verdict import percent
+from .page import FORMATS
+from .verdict import p_text, percent
 
 _MOST_LINES = 20
 
@@ -86,7 +86,7 @@ def _entity(character: str) -> str:
 def _null(entry: Mapping[str, Any]) -> str:
     after = entry["after"]
     if "null_mean" in after:
-        return f"{percent(after['null_mean'])}, p = {short(after['p_value'])}"
+        return f"{percent(after['null_mean'])}, {p_text(after['p_value'])}"
     return str(entry["better"]) if entry["better"] in ("0", "1") else ""
 
 

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from ..files import write_text
 from .measures import METRICS
-from .verdict import percent
+from .verdict import p_text, percent
 
 _LARGEST_MATRIX = 20
 _MOST_CONFUSIONS = 30
@@ -129,6 +129,7 @@ def _page(template: str, script_name: str | None, **content: Any) -> str:
         style=Markup(style),
         script=Markup(script),
         pct=percent,
+        p_text=p_text,
         short=short,
         sortable=lambda value: "" if value is None else repr(float(value)),
         **content,

@@ -41,7 +41,7 @@ class CalibrationReport:
     Parameters
     ----------
     y : array-like (n,)
-        The true class of each row; see `llmclf.metrics.label_columns`.
+        The true class of each row; see `llmclf.metrics.label_columns`. Rows without one (None or NaN) are left out and counted.
     proba : array-like (n, K) or (n,)
         Probabilities, rows summing to 1; one dimension is P(class 1) of two classes. Rows of NaN, which could not be scored, are
         left out and counted.
@@ -89,7 +89,7 @@ class CalibrationReport:
 
     def __init__(
         self,
-        y: ArrayLike,
+        y: ArrayLike | Sequence[Any],
         proba: ArrayLike,
         *,
         classes: ArrayLike | None = None,
@@ -273,7 +273,8 @@ def _contents(evidence: Evidence, settings: Settings, title: str, metadata: Mapp
         "title": title,
         "rows": {
             "n": evidence.n_rows,
-            "n_unscored": evidence.n_given - evidence.n_rows,
+            "n_unlabelled": evidence.n_unlabelled,
+            "n_unscored": evidence.n_unscored,
             "n_classes": len(evidence.classes),
         },
         "settings": {

@@ -32,6 +32,13 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 
+def p_text(p_value: float | None) -> str:
+    """A p-value as "p = 0.03"; very small ones are all alike."""
+    if p_value is None:
+        return "p unknown"
+    return f"p = {p_value:.2g}" if p_value >= 0.001 else "p < 0.001"
+
+
 def span(entry: Mapping[str, Any], digits: int = 1) -> str:
     """The interval of a share: "75.5 to 80.7 %"; empty where it is unknown."""
     if entry.get("low") is None or entry.get("high") is None:
@@ -71,14 +78,14 @@ def _calibration(data: Mapping[str, Any]) -> str:
     if after["p_value"] is None or after["p_value"] >= 0.05:
         sentence += (
             f", and a calibrated model shows {percent(after['null_mean'])} on as few rows: no miscalibration can be seen on "
-            f"these (p = {after['p_value']:.2g})."
+            f"these ({p_text(after['p_value'])})."
         )
     else:
         gap = data["metrics"]["confidence"]["after"]["value"] - data["metrics"]["accuracy"]["after"]["value"]
         manner = "over-confident" if gap > 0 else "under-confident"
         sentence += (
             f", where a calibrated model would show {percent(after['null_mean'])} on as few rows: the probabilities are "
-            f"miscalibrated (p = {after['p_value']:.2g}), on the whole {manner}."
+            f"miscalibrated ({p_text(after['p_value'])}), on the whole {manner}."
         )
     if "before" in entry:
         sentence += f" Before calibration the error was {percent(entry['before']['value'])}."
@@ -98,8 +105,8 @@ def _automation(data: Mapping[str, Any]) -> str:
     )
     return (
         f"{start}; {percent(chosen['error'])} of these were wrong here, and with {sure} confidence at most {budget} of all "
-        f"future rows accepted so will be (at most {percent(chosen['error_bound'])}), provided that they are drawn like these, "
-        "that neither model nor calibrator saw these labels, and that more confident rows are not more often wrong."
+        "future rows accepted so will be, provided that they are drawn like these, that neither model nor calibrator saw these "
+        "labels, and that more confident rows are not more often wrong."
     )
 
 
@@ -124,7 +131,7 @@ def _of_calibration(data: Mapping[str, Any]) -> list[str]:
             "Do not use these probabilities as they are: some true classes have probability 0, which no evidence can justify. A "
             "calibrator puts a floor under them."
         ]
-    if p_value is not None and p_value < 0.05:
+    if p_value is not None and p_value < 0.01:
         return [
             "The miscalibration is of a shape that a bias and a temperature do not mend: try calibrator='auto', 'isotonic' or "
             "'matrix', and look at the diagram."
