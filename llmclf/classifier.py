@@ -21,9 +21,9 @@ from .backends.base import SCORE_VERSION
 from .calibration import Corrections, make_bias, make_calibrator
 from .content_free import content_free_rows, domain_rows
 from .errors import InputError, LabelWordWarning, ModelError, ModelNameError, PromptError, StoreError
-from .judging import fingerprints, replace_seen
+from .judging import fingerprints, judge
 from .labels import LabelSet, label_prior, label_set, read_classes
-from .logits import log_softmax, logsumexp, softmax
+from .logits import log_softmax, logsumexp
 from .prompts import Prompt
 from .report import CalibrationReport
 from .saving import read_folder, write_folder
@@ -205,7 +205,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
             scores, rest = scores[scored], rest[scored]
             self.calibration_rows_ = rest
             if corrections.calibrator is not None:
-                self._calibrated_fingerprints = self._fingerprints(rows.take(np.flatnonzero(scored)))
+                self._calibrated_fingerprints = fingerprints(rows.take(np.flatnonzero(scored)), self._scorer)
         self.calibrated_on_ = self.backend_.identity()
         corrections.fit(
             scores,
@@ -360,63 +360,21 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         labels = self._scorer.labels
         truth = labels.array[labels.indices(read_classes(y, len(rows)).tolist())]
         self._check_identity()
-        answers = self._scorer.answers(rows)
-        scores = self._scorer.class_scores(rows, self.scoring, answers)
-        own, shots = self._fingerprints(rows), self._fingerprints(Rows([row for row, _ in self.shots_], (), True))
-        corrections = self._corrections
-        proba, judged = replace_seen(
-            softmax(corrections.apply(scores)),
-            own,
-            self._calibrated_fingerprints,
-            corrections.out_of_fold() if corrections.has_rows and corrections.log_prior is None else None,
-            len(set(own) & set(shots)),
-        )
-        with_texts = texts is not None
-        if isinstance(texts, str):
-            if texts != "rows":
-                raise InputError(f"texts={texts!r}; expected 'rows', None, or one text per row")
-            texts = [self._shown(record) for record in rows.records]
-        if isinstance(groups, (str, list, tuple)) and rows.is_table:
-            groups = _named_columns(groups, rows)
-        return CalibrationReport(
+        return judge(
+            self._scorer,
+            self._corrections,
+            self.scoring,
+            rows,
             truth,
-            proba,
-            classes=self.classes_,
-            proba_before=softmax(scores) if corrections.changes_scores else None,
+            calibrated_on=self._calibrated_fingerprints,
             groups=groups,
             texts=texts,
-            label_mass=np.exp(logsumexp(self._scorer.bounds(answers)[0], axis=1)).clip(0.0, 1.0),
-            metadata={**self._provenance(with_texts), "judged": judged, **(metadata or {})},
+            metadata={
+                "random_state": None if self.random_state is None else str(self.random_state),
+                **(metadata or {}),
+            },
             **options,
         )
-
-    def _fingerprints(self, rows: Rows) -> list[str]:
-        return fingerprints(rows.records, self._scorer.shown_fields)
-
-    def _shown(self, record: Mapping[str, Any]) -> str:
-        """What the prompt shows of a row."""
-        fields = self._scorer.shown_fields
-        if len(fields) == 1:
-            return str(record[fields[0]])
-        return "\n".join(f"{name}: {record[name]}" for name in fields)
-
-    def _provenance(self, with_texts: bool) -> dict[str, Any]:
-        """Enough to make the probabilities again; without texts, a hash stands for each shot."""
-        corrections = self._corrections
-        shots = Rows([row for row, _ in self.shots_], (), True)
-        shown = [dict(row) for row in shots.records] if with_texts else self._fingerprints(shots)
-        return {
-            "model": self.backend_.identity(),
-            "prompt": self._scorer.prompt.to_dict(),
-            "labels": {str(label): list(words) for label, words in zip(self.classes_, self.label_words_, strict=True)},
-            "shots": [{"row": row, "answer": word} for row, (_, word) in zip(shown, self.shots_, strict=True)],
-            "scoring": self.scoring,
-            "bias": _described(corrections.bias),
-            "calibrator": _described(corrections.calibrator),
-            "log_prior": None if corrections.log_prior is None else corrections.log_prior.tolist(),
-            "n_calibration_rows": len(self._calibrated_fingerprints),
-            "random_state": None if self.random_state is None else str(self.random_state),
-        }
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the fitted classifier as JSON into a folder; `llmclf.load` reads it."""
@@ -555,23 +513,6 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         while len(chosen) < self.n_shots:
             chosen += [queues[k].pop() for k in turns if queues[k]]
         return [chosen[i] for i in random.permutation(self.n_shots)]
-
-
-def _described(correction: Any) -> Any:
-    """A bias or calibrator with what it learned, or as it writes itself where it has no JSON form."""
-    if correction is None:
-        return None
-    return correction.to_dict() if hasattr(correction, "to_dict") else repr(correction)
-
-
-def _named_columns(names: Any, rows: Rows) -> Any:
-    """Columns of a table by their names; what is no list of column names is the slices themselves."""
-    wanted = [names] if isinstance(names, str) else list(names)
-    if not all(isinstance(name, str) for name in wanted) or not set(wanted) <= set(rows.field_names):
-        if isinstance(names, str):
-            raise InputError(f"groups={names!r} is no column of the table; its columns: {list(rows.field_names)!r}")
-        return names
-    return {name: [record[name] for record in rows.records] for name in wanted}
 
 
 def _header(rows: Rows, X: Any) -> Any:

@@ -382,7 +382,7 @@ def test_messages_of_several_lines_become_one(run, monkeypatch, tmp_path):
     result = run("predict", tmp_path / "no\nsuch.csv", tmp_path / "out.csv", "--labels", "a,b")
     assert (result.code, result.err.count("\n")) == (2, 1)
     monkeypatch.setattr(
-        llmclf.cli, "_existing_cache", lambda path: (_ for _ in ()).throw(llmclf.errors.StoreError("a\nb"))
+        llmclf.cli.cache, "_existing_cache", lambda path: (_ for _ in ()).throw(llmclf.errors.StoreError("a\nb"))
     )
     assert run("cache", "info", "x") == (1, "", "error: a b\n")
 

@@ -47,7 +47,8 @@ def test_llmclf_commands_run(tmp_path):
 
     card = load_card("rotten_tomatoes")
     card.load("train", n=24)[["text", "label"]].to_csv(tmp_path / "train.csv", index=False)
-    card.load("test", n=8)[["text"]].to_csv(tmp_path / "new.csv", index=False)
+    new = card.load("test", n=8)[["text", "label"]].rename(columns={"label": "label_by_hand"})
+    new.to_csv(tmp_path / "new.csv", index=False)
     ran = 0
     for command in commands():
         words = shlex.split(command, comments=True)
@@ -56,8 +57,10 @@ def test_llmclf_commands_run(tmp_path):
         program = str(Path(sys.executable).with_name("llmclf"))
         subprocess.run([program, *words[1:]], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=300)
         ran += 1
-    assert ran >= 3
-    assert (tmp_path / "labelled.csv").read_text(encoding="utf-8").startswith("text,label,confidence,p_fresh,p_rotten")
+    assert ran >= 4
+    first = (tmp_path / "labelled.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert first == "text,label_by_hand,label,confidence,p_fresh,p_rotten"
+    assert (tmp_path / "report.md").read_text(encoding="utf-8").startswith("## Calibration of labelled.csv")
 
 
 def test_make_targets_exist():

@@ -1,0 +1,55 @@
+"""The command line: `llmclf demo | fit | predict | report | cache`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import warnings
+from typing import Any
+
+import typer
+
+from ..errors import InputError, LlmclfError
+from . import cache, classify, demo, report
+from .console import say_aside, show_warning
+
+app = typer.Typer(
+    help="Label texts with a language model, with probabilities that can be trusted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # in markup, [@revision] and the like would vanish from the help
+)
+cache_app = typer.Typer(
+    help="Look at or empty a score cache (the file given as --cache).", no_args_is_help=True, rich_markup_mode=None
+)
+app.command(short_help="Classify film reviews, before and after calibration.")(demo.demo)
+app.command(short_help="Fit a classifier on labelled rows and save it.")(classify.fit)
+app.command(short_help="Add labels and their probabilities to a table.")(classify.predict)
+app.command(short_help="Say whether predictions can be trusted, in one HTML file.")(report.report)
+cache_app.command(short_help="Show how much a cache holds.")(cache.info)
+cache_app.command(short_help="Forget all scores of a cache.")(cache.clear)
+app.add_typer(cache_app, name="cache")
+
+
+def main() -> None:
+    """Run the command line; a user's error is one line and exit code 2, a failure 1, Ctrl-C 130."""
+    warnings.showwarning = show_warning
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        app()
+    except InputError as error:
+        _fail(error, 2)
+    except LlmclfError as error:
+        _fail(error, 1)
+
+
+def _interrupt(*_: Any) -> None:
+    # An exit, not KeyboardInterrupt, which typer would report as an ordinary failure.
+    say_aside("interrupted; with --cache, what was scored so far is kept")
+    raise SystemExit(130)
+
+
+def _fail(error: Exception, code: int) -> None:
+    say_aside(str(error), "error:", "bold red")
+    sys.exit(code)

@@ -1,0 +1,180 @@
+"""`llmclf fit` and `llmclf predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from ..tables import is_missing
+from .console import say
+from .options import (
+    CacheOption,
+    Chat,
+    Labels,
+    Model,
+    PromptOption,
+    Scoring,
+    TextColumn,
+    column,
+    open_cache,
+    parse_labels,
+    parse_prompt,
+)
+
+if TYPE_CHECKING:
+    from ..classifier import LLMClassifier
+
+
+def fit(
+    train: Annotated[Path, typer.Argument(metavar="TRAIN", help="Labelled rows: a .csv, .jsonl or .parquet file.")],
+    label_column: Annotated[str, typer.Option(metavar="COLUMN", help="The column that holds the class of every row.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the classifier is saved: a new folder.")
+    ],
+    text_column: TextColumn = None,
+    labels: Labels = None,
+    prompt: PromptOption = None,
+    chat: Chat = False,
+    shots: Annotated[
+        int, typer.Option(min=0, help="How many labelled rows are put into every prompt as examples.")
+    ] = 0,
+    calibrator: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What makes the probabilities honest, fitted on the rows that are no shots: auto, temperature, "
+            "bias_temperature, vector, matrix, platt, beta, isotonic, venn_abers or none.",
+        ),
+    ] = "auto",
+    bias: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What takes away a preference for some labels without looking at the labels of the rows: contextual, domain, "
+            "batch, ucpa or none.",
+        ),
+    ] = "none",
+    scoring: Scoring = "sum",
+    model: Model = "smollm2",
+    cache: CacheOption = None,
+    seed: Annotated[int, typer.Option(help="Another number draws other shots.")] = 0,
+) -> None:
+    """Choose shots and fit a calibrator on labelled rows, and save the classifier for predict --classifier.
+
+    \b
+    Example:
+      llmclf fit train.csv --text-column review --label-column mood -o moods
+    """
+    from ..classifier import LLMClassifier
+    from ..files import read_table
+    from ..saving import check_folder
+
+    frame = read_table(train)
+    y = _classes(frame, label_column)
+    X = frame.drop(columns=label_column) if text_column is None else column(frame, text_column, "--text-column")
+    # What can go wrong after hours of scoring is tried before.
+    check_folder(output)
+    open_cache(cache)
+    clf = LLMClassifier(
+        model,
+        labels=_typed(parse_labels(labels), y),
+        prompt=parse_prompt(prompt, chat),
+        n_shots=shots,
+        scoring=scoring,
+        bias=None if bias == "none" else bias,
+        calibrator=None if calibrator == "none" else calibrator,
+        cache=cache,
+        random_state=seed,
+    )
+    clf.fit(X, y)
+    clf.save(output)
+    names = ", ".join(map(str, clf.classes_.tolist()))
+    say(f"fitted on {len(frame)} rows of the classes {names}; saved in {output}")
+
+
+def predict(
+    ctx: typer.Context,
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Rows to label: a .csv, .jsonl or .parquet file.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The same rows with their labels: .csv, .jsonl or .parquet.")
+    ],
+    text_column: TextColumn = None,
+    labels: Labels = None,
+    prompt: PromptOption = None,
+    chat: Chat = False,
+    scoring: Scoring = "sum",
+    model: Model = "smollm2",
+    classifier: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="A folder that fit saved; it stands for --labels, --prompt, --chat, --scoring and --model.",
+        ),
+    ] = None,
+    cache: CacheOption = None,
+) -> None:
+    """Add the columns label, confidence and p_CLASS (the probability of each class) to a table.
+
+    \b
+    Example:
+      llmclf predict in.csv out.csv --text-column review --labels good,bad
+    """
+    from ..files import check_suffix, check_writable, read_table, write_table
+
+    check_suffix(target)
+    clf = _saved(ctx, classifier, cache) if classifier is not None else None
+    parsed = parse_labels(labels)
+    if clf is None and parsed is None:
+        raise InputError("predict needs the classes: give --labels a,b,c or --classifier FOLDER")
+    frame = read_table(source)
+    X = frame if text_column is None else column(frame, text_column, "--text-column")
+    if clf is None:
+        from ..classifier import LLMClassifier
+
+        clf = LLMClassifier(model, labels=parsed, prompt=parse_prompt(prompt, chat), scoring=scoring, cache=cache)
+        clf.fit(X)
+    classes = clf.classes_.tolist()
+    added = ["label", "confidence", *(f"p_{label}" for label in classes)]
+    taken = [name for name in added if name in frame.columns]
+    if taken:
+        raise InputError(
+            f"{str(source)!r} already has a column {taken[0]!r}, which predict would add; rename or drop it first"
+        )
+    # What can go wrong after hours of scoring is tried before.
+    check_writable(frame.assign(label=[classes[i % len(classes)] for i in range(len(frame))]), target)
+    open_cache(cache)
+    proba = clf.predict_proba(X)
+    best = proba.argmax(axis=1)
+    values: list[Any] = [clf.classes_[best], proba.max(axis=1), *proba.T]
+    write_table(frame.assign(**dict(zip(added, values, strict=True))), target)
+    say(f"labelled {len(frame)} rows; written to {target}")
+
+
+def _classes(frame: Any, name: str) -> Any:
+    y = column(frame, name, "--label-column")
+    for number, value in enumerate(y):
+        if is_missing(value) or (isinstance(value, str) and not value.strip()):
+            raise InputError(f"--label-column {name!r} is empty in row {number}; drop the rows without a label")
+    return y
+
+
+def _saved(ctx: typer.Context, folder: Path, cache: Path | None) -> LLMClassifier:
+    """The classifier of a folder, unless options were given that it would not heed."""
+    for name in ("labels", "prompt", "chat", "scoring", "model"):
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(f"--{name} belongs to a new classifier; --classifier {str(folder)!r} has its own")
+    from ..classifier import load
+
+    return load(folder, cache=cache)
+
+
+def _typed(labels: dict[str, list[str]] | None, y: Any) -> dict[Any, list[str]] | None:
+    """Labels as the table has them: a JSONL file may hold the number 1 where a command line can only say "1"."""
+    if labels is None:
+        return None
+    values = {str(value): value for value in y}
+    return {values.get(name, name): words for name, words in labels.items()}

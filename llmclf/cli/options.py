@@ -1,0 +1,106 @@
+"""Options that several commands share, and what becomes of their texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from ..prompts import Prompt
+from ..store import ScoreCache
+
+TextColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="The column that holds the texts; a prompt calls it text. Without this option the prompt may use every column "
+        "by its name.",
+    ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,...",
+        help="The classes. A class may name its words: 'pos=good|great,neg=bad' asks the model for good, great and bad.",
+    ),
+]
+PromptOption = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt",
+        metavar="TEMPLATE",
+        help="What the model reads before the answer: a jinja2 template such as 'Review: {{ text }}\\nSentiment:', or @FILE "
+        "that holds one. Default: one that lists the labels.",
+    ),
+]
+Chat = Annotated[
+    bool, typer.Option("--chat", help="Ask through the model's chat template; for models tuned to follow it.")
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        metavar="MODEL",
+        help="smollm2 (fetched once), hf:org/name[@revision], hf:FOLDER of a transformers model, or gguf:FILE.",
+    ),
+]
+Scoring = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="How the words of a label are scored: sum (their log-probability), mean (the same per token), bytes (per byte) "
+        "or pmi (minus their score without the text).",
+    ),
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="FILE",
+        help="Keep scores in this file, made if missing: a text is scored once per model and prompt, and interrupted work "
+        "goes on where it stopped.",
+    ),
+]
+
+
+def column(frame: Any, name: str, option: str) -> Any:
+    if name not in frame.columns:
+        raise InputError(
+            f"{option} {name!r} is no column of the table; its columns: {', '.join(map(repr, frame.columns))}"
+        )
+    return frame[name]
+
+
+def parse_labels(text: str | None) -> dict[str, list[str]] | None:
+    if text is None:
+        return None
+    labels: dict[str, list[str]] = {}
+    for part in text.split(","):
+        name, is_given, words = (piece.strip() for piece in part.partition("="))
+        if not name:
+            raise InputError(f"--labels {text!r} has an empty class; give names separated by single commas")
+        if name in labels:
+            raise InputError(f"--labels names {name!r} twice")
+        labels[name] = [word.strip() for word in words.split("|")] if is_given else [name]
+    return labels
+
+
+def parse_prompt(text: str | None, chat: bool) -> Prompt | None:
+    if text is None:
+        return Prompt(chat=True) if chat else None
+    if text.startswith("@"):
+        try:
+            template = Path(text[1:]).read_text(encoding="utf-8").removesuffix("\n")
+        except (OSError, UnicodeError) as error:
+            raise InputError(f"the prompt file {text[1:]!r} cannot be read: {error}") from error
+    else:
+        # A shell passes \n as two characters.
+        template = text.replace("\\n", "\n")
+    return Prompt(template, chat=chat)
+
+
+def open_cache(path: Path | None) -> None:
+    """Make or check the cache file."""
+    if path is not None:
+        ScoreCache(path)

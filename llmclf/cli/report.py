@@ -1,0 +1,136 @@
+"""`llmclf report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from ..errors import InputError
+from ..tables import is_missing
+from .console import say
+from .options import column
+
+
+def report(
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PREDICTIONS",
+            help="Rows with the columns p_CLASS that predict adds and with their true classes: .csv, .jsonl or .parquet.",
+        ),
+    ],
+    label_column: Annotated[
+        str, typer.Option(metavar="COLUMN", help="The column that holds the true class; rows without one are left out.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where the HTML page goes.")] = Path(
+        "report.html"
+    ),
+    text_column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Show this column beside the rows to look at.")
+    ] = None,
+    group_column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Look at each value of this column by itself; may be given again."),
+    ] = None,
+    before: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Predictions for the same rows, in the same order, before calibration."),
+    ] = None,
+    max_error: Annotated[float, typer.Option(help="Share of errors allowed among automatically accepted rows.")] = 0.05,
+    confidence: Annotated[float, typer.Option(help="How sure that shall be, and all intervals.")] = 0.95,
+    cost_error: Annotated[float, typer.Option(help="Cost of a wrong accepted row.")] = 10.0,
+    cost_review: Annotated[float, typer.Option(help="Cost of a row that a person looks at.")] = 1.0,
+    title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Also write the numbers as JSON beside the page.")] = False,
+    md: Annotated[bool, typer.Option("--md", help="Also write it as Markdown beside the page.")] = False,
+    png: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Also write the figures as PNG into this folder.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seeds what is drawn for intervals.")] = 0,
+) -> None:
+    """Write a report on labelled rows that neither the model's calibrator nor its shots have seen.
+
+    \b
+    Example:
+      llmclf predict test.csv labelled.csv --text-column review --classifier moods
+      llmclf report labelled.csv --label-column mood --text-column review -o report.html
+    """
+    from ..files import read_table
+    from ..report import CalibrationReport
+
+    frame = read_table(predictions)
+    truth = column(frame, label_column, "--label-column")
+    classes, proba = _probabilities(frame, predictions)
+    labels = [None if is_missing(value) or not str(value).strip() else str(value) for value in truth]
+    if not any(label is not None for label in labels):
+        raise InputError(f"--label-column {label_column!r} is empty in all rows; a report needs labelled rows")
+    earlier = None
+    if before is not None:
+        names, earlier = _probabilities(read_table(before), before)
+        if set(names) != set(classes) or len(earlier) != len(proba):
+            raise InputError(
+                f"{str(before)!r} has {len(earlier)} rows of the classes {names}, and {str(predictions)!r} {len(proba)} of "
+                f"{classes}; give predictions for the same rows"
+            )
+        earlier = earlier[:, [names.index(name) for name in classes]]
+    texts = None if text_column is None else column(frame, text_column, "--text-column").tolist()
+    groups = {name: column(frame, name, "--group-column").tolist() for name in group_column or []}
+    mass = None
+    if "label_mass" in frame.columns:
+        mass = [_number(value, "label_mass", row) for row, value in enumerate(frame["label_mass"])]
+    made = CalibrationReport(
+        labels,
+        proba,
+        classes=classes,
+        proba_before=earlier,
+        groups=groups or None,
+        texts=texts,
+        label_mass=mass,
+        metadata={
+            "predictions": str(predictions),
+            "before": None if before is None else str(before),
+            "label_column": label_column,
+        },
+        title=title or f"Calibration of {predictions.name}",
+        max_error=max_error,
+        confidence=confidence,
+        cost_error=cost_error,
+        cost_review=cost_review,
+        random_state=seed,
+    )
+    made.to_html(output)
+    written = [output]
+    if json:
+        written.append(output.with_suffix(".json"))
+        made.to_json(written[-1])
+    if md:
+        written.append(output.with_suffix(".md"))
+        made.to_markdown(written[-1])
+    if png is not None:
+        written += made.to_png(png)
+    say(made.verdict)
+    say(f"report: {', '.join(map(str, written))}")
+
+
+def _probabilities(frame: Any, path: Path) -> tuple[list[str], Any]:
+    """The classes and their probabilities (n, K), NaN in rows that could not be scored."""
+    columns = [name for name in frame.columns if name.startswith("p_")]
+    if len(columns) < 2:
+        raise InputError(
+            f"{str(path)!r} has no columns p_CLASS with the probabilities of at least two classes, as predict adds them; its "
+            f"columns: {', '.join(map(repr, frame.columns))}"
+        )
+    values = [[_number(value, name, i) for i, value in enumerate(frame[name])] for name in columns]
+    return [name.removeprefix("p_") for name in columns], np.array(values).T
+
+
+def _number(value: Any, column: str, row: int) -> float:
+    if is_missing(value) or (isinstance(value, str) and not value.strip()):
+        return float("nan")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"column {column!r}, row {row}: {value!r} is no number") from None
