@@ -29,7 +29,8 @@ from .evidence import Evidence
 
 Floats = NDArray[np.float64]
 
-_EXACT_UP_TO = 500  # rows of a Poisson-binomial law that are folded one by one
+_WIDE = 1000.0  # variance of a count above which its law is taken as normal
+_NEVER = 1e-18  # what is rarer is left out of a law
 
 
 @dataclass(frozen=True)
@@ -365,7 +366,7 @@ def surprises(
     hits = np.bincount(members, evidence.right, minlength=n_parts)
     order = np.argsort(members, kind="stable")
     parts = np.split(usual[order], np.cumsum(counts)[:-1])
-    raw = np.array([_two_sided(round(own), p) if p.size else math.nan for own, p in zip(hits, parts, strict=True)])
+    raw = np.array([two_sided(round(own), p) if p.size else math.nan for own, p in zip(hits, parts, strict=True)])
     corrected = _holm(raw, n_tests)
     found = []
     for k in range(n_parts):
@@ -382,24 +383,28 @@ def surprises(
     return found
 
 
-def _two_sided(hits: int, p: Floats) -> float:
-    """Twice the smaller tail of the Poisson-binomial law of `p`, at most 1."""
-    sure = int((p >= 1.0).sum())
-    p, hits = p[(p > 0.0) & (p < 1.0)], hits - sure
-    if hits < 0 or hits > p.size:
-        return 0.0
-    if not p.size:
-        return 1.0
-    if np.ptp(p) == 0.0:
-        below, above = binom.cdf(hits, p.size, p[0]), binom.sf(hits - 1, p.size, p[0])
-    elif p.size <= _EXACT_UP_TO:
-        law = np.ones(1)
-        for chance in p:
-            law = np.convolve(law, [1.0 - chance, chance])
-        below, above = law[: hits + 1].sum(), law[hits:].sum()
-    else:
-        mean, spread = p.sum(), math.sqrt(float((p * (1.0 - p)).sum()))
+def two_sided(hits: int, p: Floats) -> float:
+    """Twice the smaller tail of the Poisson-binomial law, at most 1: how surprising are `hits` successes of these chances?
+
+    Equal chances are one binomial law each, and the laws are folded; where the spread is wide the law is normal.
+
+    Examples
+    --------
+    >>> round(two_sided(0, np.array([0.5, 0.5, 0.5])), 12), two_sided(2, np.array([1.0, 1.0, 0.5]))
+    (0.25, 1.0)
+    """
+    levels, counts = np.unique(p, return_counts=True)
+    mean, variance = float(counts @ levels), float(counts @ (levels * (1.0 - levels)))
+    if variance > _WIDE:
+        spread = math.sqrt(variance)
         below, above = norm.cdf((hits + 0.5 - mean) / spread), norm.sf((hits - 0.5 - mean) / spread)
+    else:
+        law, first = np.ones(1), 0
+        for level, count in zip(levels, counts, strict=True):
+            low, high = int(binom.ppf(_NEVER, count, level)), int(binom.isf(_NEVER, count, level))
+            law, first = np.convolve(law, binom.pmf(np.arange(low, high + 1), count, level)), first + low
+        place = hits - first
+        below, above = law[: max(0, place + 1)].sum(), law[max(0, place) :].sum()
     return float(min(1.0, 2.0 * min(below, above)))
 
 
