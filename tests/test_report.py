@@ -520,6 +520,20 @@ class TestCompare:
         )
         assert changed <= 5
 
+    def test_differences_on_other_rows(self):
+        """Their intervals are about as wide as the two runs' own standard errors say, around the difference."""
+        a, b = CalibrationReport(*draw(1500, seed=1)), CalibrationReport(*draw(1000, seed=2, sharpness=2.5))
+        found = compare(a, b).to_dict()["metrics"]
+        for name in ("accuracy", "log_loss", "brier"):
+            own = [report.to_frame().loc[name] for report in (a, b)]
+            difference = found[name]["difference"]
+            assert difference["value"] == pytest.approx(own[1]["value"] - own[0]["value"])
+            half = math.hypot(*((part["high"] - part["low"]) / 2 for part in own))
+            assert difference["value"] - difference["low"] == pytest.approx(half, rel=0.15)
+            assert difference["high"] - difference["value"] == pytest.approx(half, rel=0.15)
+        ece = found["ece"]["difference"]
+        assert ece["low"] < ece["value"] < ece["high"]
+
     def test_rows_without_labels(self):
         """Against mere probabilities the label-free part is said, and what it cannot say."""
         a = CalibrationReport(*draw(800, seed=1))

@@ -61,14 +61,16 @@ def report_page(data: Mapping[str, Any], figures: Mapping[str, Mapping[str, str]
         matrix=_shaded(counts) if small else None,
         confusions=_confusions(data["confusion"]) if not small else [],
         provenance=lines_of(data["provenance"]),
-        payload=_payload(
+        # Numbers alone: nothing here could be taken for markup.
+        payload=json.dumps(
             {
                 "n": data["rows"]["n"],
                 "points": [
                     [p["threshold"], p["n_accepted"], p["n_wrong"], p["low"], p["high"]] for p in data["thresholds"]
                 ],
                 "recommended": next((i for i, p in enumerate(data["thresholds"]) if p["threshold"] == chosen), None),
-            }
+            },
+            allow_nan=False,
         ),
     )
 
@@ -138,12 +140,6 @@ def _page(template: str, script_name: str | None, **content: Any) -> str:
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _payload(value: Any) -> Markup:
-    """JSON that no HTML parser takes for markup."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
 
 def _signed(form: Callable[[float | None], str]) -> Callable[[float | None], str]:
