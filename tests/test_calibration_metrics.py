@@ -474,6 +474,23 @@ class TestRefinement:
             refinement_error([0], [[0.5, 0.5]])
 
 
+class TestIntervalsThatLuckCannotEmpty:
+    def test_a_lucky_sample(self):
+        """Frequencies that hit the probabilities better than chance would leave room for a true error all the same."""
+        p = np.repeat([0.2, 0.5, 0.8], 100)
+        event = np.concatenate([np.arange(100) < 100 * level for level in (0.21, 0.5, 0.8)])
+        low, high, error, null_mean = calibration_interval(event, p, pos_label=1, random_state=0)
+        assert low == 0.0
+        assert error == pytest.approx(1 / 300)
+        assert high > 1.5 * null_mean
+
+    def test_certainty_that_was_never_wrong(self):
+        """200 of 200 right at a confidence of 1: the true error may be as large as the exact interval of a share says."""
+        low, high, *_ = calibration_interval([1] * 200, np.ones(200), random_state=0)
+        assert low == 0.0
+        assert high == pytest.approx(1 - 0.025 ** (1 / 200), abs=0.002)
+
+
 class TestMeanInterval:
     @pytest.mark.parametrize("n_rows", [20, 50, 300])
     def test_covers_skewed_losses(self, n_rows):
