@@ -30,7 +30,7 @@ from llmclf.metrics import (
 )
 from llmclf.report import CalibrationReport, compare
 from llmclf.report.evidence import read_evidence
-from llmclf.report.measures import surprises, two_sided
+from llmclf.report.parts import surprises, two_sided
 
 SCHEMA = json.loads((resources.files("llmclf.report") / "report.schema.json").read_text())
 CLASSES = ["billing", "delivery", "returns"]
@@ -563,5 +563,7 @@ class TestCompare:
             compare(report, CalibrationReport(rows["y"][:300], rows["proba"][:300], classes=CLASSES), paired=True)
         with pytest.raises(InputError, match="true classes of the two reports differ"):
             compare(report, CalibrationReport(rows["y"][::-1], rows["proba"][::-1], classes=CLASSES), paired=True)
+        with pytest.raises(InputError, match="confidence=0.95 and confidence=0.9"):
+            compare(report, CalibrationReport(rows["y"], rows["proba"], classes=CLASSES, confidence=0.9))
         with pytest.raises(InputError, match="2 columns and report_a 3 classes"):
             compare(report, [0.5, 0.5])

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import chi2_contingency, ks_2samp
 
 from ..errors import InputError
-from ..metrics import calibration_interval, checked_probability_rows, paired_difference
+from ..metrics import calibration_interval, checked_probability_rows
+from .drift import calibration_change, score_shift
 from .evidence import Evidence
 from .markdown import cell, escaped, table
-from .measures import METRICS, number
+from .measures import METRICS, Settings, change, entry
 from .page import comparison_page, in_notebook, written
 from .report import SCHEMA_VERSION, CalibrationReport
 from .verdict import p_text, percent
@@ -25,8 +25,6 @@ from .verdict import p_text, percent
 Floats = NDArray[np.float64]
 
 _MEANS = ("accuracy", "log_loss", "brier")
-_BINS = 10
-_DRAWS = 1999
 
 
 def compare(
@@ -63,8 +61,20 @@ def compare(
     """
     if not isinstance(report_a, CalibrationReport):
         raise InputError(f"report_a is a {type(report_a).__name__}; expected a CalibrationReport")
-    a, data_a = report_a.evidence, report_a.to_dict()
-    level = data_a["settings"]["confidence"]
+    a, level = report_a.evidence, report_a.settings.confidence
+    data: dict[str, Any] = {
+        "schema": "llmclf.comparison",
+        "version": SCHEMA_VERSION,
+        "a": _head(report_a),
+        "b": None,
+        "confidence": level,
+        "paired": False,
+        "why_paired": "the second rows have no labels",
+        "metrics": {},
+        "agreement": None,
+        "shift": None,
+        "calibration_change": None,
+    }
     if not isinstance(report_b, CalibrationReport):
         if paired:
             raise InputError("paired=True needs labels: give report_b as a CalibrationReport")
@@ -73,48 +83,31 @@ def compare(
             raise InputError(
                 f"report_b has {proba.shape[1]} columns and report_a {len(a.classes)} classes; expected as many"
             )
-        return Comparison(
-            _finished(
-                data_a,
-                None,
-                False,
-                "the second rows have no labels",
-                {},
-                _shift(a, proba, level),
-                None,
-                len(proba),
-                level,
-            )
-        )
-    b, data_b = report_b.evidence, report_b.to_dict()
+        data["b"] = {"title": "Rows without labels", "n": len(proba), "provenance": None}
+        data["shift"] = score_shift(a, proba, level)
+        return Comparison({**data, "verdict": _verdict(data)})
+    b = report_b.evidence
+    for name in ("confidence", "n_bins"):
+        own, other = (getattr(report.settings, name) for report in (report_a, report_b))
+        if own != other:
+            raise InputError(f"the reports were made with {name}={own} and {name}={other}; make them with the same")
     order = _order(a, b)
-    proba_b, columns_b = b.proba[:, order], np.argsort(order)[b.columns]
-    same, why = _same_rows(a, b, columns_b)
-    if paired and len(a.columns) != len(b.columns):
+    proba, columns = b.proba[:, order], np.argsort(order)[b.columns]
+    same, why = _same_rows(a, b, columns) if paired is None else (paired, "as the caller said")
+    if same and a.n_rows != b.n_rows:
         raise InputError(f"paired=True, but the reports have {a.n_rows} and {b.n_rows} rows; expected the same ones")
-    if paired and not np.array_equal(a.columns, columns_b):
+    if same and not np.array_equal(a.columns, columns):
         raise InputError(
             "paired=True, but the true classes of the two reports differ; give the same rows in the same order"
         )
-    same, why = (same, why) if paired is None else (paired, "as the caller said")
-    metrics = {}
-    for name, (title, unit, better, meaning) in METRICS.items():
-        entry_a, entry_b = data_a["metrics"][name]["after"], data_b["metrics"][name]["after"]
-        metrics[name] = {
-            "title": title,
-            "unit": unit,
-            "better": better,
-            "meaning": meaning,
-            "a": entry_a,
-            "b": entry_b,
-            "difference": _paired(name, a, proba_b, data_a, entry_a, entry_b)
-            if same
-            else _unpaired(name, (a, a.proba, a.columns), (b, proba_b, columns_b), data_a, entry_a, entry_b),
-        }
-    shift = None if same else _shift(a, proba_b, level)
-    calibration = None if same else _calibration_change(a, proba_b, columns_b, data_a["settings"]["random_state"])
-    agreement = float((a.predicted == proba_b.argmax(axis=1)).mean()) if same else None
-    return Comparison(_finished(data_a, data_b, same, why, metrics, shift, calibration, b.n_rows, level, agreement))
+    data |= {"b": _head(report_b), "paired": same, "why_paired": why}
+    data["metrics"] = _metrics(report_a, report_b, (proba, columns), same)
+    if same:
+        data["agreement"] = float((a.predicted == proba.argmax(axis=1)).mean())
+    else:
+        data["shift"] = score_shift(a, proba, level)
+        data["calibration_change"] = calibration_change(a, proba, columns, report_a.settings.seed)
+    return Comparison({**data, "verdict": _verdict(data)})
 
 
 class Comparison:
@@ -141,10 +134,10 @@ class Comparison:
         Returns
         -------
         dict
-            ``schema``, ``version``, ``a`` and ``b`` (title and number of rows), ``paired`` and ``why_paired``, ``verdict``,
-            ``metrics`` (name to ``a``, ``b`` and ``difference``, b less a, with ``low`` and ``high``; empty without labels),
-            ``agreement`` (share of the same rows predicted alike), ``shift`` (of the probabilities, seen without labels),
-            ``calibration_change`` and ``provenance``.
+            ``schema``, ``version``, ``a`` and ``b`` (``title``, ``n`` rows, ``provenance``), ``paired`` and ``why_paired``,
+            ``verdict``, ``metrics`` (name to ``a``, ``b`` and ``difference``, b less a, with ``low`` and ``high``; empty without
+            labels), ``agreement`` (share of the same rows predicted alike), ``shift`` (of the probabilities, seen without
+            labels), ``calibration_change`` and ``confidence``, that of the intervals.
         """
         return copy.deepcopy(self._data)
 
@@ -212,147 +205,62 @@ def _same_rows(a: Evidence, b: Evidence, columns_b: NDArray[Any]) -> tuple[bool,
     return True, "the labels are equal row by row; say paired=False if the rows are others"
 
 
-def _difference(value: float, low: float = math.nan, high: float = math.nan) -> dict[str, float | None]:
-    return {"value": number(value), "low": number(low), "high": number(high)}
+def _head(report: CalibrationReport) -> dict[str, Any]:
+    data = report.to_dict()
+    return {"title": data["title"], "n": data["rows"]["n"], "provenance": data["provenance"]}
 
 
-def _paired(
-    name: str,
-    a: Evidence,
-    proba_b: Floats,
-    data: Mapping[str, Any],
-    entry_a: Mapping[str, Any],
-    entry_b: Mapping[str, Any],
-) -> dict[str, float | None]:
-    if entry_a["value"] is None or entry_b["value"] is None:
-        return _difference(math.nan)
-    if name not in (*_MEANS, "ece"):
-        return _difference(entry_b["value"] - entry_a["value"])
-    settings = data["settings"]
-    options: dict[str, Any] = {"n_bins": settings["n_bins"]} if name == "ece" else {}
-    found = paired_difference(
-        a.columns,
-        a.proba,
-        proba_b,
-        metric=name,
-        confidence_level=settings["confidence"],
-        random_state=settings["random_state"],
-        **options,
-    )
-    return _difference(found.difference, found.low, found.high)
+def _metrics(
+    report_a: CalibrationReport, report_b: CalibrationReport, second: tuple[Floats, NDArray[Any]], same: bool
+) -> dict[str, Any]:
+    """Each metric of both and its difference; `second` holds the second report's rows in the first one's order of classes."""
+    a, settings = report_a.evidence, report_a.settings
+    metrics_b = report_b.to_dict()["metrics"]
+    found = {}
+    for name, own in report_a.to_dict()["metrics"].items():
+        entry_a, entry_b = own["after"], metrics_b[name]["after"]
+        if same:
+            difference = change(name, a.columns, a.proba, second[0], settings, entry_a["value"], entry_b["value"])
+        else:
+            difference = _unpaired(name, (a.proba, a.columns), second, settings, entry_a, entry_b)
+        shown = {key: own[key] for key in ("title", "unit", "better", "meaning")}
+        found[name] = {**shown, "a": entry_a, "b": entry_b, "difference": difference}
+    return found
 
 
 def _unpaired(
-    name: str, first: Any, second: Any, data: Mapping[str, Any], entry_a: Mapping[str, Any], entry_b: Mapping[str, Any]
-) -> dict[str, float | None]:
+    name: str,
+    first: tuple[Floats, NDArray[Any]],
+    second: tuple[Floats, NDArray[Any]],
+    settings: Settings,
+    entry_a: Mapping[str, Any],
+    entry_b: Mapping[str, Any],
+) -> dict[str, Any]:
     """The difference on different rows; its interval from those of the two, by the method of variance estimates recovery (Zou &
     Donner 2008, "Construction of confidence limits about effect measures"), for the calibration error by Bonferroni's bound."""
     value_a, value_b = entry_a["value"], entry_b["value"]
     if value_a is None or value_b is None:
-        return _difference(math.nan)
+        return entry(math.nan)
     value = value_b - value_a
     if name == "ece":
-        settings = data["settings"]
         low, high = (
             calibration_interval(
                 columns,
                 proba,
-                n_bins=settings["n_bins"],
-                confidence_level=(1.0 + settings["confidence"]) / 2.0,
-                random_state=settings["random_state"],
+                n_bins=settings.n_bins,
+                confidence_level=(1.0 + settings.confidence) / 2.0,
+                random_state=settings.seed,
             )
-            for _, proba, columns in (first, second)
+            for proba, columns in (first, second)
         )
-        return _difference(value, high.low - low.high, high.high - low.low)
+        return entry(value, high.low - low.high, high.high - low.low)
     if name not in _MEANS or None in (entry_a["low"], entry_a["high"], entry_b["low"], entry_b["high"]):
-        return _difference(value)
-    return _difference(
+        return entry(value)
+    return entry(
         value,
         value - math.hypot(value_b - entry_b["low"], entry_a["high"] - value_a),
         value + math.hypot(entry_b["high"] - value_b, value_a - entry_a["low"]),
     )
-
-
-def _shift(a: Evidence, proba: Floats, level: float) -> dict[str, Any]:
-    """Have the probabilities moved? Seen without labels: the confidences' distribution and the predicted classes' shares."""
-    confidence, predicted = proba.max(axis=1), proba.argmax(axis=1)
-    moved = ks_2samp(a.confidence, confidence)
-    counts = np.array([np.bincount(own, minlength=len(a.classes)) for own in (a.predicted, predicted)])
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    seen = counts[:, counts.sum(axis=0) > 0]
-    p_classes = float(chi2_contingency(seen).pvalue) if seen.shape[1] > 1 else 1.0
-    # Two tests, one question (Holm).
-    smallest = min(1.0, 2.0 * min(float(moved.pvalue), p_classes))
-    return {
-        "confidence_distance": float(moved.statistic),
-        "confidence_p_value": float(moved.pvalue),
-        "mean_confidence": [float(a.confidence.mean()), float(confidence.mean())],
-        "predicted_shares": [
-            {"class": name, "a": float(shares[0, k]), "b": float(shares[1, k])} for k, name in enumerate(a.names)
-        ],
-        "predicted_distance": float(np.abs(shares[0] - shares[1]).sum() / 2.0),
-        "predicted_p_value": p_classes,
-        "p_value": smallest,
-        "moved": smallest < 1.0 - level,
-    }
-
-
-def _calibration_change(a: Evidence, proba: Floats, columns: NDArray[Any], seed: int) -> dict[str, Any]:
-    """Are rows of the same confidence right as often as before?
-
-    In bins of equally many rows of both runs together, given how many of a bin's rows are right and how many belong to each run,
-    the right ones of the first run follow the hypergeometric law if nothing changed; the sum over bins of their squared standard
-    scores is compared with drawn ones. Exact for any number of rows.
-    """
-    confidence = np.concatenate([a.confidence, proba.max(axis=1)])
-    right = np.concatenate([a.right, proba.argmax(axis=1) == columns])
-    first = np.arange(confidence.size) < a.n_rows
-    edges = np.unique(np.quantile(confidence, np.linspace(0, 1, _BINS + 1)[1:-1]))
-    members = np.searchsorted(edges, confidence, side="left")
-    total = np.bincount(members, minlength=edges.size + 1)
-    own = np.bincount(members[first], minlength=total.size)
-    hits = np.bincount(members[right], minlength=total.size)
-    seen = np.bincount(members[first & right], minlength=total.size)
-    kept = (own > 0) & (own < total) & (hits > 0) & (hits < total)
-    total, own, hits, seen = (part[kept] for part in (total, own, hits, seen))
-    mean = own * hits / total
-    variance = mean * (1.0 - hits / total) * (total - own) / np.maximum(total - 1, 1)
-    if not kept.any():
-        return {"p_value": None, "statistic": None, "changed": None}
-    statistic = float(((seen - mean) ** 2 / variance).sum())
-    drawn = np.random.default_rng(seed).hypergeometric(hits, total - hits, own, size=(_DRAWS, own.size))
-    values = ((drawn - mean) ** 2 / variance).sum(axis=1)
-    p_value = float((1 + np.count_nonzero(values >= statistic - 1e-9)) / (_DRAWS + 1))
-    return {"p_value": p_value, "statistic": statistic, "changed": p_value < 0.05}
-
-
-def _finished(
-    data_a: Mapping[str, Any],
-    data_b: Mapping[str, Any] | None,
-    paired: bool,
-    why: str,
-    metrics: dict[str, Any],
-    shift: dict[str, Any] | None,
-    calibration: dict[str, Any] | None,
-    n_b: int,
-    level: float,
-    agreement: float | None = None,
-) -> dict[str, Any]:
-    data: dict[str, Any] = {
-        "schema": "llmclf.comparison",
-        "version": SCHEMA_VERSION,
-        "a": {"title": data_a["title"], "n": data_a["rows"]["n"]},
-        "b": {"title": "Rows without labels" if data_b is None else data_b["title"], "n": n_b},
-        "confidence": level,
-        "paired": paired,
-        "why_paired": why,
-        "metrics": metrics,
-        "agreement": agreement,
-        "shift": shift,
-        "calibration_change": calibration,
-        "provenance": {"a": data_a["provenance"], "b": None if data_b is None else data_b["provenance"]},
-    }
-    return {**data, "verdict": _verdict(data)}
 
 
 def _verdict(data: Mapping[str, Any]) -> str:

@@ -83,7 +83,7 @@ def comparison_page(data: Mapping[str, Any]) -> str:
         data=data,
         formats=FORMATS,
         signed={name: _signed(form) for name, form in FORMATS.items()},
-        provenance=[(name, lines_of(data["provenance"][name])) for name in ("a", "b") if data["provenance"][name]],
+        provenance=[(name, lines_of(data[name]["provenance"])) for name in ("a", "b") if data[name]["provenance"]],
     )
 
 

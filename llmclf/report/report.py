@@ -20,8 +20,9 @@ from ..errors import InputError
 from .evidence import Evidence, read_evidence
 from .figures import drawings, png, svg
 from .markdown import report_markdown
-from .measures import Settings, class_rows, measure, slice_rows
+from .measures import Settings, measure
 from .page import in_notebook, report_page, written
+from .parts import class_rows, slice_rows
 from .thresholds import at_thresholds, operating_points, recommended
 from .verdict import verdict
 
@@ -106,13 +107,13 @@ class CalibrationReport:
         cost_review: float = 1.0,
         random_state: int = 0,
     ) -> None:
-        self._settings = _checked(max_error, confidence, n_bins, random_state, cost_error, cost_review)
+        self.settings = _checked(max_error, confidence, n_bins, random_state, cost_error, cost_review)
         if metadata is not None and not isinstance(metadata, Mapping):
             raise InputError(f"metadata is a {type(metadata).__name__}; expected a dict of what the report shall name")
         self.evidence = read_evidence(
             y, proba, classes=classes, proba_before=proba_before, groups=groups, texts=texts, label_mass=label_mass
         )
-        self._data = _contents(self.evidence, self._settings, str(title), metadata or {})
+        self._data = _contents(self.evidence, self.settings, str(title), metadata or {})
 
     @property
     def verdict(self) -> str:
@@ -136,7 +137,7 @@ class CalibrationReport:
         """
         if isinstance(threshold, bool) or not isinstance(threshold, (int, float, np.number)) or not threshold >= 0:
             raise InputError(f"threshold={threshold!r}; expected a confidence such as 0.9")
-        return at_thresholds(self.evidence, self._settings, np.array([threshold], dtype=np.float64))[0]
+        return at_thresholds(self.evidence, self.settings, np.array([threshold], dtype=np.float64))[0]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that the report says, as JSON has it: dicts, lists, strings, numbers, and None where a number is unknown.
@@ -212,7 +213,7 @@ class CalibrationReport:
         """
         figures = {
             drawing.name: {"svg": svg(drawing), "title": drawing.title}
-            for drawing in drawings(self.evidence, self._settings, self._data)
+            for drawing in drawings(self.evidence, self.settings, self._data)
         }
         return written(report_page(self._data, figures), path)
 
@@ -230,7 +231,7 @@ class CalibrationReport:
         MissingDependencyError
             matplotlib is not installed.
         """
-        return [png(drawing, folder) for drawing in drawings(self.evidence, self._settings, self._data)]
+        return [png(drawing, folder) for drawing in drawings(self.evidence, self.settings, self._data)]
 
     def _repr_html_(self) -> str:
         return in_notebook(self.to_html())

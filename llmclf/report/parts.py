@@ -1,0 +1,183 @@
+"""Parts of the rows by themselves: classes and slices, and which of them differ from the rest beyond chance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom, norm
+
+from ..metrics import calibration_interval, mean_interval, proportion_interval, recalibrated
+from .evidence import Evidence
+from .measures import Settings, entry, number
+
+Floats = NDArray[np.float64]
+
+_WIDE = 1000.0  # variance of a count above which its law is taken as normal
+_NEVER = 1e-18  # what is rarer is left out of a law
+
+
+def class_rows(evidence: Evidence, settings: Settings) -> list[dict[str, Any]]:
+    """One dict per class: how often it is true and said, precision, recall, and how its probability is calibrated."""
+    n_classes = len(evidence.classes)
+    support = np.bincount(evidence.columns, minlength=n_classes)
+    said = np.bincount(evidence.predicted, minlength=n_classes)
+    hits = np.bincount(evidence.predicted[evidence.right], minlength=n_classes)
+    own_confidence = np.bincount(evidence.predicted, evidence.confidence, minlength=n_classes)
+    level = settings.confidence
+    precision, recall = (proportion_interval(hits, counts, confidence_level=level) for counts in (said, support))
+    verdicts = surprises(evidence, evidence.predicted, n_classes, 1.0 - level)
+    found = []
+    for k, label in enumerate(evidence.names):
+        error = calibration_interval(
+            evidence.columns == k,
+            evidence.proba[:, k],
+            pos_label=1,
+            n_bins=settings.n_bins,
+            confidence_level=level,
+            n_resamples=400,
+            random_state=settings.seed,
+        )
+        found.append(
+            {
+                "class": label,
+                "support": int(support[k]),
+                "predicted": int(said[k]),
+                "precision": _share(hits[k], said[k], precision, k),
+                "recall": _share(hits[k], support[k], recall, k),
+                "confidence": number(own_confidence[k] / said[k]) if said[k] else None,
+                "ece": entry(error.error, error.low, error.high, null_mean=error.null_mean),
+                **verdicts[k],
+            }
+        )
+    return found
+
+
+def slice_rows(evidence: Evidence, settings: Settings, threshold: float) -> list[dict[str, Any]]:
+    """One dict per slice of each partition, the largest first: the report's numbers for its rows alone."""
+    found = []
+    partitions = {name: np.unique(values, return_inverse=True) for name, values in evidence.groups.items()}
+    # One family of tests: the more slices there are, the more surprising one must be.
+    n_slices = sum(len(names) for names, _ in partitions.values())
+    for partition, (names, members) in partitions.items():
+        verdicts = surprises(evidence, members, len(names), 1.0 - settings.confidence, n_slices)
+        for k in np.argsort(-np.bincount(members), kind="stable"):
+            own = members == k
+            found.append(
+                {
+                    "partition": partition,
+                    "slice": str(names[k]),
+                    **_slice(evidence, own, settings, threshold),
+                    **verdicts[k],
+                }
+            )
+    return found
+
+
+def _slice(evidence: Evidence, own: NDArray[np.bool_], settings: Settings, threshold: float) -> dict[str, Any]:
+    y, proba = evidence.columns[own], evidence.proba[own]
+    level, n_rows, hits = settings.confidence, int(own.sum()), evidence.right[own]
+    accuracy = proportion_interval(int(hits.sum()), n_rows, confidence_level=level)
+    error = calibration_interval(
+        y, proba, n_bins=settings.n_bins, confidence_level=level, n_resamples=400, random_state=settings.seed
+    )
+    with np.errstate(divide="ignore"):
+        losses = -np.log(proba[np.arange(n_rows), y])
+    loss = (
+        entry(math.inf)
+        if np.isinf(losses).any()
+        else entry(*mean_interval(losses, confidence_level=level, n_resamples=400, random_state=settings.seed))
+    )
+    accepted = evidence.confidence[own] >= threshold
+    wrong = int((~hits[accepted]).sum())
+    bounds = proportion_interval(wrong, int(accepted.sum()), confidence_level=level)
+    return {
+        "n_rows": n_rows,
+        "accuracy": entry(float(hits.mean()), float(accuracy[0]), float(accuracy[1])),
+        "confidence": float(evidence.confidence[own].mean()),
+        "log_loss": loss,
+        "ece": entry(error.error, error.low, error.high, null_mean=error.null_mean),
+        "coverage": float(accepted.mean()),
+        "accepted_error": _share(wrong, int(accepted.sum()), bounds, ()),
+    }
+
+
+def _share(hits: Any, count: Any, bounds: tuple[Floats, Floats], k: Any) -> dict[str, Any]:
+    if not count:
+        return entry(math.nan)
+    return entry(float(hits / count), float(bounds[0][k]), float(bounds[1][k]))
+
+
+def surprises(
+    evidence: Evidence, members: NDArray[Any], n_parts: int, doubt: float, n_tests: int | None = None
+) -> list[dict[str, Any]]:
+    """For each part of the rows: is it right more or less often than all rows are at the same confidences?
+
+    How often a row of some confidence is right is read off all rows by isotonic regression. Given these frequencies the number
+    of right rows in a part follows the Poisson-binomial law, whose two tails give an exact p-value, corrected for the number
+    of parts (Holm 1979, "A simple sequentially rejective multiple test procedure").
+
+    Returns
+    -------
+    list of dict
+        ``expected_accuracy``, ``p_value`` (corrected; None for an empty part) and ``flag``: "worse", "better" or None.
+    """
+    usual = recalibrated(evidence.confidence, evidence.right.astype(np.float64), np.ones(evidence.n_rows))
+    expected = np.bincount(members, usual, minlength=n_parts)
+    counts = np.bincount(members, minlength=n_parts)
+    hits = np.bincount(members, evidence.right, minlength=n_parts)
+    order = np.argsort(members, kind="stable")
+    parts = np.split(usual[order], np.cumsum(counts)[:-1])
+    raw = np.array([two_sided(round(own), p) if p.size else math.nan for own, p in zip(hits, parts, strict=True)])
+    corrected = _holm(raw, n_tests)
+    found = []
+    for k in range(n_parts):
+        flag = None
+        if corrected[k] < doubt:
+            flag = "worse" if hits[k] < expected[k] else "better"
+        found.append(
+            {
+                "expected_accuracy": number(expected[k] / counts[k]) if counts[k] else None,
+                "p_value": number(corrected[k]),
+                "flag": flag,
+            }
+        )
+    return found
+
+
+def two_sided(hits: int, p: Floats) -> float:
+    """Twice the smaller tail of the Poisson-binomial law, at most 1: how surprising are `hits` successes of these chances?
+
+    Equal chances are one binomial law each, and the laws are folded; where the spread is wide the law is normal.
+
+    Examples
+    --------
+    >>> round(two_sided(0, np.array([0.5, 0.5, 0.5])), 12), two_sided(2, np.array([1.0, 1.0, 0.5]))
+    (0.25, 1.0)
+    """
+    levels, counts = np.unique(p, return_counts=True)
+    mean, variance = float(counts @ levels), float(counts @ (levels * (1.0 - levels)))
+    if variance > _WIDE:
+        spread = math.sqrt(variance)
+        below, above = norm.cdf((hits + 0.5 - mean) / spread), norm.sf((hits - 0.5 - mean) / spread)
+    else:
+        law, first = np.ones(1), 0
+        for level, count in zip(levels, counts, strict=True):
+            low, high = int(binom.ppf(_NEVER, count, level)), int(binom.isf(_NEVER, count, level))
+            law, first = np.convolve(law, binom.pmf(np.arange(low, high + 1), count, level)), first + low
+        place = hits - first
+        below, above = law[: max(0, place + 1)].sum(), law[max(0, place) :].sum()
+    return float(min(1.0, 2.0 * min(below, above)))
+
+
+def _holm(p_values: Floats, n_tests: int | None = None) -> Floats:
+    """P-values that may be compared with the level itself; NaN stays. `n_tests` counts tests that are not among these, too."""
+    corrected = np.full(p_values.shape, math.nan)
+    order = np.argsort(p_values)[: np.count_nonzero(~np.isnan(p_values))]
+    total = max(n_tests or 0, order.size)
+    steps: Callable[[Floats], Floats] = np.maximum.accumulate
+    corrected[order] = np.minimum(1.0, steps(p_values[order] * (total - np.arange(order.size))))
+    return corrected
