@@ -244,6 +244,20 @@ class TestPage:
         page.close()
 
 
+def test_in_a_notebook(browser, report, tmp_path):
+    """In the frame that a notebook shows, the page works as it does alone, and the notebook around it stays as it was."""
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<!DOCTYPE html><h1>Mine</h1>{report._repr_html_()}", encoding="utf-8")
+    watched = Watched(browser, path)
+    frame = watched.page.frame_locator("iframe")
+    chosen = report.to_dict()["selection"]
+    assert frame.locator("#accepted").inner_text() == f"{chosen['n_accepted']} of 800"
+    assert frame.locator("#verdict").inner_text() == report.verdict
+    assert watched.page.locator("h1").evaluate("(node) => getComputedStyle(node).overflowWrap") == "normal"
+    assert not any(event.startswith(("console", "error", "dialog")) for event in watched.events)
+    watched.page.close()
+
+
 class TestHostileText:
     def test_all_of_it_is_text(self, browser, tmp_path):
         """Scripts, tags and templates in texts, classes, slices and metadata are shown and never run."""
