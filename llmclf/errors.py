@@ -3,8 +3,12 @@
     LlmclfError
     ├── InputError (ValueError)               what the caller gave cannot be used
     │   ├── PromptError                       template, fields or label words do not fit together
+    │   │   └── RowError                      one row cannot be asked about, and the others can
     │   └── ModelNameError                    a model string that names no model
     ├── ModelError (RuntimeError)             the model could not be loaded, or answered nonsense
+    │   ├── ServerError                       a server cannot be reached, refuses, or answers nonsense
+    │   ├── CapabilityError                   a server cannot give what was asked of it
+    │   └── BudgetError                       the next request could cost more than is left of max_cost
     ├── DownloadError (OSError)               a file could not be fetched, or is not the expected file
     ├── StoreError (OSError)                  a cache or a saved folder cannot be read or written
     └── MissingDependencyError (ImportError)  an optional package is needed and absent
@@ -31,12 +35,42 @@ class PromptError(InputError):
     """Template, row fields, shots or label words do not fit together."""
 
 
+class RowError(PromptError):
+    """One row cannot be asked about: too long, or not to be sent safely; others of the same task can."""
+
+
 class ModelNameError(InputError):
     """A model string names no model that can be opened."""
 
 
 class ModelError(LlmclfError, RuntimeError):
     """The model could not be loaded, or its answer is no probability (NaN logits, for one)."""
+
+
+class ServerError(ModelError):
+    """A server cannot be reached, refuses, or answers nonsense.
+
+    Attributes
+    ----------
+    status : int or None
+        The HTTP status; None where no whole reply came.
+    is_final : bool
+        Every other request would fail in the same way (a wrong key, an unknown model), so the work stops. Else the error is
+        that of one request.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, is_final: bool = False) -> None:
+        super().__init__(message)
+        self.status = status
+        self.is_final = is_final
+
+
+class CapabilityError(ModelError):
+    """A server cannot give what was asked of it; the message names what it lacks and what would work."""
+
+
+class BudgetError(ModelError):
+    """The next request could cost more than is left of ``max_cost``, so it was not sent."""
 
 
 class DownloadError(LlmclfError, OSError):

@@ -1,0 +1,414 @@
+"""One server: an asynchronous client with limits, retries and counts.
+
+The openai package's HTTP client carries the requests. Retries are made here: the package's own would pass the limits and the
+budget unseen. Every reply is read and checked here, too: a status of 200 promises nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib.util
+import json
+import math
+import os
+import random
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import BudgetError, InputError, MissingDependencyError, ServerError
+from .limits import Limits
+from .replies import BadReplyError, error_code, error_message, retry_after, token_counts
+from .usage import Usage, check_price, cost_of
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx2
+
+T = TypeVar("T")
+
+_HEALING = {408, 409, 425, 429}
+_ROW_STATUS = {400, 413, 422}  # this request was refused; others may pass
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds between two attempts, where the server says nothing
+_LONGEST_OBEYED = 600.0  # a server that asks for more has closed for the day
+_ROUNDING = 1e-9  # share of the budget that sums of many small costs may be off by
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """How a server is reached and what may be asked of it. Nothing here is secret: a key is named, never held.
+
+    Parameters
+    ----------
+    base_url : str
+        With the path's version, as in ``http://localhost:8000/v1``.
+    api_key_env : str, optional
+        The *name* of the environment variable that holds the key; None for a server without keys.
+    timeout : float
+        Seconds until a request counts as lost. One that was lost may have been paid for.
+    max_retries : int
+        How often a request that failed is repeated.
+    concurrency : int
+        Most requests under way at once.
+    rpm, tpm : int, optional
+        Most requests, and most tokens, in any sixty seconds.
+    price : mapping, optional
+        ``{"input": ..., "output": ..., "cached": ...}`` per million tokens.
+    max_cost : float, optional
+        No request is sent that could bring the cost above this.
+    """
+
+    base_url: str
+    api_key_env: str | None = None
+    timeout: float = 60.0
+    max_retries: int = 5
+    concurrency: int = 32
+    rpm: int | None = None
+    tpm: int | None = None
+    price: Mapping[str, float] | None = None
+    max_cost: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_url(self.base_url)
+        for name, least in (("max_retries", 0), ("concurrency", 1), ("rpm", 1), ("tpm", 1)):
+            value = getattr(self, name)
+            if value is None and name in ("rpm", "tpm"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"{name}={value!r}: expected a whole number of at least {least}")
+        is_number = isinstance(self.timeout, (int, float)) and not isinstance(self.timeout, bool)
+        if not is_number or not 0 < self.timeout < math.inf:
+            raise InputError(f"timeout={self.timeout!r}: expected a positive number of seconds")
+        check_price(self.price, self.max_cost)
+
+    @property
+    def root(self) -> str:
+        """The server's address without the path of its version."""
+        return self.base_url.rstrip("/").removesuffix("/v1")
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why an attempt gave no answer, kept free of the client's own frames, in which a key may stand.
+
+    One that heals is worth another attempt; one that is final would, after its last attempt, meet every other request, too.
+    """
+
+    message: str
+    status: int | None = None
+    heals: bool = False
+    is_final: bool = False
+    delay: float | None = None
+    may_cost: bool = False
+
+    def error(self) -> ServerError:
+        return ServerError(self.message, status=self.status, is_final=self.is_final)
+
+
+class Client:
+    """Requests to one server, from the event loop of an `Engine`.
+
+    Attributes
+    ----------
+    usage : Usage
+    """
+
+    def __init__(self, options: ServerOptions) -> None:
+        self.options = options
+        self.usage = Usage(cost=None if options.price is None else 0.0)
+        self._limits = Limits(options.rpm, options.tpm)
+        self._reserved = 0.0
+        self._n_reserved = 0
+        self._users = 0
+        self._http: httpx2.AsyncClient | None = None
+
+    async def __aenter__(self) -> Client:
+        if not self._users:
+            self._limits.open()
+            self._slots = asyncio.Semaphore(self.options.concurrency)
+            self._settled = asyncio.Event()
+            self._http = _connect(self.options)
+        self._users += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        import anyio
+
+        self._users -= 1
+        if not self._users and self._http is not None:
+            http, self._http = self._http, None
+            with anyio.CancelScope(shield=True):  # who was cancelled closes its connections all the same
+                await http.aclose()
+
+    async def call(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None,
+        read: Callable[[Any], T],
+        *,
+        tokens_in: int = 0,
+        tokens_out: int = 0,
+        max_retries: int | None = None,
+    ) -> T:
+        """Ask until there is an answer that `read` accepts.
+
+        Parameters
+        ----------
+        path : str
+            After the base URL (``"/completions"``), or after the server's root where it begins with ``"//"``.
+        body : mapping, or None for a GET
+        read : callable
+            Makes the result from the parsed JSON; raises `BadReplyError` where that is not what was asked for.
+        tokens_in, tokens_out : int
+            The most that the request may take, for limits and budget.
+
+        Raises
+        ------
+        ServerError
+            The server refuses, or still fails after the last attempt.
+        BudgetError
+            The request could cost more than is left.
+        """
+        retries = self.options.max_retries if max_retries is None else max_retries
+        url = _parsed(
+            self.options.root + path[1:] if path.startswith("//") else self.options.base_url.rstrip("/") + path
+        )
+        for attempt in range(retries + 1):
+            async with self._slots:
+                outcome = await self._attempt(url, body, read, tokens_in, tokens_out, is_retry=attempt > 0)
+            if not isinstance(outcome, _Failure):
+                return outcome
+            if not outcome.heals or attempt == retries:
+                break
+            await asyncio.sleep(outcome.delay or _backoff(attempt))
+        assert isinstance(outcome, _Failure)
+        if outcome.heals and retries:
+            outcome = replace(outcome, message=f"{outcome.message}, after {retries + 1} attempts")
+        raise outcome.error()
+
+    async def _attempt(
+        self,
+        url: httpx2.URL,
+        body: Mapping[str, Any] | None,
+        read: Callable[[Any], T],
+        tokens_in: int,
+        tokens_out: int,
+        *,
+        is_retry: bool,
+    ) -> T | _Failure:
+        worst = await self._reserve(tokens_in, tokens_out)
+        cost = 0.0
+        try:
+            begun = await self._limits.start(tokens_in + tokens_out)
+            cost = worst
+            self.usage.requests += 1
+            self.usage.retries += is_retry
+            sent = await self._send(url, body)
+            if isinstance(sent, _Failure):
+                cost = worst if sent.may_cost else 0.0
+                if sent.heals and sent.delay is not None:
+                    self._limits.hold(sent.delay)
+                return sent
+            counts = token_counts(sent)
+            if counts is not None:
+                n_read, n_cached, n_written = counts
+                self.usage.tokens_in += n_read
+                self.usage.tokens_cached += n_cached
+                self.usage.tokens_out += n_written
+                self._limits.settle(begun, n_read + n_written)
+                cost = cost_of(self.options.price, n_read, n_written, n_cached) or 0.0
+            try:
+                return read(sent)
+            except BadReplyError as error:
+                return _Failure(f"the server's reply cannot be used: {error}", 200, heals=True)
+        finally:
+            # Whoever cancels a request that is under way has still paid for it.
+            self._settle(worst, cost)
+
+    async def _reserve(self, tokens_in: int, tokens_out: int) -> float:
+        """Set aside what a request could cost at most; wait for others where their real cost may leave enough."""
+        worst = cost_of(self.options.price, tokens_in, tokens_out) or 0.0
+        limit = self.options.max_cost
+        while limit is not None and (self.usage.cost or 0.0) + self._reserved + worst > limit * (1.0 + _ROUNDING):
+            if not self._n_reserved:
+                raise BudgetError(
+                    f"max_cost={limit:g} is reached: {self.usage.cost or 0.0:.6g} is spent, and the next request could cost "
+                    f"{worst:.6g}; raise max_cost to go on"
+                )
+            self._settled.clear()
+            await self._settled.wait()
+        self._reserved += worst
+        self._n_reserved += 1
+        return worst
+
+    def _settle(self, worst: float, cost: float) -> None:
+        self._n_reserved -= 1
+        # A sum of fractions does not come back to nothing by itself.
+        self._reserved = self._reserved - worst if self._n_reserved else 0.0
+        if self.usage.cost is not None:
+            self.usage.cost += cost
+        self._settled.set()
+
+    async def _send(self, url: httpx2.URL, body: Mapping[str, Any] | None) -> Any | _Failure:
+        """One request: the parsed JSON of a reply with status 200, or what went wrong."""
+        assert self._http is not None
+        content = None if body is None else json.dumps(body).encode()
+        try:
+            async with asyncio.timeout(self.options.timeout):
+                if content is None:
+                    response = await self._http.get(url)
+                else:
+                    response = await self._http.post(url, content=content)
+        except TimeoutError:
+            failure = _Failure(f"no reply within {self.options.timeout:g} s", heals=True, may_cost=True)
+        except Exception as error:  # whatever it is: in its frames stands the key
+            cause = error.__cause__ or error
+            if isinstance(error, _unreachable()) or isinstance(cause, _unreachable()):
+                reason = f"the server cannot be reached at {self.options.base_url}"
+                failure = _Failure(reason, heals=True, is_final=True)
+            else:
+                reason = f"the connection broke before the reply was whole ({type(cause).__name__})"
+                failure = _Failure(reason, heals=True, may_cost=True)
+        else:
+            if not 200 <= response.status_code < 300:
+                return self._refusal(response)
+            try:
+                return json.loads(response.content)
+            except (ValueError, RecursionError):
+                kind = response.headers.get("content-type", "no content type")[:80]
+                failure = _Failure(f"the server's reply is no JSON ({kind})", 200, heals=True, may_cost=True)
+        return failure
+
+    def _refusal(self, response: Any) -> _Failure:
+        status = response.status_code
+        try:
+            body = _without_key(json.loads(response.content), self.options.api_key_env)
+            message = error_message(body)
+        except (ValueError, RecursionError):
+            body, message = None, ""
+        heals = status in _HEALING or (status >= 500 and status != 501)
+        if error_code(body) == "insufficient_quota" or response.headers.get("x-should-retry") == "false":
+            heals = False
+        delay = retry_after(response.headers)
+        if delay is not None and delay > _LONGEST_OBEYED:
+            heals = False
+            message += f" (it asks to wait for {delay:.0f} s)"
+        advice = ""
+        if status in (401, 403):
+            name = self.options.api_key_env
+            advice = f"; check the key in the environment variable {name}" if name else "; name a key with api_key_env="
+        return _Failure(
+            f"the server answered {status}{': ' if message else ''}{message}{advice}",
+            status,
+            heals,
+            is_final=not heals and status not in _ROW_STATUS,
+            delay=delay,
+        )
+
+
+def _connect(options: ServerOptions) -> httpx2.AsyncClient:
+    """The openai package's HTTP client, with the headers that its API client would send.
+
+    The API client itself costs three times the processor time per request, most of it for building typed objects that have to be
+    checked here all the same.
+    """
+    try:
+        import httpx2
+        import openai
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"an API server needs the openai package ({error}); run: pip install 'llmclf[api]'"
+        ) from error
+    kind = openai.DefaultAioHttpClient if importlib.util.find_spec("aiohttp") else openai.DefaultAsyncHttpx2Client
+    n = options.concurrency
+    # A request's time is limited as a whole, by whoever sends it: a limit on each read would let a reply trickle in for ever.
+    http: httpx2.AsyncClient = kind(
+        limits=httpx2.Limits(max_connections=n, max_keepalive_connections=n), timeout=None, verify=_trusted()
+    )
+    api = openai.AsyncOpenAI(base_url=options.base_url, api_key="none", http_client=http)
+    for name, value in api.default_headers.items():
+        # What those tell about the caller's system costs processor time on every request.
+        if isinstance(value, str) and not name.lower().startswith("x-stainless"):
+            http.headers[name] = value
+    if options.api_key_env is not None:
+        # No variable holds the key: a traceback may show variables.
+        http.headers["Authorization"] = f"Bearer {read_key(options.api_key_env)}"
+    return http
+
+
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    """The certificates that the system trusts; reading them takes longer than a request."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(url: str) -> httpx2.URL:
+    import httpx2
+
+    try:
+        return httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise InputError(f"{url!r} is no address: {error}; change base_url=") from error
+
+
+@functools.cache
+def _unreachable() -> tuple[type[Exception], ...]:
+    """Errors that say that no request was sent; aiohttp's own, since openai's client calls each of them a timeout."""
+    import httpx2
+
+    if not importlib.util.find_spec("aiohttp"):
+        return (httpx2.ConnectError,)
+    import aiohttp
+
+    return httpx2.ConnectError, aiohttp.ClientConnectorError
+
+
+def read_key(api_key_env: str | None) -> str:
+    """The key that an environment variable holds; a placeholder, never sent, where no variable is named."""
+    if api_key_env is None:
+        return "none"
+    if not os.environ.get(api_key_env):
+        raise InputError(
+            f"the environment variable {api_key_env} is not set; put the server's key into it, or give api_key_env= the name of "
+            "another"
+        )
+    if not (os.environ[api_key_env].isascii() and os.environ[api_key_env].isprintable()):
+        raise InputError(
+            f"the environment variable {api_key_env} holds characters that no key has (a line break, perhaps); set it anew"
+        )
+    return os.environ[api_key_env]
+
+
+def _without_key(body: Any, api_key_env: str | None) -> Any:
+    """Some servers write the key that they refuse into their refusal."""
+    if not os.environ.get(api_key_env or ""):
+        return body
+    return json.loads(json.dumps(body).replace(json.dumps(os.environ[api_key_env or ""])[1:-1], "[key]"))
+
+
+def _backoff(attempt: int) -> float:
+    """Seconds before the next attempt: twice as many each time, less up to a quarter so that not all come back at once."""
+    wait: float = min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt) * random.uniform(0.75, 1.0)
+    return wait
+
+
+def _check_url(url: Any) -> None:
+    try:
+        parts = urllib.parse.urlsplit(url if isinstance(url, str) and url.isprintable() and " " not in url else "")
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half an IPv6 address
+        is_address = False
+    if not is_address:
+        raise InputError(f"base_url={url!r}: expected an address such as 'http://localhost:8000/v1'")
+    if parts.username or parts.password or parts.query:
+        shown = urllib.parse.urlunsplit((parts.scheme, parts.hostname, parts.path, "", ""))
+        raise InputError(
+            f"base_url ({shown!r}) holds a user name, a password or a query; it is stored and shown, so keys belong into an "
+            "environment variable (api_key_env=)"
+        )
