@@ -1,5 +1,6 @@
 # make demo     an environment, the model, the data, a calibrated classifier, its reliability diagram and its report
 # make test     the same environment; formatting, lint, types, import layers and the whole test suite
+# make servers  an environment that holds vLLM for the CPU, with which the tests hold its routes to the local model
 # make bench    the throughput table, beside other packages in environments of their own (half an hour)
 # make picture  the demo, and the picture of its report that the README shows; needs the system's Chromium
 # make oracles  the golden values and the speed of the calibration layer, against other packages (some minutes)
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test bench picture oracles clean
+.PHONY: demo test servers bench picture oracles clean
 
 demo: .venv/installed
 	$(BIN)/llmclf demo --output reliability.png --report report.html
@@ -19,6 +20,8 @@ test: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+servers: .servers/vllm/installed
 
 bench: .venv/installed .bench/cappr/installed .bench/lm-eval/installed
 	$(BIN)/python experiments/throughput.py --cappr-python .bench/cappr/bin/python --lm-eval-python .bench/lm-eval/bin/python
@@ -35,6 +38,10 @@ oracles: .venv/installed .bench/oracles/installed
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install --quiet --constraint constraints.txt torch
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+.servers/vllm/installed: tests/vllm_env.py
+	$(PYTHON) tests/vllm_env.py .servers/vllm
 	touch $@
 
 .bench/%/bin/python:
@@ -55,4 +62,4 @@ oracles: .venv/installed .bench/oracles/installed
 	touch $@
 
 clean:
-	rm -rf .venv .bench
+	rm -rf .venv .bench .servers

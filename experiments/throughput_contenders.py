@@ -177,11 +177,12 @@ class Limit:
     packages = ("torch", "transformers", "llmclf")
 
     def __init__(self, folder: str) -> None:
+        from llmclf.backends.encoders import TokenizerEncoder
         from llmclf.backends.reference import model_context_length
         from llmclf.backends.tokens import TokenCodec
 
         model, tokenizer = load(folder)
-        self.codec = TokenCodec(tokenizer, model_context_length(model))
+        self.codec = TokenCodec(TokenizerEncoder(tokenizer), model_context_length(model))
         modules = dict(model.named_modules())
         head = modules.pop("lm_head")
         self.head_shape = tuple(head.weight.shape)

@@ -18,9 +18,18 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from .backends import Backend, RowScores, open_backend
 from .backends.base import SCORE_VERSION
+from .backends.usage import Estimate, Usage
 from .calibration import Corrections, make_bias, make_calibrator
 from .content_free import content_free_rows, domain_rows
-from .errors import InputError, LabelWordWarning, ModelError, ModelNameError, PromptError, StoreError
+from .errors import (
+    CalibrationWarning,
+    InputError,
+    LabelWordWarning,
+    ModelError,
+    ModelNameError,
+    PromptError,
+    StoreError,
+)
 from .judging import fingerprints, judge
 from .labels import LabelSet, label_prior, label_set, read_classes
 from .logits import log_softmax, logsumexp
@@ -85,6 +94,10 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
     calibration_proba_ : ndarray (m, K)
         Probabilities of these rows, each from a calibrator that did not see it (cross-fitted); see the property.
     backend_ : Backend
+    undecided_ : ndarray of bool (n,)
+        Of the rows scored last: those whose most probable class the bounds of a server leave open; see the property.
+    usage_ : Usage
+        What was asked of a server so far, and what it cost; see the property.
     n_features_in_, feature_names_in_ : for tables
 
     Examples
@@ -95,6 +108,8 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
     >>> clf.fit(["any text"]).predict_proba(["A fine film."]).round(3).tolist()
     [[0.051, 0.949]]
     """
+
+    _check_model = True
 
     def __init__(
         self,
@@ -164,6 +179,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
             else []
         )
         self._scorer = scorer.with_shots(answered)
+        self._last: dict[str, Any] = {}
         self.backend_ = backend
         self.classes_ = labels.array
         self.label_words_ = [list(words) for words in labels.words]
@@ -252,6 +268,8 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
     def score_labels(self, X: Any, return_bounds: bool = False) -> Any:
         """Summed log-probability of every label's words.
 
+        Where the backend only knows bounds, the score is the logarithm of the middle of the two probabilities.
+
         Parameters
         ----------
         X : n texts or table rows
@@ -262,14 +280,55 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray (n, K) in nats, or three of them: scores, lower, upper
         """
-        answers = self.score_rows(X)
-        bounds = self._scorer.bounds(answers)
+        rows = self._rows(X)
+        bounds = self._scorer.bounded_scores(rows, "sum")
+        self._last["undecided"] = self._undecided(*bounds)
         return bounds if return_bounds else bounds[0]
 
     def score_rows(self, X: Any) -> list[RowScores]:
         """Everything the model answered: token log-probabilities of each completion, and what was cut or healed."""
-        rows = self._rows(X)
-        return self._scorer.answers(rows)
+        return self._scorer.answers(self._rows(X))
+
+    def dry_run(self, X: Any) -> Estimate:
+        """What scoring these rows on a server would take: requests, tokens and cost. Nothing is sent.
+
+        Rows that the cache holds are counted as if they had to be asked.
+
+        Parameters
+        ----------
+        X : n texts or table rows
+
+        Returns
+        -------
+        Estimate
+            With the attributes ``route``, ``rows`` (different ones), ``requests``, ``tokens_in``, ``tokens_out``, ``cost`` and
+            ``is_counted``.
+
+        Raises
+        ------
+        InputError
+            The model is no server's.
+        """
+        return self._scorer.estimate(self._rows(X))
+
+    @property
+    def usage_(self) -> Usage:
+        """Requests, retries, tokens and cost so far, of this classifier's server and of its copies; see `Usage`."""
+        usage: Usage | None = getattr(getattr(self, "backend_", None), "usage", None)
+        if usage is None:
+            raise AttributeError("usage_ is there after a fit with a server's model")
+        return usage
+
+    @property
+    def undecided_(self) -> NDArray[np.bool_]:
+        """Of the rows (n,) scored last: whether the bounds on their scores leave open which class is the most probable.
+
+        False in rows whose route is exact, and in rows that could not be scored.
+        """
+        if "undecided" not in getattr(self, "_last", {}):
+            raise AttributeError("undecided_ is there once rows were scored")
+        undecided: NDArray[np.bool_] = self._last["undecided"]
+        return undecided
 
     def label_mass(self, X: Any) -> NDArray[np.float64]:
         """Probability (n,) that the model gave to all labels together, before they were normalised.
@@ -293,7 +352,11 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         return log_softmax(self._corrected(X))
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Probability (n, K) of every class; NaN in rows that could not be scored."""
+        """Probability (n, K) of every class; NaN in rows that could not be scored.
+
+        Where a server bounds a label's probability from both sides, the middle of the two bounds stands for it;
+        ``score_labels(X, return_bounds=True)`` tells the bounds and `undecided_` where they leave the class open.
+        """
         proba: NDArray[np.float64] = np.exp(self.predict_log_proba(X))
         return proba
 
@@ -396,6 +459,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
 
     def _restore(self, values: Mapping[str, Any]) -> None:
         """Become what a saved classifier was."""
+        self._last = {}
         self._scorer = Scorer.from_dict(values, cache=self.cache)
         labels = self._scorer.labels
         self.model = self._scorer.backend
@@ -433,14 +497,42 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         """Log-scores (n, K) after bias, calibrator and prior."""
         rows = self._rows(X)
         self._check_identity()
-        return self._corrections.apply(self._scorer.class_scores(rows, self.scoring))
+        scores, lower, upper = self._scorer.bounded_scores(rows, self.scoring)
+        self._last["undecided"] = self._undecided(scores, lower, upper)
+        return self._corrections.apply(scores)
+
+    def _undecided(
+        self, scores: NDArray[np.float64], lower: NDArray[np.float64], upper: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """Rows whose best class could be another one: at its own lower bound, with all others at their upper ones."""
+        undecided = np.zeros(len(scores), dtype=bool)
+        wide = np.flatnonzero((lower < upper).any(axis=1))
+        if wide.size:
+            best = self._corrections.apply(scores[wide]).argmax(axis=1)
+            worst = upper[wide].copy()
+            every = np.arange(len(wide))
+            worst[every, best] = lower[wide, best]
+            corrected = self._corrections.apply(worst)
+            own = corrected[every, best]
+            corrected[every, best] = -np.inf
+            undecided[wide] = np.isneginf(lower[wide, best]) | (corrected.max(axis=1) >= own)
+        return undecided
 
     def _check_identity(self) -> None:
-        if self.calibrated_on_ is not None and self.calibrated_on_ != self.backend_.identity():
-            raise ModelError(
-                f"bias and calibrator were fitted on {self.calibrated_on_}, but the model now is {self.backend_.identity()}; "
-                "fit again on this model"
-            )
+        if self.calibrated_on_ is None:
+            return
+        then, now = _model_of(self.calibrated_on_), _model_of(self.backend_.identity())
+        differing = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+        if not differing:
+            return
+        name = differing[0]
+        message = (
+            f"bias and calibrator were fitted on another model: its {name} was {then.get(name)!r} and is {now.get(name)!r}; "
+            "fit again on this model"
+        )
+        if self._check_model:
+            raise ModelError(f"{message}, or read the saved classifier with load(folder, check_model=False)")
+        warnings.warn(message, CalibrationWarning, stacklevel=4)
 
     def _rows(self, X: Any) -> Rows:
         check_is_fitted(self)
@@ -524,7 +616,14 @@ def _header(rows: Rows, X: Any) -> Any:
     return np.empty((len(rows), len(rows.field_names)))
 
 
-def load(folder: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None) -> LLMClassifier:
+def _model_of(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a backend's identity its scores depend on, wherever it is reached."""
+    return {name: value for name, value in identity.items() if name not in ("base_url", "probe")}
+
+
+def load(
+    folder: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None, check_model: bool = True
+) -> LLMClassifier:
     """Read a classifier that `LLMClassifier.save` wrote. Nothing in the folder is executed.
 
     Parameters
@@ -532,6 +631,8 @@ def load(folder: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None
     folder : path
     cache : path, optional
         The score cache to use; a cache is not part of what was saved.
+    check_model : bool
+        Whether bias and calibrator refuse another model than the one they were fitted on; if not, a warning says so.
 
     Raises
     ------
@@ -549,6 +650,7 @@ def load(folder: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None
     if (values.get("format"), values.get("score_version")) != (_FORMAT, SCORE_VERSION):
         raise StoreError(f"{str(folder)!r} was written by another version of llmclf; fit and save it again")
     classifier = LLMClassifier(cache=cache)
+    classifier._check_model = check_model
     try:
         classifier._restore(values)
     except ModelNameError:

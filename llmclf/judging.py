@@ -70,7 +70,7 @@ def judge(
         proba_before=softmax(scores) if corrections.changes_scores else None,
         groups=groups,
         texts=[_shown(record, scorer.shown_fields) for record in rows.records] if isinstance(texts, str) else texts,
-        label_mass=np.exp(logsumexp(scorer.bounds(answers)[0], axis=1)).clip(0.0, 1.0),
+        label_mass=np.exp(logsumexp(scorer.class_scores(rows, "sum", answers), axis=1)).clip(0.0, 1.0),
         metadata={
             "model": scorer.backend.identity(),
             "prompt": scorer.prompt.to_dict(),

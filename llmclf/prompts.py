@@ -63,6 +63,7 @@ class RenderedPrompt:
     text_length: int = 0
     _renderer: PromptRenderer | None = field(default=None, repr=False, compare=False)
     _row: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    _shown_length: int | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_chat(self) -> bool:
@@ -83,6 +84,23 @@ class RenderedPrompt:
         if self._renderer is None or self._row is None:
             raise PromptError("this prompt was not rendered from a row, so no field of it can be shortened")
         return self._renderer.render(self._row, n_characters=n_characters)
+
+    def conversation(self) -> tuple[Turn, ...]:
+        """The prompt as system, user and assistant turns, the last of them the user's, whatever ``Prompt(chat=...)`` says.
+
+        A plain prompt that was not rendered from a row is one user's turn.
+
+        Examples
+        --------
+        >>> prompt = Prompt("{{ text }}", instruction="Is it good?").renderer(["yes", "no"], [({"text": "A bore."}, "no")])
+        >>> [(turn.role, turn.text) for turn in prompt.render({"text": "I laughed."}).conversation()]
+        [('system', 'Is it good?'), ('user', 'A bore.'), ('assistant', 'no'), ('user', 'I laughed.')]
+        """
+        if self.is_chat:
+            return self.turns
+        if self._renderer is None or self._row is None:
+            return (Turn("user", tuple(span for turn in self.turns for span in turn.spans)),)
+        return self._renderer.conversation(self._row, self._shown_length)
 
 
 @dataclass(frozen=True)
@@ -219,26 +237,38 @@ class PromptRenderer:
         )
         self.used_fields = self._check_fields(field_names)
         self.text_field = self._find_text_field(field_names)
-        self._head = self._render_head(shots)
+        self._shots = tuple(shots)
+        self._head = self._render_head(self._shots)
+        self._head_turns: tuple[Turn, ...] | None = None
 
     def render(self, row: Mapping[str, Any], n_characters: int | None = None) -> RenderedPrompt:
         """The prompt of one row; with `n_characters`, of the row with its text field cut to that many characters."""
         text = row.get(self.text_field) if self.text_field is not None else None
         text_length = len(text) if isinstance(text, str) else 0
-        shown = row
-        if n_characters is not None:
-            if self.text_field is None or not isinstance(text, str):
-                raise PromptError(
-                    "the prompt is longer than the model's context and no field may be shortened; "
-                    "name one with Prompt(text_field=...)"
-                )
-            shown = {**row, self.text_field: text[:n_characters]}
-        body = self._render(self._source, shown)
+        body = self._render(self._source, self._cut(row, n_characters))
         if self.prompt.chat:
             turns = (*self._head, Turn("user", body))
         else:
             turns = (Turn(None, _merge((*(self._head[0].spans if self._head else ()), *body))),)
-        return RenderedPrompt(turns, text_length, self, row)
+        return RenderedPrompt(turns, text_length, self, row, n_characters)
+
+    def conversation(self, row: Mapping[str, Any], n_characters: int | None = None) -> tuple[Turn, ...]:
+        """The prompt of one row as turns, whatever ``Prompt(chat=...)`` says; see `RenderedPrompt.conversation`."""
+        if self._head_turns is None:
+            self._head_turns = self._head if self.prompt.chat else self._render_head_turns(self._shots)
+        return (*self._head_turns, Turn("user", self._render(self._source, self._cut(row, n_characters))))
+
+    def _cut(self, row: Mapping[str, Any], n_characters: int | None) -> Mapping[str, Any]:
+        """The row with its text field cut to `n_characters`, if that is a number."""
+        if n_characters is None:
+            return row
+        text = row.get(self.text_field) if self.text_field is not None else None
+        if self.text_field is None or not isinstance(text, str):
+            raise PromptError(
+                "the prompt is longer than the model's context and no field may be shortened; "
+                "name one with Prompt(text_field=...)"
+            )
+        return {**row, self.text_field: text[:n_characters]}
 
     def render_unconditional(self) -> RenderedPrompt:
         """The prompt that names the task and no row, for pointwise mutual information."""
@@ -293,20 +323,27 @@ class PromptRenderer:
 
     def _render_head(self, shots: Sequence[tuple[Mapping[str, Any], str]]) -> tuple[Turn, ...]:
         prompt = self.prompt
-        source = prompt.instruction
-        if source is None and prompt.template is None and prompt.choices is None:
-            source = _DEFAULT_INSTRUCTION
-        instruction = self._render(source, {}) if source else ()
         if prompt.chat:
-            head = [Turn("system", instruction)] if instruction else []
-            for row, word in shots:
-                head += [Turn("user", self._render(self._source, row)), Turn("assistant", (Span(word, True),))]
-            return tuple(head)
+            return self._render_head_turns(shots)
+        instruction = self._render_instruction()
         spans: list[Span] = [*instruction, Span(prompt.separator, False)] if instruction else []
         for row, word in shots:
             spans += [*self._render(self._source, row), Span(prompt.answer_delimiter, False), Span(word, True)]
             spans.append(Span(prompt.separator, False))
         return (Turn(None, _merge(spans)),) if spans else ()
+
+    def _render_head_turns(self, shots: Sequence[tuple[Mapping[str, Any], str]]) -> tuple[Turn, ...]:
+        instruction = self._render_instruction()
+        head = [Turn("system", instruction)] if instruction else []
+        for row, word in shots:
+            head += [Turn("user", self._render(self._source, row)), Turn("assistant", (Span(word, True),))]
+        return tuple(head)
+
+    def _render_instruction(self) -> tuple[Span, ...]:
+        source = self.prompt.instruction
+        if source is None and self.prompt.template is None and self.prompt.choices is None:
+            source = _DEFAULT_INSTRUCTION
+        return self._render(source, {}) if source else ()
 
     def _render(self, source: str, row: Mapping[str, Any]) -> tuple[Span, ...]:
         mark = _Mark()

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import Backend, LocalBackend, Request, RowScores, open_backend
+from .backends import Backend, Request, RowScores, open_backend
+from .backends.handle import Handle
+from .backends.usage import Estimate
 from .errors import InputError, ModelError, TerminatorWarning, TruncationWarning
 from .labels import LabelSet
 from .progress import track
 from .prompts import Prompt, RenderedPrompt
 from .saving import plain
-from .scoring import class_bounds, class_scores
+from .scoring import class_scores
 from .store import ScoreCache, request_key
 from .tables import Row, Rows, check_fields
 
@@ -84,7 +86,7 @@ class Scorer:
 
     def to_dict(self) -> dict[str, Any]:
         """Model, prompt, labels and shots as JSON values; cache and error handling belong to the caller."""
-        if not isinstance(self.backend, LocalBackend):
+        if not isinstance(self.backend, Handle):
             raise InputError(f"{self.backend!r} cannot be saved; expected a backend made by open_backend")
         shots = [
             [{name: plain(value, "a shot's value") for name, value in row.items()}, word] for row, word in self.shots
@@ -117,6 +119,10 @@ class Scorer:
         """Refuse rows that cannot be rendered and scored so, before anything is asked."""
         if scoring == "pmi":
             self._renderer.render_unconditional()
+        if scoring == "mean" and not getattr(self.backend, "sees_tokens", True):
+            raise InputError(
+                f"scoring='mean' divides by a label's tokens, and {self.backend!r} does not see them; use 'sum', 'bytes' or 'pmi'"
+            )
         absent = [name for name in self._renderer.used_fields if name not in rows.field_names]
         if absent:
             raise InputError(
@@ -129,32 +135,54 @@ class Scorer:
 
     def answers(self, rows: Rows) -> list[RowScores]:
         """What the backend answers for each row, in the rows' order."""
-        prompts = [self._renderer.render(record) for record in rows.records]
-        requests = [
-            self._request(prompt, self.words(record)) for prompt, record in zip(prompts, rows.records, strict=True)
-        ]
-        return self._ask(requests)
+        return self._ask(self._requests(rows))
 
     def class_scores(self, rows: Rows, scoring: str, answers: Sequence[RowScores] | None = None) -> NDArray[np.float64]:
         """Log-score (n, K) of every class; see `llmclf.scoring.class_scores`. `answers` saves asking for them again."""
+        return self.bounded_scores(rows, scoring, answers)[0]
+
+    def bounded_scores(
+        self, rows: Rows, scoring: str, answers: Sequence[RowScores] | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Log-score of every class, and its lower and upper bound, (n, K) each."""
         words = [self.words(record) for record in rows.records]
+        answers = self.answers(rows) if answers is None else answers
         unconditional = None
         if scoring == "pmi":
             prompt = self._renderer.render_unconditional()
             unconditional = self._ask([self._request(prompt, own) for own in words])
-        return class_scores(
-            self.answers(rows) if answers is None else answers,
-            self._class_of,
-            len(self.labels.classes),
-            scoring,
-            words=words,
-            unconditional=unconditional,
-        )
 
-    def bounds(self, answers: Sequence[RowScores]) -> tuple[NDArray[np.float64], ...]:
-        """Summed log-probability of every class, and its lower and upper bound, (n, K) each."""
-        k = len(self.labels.classes)
-        return (class_scores(answers, self._class_of, k), *class_bounds(answers, self._class_of, k))
+        def side(name: str) -> NDArray[np.float64]:
+            return class_scores(
+                answers,
+                self._class_of,
+                len(self.labels.classes),
+                scoring,
+                words=words,
+                unconditional=unconditional,
+                side=name,
+            )
+
+        scores = side("sums")
+        if all(row.lower == row.upper for row in (*answers, *(unconditional or ()))):
+            return scores, scores, scores
+        return scores, side("lower"), side("upper")
+
+    def estimate(self, rows: Rows) -> Estimate:
+        """What asking about rows would take, equal rows counted once; nothing is sent.
+
+        Raises
+        ------
+        InputError
+            The backend is no server.
+        """
+        if not hasattr(self.backend, "estimate"):
+            raise InputError(
+                f"{self.backend!r} is no server, so there is nothing to pay; only servers' costs are estimated"
+            )
+        requests = list(dict.fromkeys(self._requests(rows)))
+        found: Estimate = self.backend.estimate(requests)
+        return found
 
     def words(self, record: Row) -> list[str]:
         """The words of every completion of one row."""
@@ -173,6 +201,9 @@ class Scorer:
             raise InputError(f"{where} is {own!r}; expected a list of texts, one per class")
         if len(own) != len(self.labels.classes):
             raise InputError(f"{where} has {len(own)} choices; expected {len(self.labels.classes)}, one per class")
+
+    def _requests(self, rows: Rows) -> list[Request]:
+        return [self._request(self._renderer.render(record), self.words(record)) for record in rows.records]
 
     def _request(self, prompt: RenderedPrompt, words: Sequence[str]) -> Request:
         terminator = self.prompt.terminator

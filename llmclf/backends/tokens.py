@@ -6,13 +6,11 @@ of p. Prompt and completion are always tokenised together, because tokens do not
 
 from __future__ import annotations
 
-import copy
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
-from ..errors import InputError, PromptError
+from ..errors import InputError, PromptError, RowError
 from ..prompts import RenderedPrompt, Span, mark_turns
 from .base import Request, needs_terminator
 
@@ -41,22 +39,45 @@ class TokenRow:
         return len(self.context) + max(len(target) for target in self.targets) - 1
 
 
+class Encoder(Protocol):
+    """A tokenizer, wherever it runs: control tokens act in the author's text and stay text in the data.
+
+    Attributes
+    ----------
+    eos_id : int or None
+        The model's end-of-answer token.
+    head : list of int
+        The ids that it puts before a text (a BOS token, for many models).
+    """
+
+    @property
+    def eos_id(self) -> int | None: ...
+
+    @property
+    def head(self) -> list[int]: ...
+
+    def encode(self, texts: Sequence[Sequence[Span]]) -> list[list[int]]:
+        """The ids of each text, without `head`."""
+        ...
+
+    def chat(self, messages: Sequence[dict[str, str]]) -> str | None:
+        """A chat as the model reads it, up to the answer's first token; None where the model knows no chat."""
+        ...
+
+
 class TokenCodec:
     """Tokenises requests for one tokenizer.
 
     Parameters
     ----------
-    tokenizer : transformers tokenizer
+    encoder : Encoder
     context_length : int
         The most tokens that the model can read at once.
     """
 
-    def __init__(self, tokenizer: Any, context_length: int) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, encoder: Encoder, context_length: int) -> None:
         self.context_length = context_length
-        self.eos_id: int | None = tokenizer.eos_token_id
-        self._encoder = _Encoder(tokenizer)
-        self._bos = _leading_special_ids(tokenizer, self._encoder)
+        self._encoder = encoder
 
     def encode(self, requests: Sequence[Request]) -> list[TokenRow]:
         """Tokenise requests; a prompt that is too long is shortened in its text field alone.
@@ -81,7 +102,7 @@ class TokenCodec:
         encoded = iter(self._encoder.encode(texts))
         rows = []
         for request in requests:
-            head = [] if request.prompt.is_chat else self._bos
+            head = [] if request.prompt.is_chat else self._encoder.head
             prompt_ids = _with_head(head, next(encoded))
             joint = [_with_head(head, next(encoded)) for _ in request.completions]
             rows.append(self._align(request, prompt_ids, joint))
@@ -102,12 +123,12 @@ class TokenCodec:
         _refuse_equal(request, targets)
         terminated = request.terminator == "eos" or (request.terminator == "auto" and needs_terminator(targets))
         if terminated:
-            if self.eos_id is None:
+            if self._encoder.eos_id is None:
                 raise PromptError(
-                    "the labels need an end-of-answer token to be told apart, and this tokenizer has none; "
-                    "give the prompt a text terminator, such as Prompt(terminator='\\n')"
+                    "the labels need an end-of-answer token to be told apart, and none is known here; give the prompt a text "
+                    "terminator, such as Prompt(terminator='\\n'), or a server's backend the model's tokenizer (tokenizer=...)"
                 )
-            targets = [(*target, self.eos_id) for target in targets]
+            targets = [(*target, self._encoder.eos_id) for target in targets]
         return TokenRow(tuple(prompt_ids[:start]), tuple(targets), 0, start < len(prompt_ids), terminated)
 
     def _shorten(self, request: Request, row: TokenRow) -> TokenRow:
@@ -125,7 +146,7 @@ class TokenCodec:
             else:
                 high = middle
         if fits is None:
-            raise PromptError(
+            raise RowError(
                 f"a prompt has {row.n_inputs} tokens, the model reads {self.context_length}, and its text field has only "
                 f"{length} characters to give; use fewer shots, a shorter instruction or a model with a longer context"
             )
@@ -134,114 +155,20 @@ class TokenCodec:
     def _prompt_spans(self, prompt: RenderedPrompt) -> tuple[Span, ...]:
         if not prompt.is_chat:
             return prompt.turns[0].spans
-        if not self.tokenizer.chat_template:
+        messages, mark = mark_turns(prompt.turns)
+        text = self._encoder.chat(messages)
+        if text is None:
             raise PromptError(
                 "Prompt(chat=True) needs a model with a chat template, and this one has none; use chat=False"
             )
-        messages, mark = mark_turns(prompt.turns)
-        # Models that think have a switch in their template; others ignore it.
-        text = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
         spans = mark.split(text)
-        plain = [{"role": str(turn.role), "content": turn.text} for turn in prompt.turns]
-        unmarked = self.tokenizer.apply_chat_template(
-            plain, tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
+        unmarked = self._encoder.chat([{"role": str(turn.role), "content": turn.text} for turn in prompt.turns])
         if "".join(span.text for span in spans) != unmarked:
             raise PromptError(
                 "the model's chat template changes the messages that it is given (it trims them, perhaps), so data and "
                 "template cannot be told apart; remove spaces and line breaks around the fields in the prompt's template"
             )
         return spans
-
-
-class _Encoder:
-    """Tokenises spans so that control tokens act in the author's text and stay text in the data."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        specials = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-        specials |= set(tokenizer.all_special_tokens)
-        pattern = "|".join(re.escape(text) for text in sorted(specials, key=len, reverse=True))
-        self._special = re.compile(pattern) if pattern else None
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        # Own copies: transformers switches these properties on the shared object in every call.
-        self._acting = _fast_copy(backend, literal=False)
-        self._literal = _fast_copy(backend, literal=True)
-        self._literal_inner = _fast_copy(backend, literal=True, inner=True)
-
-    def encode(self, texts: Sequence[Sequence[Span]]) -> list[list[int]]:
-        plain = ["".join(span.text for span in spans) for spans in texts]
-        odd = [place for place, text in enumerate(plain) if self._data_has_special(text, texts[place])]
-        encoded = self._ids(plain, self._acting, split=False)
-        for place in odd:
-            encoded[place] = self._encode_pieces(plain[place], texts[place])
-        return encoded
-
-    def _data_has_special(self, text: str, spans: Sequence[Span]) -> bool:
-        if self._special is None:
-            return False
-        return any(not _is_author(spans, *match.span()) for match in self._special.finditer(text))
-
-    def _encode_pieces(self, text: str, spans: Sequence[Span]) -> list[int]:
-        """Split at the author's control tokens by hand and read everything between as text."""
-        assert self._special is not None
-        ids: list[int] = []
-        position = 0
-        acting = [match for match in self._special.finditer(text) if _is_author(spans, *match.span())]
-        for match in [*acting, None]:
-            piece = text[position : match.start() if match else len(text)]
-            if piece:
-                encoder = self._literal if position == 0 else self._literal_inner
-                ids += self._ids([piece], encoder, split=True)[0]
-            if match:
-                ids.append(self.tokenizer.convert_tokens_to_ids(match.group()))
-                position = match.end()
-        return ids
-
-    def _ids(self, texts: list[str], encoder: Any, split: bool) -> list[list[int]]:
-        if encoder is not None:
-            return [encoding.ids for encoding in encoder.encode_batch(texts, add_special_tokens=False)]
-        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=split)["input_ids"]
-        return ids
-
-
-def _fast_copy(backend: Any, *, literal: bool, inner: bool = False) -> Any:
-    if backend is None:
-        return None
-    encoder = copy.deepcopy(backend)
-    encoder.no_padding()
-    encoder.no_truncation()
-    encoder.encode_special_tokens = literal
-    # SentencePiece marks the first word of a text; a piece that follows a control token is not the first.
-    if inner and getattr(encoder.pre_tokenizer, "prepend_scheme", None) == "first":
-        pre_tokenizer = encoder.pre_tokenizer
-        pre_tokenizer.prepend_scheme = "never"
-        encoder.pre_tokenizer = pre_tokenizer
-    return encoder
-
-
-def _is_author(spans: Sequence[Span], start: int, stop: int) -> bool:
-    """Whether text[start:stop] lies wholly in the author's own text."""
-    position = 0
-    for span in spans:
-        end = position + len(span.text)
-        if span.is_data and start < end and position < stop:
-            return False
-        position = end
-    return True
-
-
-def _leading_special_ids(tokenizer: Any, encoder: _Encoder) -> list[int]:
-    """The ids that the tokenizer puts before a text (a BOS token, for many models)."""
-    probe = "a"
-    inner = encoder.encode([(Span(probe, False),)])[0]
-    outer = list(tokenizer(probe)["input_ids"])
-    for start in range(len(outer) - len(inner) + 1):
-        if outer[start : start + len(inner)] == inner:
-            return outer[:start]
-    return []
 
 
 def _with_head(head: list[int], ids: list[int]) -> list[int]:

@@ -46,8 +46,8 @@ def check_name(name: str) -> None:
             )
     elif name != "smollm2":
         raise ModelNameError(
-            f"model={name!r} names no model that can be opened; expected 'smollm2', 'hf:org/name[@revision]', 'hf:folder' or "
-            "'gguf:path'"
+            f"model={name!r} names no model that can be opened; expected 'smollm2', 'hf:org/name[@revision]', 'hf:folder', "
+            "'gguf:path', 'openai:NAME', 'systemone:NAME' or 'decisions:NAME'"
         )
 
 

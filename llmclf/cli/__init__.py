@@ -1,4 +1,4 @@
-"""The command line: `llmclf demo | fit | predict | report | cache`."""
+"""The command line: `llmclf demo | fit | predict | report | probe | cache`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from ..errors import InputError, LlmclfError
-from . import cache, classify, demo, report
+from . import cache, classify, demo, probe, report
 from .console import say_aside, show_warning
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command(short_help="Classify film reviews, before and after calibration.")(d
 app.command(short_help="Fit a classifier on labelled rows and save it.")(classify.fit)
 app.command(short_help="Add labels and their probabilities to a table.")(classify.predict)
 app.command(short_help="Say whether predictions can be trusted, in one HTML file.")(report.report)
+app.command(short_help="Say what a server's log-probabilities are good for.")(probe.probe)
 cache_app.command(short_help="Show how much a cache holds.")(cache.info)
 cache_app.command(short_help="Forget all scores of a cache.")(cache.clear)
 app.add_typer(cache_app, name="cache")

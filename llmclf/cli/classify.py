@@ -11,15 +11,19 @@ from ..errors import InputError
 from ..tables import is_missing
 from .console import say
 from .options import (
+    ApiKeyEnv,
+    BaseUrl,
     CacheOption,
     Chat,
     Labels,
     Model,
+    ModelOption,
     PromptOption,
     Scoring,
     TextColumn,
     column,
     open_cache,
+    open_model,
     parse_labels,
     parse_prompt,
 )
@@ -59,6 +63,9 @@ def fit(
     ] = "none",
     scoring: Scoring = "sum",
     model: Model = "smollm2",
+    base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = None,
+    model_option: ModelOption = None,
     cache: CacheOption = None,
     seed: Annotated[int, typer.Option(help="Another number draws other shots.")] = 0,
 ) -> None:
@@ -79,7 +86,7 @@ def fit(
     check_folder(output)
     open_cache(cache)
     clf = LLMClassifier(
-        model,
+        open_model(model, base_url, api_key_env, model_option),
         labels=_typed(parse_labels(labels), y),
         prompt=parse_prompt(prompt, chat),
         n_shots=shots,
@@ -107,6 +114,9 @@ def predict(
     chat: Chat = False,
     scoring: Scoring = "sum",
     model: Model = "smollm2",
+    base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = None,
+    model_option: ModelOption = None,
     classifier: Annotated[
         Path | None,
         typer.Option(
@@ -134,7 +144,8 @@ def predict(
     if clf is None:
         from ..classifier import LLMClassifier
 
-        clf = LLMClassifier(model, labels=parsed, prompt=parse_prompt(prompt, chat), scoring=scoring, cache=cache)
+        backend = open_model(model, base_url, api_key_env, model_option)
+        clf = LLMClassifier(backend, labels=parsed, prompt=parse_prompt(prompt, chat), scoring=scoring, cache=cache)
         clf.fit(X)
     classes = clf.classes_.tolist()
     added = ["label", "confidence", *(f"p_{label}" for label in classes)]
@@ -163,10 +174,12 @@ def _classes(frame: Any, name: str) -> Any:
 
 def _saved(ctx: typer.Context, folder: Path, cache: Path | None) -> LLMClassifier:
     """The classifier of a folder, unless options were given that it would not heed."""
-    for name in ("labels", "prompt", "chat", "scoring", "model"):
+    for name in ("labels", "prompt", "chat", "scoring", "model", "base_url", "api_key_env", "model_option"):
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise InputError(f"--{name} belongs to a new classifier; --classifier {str(folder)!r} has its own")
+            raise InputError(
+                f"--{name.replace('_', '-')} belongs to a new classifier; --classifier {str(folder)!r} has its own"
+            )
     from ..classifier import load
 
     return load(folder, cache=cache)

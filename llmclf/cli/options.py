@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..backends import Backend, open_backend
 from ..errors import InputError
 from ..prompts import Prompt
 from ..store import ScoreCache
@@ -42,7 +44,30 @@ Model = Annotated[
     str,
     typer.Option(
         metavar="MODEL",
-        help="smollm2 (fetched once), hf:org/name[@revision], hf:FOLDER of a transformers model, or gguf:FILE.",
+        help="smollm2 (fetched once), hf:org/name[@revision], hf:FOLDER of a transformers model, gguf:FILE, or a server's: "
+        "openai:NAME, systemone:NAME, decisions:NAME.",
+    ),
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Where the server of openai:, systemone: or decisions: is, such as http://localhost:8000/v1. Default: the "
+        "environment variable OPENAI_BASE_URL (TYPESAFE_BASE_URL for systemone:).",
+    ),
+]
+ApiKeyEnv = Annotated[
+    str | None,
+    typer.Option(
+        metavar="VARIABLE", help="The environment variable that holds the server's key. The key itself is no option."
+    ),
+]
+ModelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="An option of the model's backend, such as concurrency=64, max_cost=2.5 or 'price={input = 0.1, output = 0.4}'; may "
+        "be given again.",
     ),
 ]
 Scoring = Annotated[
@@ -70,6 +95,36 @@ def column(frame: Any, name: str, option: str) -> Any:
             f"{option} {name!r} is no column of the table; its columns: {', '.join(map(repr, frame.columns))}"
         )
     return frame[name]
+
+
+def model_options(base_url: str | None, api_key_env: str | None, given: list[str] | None) -> dict[str, Any]:
+    """Options of a backend from the command line; a value is read as TOML, and as it is where it is none."""
+    options: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env}
+    options = {name: value for name, value in options.items() if value is not None}
+    for text in given or ():
+        name, is_given, value = text.partition("=")
+        if not is_given or not name.isidentifier():
+            raise InputError(f"--model-option {text!r}: expected NAME=VALUE, such as concurrency=64")
+        try:
+            options[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            options[name] = value
+    return options
+
+
+def open_model(model: str, base_url: str | None, api_key_env: str | None, given: list[str] | None) -> str | Backend:
+    """The model string, or its backend where options were given.
+
+    Raises
+    ------
+    InputError
+        The backend has no such option.
+    """
+    options = model_options(base_url, api_key_env, given)
+    try:
+        return open_backend(model, **options) if options else model
+    except TypeError:
+        raise InputError(f"the model {model!r} has not all of the options {', '.join(sorted(options))}") from None
 
 
 def parse_labels(text: str | None) -> dict[str, list[str]] | None:

@@ -1,0 +1,123 @@
+"""Replies of ``/completions`` and ``/chat/completions`` in the forms that servers give them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .replies import BadReplyError, choices, logprob, mapping, sequence, string
+
+_UNKNOWN = -9999.0  # what some servers write for "too unlikely to tell"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A token that a server names: its id, its bytes, or both, and its log-probability in nats (None where it gives none)."""
+
+    token: int | None
+    text: bytes
+    logprob: float | None
+
+
+@dataclass(frozen=True)
+class Position:
+    """One place of a completion: the token that stands there, and the likeliest ones that could."""
+
+    chosen: Entry
+    top: tuple[Entry, ...]
+
+
+def token_grammar(tokens: list[int] | tuple[int, ...]) -> str:
+    """A grammar that allows one sequence of token ids alone.
+
+    Examples
+    --------
+    >>> token_grammar([7042, 30])
+    'root ::= <[7042]> <[30]>'
+    """
+    return "root ::= " + " ".join(f"<[{int(token)}]>" for token in tokens)
+
+
+def completion_reader(n: int) -> Any:
+    """A reader of the generated tokens of n completions: n lists of `Position`, whichever form the server has."""
+
+    def read(reply: Any) -> list[list[Position]]:
+        return [_positions(choice) for choice in choices(reply, n)]
+
+    return read
+
+
+def chat_reader(reply: Any) -> list[Position]:
+    """The generated tokens of a chat's answer."""
+    (choice,) = choices(reply, 1)
+    return _positions(choice)
+
+
+def _positions(choice: Mapping[str, Any]) -> list[Position]:
+    logprobs = choice.get("logprobs")
+    if not logprobs:
+        raise BadReplyError("the choice has no log-probabilities")
+    if "content" in mapping(logprobs, "logprobs"):
+        return [_chat_position(item) for item in sequence(logprobs["content"], "logprobs.content")]
+    tokens = sequence(logprobs.get("tokens"), "logprobs.tokens")
+    values = sequence(logprobs.get("token_logprobs"), "logprobs.token_logprobs", len(tokens))
+    tops = logprobs.get("top_logprobs")
+    tops = [None] * len(tokens) if tops is None else sequence(tops, "logprobs.top_logprobs", len(tokens))
+    return [
+        Position(
+            _entry(string(token, "a token"), value),
+            tuple(_entry(name, number) for name, number in mapping(top or {}, "top_logprobs").items()),
+        )
+        for token, value, top in zip(tokens, values, tops, strict=True)
+    ]
+
+
+def _chat_position(item: Any) -> Position:
+    item = mapping(item, "a token")
+    top = [
+        _chat_entry(mapping(entry, "a top token")) for entry in sequence(item.get("top_logprobs") or [], "top_logprobs")
+    ]
+    return Position(_chat_entry(item), tuple(top))
+
+
+def _chat_entry(item: Mapping[str, Any]) -> Entry:
+    text = string(item.get("token"), "a token")
+    raw = item.get("bytes")
+    data = bytes(raw) if isinstance(raw, list) and all(isinstance(b, int) and 0 <= b < 256 for b in raw) else None
+    token = item.get("id")
+    named = _named_id(text)
+    if named is not None:
+        return Entry(named, b"", _seen(item.get("logprob")))
+    return Entry(
+        token if isinstance(token, int) else None, text.encode() if data is None else data, _seen(item.get("logprob"))
+    )
+
+
+def _entry(text: str, value: Any) -> Entry:
+    token = _named_id(text)
+    return Entry(token, b"" if token is not None else text.encode(), _seen(value))
+
+
+def _named_id(text: str) -> int | None:
+    digits = text.removeprefix("token_id:")
+    return int(digits) if digits != text and digits.isdigit() else None
+
+
+def _seen(value: Any) -> float | None:
+    """A log-probability; None for the numbers that stand for "too unlikely to tell"."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value <= _UNKNOWN:
+        return None
+    return logprob(value)
+
+
+def echoed(reply: Any) -> list[Entry]:
+    """The tokens of an echoed prompt, and of what was generated after it; nothing where the server did not echo."""
+    (choice,) = choices(reply, 1)
+    logprobs = choice.get("logprobs")
+    if not isinstance(logprobs, Mapping) or not isinstance(logprobs.get("tokens"), list):
+        return []
+    tokens = [string(token, "a token") for token in logprobs["tokens"]]
+    values = sequence(logprobs.get("token_logprobs"), "logprobs.token_logprobs", len(tokens))
+    entries = [_entry(token, _UNKNOWN if value is None else value) for token, value in zip(tokens, values, strict=True)]
+    return entries if len(entries) > 1 else []

@@ -1,0 +1,117 @@
+"""Tokenizers of transformers, led so that control tokens act in the author's text and stay text in the data."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ..prompts import Span
+
+
+class TokenizerEncoder:
+    """A transformers tokenizer whose control tokens act in the author's text and stay text in the data.
+
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        specials = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+        specials |= set(tokenizer.all_special_tokens)
+        pattern = "|".join(re.escape(text) for text in sorted(specials, key=len, reverse=True))
+        self._special = re.compile(pattern) if pattern else None
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        # Own copies: transformers switches these properties on the shared object in every call.
+        self._acting = _fast_copy(backend, literal=False)
+        self._literal = _fast_copy(backend, literal=True)
+        self._literal_inner = _fast_copy(backend, literal=True, inner=True)
+        self.eos_id: int | None = tokenizer.eos_token_id
+        self.head = self._leading_ids()
+
+    def encode(self, texts: Sequence[Sequence[Span]]) -> list[list[int]]:
+        plain = ["".join(span.text for span in spans) for spans in texts]
+        odd = [place for place, text in enumerate(plain) if self._data_has_special(text, texts[place])]
+        encoded = self._ids(plain, self._acting, split=False)
+        for place in odd:
+            encoded[place] = self._encode_pieces(plain[place], texts[place])
+        return encoded
+
+    def chat(self, messages: Sequence[dict[str, str]]) -> str | None:
+        if not self.tokenizer.chat_template:
+            return None
+        # Models that think have a switch in their template; others ignore it.
+        text: str = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+        return text
+
+    def _leading_ids(self) -> list[int]:
+        probe = "a"
+        inner = self.encode([(Span(probe, False),)])[0]
+        outer: list[int] = list(self.tokenizer(probe)["input_ids"])
+        return outer[: find(outer, inner)]
+
+    def _data_has_special(self, text: str, spans: Sequence[Span]) -> bool:
+        if self._special is None:
+            return False
+        return any(not is_author(spans, *match.span()) for match in self._special.finditer(text))
+
+    def _encode_pieces(self, text: str, spans: Sequence[Span]) -> list[int]:
+        """Split at the author's control tokens by hand and read everything between as text."""
+        assert self._special is not None
+        ids: list[int] = []
+        position = 0
+        acting = [match for match in self._special.finditer(text) if is_author(spans, *match.span())]
+        for match in [*acting, None]:
+            piece = text[position : match.start() if match else len(text)]
+            if piece:
+                encoder = self._literal if position == 0 else self._literal_inner
+                ids += self._ids([piece], encoder, split=True)[0]
+            if match:
+                ids.append(self.tokenizer.convert_tokens_to_ids(match.group()))
+                position = match.end()
+        return ids
+
+    def _ids(self, texts: list[str], encoder: Any, split: bool) -> list[list[int]]:
+        if encoder is not None:
+            return [encoding.ids for encoding in encoder.encode_batch(texts, add_special_tokens=False)]
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=split)["input_ids"]
+        return ids
+
+
+def _fast_copy(backend: Any, *, literal: bool, inner: bool = False) -> Any:
+    if backend is None:
+        return None
+    encoder = copy.deepcopy(backend)
+    encoder.no_padding()
+    encoder.no_truncation()
+    encoder.encode_special_tokens = literal
+    # SentencePiece marks the first word of a text; a piece that follows a control token is not the first.
+    if inner and getattr(encoder.pre_tokenizer, "prepend_scheme", None) == "first":
+        pre_tokenizer = encoder.pre_tokenizer
+        pre_tokenizer.prepend_scheme = "never"
+        encoder.pre_tokenizer = pre_tokenizer
+    return encoder
+
+
+def is_author(spans: Sequence[Span], start: int, stop: int) -> bool:
+    """Whether text[start:stop] lies wholly in the author's own text."""
+    position = 0
+    for span in spans:
+        end = position + len(span.text)
+        if span.is_data and start < end and position < stop:
+            return False
+        position = end
+    return True
+
+
+def find(ids: Sequence[int], part: Sequence[int]) -> int:
+    """Where `part` begins in `ids`; 0 where it is not to be found."""
+    for start in range(len(ids) - len(part) + 1):
+        if list(ids[start : start + len(part)]) == list(part):
+            return start
+    return 0
