@@ -11,6 +11,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import servers
+
+from llmclf.downloads import SMOLLM2
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,6 +26,13 @@ def commands() -> list[str]:
     return [line[2:] for line in lines]
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """llama.cpp's server with the real model."""
+    with servers.llama_server(SMOLLM2.locate(), tmp_path_factory.mktemp("llama")) as url:
+        yield url
+
+
 def test_blocks_are_of_kinds_that_are_tested():
     """Nothing in the README is code that no test runs."""
     assert {kind for kind, _ in BLOCKS} == {"python", "console"}
@@ -30,9 +40,10 @@ def test_blocks_are_of_kinds_that_are_tested():
 
 
 @pytest.mark.filterwarnings("ignore::llmclf.errors.LlmclfWarning")
-def test_python_blocks_run(tmp_path, monkeypatch, capsys):
-    """The Python of the README, top to bottom, on the real model and the real reviews; the classifier beats chance."""
+def test_python_blocks_run(tmp_path, monkeypatch, capsys, server):
+    """The Python of the README, top to bottom, on the real model, server and reviews; the classifier beats chance."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_BASE_URL", server)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     names: dict = {}
     for kind, block in BLOCKS:
@@ -41,10 +52,11 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     assert float(capsys.readouterr().out.splitlines()[0]) > 0.6
 
 
-def test_llmclf_commands_run(tmp_path):
+def test_llmclf_commands_run(tmp_path, monkeypatch, server):
     """The command lines of the README, in a folder with such files."""
     from llmclf.cards import load_card
 
+    monkeypatch.setenv("OPENAI_BASE_URL", server)
     card = load_card("rotten_tomatoes")
     card.load("train", n=24)[["text", "label"]].to_csv(tmp_path / "train.csv", index=False)
     new = card.load("test", n=8)[["text", "label"]].rename(columns={"label": "label_by_hand"})
@@ -78,10 +90,12 @@ def test_make_targets_exist():
 
 
 def test_the_extra_that_the_readme_installs_exists():
-    """`pip install -e ".[local]"` names an extra of pyproject.toml that brings torch and transformers."""
+    """The extras that the README names are in pyproject.toml and bring what they promise."""
     assert 'pip install -e ".[local]"' in TEXT
+    assert '".[api]"' in TEXT
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     local = " ".join(project["optional-dependencies"]["local"])
+    assert any(name.startswith("openai") for name in project["optional-dependencies"]["api"])
     assert "torch" in local
     assert "transformers" in local
 

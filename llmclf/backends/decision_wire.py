@@ -29,15 +29,12 @@ class Wire(Protocol):
 
     Attributes
     ----------
-    scheme : str
-        How model strings begin.
     path : str
         Below the server's root.
     yes_or_no : str
         What the protocol calls a question that is answered by yes or no.
     """
 
-    scheme: str
     path: str
     yes_or_no: str
 
@@ -59,7 +56,6 @@ class Wire(Protocol):
 class SystemOneWire:
     """``POST /v1/systemone``: questions and answers have names, and all options may be described."""
 
-    scheme = "systemone"
     path = "/v1/systemone"
     yes_or_no = "noul"
 
@@ -93,7 +89,6 @@ class SystemOneWire:
 class DecisionsWire:
     """``POST /v1/decisions``: questions and answers are lists, and a model may refuse."""
 
-    scheme = "decisions"
     path = "/v1/decisions"
     yes_or_no = "predicate"
 

@@ -7,7 +7,6 @@ another quantity on each of them, and the choice follows from the probabilities.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -15,20 +14,20 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import CapabilityError, InputError, ModelNameError, PromptError
+from ..errors import CapabilityError, InputError, PromptError
 from ..prompts import RenderedPrompt
 from .base import Request, RowScores
-from .client import ServerOptions
 from .decider import NEUTRAL_INSTRUCTIONS, Decider
 from .decision_wire import DecisionsWire, Question, SystemOneWire, Wire
-from .handle import Handle, shared
+from .handle import shared
+from .server_handle import ServerHandle
 from .tokens import check_requests
 from .usage import Estimate, Usage
 
 _MOST_LEVELS = 10
 
 
-class DecisionBackend(Handle):
+class DecisionBackend(ServerHandle):
     """What both protocols share; use `SystemOneBackend` or `DecisionsBackend`.
 
     Every row is a state of its own: several rows in one state would change each other's answers. Consecutive requests about
@@ -41,22 +40,8 @@ class DecisionBackend(Handle):
     """
 
     sees_tokens: ClassVar[bool] = False
-    option_names = (
-        "base_url",
-        "api_key_env",
-        "timeout",
-        "max_retries",
-        "concurrency",
-        "rpm",
-        "tpm",
-        "price",
-        "max_cost",
-        "question",
-        "permutations",
-    )
+    option_names = (*ServerHandle.server_option_names, "question", "permutations")
     wire: ClassVar[Wire]
-    _url_variable: ClassVar[str]
-    _key_variable: ClassVar[str]
 
     def __init__(
         self,
@@ -74,26 +59,21 @@ class DecisionBackend(Handle):
         question: str | None = None,
         permutations: int | None = None,
     ) -> None:
-        super().__init__()
-        scheme, _, self.model = str(name).partition(":")
-        if scheme != self.wire.scheme or not self.model:
-            raise ModelNameError(
-                f"model={name!r}: expected '{self.wire.scheme}:NAME' with the model's name on the server"
-            )
-        self.name = name
-        self.base_url = base_url
-        self.api_key_env = api_key_env
-        self.timeout = timeout
-        self.max_retries = max_retries
-        self.concurrency = concurrency
-        self.rpm = rpm
-        self.tpm = tpm
-        self.price = None if price is None else dict(price)
-        self.max_cost = max_cost
+        super().__init__(
+            name,
+            base_url=base_url,
+            api_key_env=api_key_env,
+            timeout=timeout,
+            max_retries=max_retries,
+            concurrency=concurrency,
+            rpm=rpm,
+            tpm=tpm,
+            price=price,
+            max_cost=max_cost,
+        )
         self.question = question
         self.permutations = permutations
         self._check_options()
-        self._server_options()
 
     @property
     def route(self) -> str:
@@ -110,7 +90,7 @@ class DecisionBackend(Handle):
         decider = self._decider
         decider.connect()
         return {
-            "backend": self.wire.scheme,
+            "backend": self.scheme,
             "model": self.model,
             "answered_by": decider.answered_by,
             "question": self._kind,
@@ -149,18 +129,6 @@ class DecisionBackend(Handle):
         held: Decider = self._held
         return held
 
-    def _server_options(self) -> ServerOptions:
-        url = self.base_url if self.base_url is not None else os.environ.get(self._url_variable)
-        if not url:
-            raise InputError(
-                f"{self.name!r}: no server is named; give base_url='http://localhost:8000', say, or set the environment "
-                f"variable {self._url_variable}"
-            )
-        key = self.api_key_env or (self._key_variable if os.environ.get(self._key_variable) else None)
-        names = ("timeout", "max_retries", "concurrency", "rpm", "tpm", "price", "max_cost")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return ServerOptions(url, key, **given)
-
     def _check_options(self) -> None:
         kinds = ("choice", self.wire.yes_or_no, "score")
         if self.question is not None and self.question not in kinds:
@@ -173,9 +141,6 @@ class DecisionBackend(Handle):
                 f"permutations={orders!r}: the answers to question={self.question!r} have one order alone; use "
                 "question='choice', or leave permutations out"
             )
-        key = self.api_key_env
-        if key is not None and (not isinstance(key, str) or not key):
-            raise InputError(f"api_key_env={key!r}: expected the name of an environment variable, or None")
 
     def _check_requests(self, requests: Sequence[Request]) -> None:
         """Refuse, before anything is sent, what cannot be asked in this way."""
@@ -241,8 +206,9 @@ class SystemOneBackend(DecisionBackend):
     """
 
     wire = SystemOneWire()
-    _url_variable = "TYPESAFE_BASE_URL"
-    _key_variable = "TYPESAFE_API_KEY"
+    scheme = "systemone"
+    url_variable = "TYPESAFE_BASE_URL"
+    key_variable = "TYPESAFE_API_KEY"
 
 
 class DecisionsBackend(DecisionBackend):
@@ -277,8 +243,9 @@ class DecisionsBackend(DecisionBackend):
     """
 
     wire = DecisionsWire()
-    _url_variable = "OPENAI_BASE_URL"
-    _key_variable = "OPENAI_API_KEY"
+    scheme = "decisions"
+    url_variable = "OPENAI_BASE_URL"
+    key_variable = "OPENAI_API_KEY"
 
 
 def confidence(probabilities: ArrayLike, *, ordered: bool = False) -> float:

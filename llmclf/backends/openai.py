@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ..errors import CapabilityError, InputError, MissingDependencyError, ModelNameError, RowError, ServerError
-from . import routes
+from ..errors import InputError
 from .base import Request, RowScores
-from .client import Client, ServerOptions
-from .engine import Engine
-from .handle import Handle, shared
-from .probe import Probe, probe
-from .server_tokens import ServerEncoder
-from .tokens import Encoder, TokenCodec, check_requests
-from .trie import label_trie
-from .usage import Estimate, Usage, cost_of
+from .connection import ROUTES, Connection
+from .handle import shared
+from .probe import Probe
+from .server_handle import ServerHandle
+from .tokens import check_requests
+from .usage import Estimate, Usage
 
-DEFAULT_URL = "https://api.openai.com/v1"
-ROUTES = ("echo", "named tokens", "grammar", "echo_text", "top_logprobs", "chat")
-_NO_LIMIT = 1 << 30
-_MARGIN = 2  # tokens of the context that a server keeps for what it generates
+_TOP_CALLS = 16
+_TOLERANCE = 0.01
 
 
-class OpenAIBackend(Handle):
+class OpenAIBackend(ServerHandle):
     """Score labels with a model behind an OpenAI-compatible server.
 
     The handle is a description. On first use it connects, and a few tiny requests find out what the server really does (`probe`);
@@ -71,22 +64,18 @@ class OpenAIBackend(Handle):
     """
 
     option_names = (
-        "base_url",
-        "api_key_env",
+        *ServerHandle.server_option_names,
         "tokenizer",
         "use_route",
         "context_length",
         "top_calls",
         "tolerance",
         "extra",
-        "timeout",
-        "max_retries",
-        "concurrency",
-        "rpm",
-        "tpm",
-        "price",
-        "max_cost",
     )
+    scheme = "openai"
+    url_variable = "OPENAI_BASE_URL"
+    key_variable = "OPENAI_API_KEY"
+    default_url = "https://api.openai.com/v1"
 
     def __init__(
         self,
@@ -108,26 +97,24 @@ class OpenAIBackend(Handle):
         price: Mapping[str, float] | None = None,
         max_cost: float | None = None,
     ) -> None:
-        super().__init__()
-        scheme, _, self.model = name.partition(":")
-        if scheme != "openai" or not self.model:
-            raise ModelNameError(f"model={name!r}: expected 'openai:NAME' with the model's name on the server")
-        self.name = name
-        self.base_url = base_url
-        self.api_key_env = api_key_env
+        super().__init__(
+            name,
+            base_url=base_url,
+            api_key_env=api_key_env,
+            timeout=timeout,
+            max_retries=max_retries,
+            concurrency=concurrency,
+            rpm=rpm,
+            tpm=tpm,
+            price=price,
+            max_cost=max_cost,
+        )
         self.tokenizer = tokenizer
         self.use_route = use_route
         self.context_length = context_length
         self.top_calls = top_calls
         self.tolerance = tolerance
         self.extra = None if extra is None else dict(extra)
-        self.timeout = timeout
-        self.max_retries = max_retries
-        self.concurrency = concurrency
-        self.rpm = rpm
-        self.tpm = tpm
-        self.price = None if price is None else dict(price)
-        self.max_cost = max_cost
         self._check()
 
     def _check(self) -> None:
@@ -149,33 +136,36 @@ class OpenAIBackend(Handle):
             raise InputError(f"extra has {sorted(own)[0]!r}, which the backend sets itself; leave it out")
         if self.tokenizer is not None and not isinstance(self.tokenizer, str):
             raise InputError(f"tokenizer={self.tokenizer!r}: expected a folder or a name on the model hub")
-        self._server_options()
-
-    def _server_options(self) -> ServerOptions:
-        url = self.base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
-        key = self.api_key_env or ("OPENAI_API_KEY" if os.environ.get("OPENAI_API_KEY") else None)
-        names = ("timeout", "max_retries", "concurrency", "rpm", "tpm", "price", "max_cost")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return ServerOptions(url, key, **given)
 
     @property
-    def _server(self) -> _Server:
+    def _connection(self) -> Connection:
         if self._held is None:
             options = self._server_options()
+            make = partial(
+                Connection,
+                options,
+                self.model,
+                use_route=self.use_route,
+                tokenizer=self.tokenizer,
+                context_length=self.context_length,
+                top_calls=self.top_calls or _TOP_CALLS,
+                tolerance=_TOLERANCE if self.tolerance is None else self.tolerance,
+                extra=self.extra or {},
+            )
             # The address may come from the environment, which equal handles need not have seen alike.
-            self._held = shared((*self._key, options.base_url, options.api_key_env), partial(_Server, self, options))
-        held: _Server = self._held
+            self._held = shared((*self._key, options.base_url, options.api_key_env), make)
+        held: Connection = self._held
         return held
 
     @property
     def probe(self) -> Probe:
         """What the server was seen to do; asks it on first use."""
-        return self._server.probe
+        return self._connection.probe
 
     @property
     def route(self) -> str:
         """The way to a label's log-probability; asks the server on first use."""
-        return self._server.route
+        return self._connection.route
 
     @property
     def sees_tokens(self) -> bool:
@@ -185,10 +175,10 @@ class OpenAIBackend(Handle):
     @property
     def usage(self) -> Usage:
         """What this and equal backends have asked of the server since it was opened."""
-        return self._server.engine.client.usage
+        return self._connection.engine.client.usage
 
     def identity(self) -> dict[str, Any]:
-        server = self._server
+        server = self._connection
         bounded = server.route in ("top_logprobs", "chat")
         return {
             "backend": "openai",
@@ -208,230 +198,11 @@ class OpenAIBackend(Handle):
         check_requests(requests)
         if not requests:
             return
-        yield from self._server.score(requests)
+        yield from self._connection.score(requests)
 
     def estimate(self, requests: Sequence[Request]) -> Estimate:
         """What answering would take, counted without sending anything.
 
         The route is the one found where the server was asked before, else `use_route`, else ``"echo"``.
         """
-        return self._server.estimate(requests)
-
-
-class _Server:
-    """A connection, what was found out about it, and the tokenizer of its model."""
-
-    def __init__(self, backend: OpenAIBackend, options: ServerOptions) -> None:
-        self.options = options
-        self.model = backend.model
-        self.engine = Engine(Client(options))
-        self.top_calls = backend.top_calls or 16
-        self.tolerance = 0.01 if backend.tolerance is None else backend.tolerance
-        self._extra = backend.extra or {}
-        self._use_route = backend.use_route
-        self._context_length = backend.context_length
-        self._tokenizer = backend.tokenizer
-        self._lock = threading.Lock()
-        self._probe: Probe | None = None
-        self._route = ""
-        self._codec: TokenCodec | None = None
-        self._encoder: Encoder | None = None
-        self._other_ends: set[int] = set()
-
-    @property
-    def probe(self) -> Probe:
-        with self._lock:
-            if self._probe is None:
-                found = self.engine.call(self._open)
-                self._route = self._choose(found)
-                self._probe = found
-            return self._probe
-
-    @property
-    def route(self) -> str:
-        _ = self.probe
-        return self._route
-
-    def score(self, requests: Sequence[Request]) -> Iterator[tuple[int, RowScores]]:
-        found = self.probe
-        # Small enough that all workers have something to do, large enough that few requests hold many rows.
-        size = max(
-            1, min(-(-len(requests) // self.options.concurrency), routes.PROMPTS // len(requests[0].completions))
-        )
-        if self._codec is None or self._route in ("grammar", "top_logprobs"):
-            size = 1
-        units = (range(start, min(start + size, len(requests))) for start in range(0, len(requests), size))
-        serve = partial(self._serve, requests, found)
-        return self.engine.stream(units, serve, leader=self._route in ("named tokens", "grammar", "top_logprobs"))
-
-    def _unit_size(self, requests: Sequence[Request]) -> int:
-        """Rows that are worked on together: few enough for all workers, many enough that few requests hold many rows."""
-        if self._route in ("grammar", "top_logprobs"):
-            return 1
-        share = -(-len(requests) // self.options.concurrency)
-        return max(1, min(share, routes.PROMPTS // len(requests[0].completions)))
-
-    def estimate(self, requests: Sequence[Request]) -> Estimate:
-        route = self._route or self._use_route or "echo"
-        if self._codec is None and self._tokenizer is not None:
-            self._codec = TokenCodec(self._load_tokenizer(), self._context_length or _NO_LIMIT)
-        size = self._unit_size(requests) if requests else 1
-        n_requests, tokens_in, tokens_out = 0.0, 0, 0
-        for request in requests:
-            context, targets = self._sizes(request)
-            n_labels, nodes = len(targets), label_trie(targets)
-            read = context * n_labels + sum(map(len, targets))
-            n_nodes, longest = nodes.n_nodes + 1, max(map(len, targets))
-            if route in ("echo", "echo_text"):
-                own, written, asked = read, n_labels, 1 / size if route == "echo" else 1
-            elif route == "named tokens":
-                deeper = -(-size * (n_nodes - 1) // routes.PROMPTS)  # requests of a unit, after that for the roots
-                own, written, asked = n_nodes * context + int(nodes.depths.sum()), n_nodes, (1 + deeper) / size
-            elif route == "grammar":
-                own, written, asked = context * n_labels, sum(map(len, targets)), n_labels
-            elif route == "chat":
-                own, written, asked = context, longest, 1
-            else:
-                calls = min(n_nodes, self.top_calls)
-                own, written, asked = calls * context + int(nodes.depths.sum()), calls, calls
-            tokens_in, tokens_out, n_requests = tokens_in + own, tokens_out + written, n_requests + asked
-        cost = cost_of(self.options.price, tokens_in, tokens_out)
-        is_counted = self._tokenizer is not None
-        return Estimate(route, len(requests), max(1, round(n_requests)), tokens_in, tokens_out, cost, is_counted)
-
-    def _sizes(self, request: Request) -> tuple[int, tuple[tuple[int, ...], ...]]:
-        """Tokens of the prompt, and the labels' tokens; where they cannot be counted, four bytes stand for one."""
-        if self._codec is not None and not isinstance(self._encoder, ServerEncoder):
-            row = self._codec.encode([request])[0]
-            return len(row.context), row.targets
-        texts = [completion.encode("utf-8", "surrogatepass") for completion in request.completions]
-        labels = tuple(tuple(text[i] for i in range(0, len(text), 4)) for text in texts)
-        return -(-len(request.prompt.text.encode("utf-8", "surrogatepass")) // 4), labels
-
-    async def _open(self, client: Client) -> Probe:
-        found = await probe(client, self.model, self._extra)
-        if self._tokenizer is not None:
-            self._encoder = self._load_tokenizer()
-        elif found.tokenizer is not None and found.token_ids:
-            server = ServerEncoder(client, self.model, found.tokenizer)
-            self._encoder = await server.open(found.bos_token, found.eos_token)
-        if self._encoder is not None:
-            told = found.context_length - _MARGIN if found.context_length else _NO_LIMIT
-            self._codec = TokenCodec(self._encoder, min(told, self._context_length or _NO_LIMIT))
-        return found
-
-    def _load_tokenizer(self) -> Encoder:
-        try:
-            from transformers import AutoTokenizer
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"tokenizer={self._tokenizer!r} needs transformers ({error}); run: pip install transformers"
-            ) from error
-        from .encoders import TokenizerEncoder
-
-        try:
-            self._encoder = TokenizerEncoder(AutoTokenizer.from_pretrained(self._tokenizer))
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"tokenizer={self._tokenizer!r} cannot be read ({str(error).splitlines()[0]}); give a folder or a name on the hub"
-            ) from error
-        return self._encoder
-
-    def _choose(self, found: Probe) -> str:
-        """The best route that the server allows, or the one asked for."""
-        ids = self._codec is not None
-        honest = found.raw or found.echo == "exact"  # what is generated at temperature 1 then agrees with what is read
-        possible = {
-            "echo": ids and found.echo == "exact",
-            "named tokens": ids and found.named_tokens and honest,
-            "grammar": ids and found.grammar,
-            "echo_text": found.echo == "exact",
-            "top_logprobs": found.completions and found.top_logprobs > 1 and honest,
-            "chat": found.chat and found.chat_top_logprobs > 1 and found.raw,
-        }
-        allowed = [route for route in ROUTES if possible[route]]
-        said = "; ".join(found.notes) or "it did not say why"
-        if self._use_route is not None and self._use_route not in allowed:
-            raise CapabilityError(
-                f"the server cannot be asked by the route {self._use_route!r} ({said}); it allows: "
-                f"{', '.join(map(repr, allowed)) or 'none'}"
-            )
-        if not allowed:
-            raise CapabilityError(
-                f"the server's log-probabilities cannot be trusted or do not reach a label ({said}); use a server that shows the "
-                "model's own (vLLM with its default --logprobs-mode raw_logprobs, SGLang, llama.cpp's server)"
-            )
-        return self._use_route or allowed[0]
-
-    async def _serve(
-        self, requests: Sequence[Request], found: Probe, client: Client, places: range
-    ) -> list[tuple[int, RowScores]]:
-        ask = routes.Asker(client, found, {"model": self.model, **self._extra})
-        answers: list[tuple[int, RowScores]] = []
-        rows: list[routes.Placed] = []
-        for place in places:
-            try:
-                if self._codec is None or self._route in ("echo_text", "chat"):
-                    answers.append((place, await self._by_text(ask, requests[place])))
-                else:
-                    rows.append((place, await self._tokens(requests[place])))
-            except (RowError, ServerError) as error:
-                answers.append((place, _missing(error)))
-        if rows:
-            answers += await self._by_tokens(ask, rows)
-        return answers
-
-    async def _by_tokens(self, ask: routes.Asker, rows: list[routes.Placed]) -> list[tuple[int, RowScores]]:
-        route = self._route
-        if route == "echo" and self._use_route is None and ask.probe.named_tokens:
-            route = routes.cheaper(rows)
-        try:
-            if route == "echo":
-                return await routes.echo(ask, rows)
-            if route == "named tokens":
-                return await routes.named_tokens(ask, rows)
-            if route == "grammar":
-                assert self._encoder is not None
-                return await routes.grammar(ask, rows, self._encoder.eos_id, self._other_ends)
-            top = routes.TopLogprobs(ask, self.top_calls, self.tolerance)
-            return [(place, await top.tokens(row)) for place, row in rows]
-        except ServerError as error:
-            if error.is_final:
-                raise
-            if len(rows) == 1:
-                return [(rows[0][0], _missing(error))]
-        # One row that the server refuses must not take the others with it.
-        return [answer for row in rows for answer in await self._by_tokens(ask, [row])]
-
-    async def _by_text(self, ask: routes.Asker, request: Request) -> RowScores:
-        is_chat = request.prompt.is_chat
-        if self._route == "chat":
-            if not is_chat:
-                raise CapabilityError(
-                    "this server answers chats alone, and the prompt is plain text; use Prompt(..., chat=True), or a server that "
-                    "continues text"
-                )
-            return await routes.TopLogprobs(ask, 1, self.tolerance).chat(request)
-        if is_chat:
-            raise CapabilityError(
-                "this server continues text, and how it writes a chat is unknown; give the backend the model's tokenizer "
-                "(tokenizer='folder or name'), or use chat=False"
-            )
-        if self._route == "echo_text":
-            return await routes.echo_text(ask, request)
-        return await routes.TopLogprobs(ask, self.top_calls, self.tolerance).text(request)
-
-    async def _tokens(self, request: Request) -> Any:
-        assert self._codec is not None
-        if isinstance(self._encoder, ServerEncoder):
-            import anyio.to_thread
-
-            # It asks the server, from a thread that may wait.
-            return (await anyio.to_thread.run_sync(self._codec.encode, [request]))[0]
-        return self._codec.encode([request])[0]
-
-
-def _missing(error: Exception) -> RowScores:
-    if isinstance(error, ServerError) and error.is_final:
-        raise error
-    return RowScores((), error=str(error))
+        return self._connection.estimate(requests)

@@ -1,0 +1,256 @@
+"""A connection to an OpenAI-compatible server: what was found out about it, its model's tokenizer, the route to its scores."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from ..errors import CapabilityError, InputError, MissingDependencyError, RowError, ServerError
+from . import routes
+from .base import Request, RowScores
+from .client import Client, ServerOptions
+from .engine import Engine
+from .probe import Probe, probe
+from .server_tokens import ServerEncoder
+from .tokens import Encoder, TokenCodec
+from .top_logprobs import TopLogprobs
+from .trie import label_trie
+from .usage import Estimate, cost_of
+
+ROUTES = ("echo", "named tokens", "grammar", "echo_text", "top_logprobs", "chat")
+"""Ways to a label's log-probability, best first."""
+
+_NO_LIMIT = 1 << 30
+_MARGIN = 2  # tokens of the context that a server keeps for what it generates
+
+
+class Connection:
+    """A connection, what was found out about it, and the tokenizer of its model."""
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        model: str,
+        *,
+        use_route: str | None,
+        tokenizer: str | None,
+        context_length: int | None,
+        top_calls: int,
+        tolerance: float,
+        extra: Mapping[str, Any],
+    ) -> None:
+        self.options = options
+        self.engine = Engine(Client(options))
+        self.top_calls = top_calls
+        self.tolerance = tolerance
+        self._model = model
+        self._extra = extra
+        self._use_route = use_route
+        self._context_length = context_length
+        self._tokenizer = tokenizer
+        self._lock = threading.Lock()
+        self._probe: Probe | None = None
+        self._route = ""
+        self._codec: TokenCodec | None = None
+        self._encoder: Encoder | None = None
+        self._other_ends: set[int] = set()
+
+    @property
+    def probe(self) -> Probe:
+        with self._lock:
+            if self._probe is None:
+                found = self.engine.call(self._open)
+                self._route = self._choose(found)
+                self._probe = found
+            return self._probe
+
+    @property
+    def route(self) -> str:
+        _ = self.probe
+        return self._route
+
+    def score(self, requests: Sequence[Request]) -> Iterator[tuple[int, RowScores]]:
+        found = self.probe
+        # Small enough that all workers have something to do, large enough that few requests hold many rows.
+        size = max(
+            1, min(-(-len(requests) // self.options.concurrency), routes.PROMPTS // len(requests[0].completions))
+        )
+        if self._codec is None or self._route in ("grammar", "top_logprobs"):
+            size = 1
+        units = (range(start, min(start + size, len(requests))) for start in range(0, len(requests), size))
+        serve = partial(self._serve, requests, found)
+        return self.engine.stream(units, serve, leader=self._route in ("named tokens", "grammar", "top_logprobs"))
+
+    def _unit_size(self, requests: Sequence[Request]) -> int:
+        """Rows that are worked on together: few enough for all workers, many enough that few requests hold many rows."""
+        if self._route in ("grammar", "top_logprobs"):
+            return 1
+        share = -(-len(requests) // self.options.concurrency)
+        return max(1, min(share, routes.PROMPTS // len(requests[0].completions)))
+
+    def estimate(self, requests: Sequence[Request]) -> Estimate:
+        route = self._route or self._use_route or "echo"
+        if self._codec is None and self._tokenizer is not None:
+            self._codec = TokenCodec(self._load_tokenizer(), self._context_length or _NO_LIMIT)
+        size = self._unit_size(requests) if requests else 1
+        n_requests, tokens_in, tokens_out = 0.0, 0, 0
+        for request in requests:
+            context, targets = self._sizes(request)
+            n_labels, nodes = len(targets), label_trie(targets)
+            read = context * n_labels + sum(map(len, targets))
+            n_nodes, longest = nodes.n_nodes + 1, max(map(len, targets))
+            if route in ("echo", "echo_text"):
+                own, written, asked = read, n_labels, 1 / size if route == "echo" else 1
+            elif route == "named tokens":
+                deeper = -(-size * (n_nodes - 1) // routes.PROMPTS)  # requests of a unit, after that for the roots
+                own, written, asked = n_nodes * context + int(nodes.depths.sum()), n_nodes, (1 + deeper) / size
+            elif route == "grammar":
+                own, written, asked = context * n_labels, sum(map(len, targets)), n_labels
+            elif route == "chat":
+                own, written, asked = context, longest, 1
+            else:
+                calls = min(n_nodes, self.top_calls)
+                own, written, asked = calls * context + int(nodes.depths.sum()), calls, calls
+            tokens_in, tokens_out, n_requests = tokens_in + own, tokens_out + written, n_requests + asked
+        cost = cost_of(self.options.price, tokens_in, tokens_out)
+        is_counted = self._tokenizer is not None
+        return Estimate(route, len(requests), max(1, round(n_requests)), tokens_in, tokens_out, cost, is_counted)
+
+    def _sizes(self, request: Request) -> tuple[int, tuple[tuple[int, ...], ...]]:
+        """Tokens of the prompt, and the labels' tokens; where they cannot be counted, four bytes stand for one."""
+        if self._codec is not None and not isinstance(self._encoder, ServerEncoder):
+            row = self._codec.encode([request])[0]
+            return len(row.context), row.targets
+        texts = [completion.encode("utf-8", "surrogatepass") for completion in request.completions]
+        labels = tuple(tuple(text[i] for i in range(0, len(text), 4)) for text in texts)
+        return -(-len(request.prompt.text.encode("utf-8", "surrogatepass")) // 4), labels
+
+    async def _open(self, client: Client) -> Probe:
+        found = await probe(client, self._model, self._extra)
+        if self._tokenizer is not None:
+            self._encoder = self._load_tokenizer()
+        elif found.tokenizer is not None and found.token_ids:
+            server = ServerEncoder(client, self._model, found.tokenizer)
+            self._encoder = await server.open(found.bos_token, found.eos_token)
+        if self._encoder is not None:
+            told = found.context_length - _MARGIN if found.context_length else _NO_LIMIT
+            self._codec = TokenCodec(self._encoder, min(told, self._context_length or _NO_LIMIT))
+        return found
+
+    def _load_tokenizer(self) -> Encoder:
+        try:
+            from transformers import AutoTokenizer
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"tokenizer={self._tokenizer!r} needs transformers ({error}); run: pip install transformers"
+            ) from error
+        from .encoders import TokenizerEncoder
+
+        try:
+            self._encoder = TokenizerEncoder(AutoTokenizer.from_pretrained(self._tokenizer))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"tokenizer={self._tokenizer!r} cannot be read ({str(error).splitlines()[0]}); give a folder or a name on the hub"
+            ) from error
+        return self._encoder
+
+    def _choose(self, found: Probe) -> str:
+        """The best route that the server allows, or the one asked for."""
+        ids = self._codec is not None
+        honest = found.raw or found.echo == "exact"  # what is generated at temperature 1 then agrees with what is read
+        possible = {
+            "echo": ids and found.echo == "exact",
+            "named tokens": ids and found.named_tokens and honest,
+            "grammar": ids and found.grammar,
+            "echo_text": found.echo == "exact",
+            "top_logprobs": found.completions and found.top_logprobs > 1 and honest,
+            "chat": found.chat and found.chat_top_logprobs > 1 and found.raw,
+        }
+        allowed = [route for route in ROUTES if possible[route]]
+        said = "; ".join(found.notes) or "it did not say why"
+        if self._use_route is not None and self._use_route not in allowed:
+            raise CapabilityError(
+                f"the server cannot be asked by the route {self._use_route!r} ({said}); it allows: "
+                f"{', '.join(map(repr, allowed)) or 'none'}"
+            )
+        if not allowed:
+            raise CapabilityError(
+                f"the server's log-probabilities cannot be trusted or do not reach a label ({said}); use a server that shows the "
+                "model's own (vLLM with its default --logprobs-mode raw_logprobs, SGLang, llama.cpp's server)"
+            )
+        return self._use_route or allowed[0]
+
+    async def _serve(
+        self, requests: Sequence[Request], found: Probe, client: Client, places: range
+    ) -> list[tuple[int, RowScores]]:
+        ask = routes.Asker(client, found, {"model": self._model, **self._extra})
+        answers: list[tuple[int, RowScores]] = []
+        rows: list[routes.Placed] = []
+        for place in places:
+            try:
+                if self._codec is None or self._route in ("echo_text", "chat"):
+                    answers.append((place, await self._by_text(ask, requests[place])))
+                else:
+                    rows.append((place, await self._tokens(requests[place])))
+            except (RowError, ServerError) as error:
+                answers.append((place, _missing(error)))
+        if rows:
+            answers += await self._by_tokens(ask, rows)
+        return answers
+
+    async def _by_tokens(self, ask: routes.Asker, rows: list[routes.Placed]) -> list[tuple[int, RowScores]]:
+        route = self._route
+        if route == "echo" and self._use_route is None and ask.probe.named_tokens:
+            route = routes.cheaper(rows)
+        try:
+            if route == "echo":
+                return await routes.echo(ask, rows)
+            if route == "named tokens":
+                return await routes.named_tokens(ask, rows)
+            if route == "grammar":
+                assert self._encoder is not None
+                return await routes.grammar(ask, rows, self._encoder.eos_id, self._other_ends)
+            top = TopLogprobs(ask, self.top_calls, self.tolerance)
+            return [(place, await top.tokens(row)) for place, row in rows]
+        except ServerError as error:
+            if error.is_final:
+                raise
+            if len(rows) == 1:
+                return [(rows[0][0], _missing(error))]
+        # One row that the server refuses must not take the others with it.
+        return [answer for row in rows for answer in await self._by_tokens(ask, [row])]
+
+    async def _by_text(self, ask: routes.Asker, request: Request) -> RowScores:
+        is_chat = request.prompt.is_chat
+        if self._route == "chat":
+            if not is_chat:
+                raise CapabilityError(
+                    "this server answers chats alone, and the prompt is plain text; use Prompt(..., chat=True), or a server that "
+                    "continues text"
+                )
+            return await TopLogprobs(ask, 1, self.tolerance).chat(request)
+        if is_chat:
+            raise CapabilityError(
+                "this server continues text, and how it writes a chat is unknown; give the backend the model's tokenizer "
+                "(tokenizer='folder or name'), or use chat=False"
+            )
+        if self._route == "echo_text":
+            return await routes.echo_text(ask, request)
+        return await TopLogprobs(ask, self.top_calls, self.tolerance).text(request)
+
+    async def _tokens(self, request: Request) -> Any:
+        assert self._codec is not None
+        if isinstance(self._encoder, ServerEncoder):
+            import anyio.to_thread
+
+            # It asks the server, from a thread that may wait.
+            return (await anyio.to_thread.run_sync(self._codec.encode, [request]))[0]
+        return self._codec.encode([request])[0]
+
+
+def _missing(error: Exception) -> RowScores:
+    if isinstance(error, ServerError) and error.is_final:
+        raise error
+    return RowScores((), error=str(error))
