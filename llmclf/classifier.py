@@ -18,6 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from .backends import Backend, RowScores, open_backend
 from .backends.base import SCORE_VERSION
+from .backends.client import ServerOptions
 from .backends.usage import Estimate, Usage
 from .calibration import Corrections, make_bias, make_calibrator
 from .content_free import content_free_rows, domain_rows
@@ -282,7 +283,8 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         """
         rows = self._rows(X)
         bounds = self._scorer.bounded_scores(rows, "sum")
-        self._last["undecided"] = self._undecided(*bounds)
+        # Corrections are made for the scores that they were fitted on.
+        self._last["undecided"] = self._undecided(*bounds, corrected=self.scoring == "sum")
         return bounds if return_bounds else bounds[0]
 
     def score_rows(self, X: Any) -> list[RowScores]:
@@ -309,7 +311,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         InputError
             The model is no server's.
         """
-        return self._scorer.estimate(self._rows(X))
+        return self._scorer.estimate(self._rows(X), self.scoring)
 
     @property
     def usage_(self) -> Usage:
@@ -335,7 +337,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
 
         A small mass means that the model wanted to say something else: prompt and label words do not fit.
         """
-        mass: NDArray[np.float64] = np.exp(logsumexp(self.score_labels(X), axis=1))
+        mass: NDArray[np.float64] = np.exp(logsumexp(self._scorer.class_scores(self._rows(X), "sum"), axis=1))
         return mass
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
@@ -457,10 +459,10 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         }
         write_folder(folder, values)
 
-    def _restore(self, values: Mapping[str, Any]) -> None:
+    def _restore(self, values: Mapping[str, Any], model_options: Mapping[str, Any]) -> None:
         """Become what a saved classifier was."""
         self._last = {}
-        self._scorer = Scorer.from_dict(values, cache=self.cache)
+        self._scorer = Scorer.from_dict(values, cache=self.cache, model_options=model_options)
         labels = self._scorer.labels
         self.model = self._scorer.backend
         self.labels = {label: list(words) for label, words in zip(labels.classes, labels.words, strict=True)}
@@ -502,20 +504,40 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         return self._corrections.apply(scores)
 
     def _undecided(
-        self, scores: NDArray[np.float64], lower: NDArray[np.float64], upper: NDArray[np.float64]
+        self,
+        scores: NDArray[np.float64],
+        lower: NDArray[np.float64],
+        upper: NDArray[np.float64],
+        *,
+        corrected: bool = True,
     ) -> NDArray[np.bool_]:
-        """Rows whose best class could be another one: at its own lower bound, with all others at their upper ones."""
+        """Rows whose best class could be another one: at its own lower bound, with one of the others at its upper one.
+
+        Each rival is tried by itself, after the corrections where these apply. That is exact for corrections that raise a class
+        with its own score and lower none of the others' odds by it (all but ``"matrix"`` and negative slopes).
+        """
+        correct = self._corrections.apply if corrected else np.asarray
         undecided = np.zeros(len(scores), dtype=bool)
         wide = np.flatnonzero((lower < upper).any(axis=1))
-        if wide.size:
-            best = self._corrections.apply(scores[wide]).argmax(axis=1)
-            worst = upper[wide].copy()
-            every = np.arange(len(wide))
-            worst[every, best] = lower[wide, best]
-            corrected = self._corrections.apply(worst)
-            own = corrected[every, best]
-            corrected[every, best] = -np.inf
-            undecided[wide] = np.isneginf(lower[wide, best]) | (corrected.max(axis=1) >= own)
+        if not wide.size:
+            return undecided
+        best = correct(scores[wide]).argmax(axis=1)
+        every = np.arange(len(wide))
+        low, high = lower[wide], upper[wide].copy()
+        floor = low[every, best]
+        high[every, best] = -np.inf
+        # What may be anything may be the best; corrections are asked about numbers alone.
+        open_ = np.isneginf(floor) | np.isposinf(high).any(axis=1)
+        known = np.flatnonzero(~open_)
+        for rival in range(scores.shape[1]):
+            asked = known[best[known] != rival]
+            if asked.size:
+                tried = scores[wide[asked]].copy()
+                tried[np.arange(len(asked)), best[asked]] = floor[asked]
+                tried[:, rival] = high[asked, rival]
+                found = correct(tried)
+                open_[asked] |= found[:, rival] >= found[np.arange(len(asked)), best[asked]]
+        undecided[wide] = open_
         return undecided
 
     def _check_identity(self) -> None:
@@ -538,6 +560,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         rows = self._read(X, reset=False)
         self._scorer.check(rows, self.scoring)
+        self._scorer.on_error = self.on_error
         return rows
 
     def _read(self, X: Any, *, reset: bool) -> Rows:
@@ -618,11 +641,16 @@ def _header(rows: Rows, X: Any) -> Any:
 
 def _model_of(identity: Mapping[str, Any]) -> dict[str, Any]:
     """What of a backend's identity its scores depend on, wherever it is reached."""
-    return {name: value for name, value in identity.items() if name not in ("base_url", "probe")}
+    passing = ("base_url", "probe", "tokenizer", "context_length")
+    return {name: value for name, value in identity.items() if name not in passing}
 
 
 def load(
-    folder: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None, check_model: bool = True
+    folder: str | os.PathLike[str],
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    check_model: bool = True,
+    model_options: Mapping[str, Any] | None = None,
 ) -> LLMClassifier:
     """Read a classifier that `LLMClassifier.save` wrote. Nothing in the folder is executed.
 
@@ -633,6 +661,10 @@ def load(
         The score cache to use; a cache is not part of what was saved.
     check_model : bool
         Whether bias and calibrator refuse another model than the one they were fitted on; if not, a warning says so.
+    model_options : mapping, optional
+        Options of the model's backend that replace the saved ones: the ``base_url`` of a server that has moved, say. A key is
+        sent to a saved address on another machine only if ``api_key_env`` names its variable here: a folder may come from
+        anybody.
 
     Raises
     ------
@@ -652,12 +684,25 @@ def load(
     classifier = LLMClassifier(cache=cache)
     classifier._check_model = check_model
     try:
-        classifier._restore(values)
+        classifier._restore(values, model_options or {})
     except ModelNameError:
         raise  # the folder is sound; its model is not on this machine
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"the classifier in {str(folder)!r} is damaged: {error!r}") from error
+    _check_key(classifier.backend_, values["model_options"], model_options or {})
     return classifier
+
+
+def _check_key(backend: Backend, saved: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuse to send a key to an address that a folder alone names."""
+    options: ServerOptions | None = getattr(backend, "server_options", None)
+    if options is None or options.api_key_env is None or options.is_local or "base_url" not in saved:
+        return
+    if "base_url" not in given and "api_key_env" not in given:
+        raise InputError(
+            f"the saved classifier would send the key in {options.api_key_env} to {options.base_url}; if that is right, say so: "
+            f"load(folder, model_options={{'api_key_env': {options.api_key_env!r}}}), or '' to send no key"
+        )
 
 
 def _warn_of_digits(labels: LabelSet) -> None:

@@ -103,11 +103,16 @@ class Scorer:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], cache: str | os.PathLike[str] | None = None) -> Scorer:
-        """The inverse of `to_dict`."""
+    def from_dict(
+        cls,
+        values: Mapping[str, Any],
+        cache: str | os.PathLike[str] | None = None,
+        model_options: Mapping[str, Any] | None = None,
+    ) -> Scorer:
+        """The inverse of `to_dict`; `model_options` replace those that were saved."""
         labels = LabelSet(tuple(values["classes"]), tuple(tuple(map(str, words)) for words in values["words"]))
         return cls(
-            open_backend(values["model"], **values["model_options"]),
+            open_backend(values["model"], **{**values["model_options"], **(model_options or {})}),
             Prompt.from_dict(values["prompt"]),
             labels,
             values["field_names"],
@@ -168,7 +173,7 @@ class Scorer:
             return scores, scores, scores
         return scores, side("lower"), side("upper")
 
-    def estimate(self, rows: Rows) -> Estimate:
+    def estimate(self, rows: Rows, scoring: str) -> Estimate:
         """What asking about rows would take, equal rows counted once; nothing is sent.
 
         Raises
@@ -180,7 +185,11 @@ class Scorer:
             raise InputError(
                 f"{self.backend!r} is no server, so there is nothing to pay; only servers' costs are estimated"
             )
-        requests = list(dict.fromkeys(self._requests(rows)))
+        requests = self._requests(rows)
+        if scoring == "pmi":
+            prompt = self._renderer.render_unconditional()
+            requests += [self._request(prompt, self.words(record)) for record in rows.records]
+        requests = list(dict.fromkeys(requests))
         found: Estimate = self.backend.estimate(requests)
         return found
 

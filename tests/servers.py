@@ -67,7 +67,7 @@ def vllm(model: Path, folder: Path, *, max_model_len: int = 2048) -> Iterator[st
     port = free_port()
     command = [str(VLLM), "serve", str(model), "--served-model-name", "smol", "--dtype", "float32"]
     command += ["--max-model-len", str(max_model_len), "--host", "127.0.0.1", "--port", str(port), "--enforce-eager"]
-    command += ["--max-num-seqs", "64", "--max-logprobs", "64"]
+    command += ["--max-num-seqs", "64"]
     quiet = {"VLLM_CPU_KVCACHE_SPACE": "2", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     with running(command, f"http://127.0.0.1:{port}/v1/models", folder / "vllm.log", seconds=240, env=quiet) as url:
         yield url.removesuffix("/models")

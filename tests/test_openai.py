@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import functools
 import math
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from contract import LABELS, TEXTS, assert_contract, assert_same, requests_for, score
 from faults import CONTEXT, BrokenJson, FakeServer, Mutate, Replace, Status, tiny_model
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from llmclf import LLMClassifier, Prompt, load, open_backend
 from llmclf.backends import Request, RowScores, client
-from llmclf.backends.bounded import LabelBounds
 from llmclf.backends.encoders import TokenizerEncoder
 from llmclf.backends.openai import OpenAIBackend
 from llmclf.backends.tokens import TokenCodec
@@ -355,40 +352,6 @@ def test_further_calls_only_where_they_matter(tokenizer, reference):
         assert counts[1000] <= n_nodes
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.data())
-def test_bounds_law(data):
-    """For any distribution over a small vocabulary and any k, the probability of any label lies in its interval."""
-    n = data.draw(st.integers(2, 6))
-    seed = data.draw(st.integers(0, 10_000))
-    label = st.lists(st.integers(0, n - 1), min_size=1, max_size=3).map(tuple)
-    labels = data.draw(st.lists(label, min_size=2, max_size=5, unique=True))
-    k = data.draw(st.integers(1, n))
-
-    @functools.cache
-    def distribution(prefix):
-        return np.random.default_rng([seed, *prefix]).dirichlet(np.full(n, 0.5)) + 1e-12
-
-    bounds = LabelBounds(labels, is_tokens=True)
-    prefix = ()
-    widths = [float(len(labels))]
-    for _ in range(data.draw(st.integers(1, 12))):
-        if prefix is None:
-            break
-        p = distribution(prefix)
-        top = np.argsort(-p)[:k]
-        extra = data.draw(st.sampled_from([*top.tolist(), int(np.argmin(p))]))  # the token that was drawn is shown, too
-        shown = [((int(t),), float(np.log(p[t]))) for t in {*top.tolist(), extra}]
-        bounds.add(prefix, shown, k)
-        found = bounds.intervals()
-        for own, (low, high) in zip(labels, found, strict=True):
-            truth = math.prod(float(distribution(own[:j])[own[j]]) for j in range(len(own)))
-            assert low - 1e-9 <= truth <= high + 1e-9
-        widths.append(sum(high - low for low, high in found))
-        prefix = bounds.next_prefix(0.0)
-    assert np.all(np.diff(widths) < 1e-4)  # every answer narrows them, but for the slack of rounding
-
-
 def test_undecided_rows_are_told(tokenizer):
     """`undecided_` marks the rows whose bounds leave the best class open; exact routes leave none."""
     labels = ["fine", "film", "superb", "delight"]
@@ -560,9 +523,21 @@ def test_a_wrong_key_stops_at_once(monkeypatch):
             _ = backend_for(server, api_key_env="MY_KEY").route
         assert caught.value.is_final
         assert "wrong-secret" not in str(caught.value)
-        assert len(server.requests) == 1
+        assert len(server.requests) == 1  # the first of the probe
         monkeypatch.setenv("MY_KEY", "right-secret")
         assert backend_for(server, api_key_env="MY_KEY", concurrency=2).route == "echo"
+
+
+def test_what_a_key_may_not_read_is_done_without():
+    """A key or gateway that forbids the list of models, or completions, does not keep the rest from being used."""
+    closed = {"/v1/models", "/props", "/tokenize"}
+    with FakeServer("vllm", lambda request: Status(403) if request.path in closed else None) as server:
+        assert backend_for(server).route == "echo_text"
+    closed = {"/v1/completions"}
+    with FakeServer("vllm", lambda request: Status(403) if request.path in closed else None) as server:
+        assert backend_for(server).route == "chat"
+    with FakeServer("vllm", lambda request: Status(403)) as server, pytest.raises(ServerError, match="403"):
+        _ = backend_for(server).route
 
 
 def test_an_unknown_model_is_refused_in_the_server_s_words():
@@ -577,6 +552,113 @@ def test_nothing_answers_there():
         url = server.url
     with pytest.raises(ServerError, match=r"cannot be reached at http://127"):
         _ = OpenAIBackend("openai:tiny", base_url=url, max_retries=0).route
+
+
+def test_the_route_that_was_used_is_reported(tokenizer):
+    """Where a server allows two exact routes, the first rows choose the cheaper one for all, and `route` says which."""
+    with FakeServer("vllm", latency=0.005) as server:
+        backend = backend_for(server, tokenizer=tokenizer, concurrency=4)
+        for labels, route in ((["a", "the"], "named tokens"), ([f"label number {i}" for i in range(40)], "echo")):
+            requests = requests_for(["x"] if route == "echo" else TEXTS * 12, labels=labels, shots=())
+            score(backend, requests)
+            assert backend.route == route
+            sent = server.requests[-1].body
+            assert ("logprob_token_ids" in sent) == (route == "named tokens")
+            estimate = backend.estimate(requests)
+            assert estimate.route == route
+
+
+def test_another_model_s_tokenizer_is_refused(model_folder):
+    """A tokenizer that cuts texts otherwise than the server does would give numbers that mean nothing."""
+    with FakeServer("vllm") as server, pytest.raises(InputError, match="into other tokens than the server's model"):
+        _ = backend_for(server, tokenizer=str(model_folder("sentencepiece"))).route
+
+
+def test_a_tokenizer_does_not_make_a_server_name_its_tokens(tokenizer):
+    """Where a server shows texts alone, its likeliest tokens are read as texts, whoever could tokenise."""
+    shown = [tiny_model().piece(token) for token in np.argsort(-tiny_model().logprobs(tiny_model().encode("x:")))[:9]]
+    words = [piece.strip() for piece in shown if piece.startswith(" ") and piece.strip().isalpha()]
+    requests = requests_for(["x"], labels=[*words[:1], "film"], prompt=Prompt("{{ text }}:"), shots=())
+    with FakeServer("llama_cpp_python") as server:
+        plain, own = backend_for(server), backend_for(server, tokenizer=tokenizer)
+        for one, other in zip(score(plain, requests), score(own, requests), strict=True):
+            assert one.sums == other.sums
+            assert any(math.isfinite(low) for low in one.lower)
+
+
+@pytest.mark.parametrize("text", ["[<|im_end|>]", "a<|im_end|>b", "<<|im_end|>>"])
+def test_control_tokens_within_brackets(text):
+    """A control token inside other brackets is seen all the same, and vLLM is not sent it."""
+    with FakeServer("vllm") as server:
+        backend = backend_for(server)
+        _ = backend.route
+        before = len(server.requests)
+        (answer,) = score(backend, requests_for([text], shots=()))
+        assert "control token" in answer.error
+        sent = [request for request in server.requests[before:] if request.path == "/v1/completions"]
+        assert sent == []
+
+
+def test_a_saved_classifier_sends_no_key_elsewhere(tmp_path, monkeypatch):
+    """A folder may come from anybody: it cannot make a key go to an address that the caller did not name."""
+    import json
+
+    monkeypatch.setenv("OTHER_SECRET", "s-1")
+    with FakeServer("vllm") as server:
+        LLMClassifier(backend_for(server), labels=LABELS, prompt="{{ text }}:").fit(TEXTS).save(tmp_path / "clf")
+        file = tmp_path / "clf" / "classifier.json"
+        values = json.loads(file.read_text(encoding="utf-8"))
+        values["model_options"] |= {"base_url": "http://elsewhere.example/v1", "api_key_env": "OTHER_SECRET"}
+        file.write_text(json.dumps(values), encoding="utf-8")
+        with pytest.raises(InputError, match=r"would send the key in OTHER_SECRET to http://elsewhere.*model_options"):
+            load(tmp_path / "clf")
+        assert load(tmp_path / "clf", model_options={"api_key_env": ""}).backend_.server_options.api_key_env is None
+        told = load(tmp_path / "clf", model_options={"api_key_env": "OTHER_SECRET"}).backend_
+        assert told.server_options.api_key_env == "OTHER_SECRET"
+        # A server that has moved is named anew.
+        moved = load(tmp_path / "clf", model_options={"base_url": server.url, "api_key_env": ""})
+        assert len(moved.predict(TEXTS)) == len(TEXTS)
+
+
+def test_errors_may_be_left_out_after_loading(tmp_path):
+    """`on_error` is a parameter like others: it can be set after the fit, and after a load."""
+    state = {"on": False}
+    with FakeServer("vllm", lambda _: Status(400) if state["on"] else None) as server:
+        clf = LLMClassifier(backend_for(server), labels=LABELS, prompt="{{ text }}:").fit(TEXTS)
+        _ = clf.backend_.route
+        clf.save(tmp_path / "clf")
+        state["on"] = True
+        loaded = load(tmp_path / "clf")
+        with pytest.raises(ModelError, match="could not be scored"):
+            loaded.predict(TEXTS)
+        assert loaded.set_params(on_error="missing").predict(TEXTS).tolist() == [None] * len(TEXTS)
+
+
+@pytest.mark.parametrize("scoring", ["sum", "bytes", "pmi"])
+def test_undecided_rows_with_every_scoring_and_calibrator(scoring, tokenizer):
+    """Bounds go through scorings and corrections without a crash, and what they call decided is decided rightly."""
+    texts = [f"{text} {i}" for i in range(5) for text in TEXTS]
+    labels = {"x": ["fine", "good"], "y": ["film", "bad"], "z": "superb"}
+    with FakeServer("vllm") as server:
+        prompt = "{{ text }}\nOpinion:"
+        y = noisy(backend_for(server, tokenizer=tokenizer), labels, texts, prompt=prompt, scoring=scoring)
+
+        def fitted(**options):
+            backend = backend_for(server, tokenizer=tokenizer, **options)
+            clf = LLMClassifier(backend, labels=labels, prompt=prompt, scoring=scoring, calibrator="temperature")
+            return clf.fit(texts, y)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CalibrationWarning)  # a random model's scores say little about the labels
+            exact = fitted()
+            bounded = fitted(use_route="top_logprobs", top_calls=2)
+        bounded._corrections = exact._corrections
+        truth, found = exact.predict(texts), bounded.predict(texts)
+        decided = ~bounded.undecided_
+        np.testing.assert_array_equal(found[decided], truth[decided])
+        assert not exact.undecided_.any()
+        bounded.score_labels(texts)
+        assert bounded.undecided_.shape == (len(texts),)
 
 
 # --- cost ----------------------------------------------------------------------------------------------------------------
@@ -645,6 +727,9 @@ def test_a_dry_run_sends_nothing_and_is_near(route, tokenizer):
         if route != "top_logprobs":  # whose calls depend on the answers
             assert took >= estimate.tokens_in * 0.99
             assert 0.9 <= (backend.usage.requests - before.requests) / estimate.requests <= 1.5
+        other = LLMClassifier(backend, labels=LABELS, prompt="{{ text }}\nSentiment:", scoring="pmi").fit(texts)
+        plain = LLMClassifier(backend, labels=LABELS, prompt="{{ text }}\nSentiment:").fit(texts)
+        assert other.dry_run(texts).rows == plain.dry_run(texts).rows + 1
     with pytest.raises(InputError, match="is no server"):
         LLMClassifier(labels=LABELS).fit(texts).dry_run(texts)
 
@@ -779,9 +864,10 @@ def test_the_command_line_probes(tmp_path):
     """`llmclf probe` says what the server does and the route; --json gives the same to programs; a lack is exit code 1."""
     program = str(Path(sys.executable).with_name("llmclf"))
 
-    def run(server, *arguments):
+    def run(server, *arguments, model="openai:tiny"):
+        named = [model] if model else []
         return subprocess.run(
-            [program, "probe", "openai:tiny", "--base-url", server.url, *arguments],
+            [program, "probe", *named, "--base-url", server.url, *arguments],
             capture_output=True,
             text=True,
             timeout=120,
@@ -791,6 +877,8 @@ def test_the_command_line_probes(tmp_path):
         said = run(server).stdout
         assert "the server ignores echo" in said
         assert "route: grammar (exact" in said
+        listed = run(server, model=None).stdout  # the only model that it lists
+        assert listed.splitlines()[:-1] == said.splitlines()[:-1]
     with FakeServer("vllm") as server:
         import json
 
@@ -819,3 +907,77 @@ def test_requests_without_labels_are_refused(tokenizer):
         with pytest.raises(InputError, match="at least one completion"):
             list(backend.score([empty]))
         assert server.requests == []
+
+
+@pytest.mark.parametrize(("personality", "route"), EXACT)
+def test_odd_labels(personality, route, tokenizer, reference):
+    """Quotes, backslashes, line breaks and brackets in a label are characters, in a grammar, too."""
+    labels = ['say "no"', "back\\slash", "two\nlines", "<[7]> | [a-z]*", "{{ 7*7 }}", "Größe 東京"]
+    requests = requests_for(["A fine film."], labels=labels, shots=())
+    with FakeServer(personality) as server:
+        backend = backend_for(server, use_route=route, tokenizer=tokenizer)
+        assert_same(score(backend, requests), score(reference, requests), atol=1e-6)
+
+
+def test_what_the_probe_found_is_kept_with_the_scores(tmp_path):
+    """The report and the saved classifier hold what the server was seen to do, and so do the cache's keys."""
+    import json
+
+    texts = [f"text {i}" for i in range(80)]
+    with FakeServer("vllm") as server:
+        backend = backend_for(server)
+        y = noisy(backend, ["fine", "film"], texts)
+        clf = LLMClassifier(backend, labels=["fine", "film"], prompt="{{ text }}:", calibrator="temperature")
+        clf.fit(texts[:40], y[:40]).save(tmp_path / "clf")
+        assert backend.identity()["probe"]["echo"] == "exact"
+        saved = json.loads((tmp_path / "clf" / "classifier.json").read_text(encoding="utf-8"))
+        assert saved["calibrated_on"]["probe"] == backend.probe.summary
+        report = clf.report(texts[40:], y[40:], title="t").to_dict()
+        assert report["provenance"]["model"]["probe"]["echo"] == "exact"
+
+
+def noisy(backend, labels, texts, **options):
+    """Classes that agree with the model more often than not, so that a calibrator has something to learn."""
+    clf = LLMClassifier(backend, labels=labels, **{"prompt": "{{ text }}:", **options}).fit(texts)
+    classes, guesses = clf.classes_.tolist(), clf.predict(texts).tolist()
+    random = np.random.default_rng(0)
+    return [str(random.choice(classes)) if random.random() < 0.4 else guess for guess in guesses]
+
+
+def test_ctrl_c_on_the_command_line(tmp_path):
+    """Ctrl-C stops at once with exit code 130, and what was answered before is in the cache."""
+    import signal
+    import time
+
+    from llmclf.store import ScoreCache
+
+    rows = "text\n" + "".join(f"text number {i}\n" for i in range(2000))
+    (tmp_path / "in.csv").write_text(rows, encoding="utf-8")
+    program = str(Path(sys.executable).with_name("llmclf"))
+    with FakeServer("vllm", latency=0.05) as server:
+        command = [program, "predict", "in.csv", "out.csv", "--text-column", "text", "--labels", "fine,film"]
+        command += [
+            "--prompt",
+            "{{ text }}:",
+            "--model",
+            "openai:tiny",
+            "--base-url",
+            server.url,
+            "--cache",
+            "kept.sqlite",
+        ]
+        command += ["--model-option", "concurrency=4", "--model-option", "use_route=named tokens"]
+        running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        until = time.monotonic() + 60
+        while server.count("/v1/completions") < 60 and time.monotonic() < until:
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        _, said = running.communicate(timeout=30)
+        assert running.returncode == 130
+        assert time.monotonic() - begun < 10
+        assert "interrupted" in said
+        seen = len(server.requests)
+    assert not (tmp_path / "out.csv").exists()
+    assert 0 < ScoreCache(tmp_path / "kept.sqlite").info()["rows"] < 2000
+    assert seen == len(server.requests)

@@ -85,6 +85,12 @@ class ServerOptions:
         check_price(self.price, self.max_cost)
 
     @property
+    def is_local(self) -> bool:
+        """Whether the server is on this machine."""
+        host = urllib.parse.urlsplit(self.base_url).hostname or ""
+        return host == "localhost" or host == "::1" or host.startswith("127.")
+
+    @property
     def root(self) -> str:
         """The server's address without the path of its version."""
         return self.base_url.rstrip("/").removesuffix("/v1")

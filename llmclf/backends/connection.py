@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from ..errors import CapabilityError, InputError, MissingDependencyError, RowError, ServerError
+from ..prompts import Span
 from . import routes
 from .base import Request, RowScores
 from .client import Client, ServerOptions
 from .engine import Engine
 from .probe import Probe, probe
 from .server_tokens import ServerEncoder
-from .tokens import Encoder, TokenCodec
+from .tokens import Encoder, TokenCodec, TokenRow
 from .top_logprobs import TopLogprobs
 from .trie import label_trie
 from .usage import Estimate, cost_of
@@ -22,8 +24,18 @@ from .usage import Estimate, cost_of
 ROUTES = ("echo", "named tokens", "grammar", "echo_text", "top_logprobs", "chat")
 """Ways to a label's log-probability, best first."""
 
+_SAMPLE = "The quick brown fox (42 kg) jumps over 3 lazy dogs: naïve, 東京!"
 _NO_LIMIT = 1 << 30
 _MARGIN = 2  # tokens of the context that a server keeps for what it generates
+
+
+@dataclass
+class _Task:
+    """Requests that are answered together, and the route that their first rows chose where there is a choice."""
+
+    requests: Sequence[Request]
+    ask: routes.Asker
+    route: str | None = None
 
 
 class Connection:
@@ -73,31 +85,32 @@ class Connection:
 
     def score(self, requests: Sequence[Request]) -> Iterator[tuple[int, RowScores]]:
         found = self.probe
-        # Small enough that all workers have something to do, large enough that few requests hold many rows.
-        size = max(
-            1, min(-(-len(requests) // self.options.concurrency), routes.PROMPTS // len(requests[0].completions))
-        )
-        if self._codec is None or self._route in ("grammar", "top_logprobs"):
-            size = 1
+        size = self._unit_size(requests)
         units = (range(start, min(start + size, len(requests))) for start in range(0, len(requests), size))
-        serve = partial(self._serve, requests, found)
-        return self.engine.stream(units, serve, leader=self._route in ("named tokens", "grammar", "top_logprobs"))
+        task = _Task(requests, routes.Asker(self.engine.client, found, {"model": self._model, **self._extra}))
+        # Where the server's cache serves what all rows share, the first rows go ahead.
+        return self.engine.stream(units, partial(self._serve, task), leader=self._codec is not None)
 
     def _unit_size(self, requests: Sequence[Request]) -> int:
         """Rows that are worked on together: few enough for all workers, many enough that few requests hold many rows."""
-        if self._route in ("grammar", "top_logprobs"):
+        if self._codec is None or self._route in ("grammar", "top_logprobs", "echo_text", "chat"):
             return 1
         share = -(-len(requests) // self.options.concurrency)
         return max(1, min(share, routes.PROMPTS // len(requests[0].completions)))
 
     def estimate(self, requests: Sequence[Request]) -> Estimate:
-        route = self._route or self._use_route or "echo"
         if self._codec is None and self._tokenizer is not None:
             self._codec = TokenCodec(self._load_tokenizer(), self._context_length or _NO_LIMIT)
+        sizes = [self._sizes(request) for request in requests]
+        rows = [(place, TokenRow((0,) * context, targets)) for place, (context, targets) in enumerate(sizes)]
+        route = self._use_route or self._route or "echo"
+        if rows and self._probe is not None and self._picks_the_cheaper:
+            route = routes.cheaper(rows)
         size = self._unit_size(requests) if requests else 1
+        # A tokenizer behind the server is asked for the prompt and for every label after it.
+        tokenised = isinstance(self._encoder, ServerEncoder)
         n_requests, tokens_in, tokens_out = 0.0, 0, 0
-        for request in requests:
-            context, targets = self._sizes(request)
+        for context, targets in sizes:
             n_labels, nodes = len(targets), label_trie(targets)
             read = context * n_labels + sum(map(len, targets))
             n_nodes, longest = nodes.n_nodes + 1, max(map(len, targets))
@@ -113,7 +126,8 @@ class Connection:
             else:
                 calls = min(n_nodes, self.top_calls)
                 own, written, asked = calls * context + int(nodes.depths.sum()), calls, calls
-            tokens_in, tokens_out, n_requests = tokens_in + own, tokens_out + written, n_requests + asked
+            n_requests += asked + (1 + n_labels if tokenised else 0)
+            tokens_in, tokens_out = tokens_in + own, tokens_out + written
         cost = cost_of(self.options.price, tokens_in, tokens_out)
         is_counted = self._tokenizer is not None
         return Estimate(route, len(requests), max(1, round(n_requests)), tokens_in, tokens_out, cost, is_counted)
@@ -131,13 +145,27 @@ class Connection:
         found = await probe(client, self._model, self._extra)
         if self._tokenizer is not None:
             self._encoder = self._load_tokenizer()
+            if found.tokenizer is not None:
+                server = await ServerEncoder(client, self._model, found.tokenizer).open()
+                await self._compare(server, self._encoder)
         elif found.tokenizer is not None and found.token_ids:
             server = ServerEncoder(client, self._model, found.tokenizer)
             self._encoder = await server.open(found.bos_token, found.eos_token)
         if self._encoder is not None:
-            told = found.context_length - _MARGIN if found.context_length else _NO_LIMIT
-            self._codec = TokenCodec(self._encoder, min(told, self._context_length or _NO_LIMIT))
+            length = min(found.context_length or _NO_LIMIT, self._context_length or _NO_LIMIT)
+            self._codec = TokenCodec(self._encoder, length - _MARGIN)
         return found
+
+    async def _compare(self, server: ServerEncoder, own: Encoder) -> None:
+        """Another model's tokenizer would give numbers that mean nothing."""
+        text = (Span(_SAMPLE, False),)
+        (theirs,) = await server.encode_all([text])
+        (ours,) = own.encode([text])
+        if theirs != ours:
+            raise InputError(
+                f"tokenizer={self._tokenizer!r} cuts a text into other tokens than the server's model does ({ours[:8]}... and "
+                f"{theirs[:8]}...); give the tokenizer of the model that is served"
+            )
 
     def _load_tokenizer(self) -> Encoder:
         try:
@@ -165,7 +193,7 @@ class Connection:
             "named tokens": ids and found.named_tokens and honest,
             "grammar": ids and found.grammar,
             "echo_text": found.echo == "exact",
-            "top_logprobs": found.completions and found.top_logprobs > 1 and honest,
+            "top_logprobs": found.top_logprobs > 1 and honest,
             "chat": found.chat and found.chat_top_logprobs > 1 and found.raw,
         }
         allowed = [route for route in ROUTES if possible[route]]
@@ -182,28 +210,35 @@ class Connection:
             )
         return self._use_route or allowed[0]
 
-    async def _serve(
-        self, requests: Sequence[Request], found: Probe, client: Client, places: range
-    ) -> list[tuple[int, RowScores]]:
-        ask = routes.Asker(client, found, {"model": self._model, **self._extra})
+    @property
+    def _picks_the_cheaper(self) -> bool:
+        """Whether the server allows both exact routes that read prompts, and the user wants neither in particular."""
+        found = self._probe
+        both = found is not None and found.echo == "exact" and found.named_tokens
+        return both and self._use_route is None and self._codec is not None
+
+    async def _serve(self, task: _Task, client: Client, places: range) -> list[tuple[int, RowScores]]:
         answers: list[tuple[int, RowScores]] = []
         rows: list[routes.Placed] = []
+        # Tokens are looked up only where the server names them by their ids.
+        by_text = self._route in ("echo_text", "chat") or self._codec is None
+        by_text |= self._route == "top_logprobs" and not task.ask.probe.token_ids
         for place in places:
             try:
-                if self._codec is None or self._route in ("echo_text", "chat"):
-                    answers.append((place, await self._by_text(ask, requests[place])))
+                if by_text:
+                    answers.append((place, await self._by_text(task.ask, task.requests[place])))
                 else:
-                    rows.append((place, await self._tokens(requests[place])))
+                    rows.append((place, await self._tokens(task.requests[place])))
             except (RowError, ServerError) as error:
                 answers.append((place, _missing(error)))
         if rows:
-            answers += await self._by_tokens(ask, rows)
+            if self._picks_the_cheaper and task.route is None:
+                # The first rows decide for all: they come alone, and labels are those of all.
+                self._route = task.route = routes.cheaper(rows)
+            answers += await self._by_tokens(task.ask, rows, task.route or self._route)
         return answers
 
-    async def _by_tokens(self, ask: routes.Asker, rows: list[routes.Placed]) -> list[tuple[int, RowScores]]:
-        route = self._route
-        if route == "echo" and self._use_route is None and ask.probe.named_tokens:
-            route = routes.cheaper(rows)
+    async def _by_tokens(self, ask: routes.Asker, rows: list[routes.Placed], route: str) -> list[tuple[int, RowScores]]:
         try:
             if route == "echo":
                 return await routes.echo(ask, rows)
@@ -220,7 +255,7 @@ class Connection:
             if len(rows) == 1:
                 return [(rows[0][0], _missing(error))]
         # One row that the server refuses must not take the others with it.
-        return [answer for row in rows for answer in await self._by_tokens(ask, [row])]
+        return [answer for row in rows for answer in await self._by_tokens(ask, [row], route)]
 
     async def _by_text(self, ask: routes.Asker, request: Request) -> RowScores:
         is_chat = request.prompt.is_chat

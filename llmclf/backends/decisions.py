@@ -121,7 +121,7 @@ class DecisionBackend(ServerHandle):
     @property
     def _decider(self) -> Decider:
         if self._held is None:
-            options = self._server_options()
+            options = self.server_options
             # The address may come from the environment, which equal handles need not have seen alike.
             key = (*self._key, options.root, options.api_key_env)
             make = partial(Decider, options, self.wire, self.model, self._kind, self.permutations or 1)

@@ -140,7 +140,7 @@ class OpenAIBackend(ServerHandle):
     @property
     def _connection(self) -> Connection:
         if self._held is None:
-            options = self._server_options()
+            options = self.server_options
             make = partial(
                 Connection,
                 options,
@@ -164,7 +164,11 @@ class OpenAIBackend(ServerHandle):
 
     @property
     def route(self) -> str:
-        """The way to a label's log-probability; asks the server on first use."""
+        """The way to a label's log-probability; asks the server on first use.
+
+        Where a server allows both ``"echo"`` and ``"named tokens"``, that of the rows scored last, chosen by what is cheaper
+        for their labels; ``"echo"`` before any were.
+        """
         return self._connection.route
 
     @property
@@ -179,19 +183,21 @@ class OpenAIBackend(ServerHandle):
 
     def identity(self) -> dict[str, Any]:
         server = self._connection
-        bounded = server.route in ("top_logprobs", "chat")
+        found, bounded = server.probe, server.route in ("top_logprobs", "chat")
+        shown = found.chat_top_logprobs if server.route == "chat" else found.top_logprobs
         return {
             "backend": "openai",
             "model": self.model,
-            "answered_by": server.probe.answered_by,
+            "answered_by": found.answered_by,
             "base_url": server.options.base_url,
             "route": server.route if bounded or server.route == "echo_text" else "exact",
+            "top_logprobs": shown if bounded else None,
             "top_calls": server.top_calls if bounded else None,
             "tolerance": server.tolerance if bounded else None,
             "tokenizer": self.tokenizer,
             "context_length": self.context_length,
             "extra": self.extra,
-            "probe": server.probe.summary,
+            "probe": found.summary,
         }
 
     def score(self, requests: Sequence[Request]) -> Iterator[tuple[int, RowScores]]:

@@ -19,7 +19,7 @@ from .replies import choices, expect, mapping, sequence, string
 _TEXTS = ("The capital of France is", "Once upon a time there was a", "The opposite of hot is", "One, two, three,")
 _CUT = "\N{REPLACEMENT CHARACTER}"
 _COLD = 0.5  # a temperature that doubles every difference, were it in the numbers
-_AGREE = 0.05  # nats between two ways to the same number: what batching and caches of half precision may do
+_AGREE = 0.3  # nats between two ways to the same number: a step of a logit of half precision is half of that
 _TOP = (20, 5, 1)  # how many top log-probabilities are asked for, most first
 
 
@@ -92,10 +92,8 @@ class Probe:
     @property
     def summary(self) -> dict[str, Any]:
         """The facts that scores depend on; what differs from one connection to the next is left out."""
-        values = self.to_dict()
-        for name in ("notes", "repeatable", "chat_limit"):
-            del values[name]
-        return values
+        names = ("echo", "named_tokens", "grammar", "raw", "token_ids", "tokenizer")
+        return {name: getattr(self, name) for name in names}
 
 
 async def probe(client: Client, model: str, extra: Mapping[str, Any]) -> Probe:
@@ -136,13 +134,14 @@ class _Prober:
         self._notes: list[str] = []
         self._status: int | None = None  # of the last refusal
         self._answered_by = ""
+        self._forbidden: ServerError | None = None
         self._flag: dict[str, Any] = {}
 
     async def run(self) -> Probe:
         found: dict[str, Any] = {"model": self._model}
+        generated = await self._generate(found)
         await self._describe(found)
         await self._tokenizer(found)
-        generated = await self._generate(found)
         if generated is not None:
             await self._repeat(found, generated)
             await self._echo(found, generated)
@@ -150,6 +149,8 @@ class _Prober:
         await self._chat(found)
         if not (found.get("completions") or found.get("chat")):
             said = "; ".join(self._notes)
+            if self._forbidden is not None:
+                raise self._forbidden
             raise CapabilityError(
                 f"the server gives no log-probabilities for {self._model!r} ({said}); use a server that does (vLLM, SGLang, "
                 "llama.cpp's server), a model without reasoning, or a decision model ('systemone:NAME', 'decisions:NAME')"
@@ -171,23 +172,29 @@ class _Prober:
         except ServerError as error:
             # A wrong key, an unknown model or no server at all is nothing that another question could change.
             unknown = error.status == 404 and "model" in str(error).lower() and self._model in str(error)
-            if error.status in (None, 401, 403, 408, 429) or unknown:
+            if error.status in (None, 401, 408, 429) or unknown:
                 raise
+            if error.status == 403:  # of this path, perhaps, and not of others
+                self._forbidden = error
             self._notes.append(f"{what}: {error}")
             self._status = error.status
             return None
 
+    async def _optional(self, path: str, body: Mapping[str, Any] | None, read: Any) -> Any:
+        """The answer of a path that servers need not have; None where they refuse."""
+        try:
+            return await self._client.call(path, body, read, max_retries=0)
+        except ServerError:
+            return None
+
     async def _describe(self, found: dict[str, Any]) -> None:
-        notes = len(self._notes)
-        models = await self._ask(
-            "/models", None, lambda r: sequence(mapping(r, "the reply").get("data"), "data"), "models"
-        )
+        models = await self._optional("/models", None, lambda r: sequence(mapping(r, "the reply").get("data"), "data"))
         for entry in models or ():
             if isinstance(entry, dict) and (entry.get("id") == self._model or len(models) == 1):
                 length = entry.get("max_model_len")
                 if isinstance(length, int) and length > 0:
                     found["context_length"] = length
-        props = await self._ask("//props", None, lambda r: mapping(r, "the reply"), "props")
+        props = await self._optional("//props", None, lambda r: mapping(r, "the reply"))
         if props is not None:
             settings = props.get("default_generation_settings")
             length = settings.get("n_ctx") if isinstance(settings, dict) else None
@@ -196,11 +203,8 @@ class _Prober:
             for name in ("bos_token", "eos_token"):
                 if isinstance(props.get(name), str):
                     found[name] = props[name]
-        del self._notes[notes:]  # who does not describe itself lacks nothing
 
     async def _tokenizer(self, found: dict[str, Any]) -> None:
-        notes = len(self._notes)
-
         def read(reply: Any) -> bool:
             tokens = sequence(mapping(reply, "the reply").get("tokens"), "tokens")
             expect(len(tokens) > 1 and all(isinstance(token, int) for token in tokens), "tokens are no ids")
@@ -210,13 +214,9 @@ class _Prober:
             ("vllm", {"model": self._model, "prompt": _TEXTS[0], "add_special_tokens": False}),
             ("llama_server", {"content": _TEXTS[0], "add_special": False, "parse_special": False}),
         ):
-            try:
-                await self._client.call("//tokenize", body, read, max_retries=0)
-            except ServerError:
-                continue
-            found["tokenizer"] = kind
-            break
-        del self._notes[notes:]
+            if await self._optional("//tokenize", body, read):
+                found["tokenizer"] = kind
+                break
 
     async def _generate(self, found: dict[str, Any]) -> Drawn | None:
         """One generated token after the first text, drawn at temperature 1, where masked and raw numbers are the same."""
@@ -339,6 +339,8 @@ class _Prober:
                     )
                     if drawn:
                         found["raw"] = found.get("raw", True) and _agree(answer[0], drawn[0])
+                    again = await self._ask("/chat/completions", body, chat_reader, "chat")
+                    found.setdefault("repeatable", bool(again) and again[0].top == answer[0].top)
                     return
                 if self._status not in (400, 422):  # it was not the parameters that it refused
                     return
@@ -348,10 +350,13 @@ class _Prober:
 
 
 def _agree(one: Position, other: Position) -> bool:
-    """Whether two answers give the same log-probability to the likeliest token of the first."""
+    """Whether two answers give the same log-probabilities to the tokens that both show."""
     known = {(entry.token, entry.text): entry.logprob for entry in (*other.top, other.chosen)}
-    value, same = one.chosen.logprob, known.get((one.chosen.token, one.chosen.text))
-    return value is None or same is None or abs(value - same) < _AGREE
+    for entry in (*one.top, one.chosen):
+        value = known.get((entry.token, entry.text))
+        if value is not None and entry.logprob is not None and abs(value - entry.logprob) > _AGREE:
+            return False
+    return True
 
 
 def _drawn(prompt: str, reply: Any) -> Drawn:

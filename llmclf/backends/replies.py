@@ -76,10 +76,13 @@ def token_counts(body: Any) -> tuple[int, int, int] | None:
     usage = body.get("usage") if isinstance(body, Mapping) else None
     if not isinstance(usage, Mapping):
         return None
-    read = _count(usage.get("prompt_tokens"), usage.get("input_tokens"))
+    counts = [usage.get(name) for name in ("prompt_tokens", "input_tokens", "completion_tokens", "output_tokens")]
+    if not any(isinstance(count, int) for count in counts):
+        return None
+    read = _count(*counts[:2])
     details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
     cached = _count(details.get("cached_tokens")) if isinstance(details, Mapping) else 0
-    return read, min(cached, read), _count(usage.get("completion_tokens"), usage.get("output_tokens"))
+    return read, min(cached, read), _count(*counts[2:])
 
 
 def expect(condition: bool, message: str) -> None:

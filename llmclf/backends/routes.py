@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..errors import CapabilityError, ServerError
+from ..errors import CapabilityError, RowError, ServerError
 from .base import Request, RowScores, needs_terminator
 from .bounded import Symbols
 from .client import Client
@@ -29,7 +29,7 @@ from .trie import label_trie
 
 NAMED_TOKENS = 128  # most ids in one question (vLLM's limit)
 PROMPTS = 64  # most prompts in one request
-_PROMPT_TOKENS = 16_384  # most tokens in one request
+_PROMPT_TOKENS = 4_096  # most tokens in one request: it shall be answered well before it counts as lost
 _ENDS = 8  # most kinds of tokens that end an answer
 _NODE_TOKENS = 24  # what a node of the label trie costs a server with a prefix cache, in tokens read
 
@@ -276,8 +276,8 @@ async def echo_text(ask: Asker, request: Request) -> RowScores:
         "logprobs": 1,
         "temperature": 1.0,
     }
-    n_bytes = sum(len(whole.encode("utf-8", "surrogatepass")) for whole in wholes)
-    alone, *joint = await ask.complete(body, read, tokens_in=n_bytes // 4 + 1, tokens_out=len(wholes), by_id=False)
+    n_bytes = sum(n_tokens_at_most(whole) for whole in wholes)
+    alone, *joint = await ask.complete(body, read, tokens_in=n_bytes, tokens_out=len(wholes), by_id=False)
     start = min(_shared([token for token, _ in alone], [token for token, _ in tokens]) for tokens in joint)
     start = max(1, min(start, min(len(tokens) for tokens in joint) - 1))
     targets = [tuple(token for token, _ in tokens[start:]) for tokens in joint]
@@ -302,9 +302,18 @@ def _echoed_text(choice: Mapping[str, Any], whole: str) -> list[tuple[str, float
             break
         found.append((token, None if i == 0 and value is None else logprob(value)))
         length += len(token)
-    expect("".join(token for token, _ in found) == whole, "the echoed tokens are not the text that was sent")
+    if "".join(token for token, _ in found) != whole:
+        raise RowError(
+            "the tokens that the server echoes do not join to the text that was sent (a character cut in halves, or a token "
+            "before the text); give the backend the model's tokenizer (tokenizer='folder or name')"
+        )
     expect(len(found) > 1, "the echo has a single token, so nothing in it is conditional on anything")
     return found
+
+
+def n_tokens_at_most(text: str) -> int:
+    """How many tokens a text can have: one for each of its bytes, and one before it."""
+    return len(text.encode("utf-8", "surrogatepass")) + 1
 
 
 def _shared(first: Sequence[str], second: Sequence[str]) -> int:

@@ -46,8 +46,10 @@ class ServerHandle(Handle):
         scheme, _, self.model = str(name).partition(":")
         if scheme != self.scheme or not self.model:
             raise ModelNameError(f"model={name!r}: expected '{self.scheme}:NAME' with the model's name on the server")
-        if api_key_env is not None and (not isinstance(api_key_env, str) or not api_key_env):
-            raise InputError(f"api_key_env={api_key_env!r}: expected the name of an environment variable, or None")
+        if api_key_env is not None and not isinstance(api_key_env, str):
+            raise InputError(
+                f"api_key_env={api_key_env!r}: expected the name of an environment variable, '' to send no key, or None"
+            )
         self.name = name
         self.base_url = base_url
         self.api_key_env = api_key_env
@@ -58,9 +60,10 @@ class ServerHandle(Handle):
         self.tpm = tpm
         self.price = dict(price) if isinstance(price, Mapping) else price
         self.max_cost = max_cost
-        self._server_options()
+        _ = self.server_options
 
-    def _server_options(self) -> ServerOptions:
+    @property
+    def server_options(self) -> ServerOptions:
         """The options with what the environment says, checked; the key itself is read when it is used."""
         url = self.base_url if self.base_url is not None else os.environ.get(self.url_variable) or self.default_url
         if not url:
@@ -68,6 +71,8 @@ class ServerHandle(Handle):
                 f"{self.name!r}: no server is named; give base_url='http://localhost:8000/v1', say, or set the environment "
                 f"variable {self.url_variable}"
             )
-        key = self.api_key_env or (self.key_variable if os.environ.get(self.key_variable) else None)
+        key = self.api_key_env or None
+        if self.api_key_env is None and os.environ.get(self.key_variable):
+            key = self.key_variable
         given: dict[str, Any] = {name: getattr(self, name) for name in _LIMITS if getattr(self, name) is not None}
         return ServerOptions(url, key, **given)

@@ -20,7 +20,8 @@ from .replies import expect, mapping, sequence, string
 
 T = TypeVar("T")
 
-_CONTROL_LIKE = re.compile(r"<[^<>\s]{1,60}>|\[[^\[\]\s]{1,60}\]")  # how models write their control tokens
+# How models write their control tokens; looked for at every place, since one may stand within brackets of another kind.
+_CONTROL_LIKE = re.compile(r"(?=(<[^<>\s]{1,60}>|\[[^\[\]\s]{1,60}\]))")
 
 _REMEMBERED = 10_000
 
@@ -54,32 +55,33 @@ class ServerEncoder:
         return self
 
     def encode(self, texts: Sequence[Sequence[Span]]) -> list[list[int]]:
-        return _in_loop(self._all, list(texts))
+        return _in_loop(self.encode_all, list(texts))
 
     def chat(self, messages: Sequence[dict[str, str]]) -> str | None:
         return _in_loop(self._chat, list(messages))
 
-    async def _all(self, texts: list[Sequence[Span]]) -> list[list[int]]:
+    async def encode_all(self, texts: Sequence[Sequence[Span]]) -> list[list[int]]:
+        """`encode`, from within the event loop."""
         return await together(*(partial(self._encode, spans) for spans in texts))
 
     async def _encode(self, spans: Sequence[Span]) -> list[int]:
         text = "".join(span.text for span in spans)
-        controls = [match for match in _CONTROL_LIKE.finditer(text) if await self._control(match.group()) is not None]
+        controls = [match for match in _CONTROL_LIKE.finditer(text) if await self._control(match.group(1)) is not None]
         if self._kind == "vllm":
             for match in controls:
-                if not is_author(spans, *match.span()):
+                if not is_author(spans, *match.span(1)):
                     raise RowError(
-                        f"the data holds {match.group()!r}, which this server reads as one token and perhaps as a control token; "
+                        f"the data holds {match.group(1)!r}, which this server reads as one token, perhaps as a control token; "
                         "give the backend the model's tokenizer (tokenizer='folder or name'), which keeps it text"
                     )
             return await self._tokenize(text, control=True)
         ids: list[int] = []
         position = 0
         for match in controls:
-            if is_author(spans, *match.span()):
-                ids += await self._piece(text[position : match.start()])
-                ids += await self._tokenize(match.group(), control=True)
-                position = match.end()
+            if is_author(spans, *match.span(1)) and match.start(1) >= position:
+                ids += await self._piece(text[position : match.start(1)])
+                ids += await self._tokenize(match.group(1), control=True)
+                position = match.end(1)
         return ids + await self._piece(text[position:])
 
     async def _piece(self, text: str) -> list[int]:

@@ -164,7 +164,7 @@ class TokenCodec:
         spans = mark.split(text)
         unmarked = self._encoder.chat([{"role": str(turn.role), "content": turn.text} for turn in prompt.turns])
         if "".join(span.text for span in spans) != unmarked:
-            raise PromptError(
+            raise RowError(
                 "the model's chat template changes the messages that it is given (it trims them, perhaps), so data and "
                 "template cannot be told apart; remove spaces and line breaks around the fields in the prompt's template"
             )
@@ -188,7 +188,7 @@ def _refuse_equal(request: Request, targets: Sequence[tuple[int, ...]]) -> None:
     seen: dict[tuple[int, ...], str] = {}
     for target, completion in zip(targets, request.completions, strict=True):
         if target in seen:
-            raise PromptError(
+            raise RowError(
                 f"the completions {seen[target]!r} and {completion!r} are the same tokens to this model; "
                 "give the labels different words"
             )

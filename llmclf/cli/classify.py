@@ -22,6 +22,7 @@ from .options import (
     Scoring,
     TextColumn,
     column,
+    model_options,
     open_cache,
     open_model,
     parse_labels,
@@ -135,7 +136,9 @@ def predict(
     from ..files import check_suffix, check_writable, read_table, write_table
 
     check_suffix(target)
-    clf = _saved(ctx, classifier, cache) if classifier is not None else None
+    clf = None
+    if classifier is not None:
+        clf = _saved(ctx, classifier, cache, model_options(base_url, api_key_env, model_option))
     parsed = parse_labels(labels)
     if clf is None and parsed is None:
         raise InputError("predict needs the classes: give --labels a,b,c or --classifier FOLDER")
@@ -172,17 +175,15 @@ def _classes(frame: Any, name: str) -> Any:
     return y
 
 
-def _saved(ctx: typer.Context, folder: Path, cache: Path | None) -> LLMClassifier:
+def _saved(ctx: typer.Context, folder: Path, cache: Path | None, options: dict[str, Any]) -> LLMClassifier:
     """The classifier of a folder, unless options were given that it would not heed."""
-    for name in ("labels", "prompt", "chat", "scoring", "model", "base_url", "api_key_env", "model_option"):
+    for name in ("labels", "prompt", "chat", "scoring", "model"):
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise InputError(
-                f"--{name.replace('_', '-')} belongs to a new classifier; --classifier {str(folder)!r} has its own"
-            )
+            raise InputError(f"--{name} belongs to a new classifier; --classifier {str(folder)!r} has its own")
     from ..classifier import load
 
-    return load(folder, cache=cache)
+    return load(folder, cache=cache, model_options=options)
 
 
 def _typed(labels: dict[str, list[str]] | None, y: Any) -> dict[Any, list[str]] | None:

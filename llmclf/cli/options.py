@@ -59,7 +59,8 @@ BaseUrl = Annotated[
 ApiKeyEnv = Annotated[
     str | None,
     typer.Option(
-        metavar="VARIABLE", help="The environment variable that holds the server's key. The key itself is no option."
+        metavar="VARIABLE",
+        help="The environment variable that holds the server's key; '' sends none. The key itself is no option.",
     ),
 ]
 ModelOption = Annotated[

@@ -6,7 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ..backends import open_backend
+from ..backends import OpenAIBackend, open_backend
+from ..backends.client import Client
+from ..backends.engine import Engine
+from ..backends.replies import mapping, sequence, string
 from ..errors import CapabilityError, InputError
 from .console import OUT, say
 from .options import ApiKeyEnv, BaseUrl, ModelOption, open_model
@@ -22,7 +25,13 @@ _ROUTES = {
 
 
 def probe(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="openai:NAME, systemone:NAME or decisions:NAME.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="openai:NAME, systemone:NAME or decisions:NAME. Default: the only model that the server lists.",
+        ),
+    ] = None,
     base_url: BaseUrl = None,
     api_key_env: ApiKeyEnv = None,
     model_option: ModelOption = None,
@@ -31,9 +40,12 @@ def probe(
     """Ask a server a few tiny questions, and say what it really does and by which route labels will be scored.
 
     \b
-    Example:
+    Examples:
+      llmclf probe --base-url http://localhost:8000/v1
       llmclf probe openai:my-model --base-url http://localhost:8000/v1
     """
+    if model is None:
+        model = _only_model(base_url, api_key_env)
     scheme = model.partition(":")[0]
     if scheme not in ("openai", "systemone", "decisions"):
         raise InputError(f"{model!r} names no server's model; expected openai:NAME, systemone:NAME or decisions:NAME")
@@ -56,6 +68,23 @@ def probe(
         say(line)
     say(f"route: {route} ({_ROUTES.get(route, 'probabilities of the options, as the server gives them')})")
     say(f"{usage.requests} requests, {usage.tokens_in} tokens read, {usage.tokens_out} written")
+
+
+def _only_model(base_url: str | None, api_key_env: str | None) -> str:
+    """The model string of the one model that a server lists."""
+    handle = OpenAIBackend("openai:-", base_url=base_url, api_key_env=api_key_env)
+
+    def read(reply: Any) -> list[str]:
+        listed = sequence(mapping(reply, "the reply").get("data"), "data")
+        return [string(mapping(entry, "a model").get("id"), "id") for entry in listed]
+
+    async def ask(client: Client) -> list[str]:
+        return await client.call("/models", None, read, max_retries=0)
+
+    names = Engine(Client(handle.server_options)).call(ask)
+    if len(names) != 1:
+        raise InputError(f"the server lists {len(names)} models ({', '.join(names[:20])}); name one: openai:NAME")
+    return f"openai:{names[0]}"
 
 
 def _facts(backend: Any, found: dict[str, Any]) -> list[str]:
