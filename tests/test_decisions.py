@@ -580,7 +580,7 @@ def test_a_pickle_is_the_description_alone(scheme):
         ({"tpm": 1.5}, "tpm=1.5"),
         ({"price": {"input": 1.0}}, "price="),
         ({"max_cost": 1.0}, "needs price="),
-        ({"api_key_env": 3}, "api_key_env=''"),
+        ({"api_key_env": 3}, "api_key_env=3"),
     ],
 )
 def test_bad_options_are_refused_at_once(scheme, options, problem):
