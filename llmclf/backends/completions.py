@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .replies import BadReplyError, choices, logprob, mapping, sequence, string
+from .replies import UNKNOWN, BadReplyError, choices, logprob, mapping, sequence, string
 
-_UNKNOWN = -9999.0  # what some servers write for "too unlikely to tell"
 _CONTROL = re.compile(rb"<[^<>\s]{1,60}>|</?[a-z_]+>")
 _BYTES = re.compile(r"bytes:((?:\\x[0-9a-fA-F]{2}|[ -\[\]-~])*\\x[0-9a-fA-F]{2}(?:\\x[0-9a-fA-F]{2}|[ -\[\]-~])*)")
 
@@ -144,7 +143,7 @@ def _named_id(text: str) -> int | None:
 
 def _seen(value: Any) -> float | None:
     """A log-probability; None for the numbers that stand for "too unlikely to tell"."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value <= _UNKNOWN:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value <= UNKNOWN:
         return None
     return logprob(value)
 
@@ -157,5 +156,5 @@ def echoed(reply: Any) -> list[Entry]:
         return []
     tokens = [string(token, "a token") for token in logprobs["tokens"]]
     values = sequence(logprobs.get("token_logprobs"), "logprobs.token_logprobs", len(tokens))
-    entries = [_entry(token, _UNKNOWN if value is None else value) for token, value in zip(tokens, values, strict=True)]
+    entries = [_entry(token, UNKNOWN if value is None else value) for token, value in zip(tokens, values, strict=True)]
     return entries if len(entries) > 1 else []

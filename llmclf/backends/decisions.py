@@ -16,12 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import CapabilityError, InputError, PromptError
 from ..prompts import RenderedPrompt
-from .base import Request, RowScores
+from .base import Request, RowScores, check_requests
 from .decider import NEUTRAL_INSTRUCTIONS, Decider
 from .decision_wire import DecisionsWire, Question, SystemOneWire, Wire
 from .handle import shared
 from .server_handle import ServerHandle
-from .tokens import check_requests
 from .usage import Estimate, Usage
 
 _MOST_LEVELS = 10

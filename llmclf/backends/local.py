@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError, MissingDependencyError, ModelError
-from .base import Request, RowScores
+from .base import Request, RowScores, check_requests
 from .encoders import TokenizerEncoder
 from .handle import Handle
 from .reference import model_context_length
-from .tokens import TokenCodec, TokenRow, check_requests
+from .tokens import TokenCodec, TokenRow
 from .trie import Batch, lay_out, plan, shared_prefix
 from .weights import check_name, load
 

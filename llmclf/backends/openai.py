@@ -8,12 +8,11 @@ from functools import partial
 from typing import Any
 
 from ..errors import InputError
-from .base import Request, RowScores
+from .base import Request, RowScores, check_requests
 from .connection import ROUTES, Connection
 from .handle import shared
 from .probe import Probe
 from .server_handle import ServerHandle
-from .tokens import check_requests
 from .usage import Estimate, Usage
 
 _TOP_CALLS = 16

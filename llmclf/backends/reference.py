@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..logits import log_softmax
-from .base import Request, RowScores, needs_terminator
+from .base import Request, RowScores, check_requests, needs_terminator
 from .encoders import TokenizerEncoder
-from .tokens import TokenCodec, check_requests
+from .tokens import TokenCodec
 
 
 class ReferenceBackend:

@@ -12,7 +12,7 @@ from typing import Any
 _MESSAGE_LENGTH = 500
 _MOST_TOKENS = 10**9  # a reply that counts more is wrong
 _LARGEST = sys.float_info.max
-_UNKNOWN = -9999.0  # what some servers say for "very unlikely"
+UNKNOWN = -9999.0  # what some servers say for "very unlikely"
 _TOLERANCE = 1e-3  # nats by which rounding may lift a log-probability above 0
 
 
@@ -117,11 +117,11 @@ def string(value: Any, name: str) -> str:
 
 def logprob(value: Any, name: str = "a log-probability") -> float:
     """A checked log-probability in nats: finite, at most 0, and none of the numbers that stand for "very unlikely"."""
-    if type(value) is float and _UNKNOWN < value <= 0.0:
+    if type(value) is float and UNKNOWN < value <= 0.0:
         return value
     found = _number(value, name)
     expect(found <= _TOLERANCE, f"{name} is {found}; expected at most 0")
-    expect(found > _UNKNOWN, f"{name} is {found}, which stands for a number that the server does not know")
+    expect(found > UNKNOWN, f"{name} is {found}, which stands for a number that the server does not know")
     return min(0.0, found)
 
 

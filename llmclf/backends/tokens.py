@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..errors import InputError, PromptError, RowError
+from ..errors import PromptError, RowError
 from ..prompts import RenderedPrompt, Span, mark_turns
 from .base import Request, needs_terminator
 
@@ -197,13 +197,3 @@ def _refuse_equal(request: Request, targets: Sequence[tuple[int, ...]]) -> None:
 
 def _cut(row: TokenRow, characters: int) -> TokenRow:
     return TokenRow(row.context, row.targets, characters, row.healed, row.terminated)
-
-
-def check_requests(requests: Sequence[Request]) -> None:
-    """Refuse requests that no backend can answer."""
-    for request in requests:
-        if not request.completions:
-            raise InputError("a request needs at least one completion")
-        empty = [completion for completion in request.completions if not completion]
-        if empty:
-            raise PromptError("a completion is empty; give every label at least one character")

@@ -127,6 +127,46 @@ class Corrections:
             corrected[scored] = found if self.calibrator is None else _log_proba(self.calibrator, found)
         return corrected if self.log_prior is None else corrected + self.log_prior
 
+    def undecided(self, scores: Floats, lower: Floats, upper: Floats) -> NDArray[np.bool_]:
+        """Rows (n,) whose best class could be another: at its own lower bound, with one of the others at its upper one.
+
+        Each rival is tried by itself, after the corrections. That is exact for corrections that raise a class with its own
+        score and take nothing from it as another falls (all but ``"matrix"`` and negative slopes).
+
+        Parameters
+        ----------
+        scores, lower, upper : ndarray (n, K)
+            Log-scores before the corrections, and the bounds between which they lie.
+
+        Examples
+        --------
+        >>> scores = np.array([[-1.0, -2.0], [-1.0, -2.0]])
+        >>> Corrections().undecided(scores, scores - [[0.2], [1.5]], scores + 0.1).tolist()
+        [False, True]
+        """
+        undecided: NDArray[np.bool_] = np.zeros(len(scores), dtype=bool)
+        wide = np.flatnonzero((lower < upper).any(axis=1))
+        if not wide.size:
+            return undecided
+        best = self.apply(scores[wide]).argmax(axis=1)
+        every = np.arange(len(wide))
+        floor, high = lower[wide, best], upper[wide].copy()
+        high[every, best] = -np.inf
+        # What may be anything may be the best; corrections are asked about numbers alone.
+        is_open = np.isneginf(floor) | np.isposinf(high).any(axis=1)
+        known = np.flatnonzero(~is_open)
+        for rival in range(scores.shape[1]):
+            asked = known[best[known] != rival]
+            if asked.size:
+                own = np.arange(len(asked))
+                tried = scores[wide[asked]].copy()
+                tried[own, best[asked]] = floor[asked]
+                tried[:, rival] = high[asked, rival]
+                found = self.apply(tried)
+                is_open[asked] |= found[:, rival] >= found[own, best[asked]]
+        undecided[wide] = is_open
+        return undecided
+
     def out_of_fold(self) -> Floats:
         """Probabilities (n, K) of the rows that the calibrator was fitted on, each by a calibrator that did not see it.
 
