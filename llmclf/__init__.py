@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .backends import open_backend
-    from .classifier import LLMClassifier, load
+    from .classifier import LLMClassifier
     from .errors import LlmclfError, LlmclfWarning
+    from .loading import load
     from .prompts import Prompt
 
 __all__ = ["LLMClassifier", "LlmclfError", "LlmclfWarning", "Prompt", "load", "open_backend"]
@@ -16,7 +17,7 @@ _HOMES = {
     "LlmclfError": "errors",
     "LlmclfWarning": "errors",
     "Prompt": "prompts",
-    "load": "classifier",
+    "load": "loading",
     "open_backend": "backends",
 }
 

@@ -18,7 +18,6 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from .backends import Backend, RowScores, open_backend
 from .backends.base import SCORE_VERSION
-from .backends.client import ServerOptions
 from .backends.usage import Estimate, Usage
 from .calibration import Corrections, make_bias, make_calibrator
 from .content_free import content_free_rows, domain_rows
@@ -27,21 +26,19 @@ from .errors import (
     InputError,
     LabelWordWarning,
     ModelError,
-    ModelNameError,
     PromptError,
-    StoreError,
 )
 from .judging import fingerprints, judge
 from .labels import LabelSet, label_prior, label_set, read_classes
 from .logits import log_softmax, logsumexp
 from .prompts import Prompt
 from .report import CalibrationReport
-from .saving import read_folder, write_folder
+from .saving import write_folder
 from .scorer import Scorer
 from .scoring import SCORINGS
 from .tables import Rows, read_rows
 
-_FORMAT = 3  # of saved classifiers
+FORMAT = 3  # of saved classifiers
 
 
 class LLMClassifier(ClassifierMixin, BaseEstimator):
@@ -447,7 +444,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         names = getattr(self, "feature_names_in_", None)
         values = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "score_version": SCORE_VERSION,
             **self._scorer.to_dict(),
             "scoring": self.scoring,
@@ -607,66 +604,6 @@ def _model_of(identity: Mapping[str, Any]) -> dict[str, Any]:
     """What of a backend's identity its scores depend on, wherever it is reached."""
     passing = ("base_url", "probe", "tokenizer", "context_length")
     return {name: value for name, value in identity.items() if name not in passing}
-
-
-def load(
-    folder: str | os.PathLike[str],
-    *,
-    cache: str | os.PathLike[str] | None = None,
-    check_model: bool = True,
-    model_options: Mapping[str, Any] | None = None,
-) -> LLMClassifier:
-    """Read a classifier that `LLMClassifier.save` wrote. Nothing in the folder is executed.
-
-    Parameters
-    ----------
-    folder : path
-    cache : path, optional
-        The score cache to use; a cache is not part of what was saved.
-    check_model : bool
-        Whether bias and calibrator refuse another model than the one they were fitted on; if not, a warning says so.
-    model_options : mapping, optional
-        Options of the model's backend that replace the saved ones: the ``base_url`` of a server that has moved, say. A key is
-        sent to a saved address on another machine only if ``api_key_env`` names its variable here: a folder may come from
-        anybody.
-
-    Raises
-    ------
-    StoreError
-        The folder holds no saved classifier, or one that cannot be read.
-
-    Examples
-    --------
-    >>> load("no/such/folder")
-    Traceback (most recent call last):
-    ...
-    llmclf.errors.StoreError: 'no/such/folder' holds no saved classifier (no classifier.json); give a folder that save wrote
-    """
-    values = read_folder(folder)
-    if (values.get("format"), values.get("score_version")) != (_FORMAT, SCORE_VERSION):
-        raise StoreError(f"{str(folder)!r} was written by another version of llmclf; fit and save it again")
-    classifier = LLMClassifier(cache=cache)
-    classifier._check_model = check_model
-    try:
-        classifier._restore(values, model_options or {})
-    except ModelNameError:
-        raise  # the folder is sound; its model is not on this machine
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(f"the classifier in {str(folder)!r} is damaged: {error!r}") from error
-    _check_key(classifier.backend_, values["model_options"], model_options or {})
-    return classifier
-
-
-def _check_key(backend: Backend, saved: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Refuse to send a key to an address that a folder alone names."""
-    options: ServerOptions | None = getattr(backend, "server_options", None)
-    if options is None or options.api_key_env is None or options.is_local or "base_url" not in saved:
-        return
-    if "base_url" not in given and "api_key_env" not in given:
-        raise InputError(
-            f"the saved classifier would send the key in {options.api_key_env} to {options.base_url}; if that is right, say so: "
-            f"load(folder, model_options={{'api_key_env': {options.api_key_env!r}}}), or '' to send no key"
-        )
 
 
 def _warn_of_digits(labels: LabelSet) -> None:

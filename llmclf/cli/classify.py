@@ -181,7 +181,7 @@ def _saved(ctx: typer.Context, folder: Path, cache: Path | None, options: dict[s
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise InputError(f"--{name} belongs to a new classifier; --classifier {str(folder)!r} has its own")
-    from ..classifier import load
+    from ..loading import load
 
     return load(folder, cache=cache, model_options=options)
 
