@@ -154,3 +154,27 @@ def smollm2():
     from llmclf import open_backend
 
     return open_backend("smollm2")
+
+
+@pytest.fixture
+def no_waiting(monkeypatch):
+    """Retries follow at once, and no server or key of the environment is meant."""
+    from llmclf.backends import client
+
+    monkeypatch.setattr(client, "_FIRST_WAIT", 0.001)
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(params=["aiohttp", "httpx2"])
+def transport(request, monkeypatch):
+    """Both HTTP clients that may be installed."""
+    from llmclf.backends import client
+
+    client._unreachable.cache_clear()
+    if request.param == "httpx2":
+        find = client.importlib.util.find_spec
+        hidden = lambda name, package=None: None if name == "aiohttp" else find(name, package)  # noqa: E731
+        monkeypatch.setattr(client.importlib.util, "find_spec", hidden)
+    yield request.param
+    client._unreachable.cache_clear()

@@ -27,6 +27,8 @@ from typing import Any, ClassVar
 import numpy as np
 from conftest import _byte_bpe_tokenizer
 
+from llmclf.backends.openai import OpenAIBackend
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is false %}<think>\n\n</think>\n\n"
@@ -1209,3 +1211,8 @@ def _read(connection: socket.socket, buffer: bytearray) -> Request | None:
     except ValueError:
         body = content
     return Request(target.partition("?")[0], method, begun, headers, body)
+
+
+def backend_for(server: FakeServer, **options: Any) -> OpenAIBackend:
+    """A backend for the server's model."""
+    return OpenAIBackend("openai:tiny", base_url=server.url, **options)

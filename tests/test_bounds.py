@@ -11,14 +11,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from contract import TEXTS, requests_for, score
-from faults import FakeServer, Mutate, tiny_model
+from faults import FakeServer, Mutate, backend_for, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmclf import Prompt
-from llmclf.backends import client, completions, top_logprobs
+from llmclf.backends import completions, top_logprobs
 from llmclf.backends.bounded import END, LabelBounds, Unclear, midpoint
-from llmclf.backends.openai import OpenAIBackend
 from llmclf.backends.probe import Probe
 from llmclf.backends.replies import BadReplyError
 
@@ -29,15 +28,7 @@ VOCABULARY = [b"a", b"a", b"b", b"ab", b"ab", b"\xc3", b"\xc3", b"\xa9", "é".en
 WORDS = ["a", "b", "ab", "aé", "é", "ba", "aa", "éa", "abab"]
 
 
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(client, "_FIRST_WAIT", 0.001)
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def backend_for(server: FakeServer, **options) -> OpenAIBackend:
-    return OpenAIBackend("openai:tiny", base_url=server.url, **options)
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 # --- the law ---------------------------------------------------------------------------------------------------------------

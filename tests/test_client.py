@@ -54,18 +54,6 @@ def quick(monkeypatch):
     monkeypatch.setattr(client_module, "_LONGEST_WAIT", 0.02)
 
 
-@pytest.fixture(params=["aiohttp", "httpx2"])
-def transport(request, monkeypatch):
-    """Both HTTP clients that may be installed."""
-    client_module._unreachable.cache_clear()
-    if request.param == "httpx2":
-        find = client_module.importlib.util.find_spec
-        hidden = lambda name, package=None: None if name == "aiohttp" else find(name, package)  # noqa: E731
-        monkeypatch.setattr(client_module.importlib.util, "find_spec", hidden)
-    yield request.param
-    client_module._unreachable.cache_clear()
-
-
 def make(server: FakeServer, **options) -> Engine:
     return Engine(Client(ServerOptions(server.url, **{"timeout": 5.0, "max_retries": 3, "concurrency": 8, **options})))
 

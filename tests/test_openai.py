@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from contract import LABELS, TEXTS, assert_contract, assert_same, requests_for, score
-from faults import CONTEXT, BrokenJson, FakeServer, Mutate, Replace, Status, tiny_model
+from faults import CONTEXT, BrokenJson, FakeServer, Mutate, Replace, Status, backend_for, tiny_model
 
 from llmclf import LLMClassifier, Prompt, load, open_backend
-from llmclf.backends import Request, RowScores, client
+from llmclf.backends import Request, RowScores
 from llmclf.backends.encoders import TokenizerEncoder
 from llmclf.backends.openai import OpenAIBackend
 from llmclf.backends.tokens import TokenCodec
@@ -76,15 +76,7 @@ def reference(tokenizer) -> TinyReference:
     return TinyReference(tokenizer)
 
 
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(client, "_FIRST_WAIT", 0.001)
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def backend_for(server: FakeServer, **options) -> OpenAIBackend:
-    return OpenAIBackend("openai:tiny", base_url=server.url, **options)
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 # --- the probe -----------------------------------------------------------------------------------------------------------

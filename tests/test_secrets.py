@@ -58,18 +58,6 @@ def log():
         logger.setLevel(level)
 
 
-@pytest.fixture(params=["aiohttp", "httpx2"])
-def transport(request, monkeypatch):
-    """Both HTTP clients that may be installed."""
-    client_module._unreachable.cache_clear()
-    if request.param == "httpx2":
-        find = client_module.importlib.util.find_spec
-        hidden = lambda name, package=None: None if name == "aiohttp" else find(name, package)  # noqa: E731
-        monkeypatch.setattr(client_module.importlib.util, "find_spec", hidden)
-    yield request.param
-    client_module._unreachable.cache_clear()
-
-
 def everything(error: BaseException, seen=None) -> str:
     """All that a report of an error could show: messages, attributes, causes, and all variables of all frames but this file's."""
     seen = set() if seen is None else seen
