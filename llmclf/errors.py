@@ -8,7 +8,8 @@
     ├── ModelError (RuntimeError)             the model could not be loaded, or answered nonsense
     │   ├── ServerError                       a server cannot be reached, refuses, or answers nonsense
     │   ├── CapabilityError                   a server cannot give what was asked of it
-    │   └── BudgetError                       the next request could cost more than is left of max_cost
+    │   ├── BudgetError                       the next request could cost more than is left of max_cost
+    │   └── JobError                          a labelling job stopped; what was answered is in its journal
     ├── DownloadError (OSError)               a file could not be fetched, or is not the expected file
     ├── StoreError (OSError)                  a cache or a saved folder cannot be read or written
     └── MissingDependencyError (ImportError)  an optional package is needed and absent
@@ -71,6 +72,10 @@ class CapabilityError(ModelError):
 
 class BudgetError(ModelError):
     """The next request could cost more than is left of ``max_cost``, so it was not sent."""
+
+
+class JobError(ModelError):
+    """A labelling job stopped before its end; what was answered is in its journal, and the job can go on from there."""
 
 
 class DownloadError(LlmclfError, OSError):

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import datetime
-import json
 import os
 import secrets
 import stat
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from .errors import InputError, MissingDependencyError, StoreError
-from .tables import is_missing
-
-_SUFFIXES = (".csv", ".jsonl", ".parquet")
+from .errors import InputError, LlmclfError, StoreError
+from .formats import SUFFIXES, missing_pyarrow, read_chunks, write_chunks
 
 
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -34,25 +27,8 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     InputError
         The file is missing, has another suffix or no rows, or is not what its suffix says.
     """
-    file = Path(path)
-    suffix = check_suffix(file)
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".csv": _read_csv,
-        ".jsonl": _read_jsonl,
-        ".parquet": _read_parquet,
-    }
-    try:
-        if not file.is_file():
-            raise InputError(f"{str(path)!r} is no file; give the path of a CSV, JSONL or Parquet file")
-        frame = readers[suffix](file)
-    except InputError:
-        raise
-    except UnicodeDecodeError as error:
-        raise InputError(f"{str(path)!r} is no UTF-8 text ({error}); save it with the encoding UTF-8") from error
-    except ImportError as error:
-        raise MissingDependencyError("Parquet files need pyarrow; run: pip install 'llmclf[parquet]'") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{str(path)!r} cannot be read as {suffix[1:].upper()}: {error}") from error
+    pieces = list(read_chunks(Path(path), check_suffix(path)))
+    frame = pieces[0] if len(pieces) == 1 else pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame()
     if frame.empty:
         raise InputError(f"{str(path)!r} has no rows")
     return frame
@@ -81,16 +57,28 @@ def write_text(text: str, path: str | os.PathLike[str]) -> None:
     write_file(lambda target: target.write_text(text, encoding="utf-8", newline=""), path)
 
 
-def write_file(write: Callable[[Path], Any], path: str | os.PathLike[str]) -> None:
-    """Let `write` fill a temporary file, and put it in place of `path` once it is whole.
+def write_file(
+    write: Callable[[Path], Any], path: str | os.PathLike[str], *, temporary_name: str | None = None
+) -> None:
+    """Let `write` fill a temporary file, and put it in place of `path` once it is whole and on the disk.
+
+    Parameters
+    ----------
+    write : callable
+        Is given the temporary file's path.
+    path : path
+    temporary_name : str, optional
+        Name of the temporary file, in the same folder; a file of that name is overwritten. A random one by default. Whoever
+        may be killed and comes back leaves no litter with a name of his own.
 
     Raises
     ------
     StoreError
-        The file cannot be written.
+        The file cannot be written. Errors of llmclf in `write` pass through.
     """
-    with _filled(write, path) as (temporary, file):
+    with _filled(write, path, temporary_name) as (temporary, file):
         os.replace(temporary, file)
+        _sync_folder(file.parent)
 
 
 def check_writable(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
@@ -105,6 +93,18 @@ def check_writable(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         pass
 
 
+def check_file(path: str | os.PathLike[str]) -> None:
+    """See that a file could be written at a path, without leaving one.
+
+    Raises
+    ------
+    StoreError
+        It could not.
+    """
+    with _filled(lambda _: None, path):
+        pass
+
+
 def check_suffix(path: str | os.PathLike[str]) -> str:
     """The suffix of a table file, in lower case.
 
@@ -114,43 +114,43 @@ def check_suffix(path: str | os.PathLike[str]) -> str:
         It is none of .csv, .jsonl and .parquet.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in _SUFFIXES:
-        raise InputError(f"{str(path)!r} ends with {suffix!r}; expected {', '.join(_SUFFIXES)}")
+    if suffix not in SUFFIXES:
+        raise InputError(f"{str(path)!r} ends with {suffix!r}; expected {', '.join(SUFFIXES)}")
     return suffix
 
 
 @contextmanager
 def _written(frame: pd.DataFrame, path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
     """A table in a temporary file; see `_filled`."""
-    writers: dict[str, Callable[[Path], Any]] = {
-        ".csv": lambda target: _write_csv(frame, target),
-        ".jsonl": lambda target: _write_jsonl(frame, target),
-        ".parquet": lambda target: frame.to_parquet(target, index=False),
-    }
-    with _filled(writers[check_suffix(path)], path) as files:
+    suffix = check_suffix(path)
+    with _filled(lambda target: write_chunks([frame], target, suffix), path) as files:
         yield files
 
 
 @contextmanager
-def _filled(write: Callable[[Path], Any], path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
+def _filled(
+    write: Callable[[Path], Any], path: str | os.PathLike[str], temporary_name: str | None = None
+) -> Iterator[tuple[Path, Path]]:
     """A finished temporary file beside the file that it shall replace; removed if it is still there in the end."""
     # A link stays a link: what it points to is replaced.
     file = Path(os.path.realpath(path))
-    temporary = file.with_name(f".{secrets.token_hex(8)}{file.suffix}")
+    temporary = file.with_name(temporary_name or f".{secrets.token_hex(8)}{file.suffix}")
     try:
         if file.is_dir():
             raise IsADirectoryError("it is a folder")
         file.parent.mkdir(parents=True, exist_ok=True)
         # Opened like any new file, so that it gets the permissions that the user's files have.
-        temporary.open("xb").close()
+        temporary.open("wb" if temporary_name else "xb").close()
         if file.exists():
             temporary.chmod(stat.S_IMODE(file.stat().st_mode))
         write(temporary)
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         yield temporary, file
+    except LlmclfError:
+        raise
     except ImportError as error:
-        raise MissingDependencyError("Parquet files need pyarrow; run: pip install 'llmclf[parquet]'") from error
+        raise missing_pyarrow() from error
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(f"{str(path)!r} cannot be written: {error}") from error
     finally:
@@ -158,97 +158,11 @@ def _filled(write: Callable[[Path], Any], path: str | os.PathLike[str]) -> Itera
             temporary.unlink()
 
 
-def _read_csv(file: Path) -> pd.DataFrame:
-    # Not pandas' own reader: it renames equal columns, fills short rows and takes one cell too many for an index.
-    rows = []
-    limit = csv.field_size_limit(sys.maxsize)
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            names = next(reader, [])
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise InputError(f"{str(file)!r} has two columns of the name {twice[0]!r}; rename one of them")
-            for row in filter(None, reader):
-                if len(row) != len(names):
-                    raise InputError(
-                        f"line {reader.line_num} of {str(file)!r} has {len(row)} cells and the first line has {len(names)}; "
-                        'a cell that holds commas or line breaks needs quotes, as in "a, b"'
-                    )
-                rows.append(row)
-    except csv.Error as error:
-        raise InputError(f"line {reader.line_num} of {str(file)!r} is no CSV: {error}") from error
-    finally:
-        csv.field_size_limit(limit)
-    return pd.DataFrame(rows, columns=names, dtype=str)
-
-
-def _read_jsonl(file: Path) -> pd.DataFrame:
-    records = []
-    with file.open(encoding="utf-8-sig") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line.strip())
-            except json.JSONDecodeError as error:
-                raise InputError(
-                    f"line {number} of {str(file)!r} is no JSON: {error.msg} (character {error.colno})"
-                ) from error
-            except RecursionError as error:
-                raise InputError(f"line {number} of {str(file)!r} is nested too deeply") from error
-            if not isinstance(record, dict):
-                raise InputError(f"line {number} of {str(file)!r} is a {type(record).__name__}; expected a JSON object")
-            records.append(record)
-    # Objects, because pandas would make 1 and null into 1.0 and NaN.
-    return pd.DataFrame(records, dtype=object)
-
-
-def _read_parquet(file: Path) -> pd.DataFrame:
-    # Arrow's types, because numpy has no integers with gaps.
-    frame = pd.read_parquet(file, dtype_backend="pyarrow")
-    # An index with a name is one of the file's columns.
-    return frame.reset_index(drop=all(name is None for name in frame.index.names))
-
-
-def _write_csv(frame: pd.DataFrame, target: Path) -> None:
-    with target.open("w", encoding="utf-8", newline="") as stream:
-        # The csv module quotes a lone carriage return only if the line ends with one.
-        writer = csv.writer(_UnixLines(stream), lineterminator="\r\n")
-        writer.writerow(frame.columns)
-        for row in _rows(frame):
-            writer.writerow(["" if is_missing(value) else value for value in row])
-
-
-class _UnixLines:
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def write(self, line: str) -> None:
-        self._stream.write(line.removesuffix("\r\n") + "\n")
-
-
-def _write_jsonl(frame: pd.DataFrame, target: Path) -> None:
-    names = list(frame.columns)
-    with target.open("wb") as stream:
-        for row in _rows(frame):
-            record = dict(zip(names, (None if is_missing(value) else value for value in row), strict=True))
-            try:
-                line = json.dumps(record, ensure_ascii=False, default=_json_value).encode()
-            except UnicodeEncodeError:  # half a surrogate pair: JSON has a form for it, UTF-8 has none
-                line = json.dumps(record, default=_json_value).encode()
-            stream.write(line + b"\n")
-
-
-def _rows(frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
-    return zip(*(frame[name] for name in frame.columns), strict=True)
-
-
-def _json_value(value: Any) -> Any:
-    if isinstance(value, (np.generic, np.ndarray)):
-        return value.tolist()
-    if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
-    if is_missing(value):
-        return None
-    raise TypeError(f"{value!r} is a {type(value).__name__} and has no JSON form; choose another suffix")
+def _sync_folder(folder: Path) -> None:
+    """Let a renaming survive a loss of power, where the system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -346,6 +346,10 @@ class PromptRenderer:
         return self._render(source, {}) if source else ()
 
     def _render(self, source: str, row: Mapping[str, Any]) -> tuple[Span, ...]:
+        pieces = _plain_pieces(source)
+        if pieces is not None and all(piece.text in row for piece in pieces if piece.is_data):
+            # Most templates are text and fields, which need no template engine and no marks.
+            return _merge(Span(str(row[piece.text]), True) if piece.is_data else piece for piece in pieces)
         mark = _Mark()
         spans = mark.split(self._render_text(source, row, mark))
         if _captures(source):
@@ -387,21 +391,20 @@ class _Mark:
 
     def __init__(self) -> None:
         nonce = "".join(chr(0xE100 + byte) for byte in secrets.token_bytes(8))
-        self.opening, self.closing = f"\ue000{nonce}\ue001", f"\ue000{nonce}\ue002"
+        self._stem = f"\ue000{nonce}"
+        self.opening, self.closing = f"{self._stem}\ue001", f"{self._stem}\ue002"
 
     def wrap(self, value: str) -> str:
         return f"{self.opening}{value}{self.closing}"
 
     def split(self, text: str) -> tuple[Span, ...]:
-        spans: list[Span] = []
+        # Not a regular expression: with a number of its own in each, compiling them would take longer than all the rest.
+        before, *pieces = text.split(self._stem)
+        spans = [Span(before, False)]
         depth = 0
-        for piece in re.split(f"({self.opening}|{self.closing})", text):
-            if piece == self.opening:
-                depth += 1
-            elif piece == self.closing:
-                depth -= 1
-            elif piece:
-                spans.append(Span(piece, depth > 0))
+        for piece in pieces:
+            depth += 1 if piece[0] == self.opening[-1] else -1
+            spans.append(Span(piece[1:], depth > 0))
         return _merge(spans)
 
 
@@ -446,6 +449,22 @@ def _compile(source: str) -> jinja2.Template:
 def _variables(source: str) -> frozenset[str]:
     _compile(source)
     return frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(source)))
+
+
+@lru_cache(maxsize=256)
+def _plain_pieces(source: str) -> tuple[Span, ...] | None:
+    """A template of nothing but text and fields: pieces of which the data spans hold a field's name. None for any other."""
+    _compile(source)
+    pieces: list[Span] = []
+    for output in _ENVIRONMENT.parse(source).body:
+        for node in output.nodes if isinstance(output, nodes.Output) else [output]:
+            if isinstance(node, nodes.TemplateData):
+                pieces.append(Span(node.data, False))
+            elif isinstance(node, nodes.Name) and node.name not in _BUILTIN_NAMES:
+                pieces.append(Span(node.name, True))
+            else:
+                return None
+    return tuple(pieces)
 
 
 @lru_cache(maxsize=256)

@@ -21,7 +21,7 @@ from .prompts import Prompt, RenderedPrompt
 from .saving import plain
 from .scoring import class_scores
 from .store import ScoreCache, request_key
-from .tables import Row, Rows, check_fields
+from .tables import Row, Rows, check_fields, is_missing
 
 _STORE_EVERY = 64  # answers between two writes to the cache: the most that a killed process loses
 
@@ -60,6 +60,7 @@ class Scorer:
         self.cache = cache
         self.on_error = on_error
         self._renderer = prompt.renderer(labels.first_words, self.shots, self.field_names)
+        self._completions = tuple(prompt.completion(word) for word in labels.all_words)
 
     @property
     def used_fields(self) -> tuple[str, ...]:
@@ -154,8 +155,7 @@ class Scorer:
         answers = self.answers(rows) if answers is None else answers
         unconditional = None
         if scoring == "pmi":
-            prompt = self._renderer.render_unconditional()
-            unconditional = self._ask([self._request(prompt, own) for own in words])
+            unconditional = self._ask([self.unconditional_request(own) for own in words])
 
         def side(name: str) -> NDArray[np.float64]:
             return class_scores(
@@ -187,11 +187,37 @@ class Scorer:
             )
         requests = self._requests(rows)
         if scoring == "pmi":
-            prompt = self._renderer.render_unconditional()
-            requests += [self._request(prompt, self.words(record)) for record in rows.records]
+            requests += [self.unconditional_request(self.words(record)) for record in rows.records]
         requests = list(dict.fromkeys(requests))
         found: Estimate = self.backend.estimate(requests)
         return found
+
+    def request(self, record: Row) -> Request:
+        """The question about one row.
+
+        Raises
+        ------
+        PromptError
+            The template cannot be rendered for it.
+        """
+        return self._request(self._renderer.render(record), self.words(record))
+
+    def unconditional_request(self, words: Sequence[str]) -> Request:
+        """The question without a row, as pointwise mutual information needs it."""
+        return self._request(self._renderer.render_unconditional(), words)
+
+    def problem(self, record: Row) -> str | None:
+        """Why a row cannot be asked about; None if it can."""
+        for name in self.used_fields:
+            value = record.get(name)
+            if is_missing(value):
+                return f"field {name!r} is missing"
+            if name == self._renderer.text_field and isinstance(value, str) and not value.strip():
+                return f"field {name!r} is blank"
+        if self.prompt.choices is not None:
+            own = record.get(self.prompt.choices)
+            return self._choices_problem(own.tolist() if isinstance(own, np.ndarray) else own)
+        return None
 
     def words(self, record: Row) -> list[str]:
         """The words of every completion of one row."""
@@ -204,19 +230,25 @@ class Scorer:
         return list(range(len(self.labels.classes))) if self.prompt.choices is not None else self.labels.class_of
 
     def _check_choices(self, number: int, own: Any) -> None:
-        where = f"row {number}, field {self.prompt.choices!r}"
-        own = own.tolist() if isinstance(own, np.ndarray) else own
+        problem = self._choices_problem(own.tolist() if isinstance(own, np.ndarray) else own)
+        if problem is not None:
+            raise InputError(f"row {number}, {problem}")
+
+    def _choices_problem(self, own: Any) -> str | None:
+        where = f"field {self.prompt.choices!r}"
         if not isinstance(own, (list, tuple)) or not all(isinstance(word, str) and word.strip() for word in own):
-            raise InputError(f"{where} is {own!r}; expected a list of texts, one per class")
+            return f"{where} is {own!r}; expected a list of texts, one per class"
         if len(own) != len(self.labels.classes):
-            raise InputError(f"{where} has {len(own)} choices; expected {len(self.labels.classes)}, one per class")
+            return f"{where} has {len(own)} choices; expected {len(self.labels.classes)}, one per class"
+        return None
 
     def _requests(self, rows: Rows) -> list[Request]:
-        return [self._request(self._renderer.render(record), self.words(record)) for record in rows.records]
+        return [self.request(record) for record in rows.records]
 
     def _request(self, prompt: RenderedPrompt, words: Sequence[str]) -> Request:
         terminator = self.prompt.terminator
-        completions = tuple(self.prompt.completion(word) for word in words)
+        own = self.prompt.choices is not None
+        completions = tuple(self.prompt.completion(word) for word in words) if own else self._completions
         # Any other terminator is text and already part of the completions.
         return Request(prompt, completions, terminator if terminator in ("auto", "eos") else None)
 

@@ -18,9 +18,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import BudgetError, InputError, MissingDependencyError, ServerError
+from ..errors import BudgetError, InputError, MissingDependencyError, ServerError, StoreError
 from .limits import Limits
 from .replies import BadReplyError, error_code, error_message, retry_after, token_counts
+from .transfers import Download, Upload, receive, send
 from .usage import Usage, check_price, cost_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import httpx2
 
 T = TypeVar("T")
+Body = Mapping[str, Any] | Upload | Download | None
 
 _HEALING = {408, 409, 425, 429}
 _ROW_STATUS = {400, 413, 422}  # this request was refused; others may pass
@@ -152,7 +154,7 @@ class Client:
     async def call(
         self,
         path: str,
-        body: Mapping[str, Any] | None,
+        body: Body,
         read: Callable[[Any], T],
         *,
         tokens_in: int = 0,
@@ -165,7 +167,7 @@ class Client:
         ----------
         path : str
             After the base URL (``"/completions"``), or after the server's root where it begins with ``"//"``.
-        body : mapping, or None for a GET
+        body : mapping, or None for a GET; or a file to send (`Upload`) or to write the reply to (`Download`)
         read : callable
             Makes the result from the parsed JSON; raises `BadReplyError` where that is not what was asked for.
         tokens_in, tokens_out : int
@@ -189,7 +191,7 @@ class Client:
                 return outcome
             if not outcome.heals or attempt == retries:
                 break
-            await asyncio.sleep(outcome.delay or _backoff(attempt))
+            await asyncio.sleep(outcome.delay or backoff(attempt))
         assert isinstance(outcome, _Failure)
         if outcome.heals and retries:
             outcome = replace(outcome, message=f"{outcome.message}, after {retries + 1} attempts")
@@ -198,14 +200,14 @@ class Client:
     async def _attempt(
         self,
         url: httpx2.URL,
-        body: Mapping[str, Any] | None,
+        body: Body,
         read: Callable[[Any], T],
         tokens_in: int,
         tokens_out: int,
         *,
         is_retry: bool,
     ) -> T | _Failure:
-        worst = await self._reserve(tokens_in, tokens_out)
+        worst = await self.reserve(tokens_in, tokens_out)
         cost = 0.0
         try:
             begun = await self._limits.start(tokens_in + tokens_out)
@@ -220,37 +222,50 @@ class Client:
                 return sent
             counts = token_counts(sent)
             if counts is not None:
-                n_read, n_cached, n_written = counts
-                self.usage.tokens_in += n_read
-                self.usage.tokens_cached += n_cached
-                self.usage.tokens_out += n_written
-                self._limits.settle(begun, n_read + n_written)
-                cost = cost_of(self.options.price, n_read, n_written, n_cached) or 0.0
+                cost = self.count(*counts)
+                self._limits.settle(begun, counts[0] + counts[2])
             try:
                 return read(sent)
             except BadReplyError as error:
                 return _Failure(f"the server's reply cannot be used: {error}", 200, heals=True)
         finally:
             # Whoever cancels a request that is under way has still paid for it.
-            self._settle(worst, cost)
+            self.settle(worst, cost)
 
-    async def _reserve(self, tokens_in: int, tokens_out: int) -> float:
+    def count(self, n_read: int, n_cached: int, n_written: int) -> float:
+        """Count the tokens of a reply; what they cost is returned, and counted when it is settled."""
+        self.usage.tokens_in += n_read
+        self.usage.tokens_cached += n_cached
+        self.usage.tokens_out += n_written
+        return cost_of(self.options.price, n_read, n_written, n_cached) or 0.0
+
+    @property
+    def left(self) -> float:
+        """What requests may still cost, besides those under way."""
+        limit = math.inf if self.options.max_cost is None else self.options.max_cost * (1.0 + _ROUNDING)
+        return limit - (self.usage.cost or 0.0) - self._reserved
+
+    async def reserve(self, tokens_in: int, tokens_out: int) -> float:
         """Set aside what a request could cost at most; wait for others where their real cost may leave enough."""
         worst = cost_of(self.options.price, tokens_in, tokens_out) or 0.0
-        limit = self.options.max_cost
-        while limit is not None and (self.usage.cost or 0.0) + self._reserved + worst > limit * (1.0 + _ROUNDING):
+        while worst > self.left:
             if not self._n_reserved:
                 raise BudgetError(
-                    f"max_cost={limit:g} is reached: {self.usage.cost or 0.0:.6g} is spent, and the next request could cost "
-                    f"{worst:.6g}; raise max_cost to go on"
+                    f"max_cost={self.options.max_cost:g} is reached: {self.usage.cost or 0.0:.6g} is spent, and the next request "
+                    f"could cost {worst:.6g}; raise max_cost to go on"
                 )
             self._settled.clear()
             await self._settled.wait()
-        self._reserved += worst
-        self._n_reserved += 1
+        self.hold(worst)
         return worst
 
-    def _settle(self, worst: float, cost: float) -> None:
+    def hold(self, worst: float) -> None:
+        """Set aside what was promised to the server already, whatever is left."""
+        self._reserved += worst
+        self._n_reserved += 1
+
+    def settle(self, worst: float, cost: float) -> None:
+        """Put what was spent in the place of what was set aside."""
         self._n_reserved -= 1
         # A sum of fractions does not come back to nothing by itself.
         self._reserved = self._reserved - worst if self._n_reserved else 0.0
@@ -258,16 +273,23 @@ class Client:
             self.usage.cost += cost
         self._settled.set()
 
-    async def _send(self, url: httpx2.URL, body: Mapping[str, Any] | None) -> Any | _Failure:
+    async def _send(self, url: httpx2.URL, body: Body) -> Any | _Failure:
         """One request: the parsed JSON of a reply with status 200, or what went wrong."""
         assert self._http is not None
-        content = None if body is None else json.dumps(body).encode()
+        content = json.dumps(body).encode() if isinstance(body, Mapping) else None
+        n_bytes = 0
         try:
-            async with asyncio.timeout(self.options.timeout):
-                if content is None:
+            async with asyncio.timeout(self.options.timeout) as limit:
+                if isinstance(body, Download):
+                    response, n_bytes = await receive(self._http, url, body, limit)
+                elif isinstance(body, Upload):
+                    response = await send(self._http, url, body, limit)
+                elif content is None:
                     response = await self._http.get(url)
                 else:
                     response = await self._http.post(url, content=content)
+        except StoreError:
+            raise
         except TimeoutError:
             failure = _Failure(f"no reply within {self.options.timeout:g} s", heals=True, may_cost=True)
         except Exception as error:  # whatever it is: in its frames stands the key
@@ -279,26 +301,31 @@ class Client:
                 reason = f"the connection broke before the reply was whole ({type(cause).__name__})"
                 failure = _Failure(reason, heals=True, may_cost=True)
         else:
-            if not 200 <= response.status_code < 300:
-                return self._refusal(response)
+            is_good = 200 <= response.status_code < 300
+            if is_good and isinstance(body, Download):
+                return n_bytes
             try:
-                return json.loads(response.content)
+                parsed = json.loads(response.content)
+                return parsed if is_good else self.refusal(response.status_code, parsed, response.headers)
             except (ValueError, RecursionError):
+                if not is_good:
+                    return self.refusal(response.status_code, None, response.headers)
                 kind = response.headers.get("content-type", "no content type")[:80]
                 failure = _Failure(f"the server's reply is no JSON ({kind})", 200, heals=True, may_cost=True)
         return failure
 
-    def _refusal(self, response: Any) -> _Failure:
-        status = response.status_code
-        try:
-            body = _without_key(json.loads(response.content), self.options.api_key_env)
-            message = error_message(body)
-        except (ValueError, RecursionError):
-            body, message = None, ""
+    def without_key(self, body: T) -> T:
+        """A JSON value in which the key, wherever a server wrote it, is replaced."""
+        return _without_key(body, self.options.api_key_env)
+
+    def refusal(self, status: int, body: Any, headers: Mapping[str, str]) -> _Failure:
+        """What a reply with another status than 200 means."""
+        body = self.without_key(body)
+        message = error_message(body)
         heals = status in _HEALING or (status >= 500 and status != 501)
-        if error_code(body) == "insufficient_quota" or response.headers.get("x-should-retry") == "false":
+        if error_code(body) == "insufficient_quota" or headers.get("x-should-retry") == "false":
             heals = False
-        delay = retry_after(response.headers)
+        delay = retry_after(headers)
         if delay is not None and delay > _LONGEST_OBEYED:
             heals = False
             message += f" (it asks to wait for {delay:.0f} s)"
@@ -391,14 +418,15 @@ def read_key(api_key_env: str | None) -> str:
     return os.environ[api_key_env]
 
 
-def _without_key(body: Any, api_key_env: str | None) -> Any:
+def _without_key(body: T, api_key_env: str | None) -> T:
     """Some servers write the key that they refuse into their refusal."""
     if not os.environ.get(api_key_env or ""):
         return body
-    return json.loads(json.dumps(body).replace(json.dumps(os.environ[api_key_env or ""])[1:-1], "[key]"))
+    replaced: T = json.loads(json.dumps(body).replace(json.dumps(os.environ[api_key_env or ""])[1:-1], "[key]"))
+    return replaced
 
 
-def _backoff(attempt: int) -> float:
+def backoff(attempt: int) -> float:
     """Seconds before the next attempt: twice as many each time, less up to a quarter so that not all come back at once."""
     wait: float = min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt) * random.uniform(0.75, 1.0)
     return wait

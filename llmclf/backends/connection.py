@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from ..errors import CapabilityError, InputError, MissingDependencyError, RowError, ServerError
 from ..prompts import Span
 from . import routes
-from .base import Request, RowScores
+from .base import Request, RowScores, check_requests
+from .batch_desk import BatchOptions
+from .batch_store import BatchStore
+from .batches import BatchRunner
 from .client import Client, ServerOptions
 from .engine import Engine
 from .probe import Probe, probe
@@ -29,13 +32,44 @@ _NO_LIMIT = 1 << 30
 _MARGIN = 2  # tokens of the context that a server keeps for what it generates
 
 
-@dataclass
-class _Task:
-    """Requests that are answered together, and the route that their first rows chose where there is a choice."""
+_Unit = Sequence[tuple[int, Request | TokenRow]]
+"""Rows that are worked on together, each with its place; tokenised where they come for the second time."""
 
-    requests: Sequence[Request]
-    ask: routes.Asker
-    route: str | None = None
+
+class _Task:
+    """Requests cut into units of work, and what holds for all of them.
+
+    Attributes
+    ----------
+    ask : Asker
+    route : str or None
+        The one that the first rows chose where there is a choice.
+    again : deque of units
+        Rows to be asked anew, or later than those they came with; they come before new ones.
+    """
+
+    def __init__(self, requests: Iterable[Request], size: Callable[[Request], int], ask: routes.Asker) -> None:
+        self.ask = ask
+        self.route: str | None = None
+        self.again: deque[_Unit] = deque()
+        self._rows = enumerate(requests)
+        self._size = size
+
+    def __iter__(self) -> Iterator[_Unit]:
+        return self
+
+    def __next__(self) -> _Unit:
+        if self.again:
+            return self.again.popleft()
+        unit: list[tuple[int, Request]] = []
+        for place, request in self._rows:
+            check_requests([request])
+            unit.append((place, request))
+            if len(unit) >= self._size(unit[0][1]):
+                break
+        if not unit:
+            raise StopIteration
+        return unit
 
 
 class Connection:
@@ -84,19 +118,51 @@ class Connection:
         return self._route
 
     def score(self, requests: Sequence[Request]) -> Iterator[tuple[int, RowScores]]:
-        found = self.probe
-        size = self._unit_size(requests)
-        units = (range(start, min(start + size, len(requests))) for start in range(0, len(requests), size))
-        task = _Task(requests, routes.Asker(self.engine.client, found, {"model": self._model, **self._extra}))
-        # Where the server's cache serves what all rows share, the first rows go ahead.
-        return self.engine.stream(units, partial(self._serve, task), leader=self._codec is not None)
+        task = self._task(requests, len(requests))
+        return self.engine.stream(task, partial(self._serve, task), leader=self._leads)
 
-    def _unit_size(self, requests: Sequence[Request]) -> int:
+    def stream(self, requests: Iterable[Request], n_requests: int | None) -> Iterator[list[tuple[int, RowScores]]]:
+        task = self._task(requests, n_requests)
+        return self.engine.groups(task, partial(self._serve, task), leader=self._leads)
+
+    def batches(
+        self, requests: Iterable[Request], store: BatchStore, options: BatchOptions
+    ) -> Iterator[list[tuple[int, RowScores]]]:
+        if self.route == "grammar":
+            raise CapabilityError(
+                "the route 'grammar' learns from one row what to ask about the next, so that after a restart a batch's answers "
+                "could not be found again; ask live, or name another route (use_route=)"
+            )
+        runner = BatchRunner(self.engine.client, store, options)
+        ask = routes.Asker(cast(Client, runner), self.probe, {"model": self._model, **self._extra})
+        # A row by itself asks the same in every process, whatever rows are left.
+        task = _Task(requests, lambda _: 1, ask)
+        if self._picks_the_cheaper:
+            task.route = store.kept("route")
+
+        def decided() -> None:
+            if task.route is not None:
+                store.keep("route", task.route)
+
+        return self.engine.drain(runner.over(task, partial(self._serve, task), decided))
+
+    @property
+    def _leads(self) -> bool:
+        """Whether the first rows go ahead: the server's cache then serves what all rows share."""
+        return self._codec is not None
+
+    def _task(self, requests: Iterable[Request], n_requests: int | None) -> _Task:
+        ask = routes.Asker(self.engine.client, self.probe, {"model": self._model, **self._extra})
+        return _Task(requests, partial(self._unit_size, n_requests), ask)
+
+    def _unit_size(self, n_requests: int | None, first: Request) -> int:
         """Rows that are worked on together: few enough for all workers, many enough that few requests hold many rows."""
         if self._codec is None or self._route in ("grammar", "top_logprobs", "echo_text", "chat"):
             return 1
-        share = -(-len(requests) // self.options.concurrency)
-        return max(1, min(share, routes.PROMPTS // len(requests[0].completions)))
+        most = routes.PROMPTS // len(first.completions)
+        if n_requests is not None:
+            most = min(most, -(-n_requests // self.options.concurrency))
+        return max(1, most)
 
     def estimate(self, requests: Sequence[Request]) -> Estimate:
         if self._codec is None and self._tokenizer is not None:
@@ -106,7 +172,7 @@ class Connection:
         route = self._use_route or self._route or "echo"
         if rows and self._probe is not None and self._picks_the_cheaper:
             route = routes.cheaper(rows)
-        size = self._unit_size(requests) if requests else 1
+        size = self._unit_size(len(requests), requests[0]) if requests else 1
         # A tokenizer behind the server is asked for the prompt and for every label after it.
         tokenised = isinstance(self._encoder, ServerEncoder)
         n_requests, tokens_in, tokens_out = 0.0, 0, 0
@@ -217,45 +283,54 @@ class Connection:
         both = found is not None and found.echo == "exact" and found.named_tokens
         return both and self._use_route is None and self._codec is not None
 
-    async def _serve(self, task: _Task, client: Client, places: range) -> list[tuple[int, RowScores]]:
+    async def _serve(self, task: _Task, client: Client, unit: _Unit) -> list[tuple[int, RowScores]]:
         answers: list[tuple[int, RowScores]] = []
         rows: list[routes.Placed] = []
         # Tokens are looked up only where the server names them by their ids.
         by_text = self._route in ("echo_text", "chat") or self._codec is None
         by_text |= self._route == "top_logprobs" and not task.ask.probe.token_ids
-        for place in places:
+        for place, row in unit:
             try:
-                if by_text:
-                    answers.append((place, await self._by_text(task.ask, task.requests[place])))
+                if isinstance(row, TokenRow):
+                    rows.append((place, row))
+                elif by_text:
+                    answers.append((place, await self._by_text(task.ask, row)))
                 else:
-                    rows.append((place, await self._tokens(task.requests[place])))
+                    rows.append((place, await self._tokens(row)))
             except (RowError, ServerError) as error:
                 answers.append((place, _missing(error)))
         if rows:
             if self._picks_the_cheaper and task.route is None:
                 # The first rows decide for all: they come alone, and labels are those of all.
                 self._route = task.route = routes.cheaper(rows)
-            answers += await self._by_tokens(task.ask, rows, task.route or self._route)
+            route = task.route or self._route
+            n = _fitting(rows, route)
+            if n < len(rows):
+                # What takes a request of its own is asked by itself, so that what is answered is soon taken care of.
+                task.again.appendleft(rows[n:])
+                rows = rows[:n]
+            try:
+                answers += await self._by_tokens(task.ask, rows, route)
+            except ServerError as error:
+                if len(rows) == 1:
+                    answers.append((rows[0][0], _missing(error)))
+                elif error.is_final:
+                    raise
+                else:
+                    # One row that the server refuses must not take the others with it.
+                    task.again.extend([row] for row in rows)
         return answers
 
     async def _by_tokens(self, ask: routes.Asker, rows: list[routes.Placed], route: str) -> list[tuple[int, RowScores]]:
-        try:
-            if route == "echo":
-                return await routes.echo(ask, rows)
-            if route == "named tokens":
-                return await routes.named_tokens(ask, rows)
-            if route == "grammar":
-                assert self._encoder is not None
-                return await routes.grammar(ask, rows, self._encoder.eos_id, self._other_ends)
-            top = TopLogprobs(ask, self.top_calls, self.tolerance)
-            return [(place, await top.tokens(row)) for place, row in rows]
-        except ServerError as error:
-            if error.is_final:
-                raise
-            if len(rows) == 1:
-                return [(rows[0][0], _missing(error))]
-        # One row that the server refuses must not take the others with it.
-        return [answer for row in rows for answer in await self._by_tokens(ask, [row], route)]
+        if route == "echo":
+            return await routes.echo(ask, rows)
+        if route == "named tokens":
+            return await routes.named_tokens(ask, rows)
+        if route == "grammar":
+            assert self._encoder is not None
+            return await routes.grammar(ask, rows, self._encoder.eos_id, self._other_ends)
+        top = TopLogprobs(ask, self.top_calls, self.tolerance)
+        return [(place, await top.tokens(row)) for place, row in rows]
 
     async def _by_text(self, ask: routes.Asker, request: Request) -> RowScores:
         is_chat = request.prompt.is_chat
@@ -283,6 +358,19 @@ class Connection:
             # It asks the server, from a thread that may wait.
             return (await anyio.to_thread.run_sync(self._codec.encode, [request]))[0]
         return self._codec.encode([request])[0]
+
+
+def _fitting(rows: Sequence[routes.Placed], route: str) -> int:
+    """How many of the rows, from the first on, go into one request; at least one."""
+    n_prompts = n_tokens = 0
+    for n, (_, row) in enumerate(rows):
+        # Of named tokens the roots count; deeper nodes are asked about in further requests anyway.
+        prompts = [len(target) for target in row.targets] if route == "echo" else [0]
+        n_prompts += len(prompts)
+        n_tokens += len(row.context) * len(prompts) + sum(prompts)
+        if n and (n_prompts > routes.PROMPTS or n_tokens > routes._PROMPT_TOKENS):
+            return n
+    return len(rows)
 
 
 def _missing(error: Exception) -> RowScores:

@@ -128,6 +128,10 @@ class Decider(Engine):
         # The first unit learns how many options the server takes.
         return self.stream(units, self._serve, leader=True)
 
+    def score_in_groups(self, units: Iterator[Unit]) -> Iterator[list[tuple[int, RowScores]]]:
+        """As `score`, in groups that count as taken care of when the next is asked for."""
+        return self.groups(units, self._serve, leader=True)
+
     def estimate(self, units: Iterator[Unit], route: str) -> Estimate:
         """What some units would take, if the server reads a text once for all questions of a request."""
         n_rows = n_requests = n_bytes = 0

@@ -7,7 +7,7 @@ another quantity on each of them, and the choice follows from the probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -102,16 +102,28 @@ class DecisionBackend(ServerHandle):
 
         The text is counted once for all questions of one HTTP request, and groups of options are not foreseen.
         """
-        self._check_requests(requests)
+        for request in requests:
+            self._check_request(request)
         return self._decider.estimate(self._decider.units(self._asked(requests)), self.route)
 
     def score(self, requests: Sequence[Request]) -> Iterator[tuple[int, RowScores]]:
-        self._check_requests(requests)
+        for request in requests:
+            self._check_request(request)
         if not requests:
             return
         decider = self._decider
         decider.connect()
         yield from decider.score(decider.units(self._asked(requests)))
+
+    def stream(
+        self, requests: Iterable[Request], *, n_requests: int | None = None
+    ) -> Iterator[list[tuple[int, RowScores]]]:
+        """Answers in groups, of any number of requests; see `llmclf.backends.streaming`."""
+        if n_requests == 0:
+            return
+        decider = self._decider
+        decider.connect()
+        yield from decider.score_in_groups(decider.units(self._asked(requests)))
 
     @property
     def _kind(self) -> str:
@@ -141,33 +153,33 @@ class DecisionBackend(ServerHandle):
                 "question='choice', or leave permutations out"
             )
 
-    def _check_requests(self, requests: Sequence[Request]) -> None:
+    def _check_request(self, request: Request) -> None:
         """Refuse, before anything is sent, what cannot be asked in this way."""
-        check_requests(requests)
-        for request in requests:
-            if request.terminator not in (None, "auto"):
-                raise CapabilityError(
-                    f"{self.name!r} gives probabilities of whole options, so there is no end-of-answer token to add; use "
-                    "Prompt(terminator='auto')"
-                )
-            options = _options(request)
-            n = len(options)
-            if not all(options) or len(set(options)) < n:
-                raise PromptError(
-                    f"the label words {list(request.completions)} are the options of a question here; give words that are not "
-                    "empty and differ in more than the spaces around them"
-                )
-            if self._kind == self.wire.yes_or_no and n != 2:
-                raise PromptError(
-                    f"question={self._kind!r} is answered by yes or no, and there are {n} label words; use question='choice'"
-                )
-            if self._kind == "score" and not 2 <= n <= _MOST_LEVELS:
-                raise PromptError(
-                    f"question='score' has 2 to {_MOST_LEVELS} levels, and there are {n} label words; use question='choice'"
-                )
+        check_requests([request])
+        if request.terminator not in (None, "auto"):
+            raise CapabilityError(
+                f"{self.name!r} gives probabilities of whole options, so there is no end-of-answer token to add; use "
+                "Prompt(terminator='auto')"
+            )
+        options = _options(request)
+        n = len(options)
+        if not all(options) or len(set(options)) < n:
+            raise PromptError(
+                f"the label words {list(request.completions)} are the options of a question here; give words that are not "
+                "empty and differ in more than the spaces around them"
+            )
+        if self._kind == self.wire.yes_or_no and n != 2:
+            raise PromptError(
+                f"question={self._kind!r} is answered by yes or no, and there are {n} label words; use question='choice'"
+            )
+        if self._kind == "score" and not 2 <= n <= _MOST_LEVELS:
+            raise PromptError(
+                f"question='score' has 2 to {_MOST_LEVELS} levels, and there are {n} label words; use question='choice'"
+            )
 
-    def _asked(self, requests: Sequence[Request]) -> Iterator[tuple[str, Question]]:
+    def _asked(self, requests: Iterable[Request]) -> Iterator[tuple[str, Question]]:
         for request in requests:
+            self._check_request(request)
             state, instructions = ask_about(request.prompt)
             yield state, Question(instructions, _options(request))
 

@@ -1,11 +1,12 @@
-"""Asynchronous work for synchronous callers: an event loop in a thread of its own, workers, and a buffer of limited size."""
+"""Asynchronous work for synchronous callers: an event loop in a thread of its own, workers, and a window of limited size."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import wait
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ..errors import ModelError
 from .client import Client
@@ -13,7 +14,7 @@ from .client import Client
 T = TypeVar("T")
 U = TypeVar("U")
 
-_BUFFER = 1024  # answers that may wait for whoever reads them
+_BUFFER = 256  # units whose results may wait for whoever reads them one by one
 
 
 class Engine:
@@ -67,12 +68,35 @@ class Engine:
         leader : bool
             Finish the first unit before the others begin, so that what all share is in the server's cache.
         """
-        pump = _Pump(self.client, iter(units), serve, leader)
+        with contextlib.closing(self.groups(units, serve, leader=leader, ahead=_BUFFER)) as groups:
+            for results in groups:
+                yield from results
+
+    def groups(
+        self,
+        units: Iterable[U],
+        serve: Callable[[Client, U], Awaitable[Sequence[T]]],
+        *,
+        leader: bool = False,
+        ahead: int = 0,
+    ) -> Generator[list[T], None, None]:
+        """As `stream`, but all results that are there at once; they count as taken care of when the next are asked for.
+
+        Parameters
+        ----------
+        ahead : int
+            Units that may be done, and their results not taken care of, besides those under way. With 0, units under way and
+            units whose results could still be lost are together never more than the client's `concurrency`.
+        """
+        yield from self.drain(_Pump(self.client, iter(units), serve, leader, ahead))
+
+    def drain(self, pump: Pump[T]) -> Generator[list[T], None, None]:
+        """What a pump gives, until it gives nothing."""
         with self._provider as portal:
             future = portal.start_task_soon(pump.run)
             try:
                 while results := portal.call(pump.take):
-                    yield from results
+                    yield results
                 future.result()
             finally:
                 # Also when the caller stops listening, or Ctrl-C stops the caller: nothing stays under way.
@@ -80,8 +104,20 @@ class Engine:
                 wait([future])
 
 
+class Pump(Protocol[T]):
+    """Work on one side, who reads its results on the other; both in the event loop of an `Engine`."""
+
+    async def run(self) -> None:
+        """Work until all is done, or until cancelled."""
+        ...
+
+    async def take(self) -> list[T]:
+        """The results that are there, at least one; none when there are no more. Those of the last call are taken care of."""
+        ...
+
+
 class _Pump:
-    """Workers on one side, a reader on the other, and a buffer of limited size between them."""
+    """Workers on one side, a reader on the other, and a window of units that were begun and are not taken care of."""
 
     def __init__(
         self,
@@ -89,14 +125,16 @@ class _Pump:
         units: Iterator[Any],
         serve: Callable[[Client, Any], Awaitable[Sequence[Any]]],
         leader: bool,
+        ahead: int,
     ) -> None:
         self._client = client
         self._units = units
         self._serve = serve
         self._leader = leader
-        self._buffer: list[Any] = []
+        self._buffer: list[Sequence[Any]] = []  # results of each unit that is done
+        self._handed = 0  # units whose results the reader has, and may not have taken care of
+        self._window = asyncio.Semaphore(client.options.concurrency + ahead)
         self._ready = asyncio.Event()
-        self._space = asyncio.Event()
         self._done = False
 
     async def run(self) -> None:
@@ -119,28 +157,33 @@ class _Pump:
             raise failure
 
     async def take(self) -> list[Any]:
-        """The results that are there, at least one; none when all work is done."""
-        while not self._buffer and not self._done:  # a unit may have no results
+        """The results that are there, at least one; none when all work is done. Those of the last call are taken care of."""
+        for _ in range(self._handed):
+            self._window.release()
+        self._handed = 0
+        while not self._buffer and not self._done:
             self._ready.clear()
             await self._ready.wait()
-        results, self._buffer = self._buffer, []
-        self._space.set()
-        return results
+        taken, self._buffer = self._buffer, []
+        self._handed = len(taken)
+        return [result for results in taken for result in results]
 
     async def _work(self, most: int | None = None) -> None:
         done = 0
         while most is None or done < most:
-            # The iterator may do work of its own (tokenise); it runs in one task at a time, since nothing here waits.
+            await self._window.acquire()
+            # The iterator may do work of its own (read a table); it runs in one task at a time, since nothing here waits.
             unit = next(self._units, self)
             if unit is self:
+                self._window.release()
                 return
             results = await self._serve(self._client, unit)
-            self._buffer += results  # in a line of its own: the buffer may be another one after the wait
-            self._ready.set()
             done += 1
-            while len(self._buffer) >= _BUFFER:
-                self._space.clear()
-                await self._space.wait()
+            if results:
+                self._buffer.append(results)
+                self._ready.set()
+            else:
+                self._window.release()
 
 
 async def together(*functions: Callable[[], Awaitable[T]]) -> list[T]:

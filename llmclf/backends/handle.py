@@ -49,9 +49,12 @@ class Handle:
         The model string, as `open_backend` takes it.
     option_names : tuple of str
         The options; each is an attribute of the same name, None where it has its default.
+    passing_options : frozenset of str
+        Those of them on which no score depends: how fast, how often, where.
     """
 
     option_names: ClassVar[tuple[str, ...]] = ()
+    passing_options: ClassVar[frozenset[str]] = frozenset()
     name: str
 
     def __init__(self) -> None:
@@ -61,6 +64,14 @@ class Handle:
     def options(self) -> dict[str, Any]:
         """The options that differ from their defaults; with `name` they describe this backend."""
         return {name: getattr(self, name) for name in self.option_names if getattr(self, name) is not None}
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the scores depend on, as far as it is known before anything is opened."""
+        return {
+            "model": self.name,
+            **{name: value for name, value in self.options.items() if name not in self.passing_options},
+        }
 
     def __repr__(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self.options.items())

@@ -51,6 +51,7 @@ class LocalBackend(Handle):
     """
 
     option_names = ("device", "dtype", "batch_tokens", "context_length")
+    passing_options = frozenset({"device", "batch_tokens"})
 
     def __init__(
         self,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from ..errors import InputError
 from .base import Request, RowScores, check_requests
+from .batch_desk import BatchOptions
+from .batch_store import BatchStore
 from .connection import ROUTES, Connection
 from .handle import shared
 from .probe import Probe
@@ -204,6 +207,40 @@ class OpenAIBackend(ServerHandle):
         if not requests:
             return
         yield from self._connection.score(requests)
+
+    def stream(
+        self, requests: Iterable[Request], *, n_requests: int | None = None
+    ) -> Iterator[list[tuple[int, RowScores]]]:
+        """Answers in groups, of any number of requests; see `llmclf.backends.streaming`."""
+        if n_requests == 0:
+            return
+        yield from self._connection.stream(requests, n_requests)
+
+    def batch_stream(
+        self, requests: Iterable[Request], connection: sqlite3.Connection, **options: Any
+    ) -> Iterator[list[tuple[int, RowScores]]]:
+        """Answers as `stream` gives them, by the provider's batches (``/v1/files`` and ``/v1/batches``).
+
+        The scores are those of the live route. A few tiny live requests find out what the server does, as always; where its
+        tokenizer is used, texts are tokenised live, too. `rpm` and `tpm` hold for what is sent live, `price` is that of batches,
+        and a batch that could cost more than is left of `max_cost` is made smaller.
+
+        Parameters
+        ----------
+        requests : iterable of Request
+            The same rows in another process find what was answered and go on with what is open, in whatever order they come.
+        connection : sqlite3.Connection
+            Where that is kept; see `llmclf.backends.batch_store`.
+        **options
+            See `llmclf.backends.batch_desk.BatchOptions`.
+
+        Yields
+        ------
+        list of (int, RowScores)
+            At least one, with the place of each request. It counts as taken care of once the next is asked for; what was kept of
+            it is then forgotten.
+        """
+        yield from self._connection.batches(requests, BatchStore(connection), BatchOptions(**options))
 
     def estimate(self, requests: Sequence[Request]) -> Estimate:
         """What answering would take, counted without sending anything.

@@ -23,6 +23,7 @@ class ServerHandle(Handle):
     """
 
     server_option_names = ("base_url", "api_key_env", *_LIMITS)
+    passing_options = frozenset({"api_key_env", *_LIMITS})
     scheme: ClassVar[str]
     url_variable: ClassVar[str]
     key_variable: ClassVar[str]
@@ -61,6 +62,10 @@ class ServerHandle(Handle):
         self.price = dict(price) if isinstance(price, Mapping) else price
         self.max_cost = max_cost
         _ = self.server_options
+
+    @property
+    def description(self) -> dict[str, Any]:
+        return {**super().description, "base_url": self.server_options.base_url}
 
     @property
     def server_options(self) -> ServerOptions:

@@ -1,4 +1,4 @@
-"""The command line: `llmclf demo | fit | predict | report | probe | cache`."""
+"""The command line: `llmclf demo | fit | predict | label | estimate | report | probe | cache`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from ..errors import InputError, LlmclfError
-from . import cache, classify, demo, probe, report
+from . import cache, classify, demo, label, probe, report
 from .console import say_aside, show_warning
 
 app = typer.Typer(
@@ -26,6 +26,8 @@ cache_app = typer.Typer(
 app.command(short_help="Classify film reviews, before and after calibration.")(demo.demo)
 app.command(short_help="Fit a classifier on labelled rows and save it.")(classify.fit)
 app.command(short_help="Add labels and their probabilities to a table.")(classify.predict)
+app.command(short_help="Label a table of any size, and go on where it stopped.")(label.label)
+app.command(short_help="Say what labelling a table would take.")(label.estimate)
 app.command(short_help="Say whether predictions can be trusted, in one HTML file.")(report.report)
 app.command(short_help="Say what a server's log-probabilities are good for.")(probe.probe)
 cache_app.command(short_help="Show how much a cache holds.")(cache.info)

@@ -121,7 +121,11 @@ def open_model(model: str, base_url: str | None, api_key_env: str | None, given:
     InputError
         The backend has no such option.
     """
-    options = model_options(base_url, api_key_env, given)
+    return open_with(model, model_options(base_url, api_key_env, given))
+
+
+def open_with(model: str, options: dict[str, Any]) -> str | Backend:
+    """The model string, or its backend where there are options."""
     try:
         return open_backend(model, **options) if options else model
     except TypeError:

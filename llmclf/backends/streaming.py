@@ -1,0 +1,116 @@
+"""Asking a backend about more than fits into memory, so that little is lost whatever stops the asking.
+
+A backend may have a method of its own for that, with this signature::
+
+    def stream(
+        self, requests: Iterable[Request], *, n_requests: int | None = None
+    ) -> Iterator[list[tuple[int, RowScores]]]: ...
+
+Backends behind a server have one: what is answered there is paid for, so it must be known when an answer is safe. All others
+are asked by `Backend.score`, a chunk of requests at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from ..errors import InputError, ModelError, RowError
+from .base import Backend, Request, RowScores
+
+_SECONDS = 0.5  # that an answer may wait for company, besides the time in which the model makes the next
+
+Answer = tuple[int, RowScores]
+
+
+def stream(
+    backend: Backend, requests: Iterable[Request], *, n_requests: int | None = None, chunk: int = 1024
+) -> Iterator[list[Answer]]:
+    """Answers in groups, in any order, each with the place of its request in `requests`.
+
+    A group counts as taken care of once the next one is asked for. A server is then never ahead by much: units of work that
+    are under way and those whose answers are not taken care of are together never more than the backend's `concurrency`. A
+    unit is one HTTP request wherever that holds a row or more; some routes need several for a row.
+
+    Closing the iterator, an error in its reader and Ctrl-C all leave nothing under way.
+
+    Parameters
+    ----------
+    backend : Backend
+    requests : iterable of Request
+        Read only as fast as it is worked on, by one thread at a time, which need not be the caller's. An error that it raises
+        reaches the caller after the answers that were there before.
+    n_requests : int, optional
+        How many there are. With it, few requests to a server are spread over all that it may be asked at once.
+    chunk : int
+        Requests that `Backend.score` is given at once, where a backend has no `stream` of its own.
+
+    Yields
+    ------
+    list of (int, RowScores)
+        At least one. A row that cannot be asked about has `RowScores.error`.
+
+    Raises
+    ------
+    InputError
+        What is wrong with the task and not with a single row.
+    ModelError
+        What would fail every other row, too.
+
+    Examples
+    --------
+    >>> from llmclf import Prompt
+    >>> from llmclf.backends import FakeBackend
+    >>> renderer = Prompt("{{ text }}").renderer(["yes", "no"])
+    >>> requests = (Request(renderer.render({"text": text}), (" yes", " no")) for text in ("good", "bad", "so-so"))
+    >>> [[place for place, _ in group] for group in stream(FakeBackend(), requests, chunk=2)]
+    [[0, 1], [2]]
+    """
+    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+        raise InputError(f"chunk={chunk!r}: expected a positive whole number")
+    own: Any = getattr(backend, "stream", None)
+    if own is not None:
+        answers: Iterator[list[Answer]] = own(requests, n_requests=n_requests)
+        return answers
+    return _in_chunks(backend, enumerate(requests), chunk)
+
+
+def _in_chunks(backend: Backend, rows: Iterator[tuple[int, Request]], chunk: int) -> Iterator[list[Answer]]:
+    while part := list(islice(rows, chunk)):
+        group: list[Answer] = []
+        since = time.monotonic()
+        for answer in _answers(backend, part):
+            group.append(answer)
+            # A model answers several rows at a time, and a group may cost its reader a write to the disk.
+            if time.monotonic() - since >= _SECONDS:
+                yield group
+                group, since = [], time.monotonic()
+        if group:
+            yield group
+
+
+def _answers(backend: Backend, rows: Sequence[tuple[int, Request]]) -> Iterator[Answer]:
+    """An answer to every row, each scored once, whatever rows cannot be asked about."""
+    parts = [rows]
+    while parts:
+        part = parts.pop()
+        left = dict(part)
+        try:
+            for i, scores in backend.score([request for _, request in part]):
+                place = part[i][0]
+                del left[place]
+                yield place, scores
+        except RowError as error:
+            rest = list(left.items())
+            if len(rest) > 1:
+                # Which of them it is about is found by halving: the halves without it are simply answered.
+                middle = len(rest) // 2
+                parts += [rest[middle:], rest[:middle]]
+            else:
+                for place, _ in rest:
+                    yield place, RowScores((), error=str(error))
+        else:
+            if left:
+                raise ModelError(f"{backend!r} left {len(left)} of {len(part)} requests without an answer")

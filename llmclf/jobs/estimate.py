@@ -1,0 +1,128 @@
+"""What a job would take, before anything is spent."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from ..backends import Request
+from ..errors import InputError
+from .plan import Plan
+
+if TYPE_CHECKING:
+    from .job import Job
+
+_SAMPLE = 5000  # questions whose tokens are counted
+_TIMED = 32  # questions that a local model is asked to see how long it takes
+
+
+@dataclass(frozen=True)
+class JobEstimate:
+    """What labelling a table would take.
+
+    Attributes
+    ----------
+    rows, unaskable : int
+        Rows of the table, and those that cannot be asked about (an empty text, say).
+    questions, todo : int
+        Different questions of the others, and those that the journal does not answer.
+    requests : int or None
+        To a server; None for a model in this process.
+    tokens_in, tokens_out : int or None
+    cost : float or None
+        In the unit of the price table; None without one.
+    seconds : float
+    assumption : str
+        What the time rests on.
+    is_counted : bool
+        The tokens were counted with the model's tokenizer; else there are about four bytes of text to a token.
+    """
+
+    rows: int
+    unaskable: int
+    questions: int
+    todo: int
+    requests: int | None
+    tokens_in: int | None
+    tokens_out: int | None
+    cost: float | None
+    seconds: float
+    assumption: str
+    is_counted: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def estimate(job: Job, seconds_per_request: float) -> JobEstimate:
+    """Plan a job without running it; see `estimate_table`."""
+    if not 0 < seconds_per_request < float("inf"):
+        raise InputError(f"seconds_per_request={seconds_per_request!r}: expected a positive number")
+    job.journal.begin(job.recipe.fingerprint())
+    with Plan(job.journal, job.n_completions) as plan:
+        job.prepare(plan)
+        counts = plan.counts
+        step = max(1, counts.todo // _SAMPLE)
+        sample = [job.recipe.request(record) for _, record in islice(plan.todo(), 0, None, step)]
+    known: dict[str, Any] = {
+        "rows": counts.rows,
+        "unaskable": counts.unaskable,
+        "questions": counts.questions,
+        "todo": counts.todo,
+    }
+    share = counts.todo / max(1, len(sample))
+    if hasattr(job.recipe.backend, "estimate"):
+        return _of_server(job.recipe.backend, sample, share, known, seconds_per_request)
+    return _of_local(job.recipe.backend, sample, share, known)
+
+
+def _of_server(backend: Any, sample: list[Request], share: float, known: dict[str, Any], latency: float) -> JobEstimate:
+    found, options = backend.estimate(sample), backend.server_options
+    requests = round(found.requests * share) if sample else 0
+    tokens_in, tokens_out = round(found.tokens_in * share), round(found.tokens_out * share)
+    times = {
+        f"{latency:g} s a request and {options.concurrency} requests at once": requests * latency / options.concurrency,
+        f"rpm={options.rpm}": 60.0 * requests / options.rpm if options.rpm else 0.0,
+        f"tpm={options.tpm}": 60.0 * (tokens_in + tokens_out) / options.tpm if options.tpm else 0.0,
+    }
+    slowest = max(times, key=lambda name: times[name])
+    return JobEstimate(
+        **known,
+        requests=requests,
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
+        cost=None if found.cost is None else found.cost * share,
+        seconds=times[slowest],
+        assumption=f"{slowest}; route {found.route!r}",
+        is_counted=found.is_counted,
+    )
+
+
+def _of_local(backend: Any, sample: list[Request], share: float, known: dict[str, Any]) -> JobEstimate:
+    """A model in this process costs nothing to try: a few questions tell how long all take."""
+    tokenizer = getattr(backend, "tokenizer", None)
+    tokens_in = None
+    if tokenizer is not None and sample:
+        texts = [request.prompt.text for request in sample]
+        ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        tokens_in = round(share * sum(map(len, ids)))
+    seconds = 0.0
+    timed = sample[:: max(1, len(sample) // _TIMED)][:_TIMED]
+    if timed:
+        list(backend.score(timed[:1]))  # what happens once is not counted for each
+        began = time.perf_counter()
+        list(backend.score(timed))
+        seconds = (time.perf_counter() - began) / len(timed) * known["todo"]
+    return JobEstimate(
+        **known,
+        requests=None,
+        tokens_in=tokens_in,
+        tokens_out=0 if tokens_in is not None else None,
+        cost=None,
+        seconds=seconds,
+        assumption=f"{len(timed)} rows were tried on this machine",
+        is_counted=tokens_in is not None,
+    )

@@ -1,0 +1,321 @@
+"""A labelling job: plan, ask, write. Whatever happens in between, what was answered is in the journal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .. import __version__
+from ..backends import RowScores
+from ..errors import InputError, JobError, ModelError, StoreError
+from ..formats import CHUNK
+from ..tables import is_missing
+from .answers import AnswerBlock
+from .asking import Asking, Here
+from .columns import ColumnKinds, check_added
+from .journal import Journal
+from .monitor import Monitor
+from .plan import DAMAGED, Plan
+from .recipe import Recipe
+from .sinks import Layout, Sink, Written
+from .sources import Source
+from .summary import Summary
+
+_ROW_BYTES, _LABEL_BYTES = 200, 30  # of a row, and of one of its labels, in journal and output
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller may choose about a run.
+
+    Attributes
+    ----------
+    id_column : str or None
+    retry_failed : bool
+        Ask again what was answered with an error.
+    max_errors : int or None
+        Stop once more questions than this have failed in this run.
+    logprobs : bool
+        Write each class's log-probability, too.
+    """
+
+    id_column: str | None = None
+    retry_failed: bool = False
+    max_errors: int | None = None
+    logprobs: bool = False
+
+
+class Job:
+    """One run of a job on an open journal.
+
+    Parameters
+    ----------
+    source : Source
+    sink : Sink
+    recipe : Recipe
+    journal : Journal
+    options : Options
+    monitor : Monitor
+    """
+
+    def __init__(
+        self, source: Source, sink: Sink, recipe: Recipe, journal: Journal, options: Options, monitor: Monitor
+    ) -> None:
+        self.source = source
+        self.sink = sink
+        self.recipe = recipe
+        self.journal = journal
+        self.options = options
+        self.monitor = monitor
+        self.columns = ColumnKinds()
+        self._began = time.monotonic()
+        self._usage: dict[str, Any] = {}
+
+    def run(self, asking: Asking | None = None) -> Summary:
+        """Plan, ask and write.
+
+        Parameters
+        ----------
+        asking : Asking, optional
+            Another way to ask than from this process.
+
+        Raises
+        ------
+        InputError, StoreError
+            Before anything is spent: what is wrong with table, output or journal.
+        JobError
+            The model or its server gave up, the budget is spent, or too much has failed.
+        """
+        fingerprint = self.recipe.fingerprint()
+        self.journal.begin(fingerprint)
+        with Plan(self.journal, self.n_completions) as plan:
+            self.prepare(plan)
+            if plan.counts.todo:
+                self.meet()
+                self.ask(plan, asking or Here(self.recipe.backend))
+                plan.learn()
+            elif self.journal.identity is not None:
+                self.recipe.check_identity(self.journal.identity)
+            return self.write(plan, fingerprint)
+
+    # --- plan ----------------------------------------------------------------------------------------------------------
+
+    def prepare(self, plan: Plan) -> None:
+        """Read the table once: check it, and find out what is to be asked."""
+        self.monitor.say(f"reading {self.source.name}")
+        sample = None
+        n_rows = 0
+        for frame in self.source.chunks():
+            self.columns.add(frame)
+            if sample is None and len(frame):
+                sample = frame.head(100)
+            questions = self.recipe.questions(frame)
+            ids = self._ids(frame, n_rows)
+            plan.add(questions, ids, self.recipe.digest(frame, ids))
+            for question in questions:
+                if self.recipe.scoring != "pmi" or self.recipe.scorer.prompt.choices is None:
+                    break
+                plan.add_extra(self.recipe.extra_questions(question.record))
+            n_rows += len(frame)
+        if sample is None:
+            raise InputError(f"{self.source.name} has no rows")
+        plan.add_extra(self.recipe.extra_questions())
+        added = self.recipe.added_columns(self.options.logprobs)
+        check_added(self.columns.names, list(added), self.source.name)
+        is_streamed = hasattr(self.recipe.backend, "stream")
+        plan.finish(
+            has_ids=self.options.id_column is not None,
+            retry_failed=self.options.retry_failed,
+            in_order=is_streamed or len(self.recipe.scorer.shown_fields) < 2,
+        )
+        if plan.counts.unaskable == n_rows:
+            raise InputError(f"none of the {n_rows} rows can be asked about; {plan.first_problem()}")
+        nothing = AnswerBlock.missing(len(sample), self.n_completions, "not asked yet")
+        labels = self.recipe.label(
+            nothing, records=[None] * len(sample), unconditional=nothing, logprobs=self.options.logprobs
+        )
+        self.sink.check(Layout(self.columns, added), self._joined(sample, labels))
+        self._check_disk(plan, len(added))
+
+    def _ids(self, frame: pd.DataFrame, start: int) -> list[str] | None:
+        name = self.options.id_column
+        if name is None:
+            return None
+        if name not in frame.columns:
+            raise InputError(f"the table has no column {name!r} (--id-column); its columns: {list(frame.columns)!r}")
+        values = frame[name].tolist()
+        for number, value in enumerate(values, start=start):
+            if is_missing(value) or (isinstance(value, str) and not value.strip()):
+                raise InputError(
+                    f"the id in column {name!r} is missing in row {number} (counted from 0); every row needs one, or give no id "
+                    "column"
+                )
+        return [str(value) for value in values]
+
+    def _check_disk(self, plan: Plan, n_added: int) -> None:
+        """Refuse a job whose journal and output would not fit on the disk."""
+        n_labels = len(self.recipe.scorer.labels.all_words)
+        journal = plan.counts.todo * (_ROW_BYTES + _LABEL_BYTES * n_labels)
+        needs: dict[int, tuple[Path, float]] = {}
+        output = sum(file.stat().st_size for file in self.source.files) + plan.counts.rows * _LABEL_BYTES * n_added
+        wanted: list[tuple[Path | None, float]] = [(self.journal.path.parent, journal), (self.sink.folder(), output)]
+        for folder, size in wanted:
+            if folder is not None and folder.exists():
+                device = os.stat(folder).st_dev
+                before = needs.get(device, (folder, 0.0))
+                needs[device] = before[0], before[1] + size
+        for place, total in needs.values():
+            free = shutil.disk_usage(place).free
+            if total > free:
+                raise StoreError(
+                    f"the disk of {str(place)!r} has {free / 1e6:,.0f} MB free, and journal and output need about "
+                    f"{total / 1e6:,.0f} MB; make room, or put journal and output elsewhere"
+                )
+
+    # --- ask -----------------------------------------------------------------------------------------------------------
+
+    def meet(self) -> None:
+        """Find out which model answers, and refuse another than before."""
+        identity = self.recipe.backend.identity()
+        self.journal.meet(identity)
+        self.recipe.check_identity(identity)
+
+    def ask(self, plan: Plan, asking: Asking) -> None:
+        """Ask what is to be asked; every answer is in the journal before another is asked for in its place."""
+        n_failed, limit = 0, self.options.max_errors
+        self.monitor.begin(plan.counts.todo, "labelling")
+        try:
+            for answers in asking.answers(self.recipe, plan):
+                self._usage = asking.usage()
+                self.journal.add(answers, self._usage)
+                failed = [scores.error for _, scores in answers if scores.error is not None]
+                n_failed += len(failed)
+                self.monitor.advance(len(answers), len(failed), self._usage.get("cost"))
+                if limit is not None and n_failed > limit:
+                    raise ModelError(
+                        f"{n_failed} questions have failed, more than max_errors={limit}; the last: {failed[-1]}"
+                    )
+        except ModelError as error:
+            raise JobError(f"{error}; {self.kept()}") from error
+        finally:
+            self.monitor.end()
+
+    def kept(self) -> str:
+        """What the journal holds, and how to go on from it."""
+        (n,) = self.journal.connection.execute("SELECT count(*) FROM answers").fetchone()
+        if not n:
+            return "nothing was answered yet"
+        return f"{n} answers are kept in the journal {self.journal.path}; go on from there with resume (--resume)"
+
+    # --- write ---------------------------------------------------------------------------------------------------------
+
+    def write(self, plan: Plan, fingerprint: Mapping[str, Any]) -> Summary:
+        """Write all rows with their labels."""
+        identity = self.journal.identity or {}
+        digest = hashlib.sha256(json.dumps([fingerprint, identity], sort_keys=True).encode()).hexdigest()[:16]
+        described = {"version": __version__, "fingerprint": digest, "model": identity, "job": dict(fingerprint)}
+        added = self.recipe.added_columns(self.options.logprobs)
+        layout = Layout(self.columns, added, {"llmclf": json.dumps(described, sort_keys=True)})
+        tally = _Tally(has_threshold=self.recipe.threshold is not None)
+        self.monitor.begin(plan.counts.rows, "writing")
+        try:
+            self.sink.write(self._parts(plan, tally), layout)
+        finally:
+            self.monitor.end()
+        if plan.damaged:
+            self.journal.add((key, RowScores((), error=DAMAGED)) for key in dict.fromkeys(plan.damaged))
+        counts = plan.counts
+        return Summary(
+            input=self.source.name,
+            output=self.sink.name,
+            journal=str(self.journal.path),
+            rows=counts.rows,
+            labelled=counts.rows - tally.failed,
+            failed=tally.failed,
+            questions=counts.questions,
+            answered_before=counts.answered + (0 if self.options.retry_failed else counts.failed),
+            asked=counts.todo,
+            accepted=tally.accepted,
+            classes={str(name): tally.classes.get(name, 0) for name in self.recipe.classes},
+            truncated=tally.truncated,
+            undecided=tally.undecided,
+            seconds=time.monotonic() - self._began,
+            usage=self._usage,
+            total_cost=self.journal.spent() if self._usage.get("cost") is not None else None,
+            model=identity,
+            fingerprint=digest,
+        )
+
+    def _parts(self, plan: Plan, tally: _Tally) -> Written:
+        place = 0
+
+        def finished(read: Callable[[int], Iterator[pd.DataFrame]]) -> Iterator[pd.DataFrame]:
+            nonlocal place
+            for frame in read(CHUNK):
+                labels = self._labels(plan, frame, place)
+                tally.add(labels)
+                self.monitor.advance(len(frame))
+                place += len(frame)
+                yield self._joined(frame, labels)
+
+        for part in self.source.parts:
+            yield part.name, finished(part.read)
+        if place != plan.counts.rows:
+            raise InputError(f"{self.source.name} had {plan.counts.rows} rows and now has {place}; {_CHANGED}")
+
+    def _labels(self, plan: Plan, frame: pd.DataFrame, place: int) -> pd.DataFrame:
+        if self.recipe.digest(frame, self._ids(frame, place)) != plan.digest(place):
+            raise InputError(f"{self.source.name} has changed while it was labelled (rows {place} and on); {_CHANGED}")
+        records, answers = plan.block(place, place + len(frame))
+        unconditional = None
+        if self.recipe.scoring == "pmi":
+            unconditional = plan.answers([self._unconditional(record) for record in records])
+        return self.recipe.label(answers, records=records, unconditional=unconditional, logprobs=self.options.logprobs)
+
+    def _unconditional(self, record: bytes | None) -> bytes | None:
+        """The key of what a row's scores are compared with."""
+        own = record if self.recipe.scorer.prompt.choices is not None else None
+        return next((question.key for question in self.recipe.extra_questions(own)), None)
+
+    @property
+    def n_completions(self) -> int:
+        """How many completions each question has."""
+        labels = self.recipe.scorer.labels
+        return len(labels.classes) if self.recipe.scorer.prompt.choices is not None else len(labels.all_words)
+
+    def _joined(self, frame: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+        own = frame.reset_index(drop=True)
+        if list(own.columns) != self.columns.names:
+            own = own.reindex(columns=self.columns.names)
+        return pd.concat([own, labels], axis=1)
+
+
+_CHANGED = "run the job again with resume (--resume): only rows that have changed are asked"
+
+
+class _Tally:
+    """Counts over the rows that were written."""
+
+    def __init__(self, *, has_threshold: bool) -> None:
+        self.failed = self.truncated = self.undecided = 0
+        self.accepted: int | None = 0 if has_threshold else None
+        self.classes: Counter[Any] = Counter()
+
+    def add(self, labels: pd.DataFrame) -> None:
+        self.failed += int(np.isnan(labels["confidence"].to_numpy()).sum())
+        self.truncated += int(labels["truncated"].sum())
+        self.undecided += int(labels["undecided"].sum())
+        self.classes.update(value for value in labels["label"].tolist() if value is not None)
+        if self.accepted is not None:
+            self.accepted += sum(value is True for value in labels["accepted"].tolist())
