@@ -226,8 +226,12 @@ def label(
             **_recipe(config),
         )
     except KeyboardInterrupt:
-        where = config.journal or journal_path(config.output)
-        say_aside(f"interrupted; what was answered is in {where}; the same command with --resume goes on from there")
+        where = Path(config.journal) if config.journal else journal_path(config.output)
+        if where.expanduser().exists():
+            kept = f"what was answered is in {where}; the same command with --resume goes on from there"
+        else:
+            kept = "nothing was answered yet"
+        say_aside(f"interrupted; {kept}")
         raise SystemExit(130) from None
     if config.summary is not None:
         from ..files import write_text
