@@ -149,7 +149,7 @@ output = 2.5
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("inptu = 'a'", "unknown key 'inptu'; known: actors, api_key_env"),
+        ("inptu = 'a'", "unknown key 'inptu'; known: actor_gpus, actors, api_key_env"),
         ("rpm = 0", "rpm=0: input should be greater than or equal to 1"),
         ("resume = 'yes'", "resume='yes': input should be a valid boolean"),
         ("labels = 3", "labels"),
@@ -172,7 +172,7 @@ def test_every_flag_is_a_key_of_the_job_file(run):
 
     from llmclf.cli.label import label
 
-    names = set(inspect.signature(label).parameters) - {"job", "input_option", "output_option", "model_option", "quiet"}
+    names = set(inspect.signature(label).parameters) - {"ctx", "job", "input_option", "output_option", "model_option", "quiet"}
     assert names | {"model_options"} == set(JobConfig.model_fields)
 
 

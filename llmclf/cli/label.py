@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,9 @@ from .options import (
     parse_labels,
     parse_prompt,
 )
+
+if TYPE_CHECKING:
+    from ..jobs.config import JobConfig
 
 SOME_FAILED = 3
 """The exit code of a job that was finished, with rows that could not be labelled."""
@@ -90,6 +93,7 @@ Tpm = Annotated[int | None, typer.Option(min=1, help="Most tokens in any minute.
 
 
 def label(
+    ctx: typer.Context,
     input: Input = None,
     output: Output = None,
     job: Job = None,
@@ -165,41 +169,11 @@ def label(
       llmclf label reviews.csv labelled.parquet --id-column id --text-column review --labels good,bad --resume
     """
     from ..jobs import label_table
-    from ..jobs.config import read_config
     from ..jobs.table import journal_path
 
-    flags: dict[str, Any] = {
-        "input": _one("INPUT", input, input_option),
-        "output": _one("OUTPUT", output, output_option),
-        "id_column": id_column,
-        "text_column": text_column,
-        "labels": labels,
-        "prompt": prompt,
-        "chat": chat,
-        "scoring": scoring,
-        "model": model,
-        "base_url": base_url,
-        "api_key_env": api_key_env,
-        "model_options": model_options(None, None, model_option) or None,
-        "calibrator": calibrator,
-        "threshold": threshold,
-        "journal": None if journal is None else str(journal),
-        "resume": resume,
-        "retry_failed": retry_failed,
-        "max_errors": max_errors,
-        "concurrency": concurrency,
-        "rpm": rpm,
-        "tpm": tpm,
-        "price": _price(price),
-        "max_cost": max_cost,
-        "logprobs": logprobs,
-        "summary": None if summary is None else str(summary),
-        "batch_api": batch_api,
-        "ray": ray,
-        "actors": actors,
-        "actor_gpus": actor_gpus,
-    }
-    config = read_config(job, flags)
+    config = _config(
+        ctx, job, {"input": _one("INPUT", input, input_option), "output": _one("OUTPUT", output, output_option)}
+    )
     if config.input is None or config.output is None:
         raise InputError(
             "label needs a table and a place for the labels: llmclf label INPUT OUTPUT, or both in the job file"
@@ -243,6 +217,7 @@ def label(
 
 
 def estimate(
+    ctx: typer.Context,
     input: Input = None,
     job: Job = None,
     text_column: TextColumn = None,
@@ -276,28 +251,9 @@ def estimate(
     import json
 
     from ..jobs import estimate_table
-    from ..jobs.config import read_config
     from ..jobs.monitor import duration
 
-    flags = {
-        "input": input,
-        "text_column": text_column,
-        "labels": labels,
-        "prompt": prompt,
-        "chat": chat,
-        "scoring": scoring,
-        "model": model,
-        "base_url": base_url,
-        "api_key_env": api_key_env,
-        "model_options": model_options(None, None, model_option) or None,
-        "calibrator": calibrator,
-        "journal": None if journal is None else str(journal),
-        "concurrency": concurrency,
-        "rpm": rpm,
-        "tpm": tpm,
-        "price": _price(price),
-    }
-    config = read_config(job, flags)
+    config = _config(ctx, job, {})
     if config.input is None:
         raise InputError("estimate needs a table: llmclf estimate INPUT, or input in the job file")
     found = estimate_table(
@@ -321,7 +277,18 @@ def estimate(
     say(f"time: about {duration(found.seconds)} ({found.assumption})")
 
 
-def _recipe(config: Any) -> dict[str, Any]:
+def _config(ctx: typer.Context, job: Path | None, more: dict[str, Any]) -> JobConfig:
+    """The job file, and over it what was said on the command line: options are called as the file's keys are."""
+    from ..jobs.config import JobConfig, read_config
+
+    flags = {name: value for name, value in ctx.params.items() if name in JobConfig.model_fields}
+    flags = {name: str(value) if isinstance(value, Path) else value for name, value in flags.items()}
+    flags["price"] = _price(flags["price"])
+    flags["model_options"] = model_options(None, None, ctx.params["model_option"]) or None
+    return read_config(job, {**flags, **more})
+
+
+def _recipe(config: JobConfig) -> dict[str, Any]:
     """What a job's configuration says of model, labels and prompt, as `label_table` takes it."""
     chosen: dict[str, Any] = {
         "text_column": config.text_column,
@@ -339,7 +306,7 @@ def _recipe(config: Any) -> dict[str, Any]:
     return {**chosen, "model": open_with(config.model or "smollm2", config.options)}
 
 
-def _asking(config: Any, quiet: bool) -> Any:
+def _asking(config: JobConfig, quiet: bool) -> Any:
     """How the questions are asked; None from this process."""
     if config.ray is None and (config.actors is not None or config.actor_gpus is not None):
         raise InputError("--actors and --actor-gpus belong to --ray ADDRESS")

@@ -47,7 +47,7 @@ def encode_record(values: Sequence[Any]) -> bytes:
 
 def decode_record(data: bytes) -> list[Any]:
     """The inverse of `encode_record`; tuples and arrays come back as lists."""
-    values: list[Any] = json.loads(data, object_hook=_untagged)
+    values: list[Any] = _DECODER.decode(data.decode())
     return values
 
 
@@ -101,3 +101,6 @@ def _untagged(value: Mapping[str, Any]) -> Any:
     if kind == "decimal":
         return Decimal(inner)
     return base64.b64decode(inner)
+
+
+_DECODER = json.JSONDecoder(object_hook=_untagged)  # made once: json.loads would make one for every record
