@@ -13,22 +13,21 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .backends import Backend, RowScores, open_backend
 from .backends.base import SCORE_VERSION
+from .backends.identity import check_same_model
 from .backends.usage import Estimate, Usage
-from .calibration import Corrections, make_bias, make_calibrator
-from .content_free import content_free_rows, domain_rows
+from .calibration import Corrections, SelectedThreshold, make_bias, make_calibrator
+from .calibration.selective import check_selectable
 from .errors import (
-    CalibrationWarning,
     InputError,
     LabelWordWarning,
-    ModelError,
     PromptError,
 )
-from .judging import fingerprints, judge
+from .fitting import answered_shots, draw_shots, fit_corrections
+from .judging import CalibrationRows, choose_cross_fitted_threshold, choose_threshold, judge
 from .labels import LabelSet, label_prior, label_set, read_classes
 from .logits import log_softmax, logsumexp
 from .prompts import Prompt
@@ -91,6 +90,8 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         The rows of the fit that were no shots and could be scored: those that bias and calibrator were fitted on.
     calibration_proba_ : ndarray (m, K)
         Probabilities of these rows, each from a calibrator that did not see it (cross-fitted); see the property.
+    threshold_ : SelectedThreshold or None
+        From which confidence on rows may be accepted without a person; None before `fit_threshold` has chosen it.
     backend_ : Backend
     undecided_ : ndarray of bool (n,)
         Of the rows scored last: those whose most probable class the bounds of a server leave open; see the property.
@@ -138,6 +139,8 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> LLMClassifier:
         """Draw the shots and fit bias and calibrator; without any of these the model is not called.
 
+        A threshold that was chosen before is gone: it belonged to other probabilities.
+
         Parameters
         ----------
         X : n texts (list, 1-D array or Series of str) or a table (DataFrame, 2-D array, list of dicts)
@@ -170,12 +173,8 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
 
         scorer = Scorer(backend, prompt, labels, rows.field_names, cache=self.cache, on_error=self.on_error)
         scorer.check(rows, self.scoring)
-        shots = self._draw_shots(codes, len(labels.classes))
-        answered = (
-            [(rows.records[i], _first_word(scorer, rows.records[i], codes[i])) for i in shots]
-            if codes is not None
-            else []
-        )
+        shots = draw_shots(self.n_shots, codes, len(labels.classes), self.random_state)
+        answered = answered_shots(scorer, rows, codes, shots)
         self._scorer = scorer.with_shots(answered)
         self._last: dict[str, Any] = {}
         self.backend_ = backend
@@ -183,64 +182,19 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         self.label_words_ = [list(words) for words in labels.words]
         self.shots_ = answered
 
+        self.threshold_: SelectedThreshold | None = None
         self.calibrated_on_: dict[str, Any] | None = None
-        self.calibration_rows_ = np.empty(0, dtype=np.int64)
-        self._calibrated_fingerprints: list[str] = []
+        self._calibrated = CalibrationRows()
+        self.calibration_rows_ = self._calibrated.numbers
+        self._calibrated = fit_corrections(
+            corrections, self._scorer, self.scoring, rows, codes, shots, weights, self.random_state
+        )
+        self.calibration_rows_ = self._calibrated.numbers
         if corrections.bias is not None or calibrator is not None:
-            rest = np.setdiff1d(np.arange(len(rows)), shots)
-            if not len(rest):
-                raise InputError(
-                    f"all {len(rows)} rows are shots, so none is left to calibrate on; give more rows or fewer shots"
-                )
-            self._fit_corrections(corrections, rows.take(rest), codes, rest, weights)
+            self.calibrated_on_ = backend.identity()
         self._corrections = corrections
         self.bias_, self.calibrator_ = corrections.bias, corrections.calibrator
         return self
-
-    def _fit_corrections(
-        self,
-        corrections: Corrections,
-        rows: Rows,
-        codes: NDArray[np.int64] | None,
-        rest: NDArray[np.int64],
-        weights: NDArray[np.float64] | None,
-    ) -> None:
-        if corrections.calibrator is not None:
-            assert codes is not None
-            own = None if weights is None else weights[rest]
-            corrections.check(codes[rest], own, self._scorer.labels.classes)
-        content_free, scores = None, None
-        method = corrections.wants_content_free
-        if method is not None:
-            content_free = self._content_free_scores(method, rows)
-        if corrections.wants_rows:
-            scores = self._scorer.class_scores(rows, self.scoring)
-            scored = ~np.isnan(scores).any(axis=1)
-            scores, rest = scores[scored], rest[scored]
-            self.calibration_rows_ = rest
-            if corrections.calibrator is not None:
-                self._calibrated_fingerprints = fingerprints(rows.take(np.flatnonzero(scored)), self._scorer)
-        self.calibrated_on_ = self.backend_.identity()
-        corrections.fit(
-            scores,
-            None if codes is None else codes[rest],
-            None if weights is None else weights[rest],
-            content_free,
-        )
-
-    def _content_free_scores(self, method: str, rows: Rows) -> NDArray[np.float64]:
-        """Scores (m, K) of the rows that a bias is fitted on instead of those of the table."""
-        if self._scorer.prompt.choices is not None:
-            raise InputError(
-                f"bias={self.bias!r} corrects labels that are the same in all rows, and each row brings its own choices; "
-                "scoring='pmi' does that for choices"
-            )
-        fields = self._scorer.used_fields
-        if method == "contextual":
-            asked = content_free_rows(rows, fields)
-        else:
-            asked = domain_rows(rows, fields, check_random_state(self.random_state))
-        return self._scorer.class_scores(asked, self.scoring)
 
     @property
     def calibration_proba_(self) -> NDArray[np.float64]:
@@ -262,6 +216,80 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
                 "calibration_proba_ is there after a fit with calibrator=, and does not outlive save and load"
             )
         return self._corrections.out_of_fold()
+
+    def fit_threshold(
+        self, X: Any = None, y: Any = None, *, max_error: float, confidence: float = 0.95
+    ) -> LLMClassifier:
+        """Choose from which confidence on rows may be accepted, so that few of them are wrong; `threshold_` keeps it.
+
+        With probability `confidence` at most the share `max_error` is wrong of all future rows that reach it, that is with
+        ``predict_proba(X).max(axis=1) >= clf.threshold_.threshold``, on the conditions of `llmclf.calibration.select_threshold`:
+        the labelled rows are drawn like the future ones, and neither shots nor calibrator saw them. A `prior` changes nothing
+        in this, so the rows given here must have the class frequencies that it expects.
+
+        Rows that the calibrator was fitted on are recognised as in `report`, and judged by cross-fitted probabilities. With them,
+        and without `X`, the guarantee is only approximate: each probability comes from a calibrator that was fitted on four
+        fifths of the rows, and what will be accepted is decided by another one, fitted on all of them. (The draw of shots, too,
+        left these rows with slightly other class frequencies.) Where the promise must be kept to the letter, label other rows.
+
+        Parameters
+        ----------
+        X : n texts or table rows, optional
+            Rows that could not be scored are left out; they are never accepted. None takes the rows that the calibrator was
+            fitted on, with `calibration_proba_`, and asks the model nothing.
+        y : n classes, optional
+            Given with `X`.
+        max_error : float in (0, 1)
+            The share of wrong rows that is allowed among the accepted ones.
+        confidence : float in (0, 1)
+
+        Returns
+        -------
+        LLMClassifier
+            This one.
+
+        Raises
+        ------
+        InputError
+            There are too few rows; some are shots; or some were seen by the calibrator and cannot be cross-fitted: after save
+            and load, or with a `prior`. Without `X` also: there is no calibrator, or the fit had a `sample_weight`.
+
+        Warns
+        -----
+        CalibrationWarning
+            The calibrator has seen some of the rows; or no threshold passes, and `threshold_` accepts no row.
+
+        Examples
+        --------
+        >>> from llmclf.backends import FakeBackend
+        >>> X = [f"text {i}" for i in range(300)]
+        >>> clf = LLMClassifier(FakeBackend(), labels=["a", "b"]).fit(X)
+        >>> clf.fit_threshold(X, clf.predict(X), max_error=0.05).threshold_.coverage
+        1.0
+        """
+        asked = {"max_error": max_error, "confidence": confidence}
+        check_is_fitted(self)
+        if X is None and y is None:
+            chosen = choose_cross_fitted_threshold(self._corrections, self._calibrated, **asked)
+        elif X is None or y is None:
+            raise InputError("X or y is missing; give the rows and the class of each, or neither")
+        else:
+            rows, columns = self._labelled(X, y)
+            check_selectable(len(rows), **asked)
+            self._check_identity()
+            chosen = choose_threshold(
+                self._scorer,
+                self._corrections,
+                self.scoring,
+                rows,
+                columns,
+                calibrated=self._calibrated,
+                **asked,
+            )
+            # A threshold, too, belongs to the model whose scores it was chosen for.
+            self.calibrated_on_ = self.calibrated_on_ or self.backend_.identity()
+        self.threshold_ = chosen
+        return self
 
     def score_labels(self, X: Any, return_bounds: bool = False) -> Any:
         """Summed log-probability of every label's words.
@@ -419,21 +447,20 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         >>> report.to_dict()["provenance"]["judged"]["held_out"]
         40
         """
-        rows = self._rows(X)
-        labels = self._scorer.labels
-        truth = labels.array[labels.indices(read_classes(y, len(rows)).tolist())]
+        rows, columns = self._labelled(X, y)
         self._check_identity()
         return judge(
             self._scorer,
             self._corrections,
             self.scoring,
             rows,
-            truth,
-            calibrated_on=self._calibrated_fingerprints,
+            self.classes_[columns],
+            calibrated=self._calibrated,
             groups=groups,
             texts=texts,
             metadata={
                 "random_state": None if self.random_state is None else str(self.random_state),
+                "threshold": None if self.threshold_ is None else self.threshold_.to_dict(),
                 **(metadata or {}),
             },
             **options,
@@ -453,7 +480,8 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
             "feature_names_in": None if names is None else names.tolist(),
             "calibrated_on": self.calibrated_on_,
             "corrections": self._corrections.to_dict(),
-            "calibrated_fingerprints": self._calibrated_fingerprints,
+            "calibrated_fingerprints": self._calibrated.fingerprints,
+            "threshold": None if self.threshold_ is None else self.threshold_.to_dict(),
         }
         write_folder(folder, values)
 
@@ -475,8 +503,10 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         self.bias = None if self.bias_ is None else clone(self.bias_)
         self.calibrator = None if self.calibrator_ is None else clone(self.calibrator_)
         self.calibrated_on_ = values["calibrated_on"]
-        self.calibration_rows_ = np.empty(0, dtype=np.int64)
-        self._calibrated_fingerprints = [str(own) for own in values["calibrated_fingerprints"]]
+        self._calibrated = CalibrationRows(fingerprints=[str(own) for own in values["calibrated_fingerprints"]])
+        self.calibration_rows_ = self._calibrated.numbers
+        threshold = values.get("threshold")  # absent in folders of earlier versions
+        self.threshold_ = None if threshold is None else SelectedThreshold.from_dict(threshold)
         self._is_table = bool(values["is_table"])
         if values["n_features_in"] is not None:
             self.n_features_in_ = int(values["n_features_in"])
@@ -502,20 +532,13 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         return self._corrections.apply(scores)
 
     def _check_identity(self) -> None:
-        if self.calibrated_on_ is None:
-            return
-        then, now = _model_of(self.calibrated_on_), _model_of(self.backend_.identity())
-        differing = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
-        if not differing:
-            return
-        name = differing[0]
-        message = (
-            f"bias and calibrator were fitted on another model: its {name} was {then.get(name)!r} and is {now.get(name)!r}; "
-            "fit again on this model"
-        )
-        if self._check_model:
-            raise ModelError(f"{message}, or read the saved classifier with load(folder, check_model=False)")
-        warnings.warn(message, CalibrationWarning, stacklevel=4)
+        if self.calibrated_on_ is not None:
+            check_same_model(self.calibrated_on_, self.backend_.identity(), is_strict=self._check_model)
+
+    def _labelled(self, X: Any, y: Any) -> tuple[Rows, NDArray[np.int64]]:
+        """Rows to be judged, and their true columns."""
+        rows = self._rows(X)
+        return rows, self._scorer.labels.indices(read_classes(y, len(rows)).tolist())
 
     def _rows(self, X: Any) -> Rows:
         check_is_fitted(self)
@@ -573,23 +596,6 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
             )
         return self.prompt
 
-    def _draw_shots(self, codes: NDArray[np.int64] | None, n_classes: int) -> list[int]:
-        """Row numbers of the shots: one class after the other gives a random row, and their order is random."""
-        if not self.n_shots:
-            return []
-        assert codes is not None
-        if self.n_shots > len(codes):
-            raise InputError(
-                f"n_shots={self.n_shots}, but there are only {len(codes)} training rows; ask for fewer shots"
-            )
-        random = check_random_state(self.random_state)
-        queues = [random.permutation(np.flatnonzero(codes == k)).tolist() for k in range(n_classes)]
-        turns = random.permutation(n_classes)
-        chosen: list[int] = []
-        while len(chosen) < self.n_shots:
-            chosen += [queues[k].pop() for k in turns if queues[k]]
-        return [chosen[i] for i in random.permutation(self.n_shots)]
-
 
 def _header(rows: Rows, X: Any) -> Any:
     """A table without rows that has the columns of `X`; dicts have no order of their own, so theirs is sorted."""
@@ -598,12 +604,6 @@ def _header(rows: Rows, X: Any) -> Any:
     if all(isinstance(name, str) for name in X.columns):
         return pd.DataFrame(columns=list(rows.field_names))
     return np.empty((len(rows), len(rows.field_names)))
-
-
-def _model_of(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a backend's identity its scores depend on, wherever it is reached."""
-    passing = ("base_url", "probe", "tokenizer", "context_length")
-    return {name: value for name, value in identity.items() if name not in passing}
 
 
 def _warn_of_digits(labels: LabelSet) -> None:
@@ -619,10 +619,3 @@ def _warn_of_digits(labels: LabelSet) -> None:
 def _distinct(seen: NDArray[Any] | None) -> list[Any]:
     assert seen is not None
     return list(dict.fromkeys(seen.tolist()))
-
-
-def _first_word(scorer: Scorer, record: Mapping[str, Any], code: int) -> str:
-    """The word that answers a shot: the first of its class, or the row's own choice."""
-    if scorer.prompt.choices is not None:
-        return scorer.words(record)[code]
-    return scorer.labels.words[code][0]

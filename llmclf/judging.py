@@ -1,4 +1,4 @@
-"""A report on a fitted classifier that is honest about the rows whose answers it has seen."""
+"""Reports and thresholds of a fitted classifier that are honest about the rows whose answers it has seen."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .calibration import Corrections
+from .calibration import Corrections, SelectedThreshold, select_threshold
+from .calibration.selective import check_selectable
 from .errors import CalibrationWarning, InputError
 from .logits import logsumexp, softmax
 from .report import CalibrationReport
@@ -21,6 +23,32 @@ from .tables import Rows
 Floats = NDArray[np.float64]
 
 
+def _none() -> NDArray[np.int64]:
+    return np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationRows:
+    """The rows that bias and calibrator were fitted on.
+
+    Attributes
+    ----------
+    numbers : ndarray of int (m,)
+        Their places among the rows of the fit.
+    columns : ndarray of int (m,)
+        Their true classes, where a calibrator was fitted on these.
+    fingerprints : list of m str
+        By which the calibrator's rows are known again; these alone outlive save and load.
+    is_weighted : bool
+        Whether some counted more than others.
+    """
+
+    numbers: NDArray[np.int64] = field(default_factory=_none)
+    columns: NDArray[np.int64] = field(default_factory=_none)
+    fingerprints: list[str] = field(default_factory=list)
+    is_weighted: bool = False
+
+
 def judge(
     scorer: Scorer,
     corrections: Corrections,
@@ -28,7 +56,7 @@ def judge(
     rows: Rows,
     truth: NDArray[Any],
     *,
-    calibrated_on: Sequence[str],
+    calibrated: CalibrationRows,
     groups: Any,
     texts: Any,
     metadata: Mapping[str, Any],
@@ -42,7 +70,7 @@ def judge(
     rows : Rows
     truth : ndarray (n,)
         The true class of each row.
-    calibrated_on : fingerprints of the rows that the calibrator was fitted on
+    calibrated : CalibrationRows
     groups, texts, metadata, **options
         As `LLMClassifier.report` has them.
     """
@@ -50,19 +78,27 @@ def judge(
         raise InputError(f"texts={texts!r}; expected 'rows', None, or one text per row")
     if isinstance(groups, (str, list, tuple)) and rows.is_table:
         groups = _named_columns(groups, rows)
+    seen = _Seen.among(rows, scorer, calibrated.fingerprints)
+    cross_fitted = _cross_fitted(seen, corrections)
     answers = scorer.answers(rows)
     scores = scorer.class_scores(rows, scoring, answers)
-    shots = Rows([row for row, _ in scorer.shots], (), True)
-    own, shot_fingerprints = fingerprints(rows, scorer), fingerprints(shots, scorer)
-    proba, judged = _without_seen(
-        softmax(corrections.apply(scores)),
-        own,
-        calibrated_on,
-        corrections.out_of_fold() if corrections.has_rows and corrections.log_prior is None else None,
-        len(set(own) & set(shot_fingerprints)),
-    )
+    proba = _exchanged(softmax(corrections.apply(scores)), seen, cross_fitted)
+    if seen.n_calibrated and cross_fitted is None:
+        warnings.warn(
+            f"the calibrator was fitted on {seen.n_calibrated} of these {len(rows)} rows, so the report is better than the "
+            "truth; give rows that it has not seen",
+            CalibrationWarning,
+            stacklevel=3,
+        )
+    if seen.n_shots:
+        warnings.warn(
+            f"{seen.n_shots} of these {len(rows)} rows stand in the prompt as examples, with their answers; give other rows",
+            CalibrationWarning,
+            stacklevel=3,
+        )
+    shots = [row for row, _ in scorer.shots]
     # Without texts, a hash stands for each shot.
-    shown_shots = shot_fingerprints if texts is None else [dict(row) for row in shots.records]
+    shown_shots = _shot_fingerprints(scorer) if texts is None else [dict(row) for row in shots]
     return CalibrationReport(
         truth,
         proba,
@@ -82,12 +118,68 @@ def judge(
             "bias": _described(corrections.bias),
             "calibrator": _described(corrections.calibrator),
             "log_prior": None if corrections.log_prior is None else corrections.log_prior.tolist(),
-            "n_calibration_rows": len(calibrated_on),
-            "judged": judged,
+            "n_calibration_rows": len(calibrated.fingerprints),
+            "judged": seen.counts(cross_fitted is not None),
             **metadata,
         },
         **options,
     )
+
+
+def choose_threshold(
+    scorer: Scorer,
+    corrections: Corrections,
+    scoring: str,
+    rows: Rows,
+    columns: NDArray[np.int64],
+    *,
+    calibrated: CalibrationRows,
+    max_error: float,
+    confidence: float,
+) -> SelectedThreshold:
+    """The threshold that labelled rows (n,) with these true columns allow; see `llmclf.LLMClassifier.fit_threshold`.
+
+    Rows that could not be scored are never accepted, so they are left out.
+    """
+    seen = _Seen.among(rows, scorer, calibrated.fingerprints)
+    if seen.n_shots:
+        raise InputError(
+            f"{seen.n_shots} of these {len(rows)} rows stand in the prompt as examples, with their answers, so they show nothing "
+            "about other rows; leave them out"
+        )
+    cross_fitted = _cross_fitted(seen, corrections)
+    if seen.n_calibrated and cross_fitted is None:
+        why = "prior= moved its probabilities" if corrections.has_rows else "its own rows did not outlive save and load"
+        raise InputError(
+            f"the calibrator was fitted on {seen.n_calibrated} of these {len(rows)} rows, and cannot be cross-fitted to judge "
+            f"them, as {why}; give rows that it has not seen"
+        )
+    proba = _exchanged(softmax(corrections.apply(scorer.class_scores(rows, scoring))), seen, cross_fitted)
+    scored = ~np.isnan(proba).any(axis=1)
+    return select_threshold(columns[scored], proba[scored], max_error=max_error, confidence=confidence)
+
+
+def choose_cross_fitted_threshold(
+    corrections: Corrections,
+    calibrated: CalibrationRows,
+    *,
+    max_error: float,
+    confidence: float,
+) -> SelectedThreshold:
+    """The threshold that the calibrator's own rows (m,) allow, each judged by a calibrator that did not see it."""
+    obstacle = None
+    if corrections.calibrator is None:
+        obstacle = "there is no calibrator, whose cross-fitted probabilities could serve"
+    elif not corrections.has_rows:
+        obstacle = "the rows that the calibrator was fitted on did not outlive save and load"
+    elif corrections.log_prior is not None:
+        obstacle = "prior= says that the rows of the fit have other class frequencies than those to be accepted"
+    elif calibrated.is_weighted:
+        obstacle = "sample_weight says that the rows of the fit are not drawn like those to be accepted"
+    if obstacle is not None:
+        raise InputError(f"without X and y no threshold can be chosen: {obstacle}; give labelled rows as X and y")
+    check_selectable(len(calibrated.columns), max_error, confidence)
+    return select_threshold(calibrated.columns, corrections.out_of_fold(), max_error=max_error, confidence=confidence)
 
 
 def fingerprints(rows: Rows, scorer: Scorer) -> list[str]:
@@ -101,65 +193,76 @@ def fingerprints(rows: Rows, scorer: Scorer) -> list[str]:
     ]
 
 
-def _without_seen(
-    proba: Floats, own: Sequence[str], seen: Sequence[str], cross_fitted: Floats | None, n_shots: int
-) -> tuple[Floats, dict[str, int]]:
-    """Probabilities of rows to be judged, those that the calibrator saw exchanged for cross-fitted ones where there are any.
+class _Seen(NamedTuple):
+    """Which rows (n,) the fit has seen.
 
-    Parameters
+    Attributes
     ----------
-    proba : ndarray (n, K)
-    own : n fingerprints of these rows
-    seen : m fingerprints of the rows that the calibrator was fitted on
-    cross_fitted : ndarray (m, K) or None
+    place : ndarray of int (n,)
+        Of each row among those that the calibrator was fitted on; -1 where it did not see it.
     n_shots : int
         How many of the rows stand in the prompt as examples.
+    """
 
-    Returns
-    -------
-    proba : ndarray (n, K)
-    counts : dict
-        ``held_out``, ``cross_fitted``, ``seen_by_calibrator`` and ``shots``: numbers of rows.
+    place: NDArray[np.int64]
+    n_shots: int
+
+    @classmethod
+    def among(cls, rows: Rows, scorer: Scorer, calibrated_on: Sequence[str]) -> _Seen:
+        own = fingerprints(rows, scorer)
+        place = {fingerprint: i for i, fingerprint in enumerate(calibrated_on)}
+        return cls(
+            np.array([place.get(fingerprint, -1) for fingerprint in own], dtype=np.int64),
+            len(set(own) & set(_shot_fingerprints(scorer))),
+        )
+
+    @property
+    def n_calibrated(self) -> int:
+        return int((self.place >= 0).sum())
+
+    def counts(self, can_cross_fit: bool) -> dict[str, int]:
+        """Numbers of rows by what the fit knows of them."""
+        replaced = self.n_calibrated if can_cross_fit else 0
+        return {
+            "held_out": len(self.place) - self.n_calibrated - self.n_shots,
+            "cross_fitted": replaced,
+            "seen_by_calibrator": self.n_calibrated - replaced,
+            "shots": self.n_shots,
+        }
+
+
+def _cross_fitted(seen: _Seen, corrections: Corrections) -> Floats | None:
+    """Probabilities (m, K) of the calibrator's rows, where some of them are to be judged and can be."""
+    # A prior is about other rows than those of the fit, so cross-fitted probabilities leave it out.
+    if not seen.n_calibrated or not corrections.has_rows or corrections.log_prior is not None:
+        return None
+    return corrections.out_of_fold()
+
+
+def _exchanged(proba: Floats, seen: _Seen, cross_fitted: Floats | None) -> Floats:
+    """Probabilities (n, K), those of rows that the calibrator saw exchanged for cross-fitted ones where there are any.
 
     Warns
     -----
     CalibrationWarning
-        Some rows were seen.
+        Some were exchanged.
     """
-    place = {fingerprint: i for i, fingerprint in enumerate(seen)}
-    found = np.array([place.get(fingerprint, -1) for fingerprint in own], dtype=np.int64)
-    known = found >= 0
-    n_seen, n_rows = int(known.sum()), len(own)
-    if n_seen and cross_fitted is not None:
-        proba = proba.copy()
-        proba[known] = cross_fitted[found[known]]
-        warnings.warn(
-            f"the calibrator was fitted on {n_seen} of these {n_rows} rows; they are judged by calibrators that did not see them "
-            "(calibration_proba_). Rows that no calibrator saw judge the one that you use",
-            CalibrationWarning,
-            stacklevel=4,
-        )
-    elif n_seen:
-        warnings.warn(
-            f"the calibrator was fitted on {n_seen} of these {n_rows} rows, so the report is better than the truth; give rows "
-            "that it has not seen",
-            CalibrationWarning,
-            stacklevel=4,
-        )
-    if n_shots:
-        warnings.warn(
-            f"{n_shots} of these {n_rows} rows stand in the prompt as examples, with their answers; give other rows",
-            CalibrationWarning,
-            stacklevel=4,
-        )
-    replaced = n_seen if cross_fitted is not None else 0
-    counts = {
-        "held_out": n_rows - n_seen - n_shots,
-        "cross_fitted": replaced,
-        "seen_by_calibrator": n_seen - replaced,
-        "shots": n_shots,
-    }
-    return proba, counts
+    if cross_fitted is None:
+        return proba
+    known = seen.place >= 0
+    proba = proba.copy()
+    proba[known] = cross_fitted[seen.place[known]]
+    warnings.warn(
+        f"the calibrator was fitted on {seen.n_calibrated} of these {len(proba)} rows; they are judged by calibrators that did "
+        "not see them (calibration_proba_). Rows that no calibrator saw judge the one that you use",
+        CalibrationWarning,
+        stacklevel=4,
+    )
+    return proba
+
+
+def _shot_fingerprints(scorer: Scorer) -> list[str]:
+    return fingerprints(Rows([row for row, _ in scorer.shots], (), True), scorer)
 
 
 def _shown(record: Mapping[str, Any], fields: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ def load(
     cache : path, optional
         The score cache to use; a cache is not part of what was saved.
     check_model : bool
-        Whether bias and calibrator refuse another model than the one they were fitted on; if not, a warning says so.
+        Whether bias, calibrator and threshold refuse another model than the one they belong to; if not, a warning says so.
     model_options : mapping, optional
         Options of the model's backend that replace the saved ones: the ``base_url`` of a server that has moved, say. A key is
         sent to a saved address on another machine only if ``api_key_env`` names its variable here: a folder may come from

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ class Scorer:
         """The fields of a row that the prompt shows."""
         return self._renderer.used_fields
 
-    @property
+    @cached_property
     def shown_fields(self) -> tuple[str, ...]:
         """All fields of a row that the model sees: those in the prompt, and that of the row's own choices."""
         own = self.prompt.choices

@@ -90,6 +90,7 @@ class Batches:
         self.query = threading.local()
         self._plans = iter(plans)
         self._looks: dict[str, tuple[Plan, int]] = {}
+        self._outcomes: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
         self._answered: dict[str, tuple[int, Any]] = {}
 
@@ -169,6 +170,8 @@ class Batches:
         if errors:
             plan = dataclasses.replace(plan, ends="failed", errors=errors)
         self.batches.append(batch)
+        # It is worked on, and paid for, whether or not anybody ever looks at it.
+        self._outcomes[batch["id"]] = self._outcome(batch, plan)
         self._looks[batch["id"]] = plan, 0
         return batch
 
@@ -203,14 +206,14 @@ class Batches:
             on_the_way = ["in_progress", "finalizing" if plan.ends == "completed" else "cancelling"]
             batch["status"] = on_the_way[n == plan.looks - 1]
             return batch
-        batch["status"] = plan.ends
-        if plan.errors:
-            batch["errors"] = {"object": "list", "data": list(plan.errors)}
-            return batch
-        self._work(batch, plan)
+        batch |= self._outcomes.pop(batch["id"])
         return batch
 
-    def _work(self, batch: dict[str, Any], plan: Plan) -> None:
+    def _outcome(self, batch: dict[str, Any], plan: Plan) -> dict[str, Any]:
+        """What a batch is at its end."""
+        end: dict[str, Any] = {"status": plan.ends}
+        if plan.errors:
+            return {**end, "errors": {"object": "list", "data": list(plan.errors)}}
         lines = [json.loads(line) for line in self.files[batch["input_file_id"]].splitlines()]
         n = len(lines) if plan.answers is None else plan.answers
         output, errors = [], []
@@ -232,10 +235,10 @@ class Batches:
         texts = [json.dumps({"id": f"batch_req_{i}", **line}) for i, line in enumerate(output)]
         texts = plan.change(texts) if plan.change else texts
         if texts:
-            batch["output_file_id"] = self._keep("".join(f"{text}\n" for text in texts))
+            end["output_file_id"] = self._keep("".join(f"{text}\n" for text in texts))
         if errors:
-            batch["error_file_id"] = self._keep("".join(json.dumps(line) + "\n" for line in errors))
-        batch["request_counts"] = {"total": len(lines), "completed": len(output), "failed": len(errors)}
+            end["error_file_id"] = self._keep("".join(json.dumps(line) + "\n" for line in errors))
+        return {**end, "request_counts": {"total": len(lines), "completed": len(output), "failed": len(errors)}}
 
 
 class BatchServer(FakeServer):

@@ -19,7 +19,11 @@ from contract import TEXTS, requests_for, score
 from faults import BrokenJson, Close, FakeServer, Mutate, Reset, Status, Truncate, backend_for, tiny_model
 
 from llmclf.backends import Request, RowScores, batch_desk
+from llmclf.backends.batch_desk import BatchOptions
 from llmclf.backends.batch_store import BatchStore
+from llmclf.backends.batches import BatchRunner
+from llmclf.backends.client import Client, ServerOptions
+from llmclf.backends.engine import Engine
 from llmclf.errors import BudgetError, CapabilityError, InputError, ServerError
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
@@ -290,13 +294,12 @@ def test_submitting_again_ends(database):
 def test_a_batch_that_is_refused_says_why(database):
     """A request file that the server finds wrong is an error with its words; its requests are not counted as tried."""
     errors = [{"code": "model_not_found", "message": "The model does not exist.", "line": 1, "param": "body.model"}]
-    requests = chat_requests()
+    requests, said = chat_requests(), r"batch_\d: model_not_found: line 1: The model does not exist."
     with BatchServer("openai_chat", [Plan(errors=errors)] * 2) as server:
         for _ in range(2):
-            with pytest.raises(
-                ServerError, match=r"batch_\d: model_not_found: line 1: The model does not exist."
-            ) as caught:
-                label_all(server, database, requests, max_rounds=0)
+            groups = backend_for(server).batch_stream(iter(requests), database, max_rounds=0, **QUICK)
+            with pytest.raises(ServerError, match=said) as caught:
+                next(groups)
             assert caught.value.is_final
         assert label_all(server, database, requests, max_rounds=0) == score(backend_for(server), requests)
         assert_paid_once(server, 7)
@@ -576,6 +579,33 @@ def test_a_batch_that_is_taken_up_again_counts_against_the_budget(database):
         assert max(server.batches.paid.values()) == 2  # once for each of the two databases
 
 
+def test_what_is_open_leaves_less_for_what_comes(database):
+    """A batch that an earlier process has submitted takes its worst case from the budget while it is open."""
+    price = {"input": 1.0, "output": 1.0}
+    requests = chat_requests(MANY)
+    with BatchServer("openai_chat", [Plan(looks=5)]) as server:
+        with pytest.raises(KilledError):
+            label_all(
+                server, database, requests[:7], backend=backend_for(server, price=price), report=stop_at("submitted")
+            )
+        probed = backend_for(server, price=price, timeout=9.0)
+        _ = probed.probe
+        worst = sum(300 + len(request.prompt.text) for request in requests[:7]) / 1e6
+        most = probed.usage.cost + 1.2 * worst
+        told = []
+        with pytest.raises(BudgetError):
+            label_all(
+                server,
+                database,
+                requests,
+                backend=backend_for(server, price=price, max_cost=most),
+                report=told.append,
+            )
+        n_before = next(i for i, line in enumerate(told) if "batch_0: completed" in line)
+        small = [int(line.split("with ")[1].split()[0]) for line in told[:n_before] if "submitted" in line]
+        assert sum(small) < 7
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -627,6 +657,48 @@ def test_a_reader_that_stops_loses_nothing(database):
             groups.close()  # the last group was not taken care of: it may come again
             assert threading.active_count() <= threads + len(server._threads)
         assert_paid_once(server, len(MANY))
+
+
+def test_a_group_that_was_not_taken_care_of_comes_again(database):
+    """An answer is kept until the next group is asked for: whoever dies before finds it again without paying."""
+    requests = chat_requests()
+    with BatchServer("openai_chat") as server:
+        groups = backend_for(server).batch_stream(iter(requests), database, **QUICK)
+        first = sorted(next(groups))
+        assert len(first) == 7
+        groups.close()
+        assert sorted(next(backend_for(server).batch_stream(iter(requests), database, **QUICK))) == first
+        assert_paid_once(server, 7)
+
+
+def serve(server, connection, rows, **options):
+    """Answers to rows that ask the given questions one after the other."""
+    engine = Engine(Client(ServerOptions(server.url)))
+    runner = BatchRunner(engine.client, BatchStore(connection), BatchOptions(**{**QUICK, **options}))
+
+    async def ask(_, row):
+        place, prompts = row
+        for prompt in prompts:
+            body = {"model": "tiny", "prompt": prompt, "max_tokens": 1}
+            await runner.call("/completions", body, lambda reply: reply["choices"][0]["text"])
+        return [(place, RowScores((), error=str(place)))]
+
+    return engine.drain(runner.over(iter(enumerate(rows)), ask, lambda: None))
+
+
+def test_an_answer_is_kept_for_all_who_need_it(database):
+    """What one row is done with is not forgotten while another, which asked the same, is not taken care of."""
+    with BatchServer("vllm") as server:
+        groups = serve(server, database, [["one"], ["one", "two"], ["one", "two", "three"]])
+        for place in range(2):
+            assert [answer for answer, _ in next(groups)] == [place]
+        # Now the third waits, and the first and the second are taken care of.
+        with pytest.raises(KilledError):
+            list(serve(server, database, [["one", "two", "three", "four"]], report=stop_at("submitted")))
+        groups.close()
+        assert kept(database)["batch_replies"] == 2
+        list(serve(server, database, [["one", "two", "three"]]))
+        assert_paid_once(server, 4)
 
 
 def test_a_closed_stream_leaves_the_batch_open(database):
@@ -765,39 +837,43 @@ def test_the_key_is_in_no_store(tmp_path, database, monkeypatch):
     """A server that writes the key into all that it says finds it in no answer, no error, no report and no file of ours."""
     key = 'sk-canary-/7f"3a9'
     monkeypatch.setenv("LLMCLF_TEST_KEY", key)
-    refusal = {"error": {"message": f"your key {key} is bad"}}
+    long = f"{'x' * 493}{key}"  # half of it is left where a message is cut
 
     def change(lines):
         found = [json.loads(line) for line in lines]
         for line in found:
             line["response"]["body"]["system_fingerprint"] = key
-        return [json.dumps(line) for line in found]
+        silent = {
+            "custom_id": found.pop()["custom_id"],
+            "response": None,
+            "error": {"code": "batch_expired", "message": long},
+        }
+        return [json.dumps(line) for line in [*found, silent]]
 
-    silent = {"code": "batch_expired", "message": f"the key {key}"}
-    told = []
-    errors = [{"code": key, "message": f"the key {key} is bad"}]
-    plans = [
-        Plan(statuses={0: 400, 1: 500}, refusal=refusal, change=change),
-        Plan(errors=errors),
-        Plan(answers=0, errors=[silent]),
-    ]
+    refusal = {"error": {"message": f"your key {key} is bad"}}
+    errors = [{"code": key, "message": f"the key {key} is bad"}, {"message": long}]
+    plans = [Plan(statuses={0: 400, 1: 500}, refusal=refusal, change=change), Plan(errors=errors)]
+    told, shown = [], []
+
+    def look():
+        """Remember all that is kept just now."""
+        for table in ("facts", "batches", "requests"):
+            shown.extend(map(repr, database.execute(f"SELECT * FROM batch_{table}")))
+        names = [name for (name,) in database.execute("SELECT custom_id FROM batch_replies")]
+        shown.extend(map(repr, BatchStore(database).replies(names).items()))
+
     with BatchServer("openai_chat", plans, key=key) as server:
         backend = backend_for(server, api_key_env="LLMCLF_TEST_KEY", max_retries=0)
+        groups = backend.batch_stream(iter(chat_requests()), database, report=told.append, **QUICK)
+        shown.extend(map(repr, next(groups)))
+        look()
+        assert sum("system_fingerprint" in line for line in shown) == 4
         with pytest.raises(ServerError) as caught:
-            label_all(server, database, chat_requests(), backend=backend, report=told.append)
+            next(groups)
         assert caught.value.is_final
-    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    rows = [
-        repr(row)
-        for table in ("facts", "batches", "requests")
-        for row in database.execute(f"SELECT * FROM batch_{table}")
-    ]
-    replies = [
-        repr(reply)
-        for (name,) in database.execute("SELECT custom_id FROM batch_replies")
-        for reply in BatchStore(database).replies([name]).values()
-    ]
-    shown = "\n".join([*rows, *replies, *told, str(caught.value), repr(caught.value)])
-    assert "[key]" in shown
-    assert "canary" not in shown
+        look()
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    text = "\n".join([*shown, *told, str(caught.value), repr(caught.value)])
+    assert text.count("[key]") > 7
+    assert "sk-" not in text
     assert b"canary" not in (tmp_path / "job.sqlite").read_bytes()

@@ -131,6 +131,42 @@ def test_fit_saves_what_predict_uses(run, model, data, tmp_path):
     assert saved.bias_.method == "batch_meanlog"
 
 
+@pytest.mark.filterwarnings("default::llmclf.errors.CalibrationWarning")
+@pytest.mark.parametrize("max_error", [0.2, 0.01])
+def test_fit_chooses_a_threshold_that_predict_heeds(run, model, tmp_path, max_error):
+    """--max-error says in a line from which confidence on rows are accepted; predict adds accepted after confidence."""
+    folder, target = tmp_path / "saved", tmp_path / "out.jsonl"
+    texts = [f"text number {i}" for i in range(400)]
+    proba = LLMClassifier(model, labels=["neg", "pos"]).fit(texts).predict_proba(texts)
+    unsure = np.argsort(proba.max(axis=1))[:200:2]
+    proba[unsure] = proba[unsure, ::-1]
+    labels = np.array(["neg", "pos"])[proba.argmax(axis=1)]
+    write_table(pd.DataFrame({"text": texts, "mood": labels}), tmp_path / "train.csv")
+    write_table(pd.DataFrame({"text": texts[:40]}), tmp_path / "in.csv")
+    result = run("fit", tmp_path / "train.csv", "--text-column", "text", "--label-column", "mood", "-o", folder,
+                 "--model", model, "--max-error", max_error, "--confidence", 0.9, "--calibrator", "temperature")  # fmt: skip
+    assert result.code == 0, result.err
+    first, promise = result.out.splitlines()
+    assert first == f"fitted on 400 rows of the classes neg, pos; saved in {folder}"
+    chosen = load(folder).threshold_
+    assert (chosen.max_error, chosen.confidence, chosen.n_rows) == (max_error, 0.9, 400)
+    if max_error == 0.2:
+        assert promise == (
+            f"accepts rows from confidence {chosen.threshold:.4g} on: {100 * chosen.coverage:.3g} % of 400, at most 20 % of "
+            "them wrong (90 % confidence, approximately, as cross-fitted)"
+        )
+    else:
+        assert promise == "accepts no rows: from no confidence on are at most 1 % of them wrong (90 % confidence)"
+        assert result.err.startswith("warning: no threshold keeps the error at 0.01")
+    assert run("predict", tmp_path / "in.csv", target, "--text-column", "text", "--classifier", folder).code == 0
+    frame = read_table(target)
+    assert list(frame.columns) == ["text", "label", "confidence", "accepted", "p_neg", "p_pos"]
+    assert frame["accepted"].tolist() == (frame["confidence"] >= chosen.threshold).tolist()
+    assert (0 < frame["accepted"].sum() < 40) if max_error == 0.2 else not frame["accepted"].any()
+    again = run("predict", target, tmp_path / "b.csv", "--text-column", "text", "--classifier", folder)
+    assert (again.code, "already has a column 'label'" in again.err) == (2, True)
+
+
 def test_whole_rows_are_fields_of_the_prompt(run, model, tmp_path):
     """Without --text-column the prompt, also one in a file, may use every column by its name."""
     write_table(pd.DataFrame({"title": ["Jaws", "Ran"], "body": ["sharks", "war"]}), tmp_path / "in.csv")
@@ -308,6 +344,10 @@ ERRORS = [
     (f"fit data.csv {TEXTS}--label-column mood -o out --shots 99", 2, "n_shots=99, but there are only 4 training rows"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --labels pos,bad", 2, "y has the value 'neg' .*none of the labels"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --cache full", 1, "the score cache 'full' cannot be opened"),
+    (f"fit data.csv {TEXTS}--label-column mood -o out --max-error 5", 2, "max_error=5.0; expected a number between 0 and 1"),
+    (f"fit data.csv {TEXTS}--label-column mood -o out --max-error 0.5 --shots 1", 2, "3 labelled rows cannot show .* at least 5"),
+    (f"fit data.csv {TEXTS}--label-column mood -o out --max-error 0.5 --calibrator none", 2, "--max-error needs a calibrator"),
+    (f"fit data.csv {TEXTS}--label-column mood -o out --confidence 0.9", 2, "--confidence 0.9 says how sure --max-error is"),
     ("report data.csv --label-column mood", 2, "'data.csv' has no columns p_CLASS with the probabilities of at least two"),
     ("report scored.csv --label-column nope", 2, "--label-column 'nope' is no column"),
     ("report scored.csv --label-column empty", 2, "--label-column 'empty' is empty in all rows"),
@@ -469,7 +509,7 @@ OPTIONS = {
              "--report", "report.html"],
     "fit": ["TRAIN", "--label-column", "--output", "-o", "--text-column", "--labels", "--prompt", "--chat", "--shots",
             "--calibrator", "--bias", "--scoring", "--model", "--cache", "--seed", "auto, temperature, bias_temperature,",
-            "pos=good|great,neg=bad"],
+            "pos=good|great,neg=bad", "--max-error", "--confidence"],
     "predict": ["IN", "OUT", "--text-column", "--labels", "--prompt", "--chat", "--scoring", "--model", "--classifier",
                 "--cache", "p_CLASS", "hf:org/name[@revision]", "gguf:FILE", r"'Review: {{ text }}\nSentiment:'", "@FILE",
                 "llmclf predict in.csv out.csv --text-column review --labels good,bad"],

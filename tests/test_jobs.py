@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from llmclf import LLMClassifier, Prompt
 from llmclf.backends import FakeBackend, RowScores
-from llmclf.errors import BudgetError, InputError, JobError, StoreError
+from llmclf.errors import BudgetError, CalibrationWarning, InputError, JobError, StoreError
 from llmclf.files import read_table, write_table
 from llmclf.jobs import estimate_table, label_table
 from llmclf.jobs.answers import decode_answer, decode_block, encode_answer
@@ -214,6 +214,23 @@ def test_a_fitted_classifier_labels_with_its_calibrator(frame, tmp_path):
         label_table(frame, text_column="text", classifier=clf, labels=["x", "y"])
     with pytest.raises(InputError, match="fitted on texts; name the column"):
         label_table(frame, classifier=clf)
+
+
+def test_a_classifier_brings_its_threshold(tmp_path):
+    """Accepted are the rows that the classifier's own threshold accepts, after save and load, too; infinity accepts none."""
+    texts = [f"text {i}" for i in range(400)]
+    y = LLMClassifier(FakeBackend(), labels=LABELS).fit(texts).predict(texts)
+    y[::9] = "good"
+    clf = LLMClassifier(FakeBackend(), labels=LABELS, calibrator="isotonic").fit(texts[:200], y[:200])
+    clf.fit_threshold(texts[200:], y[200:], max_error=0.1, confidence=0.9)
+    expected = clf.predict_proba(texts).max(axis=1) >= clf.threshold_.threshold
+    assert 0 < expected.sum() < 400
+    found = label_table(pd.DataFrame({"text": texts}), text_column="text", classifier=clf)
+    assert found.table["accepted"].tolist() == expected.tolist()
+    assert found.summary.accepted == expected.sum()
+    with pytest.warns(CalibrationWarning, match="threshold"):
+        clf.fit_threshold(texts[200:], np.roll(y[200:], 1), max_error=0.05)
+    assert label_table(pd.DataFrame({"text": texts}), text_column="text", classifier=clf).summary.accepted == 0
 
 
 def test_tables_with_several_fields_and_choices_of_their_own(tmp_path):

@@ -290,7 +290,7 @@ class Desk:
             self._parallel = len(self._open)
             return
         cure = "; give fewer requests to a batch (max_requests=)" if batch.code == _TOO_MANY else ""
-        message = self._client.without_key(": ".join(filter(None, [batch.code, batch.message])))
+        message = ": ".join(filter(None, [batch.code, batch.message]))
         self.failure = self.failure or ServerError(
             f"the server refused the batch {batch.id}: {message or 'it does not say why'}{cure}", is_final=True
         )

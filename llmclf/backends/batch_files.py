@@ -69,7 +69,7 @@ class BatchFiles:
         retries = self._client.options.max_retries
         for attempt in range(retries + 1):
             try:
-                return await self._client.call("/batches", body, Batch.read, max_retries=0)
+                return await self._client.call("/batches", body, self._read, max_retries=0)
             except ServerError as error:
                 if not may_exist(error):
                     raise
@@ -86,7 +86,7 @@ class BatchFiles:
         seen: set[str] = set()
         for _ in range(_PAGES):
             try:
-                batches, has_more = await self._client.call(f"/batches?limit={_PAGE}{after}", None, _read_page)
+                batches, has_more = await self._client.call(f"/batches?limit={_PAGE}{after}", None, self._read_page)
             except ServerError as error:
                 if error.status not in _UNLISTED:
                     raise
@@ -109,7 +109,7 @@ class BatchFiles:
         ServerError
         """
         try:
-            return await self._client.call(f"/batches/{urllib.parse.quote(batch_id, safe='')}", None, Batch.read)
+            return await self._client.call(f"/batches/{urllib.parse.quote(batch_id, safe='')}", None, self._read)
         except ServerError as error:
             if error.status != 404:
                 raise
@@ -137,13 +137,15 @@ class BatchFiles:
                     yield [read_line(line) for line in raw if line.strip()]
                     await asyncio.sleep(0)  # others at work on the same server get their turn
 
+    def _read(self, reply: object) -> Batch:
+        return Batch.read(self._client.without_key(reply))
+
+    def _read_page(self, reply: object) -> tuple[list[Batch], bool]:
+        found = mapping(reply, "the list of batches")
+        batches = [self._read(item) for item in sequence(found.get("data"), "data")]
+        return batches, bool(found.get("has_more")) and bool(batches)
+
 
 def may_exist(error: ServerError) -> bool:
     """Whether a call that failed so may have had its effect all the same, or may have it the next time."""
     return error.status is None or error.status in _MAYBE or error.status >= 500 or error.status < 400
-
-
-def _read_page(reply: object) -> tuple[list[Batch], bool]:
-    found = mapping(reply, "the list of batches")
-    batches = [Batch.read(item) for item in sequence(found.get("data"), "data")]
-    return batches, bool(found.get("has_more")) and bool(batches)

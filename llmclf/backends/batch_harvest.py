@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ..errors import ServerError
 from .batch_lines import Line
@@ -87,7 +88,7 @@ class Harvest:
 
     def _note(self, line: Line) -> None:
         if line.status is None:
-            self._reasons.setdefault(line.custom_id, self._client.without_key(line.message))
+            self._reasons.setdefault(line.custom_id, replace(line, body=self._client.without_key(line.body)).message)
             return
         failure = self._client.refusal(line.status, line.body, {})
         if failure.heals:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
+
+from ..errors import CalibrationWarning, ModelError
 
 _PASSING = ("base_url", "probe", "tokenizer", "context_length")
 
@@ -19,3 +22,28 @@ def differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """
     names = sorted({*then, *now} - set(_PASSING))
     return next((name for name in names if then.get(name) != now.get(name)), None)
+
+
+def check_same_model(then: Mapping[str, Any], now: Mapping[str, Any], *, is_strict: bool) -> None:
+    """Refuse another model than the one that bias, calibrator and threshold belong to, or warn of it.
+
+    Raises
+    ------
+    ModelError
+        It is another, and `is_strict`.
+
+    Warns
+    -----
+    CalibrationWarning
+        It is another, and not `is_strict`.
+    """
+    name = differing(then, now)
+    if name is None:
+        return
+    message = (
+        f"bias, calibrator and threshold belong to another model: its {name} was {then.get(name)!r} and is "
+        f"{now.get(name)!r}; fit again on this model"
+    )
+    if is_strict:
+        raise ModelError(f"{message}, or read the saved classifier with load(folder, check_model=False)")
+    warnings.warn(message, CalibrationWarning, stacklevel=5)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,57 @@ class SelectedThreshold:
     max_error: float
     confidence: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """Its attributes, ready for JSON: what is no finite number there is None.
+
+        Examples
+        --------
+        >>> SelectedThreshold(math.inf, 0.0, math.nan, math.nan, 0, 80, 0.05, 0.95).to_dict()["threshold"] is None
+        True
+        """
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SelectedThreshold:
+        """The inverse of `to_dict`.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            The values are none that `to_dict` gave.
+        """
+        n_accepted, n_rows = values["n_accepted"], values["n_rows"]
+        if type(n_accepted) is not int or type(n_rows) is not int or not 0 <= n_accepted <= n_rows:
+            raise ValueError(f"a threshold accepts {n_accepted!r} of {n_rows!r} rows")
+        # Where no row is accepted, these three are no numbers.
+        threshold, error, error_bound = math.inf, math.nan, math.nan
+        found = [values[name] for name in ("threshold", "error", "error_bound")]
+        if n_accepted:
+            threshold, error, error_bound = map(_share, found)
+        elif found != [None, None, None]:
+            raise ValueError(f"a threshold accepts no row, and yet is {found[0]!r}")
+        coverage, max_error, confidence = (_share(values[name]) for name in ("coverage", "max_error", "confidence"))
+        return cls(threshold, coverage, error, error_bound, n_accepted, n_rows, max_error, confidence)
+
+
+def check_selectable(n_rows: int, max_error: Any, confidence: Any) -> None:
+    """Refuse what `select_threshold` would refuse, as far as it is known before the rows are scored.
+
+    Raises
+    ------
+    InputError
+        A level is no number between 0 and 1, or so few rows show nothing even if all are right.
+
+    Examples
+    --------
+    >>> check_selectable(59, 0.05, 0.95)
+    """
+    _check_levels(max_error, confidence)
+    _check_n_rows(n_rows, max_error, confidence)
+
 
 def select_threshold(
     y: ArrayLike,
@@ -173,11 +225,11 @@ def select_threshold(
     >>> round(chosen.threshold, 2), round(chosen.coverage, 2), chosen.error < chosen.error_bound <= 0.1
     (0.86, 0.26, True)
     """
-    for name, value in (("max_error", max_error), ("confidence", confidence)):
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 < value < 1:
-            raise InputError(f"{name}={value!r}; expected a number between 0 and 1, such as 0.05 or 0.95")
+    _check_levels(max_error, confidence)
+    max_error, confidence = float(max_error), float(confidence)
     certainty, right, _ = checked_event(y, proba, classes)
     n_rows, doubt = len(right), 1.0 - confidence
+    _check_n_rows(n_rows, max_error, confidence)
     ranks = _ranks(n_rows, max_error, doubt)
     order = np.argsort(-certainty, kind="stable")
     falling, wrong_before = certainty[order], np.concatenate([[0.0], np.cumsum(1.0 - right[order])])
@@ -204,20 +256,38 @@ def select_threshold(
     )
 
 
-def _ranks(n_rows: int, max_error: float, doubt: float) -> list[int]:
-    """How many of the most confident rows each tested threshold keeps: as many steps as rows allow, at even distances."""
+def _check_levels(max_error: Any, confidence: Any) -> None:
+    for name, value in (("max_error", max_error), ("confidence", confidence)):
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 < value < 1:
+            raise InputError(f"{name}={value!r}; expected a number between 0 and 1, such as 0.05 or 0.95")
 
-    def needed(n_steps: int) -> int:
-        return math.ceil(math.log(doubt / n_steps) / math.log1p(-max_error) - 1e-9)
 
-    if n_rows < needed(1):
+def _check_n_rows(n_rows: int, max_error: float, confidence: float) -> None:
+    needed = _rows_needed(max_error, 1.0 - confidence)
+    if n_rows < needed:
         raise InputError(
             f"{n_rows} labelled rows cannot show that at most {max_error:.4g} of the accepted ones are wrong with confidence "
-            f"{1 - doubt:.4g}; at least {needed(1)} are needed, even if all of them are right"
+            f"{confidence:.4g}; at least {needed} are needed, even if all of them are right"
         )
+
+
+def _ranks(n_rows: int, max_error: float, doubt: float) -> list[int]:
+    """How many of the most confident rows each tested threshold keeps: as many steps as rows allow, at even distances."""
     most = min(_MOST_STEPS, max(_FEW_STEPS, int(math.sqrt(n_rows) / 3.0)))
-    n_steps = max(steps for steps in range(1, most + 1) if needed(steps) <= n_rows)
-    return [int(rank) for rank in np.unique(np.linspace(needed(n_steps), n_rows, n_steps).round())]
+    n_steps = max(steps for steps in range(1, most + 1) if _rows_needed(max_error, doubt / steps) <= n_rows)
+    first = _rows_needed(max_error, doubt / n_steps)
+    return [int(rank) for rank in np.unique(np.linspace(first, n_rows, n_steps).round())]
+
+
+def _rows_needed(max_error: float, doubt: float) -> int:
+    """How many rows, all of them right, show an error of at most `max_error` but for some doubt."""
+    return math.ceil(math.log(doubt) / math.log1p(-max_error) - 1e-9)
+
+
+def _share(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise ValueError(f"a threshold holds {value!r}; expected a number between 0 and 1")
+    return float(value)
 
 
 def _warn_of_none(

@@ -30,10 +30,12 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..calibration import SelectedThreshold
     from ..classifier import LLMClassifier
 
 
 def fit(
+    ctx: typer.Context,
     train: Annotated[Path, typer.Argument(metavar="TRAIN", help="Labelled rows: a .csv, .jsonl or .parquet file.")],
     label_column: Annotated[str, typer.Option(metavar="COLUMN", help="The column that holds the class of every row.")],
     output: Annotated[
@@ -63,6 +65,15 @@ def fit(
         ),
     ] = "none",
     scoring: Scoring = "sum",
+    max_error: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Choose from which confidence on rows are accepted, so that at most this share of them is wrong: 0.05, say. "
+            "predict then adds the column accepted. By default nothing is chosen.",
+        ),
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="How sure it is that --max-error is kept.")] = 0.95,
     model: Model = "smollm2",
     base_url: BaseUrl = None,
     api_key_env: ApiKeyEnv = None,
@@ -76,6 +87,7 @@ def fit(
     Example:
       llmclf fit train.csv --text-column review --label-column mood -o moods
     """
+    from ..calibration.selective import check_selectable
     from ..classifier import LLMClassifier
     from ..files import read_table
     from ..saving import check_folder
@@ -86,6 +98,12 @@ def fit(
     # What can go wrong after hours of scoring is tried before.
     check_folder(output)
     open_cache(cache)
+    if max_error is not None:
+        if calibrator == "none":
+            raise InputError("--max-error needs a calibrator, on whose cross-fitted probabilities it is chosen")
+        check_selectable(max(0, len(frame) - shots), max_error, confidence)
+    elif _is_given(ctx, "confidence"):
+        raise InputError(f"--confidence {confidence} says how sure --max-error is to be kept; give that, too")
     clf = LLMClassifier(
         open_model(model, base_url, api_key_env, model_option),
         labels=_typed(parse_labels(labels), y),
@@ -101,6 +119,11 @@ def fit(
     clf.save(output)
     names = ", ".join(map(str, clf.classes_.tolist()))
     say(f"fitted on {len(frame)} rows of the classes {names}; saved in {output}")
+    if max_error is not None:
+        chosen = clf.fit_threshold(max_error=max_error, confidence=confidence).threshold_
+        assert chosen is not None
+        clf.save(output)
+        say(_promise(chosen))
 
 
 def predict(
@@ -129,6 +152,8 @@ def predict(
 ) -> None:
     """Add the columns label, confidence and p_CLASS (the probability of each class) to a table.
 
+    A classifier that was fitted with --max-error adds accepted, too: whether the confidence suffices.
+
     \b
     Example:
       llmclf predict in.csv out.csv --text-column review --labels good,bad
@@ -151,7 +176,8 @@ def predict(
         clf = LLMClassifier(backend, labels=parsed, prompt=parse_prompt(prompt, chat), scoring=scoring, cache=cache)
         clf.fit(X)
     classes = clf.classes_.tolist()
-    added = ["label", "confidence", *(f"p_{label}" for label in classes)]
+    accepting = ["accepted"] if clf.threshold_ is not None else []
+    added = ["label", "confidence", *accepting, *(f"p_{label}" for label in classes)]
     taken = [name for name in added if name in frame.columns]
     if taken:
         raise InputError(
@@ -162,7 +188,9 @@ def predict(
     open_cache(cache)
     proba = clf.predict_proba(X)
     best = proba.argmax(axis=1)
-    values: list[Any] = [clf.classes_[best], proba.max(axis=1), *proba.T]
+    top = proba.max(axis=1)
+    accepted = [] if clf.threshold_ is None else [top >= clf.threshold_.threshold]
+    values: list[Any] = [clf.classes_[best], top, *accepted, *proba.T]
     write_table(frame.assign(**dict(zip(added, values, strict=True))), target)
     say(f"labelled {len(frame)} rows; written to {target}")
 
@@ -178,12 +206,25 @@ def _classes(frame: Any, name: str) -> Any:
 def _saved(ctx: typer.Context, folder: Path, cache: Path | None, options: dict[str, Any]) -> LLMClassifier:
     """The classifier of a folder, unless options were given that it would not heed."""
     for name in ("labels", "prompt", "chat", "scoring", "model"):
-        source = ctx.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if _is_given(ctx, name):
             raise InputError(f"--{name} belongs to a new classifier; --classifier {str(folder)!r} has its own")
     from ..loading import load
 
     return load(folder, cache=cache, model_options=options)
+
+
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _promise(chosen: SelectedThreshold) -> str:
+    """What the threshold does, in one line."""
+    budget = f"at most {100 * chosen.max_error:.4g} % of them wrong ({100 * chosen.confidence:.4g} % confidence"
+    if not chosen.n_accepted:
+        return f"accepts no rows: from no confidence on are {budget})"
+    share = f"{100 * chosen.coverage:.3g} % of {chosen.n_rows}"
+    return f"accepts rows from confidence {chosen.threshold:.4g} on: {share}, {budget}, approximately, as cross-fitted)"
 
 
 def _typed(labels: dict[str, list[str]] | None, y: Any) -> dict[Any, list[str]] | None:

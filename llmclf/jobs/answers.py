@@ -135,7 +135,9 @@ def decode_block(
         cut = table[:, start : start + _CUT.size].copy().view("<u4")[:, 0]
         numbers = table[:, start + _CUT.size : -_SUM.size].copy().view("<f8")
         n_tokens = int(lengths.sum())
-        sums = np.add.reduceat(numbers[:, :n_tokens], np.cumsum(lengths) - lengths, axis=1)
+        # Added in more digits and rounded once, as RowScores.sums are: a threshold may hang on the last digit.
+        wide = numbers[:, :n_tokens].astype(np.longdouble)
+        sums = np.add.reduceat(wide, np.cumsum(lengths) - lengths, axis=1).astype(np.float64)
         is_bounded = bool(flags & _BOUNDED)
         lower = numbers[:, n_tokens : n_tokens + n] if is_bounded else sums
         upper = numbers[:, n_tokens + n :] if is_bounded else sums

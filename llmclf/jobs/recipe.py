@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -15,10 +14,10 @@ import pandas as pd
 from ..backends import Backend, Request
 from ..backends.base import SCORE_VERSION
 from ..backends.handle import Handle
-from ..backends.identity import differing
+from ..backends.identity import check_same_model
 from ..calibration import Corrections
 from ..classifier import LLMClassifier
-from ..errors import CalibrationWarning, InputError, ModelError
+from ..errors import InputError
 from ..labels import label_set
 from ..logits import log_softmax, logsumexp
 from ..prompts import TEXT_FIELD, Prompt
@@ -82,8 +81,7 @@ class Recipe:
             )
             raise InputError(f"the classifier was fitted on {then}; {cure}")
         if threshold is None:
-            selected = getattr(classifier, "threshold_", None)
-            threshold = None if selected is None else selected.threshold
+            threshold = None if classifier.threshold_ is None else classifier.threshold_.threshold
         recipe = cls(
             scorer,
             classifier._corrections,
@@ -161,18 +159,8 @@ class Recipe:
         ------
         ModelError
         """
-        if self.calibrated_on is None:
-            return
-        name = differing(self.calibrated_on, identity)
-        if name is None:
-            return
-        message = (
-            f"bias and calibrator were fitted on another model: its {name} was {self.calibrated_on.get(name)!r} and is "
-            f"{identity.get(name)!r}; fit again on this model"
-        )
-        if self.check_model:
-            raise ModelError(message)
-        warnings.warn(message, CalibrationWarning, stacklevel=3)
+        if self.calibrated_on is not None:
+            check_same_model(self.calibrated_on, identity, is_strict=self.check_model)
 
     # --- questions -----------------------------------------------------------------------------------------------------
 
