@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
+import io
 import itertools
 import json
 import multiprocessing
@@ -11,6 +14,7 @@ import signal
 import sqlite3
 import threading
 import time
+from functools import partial
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -24,8 +28,9 @@ from llmclf.backends.batch_desk import BatchOptions
 from llmclf.backends.batch_store import BatchStore
 from llmclf.backends.batches import BatchRunner
 from llmclf.backends.client import Client, ServerOptions
-from llmclf.backends.engine import Engine
-from llmclf.errors import BudgetError, CapabilityError, InputError, ServerError
+from llmclf.backends.engine import Engine, together
+from llmclf.backends.transfers import Download
+from llmclf.errors import BudgetError, CapabilityError, InputError, ServerError, StoreError
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
@@ -118,10 +123,13 @@ def test_a_walk_takes_a_batch_for_each_step(database, tokenizer):
         assert set(server.batches.paid.values()) == {1}
 
 
-def test_a_request_file_is_what_a_provider_expects(database):
-    """Every line names its request, method, endpoint and body; log-probabilities are asked for."""
+def test_a_request_file_is_what_a_provider_expects(database, tmp_path):
+    """Every line names its request, method, endpoint and body; log-probabilities are asked for. Nothing of it stays here."""
+    folder = tmp_path / "files"
+    folder.mkdir()
     with BatchServer("openai_chat") as server:
-        label_all(server, database, chat_requests())
+        label_all(server, database, chat_requests(), folder=str(folder))
+        assert list(folder.iterdir()) == []
         (batch,) = server.batches.batches
         lines = server.batches.lines(0)
     assert batch["endpoint"] == "/v1/chat/completions"
@@ -363,6 +371,18 @@ def test_every_endpoint_may_fail(database, endpoint, fault):
             assert len(server.batches.batches) == 1
 
 
+def test_a_batch_that_is_not_taken_is_forgotten(database):
+    """Where the server refuses to create a batch there is none to look for, and its requests go into the next."""
+    refusals = iter([Status(400, {"error": {"message": "Billing hard limit has been reached"}})])
+    faults = lambda request: next(refusals, None) if request.path == "/v1/batches" else None  # noqa: E731
+    with BatchServer("openai_chat", (), faults) as server:
+        with pytest.raises(ServerError, match="Billing hard limit"):
+            label_all(server, database, chat_requests())
+        assert BatchStore(database).orders() == []
+        assert label_all(server, database, chat_requests()) == score(backend_for(server), chat_requests())
+        assert_paid_once(server, 7)
+
+
 def test_a_long_failure_of_polling_is_sat_out(database):
     """A server that fails for many polls does not end the work; one that never comes back does."""
     n_failed = itertools.count()
@@ -420,6 +440,20 @@ def test_a_server_that_lists_nothing_is_told(database):
         label_all(server, database, chat_requests(), report=told.append)
         assert any("may cost twice" in line for line in told)
         assert len(server.batches.batches) == 2
+
+
+def test_a_full_disk_is_told():
+    """Answers that cannot be written to the disk are no fault of the server, which is not asked again."""
+
+    class Full(io.BytesIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with FakeServer("plain") as server:
+        engine = Engine(Client(ServerOptions(server.url)))
+        with pytest.raises(StoreError, match=r"No space left.*make room"):
+            engine.call(lambda client: client.call("/files/file-1/content", Download(Full()), int))
+        assert len(server.requests) == 1
 
 
 def test_a_batch_of_another_account_is_not_submitted_again(database):
@@ -667,16 +701,56 @@ def test_a_group_that_was_not_taken_care_of_comes_again(database):
         assert_paid_once(server, 7)
 
 
-def serve(server, connection, rows, **options):
-    """Answers to rows that ask the given questions one after the other."""
+def test_questions_of_about_the_same_time_share_a_batch(database):
+    """A batch is not sent off while what belongs to a row that waits for one answer is about to ask for another."""
+
+    async def late(question):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return await question()
+
+    with BatchServer("vllm") as server:
+        ask = lambda *questions: together(questions[0], *(partial(late, question) for question in questions[1:]))  # noqa: E731
+        list(serve(server, database, [["one", "two", "three"]], ask))
+        assert len(server.batches.batches) == 1
+
+
+def test_ctrl_c_leaves_nothing_under_way(database):
+    """Interrupted while it waits, the work ends with all that belongs to it, whoever else uses the connection."""
+
+    def interrupt(line):
+        if "submitted" in line:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    async def n_tasks():
+        return len(asyncio.all_tasks())
+
+    with BatchServer("openai_chat", [Plan(looks=3)]) as server:
+        backend = backend_for(server)
+        _ = backend.probe
+        with backend._connection.engine._provider as portal:
+            before = portal.call(n_tasks)
+            with pytest.raises(KeyboardInterrupt):
+                label_all(server, database, chat_requests(), backend=backend, report=interrupt, poll_seconds=60.0)
+            assert any(portal.call(n_tasks) == before for _ in range(1000))
+        assert label_all(server, database, chat_requests(), backend=backend) == score(backend, chat_requests())
+        assert_paid_once(server, 7)
+
+
+async def one_by_one(*questions):
+    return [await question() for question in questions]
+
+
+def serve(server, connection, rows, asking=one_by_one, **options):
+    """Answers to rows that ask the given questions, one after the other or as told."""
     engine = Engine(Client(ServerOptions(server.url)))
     runner = BatchRunner(engine.client, BatchStore(connection), BatchOptions(**{**QUICK, **options}))
 
     async def ask(_, row):
         place, prompts = row
-        for prompt in prompts:
-            body = {"model": "tiny", "prompt": prompt, "max_tokens": 1}
-            await runner.call("/completions", body, lambda reply: reply["choices"][0]["text"])
+        bodies = [{"model": "tiny", "prompt": prompt, "max_tokens": 1} for prompt in prompts]
+        read = lambda reply: reply["choices"][0]["text"]  # noqa: E731
+        await asking(*(partial(runner.call, "/completions", body, read) for body in bodies))
         return [(place, RowScores((), error=str(place)))]
 
     return engine.drain(runner.over(iter(enumerate(rows)), ask, lambda: None))

@@ -172,7 +172,14 @@ def test_every_flag_is_a_key_of_the_job_file(run):
 
     from llmclf.cli.label import label
 
-    names = set(inspect.signature(label).parameters) - {"ctx", "job", "input_option", "output_option", "model_option", "quiet"}
+    names = set(inspect.signature(label).parameters) - {
+        "ctx",
+        "job",
+        "input_option",
+        "output_option",
+        "model_option",
+        "quiet",
+    }
     assert names | {"model_options"} == set(JobConfig.model_fields)
 
 

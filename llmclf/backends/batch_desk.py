@@ -29,7 +29,7 @@ class BatchOptions:
     Parameters
     ----------
     window : int
-        Most rows that are begun and not taken care of. Each holds some kilobytes of memory while it waits.
+        Most rows that are begun and not taken care of. Each holds about ten kilobytes of memory while it waits.
     max_requests, max_bytes : int
         Most requests in a batch, and most bytes in its request file.
     poll_seconds : float
