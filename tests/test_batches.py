@@ -719,8 +719,8 @@ def test_ctrl_c_leaves_nothing_under_way(database):
     """Interrupted while it waits, the work ends with all that belongs to it, whoever else uses the connection."""
 
     def interrupt(line):
-        if "submitted" in line:
-            os.kill(os.getpid(), signal.SIGINT)
+        if "in_progress" in line:  # a moment later it waits for the next look
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
 
     async def n_tasks():
         return len(asyncio.all_tasks())
@@ -731,8 +731,8 @@ def test_ctrl_c_leaves_nothing_under_way(database):
         with backend._connection.engine._provider as portal:
             before = portal.call(n_tasks)
             with pytest.raises(KeyboardInterrupt):
-                label_all(server, database, chat_requests(), backend=backend, report=interrupt, poll_seconds=60.0)
-            assert any(portal.call(n_tasks) == before for _ in range(1000))
+                label_all(server, database, chat_requests(), backend=backend, report=interrupt, poll_seconds=1.0)
+            assert any(portal.call(n_tasks) == before for _ in range(50))
         assert label_all(server, database, chat_requests(), backend=backend) == score(backend, chat_requests())
         assert_paid_once(server, 7)
 
