@@ -263,3 +263,21 @@ def test_a_process_of_its_own_shows_a_bar_on_a_terminal(table, server, tmp_path)
     assert "/s" in text
     assert "left" in text
     assert "labelled 30 of 30 rows" in done.stdout
+
+
+def test_packages_that_are_not_installed_are_named(run, table, server, tmp_path, monkeypatch):
+    """Without the packages for servers or Parquet: one line that says what to install, and nothing left behind."""
+    from llmclf.backends.engine import Engine
+
+    assert Engine is not None  # imported before the packages go
+    for package, extra, output, more in (
+        ("anyio.from_thread", "api", "out.csv", ["--concurrency", "3"]),
+        ("pyarrow", "parquet", "out.parquet", []),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setitem(sys.modules, package, None)
+            result = run("label", table, tmp_path / output, "--text-column", "review", *flags(server), *more)
+        assert result.code == 1
+        assert f"pip install 'llmclf[{extra}]'" in result.err
+        assert "Traceback" not in result.err
+        assert [file.name for file in tmp_path.iterdir()] == ["in.csv"]

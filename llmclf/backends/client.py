@@ -352,9 +352,7 @@ def _connect(options: ServerOptions) -> httpx2.AsyncClient:
         import httpx2
         import openai
     except ImportError as error:
-        raise MissingDependencyError(
-            f"an API server needs the openai package ({error}); run: pip install 'llmclf[api]'"
-        ) from error
+        raise missing_packages(error) from error
     kind = openai.DefaultAioHttpClient if importlib.util.find_spec("aiohttp") else openai.DefaultAsyncHttpx2Client
     n = options.concurrency
     # A request's time is limited as a whole, by whoever sends it: a limit on each read would let a reply trickle in for ever.
@@ -370,6 +368,11 @@ def _connect(options: ServerOptions) -> httpx2.AsyncClient:
         # No variable holds the key: a traceback may show variables.
         http.headers["Authorization"] = f"Bearer {read_key(options.api_key_env)}"
     return http
+
+
+def missing_packages(error: ImportError) -> MissingDependencyError:
+    """What to say where the packages that talk to servers are not installed."""
+    return MissingDependencyError(f"an API server needs the openai package ({error}); run: pip install 'llmclf[api]'")
 
 
 @functools.cache

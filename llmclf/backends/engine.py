@@ -9,7 +9,7 @@ from concurrent.futures import wait
 from typing import Any, Protocol, TypeVar
 
 from ..errors import ModelError
-from .client import Client
+from .client import Client, missing_packages
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -25,7 +25,10 @@ class Engine:
     """
 
     def __init__(self, client: Client) -> None:
-        from anyio.from_thread import BlockingPortalProvider
+        try:
+            from anyio.from_thread import BlockingPortalProvider
+        except ImportError as error:
+            raise missing_packages(error) from error
 
         self.client = client
         self._provider = BlockingPortalProvider()

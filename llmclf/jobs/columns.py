@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
+from ..formats import missing_pyarrow
 from ..tables import is_missing
 
 KINDS = ("bool", "int", "float", "str", "datetime", "date", "decimal", "bytes", "json")
@@ -85,8 +86,13 @@ class ColumnKinds:
         ------
         InputError
             The values of a column have no common Arrow type.
+        MissingDependencyError
+            pyarrow is not installed.
         """
-        import pyarrow as pa
+        try:
+            import pyarrow as pa
+        except ImportError as error:
+            raise missing_pyarrow() from error
 
         fields = []
         for name in self.names:
