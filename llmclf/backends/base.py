@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from ..errors import InputError, PromptError
 from ..prompts import RenderedPrompt
 
-SCORE_VERSION = 1
+SCORE_VERSION = 2
 """Rises whenever a change to llmclf could change a score, so that cached scores of older versions are not used."""
 
 
