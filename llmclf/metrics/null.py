@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
 from ..errors import InputError
-from .binned import bin_numbers
+from .binned import bin_numbers, binned_calibration
 from .checks import checked_event
 from .corp import recalibrated
 from .means import check_n_resamples
@@ -98,7 +98,12 @@ def calibration_test(
     else:
         raise InputError(f"statistic={statistic!r} is unknown; expected 'ece', {', '.join(map(repr, _WITHOUT_BINS))}")
     generator = np.random.default_rng(random_state)
-    observed = float(errors(event[None])[0])
+    if statistic == "ece":
+        # The metric's own number, to the last digit; sums over many draws at once may end in another.
+        curve = binned_calibration(p, event, n_bins=n_bins, strategy=strategy, closed=closed, sample_weight=weights)
+        observed = float(curve.error(norm))
+    else:
+        observed = float(errors(event[None])[0])
     drawn = np.concatenate(
         [errors((generator.random((size, p.size)) < p).astype(np.float64)) for size in _portions(n_resamples, p.size)]
     )
