@@ -26,7 +26,7 @@ from .backends.streaming import stream
 from .calibration import Corrections
 from .errors import InputError, LlmclfError, MissingDependencyError, ModelError
 from .jobs.asking import Kept, answered
-from .jobs.plan import Plan
+from .jobs.plan import Plan, read_questions
 from .jobs.recipe import Recipe
 from .scorer import Scorer
 
@@ -172,12 +172,9 @@ class _Mailbox:
 
     async def page(self, number: int) -> list[tuple[int, bytes, bytes]]:
         """Number, key and record of the questions of a page that have no answer yet."""
-        first = number * self._page
         with closing(sqlite3.connect(self._plan)) as connection:
-            rows = connection.execute(
-                "SELECT n, key, record FROM todo WHERE n > ? AND n <= ?", (first, first + self._page)
-            )
-            return [row for row in rows if not self._finished[row[0]]]
+            rows = read_questions(connection, number * self._page, self._page)
+        return [row for row in rows if not self._finished[row[0]]]
 
     async def put(self, answers: list[tuple[int, bytes, RowScores]], actor: str, usage: dict[str, Any]) -> None:
         """Take in answers; returns once they are in the journal."""

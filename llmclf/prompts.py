@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -249,7 +250,7 @@ class PromptRenderer:
         if self.prompt.chat:
             turns = (*self._head, Turn("user", body))
         else:
-            turns = (Turn(None, _merge((*(self._head[0].spans if self._head else ()), *body))),)
+            turns = (Turn(None, _merge((*self._head[0].spans, *body)) if self._head else body),)
         return RenderedPrompt(turns, text_length, self, row, n_characters)
 
     def conversation(self, row: Mapping[str, Any], n_characters: int | None = None) -> tuple[Turn, ...]:
@@ -347,16 +348,17 @@ class PromptRenderer:
 
     def _render(self, source: str, row: Mapping[str, Any]) -> tuple[Span, ...]:
         pieces = _plain_pieces(source)
-        if pieces is not None and all(piece.text in row for piece in pieces if piece.is_data):
+        if pieces is not None:
             # Most templates are text and fields, which need no template engine and no marks.
-            return _merge(Span(str(row[piece.text]), True) if piece.is_data else piece for piece in pieces)
+            with suppress(KeyError):  # of a field that the row lacks the engine makes an error that says so
+                return _merge([Span(str(row[piece.text]), True) if piece.is_data else piece for piece in pieces])
         mark = _Mark()
         spans = mark.split(self._render_text(source, row, mark))
         if _captures(source):
             # What a template captures it may cut, count or trim, and the marks with it.
             text = self._render_text(source, row, None)
             if "".join(span.text for span in spans) != text:
-                return (Span(text, True),)
+                return _merge([Span(text, True)])
         return spans
 
     def _render_text(self, source: str, row: Mapping[str, Any], mark: _Mark | None) -> str:
@@ -490,10 +492,11 @@ def _merge(spans: Iterable[Span]) -> tuple[Span, ...]:
     """Adjacent spans of the same kind joined, so that equal prompts have equal spans."""
     merged: list[Span] = []
     for span in spans:
-        if not span.text:
+        text, is_data = span
+        if not text:
             continue
-        if merged and merged[-1].is_data == span.is_data:
-            merged[-1] = Span(merged[-1].text + span.text, span.is_data)
+        if merged and merged[-1].is_data == is_data:
+            merged[-1] = Span(merged[-1].text + text, is_data)
         else:
             merged.append(span)
     return tuple(merged)

@@ -62,6 +62,8 @@ class Scorer:
         self.on_error = on_error
         self._renderer = prompt.renderer(labels.first_words, self.shots, self.field_names)
         self._completions = tuple(prompt.completion(word) for word in labels.all_words)
+        # Any other terminator is text and already part of the completions.
+        self._terminator = prompt.terminator if prompt.terminator in ("auto", "eos") else None
 
     @property
     def used_fields(self) -> tuple[str, ...]:
@@ -201,11 +203,12 @@ class Scorer:
         PromptError
             The template cannot be rendered for it.
         """
-        return self._request(self._renderer.render(record), self.words(record))
+        return self._request(self._renderer.render(record), record)
 
     def unconditional_request(self, words: Sequence[str]) -> Request:
         """The question without a row, as pointwise mutual information needs it."""
-        return self._request(self._renderer.render_unconditional(), words)
+        own = None if self.prompt.choices is None else {self.prompt.choices: words}
+        return self._request(self._renderer.render_unconditional(), own)
 
     def problem(self, record: Row) -> str | None:
         """Why a row cannot be asked about; None if it can."""
@@ -246,12 +249,11 @@ class Scorer:
     def _requests(self, rows: Rows) -> list[Request]:
         return [self.request(record) for record in rows.records]
 
-    def _request(self, prompt: RenderedPrompt, words: Sequence[str]) -> Request:
-        terminator = self.prompt.terminator
-        own = self.prompt.choices is not None
-        completions = tuple(self.prompt.completion(word) for word in words) if own else self._completions
-        # Any other terminator is text and already part of the completions.
-        return Request(prompt, completions, terminator if terminator in ("auto", "eos") else None)
+    def _request(self, prompt: RenderedPrompt, record: Row | None) -> Request:
+        completions = self._completions
+        if self.prompt.choices is not None and record is not None:
+            completions = tuple(map(self.prompt.completion, self.words(record)))
+        return Request(prompt, completions, self._terminator)
 
     def _ask(self, requests: Sequence[Request]) -> list[RowScores]:
         """Answers in the order of the requests; equal requests are asked once, those in the cache not at all."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -178,3 +181,32 @@ def transport(request, monkeypatch):
         monkeypatch.setattr(client.importlib.util, "find_spec", hidden)
     yield request.param
     client._unreachable.cache_clear()
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """A function: arguments -> what the command line does with them, without the cost of a new process."""
+
+    from llmclf.cli import main
+
+    def call(*arguments) -> Result:
+        monkeypatch.setattr(sys, "argv", ["llmclf", *map(str, arguments)])
+        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+        handler = signal.getsignal(signal.SIGINT)
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        finally:
+            signal.signal(signal.SIGINT, handler)
+        return Result(code, *capsys.readouterr())
+
+    return call

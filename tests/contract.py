@@ -6,7 +6,7 @@ Use: ``assert_contract(backend, reference)`` with a backend and a ReferenceBacke
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -43,6 +43,16 @@ def score(backend: Backend, requests: Sequence[Request]) -> list[RowScores]:
     """All answers in the order of the requests; each request is answered exactly once."""
     answers = list(backend.score(requests))
     assert sorted(place for place, _ in answers) == list(range(len(requests)))
+    return [answer for _, answer in sorted(answers, key=lambda pair: pair[0])]
+
+
+def in_order(groups: Iterable[list[tuple[int, RowScores]]]) -> list[RowScores]:
+    """All answers of a stream in the order of the requests; each request is answered exactly once, and no group is empty."""
+    answers: list[tuple[int, RowScores]] = []
+    for group in groups:
+        assert group
+        answers += group
+    assert sorted(place for place, _ in answers) == list(range(len(answers)))
     return [answer for _, answer in sorted(answers, key=lambda pair: pair[0])]
 
 

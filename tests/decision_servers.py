@@ -34,15 +34,14 @@ _TEMPLATE = """<|im_start|>user
 <|im_start|>assistant
 """
 _LLAMA = """
-import sys, time, xllamacpp
+import sys, threading, xllamacpp
 params = xllamacpp.CommonParams()
 params.model.path, params.hostnames, params.port = sys.argv[1], ["127.0.0.1"], int(sys.argv[2])
 params.n_ctx, params.n_parallel, params.warmup, params.fit_params = 2048, 1, False, False
 # Several threads wait for each other in a loop, which takes minutes where the cores are shared.
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
 server = xllamacpp.Server(params)
-while True:
-    time.sleep(3600)
+threading.Event().wait()
 """
 
 

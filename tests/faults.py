@@ -19,6 +19,7 @@ import socket
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -1216,3 +1217,13 @@ def _read(connection: socket.socket, buffer: bytearray) -> Request | None:
 def backend_for(server: FakeServer, **options: Any) -> OpenAIBackend:
     """A backend for the server's model."""
     return OpenAIBackend("openai:tiny", base_url=server.url, **options)
+
+
+def rows_asked(server: FakeServer) -> Counter[str]:
+    """How often each row was asked about, of rows whose text is ``<review NAME>``; a server's probe is about no row."""
+    found: Counter[str] = Counter()
+    for request in list(server.requests):
+        text = json.dumps(request.body)
+        if "<review " in text:
+            found[text.split("<review ")[-1].split(">")[0]] += 1
+    return found

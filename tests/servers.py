@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -100,8 +101,7 @@ def _serve_gguf(path: str, port: int) -> None:
     params.warmup = False
     server = xllamacpp.Server(params)
     assert server.listening_address
-    while True:
-        time.sleep(3600)
+    threading.Event().wait()
 
 
 if __name__ == "__main__":

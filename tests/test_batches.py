@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from batch_server import CHAT, BatchServer, Plan, label, opened
-from contract import TEXTS, requests_for, score
+from contract import TEXTS, in_order, requests_for, score
 from faults import BrokenJson, Close, FakeServer, Mutate, Reset, Status, Truncate, backend_for, tiny_model
 
 from llmclf.backends import Request, RowScores, batch_desk
@@ -54,16 +54,6 @@ def database(tmp_path):
 
 def chat_requests(texts=TEXTS) -> list[Request]:
     return requests_for(texts, LABELS, CHAT, ())
-
-
-def in_order(groups) -> list[RowScores]:
-    """All answers in the order of the requests; each request is answered exactly once, and no group is empty."""
-    answers = []
-    for group in groups:
-        assert group
-        answers += group
-    assert sorted(place for place, _ in answers) == list(range(len(answers)))
-    return [answer for _, answer in sorted(answers, key=lambda pair: pair[0])]
 
 
 def label_all(server, connection, requests, *, backend=None, **options) -> list[RowScores]:

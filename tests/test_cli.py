@@ -10,14 +10,13 @@ import sqlite3
 import subprocess
 import sys
 import time
-import warnings
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import Result
 from typer.testing import CliRunner
 
 import llmclf.cli
@@ -32,33 +31,6 @@ ROWS = {
     "text": ["A fine film.", 'He said: "never, ever".', "Two\nlines {{ 7*7 }}", "[bold]東京[/bold] :smile:"],
     "mood": ["pos", "neg", "neg", "pos"],
 }
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """A function: arguments -> what the command line does with them, without the cost of a new process."""
-
-    def call(*arguments) -> Result:
-        monkeypatch.setattr(sys, "argv", ["llmclf", *map(str, arguments)])
-        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-        handler = signal.getsignal(signal.SIGINT)
-        capsys.readouterr()
-        try:
-            llmclf.cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        finally:
-            signal.signal(signal.SIGINT, handler)
-        return Result(code, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture

@@ -3,51 +3,21 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
-import warnings
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 import pytest
+from batch_server import BatchServer
 from faults import FakeServer, Status
 
-import llmclf.cli
 from llmclf.errors import InputError
 from llmclf.files import read_table, write_table
 from llmclf.jobs.config import JobConfig, read_config
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 ROWS = {"id": ["a", "b", "c"], "review": ["Fine.", "Long.", "Fine."]}
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """A function: arguments -> what the command line does with them, without the cost of a new process."""
-
-    def call(*arguments) -> Result:
-        monkeypatch.setattr(sys, "argv", ["llmclf", *map(str, arguments)])
-        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-        handler = signal.getsignal(signal.SIGINT)
-        capsys.readouterr()
-        try:
-            llmclf.cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        finally:
-            signal.signal(signal.SIGINT, handler)
-        return Result(code, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture
@@ -281,3 +251,15 @@ def test_packages_that_are_not_installed_are_named(run, table, server, tmp_path,
         assert f"pip install 'llmclf[{extra}]'" in result.err
         assert "Traceback" not in result.err
         assert [file.name for file in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_batch_api_asks_through_batches(run, table, server, tmp_path):
+    """The same labels as live, every question through /v1/batches, and what is waited for is said beside the result."""
+    live, batched = tmp_path / "live.csv", tmp_path / "batched.csv"
+    assert run("label", table, live, "--text-column", "review", *flags(server)).code == 0
+    with BatchServer("openai_chat") as batches:
+        result = run("label", table, batched, "--text-column", "review", *flags(batches), "--batch-api")
+        assert result.code == 0, result.err
+        assert sum(batches.batches.paid.values()) == 2
+        assert "batch" in result.err
+    assert batched.read_text() == live.read_text()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from contract import score
 from decision_servers import DecisionServer, Reply, decision_gguf, faulty_mock, llama, logit, mock, softmax, sparrow
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,12 +58,6 @@ def requests_for(texts=TEXTS, labels=LABELS, instruction=INSTRUCTION, shots=(), 
     renderer = prompt.renderer(list(labels), shots)
     completions = tuple(prompt.completion(label) for label in labels)
     return [Request(renderer.render({"text": text}), completions, prompt.terminator) for text in texts]
-
-
-def score(backend, requests):
-    answers = list(backend.score(requests))
-    assert sorted(place for place, _ in answers) == list(range(len(requests)))
-    return [answer for _, answer in sorted(answers, key=lambda pair: pair[0])]
 
 
 def probabilities(row):

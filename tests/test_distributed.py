@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import Counter
 
 import pandas as pd
 import pytest
-from faults import FakeServer, Status, backend_for
+from faults import FakeServer, Status, backend_for, rows_asked
 
 from llmclf import Prompt
 from llmclf.distributed import RayAsking
@@ -55,15 +54,6 @@ def table(n: int) -> pd.DataFrame:
     return pd.DataFrame({"id": range(n), "text": [f"<review {i}>" for i in range(n)]})
 
 
-def asked(server: FakeServer) -> Counter[str]:
-    found: Counter[str] = Counter()
-    for request in list(server.requests):
-        text = json.dumps(request.body)
-        if "<review " in text:
-            found[text.split("<review ")[-1].split(">")[0]] += 1
-    return found
-
-
 def test_a_lost_node_changes_nothing_and_repeats_no_finished_call(cluster, tmp_path):
     """Two nodes, one removed in the middle: the file of one process, row for row; repeated is at most what was under way."""
     n = 600
@@ -73,7 +63,7 @@ def test_a_lost_node_changes_nothing_and_repeats_no_finished_call(cluster, tmp_p
         server.requests.clear()
 
         def remove() -> None:
-            while sum(asked(server).values()) < 150:
+            while sum(rows_asked(server).values()) < 150:
                 time.sleep(0.01)
             cluster.remove_node(cluster.workers.pop(), allow_graceful=False)
 
@@ -82,7 +72,7 @@ def test_a_lost_node_changes_nothing_and_repeats_no_finished_call(cluster, tmp_p
         asking = RayAsking("auto", actors=4, page=50)
         result = label_table(tmp_path / "in.parquet", tmp_path / "ray.parquet", asking=asking, **job(server))
         killer.join()
-        calls = asked(server)
+        calls = rows_asked(server)
     assert read_table(tmp_path / "ray.parquet").equals(read_table(tmp_path / "one.parquet"))
     assert len(calls) == n
     assert sum(calls.values()) - n <= 2 * CONCURRENCY  # a node holds two actors
@@ -98,7 +88,7 @@ def test_what_the_journal_holds_is_not_asked_by_the_actors(cluster, tmp_path):
     with FakeServer("openai_chat", fault) as server:
         with pytest.raises(JobError, match="401"):
             label_table(table(200), out, **job(server))
-        known = len(asked(server))
+        known = len(rows_asked(server))
         assert 80 <= known < 120
         with pytest.raises(JobError, match=r"the actors stopped: .*401.*go on from there with resume"):
             label_table(table(200), out, resume=True, asking=RayAsking("auto", actors=2, page=20), **job(server))
@@ -106,7 +96,7 @@ def test_what_the_journal_holds_is_not_asked_by_the_actors(cluster, tmp_path):
         result = label_table(table(200), out, resume=True, asking=RayAsking("auto", actors=2, page=20), **job(server))
         assert result.summary.labelled == 200
         # The row that was refused, and whatever was under way beside it.
-        assert sum(asked(server).values()) - 200 <= 2 + 3 * CONCURRENCY
+        assert sum(rows_asked(server).values()) - 200 <= 2 + 3 * CONCURRENCY
         n_requests = len(server.requests)
         label_table(table(200), out, resume=True, **job(server))
         assert len(server.requests) == n_requests
@@ -136,3 +126,19 @@ def test_options_are_checked(options, message):
     """Each error names the value."""
     with pytest.raises(InputError, match=message):
         RayAsking(**options)
+
+
+def test_the_command_line_asks_by_actors(cluster, run, tmp_path):
+    """`llmclf label --ray ADDRESS` writes what it writes without, and says in its last line what was done."""
+    write_table(table(60), tmp_path / "in.parquet")
+    with FakeServer("openai_chat") as server:
+        command = [
+            "label", tmp_path / "in.parquet", "--id-column", "id", "--text-column", "text", "--labels", "good,bad", "--chat",
+            "--model", "openai:tiny", "--base-url", server.url, "--api-key-env", "", "--quiet",
+        ]  # fmt: skip
+        assert run(*command, "--output", tmp_path / "one.parquet").code == 0
+        n_asked = sum(rows_asked(server).values())
+        result = run(*command, "--output", tmp_path / "ray.parquet", "--ray", cluster.address, "--actors", 2)
+        assert (result.code, sum(rows_asked(server).values())) == (0, 2 * n_asked), result.err
+    assert "labelled 60 of 60 rows" in result.out
+    assert read_table(tmp_path / "ray.parquet").equals(read_table(tmp_path / "one.parquet"))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import sqlite3
 import time
-from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from faults import FakeServer, Status
+from faults import FakeServer, Status, rows_asked
 from job_zygote import Zygote
 
 from llmclf.files import read_table, write_table
@@ -41,16 +39,6 @@ def command(table: Path, output: Path, server: FakeServer, *more) -> list:
     ]  # fmt: skip
 
 
-def asked(server: FakeServer) -> Counter[str]:
-    """How often each row was asked about: the server's probe is about no row."""
-    found: Counter[str] = Counter()
-    for request in list(server.requests):
-        text = json.dumps(request.body)
-        if "<review " in text:
-            found[text.split("<review ")[-1].split(">")[0]] += 1
-    return found
-
-
 def test_killed_at_any_instant_nothing_is_lost_and_little_is_repeated(zygote, table, tmp_path):
     """Forty SIGKILLs: one row per id, as without a kill, and per kill at most as many repeated calls as were under way."""
     draw = random.Random(1)
@@ -58,12 +46,12 @@ def test_killed_at_any_instant_nothing_is_lost_and_little_is_repeated(zygote, ta
     with FakeServer("openai_chat", latency=0.02) as server:
         kills = 0
         while kills < 40:
-            before = sum(asked(server).values())
+            before = sum(rows_asked(server).values())
             run = zygote.start(command(table, output, server, "--resume"))
             # At an instant of the work: after some more rows have been asked about, and a moment later.
             wanted = before + draw.randrange(0, 12)
             until = time.monotonic() + 20
-            while sum(asked(server).values()) < wanted and time.monotonic() < until:
+            while sum(rows_asked(server).values()) < wanted and time.monotonic() < until:
                 time.sleep(0.001)
             time.sleep(draw.random() * 0.03)
             run.kill()
@@ -75,7 +63,7 @@ def test_killed_at_any_instant_nothing_is_lost_and_little_is_repeated(zygote, ta
             assert not output.exists()
         code, text = zygote.run(command(table, output, server, "--resume"))
         assert code == 0, text
-        calls = asked(server)
+        calls = rows_asked(server)
         assert kills >= 24
         assert len(calls) == N_ROWS
         assert sum(calls.values()) - N_ROWS <= kills * CONCURRENCY
@@ -115,7 +103,7 @@ def test_killed_while_it_writes_leaves_the_old_output_whole(zygote, table, tmp_p
             assert output.read_text() == "old\n1\n"
         assert kills >= 2
         assert zygote.run(command(table, output, server, "--resume"))[0] == 0
-        assert len(asked(server)) == 3
+        assert len(rows_asked(server)) == 3
     assert read_table(output)["id"].tolist() == frame["id"].tolist()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["in.csv", "out.csv", "out.csv.journal"]
 
@@ -137,16 +125,16 @@ def test_ctrl_c_keeps_what_was_answered_and_says_how_to_go_on(zygote, table, tmp
     output = tmp_path / "out.csv"
     with FakeServer("openai_chat", latency=0.03) as server:
         run = zygote.start(command(table, output, server))
-        while sum(asked(server).values()) < 60:
+        while sum(rows_asked(server).values()) < 60:
             time.sleep(0.005)
         run.kill(signal.SIGINT)
         assert run.wait() == 130, run.output()
         assert "--resume goes on from there" in run.output()
         assert str(tmp_path / "out.csv.journal") in run.output()
         assert not output.exists()
-        before = asked(server)
+        before = rows_asked(server)
         assert zygote.run(command(table, output, server, "--resume"))[0] == 0
-        calls = asked(server)
+        calls = rows_asked(server)
     assert sum(calls.values()) - N_ROWS <= CONCURRENCY
     assert sum(before.values()) < N_ROWS
     assert len(read_table(output)) == N_ROWS
@@ -158,12 +146,12 @@ def test_two_processes_never_share_a_journal(zygote, table, tmp_path):
     journal = tmp_path / "shared.journal"
     with FakeServer("openai_chat", latency=0.03) as server:
         run = zygote.start(command(table, output, server, "--journal", journal))
-        while sum(asked(server).values()) < 20:
+        while sum(rows_asked(server).values()) < 20:
             time.sleep(0.005)
         code, text = zygote.run(command(table, other, server, "--journal", journal, "--resume"))
         assert code == 1
         assert "in use by another process" in text
         assert run.wait() == 0, run.output()
-        assert set(asked(server).values()) == {1}
+        assert set(rows_asked(server).values()) == {1}
     assert len(read_table(output)) == N_ROWS
     assert not other.exists()

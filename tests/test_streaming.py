@@ -8,7 +8,7 @@ import time
 from contextlib import closing
 
 import pytest
-from contract import TEXTS, assert_same, requests_for, score
+from contract import TEXTS, assert_same, in_order, requests_for, score
 from decision_servers import DecisionServer
 from faults import FakeServer, Hang, Status, backend_for, tiny_model
 from hypothesis import given
@@ -33,16 +33,6 @@ DECISIONS = {"systemone": SystemOneBackend, "decisions": DecisionsBackend}
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory) -> str:
     return str(tiny_model().save_tokenizer(tmp_path_factory.mktemp("tiny")))
-
-
-def collected(groups) -> list:
-    """All answers in the order of the requests; each request is answered exactly once, and no group is empty."""
-    answers = []
-    for group in groups:
-        assert group
-        answers += group
-    assert sorted(place for place, _ in answers) == list(range(len(answers)))
-    return [answer for _, answer in sorted(answers, key=lambda pair: pair[0])]
 
 
 def read_into(seen: list, groups) -> None:
@@ -105,7 +95,7 @@ def test_every_route_answers_as_score_does(personality, route, options, is_known
     with FakeServer(personality) as server:
         backend = backend_for(server, use_route=route, concurrency=4)
         expected = score(backend, requests)
-        ours = collected(stream(backend, iter(requests), n_requests=len(requests) if is_known else None))
+        ours = in_order(stream(backend, iter(requests), n_requests=len(requests) if is_known else None))
         if route == "top_logprobs":
             # What a server draws differs from time to time, and the bounds with it; the truth is within all of them.
             for one, other in zip(ours, expected, strict=True):
@@ -123,20 +113,20 @@ def test_decision_servers_answer_as_score_does(scheme):
     requests = requests_for([*MANY[:10], *MANY[9:15]], labels=LABELS, prompt=prompt, shots=())
     with DecisionServer() as server:
         backend = DECISIONS[scheme](f"{scheme}:jev-latest", base_url=server.url, concurrency=3)
-        assert collected(stream(backend, iter(requests))) == score(backend, requests)
+        assert in_order(stream(backend, iter(requests))) == score(backend, requests)
 
 
 def test_a_local_model_answers_as_score_does(tiny_bpe):
     """Chunks change no score."""
     requests = requests_for(MANY[:12])
-    assert_same(collected(stream(tiny_bpe, iter(requests), chunk=5)), score(tiny_bpe, requests))
+    assert_same(in_order(stream(tiny_bpe, iter(requests), chunk=5)), score(tiny_bpe, requests))
 
 
 @given(n=st.integers(0, 40), chunk=st.integers(1, 50))
 def test_every_place_comes_once(n, chunk):
     """Whatever the size of the chunks, each request is answered once and as `score` answers it."""
     requests = requests_for(MANY[:n], labels=LABELS)
-    assert collected(stream(FakeBackend(), iter(requests), chunk=chunk)) == score(FakeBackend(), requests)
+    assert in_order(stream(FakeBackend(), iter(requests), chunk=chunk)) == score(FakeBackend(), requests)
 
 
 @pytest.mark.parametrize("chunk", [0, -1, True, 2.0])
@@ -262,7 +252,7 @@ def test_a_reader_that_does_not_come_back(tokenizer, words, n_rows, is_known):
             assert server.peak() <= 4
             for group in groups:
                 answers += group
-            assert len(collected([answers])) == len(requests)
+            assert len(in_order([answers])) == len(requests)
 
 
 def test_refused_rows_are_asked_one_by_one_and_taken_care_of_one_by_one(tokenizer):
@@ -283,7 +273,7 @@ def test_refused_rows_are_asked_one_by_one_and_taken_care_of_one_by_one(tokenize
             assert quiet(server) - before == 2  # the refused one, and a row's own
             for group in groups:
                 answers += group
-            assert all(row.error is None for row in collected([answers]))
+            assert all(row.error is None for row in in_order([answers]))
             assert len(server.requests) - before == 1 + len(requests)
 
 
@@ -374,7 +364,7 @@ def test_a_row_that_the_server_refuses(tokenizer):
 
     with FakeServer("vllm", fault) as server:
         backend = backend_for(server, tokenizer=tokenizer, use_route="echo", concurrency=2)
-        rows = collected(stream(backend, iter(requests)))
+        rows = in_order(stream(backend, iter(requests)))
         assert [row.error is not None for row in rows] == ["never again" in text for text in MANY[:30]]
 
 
@@ -437,7 +427,7 @@ def test_bad_rows_take_none_with_them(bad, chunk, is_late):
     """Rows that cannot be asked have their error; all others are answered, and scored once."""
     requests = requests_for(MANY[:25], labels=LABELS)
     backend = Strict([requests[i] for i in bad], is_late=is_late)
-    rows = collected(stream(backend, iter(requests), chunk=chunk))
+    rows = in_order(stream(backend, iter(requests), chunk=chunk))
     for i, (row, request) in enumerate(zip(rows, requests, strict=True)):
         assert (row.error is not None) == (i in bad)
         assert row.error is None or repr(request.prompt.text) in row.error
@@ -458,7 +448,7 @@ def test_a_row_too_long_for_a_local_model(tiny_bpe):
     requests = requests_for(MANY[:9], labels=LABELS, shots=())
     expected = score(backend, requests)
     (long,) = requests_for(MANY[:1], labels=LABELS, shots=(), prompt=Prompt("word " * 200 + "{{ text }}"))
-    rows = collected(stream(backend, iter([*requests[:4], long, *requests[4:]])))
+    rows = in_order(stream(backend, iter([*requests[:4], long, *requests[4:]])))
     assert "tokens" in rows[4].error
     assert_same([*rows[:4], *rows[5:]], expected)
 

@@ -72,7 +72,7 @@ class RowScores:
     @property
     def sums(self) -> tuple[float, ...]:
         """The summed log-probability of each completion."""
-        return tuple(math.fsum(tokens) for tokens in self.token_logprobs)
+        return tuple(map(math.fsum, self.token_logprobs))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; a lower bound of minus infinity becomes None."""

@@ -368,7 +368,7 @@ def _fitting(rows: Sequence[routes.Placed], route: str) -> int:
         prompts = [len(target) for target in row.targets] if route == "echo" else [0]
         n_prompts += len(prompts)
         n_tokens += len(row.context) * len(prompts) + sum(prompts)
-        if n and (n_prompts > routes.PROMPTS or n_tokens > routes._PROMPT_TOKENS):
+        if n and (n_prompts > routes.PROMPTS or n_tokens > routes.PROMPT_TOKENS):
             return n
     return len(rows)
 

@@ -29,7 +29,7 @@ from .trie import label_trie
 
 NAMED_TOKENS = 128  # most ids in one question (vLLM's limit)
 PROMPTS = 64  # most prompts in one request
-_PROMPT_TOKENS = 4_096  # most tokens in one request: it shall be answered well before it counts as lost
+PROMPT_TOKENS = 4_096  # most tokens in one request: it shall be answered well before it counts as lost
 _ENDS = 8  # most kinds of tokens that end an answer
 _NODE_TOKENS = 24  # what a node of the label trie costs a server with a prefix cache, in tokens read
 
@@ -246,7 +246,7 @@ def _groups(sizes: Sequence[int]) -> list[list[int]]:
     groups: list[list[int]] = []
     tokens = 0
     for place, size in enumerate(sizes):
-        if not groups or len(groups[-1]) >= PROMPTS or tokens + size > _PROMPT_TOKENS:
+        if not groups or len(groups[-1]) >= PROMPTS or tokens + size > PROMPT_TOKENS:
             groups.append([])
             tokens = 0
         groups[-1].append(place)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import compress, islice
 from typing import Any
 
 from ..errors import InputError, ModelError, RowError
@@ -74,43 +74,43 @@ def stream(
     if own is not None:
         answers: Iterator[list[Answer]] = own(requests, n_requests=n_requests)
         return answers
-    return _in_chunks(backend, enumerate(requests), chunk)
+    return _in_chunks(backend, iter(requests), chunk)
 
 
-def _in_chunks(backend: Backend, rows: Iterator[tuple[int, Request]], chunk: int) -> Iterator[list[Answer]]:
-    while part := list(islice(rows, chunk)):
+def _in_chunks(backend: Backend, requests: Iterator[Request], chunk: int) -> Iterator[list[Answer]]:
+    n_before = 0
+    while part := list(islice(requests, chunk)):
         group: list[Answer] = []
         since = time.monotonic()
-        for answer in _answers(backend, part):
-            group.append(answer)
+        for place, scores in _answers(backend, part):
+            group.append((n_before + place, scores))
             # A model answers several rows at a time, and a group may cost its reader a write to the disk.
             if time.monotonic() - since >= _SECONDS:
                 yield group
                 group, since = [], time.monotonic()
         if group:
             yield group
+        n_before += len(part)
 
 
-def _answers(backend: Backend, rows: Sequence[tuple[int, Request]]) -> Iterator[Answer]:
-    """An answer to every row, each scored once, whatever rows cannot be asked about."""
-    parts = [rows]
+def _answers(backend: Backend, requests: Sequence[Request]) -> Iterator[Answer]:
+    """An answer to every request, each scored once, whatever rows cannot be asked about."""
+    parts: list[Sequence[int]] = [range(len(requests))]
     while parts:
         part = parts.pop()
-        left = dict(part)
+        is_open = bytearray(b"\1") * len(part)
         try:
-            for i, scores in backend.score([request for _, request in part]):
-                place = part[i][0]
-                del left[place]
-                yield place, scores
+            for i, scores in backend.score([requests[place] for place in part]):
+                is_open[i] = 0
+                yield part[i], scores
         except RowError as error:
-            rest = list(left.items())
+            rest = list(compress(part, is_open))
             if len(rest) > 1:
                 # Which of them it is about is found by halving: the halves without it are simply answered.
                 middle = len(rest) // 2
                 parts += [rest[middle:], rest[:middle]]
             else:
-                for place, _ in rest:
-                    yield place, RowScores((), error=str(error))
+                yield from ((place, RowScores((), error=str(error))) for place in rest)
         else:
-            if left:
-                raise ModelError(f"{backend!r} left {len(left)} of {len(part)} requests without an answer")
+            if any(is_open):
+                raise ModelError(f"{backend!r} left {sum(is_open)} of {len(part)} requests without an answer")

@@ -11,6 +11,8 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from ..scoring import ScoreTable
 
 _HEALED, _TERMINATED, _BOUNDED = 1, 2, 4
 _HEAD, _CUT, _SUM = struct.Struct("<BH"), struct.Struct("<I"), struct.Struct("<I")
+_RESIDUE = zlib.crc32(_SUM.pack(zlib.crc32(b"")))
 
 
 @dataclass(frozen=True)
@@ -63,19 +66,17 @@ def encode_answer(key: bytes, answer: RowScores) -> bytes:
     >>> decode_answer(b"key", encode_answer(b"key", answer)) == answer
     True
     """
-    tokens = [value for own in answer.token_logprobs for value in own]
-    if not (
-        answer.token_logprobs and all(answer.token_logprobs) and math.isfinite(math.fsum(tokens)) and max(tokens) <= 0.0
-    ):
+    logprobs = answer.token_logprobs
+    values = list(chain.from_iterable(logprobs))
+    if not (logprobs and all(logprobs) and math.isfinite(sum(values)) and max(values) <= 0.0):
         raise InputError(f"{answer!r} cannot be kept: expected finite log-probabilities of at most 0")
-    is_bounded = answer.lower != answer.upper
-    flags = _HEALED * answer.healed | _TERMINATED * answer.terminated | _BOUNDED * is_bounded
-    lengths = [len(own) for own in answer.token_logprobs]
-    values = [*tokens, *answer.lower, *answer.upper] if is_bounded else tokens
-    data = struct.pack(
-        f"<BH{len(lengths)}HI{len(values)}d", flags, len(lengths), *lengths, answer.characters_cut, *values
-    )
-    return data + _SUM.pack(_checksum(key, data))
+    flags = _HEALED * answer.healed | _TERMINATED * answer.terminated
+    if answer.lower != answer.upper:
+        flags |= _BOUNDED
+        values += answer.lower + answer.upper
+    n = len(logprobs)
+    data = _layout(n, len(values)).pack(flags, n, *map(len, logprobs), answer.characters_cut, *values)
+    return data + _SUM.pack(zlib.crc32(data, zlib.crc32(key)))
 
 
 def decode_answer(key: bytes, data: bytes) -> RowScores | None:
@@ -147,9 +148,11 @@ def decode_block(
     return AnswerBlock(ScoreTable(*scores), block.truncated, found)
 
 
+@lru_cache(maxsize=256)
+def _layout(n_completions: int, n_values: int) -> struct.Struct:
+    return struct.Struct(f"<BH{n_completions}HI{n_values}d")
+
+
 def _is_whole(key: bytes, data: bytes) -> bool:
-    return len(data) > _SUM.size and _SUM.unpack(data[-_SUM.size :])[0] == _checksum(key, data[: -_SUM.size])
-
-
-def _checksum(key: bytes, data: bytes) -> int:
-    return zlib.crc32(data, zlib.crc32(key))
+    # The checksum of anything with its own checksum at its end is the same number.
+    return len(data) > _SUM.size and zlib.crc32(data, zlib.crc32(key)) == _RESIDUE

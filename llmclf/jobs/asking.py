@@ -15,7 +15,7 @@ T = TypeVar("T")
 Kept = tuple[bytes, RowScores]
 """The key of a question, and its answer."""
 
-_GROUP = 4096  # questions that a local model is handed together
+_GROUP = 1024  # questions that a local model is handed together
 
 
 class Asking(Protocol):

@@ -154,7 +154,9 @@ class Job:
             return None
         if name not in frame.columns:
             raise InputError(f"the table has no column {name!r} (--id-column); its columns: {list(frame.columns)!r}")
-        values = frame[name].tolist()
+        values: list[Any] = frame[name].tolist()
+        if set(map(type, values)) == {str} and all(map(str.strip, values)):
+            return values
         for number, value in enumerate(values, start=start):
             if is_missing(value) or (isinstance(value, str) and not value.strip()):
                 raise InputError(

@@ -14,6 +14,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ CREATE TABLE runs (
 """
 _APPLICATION_ID = 0x6C6C6D6A  # "llmj": tells a journal from any other SQLite file
 _FORMAT = 1
+_ROWS = 64
 
 
 class Journal:
@@ -154,12 +156,12 @@ class Journal:
 
     def add(self, answers: Iterable[tuple[bytes, RowScores]], usage: Mapping[str, Any] | None = None) -> None:
         """Keep answers, and what this run has used so far, in one transaction that is on the disk when this returns."""
-        rows = [
+        rows = (
             (key, None if scores.error is not None else encode_answer(key, scores), scores.error)
             for key, scores in answers
-        ]
+        )
         with self.transaction():
-            self.connection.executemany("INSERT INTO answers (key, value, error) VALUES (?, ?, ?)", rows)
+            insert_rows(self.connection, "answers (key, value, error)", rows)
             if usage is not None:
                 self.connection.execute("UPDATE runs SET usage = ? WHERE run = ?", (json.dumps(usage), self._run))
 
@@ -233,6 +235,16 @@ class Journal:
                     f"the journal {str(self.path)!r} belongs to another job: its {name} is {_shown(then.get(name))}, and "
                     f"{whose} is {_shown(now.get(name))}; give another path (--journal), or make them agree"
                 )
+
+
+def insert_rows(connection: sqlite3.Connection, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Insert rows, many with each statement: to step through a statement costs about as much as a small row."""
+    left = iter(rows)
+    while part := list(islice(left, _ROWS)):
+        holes = f"({', '.join('?' * len(part[0]))})"
+        connection.execute(
+            f"INSERT INTO {table} VALUES {', '.join([holes] * len(part))}", list(chain.from_iterable(part))
+        )
 
 
 def _shown(value: Any) -> str:

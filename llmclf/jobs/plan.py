@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import InputError, StoreError
 from .answers import AnswerBlock, decode_block
-from .journal import Journal
+from .journal import Journal, insert_rows
 from .recipe import Question
 
 _SCHEMA = """
@@ -22,10 +22,10 @@ CREATE TABLE plan.rows (place INTEGER PRIMARY KEY, id TEXT, key BLOB, record BLO
 CREATE TABLE plan.known (key BLOB PRIMARY KEY, n INTEGER NOT NULL, failed INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE plan.pieces (place INTEGER PRIMARY KEY, digest BLOB NOT NULL);
 CREATE TABLE plan.extra (key BLOB PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE plan.todo (n INTEGER PRIMARY KEY, key BLOB NOT NULL, record BLOB NOT NULL)
+CREATE TABLE plan.todo (n INTEGER PRIMARY KEY, place INTEGER NOT NULL)
 """
 DAMAGED = "its answer in the journal is missing or damaged; ask again (--retry-failed)"
-_PAGE = 2000  # questions that are read from the disk together
+_PAGE = 500  # questions that are read from the disk together
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,14 @@ class Counts:
     answered: int
     failed: int
     todo: int
+
+
+def read_questions(connection: sqlite3.Connection, start: int, size: int) -> list[tuple[int, bytes, bytes]]:
+    """Number, key and record of the questions numbered from ``start + 1`` to ``start + size`` in a plan's own file."""
+    return connection.execute(
+        "SELECT t.n, r.key, r.record FROM todo t JOIN rows r ON r.place = t.place WHERE t.n > ? AND t.n <= ? ORDER BY t.n",
+        (start, start + size),
+    ).fetchall()
 
 
 class Plan:
@@ -106,15 +114,13 @@ class Plan:
 
     def add(self, questions: Sequence[Question], ids: Sequence[str] | None, digest: bytes) -> None:
         """Note the next rows of the table, and a hash by which they will be known again."""
+        start, stop = self._n_rows, self._n_rows + len(questions)
         names: Sequence[str | None] = ids if ids is not None else [None] * len(questions)
-        rows = [
-            (self._n_rows + i, name, question.key, question.record, question.problem)
-            for i, (name, question) in enumerate(zip(names, questions, strict=True))
-        ]
+        rows = zip(range(start, stop), names, *zip(*questions, strict=True), strict=True)
         with self._writing():
-            self._connection.executemany("INSERT INTO plan.rows VALUES (?, ?, ?, ?, ?)", rows)
-            self._connection.execute("INSERT OR REPLACE INTO plan.pieces VALUES (?, ?)", (self._n_rows, digest))
-        self._n_rows += len(rows)
+            insert_rows(self._connection, "plan.rows", rows)
+            self._connection.execute("INSERT OR REPLACE INTO plan.pieces VALUES (?, ?)", (start, digest))
+        self._n_rows = stop
 
     def add_extra(self, questions: Iterable[Question]) -> None:
         """Note questions that are asked besides the rows', each once."""
@@ -143,22 +149,18 @@ class Plan:
         with self._writing():
             if has_ids:
                 self._check_ids()
-            # The last answer counts. max() makes SQLite take the other columns from the same row.
-            self._connection.execute(
-                "INSERT INTO plan.known SELECT key, max(n), value IS NULL FROM main.answers GROUP BY key ORDER BY key"
-            )
+            self._know()
             self._connection.execute("CREATE INDEX plan.rows_by_key ON rows (key) WHERE key IS NOT NULL")
-            wanted = "k.key IS NULL OR k.failed" if retry_failed else "k.key IS NULL"
-            order = "r.place" if in_order else "r.record"
+            # What is asked besides the rows comes before the first of them.
             self._connection.execute(
-                "INSERT INTO plan.todo (key, record) SELECT r.key, r.record FROM plan.extra r "
-                f"LEFT JOIN plan.known k ON k.key = r.key WHERE {wanted}"
+                "INSERT INTO plan.rows (place, key, record) SELECT -row_number() OVER (), key, record FROM plan.extra"
             )
+            answered = "SELECT key FROM plan.known" + (" WHERE NOT failed" if retry_failed else "")
+            firsts = f"SELECT min(place) FROM plan.rows WHERE key IS NOT NULL AND key NOT IN ({answered}) GROUP BY key"
             self._connection.execute(
-                "INSERT INTO plan.todo (key, record) SELECT r.key, r.record FROM "
-                "(SELECT min(place) AS first FROM plan.rows WHERE key IS NOT NULL GROUP BY key) AS f "
-                "JOIN plan.rows r ON r.place = f.first LEFT JOIN plan.known k ON k.key = r.key "
-                f"WHERE {wanted} ORDER BY {order}"
+                f"INSERT INTO plan.todo (place) {firsts} ORDER BY 1"
+                if in_order
+                else f"INSERT INTO plan.todo (place) SELECT place FROM plan.rows WHERE place IN ({firsts}) ORDER BY record"
             )
         self.counts = self._count()
 
@@ -167,9 +169,7 @@ class Plan:
         start = 0
         # A connection of its own: the journal is written meanwhile.
         with closing(sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)) as connection:
-            while page := connection.execute(
-                "SELECT n, key, record FROM todo WHERE n > ? ORDER BY n LIMIT ?", (start, _PAGE)
-            ).fetchall():
+            while page := read_questions(connection, start, _PAGE):
                 start = page[-1][0]
                 for _, key, record in page:
                     yield key, record
@@ -182,10 +182,7 @@ class Plan:
     def learn(self) -> None:
         """Take in what the journal was told in this run, before rows are read with their answers."""
         with self._writing():
-            self._connection.execute(
-                "INSERT OR REPLACE INTO plan.known SELECT key, max(n), value IS NULL FROM main.answers "
-                "WHERE n > (SELECT coalesce(max(n), 0) FROM plan.known) GROUP BY key"
-            )
+            self._know()
 
     def block(self, start: int, stop: int) -> tuple[list[bytes | None], AnswerBlock]:
         """Records and answers of some rows, by their places in the table."""
@@ -214,6 +211,13 @@ class Plan:
         self.damaged += [key for key, own in zip(keys, block.errors, strict=True) if own is DAMAGED and key is not None]
         return block
 
+    def _know(self) -> None:
+        # In this order the last answer stays, and keys come as the table holds them.
+        self._connection.execute(
+            "INSERT OR REPLACE INTO plan.known SELECT key, n, error IS NOT NULL FROM main.answers "
+            "WHERE n > (SELECT coalesce(max(n), 0) FROM plan.known) ORDER BY key, n"
+        )
+
     def _check_ids(self) -> None:
         try:
             self._connection.execute("CREATE UNIQUE INDEX plan.rows_by_id ON rows (id)")
@@ -232,14 +236,13 @@ class Plan:
         def one(query: str) -> int:
             return int(self._connection.execute(query).fetchone()[0])
 
-        questions = "(SELECT DISTINCT key FROM plan.rows WHERE key IS NOT NULL) AS q"
-        known = f"SELECT count(*) FROM {questions} JOIN plan.known k ON k.key = q.key"
+        known = "SELECT count(*) FROM plan.known k WHERE EXISTS (SELECT 1 FROM plan.rows r WHERE r.key = k.key AND place >= 0)"
         return Counts(
             rows=self._n_rows,
             unaskable=one("SELECT count(*) FROM plan.rows WHERE key IS NULL"),
-            questions=one(f"SELECT count(*) FROM {questions}"),
-            answered=one(f"{known} AND NOT k.failed"),
-            failed=one(f"{known} AND k.failed"),
+            questions=one("SELECT count(DISTINCT key) FROM plan.rows WHERE key IS NOT NULL AND place >= 0"),
+            answered=one(f"{known} AND NOT failed"),
+            failed=one(f"{known} AND failed"),
             todo=one("SELECT count(*) FROM plan.todo"),
         )
 

@@ -213,7 +213,7 @@ class Recipe:
         values = decode_record(record)
         if self._is_unconditional(values):
             return self.scorer.unconditional_request(values[1])
-        return self.scorer.request(dict(zip(self.scorer.shown_fields, values, strict=True)))
+        return self.scorer.request(dict(zip(self.scorer.shown_fields, values)))  # noqa: B905 - they were encoded together
 
     def extra_questions(self, record: bytes | None = None) -> Iterator[Question]:
         """What has to be asked besides the rows: the prompt without a row where scores are mutual information.

@@ -47,7 +47,7 @@ def encode_record(values: Sequence[Any]) -> bytes:
 
 def decode_record(data: bytes) -> list[Any]:
     """The inverse of `encode_record`; tuples and arrays come back as lists."""
-    values: list[Any] = _DECODER.decode(data.decode())
+    values: list[Any] = _DECODER.raw_decode(data.decode())[0]
     return values
 
 
