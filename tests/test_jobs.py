@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -295,6 +296,12 @@ def test_a_local_model_gets_rows_that_begin_alike_together():
     found = label_table(rows, labels=LABELS, prompt="{{ story }} {{ question }}:", model=backend).table
     assert [text.split()[-2:] for text in backend.texts] == [["a", "2:"], ["a", "4:"], ["b", "1:"], ["b", "3:"]]
     assert found["question"].tolist() == ["1", "2", "3", "4"]
+    backend = Counting()
+    found = label_table(
+        rows.agg(" ".join, axis=1).to_frame("text"), text_column="text", labels=LABELS, model=backend
+    ).table
+    assert [text.split()[-3:-1] for text in backend.texts] == [["a", "2"], ["a", "4"], ["b", "1"], ["b", "3"]]
+    assert found["text"].tolist() == ["b 1", "a 2", "b 3", "a 4"]
 
 
 def test_a_row_that_fails_keeps_its_error_and_can_be_asked_again(chat_server, tmp_path):
@@ -658,6 +665,36 @@ def test_no_answer_is_kept_that_is_no_probability(tmp_path):
                 journal.add([(b"k", RowScores(((-1.0,),))), (b"l", RowScores(((value,),)))])
         assert journal.connection.execute("SELECT count(*) FROM answers").fetchone() == (0,)
     assert not Path(tmp_path / "j").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "refusing", "message"),
+    [
+        ("half \ud83d", {".csv", ".parquet"}, "half a surrogate pair"),
+        ([{"a": "\ud83d"}], {".csv", ".parquet"}, "half a surrogate pair"),
+        (2**70, {".parquet"}, "an integer of more than 64 bits"),
+        ({"a": 2**70}, {".parquet"}, "int too large"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_values_that_a_format_cannot_hold_are_refused_before_anything_is_asked(
+    value, refusing, message, suffix, tmp_path
+):
+    """Wherever in the table they stand, with their row and column; what a format does hold is written."""
+    table = pd.DataFrame(
+        {"text": [f"row {i}" for i in range(5000)], "odd": pd.Series([None] * 4999 + [value], dtype=object)}
+    )
+    backend, out = Counting(), tmp_path / f"out{suffix}"
+    job = partial(label_table, table, out, text_column="text", labels=LABELS, model=backend)
+    if suffix in refusing:
+        with pytest.raises(InputError, match=f"'odd'.*{message}"):
+            job()
+        assert backend.texts == []
+        assert list(tmp_path.iterdir()) == []
+    else:
+        assert job().summary.labelled == 5000
+        found = read_table(out)["odd"].iloc[-1]
+        assert found == value if suffix == ".jsonl" else json.loads(found) == value
 
 
 # --- batches -------------------------------------------------------------------------------------------------------------

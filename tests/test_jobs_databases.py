@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -12,10 +13,20 @@ from job_zygote import Zygote
 from postgres import postgres
 
 from llmclf.backends import FakeBackend
-from llmclf.errors import InputError
+from llmclf.errors import InputError, StoreError
 from llmclf.jobs import label_table
 
 N_ROWS = 120
+
+
+class Counting(FakeBackend):
+    """Counts what it is asked."""
+
+    n_asked = 0
+
+    def score(self, requests):
+        self.n_asked += len(requests)
+        return super().score(requests)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +107,24 @@ def test_a_killed_job_leaves_no_half_table(url, tmp_path):
     if password:
         assert password not in text
         assert password.encode() not in (tmp_path / "jobs.journal").read_bytes()
+
+
+def test_values_that_a_database_cannot_hold_are_refused_before_anything_is_asked(url, tmp_path):
+    """Wherever in the table they stand: a long integer, half a surrogate pair, and for PostgreSQL a NUL character."""
+    odd = {"more than 64 bits": 2**63, "surrogates not allowed": "half \ud83d", "U.0000": "a\0b"}
+    for i, (message, value) in enumerate(odd.items()):
+        table = pd.DataFrame(
+            {"body": [f"row {k}" for k in range(5000)], "odd": pd.Series([None] * 4999 + [value], dtype=object)}
+        )
+        backend = Counting()
+        job = partial(label_table, table, f"{url}?table=labelled", text_column="body", labels=["a", "b"], model=backend)
+        if value == "a\0b" and url.startswith("sqlite"):
+            assert job(journal=tmp_path / f"j{i}").summary.labelled == 5000
+            continue
+        with pytest.raises(StoreError, match=f"row 4999, column 'odd', an? (int|str): .*({message})"):
+            job(journal=tmp_path / f"j{i}")
+        assert backend.n_asked == 0
+        assert tables(url) == ["reviews"]
 
 
 def test_bad_ids_and_tables_are_refused_before_anything_is_asked(url, tmp_path):

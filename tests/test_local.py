@@ -75,6 +75,47 @@ def test_batch_size_changes_nothing_on_the_real_model(smollm2):
         assert_same(score(open_backend("smollm2", batch_tokens=batch_tokens), requests), expected)
 
 
+def of_documents() -> list[Request]:
+    """Shuffled rows that begin alike: some questions about each of some parts of each of some books, and rows like no other."""
+    books = [" ".join(TEXTS[i : i + 3]) for i in range(3)]
+    texts = [
+        f"{book} Part {part}: {body} Is it about {what}?"
+        for book in books
+        for part, body in enumerate(TEXTS[3:6])
+        for what in ("cats", "money", "food", "the sea", "a war")
+    ]
+    texts += TEXTS
+    return requests_for([texts[i] for i in np.random.default_rng(0).permutation(len(texts))])
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 40, 100_000])
+def test_rows_that_begin_alike_are_scored_as_alone(tiny, batch_tokens):
+    """Whatever is computed once for a group of rows, and for a group within it, scores are the reference's."""
+    requests = of_documents()
+    backend = open_backend(tiny.name, batch_tokens=batch_tokens)
+    assert_same(score(backend, requests), score(reference_for(tiny), requests))
+
+
+def test_what_rows_begin_with_is_computed_once(tiny_bpe, monkeypatch):
+    """The model reads less than two thirds of what it reads if it shares only what all rows begin with."""
+    requests = of_documents()
+    backend = open_backend(tiny_bpe.name, batch_tokens=64)
+    run = local._Engine._run
+    n_read = 0
+
+    def counting(engine, tokens, *more):
+        nonlocal n_read
+        n_read += tokens.size
+        return run(engine, tokens, *more)
+
+    monkeypatch.setattr(local._Engine, "_run", counting)
+    grouped = score(backend, requests)
+    n_grouped, n_read = n_read, 0
+    monkeypatch.setattr(local, "_GROUP_SHARE", 1e9)
+    assert_same(score(backend, requests), grouped)
+    assert n_grouped < n_read * 2 / 3
+
+
 @pytest.mark.parametrize(
     "prompt", [Prompt("{{ text }}", terminator="eos"), Prompt("{{ text }}", terminator="\n"), Prompt(chat=True)]
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from llmclf.backends.base import needs_terminator
 from llmclf.backends.tokens import TokenRow
-from llmclf.backends.trie import label_trie, lay_out, plan, shared_prefix
+from llmclf.backends.trie import groups, label_trie, lay_out, plan, shared_prefix
 
 tokens = st.lists(st.integers(0, 3), min_size=1, max_size=5).map(tuple)
 completions = st.lists(tokens, min_size=1, max_size=6, unique=True).map(tuple)
@@ -51,11 +53,39 @@ def test_the_shared_prefix_is_the_longest_that_leaves_every_row_a_token(some):
     assert len(heads) > 1 or min(len(row.context) for row in some) == longer
 
 
+@given(rows, st.integers(0, 12))
+def test_groups_hold_every_row_once_and_share_what_they_say(some, least):
+    """Rows of a group begin with the same tokens, keep one of their own, and no step is taken that saves too little."""
+    found = groups(some, least)
+    assert sorted(i for group in found for i in group.places) == list(range(len(some)))
+    n_all = len(shared_prefix(some))
+    users: dict[tuple[int, ...], int] = {}
+    for group in found:
+        assert group.steps[0] == n_all
+        assert list(group.steps) == sorted(set(group.steps))
+        (prefix,) = {some[i].context[: group.steps[-1]] for i in group.places}
+        assert all(len(some[i].context) > len(prefix) for i in group.places)
+        for before, step in pairwise(group.steps):
+            users[prefix[:before], prefix[:step]] = users.get((prefix[:before], prefix[:step]), 0) + len(group.places)
+    assert all((n - 1) * (len(step) - len(before)) >= max(1, least) for (before, step), n in users.items())
+
+
+@given(rows)
+def test_groups_that_may_save_anything_leave_nothing_to_save(some):
+    """Without a least saving, rows that share a further token are together: every distinct inner prefix is computed once."""
+    found = groups(some, 1)
+    computed = {some[i].context[:n] for group in found for i in group.places for n in range(1, group.steps[-1] + 1)}
+    rest = sum(len(some[i].context) - group.steps[-1] for group in found for i in group.places)
+    # A row's last token is its own even where another row has the same one there.
+    inner = {row.context[:n] for row in some for n in range(1, len(row.context))}
+    assert len(computed) + rest == len(inner) + len(some)
+
+
 @given(rows, st.integers(1, 60))
 def test_a_plan_holds_every_row_once_and_keeps_the_budget(some, budget):
     """Only a batch of one row may exceed the budget of columns, padding included."""
     n_prefix = len(shared_prefix(some))
-    batches = plan(some, n_prefix, budget)
+    batches = plan(some, range(len(some)), n_prefix, budget)
     assert sorted(i for batch in batches for i in batch) == list(range(len(some)))
     for batch in batches:
         laid = lay_out(some, batch, n_prefix)

@@ -15,7 +15,7 @@ from .encoders import TokenizerEncoder
 from .handle import Handle
 from .reference import model_context_length
 from .tokens import TokenCodec, TokenRow
-from .trie import Batch, lay_out, plan, shared_prefix
+from .trie import Batch, groups, lay_out, plan
 from .weights import check_name, load
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _BATCH_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 16384}
 _CHECK_TEXT = "The old cat sat on the mat near the door, and the dog ran to the park before it came home again."
 _LOGIT_ROWS = 8  # rows of the vocabulary that one core's cache holds while they are normalised
+_GROUP_SHARE = 0.125  # of a batch, in columns: the least that computing the beginning of a group once has to save
 
 
 class LocalBackend(Handle):
@@ -139,7 +140,7 @@ class _Engine:
         self.dtype_name = str(model.dtype).removeprefix("torch.")
         self.lock = threading.RLock()
         self._codecs: dict[int, TokenCodec] = {}
-        self._prefix: tuple[tuple[int, ...], list[tuple[torch.Tensor, torch.Tensor]]] = ((), [])
+        self._prefixes: list[tuple[tuple[int, ...], list[tuple[torch.Tensor, torch.Tensor]]]] = []
         self.route = "trie" if self._trie_is_exact() else "pairs"
 
     def codec(self, context_length: int | None) -> TokenCodec:
@@ -155,22 +156,27 @@ class _Engine:
         return score(rows, batch_tokens)
 
     def _score_trie(self, rows: Sequence[TokenRow], batch_tokens: int) -> Iterator[tuple[int, list[np.ndarray]]]:
-        prefix = shared_prefix(rows)
-        for places in plan(rows, len(prefix), batch_tokens):
-            batch = lay_out(rows, places, len(prefix))
-            # The lock is taken per batch: a caller that stops listening must not keep it.
-            with self.lock:
-                answers = self._forward(batch, self._prefix_states(prefix, batch_tokens), len(prefix))
-            yield from zip(places, answers, strict=True)
+        for group in groups(rows, round(_GROUP_SHARE * batch_tokens)):
+            context, n_prefix = rows[group.places[0]].context, group.steps[-1]
+            for places in plan(rows, group.places, n_prefix, batch_tokens):
+                batch = lay_out(rows, places, n_prefix)
+                # The lock is taken per batch: a caller that stops listening must not keep it.
+                with self.lock:
+                    for step in group.steps:
+                        prefix = self._prefix_states(context[:step], batch_tokens)
+                    answers = self._forward(batch, prefix, n_prefix)
+                yield from zip(places, answers, strict=True)
 
     def _prefix_states(self, prefix: tuple[int, ...], chunk: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Keys and values of the shared prefix, per layer; those of the last prefix are kept."""
+        """Keys and values of a prefix, per layer; those of the last prefix, and of the prefixes of it on the way, are kept."""
         import torch
 
-        if not prefix or self._prefix[0] == prefix:
-            return self._prefix[1] if prefix else []
-        states: list[tuple[torch.Tensor, torch.Tensor]] = []
-        for start in range(0, len(prefix), chunk):
+        while self._prefixes and self._prefixes[-1][0] != prefix[: len(self._prefixes[-1][0])]:
+            self._prefixes.pop()
+        known, states = self._prefixes[-1] if self._prefixes else ((), [])
+        if len(known) == len(prefix):
+            return states
+        for start in range(len(known), len(prefix), chunk):
             tokens = np.array([prefix[start : start + chunk]], dtype=np.int64)
             n_new = tokens.shape[1]
             mask = np.ones((1, n_new, start + n_new), dtype=bool)
@@ -187,7 +193,7 @@ class _Engine:
                 if states
                 else new
             )
-        self._prefix = (prefix, states)
+        self._prefixes.append((prefix, states))
         return states
 
     def _context(
@@ -287,7 +293,7 @@ class _Engine:
         except (ModelError, RuntimeError, TypeError, ValueError, AttributeError, IndexError):
             return False
         finally:
-            self._prefix = ((), [])
+            self._prefixes.clear()
         return all(
             np.allclose(one, other, rtol=0.0, atol=tolerance, equal_nan=True)
             for place in plain

@@ -1,6 +1,6 @@
 """The token trie: every distinct token of many (prompt, completion) pairs once, laid out for one forward pass.
 
-A batch is a trie of three storeys: the prefix that all prompts share, the rest of each prompt, and under each prompt the
+A batch is a trie of three storeys: the prefix that all its prompts share, the rest of each prompt, and under each prompt the
 trie of its completions. A completion's last token is predicted and never read, so only inner nodes need the transformer,
 and only the root of the completions and their inner nodes need the output layer.
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,13 +115,77 @@ def shared_prefix(rows: Sequence[TokenRow]) -> tuple[int, ...]:
     return first[:length]
 
 
-def plan(rows: Sequence[TokenRow], n_prefix: int, batch_tokens: int) -> list[list[int]]:
-    """Group rows of similar length so that a batch, padding included, holds at most `batch_tokens` columns.
+@dataclass(frozen=True)
+class Group:
+    """Rows whose contexts begin alike.
+
+    Attributes
+    ----------
+    places : list of int
+    steps : tuple of int, rising
+        The first ``steps[-1]`` tokens are computed once for all of these rows; those before ``steps[:-1]`` are so, too, for the
+        groups around this one.
+    """
+
+    places: list[int]
+    steps: tuple[int, ...]
+
+
+def groups(rows: Sequence[TokenRow], least_saving: int) -> list[Group]:
+    """Rows that share more than all do, apart from the others where that saves enough: the upper storeys of the trie.
+
+    Parameters
+    ----------
+    rows : sequence of TokenRow
+    least_saving : int
+        Columns that a group has to save by having its beginning computed once, for the passes that it costs besides.
+
+    Returns
+    -------
+    list of Group
+        Every row is in one. Groups that share a beginning follow one another.
+
+    Examples
+    --------
+    >>> rows = [TokenRow((1, *document, i), ((7,), (8,))) for document in ((2, 3, 4, 5), (6, 7, 8, 9)) for i in range(3)]
+    >>> [(group.places, group.steps) for group in groups(rows, 8)]
+    [([0, 1, 2], (1, 5)), ([3, 4, 5], (1, 5))]
+    >>> [(group.places, group.steps) for group in groups(rows, 9)]
+    [([0, 1, 2, 3, 4, 5], (1,))]
+    """
+    order = sorted(range(len(rows)), key=lambda i: rows[i].context)
+    n_all = len(shared_prefix(rows))
+    # In this order the rows of any group stand together, and what a run of rows shares is the least of what neighbours share.
+    shared = np.array([_n_shared(rows[i].context, rows[j].context, n_all) for i, j in pairwise(order)], dtype=np.int64)
+    root = Group([], (n_all,))
+    found, waiting = [root], [(0, len(order), root)]
+    while waiting:
+        start, stop, own = waiting.pop()
+        if stop - start == 1:
+            own.places.append(order[start])
+            continue
+        inner = shared[start : stop - 1]
+        least = int(inner.min())
+        if (stop - start - 1) * (least - own.steps[-1]) >= max(1, least_saving):
+            own = Group([], (*own.steps, least))
+            found.append(own)
+        cuts = [start, *(np.flatnonzero(inner == least) + start + 1).tolist(), stop]
+        waiting += [(a, b, own) for a, b in reversed(list(pairwise(cuts)))]
+    return [own for own in found if own.places]
+
+
+def _n_shared(one: tuple[int, ...], other: tuple[int, ...], n_known: int) -> int:
+    limit = min(len(one), len(other)) - 1
+    return next((i for i in range(n_known, limit) if one[i] != other[i]), limit)
+
+
+def plan(rows: Sequence[TokenRow], places: Sequence[int], n_prefix: int, batch_tokens: int) -> list[list[int]]:
+    """Batches of rows of similar length that, padding included, hold at most `batch_tokens` columns.
 
     Longest first, so that the largest batch fails early if it must; a row longer than the budget is a batch alone.
     """
-    sizes = [(len(row.context) - n_prefix, label_trie(row.targets).n_nodes) for row in rows]
-    order = sorted(range(len(rows)), key=lambda i: (-sum(sizes[i]), sizes[i], i))
+    sizes = {i: (len(rows[i].context) - n_prefix, label_trie(rows[i].targets).n_nodes) for i in places}
+    order = sorted(places, key=lambda i: (-sum(sizes[i]), sizes[i], i))
     batches: list[list[int]] = []
     longest = most = 0
     for i in order:

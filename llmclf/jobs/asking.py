@@ -15,8 +15,6 @@ T = TypeVar("T")
 Kept = tuple[bytes, RowScores]
 """The key of a question, and its answer."""
 
-_GROUP = 1024  # questions that a local model is handed together
-
 
 class Asking(Protocol):
     """A way to ask."""
@@ -47,7 +45,7 @@ class Here:
         return answered(
             recipe.request,
             plan.todo(),
-            lambda requests: stream(self._backend, requests, n_requests=n, chunk=_GROUP),
+            lambda requests: stream(self._backend, requests, n_requests=n),
         )
 
     def usage(self) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -38,6 +39,9 @@ class ColumnKinds:
     Attributes
     ----------
     names : list of str
+    unlike : dict
+        Where a value stands that some formats have no form for, by what it lacks: ``"UTF-8"`` for half a surrogate pair,
+        ``"64 bits"`` for a longer integer.
 
     Examples
     --------
@@ -53,6 +57,8 @@ class ColumnKinds:
         self._found: dict[str, set[str]] = {}
         self._arrow: dict[str, Any] = {}
         self._last: dict[str, Any] = {}
+        self._n_rows = 0
+        self.unlike: dict[str, str] = {}
 
     def add(self, frame: pd.DataFrame) -> None:
         """Take in the next piece.
@@ -73,6 +79,21 @@ class ColumnKinds:
                 self.names.append(name)
                 self._found[name] = set()
             self._take(name, frame[name])
+        self._n_rows += len(frame)
+
+    def refuse(self, *lacks: str, where: str) -> None:
+        """Refuse a table whose values some format has no form for.
+
+        Raises
+        ------
+        InputError
+            The table has a value that lacks one of `lacks`.
+        """
+        for name in lacks:
+            if name in self.unlike:
+                raise InputError(
+                    f"{where} cannot be written: {self.unlike[name]}; change the value, or write JSON Lines"
+                )
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -117,6 +138,7 @@ class ColumnKinds:
         elif pd.api.types.is_object_dtype(dtype):
             values = [value for value in column.tolist() if not is_missing(value)]
             types = set(map(type, values))
+            self._look(name, column, types)
             kinds |= {_OF_TYPE.get(kind) or _kind_of_numpy(kind) for kind in types}
             if kinds & {"json", "decimal", "datetime"}:
                 self._infer(name, values)
@@ -141,8 +163,22 @@ class ColumnKinds:
             return
         try:
             self._meet(name, pa.array(values, from_pandas=True).type)
-        except (pa.ArrowException, TypeError, ValueError) as error:
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             self._arrow[name] = error
+
+    def _look(self, name: str, column: pd.Series, types: set[type]) -> None:
+        """Note the first values that not every format has a form for; only a column of objects can hold them."""
+        tests: list[tuple[str, set[type], Callable[[Any], bool], str]] = [
+            ("UTF-8", {str, list, dict}, _is_utf8, "half a surrogate pair, which is no UTF-8"),
+            ("64 bits", {int}, lambda value: -(2**63) <= value < 2**63, "an integer of more than 64 bits"),
+        ]
+        for lack, concerned, is_fine, what in tests:
+            if lack in self.unlike or not types & concerned:
+                continue
+            for number, value in enumerate(column.tolist(), start=self._n_rows):
+                if type(value) in concerned and not is_fine(value):
+                    self.unlike[lack] = f"row {number} (counted from 0), column {name!r}, holds {what}"
+                    break
 
     def _meet(self, name: str, found: Any) -> None:
         import pyarrow as pa
@@ -197,6 +233,17 @@ def _joined(kinds: set[str]) -> str:
     if len(found) == 1:
         return next(iter(found))
     return "float" if found == {"int", "float"} else "json"
+
+
+def _is_utf8(value: Any) -> bool:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _kind_of_arrow(found: Any) -> str:

@@ -137,7 +137,7 @@ class Job:
         plan.finish(
             has_ids=self.options.id_column is not None,
             retry_failed=self.options.retry_failed,
-            in_order=is_streamed or len(self.recipe.scorer.shown_fields) < 2,
+            in_order=is_streamed,
         )
         if plan.counts.unaskable == n_rows:
             raise InputError(f"none of the {n_rows} rows can be asked about; {plan.first_problem()}")
@@ -145,7 +145,7 @@ class Job:
         labels = self.recipe.label(
             nothing, records=[None] * len(sample), unconditional=nothing, logprobs=self.options.logprobs
         )
-        self.sink.check(Layout(self.columns, added), self._joined(sample, labels))
+        self.sink.check(Layout(self.columns, added), self._joined(sample, labels), self.source.chunks())
         self._check_disk(plan, len(added))
 
     def _ids(self, frame: pd.DataFrame, start: int) -> list[str] | None:

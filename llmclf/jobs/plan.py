@@ -236,11 +236,11 @@ class Plan:
         def one(query: str) -> int:
             return int(self._connection.execute(query).fetchone()[0])
 
-        known = "SELECT count(*) FROM plan.known k WHERE EXISTS (SELECT 1 FROM plan.rows r WHERE r.key = k.key AND place >= 0)"
+        known = "SELECT count(*) FROM plan.known k WHERE EXISTS (SELECT 1 FROM plan.rows r WHERE r.key = k.key AND +r.place >= 0)"
         return Counts(
             rows=self._n_rows,
             unaskable=one("SELECT count(*) FROM plan.rows WHERE key IS NULL"),
-            questions=one("SELECT count(DISTINCT key) FROM plan.rows WHERE key IS NOT NULL AND place >= 0"),
+            questions=one("SELECT count(DISTINCT key) FROM plan.rows WHERE key IS NOT NULL AND +place >= 0"),
             answered=one(f"{known} AND NOT failed"),
             failed=one(f"{known} AND failed"),
             todo=one("SELECT count(*) FROM plan.todo"),

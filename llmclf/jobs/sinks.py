@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from .columns import ColumnKinds
 from .sources import Source
 from .sql import SqlSink, is_sql_url
 
+_LACKS = {".csv": ("UTF-8",), ".parquet": ("UTF-8", "64 bits"), ".jsonl": ()}  # what a format has no form for
 Written = Iterator[tuple[str, Iterator[pd.DataFrame]]]
 """Names of parts, and the finished rows of each in pieces. A part is read to its end before the next is asked for."""
 
@@ -56,8 +57,17 @@ class Sink(Protocol):
         """For messages; holds no password."""
         ...
 
-    def check(self, layout: Layout, sample: pd.DataFrame) -> None:
-        """Refuse what could not be written: tried with a few rows, before anything is spent."""
+    def check(self, layout: Layout, sample: pd.DataFrame, rows: Iterable[pd.DataFrame]) -> None:
+        """Refuse what could not be written, before anything is spent.
+
+        Parameters
+        ----------
+        layout : Layout
+        sample : DataFrame
+            A few rows with all columns, to try.
+        rows : iterable of DataFrame
+            All rows of the table that is read, for who wants to see every value.
+        """
         ...
 
     def write(self, parts: Written, layout: Layout) -> int:
@@ -115,8 +125,9 @@ class FileSink:
     def name(self) -> str:
         return str(self.path)
 
-    def check(self, layout: Layout, sample: pd.DataFrame) -> None:
+    def check(self, layout: Layout, sample: pd.DataFrame, rows: Iterable[pd.DataFrame]) -> None:
         suffix = check_suffix(self.path)
+        layout.columns.refuse(*_LACKS[suffix], where=repr(self.name))
         schema = layout.schema(suffix)
         trial = self.path.with_name(f".{self.path.name}.{self.job}.trial")
         # Into a file of its own, which never takes the place of the output.
@@ -143,9 +154,9 @@ class FolderSink:
     def name(self) -> str:
         return str(self.path)
 
-    def check(self, layout: Layout, sample: pd.DataFrame) -> None:
+    def check(self, layout: Layout, sample: pd.DataFrame, rows: Iterable[pd.DataFrame]) -> None:
         for suffix in sorted({Path(name).suffix for name in self.names}):
-            FileSink(self.path / f"part{suffix}", self.job).check(layout, sample)
+            FileSink(self.path / f"part{suffix}", self.job).check(layout, sample, rows)
 
     def write(self, parts: Written, layout: Layout) -> int:
         return sum(_write(self.path / name, self.job, frames, layout) for name, frames in parts)
@@ -164,8 +175,8 @@ class TableSink:
     def name(self) -> str:
         return self.table.name
 
-    def check(self, layout: Layout, sample: pd.DataFrame) -> None:
-        self.table.check(list(layout.kinds), layout.kinds)
+    def check(self, layout: Layout, sample: pd.DataFrame, rows: Iterable[pd.DataFrame]) -> None:
+        self.table.check(list(layout.kinds), layout.kinds, rows)
 
     def write(self, parts: Written, layout: Layout) -> int:
         return self.table.write((frame for _, pieces in parts for frame in pieces), layout.kinds)
@@ -187,7 +198,7 @@ class FrameSink:
     frame: pd.DataFrame | None = None
     name: str = "a data frame"
 
-    def check(self, layout: Layout, sample: pd.DataFrame) -> None:
+    def check(self, layout: Layout, sample: pd.DataFrame, rows: Iterable[pd.DataFrame]) -> None:
         pass
 
     def write(self, parts: Written, layout: Layout) -> int:

@@ -170,7 +170,7 @@ class SqlSink:
     def __repr__(self) -> str:
         return f"SqlSink({self.name!r})"
 
-    def check(self, columns: Sequence[str], kinds: Mapping[str, str]) -> None:
+    def check(self, columns: Sequence[str], kinds: Mapping[str, str], frames: Iterable[pd.DataFrame] = ()) -> None:
         """Make the empty table, put it in place, and take all of it back.
 
         Parameters
@@ -178,17 +178,23 @@ class SqlSink:
         columns : sequence of str
         kinds : mapping
             Column name -> one of `llmclf.jobs.columns.KINDS`.
+        frames : iterable of DataFrame
+            Rows, of some of the columns, whose values are to be checked, too.
 
         Raises
         ------
         InputError
             There is no such schema, the name is that of a view or of a table with other columns, or a name cannot be one here.
         StoreError
-            The database cannot be reached, or lets no table be made.
+            The database cannot be reached, or lets no table be made; or a value cannot be stored.
         """
         with self._table.told("written"), self._table.engine.connect() as connection:
             self._replace(connection, self._new(connection, columns, kinds))
             connection.rollback()
+        cells, n_rows = Cells(kinds, self._table.engine.dialect.name), 0
+        for frame in frames:
+            cells.rows(frame, n_rows, self.name)
+            n_rows += len(frame)
 
     def write(self, frames: Iterable[pd.DataFrame], kinds: Mapping[str, str]) -> int:
         """Write all rows, missing values as NULL.
