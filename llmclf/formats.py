@@ -234,13 +234,20 @@ def _write_jsonl(frames: Iterable[pd.DataFrame], target: Path) -> int:
 
 def _json_line(record: dict[str, Any]) -> bytes:
     try:
-        line = json.dumps(record, ensure_ascii=False, default=_json_value).encode()
+        line = json.dumps(record, ensure_ascii=False, default=json_value).encode()
     except UnicodeEncodeError:  # half a surrogate pair: JSON has a form for it, UTF-8 has none
-        line = json.dumps(record, default=_json_value).encode()
+        line = json.dumps(record, default=json_value).encode()
     return line + b"\n"
 
 
-def _json_value(value: Any) -> Any:
+def json_value(value: Any) -> Any:
+    """What stands in JSON for a value that JSON does not know.
+
+    Raises
+    ------
+    TypeError
+        Nothing does.
+    """
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     if isinstance(value, (datetime.date, datetime.time)):

@@ -674,6 +674,7 @@ def test_no_answer_is_kept_that_is_no_probability(tmp_path):
         ([{"a": "\ud83d"}], {".csv", ".parquet"}, "half a surrogate pair"),
         (2**70, {".parquet"}, "an integer of more than 64 bits"),
         ({"a": 2**70}, {".parquet"}, "int too large"),
+        ({"a": object()}, {".csv", ".jsonl", ".parquet"}, "no JSON form|no common type in Parquet"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])

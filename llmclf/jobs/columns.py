@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
-from ..formats import missing_pyarrow
+from ..formats import json_value, missing_pyarrow
 from ..tables import is_missing
 
 KINDS = ("bool", "int", "float", "str", "datetime", "date", "decimal", "bytes", "json")
@@ -30,6 +30,12 @@ _OF_TYPE: dict[type, str] = {
     bytes: "bytes",
     type(None): "",
 }
+_LOOKED_AT = {str, int, list, dict}
+_LACKING = {
+    "UTF-8": "half a surrogate pair, which is no UTF-8",
+    "64 bits": "an integer of more than 64 bits",
+    "JSON": "a list or dict that has no JSON form",
+}
 _OF_ARROW = {"string": "str", "large_string": "str", "string_view": "str", "bool": "bool", "null": ""}
 
 
@@ -41,7 +47,7 @@ class ColumnKinds:
     names : list of str
     unlike : dict
         Where a value stands that some formats have no form for, by what it lacks: ``"UTF-8"`` for half a surrogate pair,
-        ``"64 bits"`` for a longer integer.
+        ``"64 bits"`` for a longer integer, ``"JSON"`` for a list or dict that holds what JSON does not know.
 
     Examples
     --------
@@ -92,7 +98,7 @@ class ColumnKinds:
         for name in lacks:
             if name in self.unlike:
                 raise InputError(
-                    f"{where} cannot be written: {self.unlike[name]}; change the value, or write JSON Lines"
+                    f"{where} cannot be written: {self.unlike[name]}; change the value, or write another format"
                 )
 
     @property
@@ -168,17 +174,12 @@ class ColumnKinds:
 
     def _look(self, name: str, column: pd.Series, types: set[type]) -> None:
         """Note the first values that not every format has a form for; only a column of objects can hold them."""
-        tests: list[tuple[str, set[type], Callable[[Any], bool], str]] = [
-            ("UTF-8", {str, list, dict}, _is_utf8, "half a surrogate pair, which is no UTF-8"),
-            ("64 bits", {int}, lambda value: -(2**63) <= value < 2**63, "an integer of more than 64 bits"),
-        ]
-        for lack, concerned, is_fine, what in tests:
-            if lack in self.unlike or not types & concerned:
-                continue
-            for number, value in enumerate(column.tolist(), start=self._n_rows):
-                if type(value) in concerned and not is_fine(value):
-                    self.unlike[lack] = f"row {number} (counted from 0), column {name!r}, holds {what}"
-                    break
+        if not types & _LOOKED_AT:
+            return
+        for number, value in enumerate(column.tolist(), start=self._n_rows):
+            lack = _lack(value) if type(value) in _LOOKED_AT else None
+            if lack is not None and lack not in self.unlike:
+                self.unlike[lack] = f"row {number} (counted from 0), column {name!r}, holds {_LACKING[lack]}"
 
     def _meet(self, name: str, found: Any) -> None:
         import pyarrow as pa
@@ -235,15 +236,18 @@ def _joined(kinds: set[str]) -> str:
     return "float" if found == {"int", "float"} else "json"
 
 
-def _is_utf8(value: Any) -> bool:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    if text.isascii():
-        return True
+def _lack(value: Any) -> str | None:
+    if type(value) is int:
+        return None if -(2**63) <= value < 2**63 else "64 bits"
     try:
-        text.encode()
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=json_value)
+        if not text.isascii():
+            text.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        return "UTF-8"
+    except (TypeError, ValueError, RecursionError):
+        return "JSON"
+    return None
 
 
 def _kind_of_arrow(found: Any) -> str:

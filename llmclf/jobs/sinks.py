@@ -17,7 +17,11 @@ from .columns import ColumnKinds
 from .sources import Source
 from .sql import SqlSink, is_sql_url
 
-_LACKS = {".csv": ("UTF-8",), ".parquet": ("UTF-8", "64 bits"), ".jsonl": ()}  # what a format has no form for
+_LACKS = {
+    ".csv": ("UTF-8", "JSON"),
+    ".jsonl": ("JSON",),
+    ".parquet": ("UTF-8", "64 bits"),
+}  # what a format has no form for
 Written = Iterator[tuple[str, Iterator[pd.DataFrame]]]
 """Names of parts, and the finished rows of each in pieces. A part is read to its end before the next is asked for."""
 
