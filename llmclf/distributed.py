@@ -24,7 +24,7 @@ from .backends.handle import Handle
 from .backends.identity import differing
 from .backends.streaming import stream
 from .calibration import Corrections
-from .errors import InputError, LlmclfError, MissingDependencyError, ModelError
+from .errors import BudgetError, InputError, LlmclfError, MissingDependencyError, ModelError
 from .jobs.asking import Kept, answered
 from .jobs.plan import Plan, read_questions
 from .jobs.recipe import Recipe
@@ -189,6 +189,11 @@ class _Mailbox:
             self._changed.notify_all()
             await self._changed.wait_for(lambda: self._n_safe >= ticket)
 
+    async def spent(self, actor: str) -> float:
+        """What all lives of an actor have cost so far."""
+        own = (usage for name, usage in self._usage.items() if name.partition(".")[0] == actor)
+        return sum(usage.get("cost") or 0.0 for usage in own)
+
     async def take(self) -> tuple[list[Kept], dict[str, Any]]:
         """The answers that are there, at least one; none when all is done. Those of the last call are safe now."""
         async with self._changed:
@@ -210,10 +215,19 @@ class _Asker:
     """An actor: a model, and the pages that it is handed."""
 
     def __init__(self, task: Mapping[str, Any], mailbox: Any) -> None:
-        scorer = Scorer.from_dict(task["scorer"], model_options=task["options"])
+        import ray
+
+        actor = ray.get_runtime_context().get_actor_id()
+        options = dict(task["options"])
+        if "max_cost" in options:
+            # An actor that is started again has what its earlier lives left of its share.
+            options["max_cost"] -= ray.get(mailbox.spent.remote(actor))
+            if options["max_cost"] <= 0:
+                raise BudgetError(f"an actor's share of max_cost, {task['options']['max_cost']:.6g}, is spent")
+        scorer = Scorer.from_dict(task["scorer"], model_options=options)
         self._recipe = Recipe(scorer, Corrections(), task["scoring"])
         self._mailbox = mailbox
-        self._name = os.urandom(8).hex()  # of this life of the actor: a restarted one counts anew
+        self._name = f"{actor}.{os.urandom(8).hex()}"  # of this life of the actor: each counts its own usage
         identity = scorer.backend.identity()
         name = differing(task["identity"], identity)
         if name is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -11,7 +12,8 @@ import pytest
 from faults import FakeServer, Status, backend_for, rows_asked
 
 from llmclf import Prompt
-from llmclf.distributed import RayAsking
+from llmclf.backends import RowScores
+from llmclf.distributed import RayAsking, _Mailbox
 from llmclf.errors import InputError, JobError
 from llmclf.files import read_table, write_table
 from llmclf.jobs import label_table
@@ -111,6 +113,26 @@ def test_actors_share_the_limits(cluster):
         price = {"input": 1000.0, "output": 1000.0}
         with pytest.raises(JobError, match="max_cost=0.5 is reached"):
             label_table(table(90), asking=RayAsking("auto", actors=2, page=5), **job(server, price=price, max_cost=1.0))
+
+
+def test_an_actor_that_is_started_again_has_the_rest_of_its_share(tmp_path):
+    """What its earlier lives have cost is known where the answers are taken in; other actors' costs are their own."""
+
+    async def go() -> list[float]:
+        box = _Mailbox(str(tmp_path / "plan"), 9, 3)
+        puts = []
+        for n, (name, cost) in enumerate({"a.1": 0.25, "a.2": 0.5, "ab.1": 4.0}.items(), start=1):
+            answer = (n, b"key", RowScores(((-0.5,),)))
+            puts.append(asyncio.create_task(box.put([answer], name, {"cost": cost / 2})))
+            puts.append(asyncio.create_task(box.put([], name, {"cost": cost})))
+        await asyncio.sleep(0)
+        await box.take()
+        waiting = asyncio.create_task(box.take())
+        await asyncio.gather(*puts)
+        waiting.cancel()
+        return [await box.spent(actor) for actor in ("a", "ab", "b")]
+
+    assert asyncio.run(go()) == [0.75, 4.0, 0.0]
 
 
 @pytest.mark.parametrize(
