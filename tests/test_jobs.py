@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -441,6 +443,45 @@ def test_outputs_are_refused_before_anything_is_asked(frame, chat_server, tmp_pa
             label_table(tmp_path / "in.csv", output, journal=journal, **chat(chat_server))
     assert chat_server.requests == []
     assert [file.name for file in tmp_path.iterdir()] == ["in.csv"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of two megabytes, which root can make."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"this user may mount no disk: {made.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_disk_that_fills_up_loses_nothing(small_disk):
+    """The job stops with the journal's name, and once there is room goes on with what it had; a table too large is not begun."""
+
+    class Filling(Counting):
+        def score(self, requests):
+            for answer in super().score(requests):
+                if len(self.texts) == 2500:
+                    with suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+                        while True:
+                            filler.write(bytes(4096))
+                yield answer
+
+    table = pd.DataFrame({"text": [f"row {i}" for i in range(5000)]})
+    job = partial(label_table, table, text_column="text", labels=LABELS, journal=small_disk / "j")
+    with pytest.raises(StoreError, match=r"journal '.*/j' cannot be written: .*full"):
+        job(model=Filling())
+    (small_disk / "filler").unlink()
+    backend = Counting()
+    assert job(model=backend, resume=True).summary.labelled == 5000
+    assert 2500 <= len(backend.texts) < 4000
+    backend = Counting()
+    long = pd.DataFrame({"text": [f"row {i} " * 30 for i in range(20_000)]})
+    with pytest.raises(StoreError, match="full|MB free"):
+        label_table(long, small_disk / "out.csv", text_column="text", labels=LABELS, model=backend)
+    assert backend.texts == []
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_asked(chat_server, tmp_path, monkeypatch):
