@@ -664,6 +664,21 @@ def test_another_table_is_not_replaced(database, kinds, message):
     assert_old(database)
 
 
+def test_a_partitioned_table_is_not_replaced(postgresql):
+    """A plain table in its place would lose the partitions; one of its partitions cannot be replaced either."""
+    postgresql.run(
+        'CREATE TABLE "T p" (id BIGINT, label TEXT) PARTITION BY RANGE (id)',
+        'CREATE TABLE part PARTITION OF "T p" FOR VALUES FROM (0) TO (9)',
+        "INSERT INTO part VALUES (7, 'kept')",
+    )
+    for name in ("T p", "part"):
+        sink = SqlSink(postgresql.url(name))
+        for use in (lambda: sink.check(list(KINDS), KINDS), lambda: sink.write([], KINDS)):  # noqa: B023
+            with pytest.raises(InputError, match="is partitioned, or a partition; give the output another table name"):
+                use()
+    assert postgresql.tables() == ["T p", "part"]
+
+
 def test_a_view_is_not_replaced(database):
     """A view of the output's name is refused, even with the same columns."""
     for kind in ["VIEW"] if database.is_sqlite else ["VIEW", "MATERIALIZED VIEW"]:

@@ -295,6 +295,15 @@ class SqlSink:
             if inspector.has_table(self._table.table, schema=table.schema):
                 raise InputError(f"{self.name} is a view, or no ordinary table; give the output another table name")
             return None
+        if connection.dialect.name == "postgresql":
+            whole = connection.dialect.identifier_preparer.format_table(
+                sa.Table(old, sa.MetaData(), schema=table.schema)
+            )
+            query = "SELECT relkind = 'p' OR relispartition FROM pg_catalog.pg_class WHERE oid = to_regclass(:name)"
+            if connection.execute(sa.text(query), {"name": whole}).scalar():
+                raise InputError(
+                    f"the table {self.name} is partitioned, or a partition; give the output another table name"
+                )
         with without_warnings():
             columns = [column["name"] for column in inspector.get_columns(old, schema=table.schema)]
         own = [column.name for column in table.columns]
