@@ -21,7 +21,7 @@ from faults import FakeServer, Status, backend_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmclf import LLMClassifier, Prompt
+from llmclf import LLMClassifier, Prompt, open_backend
 from llmclf.backends import FakeBackend, RowScores
 from llmclf.errors import BudgetError, CalibrationWarning, InputError, JobError, StoreError
 from llmclf.files import read_table, write_table
@@ -75,7 +75,9 @@ def asked(server: FakeServer, mark: str) -> int:
 
 
 class Counting:
-    """A backend without weights that remembers what it was asked, and fails where it is told to."""
+    """A backend without weights that remembers what it was asked, and fails where it is told to; it sorts like a local model."""
+
+    shares_beginnings = True
 
     def __init__(self, failing: str = "\0", seed: int = 0) -> None:
         self.inner, self.failing = FakeBackend(seed), failing
@@ -304,6 +306,21 @@ def test_a_local_model_gets_rows_that_begin_alike_together():
     ).table
     assert [text.split()[-3:-1] for text in backend.texts] == [["a", "2"], ["a", "4"], ["b", "1"], ["b", "3"]]
     assert found["text"].tolist() == ["b 1", "a 2", "b 3", "a 4"]
+
+
+def test_rows_are_sorted_for_local_models_alone(tiny_bpe):
+    """A local model says that it gains by it; whoever else is asked is asked in the order of the table."""
+    assert open_backend(tiny_bpe.name).shares_beginnings
+    backend = Counting()
+    backend.shares_beginnings = False
+    label_table(
+        pd.DataFrame({"text": ["b", "a", "b", "c"]}),
+        text_column="text",
+        labels=LABELS,
+        prompt="{{ text }}",
+        model=backend,
+    )
+    assert backend.texts == ["b", "a", "c"]
 
 
 def test_a_row_that_fails_keeps_its_error_and_can_be_asked_again(chat_server, tmp_path):

@@ -133,11 +133,10 @@ class Job:
         plan.add_extra(self.recipe.extra_questions())
         added = self.recipe.added_columns(self.options.logprobs)
         check_added(self.columns.names, list(added), self.source.name)
-        is_streamed = hasattr(self.recipe.backend, "stream")
         plan.finish(
             has_ids=self.options.id_column is not None,
             retry_failed=self.options.retry_failed,
-            in_order=is_streamed,
+            in_order=not getattr(self.recipe.backend, "shares_beginnings", False),
         )
         if plan.counts.unaskable == n_rows:
             raise InputError(f"none of the {n_rows} rows can be asked about; {plan.first_problem()}")
