@@ -1,0 +1,44 @@
+"""Arithmetic on logits and log-probabilities, in numpy: distributions, what is done to them before a draw, and the draw.
+
+Every function takes logits (..., vocabulary), speaks about the last axis unless it has an `axis`, works in float64 and leaves
+its input as it is. ``-inf`` is a masked token.
+"""
+
+from .chain import Processor, apply_chain, chain
+from .guidance import guide
+from .missing import FLOOR, floor_missing
+from .processors import (
+    add_logit_bias,
+    apply_temperature,
+    min_p,
+    presence_and_frequency_penalty,
+    repetition_penalty,
+    top_k,
+    top_p,
+)
+from .sampling import sample
+from .sequences import perplexity, sequence_logprob
+from .softmax import entropy, log_softmax, logsumexp, softmax
+
+__all__ = [
+    "FLOOR",
+    "Processor",
+    "add_logit_bias",
+    "apply_chain",
+    "apply_temperature",
+    "chain",
+    "entropy",
+    "floor_missing",
+    "guide",
+    "log_softmax",
+    "logsumexp",
+    "min_p",
+    "perplexity",
+    "presence_and_frequency_penalty",
+    "repetition_penalty",
+    "sample",
+    "sequence_logprob",
+    "softmax",
+    "top_k",
+    "top_p",
+]

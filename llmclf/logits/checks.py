@@ -1,0 +1,198 @@
+"""One place where logits, token ids and the settings of processors are checked; each error starts with who refuses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import InputError
+
+Floats = NDArray[np.float64]
+
+
+def checked_logits(logits: ArrayLike, who: str, what: str = "logits") -> Floats:
+    """`logits` in float64, which every row can be sampled from; not a copy.
+
+    Raises
+    ------
+    InputError
+        No numbers, no vocabulary, NaN, ``+inf``, or a row of only ``-inf``.
+
+    Examples
+    --------
+    >>> checked_logits([1, -np.inf], "top_k").tolist()
+    [1.0, -inf]
+    """
+    try:
+        x: Floats = np.asarray(logits, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{who}: {what} are no array of numbers; expected one of shape (..., vocabulary)") from None
+    if x.ndim == 0 or x.shape[-1] == 0:
+        raise InputError(f"{who}: {what} have shape {x.shape}; expected (..., vocabulary) with at least one token")
+    # One pass: the largest is NaN, +inf or -inf exactly where a row cannot be used.
+    top = x.max(axis=-1)
+    if not np.isfinite(top).all():
+        raise InputError(f"{who}: {_unusable(x, top, what)}")
+    return x
+
+
+def checked_result(processed: Floats, who: str, cure: str) -> Floats:
+    """`processed` itself, if every row of it can be sampled from; otherwise the error tells the `cure`."""
+    top = processed.max(axis=-1)
+    if np.isfinite(top).all():
+        return processed
+    index = np.argwhere(~np.isfinite(top))[0]
+    found = "all tokens masked" if top[tuple(index)] == -np.inf else "a logit that is not below +inf"
+    raise InputError(f"{who}: would leave {found}{_of_row(index)}; {cure}")
+
+
+def checked_ids(token_ids: ArrayLike, shape: tuple[int, ...], who: str) -> NDArray[np.intp]:
+    """`token_ids` as an array of one dimension, or of the leading `shape` of logits with one more.
+
+    Raises
+    ------
+    InputError
+        Other shapes, ids that are no whole numbers, or ids outside the vocabulary ``shape[-1]``.
+
+    Examples
+    --------
+    >>> checked_ids([2, 0], (5, 3), "repetition_penalty").tolist()
+    [2, 0]
+    """
+    try:
+        ids = np.asarray(token_ids)
+    except ValueError:
+        raise InputError(f"{who}: token_ids are ragged; expected as many for every row of the logits") from None
+    if ids.ndim != 1 and (ids.ndim == 0 or ids.shape[:-1] != shape[:-1]):
+        raise InputError(
+            f"{who}: token_ids have shape {ids.shape}; expected one dimension, or {shape[:-1]} and one more, since the "
+            f"logits have shape {shape}"
+        )
+    return ids_in_vocabulary(ids, shape[-1], who)
+
+
+def ids_in_vocabulary(ids: NDArray[Any], n_tokens: int, who: str) -> NDArray[np.intp]:
+    """`ids` as indices, if each is a token of a vocabulary of `n_tokens`."""
+    if ids.size == 0:
+        return ids.astype(np.intp)
+    if ids.dtype.kind not in "iu":
+        raise InputError(
+            f"{who}: token_ids are of type {ids.dtype}; expected whole numbers, the places in the vocabulary"
+        )
+    outside = ids[(ids < 0) | (ids >= n_tokens)]
+    if outside.size:
+        raise InputError(f"{who}: token id {outside[0]} is not in the vocabulary; expected 0 to {n_tokens - 1}")
+    return ids.astype(np.intp)
+
+
+def checked_temperature(temperature: Any) -> float:
+    """The temperature as a float of at least 0; infinity is allowed."""
+    t = _number(temperature)
+    if not t >= 0:
+        raise InputError(
+            f"apply_temperature: temperature={temperature!r}; expected a number of at least 0. 0 keeps the likeliest token, "
+            "1 changes nothing, and infinity makes all equally likely"
+        )
+    return t
+
+
+def checked_count(value: Any, who: str, name: str) -> int:
+    """`value` as an int of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise InputError(f"{who}: {name}={value!r}; expected a whole number of at least 1")
+    return int(value)
+
+
+def checked_share(p: Any, who: str) -> float:
+    """A probability above 0 and at most 1, as a float."""
+    share = _number(p)
+    if not 0 < share <= 1:
+        raise InputError(
+            f"{who}: p={p!r}; expected a number above 0 and at most 1; leave {who} out to keep every token"
+        )
+    return share
+
+
+def checked_repetition(penalty: Any) -> float:
+    """A factor above 0, as a float."""
+    factor = _number(penalty)
+    if not 0 < factor < math.inf:
+        raise InputError(
+            f"repetition_penalty: penalty={penalty!r}; expected a finite number above 0. 1 changes nothing, more makes a "
+            "repetition less likely"
+        )
+    return factor
+
+
+def checked_finite(value: Any, who: str, name: str) -> float:
+    """Any finite number, as a float."""
+    number = _number(value)
+    if not math.isfinite(number):
+        raise InputError(f"{who}: {name}={value!r}; expected a finite number")
+    return number
+
+
+def checked_bias(bias: Any, n_tokens: int | None = None) -> dict[int, float]:
+    """A logit bias as a new dict; ids are held against a vocabulary where its size is known.
+
+    Examples
+    --------
+    >>> checked_bias({np.int64(3): 1})
+    {3: 1.0}
+    """
+    if not isinstance(bias, Mapping):
+        raise InputError(f"add_logit_bias: bias={bias!r}; expected a mapping, {{token id: offset}}")
+    found = {}
+    for token, offset in bias.items():
+        if isinstance(token, bool) or not isinstance(token, int | np.integer):
+            raise InputError(
+                f"add_logit_bias: token id {token!r} in bias; expected a whole number{_vocabulary(n_tokens)}"
+            )
+        if token < 0 or (n_tokens is not None and token >= n_tokens):
+            raise InputError(
+                f"add_logit_bias: token id {token} in bias is no token; expected 0 or more{_vocabulary(n_tokens)}"
+            )
+        number = _number(offset)
+        if not number < math.inf:
+            raise InputError(
+                f"add_logit_bias: bias[{token}]={offset!r}; expected a finite offset in nats, or -inf to ban the token"
+            )
+        found[int(token)] = number
+    return found
+
+
+def _vocabulary(n_tokens: int | None) -> str:
+    return "" if n_tokens is None else f", below the vocabulary's size of {n_tokens}"
+
+
+def _number(value: Any) -> float:
+    """The value as a float, NaN where it is no real number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
+
+
+def _unusable(x: Floats, top: Floats, what: str) -> str:
+    index = np.argwhere(~np.isfinite(top))[0]
+    if top[tuple(index)] == -np.inf:
+        return f"{what} are all -inf{_of_row(index)}, so no token is possible; leave at least one finite"
+    at = np.argwhere(~(x < np.inf))[0]
+    place = ", ".join(str(i) for i in at)
+    return (
+        f"{what}[{place}]={x[tuple(at)]}; expected finite logits, or -inf for masked tokens. "
+        "Leave out rows that were not scored"
+    )
+
+
+def _of_row(index: NDArray[Any]) -> str:
+    if not index.size:
+        return ""
+    return f" in row {index[0] if index.size == 1 else tuple(index.tolist())}"

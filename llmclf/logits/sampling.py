@@ -1,0 +1,94 @@
+"""Tokens drawn from logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import InputError
+from .checks import Floats, checked_count, checked_logits
+from .softmax import softmax
+
+AT_ONCE = 2**21
+"""Random numbers held in memory at one time by the method "gumbel", unless one draw needs more; no result depends on it."""
+
+
+def sample(
+    logits: ArrayLike,
+    seed: int | np.random.Generator | None = None,
+    *,
+    size: int | None = None,
+    method: str = "inverse",
+) -> NDArray[np.intp]:
+    """Token ids drawn from the softmax distribution of each row; masked tokens are never drawn.
+
+    Parameters
+    ----------
+    logits : array-like (..., vocabulary)
+    seed : int, numpy Generator or None
+        An int gives the same ids each time. A Generator is drawn from, and so moves on. None is another seed each time.
+    size : int or None
+        How many independent draws of each row; None is one, without an axis for it.
+    method : {"inverse", "gumbel"}
+        "inverse" takes one random number for each draw and finds it in the cumulative distribution. "gumbel" takes one for
+        every token, adds ``-log(-log(u))`` to its logit and names the largest (Gumbel 1954): slower, but it needs no
+        normalised probabilities. Both draw from the same distribution; with the same seed their ids differ.
+
+    Returns
+    -------
+    ndarray of int (...), or (size, ...)
+
+    Raises
+    ------
+    InputError
+        `seed`, `size` or `method` cannot be used, or the logits have NaN, ``+inf`` or a row of only ``-inf``.
+
+    Examples
+    --------
+    >>> sample([0.0, -np.inf, 1.0], seed=0, size=8).tolist()
+    [2, 2, 0, 0, 2, 2, 2, 2]
+    >>> sample([[0.0, -np.inf], [-np.inf, 0.0]], seed=0).tolist()
+    [0, 1]
+    """
+    x = checked_logits(logits, "sample")
+    n = 1 if size is None else checked_count(size, "sample", "size")
+    random = _generator(seed)
+    if method == "inverse":
+        ids = _by_inverse(x, random, n)
+    elif method == "gumbel":
+        ids = _by_gumbel(x, random, n)
+    else:
+        raise InputError(f"sample: method={method!r}; expected 'inverse' or 'gumbel'")
+    return ids.reshape(x.shape[:-1] if size is None else (n, *x.shape[:-1]))
+
+
+def _generator(seed: Any) -> np.random.Generator:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer | np.random.Generator | None):
+        raise InputError(f"sample: seed={seed!r}; expected a whole number of at least 0, a numpy Generator or None")
+    if isinstance(seed, int | np.integer) and seed < 0:
+        raise InputError(f"sample: seed={seed!r}; expected a whole number of at least 0")
+    return np.random.default_rng(seed)
+
+
+def _by_inverse(x: Floats, random: np.random.Generator, n: int) -> NDArray[np.intp]:
+    """(n, rows): how many tokens end at or below a random point of the cumulative distribution."""
+    ends = np.cumsum(softmax(x), axis=-1).reshape(-1, x.shape[-1])
+    # A number below 1 times the last end is below that end in float64 as well, and a masked token ends where the one before
+    # it does. So the first token that ends above the point always exists, and is not masked.
+    points = random.random((n, len(ends))) * ends[:, -1]
+    ids = np.empty(points.shape, dtype=np.intp)
+    for row, own in enumerate(ends):
+        ids[:, row] = own.searchsorted(points[:, row], side="right")
+    return ids
+
+
+def _by_gumbel(x: Floats, random: np.random.Generator, n: int) -> NDArray[np.intp]:
+    """(n, ...): the token that is largest with noise."""
+    ids = np.empty((n, *x.shape[:-1]), dtype=np.intp)
+    step = max(1, AT_ONCE // max(1, x.size))
+    for start in range(0, n, step):
+        part = ids[start : start + step]
+        part[...] = (x + random.gumbel(size=(len(part), *x.shape))).argmax(axis=-1)
+    return ids
