@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -18,14 +19,11 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from .backends import Backend, RowScores, open_backend
 from .backends.base import SCORE_VERSION
 from .backends.identity import check_same_model
+from .backends.processing import Processing
 from .backends.usage import Estimate, Usage
 from .calibration import Corrections, SelectedThreshold, make_bias, make_calibrator
 from .calibration.selective import check_selectable
-from .errors import (
-    InputError,
-    LabelWordWarning,
-    PromptError,
-)
+from .errors import CalibrationWarning, InputError, LabelWordWarning, PromptError
 from .fitting import answered_shots, draw_shots, fit_corrections
 from .judging import CalibrationRows, choose_cross_fitted_threshold, choose_threshold, judge
 from .labels import LabelSet, label_prior, label_set, read_classes
@@ -62,7 +60,8 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         How a label's token log-probabilities become its score; see `llmclf.scoring.class_scores`.
     bias : str or transformer of log-scores, optional
         What takes away the model's preference for some labels without seeing labels: ``"contextual"`` asks about inputs
-        without content, ``"domain"`` about random words of the training texts; ``"batch"`` and ``"ucpa"`` (and
+        without content, ``"domain"`` about random words of the training texts, ``"generative"`` about texts that the (local)
+        model writes itself; ``"batch"`` and ``"ucpa"`` (and
         ``"batch_logmean"``, ``"batch_meanlog"``, ``"em"``) look at the scores of the training rows. Or a `BiasCorrector`, or
         anything with ``fit(scores)`` and ``transform(scores)``.
     calibrator : str or calibrator, optional
@@ -72,12 +71,26 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         The class frequencies expected where the classifier will be used. They multiply the probabilities; with a
         calibrator, relative to the frequencies of the rows that it was fitted on, and with a bias alone they are its
         target.
+    guidance : float, default=1.0
+        Classifier-free guidance: at every label token the logits become ``u + guidance * (c - u)``, with c after the prompt and u
+        after the prompt without the row (Sanchez et al. 2023). 1 is the prompt alone, more weighs what the row adds. For
+        labels of one token the log-odds of two labels grow by their ``scoring="pmi"`` log-odds with each unit. Local models only.
+    unconditional_prompt : str, optional
+        The prompt without the row, for guidance and ``scoring="pmi"``; as ``Prompt(unconditional=...)``, whose default it has.
+    logit_bias : dict word -> offset, optional
+        Added to the logit of a token at every place, before the softmax. A label's word means its token after the prompt; any
+        other text, space included, and any token id means that token. What is more than one token is refused. Local models
+        only.
+    temperature : float, default=1.0
+        Divides the logits at every label token, after guidance and logit bias, before log-probabilities are summed: not the same
+        as a ``"temperature"`` calibrator, which divides the sums, unless each label is one token and the model wants to say
+        nothing else. Local models only.
     cache : path, optional
         A score cache (SQLite): a text is asked once per model and prompt, whatever happens after it.
     on_error : {"raise", "missing"}, default="raise"
         What a row that the model cannot score does: stop, or become NaN (and None in `predict`).
     random_state : int, RandomState or None
-        Draws the shots.
+        Draws the shots, and the texts of ``bias="domain"`` and ``"generative"``.
 
     Attributes
     ----------
@@ -98,6 +111,11 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
     usage_ : Usage
         What was asked of a server so far, and what it cost; see the property.
     n_features_in_, feature_names_in_ : for tables
+
+    Notes
+    -----
+    `scoring`, `guidance`, `logit_bias` and `temperature` change the scores that bias and calibrator are fitted on. Whoever
+    changes one of them fits again; until then a `CalibrationWarning` says so.
 
     Examples
     --------
@@ -120,6 +138,10 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         bias: Any = None,
         calibrator: Any = None,
         prior: str | Mapping[Any, float] | None = None,
+        guidance: float = 1.0,
+        unconditional_prompt: str | None = None,
+        logit_bias: Mapping[str | int, float] | None = None,
+        temperature: float = 1.0,
         cache: str | os.PathLike[str] | None = None,
         on_error: str = "raise",
         random_state: Any = None,
@@ -132,6 +154,10 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         self.bias = bias
         self.calibrator = calibrator
         self.prior = prior
+        self.guidance = guidance
+        self.unconditional_prompt = unconditional_prompt
+        self.logit_bias = logit_bias
+        self.temperature = temperature
         self.cache = cache
         self.on_error = on_error
         self.random_state = random_state
@@ -171,7 +197,15 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         target = None if log_prior is None or calibrator is not None else np.exp(log_prior)
         corrections = Corrections(make_bias(self.bias, target), calibrator, log_prior)
 
-        scorer = Scorer(backend, prompt, labels, rows.field_names, cache=self.cache, on_error=self.on_error)
+        scorer = Scorer(
+            backend,
+            prompt,
+            labels,
+            rows.field_names,
+            processing=self._processing(),
+            cache=self.cache,
+            on_error=self.on_error,
+        )
         scorer.check(rows, self.scoring)
         shots = draw_shots(self.n_shots, codes, len(labels.classes), self.random_state)
         answered = answered_shots(scorer, rows, codes, shots)
@@ -193,6 +227,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         if corrections.bias is not None or calibrator is not None:
             self.calibrated_on_ = backend.identity()
         self._corrections = corrections
+        self._fitted_on_scores = self._kind_of_scores()
         self.bias_, self.calibrator_ = corrections.bias, corrections.calibrator
         return self
 
@@ -475,6 +510,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
             "score_version": SCORE_VERSION,
             **self._scorer.to_dict(),
             "scoring": self.scoring,
+            "fitted_on_scores": self._fitted_on_scores,
             "is_table": self._is_table,
             "n_features_in": getattr(self, "n_features_in_", None),
             "feature_names_in": None if names is None else names.tolist(),
@@ -494,6 +530,10 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         self.labels = {label: list(words) for label, words in zip(labels.classes, labels.words, strict=True)}
         self.prompt = self._scorer.prompt
         self.scoring = values["scoring"]
+        processing = self._scorer.processing or Processing()
+        self.guidance, self.temperature = processing.guidance, processing.temperature
+        self.logit_bias = dict(processing.logit_bias) or None
+        self._fitted_on_scores = values.get("fitted_on_scores", self._kind_of_scores())  # absent in earlier versions
         self.backend_ = self._scorer.backend
         self.classes_ = labels.array
         self.label_words_ = [list(words) for words in labels.words]
@@ -543,9 +583,31 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
     def _rows(self, X: Any) -> Rows:
         check_is_fitted(self)
         rows = self._read(X, reset=False)
-        self._scorer.check(rows, self.scoring)
-        self._scorer.on_error = self.on_error
+        self._current_scorer().check(rows, self.scoring)
         return rows
+
+    def _current_scorer(self) -> Scorer:
+        """The scorer, with what may change after a fit as the parameters say it now."""
+        self._scorer = self._scorer.with_processing(self._processing())
+        self._scorer.on_error = self.on_error
+        now, then = self._kind_of_scores(), self._fitted_on_scores
+        if now != then and (self._corrections.bias is not None or self._corrections.calibrator is not None):
+            changed = [name for name in now if now[name] != then[name]]
+            warnings.warn(
+                "bias and calibrator were fitted on scores with "
+                f"{', '.join(f'{name}={then[name]!r}' for name in changed)}, and these have "
+                f"{', '.join(f'{name}={now[name]!r}' for name in changed)}; fit again, or the probabilities cannot be trusted",
+                CalibrationWarning,
+                stacklevel=4,
+            )
+        return self._scorer
+
+    def _processing(self) -> Processing | None:
+        return Processing.of(guidance=self.guidance, logit_bias=self.logit_bias, temperature=self.temperature)
+
+    def _kind_of_scores(self) -> dict[str, Any]:
+        """What bias and calibrator depend on besides model and prompt."""
+        return {"scoring": self.scoring, **(self._processing() or Processing()).to_dict()}
 
     def _read(self, X: Any, *, reset: bool) -> Rows:
         """Rows of named fields; shapes, feature counts and names are checked as scikit-learn does."""
@@ -586,15 +648,18 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"on_error={self.on_error!r}: expected 'raise' or 'missing'")
         if isinstance(self.n_shots, bool) or not isinstance(self.n_shots, (int, np.integer)) or self.n_shots < 0:
             raise InputError(f"n_shots={self.n_shots!r}: expected a whole number of at least 0")
-        if self.prompt is None:
-            return Prompt()
-        if isinstance(self.prompt, str):
-            return Prompt(self.prompt)
-        if not isinstance(self.prompt, Prompt):
+        prompt = Prompt() if self.prompt is None else self.prompt
+        prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
+        if not isinstance(prompt, Prompt):
+            raise PromptError(f"prompt={prompt!r} is a {type(prompt).__name__}; expected a template or a Prompt")
+        if self.unconditional_prompt is None:
+            return prompt
+        if prompt.unconditional is not None:
             raise PromptError(
-                f"prompt={self.prompt!r} is a {type(self.prompt).__name__}; expected a template or a Prompt"
+                f"unconditional_prompt={self.unconditional_prompt!r} and Prompt(unconditional={prompt.unconditional!r}) say the "
+                "same thing; give one of them"
             )
-        return self.prompt
+        return replace(prompt, unconditional=self.unconditional_prompt)
 
 
 def _header(rows: Rows, X: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Rows that say nothing, and rows of random words: what a model answers to them is its preference for labels."""
+"""Rows that say nothing, that are random words or that the model wrote: its answers to them are its preference for labels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .backends import Backend
+from .errors import InputError
+from .prompts import PromptRenderer
 from .tables import Row, Rows, is_missing
 
 CONTENT_FREE_TEXTS = ("N/A", "", "[MASK]")
@@ -13,6 +16,14 @@ CONTENT_FREE_TEXTS = ("N/A", "", "[MASK]")
 
 N_DOMAIN_ROWS = 20
 """How many rows of random words are asked (Fei et al. 2023)."""
+
+N_GENERATED_ROWS = 100
+"""How many texts the model writes (Jiang et al. 2023)."""
+
+MOST_GENERATED_TOKENS = 128
+"""Where a text ends that the model does not end itself."""
+
+_SIDE_BY_SIDE = 25  # texts written at once: what the memory of a small machine holds
 
 
 def content_free_rows(rows: Rows, used_fields: Sequence[str]) -> Rows:
@@ -53,4 +64,31 @@ def domain_rows(rows: Rows, used_fields: Sequence[str], random: np.random.Random
             drawn = [" ".join(words[i].lower() for i in row) + " ." for row in choice]
         columns[name] = drawn
     records: list[Row] = [{name: columns[name][i] for name in used_fields} for i in range(N_DOMAIN_ROWS)]
+    return Rows(records, rows.field_names, rows.is_table)
+
+
+def generated_rows(backend: Backend, renderer: PromptRenderer, rows: Rows, random: np.random.RandomState) -> Rows:
+    """Rows whose text the model wrote itself, after the prompt's beginning and its shots, drawn at temperature 1.
+
+    Texts end where the template goes on after the field; blank ones are left out.
+
+    Raises
+    ------
+    InputError
+        The backend cannot write, the prompt has no one place for a text, or all texts are blank.
+    """
+    if not hasattr(backend, "generate_many"):
+        raise InputError(
+            f"bias='generative' lets the model write texts, and {backend!r} cannot; use a local model or 'domain'"
+        )
+    opening, following = renderer.opening()
+    texts: list[str] = []
+    for _ in range(0, N_GENERATED_ROWS, _SIDE_BY_SIDE):
+        seed = int(random.randint(2**31))
+        written = backend.generate_many(opening, _SIDE_BY_SIDE, MOST_GENERATED_TOKENS, seed=seed, stop=following)
+        texts += [answer.text.strip() for answer in written]
+    (field,) = renderer.used_fields
+    records: list[Row] = [{field: text} for text in texts if text]
+    if not records:
+        raise InputError("bias='generative': all texts that the model wrote are blank; use bias='domain'")
     return Rows(records, rows.field_names, rows.is_table)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from .calibration import Corrections
-from .content_free import content_free_rows, domain_rows
+from .content_free import content_free_rows, domain_rows, generated_rows
 from .errors import InputError
 from .judging import CalibrationRows, fingerprints
 from .scorer import Scorer
@@ -46,7 +46,7 @@ def fit_corrections(
         Row numbers.
     sample_weight : ndarray (n,) or None
     random_state : int, RandomState or None
-        Draws the words of ``bias="domain"``.
+        Draws the words of ``bias="domain"`` and the texts of ``bias="generative"``.
 
     Raises
     ------
@@ -131,6 +131,8 @@ def _content_free_scores(method: str, scorer: Scorer, scoring: str, rows: Rows, 
     fields = scorer.used_fields
     if method == "contextual":
         asked = content_free_rows(rows, fields)
+    elif method == "generative":
+        asked = generated_rows(scorer.backend, scorer.renderer, rows, check_random_state(random_state))
     else:
         asked = domain_rows(rows, fields, check_random_state(random_state))
     return scorer.class_scores(asked, scoring)

@@ -115,6 +115,7 @@ def judge(
             },
             "shots": [{"row": row, "answer": word} for row, (_, word) in zip(shown_shots, scorer.shots, strict=True)],
             "scoring": scoring,
+            "processing": None if scorer.processing is None else scorer.processing.to_dict(),
             "bias": _described(corrections.bias),
             "calibrator": _described(corrections.calibrator),
             "log_prior": None if corrections.log_prior is None else corrections.log_prior.tolist(),

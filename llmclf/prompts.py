@@ -139,8 +139,8 @@ class Prompt:
     choices : str, optional
         The column that holds the row's own list of completions, one per class, in the order of the classes.
     unconditional : str, optional
-        The prompt without the row, for ``scoring="pmi"``; a template over ``label_words``. Default: what follows the
-        last field in the template ("Sentiment:").
+        The prompt without the row, for ``scoring="pmi"`` and for guidance; a template over ``label_words``. Default: what
+        follows the last field in the template ("Sentiment:").
 
     Examples
     --------
@@ -272,17 +272,40 @@ class PromptRenderer:
         return {**row, self.text_field: text[:n_characters]}
 
     def render_unconditional(self) -> RenderedPrompt:
-        """The prompt that names the task and no row, for pointwise mutual information."""
+        """The prompt that names the task and no row, for pointwise mutual information and for guidance."""
         source = self.prompt.unconditional
         if source is None:
             source = _cue(self._source)
             if not source:
                 raise PromptError(
-                    "scoring='pmi' needs a prompt without the row, and nothing follows the last field of the template "
-                    f"{self._source!r}; give one with Prompt(unconditional=...)"
+                    "scoring='pmi' and guidance need a prompt without the row, and nothing follows the last field of the "
+                    f"template {self._source!r}; give one with Prompt(unconditional=...)"
                 )
         spans = self._render(source, {})
         return RenderedPrompt((Turn("user" if self.prompt.chat else None, spans),))
+
+    def opening(self) -> tuple[RenderedPrompt, str]:
+        """The prompt up to its field, for a model that is to write the field itself, and the text that follows the field.
+
+        Raises
+        ------
+        PromptError
+            The prompt is a chat, or shows other than one field, once.
+        """
+        body = self._render(self._source, dict.fromkeys(self.used_fields, "x"))
+        places = [place for place, span in enumerate(body) if span.is_data]
+        if self.prompt.chat or len(self.used_fields) != 1 or len(places) != 1:
+            raise PromptError(
+                "a model can write the text of a row only where the prompt is no chat and shows one field, once; this prompt "
+                f"shows {_names(self.used_fields)}. bias='domain' makes texts of the words of the training rows instead"
+            )
+        head = self._head[0].spans if self._head else ()
+        before, after = _merge((*head, *body[: places[0]])), body[places[0] + 1 :]
+        # The space between a cue and its text belongs to the text's first token.
+        if before and before[-1].text.strip():
+            before = (*before[:-1], Span(before[-1].text.rstrip(" "), before[-1].is_data))
+        following = after[0].text if after and after[0].text.strip() else self.prompt.separator
+        return RenderedPrompt((Turn(None, before),)), following
 
     def _check_fields(self, field_names: Sequence[str]) -> tuple[str, ...]:
         wanted = _variables(self._source)

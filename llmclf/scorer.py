@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from .backends import Backend, Request, RowScores, open_backend
 from .backends.handle import Handle
+from .backends.processing import Processing
 from .backends.usage import Estimate
 from .errors import InputError, ModelError, TerminatorWarning, TruncationWarning
 from .labels import LabelSet
 from .progress import track
-from .prompts import Prompt, RenderedPrompt
+from .prompts import Prompt, PromptRenderer, RenderedPrompt
 from .saving import plain
 from .scoring import class_scores
 from .store import ScoreCache, request_key
@@ -38,6 +39,9 @@ class Scorer:
     field_names : sequence of str
         The fields that rows have.
     shots : sequence of (row, word)
+    processing : Processing, optional
+        What is done to the model's logits. A key of its `logit_bias` that is a label word means the token of that word after the
+        prompt; guidance compares with the prompt without the row.
     cache : path, optional
     on_error : {"raise", "missing"}
     """
@@ -50,6 +54,7 @@ class Scorer:
         field_names: Sequence[str],
         *,
         shots: Sequence[tuple[Row, str]] = (),
+        processing: Processing | None = None,
         cache: str | os.PathLike[str] | None = None,
         on_error: str = "raise",
     ) -> None:
@@ -58,12 +63,18 @@ class Scorer:
         self.labels = labels
         self.field_names = tuple(field_names)
         self.shots = tuple(shots)
+        self.processing = processing
         self.cache = cache
         self.on_error = on_error
         self._renderer = prompt.renderer(labels.first_words, self.shots, self.field_names)
         self._completions = tuple(prompt.completion(word) for word in labels.all_words)
         # Any other terminator is text and already part of the completions.
         self._terminator = prompt.terminator if prompt.terminator in ("auto", "eos") else None
+
+    @property
+    def renderer(self) -> PromptRenderer:
+        """What makes prompts of rows, shots included."""
+        return self._renderer
 
     @property
     def used_fields(self) -> tuple[str, ...]:
@@ -78,15 +89,15 @@ class Scorer:
 
     def with_shots(self, shots: Sequence[tuple[Row, str]]) -> Scorer:
         """The same scorer with other shots."""
-        return Scorer(
-            self.backend,
-            self.prompt,
-            self.labels,
-            self.field_names,
-            shots=shots,
-            cache=self.cache,
-            on_error=self.on_error,
-        )
+        return self._with(shots=shots)
+
+    def with_processing(self, processing: Processing | None) -> Scorer:
+        """The same scorer with something else done to the logits."""
+        return self if processing == self.processing else self._with(processing=processing)
+
+    def _with(self, **changes: Any) -> Scorer:
+        own = {name: getattr(self, name) for name in ("shots", "processing", "cache", "on_error")}
+        return Scorer(self.backend, self.prompt, self.labels, self.field_names, **{**own, **changes})
 
     def to_dict(self) -> dict[str, Any]:
         """Model, prompt, labels and shots as JSON values; cache and error handling belong to the caller."""
@@ -104,6 +115,7 @@ class Scorer:
             "words": [list(words) for words in self.labels.words],
             "shots": shots,
             "field_names": list(self.field_names),
+            "processing": None if self.processing is None else self.processing.to_dict(),
         }
 
     @classmethod
@@ -121,6 +133,7 @@ class Scorer:
             labels,
             values["field_names"],
             shots=[(dict(row), str(word)) for row, word in values["shots"]],
+            processing=Processing.from_dict(values.get("processing")),  # absent in folders of earlier versions
             cache=cache,
         )
 
@@ -128,6 +141,8 @@ class Scorer:
         """Refuse rows that cannot be rendered and scored so, before anything is asked."""
         if scoring == "pmi":
             self._renderer.render_unconditional()
+        if self.processing is not None:
+            self._check_processing(self.processing, scoring)
         if scoring == "mean" and not getattr(self.backend, "sees_tokens", True):
             raise InputError(
                 f"scoring='mean' divides by a label's tokens, and {self.backend!r} does not see them; use 'sum', 'bytes' or 'pmi'"
@@ -163,7 +178,7 @@ class Scorer:
         def side(name: str) -> NDArray[np.float64]:
             return class_scores(
                 answers,
-                self._class_of,
+                self.class_of,
                 len(self.labels.classes),
                 scoring,
                 words=words,
@@ -210,6 +225,39 @@ class Scorer:
         own = None if self.prompt.choices is None else {self.prompt.choices: words}
         return self._request(self._renderer.render_unconditional(), own)
 
+    @cached_property
+    def _wanted(self) -> Processing | None:
+        """What requests say of the logits: label words as they follow the prompt, and the prompt without a row."""
+        if self.processing is None:
+            return None
+        offsets = tuple((self.as_continued(key), offset) for key, offset in self.processing.logit_bias)
+        without_row = self._renderer.render_unconditional() if self.processing.guidance != 1 else None
+        return replace(self.processing, logit_bias=offsets, unconditional=without_row)
+
+    def as_continued(self, key: str | int) -> str | int:
+        """What a key of a logit bias means: a label's word as it follows the prompt, anything else as it is."""
+        is_word = self.prompt.choices is None and key in self.labels.all_words
+        return f"{self.prompt.answer_delimiter}{key}" if is_word else key
+
+    @property
+    def class_of(self) -> list[int]:
+        """The class of each completion."""
+        return list(range(len(self.labels.classes))) if self.prompt.choices is not None else self.labels.class_of
+
+    def _check_processing(self, processing: Processing, scoring: str) -> None:
+        if not getattr(self.backend, "processes_logits", False):
+            raise InputError(
+                f"{processing.described} needs the logits of the whole vocabulary, which {self.backend!r} does not see; use a "
+                "local model, or leave it out"
+            )
+        if processing.guidance != 1:
+            if scoring == "pmi":
+                raise InputError(
+                    f"guidance={processing.guidance!r} and scoring='pmi' both compare with the prompt without the row; use one "
+                    "of them"
+                )
+            self._renderer.render_unconditional()
+
     def problem(self, record: Row) -> str | None:
         """Why a row cannot be asked about; None if it can."""
         for name in self.used_fields:
@@ -228,10 +276,6 @@ class Scorer:
         if self.prompt.choices is not None:
             return [str(word) for word in record[self.prompt.choices]]
         return self.labels.all_words
-
-    @property
-    def _class_of(self) -> list[int]:
-        return list(range(len(self.labels.classes))) if self.prompt.choices is not None else self.labels.class_of
 
     def _check_choices(self, number: int, own: Any) -> None:
         problem = self._choices_problem(own.tolist() if isinstance(own, np.ndarray) else own)
@@ -253,7 +297,7 @@ class Scorer:
         completions = self._completions
         if self.prompt.choices is not None and record is not None:
             completions = tuple(map(self.prompt.completion, self.words(record)))
-        return Request(prompt, completions, self._terminator)
+        return Request(prompt, completions, self._terminator, self._wanted)
 
     def _ask(self, requests: Sequence[Request]) -> list[RowScores]:
         """Answers in the order of the requests; equal requests are asked once, those in the cache not at all."""

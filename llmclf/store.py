@@ -1,8 +1,8 @@
 """The score cache: answers of a model, kept in SQLite, so that no text is asked twice.
 
 A key is the SHA-256 of the canonical JSON of everything the answer depends on: the version of the scores, the model's
-identity, the prompt piece by piece, the completions and the terminator. A value is the JSON of the token log-probabilities
-with a checksum. Nothing is ever unpickled, and a row that cannot be read is asked again.
+identity, the prompt piece by piece, the completions, the terminator and what is done to the logits. A value is the JSON of the
+token log-probabilities with a checksum. Nothing is ever unpickled, and a row that cannot be read is asked again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 from .backends.base import SCORE_VERSION, Request, RowScores
 from .errors import InputError, StoreError
+from .prompts import RenderedPrompt
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS scores (
@@ -42,13 +43,20 @@ def request_key(identity: Mapping[str, Any], request: Request) -> str:
     parts = {
         "version": SCORE_VERSION,
         "identity": identity,
-        "turns": [[turn.role, [[span.text, span.is_data] for span in turn.spans]] for turn in request.prompt.turns],
+        "turns": _turns(request.prompt),
         # Which part of a prompt gives way when it is too long is no part of its text.
         "text": [request.prompt.text_field, request.prompt.text_length],
         "completions": request.completions,
         "terminator": request.terminator,
     }
+    if request.processing is not None:
+        without_row = request.processing.unconditional
+        parts["processing"] = [request.processing.to_dict(), None if without_row is None else _turns(without_row)]
     return sha256(json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _turns(prompt: RenderedPrompt) -> list[Any]:
+    return [[turn.role, [[span.text, span.is_data] for span in turn.spans]] for turn in prompt.turns]
 
 
 class ScoreCache:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from llmclf import Prompt
 from llmclf.backends import Backend, Request, RowScores
+from llmclf.backends.processing import Processing
 
 TEXTS = [
     "A fine film.",
@@ -86,6 +88,13 @@ def assert_contract(backend: Backend, reference: Backend, atol: float = 1e-4) ->
     turned = [Request(request.prompt, request.completions[::-1], request.terminator) for request in requests]
     for row, answer in zip(score(backend, turned), expected, strict=True):
         np.testing.assert_allclose(row.sums[::-1], answer.sums, rtol=0.0, atol=atol)
+    if getattr(backend, "processes_logits", False):
+        # What is done to the logits is done as the reference does it, row by row, beside rows that are left as they are.
+        processing = Processing(
+            guidance=1.5, unconditional=requests[-1].prompt, logit_bias=((5, 2.0),), temperature=0.7
+        )
+        mixed = [replace(request, processing=processing if i % 2 else None) for i, request in enumerate(requests)]
+        assert_same(score(backend, mixed), score(reference, mixed), atol)
     # Nothing asked, nothing answered.
     assert score(backend, []) == []
     identity = backend.identity()

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmclf import Prompt, open_backend
-from llmclf.backends import LocalBackend, ReferenceBackend, Request, local
+from llmclf.backends import LocalBackend, ReferenceBackend, Request, loaded
 from llmclf.backends.packing import PackedLinear, can_pack, pack_linear_layers
 from llmclf.backends.weights import load
 from llmclf.errors import InputError, ModelError, ModelNameError, PromptError
@@ -100,7 +100,7 @@ def test_what_rows_begin_with_is_computed_once(tiny_bpe, monkeypatch):
     """The model reads less than two thirds of what it reads if it shares only what all rows begin with."""
     requests = of_documents()
     backend = open_backend(tiny_bpe.name, batch_tokens=64)
-    run = local._Engine._run
+    run = loaded.LoadedModel._run
     n_read = 0
 
     def counting(engine, tokens, *more):
@@ -108,10 +108,10 @@ def test_what_rows_begin_with_is_computed_once(tiny_bpe, monkeypatch):
         n_read += tokens.size
         return run(engine, tokens, *more)
 
-    monkeypatch.setattr(local._Engine, "_run", counting)
+    monkeypatch.setattr(loaded.LoadedModel, "_run", counting)
     grouped = score(backend, requests)
     n_grouped, n_read = n_read, 0
-    monkeypatch.setattr(local, "_GROUP_SHARE", 1e9)
+    monkeypatch.setattr(loaded, "_GROUP_SHARE", 1e9)
     assert_same(score(backend, requests), grouped)
     assert n_grouped < n_read * 2 / 3
 
@@ -354,7 +354,7 @@ def test_the_identity_names_the_weights(model_folder, tmp_path):
     content = bytearray(weights.read_bytes())
     content[-3] ^= 1
     weights.write_bytes(content)
-    local._ENGINES.clear()  # as a new process would find it
+    loaded._ENGINES.clear()  # as a new process would find it
     assert open_backend(f"hf:{folder}").identity()["weights"] != first["weights"]
 
 
@@ -443,7 +443,7 @@ def test_a_gguf_path_is_the_same_model(smollm2):
 
 def test_an_opened_model_is_silent(model_folder, capfd):
     """Loading and scoring print nothing."""
-    local._ENGINES.clear()
+    loaded._ENGINES.clear()
     score(open_backend(f"hf:{model_folder('byte_bpe')}", context_length=100), requests_for(TEXTS[:2]))
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from ..errors import InputError, PromptError
 from ..prompts import RenderedPrompt
+from .processing import Processing
 
 SCORE_VERSION = 2
 """Rises whenever a change to llmclf could change a score, so that cached scores of older versions are not used."""
@@ -27,11 +28,14 @@ class Request:
     terminator : {"auto", "eos"} or None
         ``"eos"`` ends every completion with the model's end-of-answer token, ``"auto"`` does so only where one
         completion's tokens begin with another's, None never does.
+    processing : Processing or None
+        What is done to the model's logits before their softmax; None leaves the model's own distribution.
     """
 
     prompt: RenderedPrompt
     completions: tuple[str, ...]
     terminator: str | None = "auto"
+    processing: Processing | None = None
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,8 @@ class RowScores:
     Attributes
     ----------
     token_logprobs : tuple of tuples of float
-        ``token_logprobs[k][j]`` = log p(token j of completion k | prompt and the tokens before it), in nats. Their sum is
-        the completion's score.
+        ``token_logprobs[k][j]`` = log p(token j of completion k | prompt and the tokens before it), in nats, after what the
+        request does to the logits. Their sum is the completion's score.
     lower, upper : tuple of float
         Bounds on every completion's sum; equal to the sum where the route is exact.
     characters_cut : int
@@ -147,9 +151,14 @@ def needs_terminator(completions: Sequence[Sequence[Any]]) -> bool:
     return any(after[: len(before)] == before for before, after in pairwise(ordered))
 
 
-def check_requests(requests: Sequence[Request]) -> None:
-    """Refuse requests that no backend can answer."""
+def check_requests(requests: Sequence[Request], *, processes_logits: bool = False) -> None:
+    """Refuse requests that no backend can answer, and those that need whole distributions where only some values are seen."""
     for request in requests:
+        if request.processing is not None and not processes_logits:
+            raise InputError(
+                "guidance, logit_bias and temperature need the logits of the whole vocabulary, which this backend does not see; "
+                "use a local model, or leave them at their defaults"
+            )
         if not request.completions:
             raise InputError("a request needs at least one completion")
         empty = [completion for completion in request.completions if not completion]

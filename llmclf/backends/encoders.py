@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ..errors import RowError
 from ..prompts import Span
 
 
@@ -34,6 +35,7 @@ class TokenizerEncoder:
 
     def encode(self, texts: Sequence[Sequence[Span]]) -> list[list[int]]:
         plain = ["".join(span.text for span in spans) for spans in texts]
+        _refuse_surrogates(plain)
         odd = [place for place, text in enumerate(plain) if self._data_has_special(text, texts[place])]
         encoded = self._ids(plain, self._acting, split=False)
         for place in odd:
@@ -83,6 +85,19 @@ class TokenizerEncoder:
         return ids
 
 
+def _refuse_surrogates(texts: Sequence[str]) -> None:
+    """Refuse half of a surrogate pair, which is no character, before a tokenizer does so without saying where."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            around = text[max(0, error.start - 20) : error.end + 20]
+            raise RowError(
+                f"the text holds half of a surrogate pair, which is no character, at {around!r}; clean it, for example with "
+                "text.encode('utf-8', 'replace').decode()"
+            ) from error
+
+
 def _fast_copy(backend: Any, *, literal: bool, inner: bool = False) -> Any:
     if backend is None:
         return None
@@ -115,3 +130,23 @@ def find(ids: Sequence[int], part: Sequence[int]) -> int:
         if list(ids[start : start + len(part)]) == list(part):
             return start
     return 0
+
+
+def token_texts(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
+    """What each token adds to a text; a part of a character, or nothing at all, shows as the vocabulary has it.
+
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer
+    token_ids : sequence of int
+    """
+    # Some tokenizers drop the space before a text's first word, so every token is looked at behind another one.
+    anchor = tokenizer("a", add_special_tokens=False)["input_ids"][-1]
+    before = tokenizer.decode([anchor], clean_up_tokenization_spaces=False)
+    texts = []
+    for token, raw in zip(token_ids, tokenizer.convert_ids_to_tokens(list(token_ids)), strict=True):
+        text = tokenizer.decode([anchor, token], clean_up_tokenization_spaces=False)
+        is_whole = text.startswith(before) and text != before and "\ufffd" not in text
+        # A model's vocabulary may be padded beyond the tokenizer's.
+        texts.append(text[len(before) :] if is_whole else raw if raw is not None else f"<{token}>")
+    return texts

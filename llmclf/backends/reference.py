@@ -11,11 +11,14 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 from ..logits import log_softmax
 from .base import Request, RowScores, check_requests, needs_terminator
 from .encoders import TokenizerEncoder
+from .processing import TokenProcessing
 from .tokens import TokenCodec
 
 
@@ -30,6 +33,8 @@ class ReferenceBackend:
         The most tokens that the model may read; by default what its configuration says.
     """
 
+    processes_logits: ClassVar[bool] = True
+
     def __init__(self, model: Any, tokenizer: Any, context_length: int | None = None) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -42,27 +47,34 @@ class ReferenceBackend:
         return {"backend": "reference", "model": type(self.model).__name__}
 
     def score(self, requests: Sequence[Request]) -> Iterator[tuple[int, RowScores]]:
-        check_requests(requests)
+        check_requests(requests, processes_logits=True)
         for place, row in enumerate(self._codec.encode(requests)):
-            logprobs = tuple(self.token_logprobs(row.context, target) for target in row.targets)
+            logprobs = tuple(self.token_logprobs(row.context, target, row.processing) for target in row.targets)
             yield (
                 place,
                 RowScores(logprobs, characters_cut=row.characters_cut, healed=row.healed, terminated=row.terminated),
             )
 
-    def token_logprobs(self, context: Sequence[int], target: Sequence[int]) -> tuple[float, ...]:
-        """log p(target[j] | context, target[:j]) for every j, in nats, from the model's unmodified softmax."""
+    def token_logprobs(
+        self, context: Sequence[int], target: Sequence[int], processing: TokenProcessing | None = None
+    ) -> tuple[float, ...]:
+        """log p(target[j] | context, target[:j]) for every j, in nats: by the model's own softmax, or a processed one."""
+        logits = self._logits(context, target)
+        if processing is not None:
+            unconditional = self._logits(processing.unconditional, target) if processing.unconditional else None
+            logits = processing.apply(logits, unconditional)
+        return tuple(float(log_softmax(at)[token]) for at, token in zip(logits, target, strict=True))
+
+    def _logits(self, context: Sequence[int], target: Sequence[int]) -> np.ndarray:
+        """The logits (len(target), vocabulary) that predict each token of the target."""
         import torch
 
         ids = torch.tensor([[*context, *target]], device=self.model.device)
         with torch.inference_mode():
             logits = self.model(input_ids=ids, use_cache=False).logits[0]
-        values = []
-        for j, token in enumerate(target):
-            # The logits at a position predict the token after it.
-            logprobs = log_softmax(logits[len(context) + j - 1].float().cpu().numpy())
-            values.append(float(logprobs[token]))
-        return tuple(values)
+        # The logits at a position predict the token after it.
+        found: np.ndarray = logits[len(context) - 1 : -1].float().cpu().numpy()
+        return found
 
 
 def model_context_length(model: Any) -> int:

@@ -7,12 +7,13 @@ of p. Prompt and completion are always tokenised together, because tokens do not
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ..errors import PromptError, RowError
 from ..prompts import RenderedPrompt, Span, mark_turns
 from .base import Request, needs_terminator
+from .processing import Processing, TokenProcessing
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class TokenRow:
         What every completion is conditional on: the prompt's tokens, or fewer where a token straddles the border.
     targets : tuple of tuples of int
         The tokens of each completion that are scored.
+    processing : TokenProcessing or None
+        What is done to the logits at each of them.
     """
 
     context: tuple[int, ...]
@@ -32,6 +35,7 @@ class TokenRow:
     characters_cut: int = 0
     healed: bool = False
     terminated: bool = False
+    processing: TokenProcessing | None = None
 
     @property
     def n_inputs(self) -> int:
@@ -85,13 +89,40 @@ class TokenCodec:
         Raises
         ------
         PromptError
-            A prompt cannot be made to fit, shares no token with its continuation, or two completions are the same.
+            A prompt cannot be made to fit, shares no token with its continuation, or two completions are the same; or a
+            request's processing names a word that is not one token, or a prompt whose completions are other tokens.
         """
         rows = self._encode(requests)
         for place, (request, row) in enumerate(zip(requests, rows, strict=True)):
             if row.n_inputs > self.context_length:
-                rows[place] = self._shorten(request, row)
+                row = self._shorten(request, row)
+            if request.processing is not None:
+                row = replace(row, processing=self._processing(request, row))
+            rows[place] = row
         return rows
+
+    def prompt(self, prompt: RenderedPrompt) -> list[int]:
+        """The tokens of a prompt alone, as `encode` begins its contexts."""
+        ids = self._encoder.encode([self._prompt_spans(prompt)])[0]
+        return ids if prompt.is_chat else _with_head(self._encoder.head, ids)
+
+    def token(self, prompt: RenderedPrompt, text: str) -> int:
+        """The one token that a text is directly after a prompt.
+
+        Raises
+        ------
+        PromptError
+            It is several tokens.
+        """
+        spans = self._prompt_spans(prompt)
+        before, joint = self._encoder.encode([spans, (*spans, Span(text, True))])
+        tokens = joint[_common_prefix(before, joint) :]
+        if len(tokens) != 1:
+            raise PromptError(
+                f"logit_bias names {text!r}, which is {len(tokens)} tokens to this model ({', '.join(map(str, tokens))}), and an "
+                "offset belongs to one; name one of these ids, or raise the whole class with prior="
+            )
+        return int(tokens[0])
 
     def _encode(self, requests: Sequence[Request]) -> list[TokenRow]:
         texts: list[tuple[Span, ...]] = []
@@ -131,6 +162,33 @@ class TokenCodec:
             targets = [(*target, self._encoder.eos_id) for target in targets]
         return TokenRow(tuple(prompt_ids[:start]), tuple(targets), 0, start < len(prompt_ids), terminated)
 
+    def _processing(self, request: Request, row: TokenRow) -> TokenProcessing:
+        wanted = request.processing
+        assert wanted is not None
+        unconditional: tuple[int, ...] = ()
+        if wanted.guidance != 1:
+            unconditional = self._unconditional(request, wanted, row)
+        offsets: dict[int, float] = {}
+        for key, offset in wanted.logit_bias:
+            token = key if isinstance(key, int) else self.token(request.prompt, key)
+            offsets[token] = offsets.get(token, 0.0) + offset
+        return TokenProcessing(wanted.guidance, unconditional, tuple(sorted(offsets.items())), wanted.temperature)
+
+    def _unconditional(self, request: Request, wanted: Processing, row: TokenRow) -> tuple[int, ...]:
+        """The context without the row, after which the completions are the same tokens as after the prompt."""
+        assert wanted.unconditional is not None
+        other = self._encode([Request(wanted.unconditional, request.completions, request.terminator)])[0]
+        if other.targets != row.targets:
+            raise RowError(
+                f"guidance compares the labels token by token, and after the unconditional prompt {wanted.unconditional.text!r} "
+                f"they are other tokens than after {request.prompt.text[-40:]!r}; let both prompts end alike"
+            )
+        if other.n_inputs > self.context_length:
+            raise PromptError(
+                f"the unconditional prompt has {other.n_inputs} tokens, and the model reads {self.context_length}; shorten it"
+            )
+        return other.context
+
     def _shorten(self, request: Request, row: TokenRow) -> TokenRow:
         length = request.prompt.text_length
         fits: TokenRow | None = None
@@ -142,7 +200,7 @@ class TokenCodec:
                 [Request(request.prompt.shortened(middle), request.completions, request.terminator)]
             )[0]
             if shorter.n_inputs <= self.context_length:
-                fits, low = _cut(shorter, length - middle), middle + 1
+                fits, low = replace(shorter, characters_cut=length - middle), middle + 1
             else:
                 high = middle
         if fits is None:
@@ -193,7 +251,3 @@ def _refuse_equal(request: Request, targets: Sequence[tuple[int, ...]]) -> None:
                 "give the labels different words"
             )
         seen[target] = completion
-
-
-def _cut(row: TokenRow, characters: int) -> TokenRow:
-    return TokenRow(row.context, row.targets, characters, row.healed, row.terminated)

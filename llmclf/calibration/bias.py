@@ -33,6 +33,8 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
       there the corrected probabilities went through another softmax, which makes them no probabilities).
     - ``"domain"``: the same over rows of random words of the corpus (Fei et al. 2023, "Mitigating label biases for
       in-context learning").
+    - ``"generative"``: :math:`b = \log \pi - \log mean_i \exp L_i`, over texts that the model itself wrote where the prompt has
+      its text (Jiang et al. 2023, "Generative calibration for in-context learning"): what it would say on average.
     - ``"batch_logmean"``: :math:`b = \log \pi - \log mean_i \exp L_i` (the mean of probabilities).
     - ``"batch_meanlog"``: :math:`b = \log \pi - mean_i L_i` (the mean of log-probabilities; Zhou et al. 2024, "Batch
       calibration"). Under one name both forms are in use, and a confident model tells them apart.
@@ -48,8 +50,8 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    method : {"contextual", "domain", "batch_logmean", "batch_meanlog", "ucpa", "em"}
-        The first two must be fitted on the scores of rows made for it; `LLMClassifier` makes them.
+    method : {"contextual", "domain", "generative", "batch_logmean", "batch_meanlog", "ucpa", "em"}
+        The first three must be fitted on the scores of rows made for it; `LLMClassifier` makes them.
     target_prior : array-like (K,), optional
         The frequencies of the classes, in the order of the columns; uniform by default.
 
@@ -99,7 +101,7 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
         if self.method not in _METHODS:
             raise InputError(f"method={self.method!r} is unknown; expected one of {', '.join(map(repr, _METHODS))}")
         logs = self._matrix(scores, reset=True)
-        if self.method not in CONTENT_FREE:
+        if self.method not in ("contextual", "domain"):
             logs = log_softmax(logs)
         weights = row_weights(sample_weight, len(logs))
         prior = self._prior(logs.shape[1])
@@ -221,12 +223,13 @@ def _log_likelihood(ratios: Floats, shares: Floats, prior: Floats) -> float:
     return float(shares @ np.log(ratios @ prior))
 
 
-CONTENT_FREE = ("contextual", "domain")
-"""The methods whose rows are made for them, with no content or with random content."""
+CONTENT_FREE = ("contextual", "domain", "generative")
+"""The methods whose rows are made for them: with no content, with random content, or written by the model."""
 
 _METHODS = {
     "contextual": _log_mean,
     "domain": _log_mean,
+    "generative": _log_mean,
     "batch_logmean": _log_mean,
     "batch_meanlog": _mean_log,
     "ucpa": _ucpa,

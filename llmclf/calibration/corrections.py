@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -120,12 +121,26 @@ class Corrections:
 
     def apply(self, scores: Floats) -> Floats:
         """Corrected log-scores (n, K); rows with NaN stay NaN. With a calibrator or a prior, up to a constant of the row."""
-        corrected = scores.copy()
+        return [scores.copy(), *(corrected for _, corrected in self.steps(scores))][-1]
+
+    def steps(self, scores: Floats) -> Iterator[tuple[str, Floats]]:
+        """The log-scores (n, K) after each correction, by its name, in their order."""
         scored = ~np.isnan(scores).any(axis=1)
-        if scored.any():
-            found = self._unbiased(scores[scored])
-            corrected[scored] = found if self.calibrator is None else _log_proba(self.calibrator, found)
-        return corrected if self.log_prior is None else corrected + self.log_prior
+
+        def where_scored(correct: Callable[[Floats], Floats], before: Floats) -> Floats:
+            after = before.copy()
+            if scored.any():
+                after[scored] = correct(before[scored])
+            return after
+
+        if self.bias is not None:
+            scores = where_scored(self._unbiased, scores)
+            yield "bias", scores
+        if self.calibrator is not None:
+            scores = where_scored(partial(_log_proba, self.calibrator), scores)
+            yield "calibrator", scores
+        if self.log_prior is not None:
+            yield "prior", scores + self.log_prior
 
     def undecided(self, scores: Floats, lower: Floats, upper: Floats) -> NDArray[np.bool_]:
         """Rows (n,) whose best class could be another: at its own lower bound, with one of the others at its upper one.

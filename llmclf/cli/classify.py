@@ -61,7 +61,7 @@ def fit(
         typer.Option(
             metavar="NAME",
             help="What takes away a preference for some labels without looking at the labels of the rows: contextual, domain, "
-            "batch, ucpa or none.",
+            "generative, batch, ucpa or none.",
         ),
     ] = "none",
     scoring: Scoring = "sum",
@@ -163,7 +163,7 @@ def predict(
     check_suffix(target)
     clf = None
     if classifier is not None:
-        clf = _saved(ctx, classifier, cache, model_options(base_url, api_key_env, model_option))
+        clf = saved_classifier(ctx, classifier, cache, model_options(base_url, api_key_env, model_option))
     parsed = parse_labels(labels)
     if clf is None and parsed is None:
         raise InputError("predict needs the classes: give --labels a,b,c or --classifier FOLDER")
@@ -203,7 +203,7 @@ def _classes(frame: Any, name: str) -> Any:
     return y
 
 
-def _saved(ctx: typer.Context, folder: Path, cache: Path | None, options: dict[str, Any]) -> LLMClassifier:
+def saved_classifier(ctx: typer.Context, folder: Path, cache: Path | None, options: dict[str, Any]) -> LLMClassifier:
     """The classifier of a folder, unless options were given that it would not heed."""
     for name in ("labels", "prompt", "chat", "scoring", "model"):
         if _is_given(ctx, name):

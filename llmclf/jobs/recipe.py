@@ -72,7 +72,7 @@ class Recipe:
         InputError
             It was fitted on texts and no column holds them, or on a table that has other columns.
         """
-        scorer = classifier._scorer
+        scorer = classifier._current_scorer()
         if classifier._is_table == (text_column is not None):
             then, cure = (
                 ("a table", "leave the text column out")
@@ -150,6 +150,7 @@ class Recipe:
             ],
             "shots": shots,
             "fields": list(self.scorer.shown_fields),
+            **({} if self.scorer.processing is None else self.scorer.processing.to_dict()),
         }
 
     def check_identity(self, identity: Mapping[str, Any]) -> None:
@@ -256,7 +257,13 @@ class Recipe:
         def scores(scoring: str, side: str = "sums") -> np.ndarray:
             before = None if unconditional is None else unconditional.scores
             return class_scores(
-                answers.scores, self._class_of, len(classes), scoring, words=words, unconditional=before, side=side
+                answers.scores,
+                self.scorer.class_of,
+                len(classes),
+                scoring,
+                words=words,
+                unconditional=before,
+                side=side,
             )
 
         raw = scores(self.scoring)
@@ -311,11 +318,6 @@ class Recipe:
     @property
     def _needs_words(self) -> bool:
         return self.scoring == "bytes"
-
-    @property
-    def _class_of(self) -> list[int]:
-        n = len(self.scorer.labels.classes)
-        return list(range(n)) if self.scorer.prompt.choices is not None else self.scorer.labels.class_of
 
     def _words(self, record: bytes | None) -> list[str]:
         if record is None or self.scorer.prompt.choices is None:

@@ -14,11 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from ..metrics import calibration_interval, checked_probability_rows
+from ..pages import in_notebook, written
 from .drift import calibration_change, score_shift
 from .evidence import Evidence
 from .markdown import cell, escaped, table
 from .measures import METRICS, Settings, change, entry
-from .page import comparison_page, in_notebook, written
+from .page import comparison_page
 from .report import SCHEMA_VERSION, CalibrationReport
 from .verdict import p_text, percent
 
@@ -178,7 +179,7 @@ class Comparison:
         return written(comparison_page(self._data), path)
 
     def _repr_html_(self) -> str:
-        return in_notebook(self.to_html())
+        return in_notebook(self.to_html(), "llmclf report")
 
     def __repr__(self) -> str:
         return f"<Comparison: {self.verdict}>"

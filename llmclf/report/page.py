@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from ..files import write_text
+from ..pages import render_page
 from .measures import METRICS
 from .verdict import p_text, percent
 
@@ -87,23 +82,6 @@ def comparison_page(data: Mapping[str, Any]) -> str:
     )
 
 
-def written(text: str, path: str | os.PathLike[str] | None) -> str:
-    """The text as UTF-8 can hold it, also in a file if a path is given."""
-    # Half a surrogate pair has no form there.
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    if path is not None:
-        write_text(text, path)
-    return text
-
-
-def in_notebook(page: str) -> str:
-    """A page inside another one, kept apart from it: neither's styles nor scripts reach the other."""
-    return (
-        '<iframe title="llmclf report" sandbox="allow-scripts" style="width:100%;height:48rem;border:1px solid #ccc" '
-        f'srcdoc="{html.escape(page, quote=True)}"></iframe>'
-    )
-
-
 def lines_of(provenance: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """A nested dict as lines of a table: names joined by dots, lists as JSON."""
     found: list[tuple[str, str]] = []
@@ -117,29 +95,18 @@ def lines_of(provenance: Mapping[str, Any], prefix: str = "") -> list[tuple[str,
     return found
 
 
-def _page(template: str, script_name: str | None, **content: Any) -> str:
-    files = resources.files(__package__) / "templates"
-    style = (files / "report.css").read_text(encoding="utf-8")
-    script = "" if script_name is None else (files / script_name).read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.from_string((files / template).read_text(encoding="utf-8")).render(
-        # Between the tags stands exactly what was hashed, so that the browser runs and applies that alone.
-        policy=(
-            f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script) if script else repr('none')}; "
-            "base-uri 'none'; form-action 'none'"
-        ),
-        style=Markup(style),
-        script=Markup(script),
+def _page(template: str, script: str | None, **content: Any) -> str:
+    return render_page(
+        resources.files(__package__) / "templates",
+        template,
+        style="report.css",
+        script=script,
         pct=percent,
         p_text=p_text,
         short=short,
         sortable=lambda value: "" if value is None else repr(float(value)),
         **content,
     )
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _signed(form: Callable[[float | None], str]) -> Callable[[float | None], str]:

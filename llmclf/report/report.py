@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import InputError
+from ..pages import in_notebook, written
 from .evidence import Evidence, read_evidence
 from .figures import drawings, png, svg
 from .markdown import report_markdown
 from .measures import Settings, measure
-from .page import in_notebook, report_page, written
+from .page import report_page
 from .parts import class_rows, slice_rows
 from .thresholds import at_thresholds, operating_points, recommended
 from .verdict import verdict
@@ -234,7 +235,7 @@ class CalibrationReport:
         return [png(drawing, folder) for drawing in drawings(self.evidence, self.settings, self._data)]
 
     def _repr_html_(self) -> str:
-        return in_notebook(self.to_html())
+        return in_notebook(self.to_html(), "llmclf report")
 
     def __repr__(self) -> str:
         return f"<CalibrationReport of {self.evidence.n_rows} rows: {self.verdict}>"

@@ -1,0 +1,57 @@
+"""HTML files that stand alone: they ask nothing of the network and run nothing but their own script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import os
+from importlib.resources.abc import Traversable
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from .files import write_text
+
+
+def render_page(folder: Traversable, template: str, *, style: str, script: str | None, **content: Any) -> str:
+    """A template with its style sheet and its script in it, all three files of one folder.
+
+    Everything in `content` is escaped. The template writes `policy` into its head: the browser then applies and runs what was in
+    the files, and nothing else.
+    """
+    styles = (folder / style).read_text(encoding="utf-8")
+    code = "" if script is None else (folder / script).read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.from_string((folder / template).read_text(encoding="utf-8")).render(
+        # Between the tags stands exactly what was hashed, so that the browser runs and applies that alone.
+        policy=(
+            f"default-src 'none'; style-src {_hash(styles)}; script-src {_hash(code) if code else repr('none')}; "
+            "base-uri 'none'; form-action 'none'"
+        ),
+        style=Markup(styles),
+        script=Markup(code),
+        **content,
+    )
+
+
+def written(text: str, path: str | os.PathLike[str] | None) -> str:
+    """The text as UTF-8 can hold it, also in a file if a path is given."""
+    # Half a surrogate pair has no form there.
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    if path is not None:
+        write_text(text, path)
+    return text
+
+
+def in_notebook(page: str, title: str) -> str:
+    """A page inside another one, kept apart from it: neither's styles nor scripts reach the other."""
+    return (
+        f'<iframe title="{html.escape(title, quote=True)}" sandbox="allow-scripts" '
+        f'style="width:100%;height:48rem;border:1px solid #ccc" srcdoc="{html.escape(page, quote=True)}"></iframe>'
+    )
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
