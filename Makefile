@@ -2,7 +2,7 @@
 # make test     the same environment; formatting, lint, types, import layers and the whole test suite
 # make servers  an environment that holds vLLM for the CPU, with which the tests hold its routes to the local model
 # make bench    the throughput table, beside other packages in environments of their own (half an hour)
-# make picture  the demo, and the picture of its report that the README shows; needs the system's Chromium
+# make picture  the demo, and the pictures of its report and of the inspector in the README; needs the system's Chromium
 # make oracles  the golden values and the speed of the calibration layer, against other packages (some minutes)
 
 PYTHON ?= python3
@@ -28,6 +28,9 @@ bench: .venv/installed .bench/cappr/installed .bench/lm-eval/installed
 
 picture: demo
 	$(BIN)/python experiments/picture.py report.html experiments/report.png
+	$(BIN)/llmclf inspect 'A fine film, but far too long.' --labels 'positive=positive|good,negative=negative|bad,odd=not sure' \
+		--prompt 'Review: {{ text }}\nSentiment:' --temperature 0.7 --top-k 20 --bias ' good=+2' --html why.html
+	$(BIN)/python experiments/picture.py why.html experiments/inspector.png 1180
 
 oracles: .venv/installed .bench/oracles/installed
 	$(BIN)/python experiments/oracles.py --python .bench/oracles/bin/python

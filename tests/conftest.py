@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import warnings
@@ -213,3 +214,22 @@ def run(monkeypatch, capsys):
         return Result(code, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The system's Chromium, without a window; no longer than a module, since its event loop would be in the way of others."""
+    from playwright.sync_api import sync_playwright
+
+    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if executable is None:
+        if os.environ.get("CI"):
+            pytest.fail(
+                "the tests of the page need a Chromium, and here they may not be skipped; apt-get install chromium"
+            )
+        pytest.skip("no Chromium on this machine; install the system's package chromium to test the page")
+    with sync_playwright() as playwright:
+        # Its sandbox refuses to run as root, as in a container.
+        opened = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield opened
+        opened.close()

@@ -2,48 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from pages import HOSTILE, Watched
+from playwright.sync_api import Browser, Page
 
 from llmclf.logits import softmax
 from llmclf.report import CalibrationReport, compare
-
-HOSTILE = [
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(2)>',
-    "</script><script>alert(3)</script>",
-    "<!--<script>",
-    "javascript:alert(4)",
-    "{{ 7 * 7 }}{% raw %}",
-    "]]></svg><svg onload=alert(5)>",
-    "$x^2$ & \\u003c \u2028 ' ` \x00",
-    "http://example.invalid/a.png",
-    "<style>*{display:none}</style><base href='http://example.invalid/'>",
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if executable is None:
-        if os.environ.get("CI"):
-            pytest.fail(
-                "the tests of the page need a Chromium, and here they may not be skipped; apt-get install chromium"
-            )
-        pytest.skip("no Chromium on this machine; install the system's package chromium to test the page")
-    with sync_playwright() as playwright:
-        # Its sandbox refuses to run as root, as in a container.
-        opened = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 def draw(n: int, k: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -65,24 +34,6 @@ def report() -> CalibrationReport:
         label_mass=np.linspace(0.1, 1, 800),
         max_error=0.25,
     )
-
-
-class Watched:
-    """A page and everything that it did beyond showing itself."""
-
-    def __init__(self, browser: Browser, path: Path, **options: Any) -> None:
-        self.page: Page = browser.new_page(**options)
-        self.events: list[str] = []
-        self.page.on("console", lambda message: self.events.append(f"console: {message.text}"))
-        self.page.on("pageerror", lambda error: self.events.append(f"error: {error}"))
-        self.page.on("dialog", lambda dialog: (self.events.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        self.page.on("request", lambda request: self.events.append(f"request: {request.url}"))
-        self.address = path.as_uri()
-        self.page.goto(self.address)
-
-    def quiet(self) -> bool:
-        """Whether it asked for nothing but its own file, and said nothing."""
-        return self.events == [f"request: {self.address}"]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The command line: `llmclf demo | fit | predict | label | estimate | report | probe | cache`."""
+"""The command line: `llmclf demo | fit | predict | label | estimate | report | inspect | probe | cache`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from ..errors import InputError, LlmclfError
-from . import cache, classify, demo, label, probe, report
+from . import cache, classify, demo, inspect, label, probe, report
 from .console import say_aside, show_warning
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command(short_help="Add labels and their probabilities to a table.")(classif
 app.command(short_help="Label a table of any size, and go on where it stopped.")(label.label)
 app.command(short_help="Say what labelling a table would take.")(label.estimate)
 app.command(short_help="Say whether predictions can be trusted, in one HTML file.")(report.report)
+app.command(short_help="Show why a text gets its label.")(inspect.inspect)
 app.command(short_help="Say what a server's log-probabilities are good for.")(probe.probe)
 cache_app.command(short_help="Show how much a cache holds.")(cache.info)
 cache_app.command(short_help="Forget all scores of a cache.")(cache.clear)

@@ -6,22 +6,24 @@ import base64
 import hashlib
 import html
 import os
+from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from .files import write_text
+from ..files import write_text
 
 
 def render_page(folder: Traversable, template: str, *, style: str, script: str | None, **content: Any) -> str:
-    """A template with its style sheet and its script in it, all three files of one folder.
+    """A template with its style sheet and its script in it, all three files of one folder; the style of all pages comes first.
 
     Everything in `content` is escaped. The template writes `policy` into its head: the browser then applies and runs what was in
     the files, and nothing else.
     """
-    styles = (folder / style).read_text(encoding="utf-8")
+    common = (resources.files(__package__) / "base.css").read_text(encoding="utf-8")
+    styles = common + (folder / style).read_text(encoding="utf-8")
     code = "" if script is None else (folder / script).read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return environment.from_string((folder / template).read_text(encoding="utf-8")).render(

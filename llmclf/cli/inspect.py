@@ -1,0 +1,162 @@
+"""`llmclf inspect`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from .classify import saved_classifier
+from .console import OUT, say
+from .options import (
+    ApiKeyEnv,
+    BaseUrl,
+    Chat,
+    Labels,
+    Model,
+    ModelOption,
+    PromptOption,
+    Scoring,
+    model_options,
+    open_model,
+    parse_labels,
+    parse_prompt,
+)
+
+
+def inspect(
+    ctx: typer.Context,
+    text: Annotated[
+        str,
+        typer.Argument(
+            metavar="TEXT",
+            help="The text to classify; for a classifier of tables a JSON object of its columns. Without --labels and "
+            "--classifier it is the whole prompt.",
+        ),
+    ],
+    classifier: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A folder that fit saved: its model, prompt, labels and calibrator."),
+    ] = None,
+    labels: Labels = None,
+    prompt: PromptOption = None,
+    chat: Chat = False,
+    scoring: Scoring = "sum",
+    model: Model = "smollm2",
+    base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = None,
+    model_option: ModelOption = None,
+    bias: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TOKEN=OFFSET",
+            help="Add an offset to the logit of a token, as ' positive=+2' (mind the space) or of an id, as 'id:3967=-1'; may be "
+            "given again.",
+        ),
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(metavar="R", help="Make tokens of the prompt less likely: above 1.")
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(metavar="T", help="Divide the logits: 0 leaves the likeliest token, inf makes all alike."),
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(metavar="K", help="Keep the K likeliest tokens.")] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Keep the fewest likeliest tokens that have the probability P together."),
+    ] = None,
+    min_p: Annotated[
+        float | None, typer.Option(metavar="P", help="Keep tokens at least P times as probable as the likeliest.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of tables for people.")
+    ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write one HTML page with sliders instead of the tables."),
+    ] = None,
+) -> None:
+    """Show why a text gets its label: what the model would say next, each label's tokens, and every step to the probability.
+
+    Processors act in this order, whatever the order of the options: bias, repetition penalty, temperature, top-k, top-p, min-p.
+
+    \b
+    Examples:
+      llmclf inspect 'I laughed.' --labels positive,negative --prompt 'Review: {{ text }}\\nSentiment:'
+      llmclf inspect 'I laughed.' --classifier moods --html why.html
+      llmclf inspect 'The capital of France is' --temperature 0.7 --top-k 20 --top-p 0.9 --bias ' Paris=+2'
+    """
+    from ..inspector import explain, explain_prompt
+
+    given = {
+        "logit_bias": _offsets(bias),
+        "repetition_penalty": repetition_penalty,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+    }
+    parsed = parse_labels(labels)
+    if classifier is not None:
+        clf = saved_classifier(ctx, classifier, None, model_options(base_url, api_key_env, model_option))
+        found = explain(clf, _row(text) if clf._is_table else text, **given)
+    elif parsed is not None:
+        from ..classifier import LLMClassifier
+
+        backend = open_model(model, base_url, api_key_env, model_option)
+        clf = LLMClassifier(backend, labels=parsed, prompt=parse_prompt(prompt, chat), scoring=scoring).fit([text])
+        found = explain(clf, text, **given)
+    elif prompt is not None or chat:
+        raise InputError("--prompt and --chat need the classes: give --labels a,b,c, or the whole prompt as TEXT alone")
+    else:
+        found = explain_prompt(
+            open_model(model, base_url, api_key_env, model_option), text.replace("\\n", "\n"), **given
+        )
+    if html is not None:
+        found.to_html(html)
+    if as_json:
+        OUT.print_json(found.to_json())
+    elif html is not None:
+        say(f"written to {html}")
+    else:
+        found.print()
+
+
+def _offsets(given: list[str] | None) -> dict[str | int, float] | None:
+    offsets: dict[str | int, float] = {}
+    for text in given or ():
+        # From the right: a token may be an equals sign.
+        token, is_given, number = text.rpartition("=")
+        try:
+            offset = float(number)
+        except ValueError:
+            is_given = ""
+        if not is_given or not token:
+            raise InputError(f"--bias {text!r}: expected TOKEN=OFFSET, such as ' positive=+2' or 'id:3967=-1'")
+        key: str | int = token.replace("\\n", "\n")
+        if token.startswith("id:"):
+            if not token[3:].isdecimal():
+                raise InputError(f"--bias {text!r}: expected a token id after id:")
+            key = int(token[3:])
+        if key in offsets:
+            raise InputError(f"--bias names {token!r} twice")
+        offsets[key] = offset
+    return offsets or None
+
+
+def _row(text: str) -> dict[str, Any]:
+    try:
+        row = json.loads(text)
+    except ValueError as error:
+        raise InputError(
+            f"the classifier was fitted on a table, so TEXT has to be a JSON object of its columns: {error}"
+        ) from error
+    if not isinstance(row, dict):
+        raise InputError(
+            f"the classifier was fitted on a table, so TEXT has to be a JSON object of its columns, not {row!r}"
+        )
+    return row

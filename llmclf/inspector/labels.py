@@ -1,0 +1,97 @@
+"""The labels of one row, token by token: what each was worth, and what the model would rather have said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import RowScores
+from ..backends.views import TrieView
+from ..logits import log_softmax
+
+N_ALTERNATIVES = 5
+
+
+def label_lines(
+    answer: RowScores, words: Sequence[str], classes: Sequence[Any], tokens: Sequence[Sequence[dict[str, Any]]] | None
+) -> list[dict[str, Any]]:
+    """Each label word with its tokens and its scores.
+
+    Parameters
+    ----------
+    answer : RowScores
+    words, classes : sequences of C
+        The word of each completion and the class that it belongs to.
+    tokens : per completion, ``id`` and ``token`` of each of its tokens; None where they are not known
+    """
+    lines = []
+    for place, (word, label, logprobs) in enumerate(zip(words, classes, answer.token_logprobs, strict=True)):
+        total = answer.sums[place]
+        named = tokens[place] if tokens is not None else [{}] * len(logprobs)
+        lines.append(
+            {
+                "class": label,
+                "word": word,
+                "tokens": [{**own, "logprob": logprob} for own, logprob in zip(named, logprobs, strict=True)],
+                "sum": total,
+                "mean": total / len(logprobs),
+                "bytes": total / len(word.encode("utf-8", "surrogatepass")),
+                "probability": math.exp(total),
+            }
+        )
+    return lines
+
+
+def completion_tokens(view: TrieView, texts: Callable[[Sequence[int]], list[str]]) -> list[list[dict[str, Any]]]:
+    """Id and text of every token of every completion; the last is the terminator where the row has one."""
+    found = []
+    for target in view.row.targets:
+        own = [{"id": token, "token": text} for token, text in zip(target, texts(target), strict=True)]
+        if view.row.terminated:
+            own[-1]["is_terminator"] = True
+        found.append(own)
+    return found
+
+
+def label_tree(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The trie of the labels' tokens as nested nodes.
+
+    Each node has ``id``, ``token``, ``logprob``, the ``sum`` from the root to it, the ``words`` that end there and its
+    ``children``; siblings stand in the order of their probability.
+    """
+    root: dict[str, Any] = {"children": {}, "sum": 0.0}
+    for line in lines:
+        node = root
+        for token in line["tokens"]:
+            node = node["children"].setdefault(
+                token["id"],
+                {
+                    **token,
+                    "probability": math.exp(token["logprob"]),
+                    "sum": node["sum"] + token["logprob"],
+                    "words": [],
+                    "children": {},
+                },
+            )
+        node["words"].append({"class": line["class"], "word": line["word"]})
+    return _listed(root)
+
+
+def _listed(node: dict[str, Any]) -> list[dict[str, Any]]:
+    children = sorted(node["children"].values(), key=lambda child: -child["logprob"])
+    return [{**child, "children": _listed(child)} for child in children]
+
+
+def alternatives(view: TrieView, texts: Callable[[Sequence[int]], list[str]]) -> list[dict[str, Any]]:
+    """The likeliest next tokens with which no label begins."""
+    logprobs = log_softmax(view.processed[0])
+    firsts = {target[0] for target in view.row.targets}
+    order = np.argsort(-logprobs, kind="stable")[: N_ALTERNATIVES + len(firsts)].tolist()
+    found = [token for token in order if token not in firsts][:N_ALTERNATIVES]
+    return [
+        {"id": token, "token": text, "logprob": float(logprobs[token]), "probability": float(np.exp(logprobs[token]))}
+        for token, text in zip(found, texts(found), strict=True)
+    ]

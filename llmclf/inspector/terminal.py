@@ -1,0 +1,201 @@
+"""An explanation in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+_N_TOKENS = 20
+_MOST_CLASSES = 6  # columns of the path that a terminal has room for
+_BAR = 20
+
+
+def rendered(values: Mapping[str, Any]) -> Group:
+    """What `Explanation.to_dict` gave, as rich shows it."""
+    parts: list[RenderableType] = list(_head(values))
+    if values["distribution"] is not None:
+        parts += [_title("Next token"), *_next_tokens(values["distribution"])]
+    elif "hidden" in values:
+        parts.append(Text(values["hidden"], "dim"))
+    if values["answer"] is not None:
+        parts += [_title("What the model says by itself"), *_answer(values["answer"])]
+    if values.get("alternatives"):
+        parts += [_title("What it would rather have said than a label"), _alternatives(values["alternatives"])]
+    if "labels" in values:
+        parts.append(_title("Labels, token by token"))
+        if values["tree"] is not None:
+            parts.append(_tree(values["tree"]))
+        parts.append(_labels(values))
+        parts += [_title("From scores to probability"), *_path(values)]
+    return Group(*parts)
+
+
+def print_explanation(values: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print it; without a terminal as plain lines."""
+    (console or Console()).print(rendered(values))
+
+
+def shown(text: str) -> str:
+    """A token between quotes; what cannot be seen or would steer the terminal is escaped.
+
+    Examples
+    --------
+    >>> print(shown(" yes"), shown("\\n"), shown("\\x1b[2J"), shown("\\u202e"))
+    ' yes' '\\n' '\\x1b[2J' '\\u202e'
+    """
+    return repr(text)
+
+
+def _title(text: str) -> Padding:
+    return Padding(Text(text, "bold"), (1, 0, 0, 0))
+
+
+def _plain(text: Any) -> Text:
+    """A user's or a model's words: no markup, no control characters, line breaks kept."""
+    return Text("\n".join(repr(line)[1:-1].replace("\\'", "'") for line in str(text).split("\n")))
+
+
+def _table(*columns: str, right: Sequence[str] = ()) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=name in right)
+    return table
+
+
+def _head(values: Mapping[str, Any]) -> list[RenderableType]:
+    parts: list[RenderableType] = [
+        Text.assemble(("model  ", "dim"), _plain(values["model"].get("model", values["model"].get("backend", "")))),
+        Text.assemble(("prompt ", "dim"), _plain(values["prompt"])),
+    ]
+    if "prediction" in values:
+        line = Text.assemble(("label  ", "dim"), (_plain(values["prediction"]).plain, "bold"))
+        line.append(f"  {values['confidence']:.4f}")
+        if values["accepted"] is not None:
+            line.append(
+                f"  {'accepted' if values['accepted'] else 'not accepted'} (threshold {values['threshold']:.4f})"
+            )
+        parts.append(line)
+    notes = {
+        "healed": "a token straddles the border of prompt and labels, so scoring begins before the prompt's end",
+        "terminated": "the end-of-answer token is part of every label",
+        "characters_cut": f"the text was cut by {values.get('characters_cut')} characters",
+    }
+    return parts + [Text(note, "yellow") for name, note in notes.items() if values.get(name)]
+
+
+def _next_tokens(found: Mapping[str, Any]) -> list[RenderableType]:
+    steps = ", ".join(f"{step['name']}={_value(step['value'])}" for step in found["processors"])
+    line = f"{found['vocabulary']} tokens, entropy {found['entropy']:.4f} nats"
+    if steps:
+        line += f"; after {steps}: {found['kept']} kept, entropy {found['processed_entropy']:.4f}"
+    right = ("rank", "id", "logit", "log-prob", "before", "after")
+    table = _table(
+        "rank", "token", "id", "logit", "log-prob", "before", "", *(("after", "") if steps else ()), right=right
+    )
+    for place, token in enumerate(found["tokens"]):
+        if place >= _N_TOKENS and not token["labels"] and token["offset"] is None:
+            continue
+        text = Text(shown(token["token"]), "bold cyan" if token["labels"] else "")
+        cells: list[RenderableType] = [
+            str(token["rank"]),
+            text,
+            str(token["id"]),
+            f"{token['logit']:.4f}",
+            f"{token['logprob']:.4f}",
+            f"{token['probability']:.4f}",
+            _bar(token["probability"]),
+        ]
+        if steps:
+            cells += (
+                [f"{token['processed_probability']:.4f}", _bar(token["processed_probability"], "green")]
+                if token["kept"]
+                else [Text("cut", "red"), Text("")]
+            )
+        table.add_row(*cells)
+    return [Text(line, "dim"), table]
+
+
+def _nats(value: float | None, sign: str = "") -> str:
+    return "-inf" if value is None else f"{value:{sign}.4f}"
+
+
+def _bar(share: float, style: str = "cyan") -> Text:
+    return Text("█" * round(_BAR * share), style)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return "{" + ", ".join(f"{token}: {offset:+g}" for token, offset in value) + "}"
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _answer(answer: Mapping[str, Any]) -> list[RenderableType]:
+    table = _table("token", "log-prob", "perplexity so far", right=("log-prob", "perplexity so far"))
+    for token in answer["tokens"]:
+        table.add_row(Text(shown(token["token"])), f"{token['logprob']:.4f}", f"{token['perplexity']:.3f}")
+    return [Text(shown(answer["text"])), table]
+
+
+def _alternatives(found: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("beginning", "log-prob", "probability", "and on", right=("log-prob", "probability"))
+    for own in found:
+        table.add_row(
+            Text(shown(own["token"])),
+            f"{own['logprob']:.4f}",
+            f"{own['probability']:.4f}",
+            Text(shown(own["text"]), "dim"),
+        )
+    return table
+
+
+def _tree(nodes: Sequence[Mapping[str, Any]]) -> Tree:
+    root = Tree(Text("prompt", "dim"))
+    waiting = [(root, node) for node in reversed(nodes)]
+    while waiting:
+        parent, node = waiting.pop()
+        line = Text.assemble((shown(node["token"]), "cyan"), f"  {node['logprob']:.4f}")
+        if node.get("is_terminator"):
+            line.append("  end of answer", "dim")
+        for own in node["words"]:
+            line.append(f"  = {node['sum']:.4f}  ", "bold").append(_plain(own["class"]))
+        branch = parent.add(line)
+        waiting += [(branch, child) for child in reversed(node["children"])]
+    return root
+
+
+def _labels(values: Mapping[str, Any]) -> Group:
+    numbers = ("tokens", "sum", "mean", "bytes", "probability")
+    table = _table("class", "word", *numbers, right=numbers)
+    for own in sorted(values["labels"], key=lambda line: -line["sum"]):
+        table.add_row(
+            _plain(own["class"]),
+            Text(shown(own["word"])),
+            str(len(own["tokens"])),
+            *(f"{own[name]:.4f}" for name in ("sum", "mean", "bytes")),
+            f"{own['probability']:.4g}",
+        )
+    mass = f"mass on all labels: {values['label_mass']:.4g}"
+    return Group(Padding(table, (1, 0, 0, 0)), Text(mass, "dim"))
+
+
+def _path(values: Mapping[str, Any]) -> list[RenderableType]:
+    path = values["path"]
+    order = sorted(range(len(path["classes"])), key=lambda k: -path["probabilities"][k])[:_MOST_CLASSES]
+    names = [str(path["classes"][k]) for k in order]
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("step")
+    for name in names:
+        table.add_column(_plain(name), justify="right", no_wrap=True)
+    for step in path["steps"]:
+        table.add_row(step["name"], *(_nats(step["change"][k], "+") for k in order))
+    table.add_row(Text("log p", "dim"), *(_nats(path["steps"][-1]["scores"][k]) for k in order))
+    table.add_row(Text("p", "bold"), *(Text(f"{path['probabilities'][k]:.4f}", "bold") for k in order))
+    left_out = len(path["classes"]) - len(order)
+    line = "each step adds these nats; together they are log p"
+    return [Text(line if not left_out else f"{line} ({left_out} less probable classes left out)", "dim"), table]
