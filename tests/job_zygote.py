@@ -79,6 +79,11 @@ class Zygote:
         started = self.start(arguments, env)
         return started.wait(), started.output()
 
+    def succeed(self, arguments: list[Any]) -> None:
+        """Run a command line that has to end with 0; if it does not, its output says why."""
+        code, output = self.run(arguments)
+        assert code == 0, f"exit code {code}:\n{output}"
+
     def collect(self, run: Run) -> None:
         found = self._ask({"poll": run.pid})
         if found != 1000:

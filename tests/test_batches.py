@@ -361,6 +361,20 @@ def test_every_endpoint_may_fail(database, endpoint, fault):
             assert len(server.batches.batches) == 1
 
 
+def test_what_cannot_be_committed_does_not_stand_in_the_way(database):
+    """The error says why, not that a transaction is open, and what comes next is kept."""
+    store = BatchStore(database)
+    database.execute("PRAGMA foreign_keys = ON")
+    # A promise that is looked at when it is committed.
+    database.execute("CREATE TABLE notes (n REFERENCES batch_batches (n) DEFERRABLE INITIALLY DEFERRED)")
+    database.execute("CREATE TRIGGER promise AFTER INSERT ON batch_facts BEGIN INSERT INTO notes VALUES (7); END")
+    with pytest.raises(StoreError, match="FOREIGN KEY constraint failed"):
+        store.keep("route", "echo")
+    database.execute("DROP TRIGGER promise")
+    store.keep("route", "named tokens")
+    assert store.kept("route") == "named tokens"
+
+
 def test_a_batch_that_is_not_taken_is_forgotten(database):
     """Where the server refuses to create a batch there is none to look for, and its requests go into the next."""
     refusals = iter([Status(400, {"error": {"message": "Billing hard limit has been reached"}})])

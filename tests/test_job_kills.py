@@ -61,14 +61,13 @@ def test_killed_at_any_instant_nothing_is_lost_and_little_is_repeated(zygote, ta
                 break
             assert code == -signal.SIGKILL, run.output()
             assert not output.exists()
-        code, text = zygote.run(command(table, output, server, "--resume"))
-        assert code == 0, text
+        zygote.succeed(command(table, output, server, "--resume"))
         calls = rows_asked(server)
         assert kills >= 24
         assert len(calls) == N_ROWS
         assert sum(calls.values()) - N_ROWS <= kills * CONCURRENCY
         undisturbed = tmp_path / "undisturbed.csv"
-        assert zygote.run(command(table, undisturbed, server))[0] == 0
+        zygote.succeed(command(table, undisturbed, server))
     labelled = read_table(output)
     assert labelled["id"].tolist() == [f"row-{i}" for i in range(N_ROWS)]
     assert labelled["error"].eq("").all()
@@ -102,7 +101,7 @@ def test_killed_while_it_writes_leaves_the_old_output_whole(zygote, table, tmp_p
             kills += 1
             assert output.read_text() == "old\n1\n"
         assert kills >= 2
-        assert zygote.run(command(table, output, server, "--resume"))[0] == 0
+        zygote.succeed(command(table, output, server, "--resume"))
         assert len(rows_asked(server)) == 3
     assert read_table(output)["id"].tolist() == frame["id"].tolist()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["in.csv", "out.csv", "out.csv.journal"]
@@ -113,7 +112,7 @@ def test_a_finished_job_is_written_again_without_the_server(zygote, table, tmp_p
     first, second = tmp_path / "out.csv", tmp_path / "again.csv"
     is_broken = False
     with FakeServer("openai_chat", lambda _: Status(500) if is_broken else None) as server:
-        assert zygote.run(command(table, first, server))[0] == 0
+        zygote.succeed(command(table, first, server))
         is_broken, n_requests = True, len(server.requests)
         code, text = zygote.run(command(table, second, server, "--resume", "--journal", tmp_path / "out.csv.journal"))
         assert (code, len(server.requests)) == (0, n_requests), text
@@ -133,7 +132,7 @@ def test_ctrl_c_keeps_what_was_answered_and_says_how_to_go_on(zygote, table, tmp
         assert str(tmp_path / "out.csv.journal") in run.output()
         assert not output.exists()
         before = rows_asked(server)
-        assert zygote.run(command(table, output, server, "--resume"))[0] == 0
+        zygote.succeed(command(table, output, server, "--resume"))
         calls = rows_asked(server)
     assert sum(calls.values()) - N_ROWS <= CONCURRENCY
     assert sum(before.values()) < N_ROWS

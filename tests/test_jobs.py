@@ -7,7 +7,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from faults import FakeServer, Status, backend_for
+from faults import FakeServer, Status, backend_for, rows_asked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,8 +26,11 @@ from llmclf.backends import FakeBackend, RowScores
 from llmclf.errors import BudgetError, CalibrationWarning, InputError, JobError, StoreError
 from llmclf.files import read_table, write_table
 from llmclf.jobs import estimate_table, label_table
+from llmclf.jobs import plan as plan_module
 from llmclf.jobs.answers import decode_answer, decode_block, encode_answer
 from llmclf.jobs.journal import Journal
+from llmclf.jobs.plan import Plan
+from llmclf.jobs.recipe import Question
 from llmclf.jobs.records import decode_record, encode_record
 from llmclf.scoring import ScoreTable
 
@@ -723,6 +726,51 @@ def test_no_answer_is_kept_that_is_no_probability(tmp_path):
                 journal.add([(b"k", RowScores(((-1.0,),))), (b"l", RowScores(((value,),)))])
         assert journal.connection.execute("SELECT count(*) FROM answers").fetchone() == (0,)
     assert not Path(tmp_path / "j").exists()
+
+
+def test_answers_are_kept_while_questions_are_read(tmp_path):
+    """The next questions come from another thread, or another process, which may be in the middle of a page."""
+    questions = [Question(bytes([i]) * 16, b"{}") for i in range(3)]
+    with Journal(tmp_path / "j") as journal:
+        journal.begin({"a": 1})
+        with Plan(journal, 1) as plan:
+            plan.add(questions, None, b"digest")
+            plan.finish(has_ids=False, retry_failed=False, in_order=True)
+            with closing(sqlite3.connect(plan.path)) as reader:
+                page = reader.execute("SELECT n FROM todo")
+                assert page.fetchone() == (1,)
+                journal.add([(questions[0].key, RowScores(((-1.0,),)))], {"requests": 1})
+                with journal.transaction():
+                    journal.connection.execute("UPDATE runs SET usage = '{}'")
+                    assert page.fetchall() == [(2,), (3,)]
+                    assert reader.execute("SELECT count(*) FROM todo").fetchone() == (3,)
+            plan.learn()
+            errors = plan.block(0, 3)[1].errors
+            assert [error is None for error in errors] == [True, False, False]
+
+
+def test_a_job_over_many_pages_of_questions(chat_server, tmp_path, monkeypatch):
+    """Each answer is kept at once though the next question is looked up at any instant; none is asked or kept twice."""
+    monkeypatch.setattr(plan_module, "_PAGE", 1)
+    table = pd.DataFrame({"text": [f"<review {i}>" for i in range(400)]})
+    summary = label_table(table, tmp_path / "out.csv", **chat(chat_server, concurrency=6)).summary
+    assert (summary.labelled, summary.failed, summary.asked) == (400, 0, 400)
+    assert rows_asked(chat_server) == {str(i): 1 for i in range(400)}
+
+
+def test_what_cannot_be_committed_does_not_stand_in_the_way(tmp_path):
+    """The error says why, not that a transaction is open, and what comes next is kept."""
+    with Journal(tmp_path / "j") as journal:
+        journal.begin({"a": 1})
+        journal.connection.execute("PRAGMA foreign_keys = ON")
+        # A promise that is looked at when it is committed.
+        journal.connection.execute("CREATE TABLE notes (n REFERENCES answers (n) DEFERRABLE INITIALLY DEFERRED)")
+        with pytest.raises(StoreError, match="cannot be written: FOREIGN KEY constraint failed"), journal.transaction():
+            journal.connection.execute("INSERT INTO notes VALUES (7)")
+        journal.add([(b"k" * 16, RowScores(((-1.0,),)))])
+        assert journal.connection.execute("SELECT count(*) FROM notes").fetchone() == (0,)
+    with Journal(tmp_path / "j", resume=True) as journal:
+        assert journal.connection.execute("SELECT count(*) FROM answers").fetchone() == (1,)
 
 
 @pytest.mark.parametrize(

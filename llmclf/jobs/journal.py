@@ -174,13 +174,17 @@ class Journal:
     def transaction(self) -> Iterator[None]:
         """All of what is done inside, or nothing of it."""
         try:
-            self.connection.execute("BEGIN IMMEDIATE")
+            # Not IMMEDIATE, which would also lock the plan, attached to this connection: its questions are read meanwhile by
+            # another, and whichever came second would be refused. The journal itself is locked since it was opened.
+            self.connection.execute("BEGIN")
             try:
                 yield
+                self.connection.execute("COMMIT")
             except BaseException:
-                self.connection.execute("ROLLBACK")
+                # SQLite has undone some failures by itself, and leaves a commit that failed open.
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
                 raise
-            self.connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise StoreError(f"the journal {str(self.path)!r} cannot be written: {error}") from error
 
