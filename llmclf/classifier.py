@@ -321,7 +321,9 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
                 calibrated=self._calibrated,
                 **asked,
             )
-            # A threshold, too, belongs to the model whose scores it was chosen for.
+            # A threshold, too, belongs to the model and to the scores that it was chosen for.
+            if self._corrections.bias is None and self._corrections.calibrator is None:
+                self._fitted_on_scores = self._kind_of_scores()
             self.calibrated_on_ = self.calibrated_on_ or self.backend_.identity()
         self.threshold_ = chosen
         return self
@@ -350,7 +352,8 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
 
     def score_rows(self, X: Any) -> list[RowScores]:
         """Everything the model answered: token log-probabilities, bounds, what was cut or healed, and why a row has no score."""
-        return self._scorer.answers(self._rows(X))
+        rows = self._rows(X)
+        return self._scorer.answers(rows)
 
     def dry_run(self, X: Any) -> Estimate:
         """What scoring these rows on a server would take: requests, tokens and cost. Nothing is sent.
@@ -372,7 +375,8 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         InputError
             The model is no server's.
         """
-        return self._scorer.estimate(self._rows(X), self.scoring)
+        rows = self._rows(X)
+        return self._scorer.estimate(rows, self.scoring)
 
     @property
     def usage_(self) -> Usage:
@@ -398,7 +402,8 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
 
         A small mass means that the model wanted to say something else: prompt and label words do not fit.
         """
-        mass: NDArray[np.float64] = np.exp(logsumexp(self._scorer.class_scores(self._rows(X), "sum"), axis=1))
+        rows = self._rows(X)
+        mass: NDArray[np.float64] = np.exp(logsumexp(self._scorer.class_scores(rows, "sum"), axis=1))
         return mass
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
@@ -508,7 +513,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         values = {
             "format": FORMAT,
             "score_version": SCORE_VERSION,
-            **self._scorer.to_dict(),
+            **self._current_scorer().to_dict(),
             "scoring": self.scoring,
             "fitted_on_scores": self._fitted_on_scores,
             "is_table": self._is_table,
@@ -588,13 +593,14 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
 
     def _current_scorer(self) -> Scorer:
         """The scorer, with what may change after a fit as the parameters say it now."""
-        self._scorer = self._scorer.with_processing(self._processing())
+        self._scorer = self._scorer.with_processing(self._processing(), self._check_parameters().unconditional)
         self._scorer.on_error = self.on_error
         now, then = self._kind_of_scores(), self._fitted_on_scores
-        if now != then and (self._corrections.bias is not None or self._corrections.calibrator is not None):
-            changed = [name for name in now if now[name] != then[name]]
+        fitted = (self._corrections.bias, self._corrections.calibrator, self.threshold_)
+        changed = [name for name in now if now[name] != then.get(name, now[name])]
+        if changed and any(part is not None for part in fitted):
             warnings.warn(
-                "bias and calibrator were fitted on scores with "
+                "bias, calibrator and threshold belong to scores with "
                 f"{', '.join(f'{name}={then[name]!r}' for name in changed)}, and these have "
                 f"{', '.join(f'{name}={now[name]!r}' for name in changed)}; fit again, or the probabilities cannot be trusted",
                 CalibrationWarning,
@@ -607,7 +613,9 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
 
     def _kind_of_scores(self) -> dict[str, Any]:
         """What bias and calibrator depend on besides model and prompt."""
-        return {"scoring": self.scoring, **(self._processing() or Processing()).to_dict()}
+        unconditional = self._check_parameters().unconditional
+        processing = (self._processing() or Processing()).to_dict()
+        return {"scoring": self.scoring, "unconditional_prompt": unconditional, **processing}
 
     def _read(self, X: Any, *, reset: bool) -> Rows:
         """Rows of named fields; shapes, feature counts and names are checked as scikit-learn does."""

@@ -91,13 +91,15 @@ class Scorer:
         """The same scorer with other shots."""
         return self._with(shots=shots)
 
-    def with_processing(self, processing: Processing | None) -> Scorer:
-        """The same scorer with something else done to the logits."""
-        return self if processing == self.processing else self._with(processing=processing)
+    def with_processing(self, processing: Processing | None, unconditional: str | None) -> Scorer:
+        """The same scorer with something else done to the logits, and another template of the prompt without the row."""
+        if (processing, unconditional) == (self.processing, self.prompt.unconditional):
+            return self
+        return self._with(processing=processing, prompt=replace(self.prompt, unconditional=unconditional))
 
     def _with(self, **changes: Any) -> Scorer:
-        own = {name: getattr(self, name) for name in ("shots", "processing", "cache", "on_error")}
-        return Scorer(self.backend, self.prompt, self.labels, self.field_names, **{**own, **changes})
+        own = {name: getattr(self, name) for name in ("prompt", "shots", "processing", "cache", "on_error")}
+        return Scorer(self.backend, labels=self.labels, field_names=self.field_names, **{**own, **changes})
 
     def to_dict(self) -> dict[str, Any]:
         """Model, prompt, labels and shots as JSON values; cache and error handling belong to the caller."""

@@ -65,6 +65,14 @@ def test_logprobs_are_those_of_the_model(smollm2):
     assert said.finish_reason == "length"
 
 
+def test_the_text_begins_with_the_space_of_its_first_token(tiny):
+    """Also where a tokenizer drops the space before a text's first word."""
+    said = [tiny.generate(PROMPTS[1], 3, seed=seed) for seed in range(40)]
+    spaced = [own for own in said if own.pieces[0].startswith(" ") and own.pieces[0].strip()]
+    assert spaced
+    assert all(own.text.startswith(own.pieces[0]) for own in spaced)
+
+
 def test_a_seed_is_an_answer_and_the_cut_is_never_said(tiny_bpe):
     """The same seed says the same, another something else; what top-k cuts never comes."""
     first, again, other = (tiny_bpe.generate(PROMPTS[0], 30, seed=seed) for seed in (1, 1, 2))

@@ -166,6 +166,14 @@ def test_the_classifiers_own_knobs_come_first(smollm2):
     assert hotter["labels"] == values["labels"]
 
 
+def test_offsets_for_one_token_add_up(smollm2):
+    """By its text, by its id, and the classifier's own: all count."""
+    clf = LLMClassifier(smollm2, labels=["positive", "negative"], prompt=PROMPT, logit_bias={" good": 1.0}).fit([TEXT])
+    token = smollm2.token_of("x", " good")
+    found = explain(clf, TEXT, logit_bias={" good": 2.0, token: 0.5}).to_dict()["distribution"]
+    assert found["processors"] == [{"name": "logit_bias", "value": [[token, 3.5]]}]
+
+
 def test_alternatives_are_likelier_than_nothing_else(smollm2):
     """Five beginnings that are no label's, none of them less likely than any other token that is none."""
     clf = LLMClassifier(smollm2, labels=["positive", "negative"], prompt=PROMPT).fit([TEXT])

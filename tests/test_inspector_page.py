@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import warnings
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from playwright.sync_api import Page
 from llmclf import LLMClassifier
 from llmclf.backends import FakeBackend
 from llmclf.inspector import Explanation, explain, explain_prompt
-from llmclf.logits import apply_chain, chain, entropy, log_softmax
+from llmclf.inspector.distribution import NextTokens
+from llmclf.inspector.page import inspector_page
+from llmclf.logits import Processor, apply_chain, chain, entropy, log_softmax
 
 TEXT = "A fine film, but far too long."
 PROMPT = "Review: {{ text }}\nSentiment:"
@@ -199,9 +203,6 @@ class TestSliders:
 
 def test_ties_are_broken_as_in_python(browser, tmp_path, explained):
     """Equal logits: top-k keeps all at the border, top-p the lowest ids, temperature 0 the lowest."""
-    from llmclf.inspector.distribution import NextTokens
-    from llmclf.inspector.page import inspector_page
-
     logits = np.repeat([3.0, 2.0, 1.0, -np.inf], 25)[np.random.default_rng(0).permutation(100)]
     tied = NextTokens(logits, (), (5, 7, 7), {3: ["x"]}, lambda ids: [f"t{i}" for i in ids])
     values = {**explained.to_dict(), "distribution": {**explained.to_dict()["distribution"], "vocabulary": 100}}
@@ -215,6 +216,68 @@ def test_ties_are_broken_as_in_python(browser, tmp_path, explained):
             assert own["kept"] == expected[own["id"]]
     assert watched.quiet()
     watched.page.close()
+
+
+ODD = Processor("odd", "one in two", lambda logits, ids: np.where(np.arange(len(logits)) % 2, -np.inf, logits))
+
+
+@pytest.mark.parametrize(
+    ("steps", "n_before"),
+    [
+        (chain(logit_bias={5: -math.inf, 7: 50.0}), 0),
+        (chain(presence_penalty=1.0, frequency_penalty=-0.5, top_p=0.9), 0),
+        (chain(temperature=math.inf), 0),
+        ((ODD, *chain(temperature=0.5)), 1),
+        (chain(logit_bias={5: 2.0}, top_k=9) + chain(logit_bias={7: 3.0}, min_p=0.1), 2),
+    ],
+    ids=str,
+)
+def test_no_step_is_dropped(browser, tmp_path, steps, n_before):
+    """Bans, penalties and steps of any name and order are in the page's numbers; what has no slider is named."""
+    logits = np.random.default_rng(0).normal(size=500) * 3
+    texts = {3: HOSTILE[0], 4: "\ud800", 5: "\u202e", 6: "]]>"}
+    found = NextTokens(logits, steps, (1, 2, 2), {3: [HOSTILE[1]]}, lambda ids: [texts.get(i, f"t{i}") for i in ids])
+    given = found.to_dict()
+    json.dumps(given, allow_nan=False)
+    values = {"model": {"backend": "local"}, "prompt": "x", "distribution": given, "answer": None}
+    path = tmp_path / "steps.html"
+    path.write_text(inspector_page(values, found), encoding="utf-8")
+    watched = Watched(browser, path)
+    rows = listed(watched.page)
+    assert [own["id"] for own in rows] == [own["id"] for own in given["tokens"]]
+    for own, expected in zip(rows, given["tokens"], strict=True):
+        assert own["kept"] == expected["kept"]
+        assert own["probability"] == pytest.approx(expected["processed_probability"], abs=1e-9)
+    assert watched.page.locator("#fixed").count() == (n_before > 0)
+    for step in steps[:n_before]:
+        assert step.name in watched.page.locator("#fixed").inner_text()
+    assert HOSTILE[0].replace(" ", "␣") in watched.page.locator("#tokens").inner_text()
+    set_all(watched.page, {"temperature": 2.0})
+    stay = [step for step in steps if step.name in ("presence_penalty", "frequency_penalty")]
+    after = log_softmax(apply_chain(logits, (*steps[:n_before], *stay, *chain(temperature=2.0)), found.context))
+    assert watched.page.locator("#unslid").count() == bool(stay)
+    for own in listed(watched.page):
+        assert own["probability"] == pytest.approx(math.exp(after[own["id"]]), abs=1e-9)
+    assert watched.quiet()
+    watched.page.close()
+
+
+@pytest.mark.parametrize(("scheme", "is_light"), [("light", True), ("dark", False)])
+def test_light_and_dark(browser, explained, tmp_path, scheme, is_light):
+    """Text is far in brightness from what it stands on."""
+    explained.to_html(tmp_path / "why.html")
+    page = Watched(browser, tmp_path / "why.html", color_scheme=scheme).page
+
+    def brightness(selector: str, name: str) -> float:
+        colour = page.locator(selector).first.evaluate(f"(node) => getComputedStyle(node).{name}")
+        return sum(map(float, re.findall(r"\d+", colour)[:3])) / 765
+
+    paper = brightness("body", "backgroundColor")
+    assert (paper > 0.5) is is_light
+    for selector, name in (("h1", "color"), ("code.token", "color"), (".bar-after", "fill"), ("small", "color")):
+        assert abs(brightness(selector, name) - paper) > 0.3
+    assert abs(brightness(".label", "color") - brightness(".label", "backgroundColor")) > 0.3
+    page.close()
 
 
 def test_the_tree_holds_every_label(opened, explained):

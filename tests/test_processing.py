@@ -292,6 +292,32 @@ class TestRefit:
             warnings.simplefilter("error")
             fitted.predict_proba(X)
 
+    def test_every_method_follows_at_once(self, tiny_bpe, tmp_path):
+        """The first call after a change already has the new knobs, and so has what is saved."""
+        knobs = {"temperature": 3.0, "guidance": 2.0, "unconditional_prompt": "Mood:"}
+        for name in ("label_mass", "score_labels", "predict_proba"):
+            fresh = getattr(classifier(tiny_bpe, **knobs), name)(TEXTS)
+            np.testing.assert_allclose(getattr(classifier(tiny_bpe).set_params(**knobs), name)(TEXTS), fresh, atol=1e-9)
+        expected = classifier(tiny_bpe, **knobs)
+        assert classifier(tiny_bpe).set_params(**knobs).score_rows(TEXTS) == expected.score_rows(TEXTS)
+        classifier(tiny_bpe).set_params(**knobs).save(tmp_path / "saved")
+        again = load(tmp_path / "saved")
+        np.testing.assert_allclose(again.predict_proba(TEXTS), expected.predict_proba(TEXTS), atol=1e-9)
+
+    def test_the_order_of_offsets_means_nothing(self, fitted, y):
+        """The same offsets in another order are the same scores, without a warning."""
+        fitted.set_params(logit_bias={5: 1.0, 7: 2.0}).fit(X, y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            fitted.set_params(logit_bias={7: 2.0, 5: 1.0}).predict_proba(TEXTS)
+
+    def test_a_threshold_belongs_to_its_scores(self, tiny_bpe):
+        """Also without a calibrator a changed knob is said, once a threshold was chosen."""
+        clf = classifier(tiny_bpe)
+        clf.fit_threshold(X * 4, clf.predict(X * 4), max_error=0.3)
+        with pytest.warns(CalibrationWarning, match="threshold belong to scores with temperature=1"):
+            clf.set_params(temperature=3.0).predict_proba(TEXTS)
+
     def test_without_corrections_there_is_nothing_to_warn_of(self, tiny_bpe):
         """A classifier that fitted nothing may change its knobs."""
         clf = classifier(tiny_bpe)

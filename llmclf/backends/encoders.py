@@ -132,6 +132,15 @@ def find(ids: Sequence[int], part: Sequence[int]) -> int:
     return 0
 
 
+def text_after(tokenizer: Any, token_ids: Sequence[int]) -> str:
+    """What tokens add to a text that they do not begin: a space before the first word is part of it; control tokens are not."""
+    anchor = tokenizer("a", add_special_tokens=False)["input_ids"][-1]
+    options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    before: str = tokenizer.decode([anchor], **options)
+    text: str = tokenizer.decode([anchor, *token_ids], **options)
+    return text.removeprefix(before)
+
+
 def token_texts(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
     """What each token adds to a text; a part of a character, or nothing at all, shows as the vocabulary has it.
 

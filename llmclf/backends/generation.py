@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, ModelError
 from ..logits import apply_chain, log_softmax, sample
-from .encoders import token_texts
+from .encoders import text_after, token_texts
 
 LogitsProcessor = Callable[[NDArray[np.float64], Sequence[int]], NDArray[np.float64]]
 """A function of logits (vocabulary,) and of the tokens before them; see `llmclf.logits.chain`."""
@@ -141,8 +141,7 @@ class _Answer:
         )
 
     def _text(self) -> str:
-        text: str = self._tokenizer.decode(self.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
+        return text_after(self._tokenizer, self.ids)
 
 
 class _Reader:

@@ -76,6 +76,7 @@ class Processing:
                 offsets.append((int(key) if is_id else key, float(offset)))
         if guidance == 1 and temperature == 1 and not offsets:
             return None
+        offsets.sort(key=lambda pair: (isinstance(pair[0], str), pair[0]))  # their order means nothing
         return cls(float(guidance), None, tuple(offsets), float(temperature))
 
     @property

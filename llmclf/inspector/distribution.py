@@ -71,7 +71,7 @@ class NextTokens:
                 "processed_logprob": float(after[token]) if np.isfinite(after[token]) else None,
                 "processed_probability": float(np.exp(after[token])),
                 "labels": list(self.named.get(token, ())),
-                "offset": self.offsets.get(token),
+                "offset": plain_value(self.offsets.get(token)),
             }
             for token, text in zip(listed, self.texts(listed), strict=True)
         ]
@@ -88,7 +88,7 @@ class NextTokens:
 
 
 def plain_value(value: Any) -> Any:
-    """A processor's value as JSON has it: offsets as pairs, since its keys are no numbers, and infinity as text."""
+    """A processor's value as JSON has it: offsets as pairs, since its keys are no numbers, and infinities as text."""
     if isinstance(value, Mapping):
-        return [[int(token), float(offset)] for token, offset in value.items()]
-    return "inf" if value == math.inf else value
+        return [[int(token), plain_value(float(offset))] for token, offset in value.items()]
+    return str(value) if isinstance(value, float) and math.isinf(value) else value

@@ -45,7 +45,7 @@ class Explanation:
     >>> clf = LLMClassifier(FakeBackend(), labels=["good", "bad"]).fit(["any text"])
     >>> path = explain(clf, "A fine film.").to_dict()["path"]
     >>> [step["name"] for step in path["steps"]], [round(p, 3) for p in path["probabilities"]]
-    (['raw', 'normalise'], [0.011, 0.989])
+    (['raw', 'normalise'], [0.104, 0.896])
     """
 
     def __init__(self, values: Mapping[str, Any], next_tokens: NextTokens | None) -> None:
@@ -112,6 +112,10 @@ def explain(classifier: LLMClassifier, row: Any, **processors: Any) -> Explanati
     rows = classifier._rows([dict(row)] if isinstance(row, Mapping) else [row])
     scorer, record = classifier._current_scorer(), rows.records[0]
     given = _chain(processors, None)
+    if given and not isinstance(classifier.backend_, LocalBackend):
+        raise InputError(
+            f"{classifier.backend_!r} shows no whole distribution, which processors act on; use a local model"
+        )
     answer = scorer.answers(rows)[0]
     if answer.error is not None:
         raise InputError(f"the row could not be scored: {answer.error}")
@@ -136,8 +140,6 @@ def explain(classifier: LLMClassifier, row: Any, **processors: Any) -> Explanati
         next_tokens = _of_view(backend, view, scorer, request, words, processors)
         values["distribution"] = next_tokens.to_dict()
         values["answer"] = _what_it_says(backend, view.row.context, N_ANSWER_TOKENS)
-    elif given:
-        raise InputError(f"{backend!r} shows no whole distribution, which processors act on; use a local model")
     else:
         values["hidden"] = f"{type(backend).__name__} shows no whole distribution; a local model does"
     lines = label_lines(answer, words, by_class, tokens)
@@ -204,10 +206,11 @@ def _chain(processors: Mapping[str, Any], token_of: Callable[[str], int] | None)
     if offsets is not None:
         if not isinstance(offsets, Mapping):
             raise InputError(f"logit_bias={offsets!r}: expected a dict word or token id -> offset")
-        given["logit_bias"] = {
-            key if not isinstance(key, str) else _NO_TOKEN + place if token_of is None else token_of(key): offset
-            for place, (key, offset) in enumerate(offsets.items())
-        }
+        found: dict[Any, float] = {}
+        for place, (key, offset) in enumerate(offsets.items()):
+            token = key if not isinstance(key, str) else _NO_TOKEN + place if token_of is None else token_of(key)
+            found[token] = found[token] + offset if token in found else offset
+        given["logit_bias"] = found
     return chain(**given)
 
 
@@ -231,8 +234,6 @@ def _of_view(
     if own is not None:
         if view.unconditional is not None:
             logits = guide(logits, view.unconditional[0], own.guidance)
-        offsets = {**dict(own.logit_bias), **(given.get("logit_bias") or {})}
-        merged["logit_bias"] = offsets or None
         if merged.get("temperature") is None and own.temperature != 1:
             merged["temperature"] = own.temperature
 
@@ -241,6 +242,13 @@ def _of_view(
         assert isinstance(text, str)
         return backend.token_of(request.prompt, text)
 
+    if own is not None and own.logit_bias:
+        # By their ids; an offset given here for the same token is added to the classifier's own.
+        offsets = dict(own.logit_bias)
+        for key, offset in (given.get("logit_bias") or {}).items():
+            token = token_of(key) if isinstance(key, str) else key
+            offsets[token] = offsets.get(token, 0.0) + offset
+        merged["logit_bias"] = offsets
     steps = _chain(merged, token_of)
     firsts: dict[int, list[str]] = {}
     for target, word in zip(view.row.targets, words, strict=True):

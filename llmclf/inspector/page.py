@@ -5,19 +5,21 @@ from __future__ import annotations
 import base64
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..logits import Processor, apply_chain
 from ..pages import render_page
 from .distribution import N_SHOWN, NextTokens, plain_value
 
 _N_TEXTS = 60  # tokens outside the context with a text, so that some of them may be pushed down
 _N_OTHERS = 5  # sliders for tokens that begin no label
 _MOST_CLASSES = 6
+_MOST_LABELS = 3  # named at the token with which they begin
 _SHADES = 8
 _ORDER = (
     "logit_bias",
@@ -43,7 +45,10 @@ def inspector_page(values: Mapping[str, Any], next_tokens: NextTokens | None) ->
     next_tokens : NextTokens or None
         None: the page has no sliders.
     """
-    payload, logits = (None, "") if next_tokens is None else _live(next_tokens)
+    live: dict[str, Any] = (
+        {"payload": None, "blocks": {}, "fixed": (), "unslid": {}} if next_tokens is None else _live(next_tokens)
+    )
+    lines = {(repr(line["class"]), line["word"]): line for line in values.get("labels", ())}
     order: list[int] = []
     if "path" in values:
         order = np.argsort(-np.array(values["path"]["probabilities"]), kind="stable").tolist()
@@ -55,10 +60,12 @@ def inspector_page(values: Mapping[str, Any], next_tokens: NextTokens | None) ->
         data=values,
         labels=sorted(values.get("labels", ()), key=lambda line: -line["sum"]),
         columns=[order] if len(order) <= _MOST_CLASSES else [order[:_MOST_CLASSES], order],
-        payload=payload,
-        logits=logits,
+        **live,
+        line_of=lambda own: lines[repr(own["class"]), own["word"]],
+        most=_MOST_LABELS,
         visible=visible,
-        nats=lambda value, sign="": "−∞" if value is None else f"{value:{sign}.4f}",
+        nats=lambda value, sign="": "−∞" if value is None else f"{round(value, 4) or 0.0:{sign}.4f}",
+        share=lambda value: f"{value:.4f}" if value >= 1e-4 or value == 0 else f"{value:.1e}",
         factor=lambda value: "∞" if value is None else f"{value:.4g}",
         shade=lambda share: math.ceil(_SHADES * share) if share >= 0.01 else 0,
     )
@@ -77,27 +84,44 @@ def visible(text: str) -> str:
     )
 
 
-def _live(found: NextTokens) -> tuple[dict[str, Any], str]:
+def _live(found: NextTokens) -> dict[str, Any]:
     """What the script needs: the settings it starts from, the texts of all tokens that may be listed; and the logits."""
-    likeliest = np.argsort(-found.logits, kind="stable").tolist()
+    fixed, settings = _split(found.processors)
+    start = apply_chain(found.logits, fixed, found.context)
+    likeliest = np.argsort(-found.logits, kind="stable")[:_N_TEXTS].tolist()
     always = [*dict.fromkeys([*found.named, *found.offsets])]
-    others = [token for token in likeliest[: _N_OTHERS + len(always)] if token not in always][:_N_OTHERS]
+    others = [token for token in likeliest if token not in always][:_N_OTHERS]
     counts = dict(zip(*(own.tolist() for own in np.unique(found.context, return_counts=True)), strict=True))
     # A penalty can push down all that is in the context, and one below 1 raises it.
-    outside = [token for token in likeliest[: _N_TEXTS + len(counts)] if token not in counts][:_N_TEXTS]
-    ids = [*dict.fromkeys([*always, *likeliest[:_N_TEXTS], *outside, *counts])]
-    dtype, numbers = _numbers(found.logits)
+    outside = np.argsort(-start, kind="stable")[: _N_TEXTS + len(counts)].tolist()
+    outside = [token for token in outside if token not in counts][:_N_TEXTS]
+    ids = [int(token) for token in dict.fromkeys([*always, *likeliest, *outside, *counts])]
     texts = zip(ids, found.texts(ids), strict=True)
-    payload = {
-        "dtype": dtype,
-        "shown": N_SHOWN,
-        "context": list(counts.items()),
-        "texts": {token: [visible(text), list(found.named.get(token, ()))] for token, text in texts},
-        "biased": always + others,
-        "always": always,
-        "chain": {step.name: plain_value(step.value) for step in found.processors},
+    return {
+        "fixed": fixed,
+        "unslid": {name: value for name, value in settings.items() if name.startswith(("presence", "frequency"))},
+        "blocks": {
+            name: _numbers(x) for name, x in (("logits", found.logits), ("start", start)) if fixed or name == "logits"
+        },
+        "payload": {
+            "shown": N_SHOWN,
+            "most": _MOST_LABELS,
+            "context": list(counts.items()),
+            "texts": {token: [visible(text), list(found.named.get(token, ()))] for token, text in texts},
+            "biased": always + others,
+            "always": always,
+            "chain": {name: plain_value(value) for name, value in settings.items()},
+        },
     }
-    return payload, numbers
+
+
+def _split(processors: Sequence[Processor]) -> tuple[Sequence[Processor], dict[str, Any]]:
+    """The steps before the sliders, and the settings that are sliders: the end of the chain that is in their order."""
+    place, last = len(processors), len(_ORDER)
+    while place and processors[place - 1].name in _ORDER[:last]:
+        place -= 1
+        last = _ORDER.index(processors[place].name)
+    return processors[:place], {step.name: step.value for step in processors[place:]}
 
 
 def _numbers(logits: NDArray[np.float64]) -> tuple[str, str]:

@@ -131,7 +131,7 @@ def _bar(share: float, style: str = "cyan") -> Text:
 
 def _value(value: Any) -> str:
     if isinstance(value, list):
-        return "{" + ", ".join(f"{token}: {offset:+g}" for token, offset in value) + "}"
+        return "{" + ", ".join(f"{token}: {float(offset):+g}" for token, offset in value) + "}"
     return value if isinstance(value, str) else f"{value:g}"
 
 
