@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from llmclf import LLMClassifier, Prompt
-from llmclf.backends import FakeBackend
+from llmclf.backends import FakeBackend, RowScores
 from llmclf.errors import InputError
 from llmclf.inspector import explain, explain_prompt
+from llmclf.inspector.explanation import MOST_TREE_TOKENS
 from llmclf.inspector.path import path_of
 from llmclf.inspector.terminal import print_explanation
 from llmclf.logits import apply_chain, chain, log_softmax
@@ -174,6 +175,57 @@ def test_offsets_for_one_token_add_up(smollm2):
     assert found["processors"] == [{"name": "logit_bias", "value": [[token, 3.5]]}]
 
 
+class Unseen(FakeBackend):
+    """A server that does not show the first label."""
+
+    def score(self, requests):
+        for place, answer in super().score(requests):
+            rest = answer.token_logprobs[1:]
+            yield place, RowScores(((-math.inf,), *rest), (-math.inf, *answer.lower[1:]), (-3.0, *answer.upper[1:]))
+
+
+@pytest.mark.filterwarnings("ignore::llmclf.errors.LlmclfWarning")
+def test_a_label_that_was_not_shown_is_explained():
+    """The floor that corrections take it to lie at is a step, from which on the changes add up to log p."""
+    clf = LLMClassifier(Unseen(), labels=["a", "b", "c"], calibrator="temperature")
+    clf.fit(X, ["a", "b", "c"] * 10)
+    explained = explain(clf, X[0])
+    path = json.loads(explained.to_json())["path"]
+    assert [step["name"] for step in path["steps"]] == ["raw", "floor", "calibrator", "normalise"]
+    assert path["steps"][0]["change"][0] is None
+    assert path["probabilities"] == pytest.approx(clf.predict_proba(X[:1])[0].tolist(), rel=1e-12)
+    for k, p in enumerate(path["probabilities"]):
+        changes = [step["change"][k] for step in path["steps"] if step["change"][k] is not None]
+        assert math.exp(math.fsum(changes)) == pytest.approx(p, rel=1e-9)
+    assert "-inf" in terminal(explained.to_dict())
+    assert explained.to_html().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize(("n_words", "has_tree"), [(60, True), (110, False)])
+def test_a_very_long_label_has_no_tree_and_says_so(tiny_bpe, n_words, has_tree):
+    """What nesting cannot hold is left out with a word; all else is there, as JSON and as a page."""
+    rows = [{"q": "one", "own": ["é " * n_words, "b"]}, {"q": "two", "own": ["c", "d"]}]
+    prompt = Prompt("{{ q }}:", choices="own")
+    explained = explain(LLMClassifier(tiny_bpe, labels=[0, 1], prompt=prompt).fit(rows), rows[0])
+    values = json.loads(explained.to_json())
+    assert (len(values["labels"][0]["tokens"]) <= MOST_TREE_TOKENS) == has_tree
+    assert len(values["labels"][0]["tokens"]) > MOST_TREE_TOKENS / 2
+    assert (values["tree"] is not None) == ("hidden" not in values) == has_tree
+    assert (
+        ("the tree is left out" in explained.to_html())
+        == ("the tree is left out" in terminal(values))
+        == (not has_tree)
+    )
+
+
+def test_what_has_ended_does_not_go_on(tiny_bpe):
+    """An alternative that is the end of the answer is that alone."""
+    end = next(iter(tiny_bpe.end_ids))
+    clf = LLMClassifier(tiny_bpe, labels=["positive", "negative"], prompt=PROMPT, logit_bias={end: 50.0}).fit([TEXT])
+    first = explain(clf, TEXT).to_dict()["alternatives"][0]
+    assert (first["id"], first["text"]) == (end, first["token"])
+
+
 def test_alternatives_are_likelier_than_nothing_else(smollm2):
     """Five beginnings that are no label's, none of them less likely than any other token that is none."""
     clf = LLMClassifier(smollm2, labels=["positive", "negative"], prompt=PROMPT).fit([TEXT])
@@ -215,6 +267,7 @@ def test_tables_and_choices(tiny_bpe):
     clf = LLMClassifier(tiny_bpe, labels=["x", "y"], prompt="{{ a }} and {{ b }}:").fit(frame)
     values = explain(clf, {"a": "one", "b": "three"}).to_dict()
     assert values["row"] == {"a": "one", "b": "three"}
+    assert explain(clf, frame.iloc[0]).to_dict() == values
     assert values["path"]["probabilities"] == pytest.approx(clf.predict_proba(frame[:1])[0].tolist(), rel=1e-12)
     rows = [{"q": "one", "own": ["a b", "c"]}, {"q": "two", "own": ["d", "e f"]}]
     clf = LLMClassifier(tiny_bpe, labels=[0, 1], prompt=Prompt("{{ q }}\nAnswer:", choices="own")).fit(rows)
@@ -239,6 +292,8 @@ def test_a_text_that_fills_the_context_is_explained(tiny_bpe):
         ({"min_p": 1.5}, "min_p"),
         ({"repetition_penalty": 0.0}, "repetition_penalty"),
         ({"logit_bias": [1]}, "expected a dict"),
+        ({"logit_bias": {" good": math.nan}}, "' good': nan"),
+        ({"foo": 1}, "foo=1 is no processor"),
         ({"logit_bias": {"": 1.0}}, "0 tokens"),
         ({"logit_bias": {"several words here": 1.0}}, "tokens to this model"),
         ({"logit_bias": {10**6: 1.0}}, "1000000"),
@@ -251,6 +306,8 @@ def test_bad_settings_are_refused(tiny_bpe, given, match):
         explain(clf, TEXT, **given)
     with pytest.raises(InputError, match=match):
         explain_prompt(tiny_bpe, "a", **given)
+    with pytest.raises(InputError, match="prompt=5 is a int"):
+        explain_prompt(tiny_bpe, 5)
 
 
 @pytest.mark.parametrize("text", ["\x1b[2J\x1b]0;title\x07", "[bold]x[/bold]", "a\u202eb", "</script><b>&\"'", "\x00"])
@@ -316,6 +373,8 @@ def test_the_command_line_says_the_same(run, smollm2, tmp_path):
         (["--top-p", "2"], "top_p"),
         (["--prompt", "{{ text }}"], "give --labels"),
         (["--chat"], "give --labels"),
+        (["--scoring", "mean"], "give --labels"),
+        (["--bias", " good=nan"], "' good': nan"),
         (["--classifier", "nowhere"], "holds no saved classifier"),
         (["--model", "openai:x"], "use a local model"),
     ],

@@ -201,7 +201,7 @@ class TestTemperature:
         plain, hot = (classifier(tiny_bpe, LONG, temperature=t).score_labels(TEXTS) for t in (1.0, 2.0))
         assert np.abs((hot - hot[:, :1]) - (plain - plain[:, :1]) / 2).max() > 0.1
 
-    @pytest.mark.parametrize("temperature", [0, -1.0, float("inf"), float("nan"), "1", None, True])
+    @pytest.mark.parametrize("temperature", [0, 1e-310, -1.0, float("inf"), float("nan"), "1", None, True])
     def test_what_leaves_no_probability_is_refused(self, tiny_bpe, temperature):
         """Only positive, finite temperatures leave every label a finite score."""
         with pytest.raises(InputError, match=f"temperature={temperature!r}"):
@@ -223,6 +223,12 @@ class TestLogitBias:
         )
         np.testing.assert_array_equal(by_word, by_text)
         np.testing.assert_array_equal(by_word, by_id)
+
+    def test_the_text_of_a_control_token_means_that_token(self, tiny_bpe):
+        """As in a template, which is the author's text as well."""
+        end = tiny_bpe.tokenizer.convert_tokens_to_ids("<|im_end|>")
+        found = [classifier(tiny_bpe, logit_bias={key: 3.0}).score_labels(TEXTS) for key in ("<|im_end|>", end)]
+        np.testing.assert_array_equal(*found)
 
     def test_other_words_take_their_share(self, smollm2):
         """An offset on a word that is no label lowers all labels alike at their first token."""

@@ -67,6 +67,8 @@ def check_generation(max_tokens: Any, n: Any, seed: Any, stop: Any) -> tuple[str
         raise InputError(f"n={n}, but without a seed every answer is the likeliest one; give seed=")
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0):
         raise InputError(f"seed={seed!r}: expected a whole number of at least 0, or None for the likeliest tokens")
+    if not isinstance(stop, (str, Sequence)):
+        raise InputError(f"stop={stop!r}: expected a text or a list of texts; () for none")
     texts = (stop,) if isinstance(stop, str) else tuple(stop)
     if not all(isinstance(text, str) and text for text in texts):
         raise InputError(f"stop={stop!r}: expected texts of at least one character")
@@ -93,7 +95,7 @@ def generate(
         The model's logits are no distribution.
     """
     random = None if seed is None else np.random.default_rng(seed)
-    ends = _end_ids(model, tokenizer)
+    ends = end_ids(model, tokenizer)
     answers = [_Answer(tokenizer, ends, stop) for _ in range(n)]
     reader = _Reader(model, prompt_ids, n)
     while True:
@@ -186,7 +188,7 @@ def _extend(
     answer.add(token, float(log_softmax(logits)[token]), float(log_softmax(processed)[token]))
 
 
-def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     """The tokens that end an answer: what the model's configuration of generation says, else the tokenizer's."""
     found = getattr(model.generation_config, "eos_token_id", None)
     if found is None:

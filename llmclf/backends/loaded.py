@@ -28,7 +28,7 @@ _CHECK_TEXT = "The old cat sat on the mat near the door, and the dog ran to the 
 _LOGIT_ROWS = 8  # rows of the vocabulary that one core's cache holds while they are normalised
 _GROUP_SHARE = 0.125  # of a batch, in columns: the least that computing the beginning of a group once has to save
 _UNCONDITIONAL_KEPT = (
-    4  # prompts without a row, with their labels, whose logits are kept: a megabyte or less for each inner token
+    4  # prompts without a row, with their labels, whose logits are kept, at 8 bytes a token of the vocabulary
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..prompts import RenderedPrompt, Span, Turn
 from .base import Request, RowScores, check_requests
 from .encoders import token_texts
-from .generation import Generation, LogitsProcessor, check_generation, generate
+from .generation import Generation, LogitsProcessor, check_generation, end_ids, generate
 from .handle import Handle
 from .loaded import LoadedModel, open_model
 from .tokens import TokenCodec, TokenRow
@@ -142,6 +142,11 @@ class LocalBackend(Handle):
         return ids, self._engine.trie_logits(TokenRow(ids, ((0,),)))[0]
 
     @property
+    def end_ids(self) -> frozenset[int]:
+        """The tokens that end an answer."""
+        return end_ids(self.model, self.tokenizer)
+
+    @property
     def reads(self) -> int:
         """The most tokens that the model reads at once."""
         return self._codec.context_length
@@ -216,6 +221,8 @@ class LocalBackend(Handle):
     ) -> list[Generation]:
         """`n` answers to one prompt, computed side by side; see `generate`."""
         texts = check_generation(max_tokens, n, seed, stop)
+        if not isinstance(processors, Iterable):
+            raise InputError(f"processors={processors!r}: expected a list of functions; llmclf.logits.chain makes one")
         ids = self._prompt_ids(prompt)
         length = self._codec.context_length
         if len(ids) + max_tokens - 1 > length:  # the last token is not read
@@ -244,6 +251,8 @@ class LocalBackend(Handle):
         if isinstance(prompt, (str, RenderedPrompt)):
             ids = tuple(self._codec.prompt(_rendered(prompt)))
         else:
+            if not isinstance(prompt, Sequence) or not all(isinstance(token, (int, np.integer)) for token in prompt):
+                raise InputError(f"prompt={prompt!r}: expected a text, a rendered prompt or a list of token ids")
             ids = tuple(int(token) for token in prompt)
             n = self.model.get_input_embeddings().num_embeddings
             unknown = [token for token in ids if not 0 <= token < n]

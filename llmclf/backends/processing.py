@@ -14,6 +14,8 @@ from ..errors import InputError
 from ..logits import add_logit_bias, apply_temperature, guide
 from ..prompts import RenderedPrompt
 
+_LOWEST_TEMPERATURE = 1e-300  # below it, log-probabilities leave the range of float64
+
 
 @dataclass(frozen=True)
 class Processing:
@@ -55,10 +57,10 @@ class Processing:
         """
         if not _is_number(guidance):
             raise InputError(f"guidance={guidance!r}: expected a finite number; 1 is the prompt alone")
-        if not _is_number(temperature) or temperature <= 0:
+        if not _is_number(temperature) or temperature < _LOWEST_TEMPERATURE:
             raise InputError(
-                f"temperature={temperature!r}: expected a positive, finite number; at 0 every label but the likeliest would "
-                "have the score -inf, and predict names that one at any temperature"
+                f"temperature={temperature!r}: expected a finite number of at least {_LOWEST_TEMPERATURE:g}; at 0 every label "
+                "but the likeliest would have the score -inf, and predict names that one at any temperature"
             )
         if not isinstance(logit_bias, Mapping | None):
             raise InputError(f"logit_bias={logit_bias!r}: expected a dict word or token id -> offset")

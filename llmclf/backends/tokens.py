@@ -115,7 +115,8 @@ class TokenCodec:
             It is several tokens.
         """
         spans = self._prompt_spans(prompt)
-        before, joint = self._encoder.encode([spans, (*spans, Span(text, True))])
+        # The author's own text, as a template is: the text of a control token means that token.
+        before, joint = self._encoder.encode([spans, (*spans, Span(text, False))])
         tokens = joint[_common_prefix(before, joint) :]
         if len(tokens) != 1:
             raise PromptError(

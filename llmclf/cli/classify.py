@@ -102,7 +102,7 @@ def fit(
         if calibrator == "none":
             raise InputError("--max-error needs a calibrator, on whose cross-fitted probabilities it is chosen")
         check_selectable(max(0, len(frame) - shots), max_error, confidence)
-    elif _is_given(ctx, "confidence"):
+    elif is_given(ctx, "confidence"):
         raise InputError(f"--confidence {confidence} says how sure --max-error is to be kept; give that, too")
     clf = LLMClassifier(
         open_model(model, base_url, api_key_env, model_option),
@@ -206,14 +206,14 @@ def _classes(frame: Any, name: str) -> Any:
 def saved_classifier(ctx: typer.Context, folder: Path, cache: Path | None, options: dict[str, Any]) -> LLMClassifier:
     """The classifier of a folder, unless options were given that it would not heed."""
     for name in ("labels", "prompt", "chat", "scoring", "model"):
-        if _is_given(ctx, name):
+        if is_given(ctx, name):
             raise InputError(f"--{name} belongs to a new classifier; --classifier {str(folder)!r} has its own")
     from ..loading import load
 
     return load(folder, cache=cache, model_options=options)
 
 
-def _is_given(ctx: typer.Context, name: str) -> bool:
+def is_given(ctx: typer.Context, name: str) -> bool:
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError
-from .classify import saved_classifier
+from .classify import is_given, saved_classifier
 from .console import OUT, say
 from .options import (
     ApiKeyEnv,
@@ -34,7 +34,7 @@ def inspect(
         typer.Argument(
             metavar="TEXT",
             help="The text to classify; for a classifier of tables a JSON object of its columns. Without --labels and "
-            "--classifier it is the whole prompt.",
+            "--classifier it is the whole prompt, in which \\n is a line break.",
         ),
     ],
     classifier: Annotated[
@@ -112,6 +112,8 @@ def inspect(
         found = explain(clf, text, **given)
     elif prompt is not None or chat:
         raise InputError("--prompt and --chat need the classes: give --labels a,b,c, or the whole prompt as TEXT alone")
+    elif is_given(ctx, "scoring"):
+        raise InputError(f"--scoring {scoring} needs the classes: give --labels a,b,c")
     else:
         found = explain_prompt(
             open_model(model, base_url, api_key_env, model_option), text.replace("\\n", "\n"), **given
@@ -119,7 +121,7 @@ def inspect(
     if html is not None:
         found.to_html(html)
     if as_json:
-        OUT.print_json(found.to_json())
+        OUT.print(found.to_json().rstrip(), markup=False, highlight=False, soft_wrap=True)
     elif html is not None:
         say(f"written to {html}")
     else:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from ..backends import Backend, LocalBackend, Request, open_backend
 from ..backends.views import TrieView
 from ..classifier import LLMClassifier
 from ..errors import InputError
-from ..logits import Processor, chain, guide, logsumexp
+from ..logits import Processor, chain, floor_missing, guide, logsumexp
 from ..pages import in_notebook, written
 from ..saving import plain
 from ..scorer import Scorer
@@ -29,6 +33,10 @@ N_ANSWER_TOKENS = 16
 """How many tokens the model is let say by itself."""
 N_ALTERNATIVE_TOKENS = 6
 """How many of each beginning that it finds likelier than a label."""
+
+
+MOST_TREE_TOKENS = 150
+"""The longest label of which a tree is drawn; deeper ones neither JSON's nor a page's nesting can hold."""
 
 
 class Explanation:
@@ -57,7 +65,8 @@ class Explanation:
 
         ``model``, ``prompt``, ``distribution`` (the next token, see `NextTokens.to_dict`; None where the backend does not show
         it, and ``hidden`` says why), ``answer`` (what the model would say by itself), and for a classifier ``row``, ``labels``,
-        ``tree``, ``alternatives``, ``label_mass``, ``path`` and ``prediction``.
+        ``tree``, ``alternatives`` (the likeliest beginnings other than a label's by the distribution that the labels were scored
+        by, and how the model itself goes on after each), ``label_mass``, ``path`` and ``prediction``.
         """
         found: dict[str, Any] = json.loads(json.dumps(self._values))
         return found
@@ -91,7 +100,7 @@ def explain(classifier: LLMClassifier, row: Any, **processors: Any) -> Explanati
     Parameters
     ----------
     classifier : LLMClassifier, fitted
-    row : str, or mapping of column to value
+    row : str, or mapping or Series of column to value
         As the classifier was fitted on.
     **processors
         ``logit_bias`` (by word, text of a token or id), ``repetition_penalty``, ``presence_penalty``, ``frequency_penalty``,
@@ -109,8 +118,10 @@ def explain(classifier: LLMClassifier, row: Any, **processors: Any) -> Explanati
         A value cannot be used; or processors are given and the backend shows no distribution.
     """
     check_is_fitted(classifier)
+    if isinstance(row, pd.Series):
+        row = row.to_dict()
     rows = classifier._rows([dict(row)] if isinstance(row, Mapping) else [row])
-    scorer, record = classifier._current_scorer(), rows.records[0]
+    scorer, record = classifier._scorer, rows.records[0]
     given = _chain(processors, None)
     if given and not isinstance(classifier.backend_, LocalBackend):
         raise InputError(
@@ -143,10 +154,19 @@ def explain(classifier: LLMClassifier, row: Any, **processors: Any) -> Explanati
     else:
         values["hidden"] = f"{type(backend).__name__} shows no whole distribution; a local model does"
     lines = label_lines(answer, words, by_class, tokens)
+    longest = max(len(line["tokens"]) for line in lines)
+    if longest > MOST_TREE_TOKENS:
+        values["hidden"] = (
+            f"the tree is left out, since a label has {longest} tokens and it draws {MOST_TREE_TOKENS} at most"
+        )
     raw = scorer.class_scores(rows, "sum", [answer])
     scores = raw if classifier.scoring == "sum" else scorer.class_scores(rows, classifier.scoring, [answer])
     later = [] if classifier.scoring == "sum" else [(classifier.scoring, scores[0])]
-    later += [(name, after[0]) for name, after in classifier._corrections.steps(scores)]
+    steps = [(name, after[0]) for name, after in classifier._corrections.steps(scores)]
+    if np.isneginf(scores).any() and steps and np.isfinite(steps[0][1]).all():
+        # Corrections of ours take a label that a server did not show to lie at a floor.
+        later.append(("floor", floor_missing(scores)[0][0]))
+    later += steps
     path = path_of(raw[0], later, [_shown(label) for label in labels.classes])
     best = int(np.argmax(later[-1][1] if later else raw[0]))
     confidence = path["probabilities"][best]
@@ -157,7 +177,7 @@ def explain(classifier: LLMClassifier, row: Any, **processors: Any) -> Explanati
         "terminated": answer.terminated,
         "characters_cut": answer.characters_cut,
         "labels": lines,
-        "tree": None if tokens is None else label_tree(lines),
+        "tree": None if tokens is None or longest > MOST_TREE_TOKENS else label_tree(lines),
         "label_mass": float(np.exp(logsumexp(raw[0]))),
         "path": path,
         "prediction": path["classes"][best],
@@ -180,6 +200,8 @@ def explain_prompt(model: str | Backend, prompt: str, **processors: Any) -> Expl
     **processors
         As in `explain`.
     """
+    if not isinstance(prompt, str):
+        raise InputError(f"prompt={prompt!r} is a {type(prompt).__name__}; expected a text")
     backend = open_backend(model)
     _chain(processors, None)
     if not isinstance(backend, LocalBackend):
@@ -202,14 +224,20 @@ def explain_prompt(model: str | Backend, prompt: str, **processors: Any) -> Expl
 def _chain(processors: Mapping[str, Any], token_of: Callable[[str], int] | None) -> tuple[Processor, ...]:
     """The chain of what a user gave; without `token_of` only to check it, before a model is opened."""
     given = {name: value for name, value in processors.items() if value is not None}
+    known = inspect.signature(chain).parameters
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise InputError(f"{unknown[0]}={given[unknown[0]]!r} is no processor; expected some of {', '.join(known)}")
     offsets = given.get("logit_bias")
     if offsets is not None:
         if not isinstance(offsets, Mapping):
             raise InputError(f"logit_bias={offsets!r}: expected a dict word or token id -> offset")
         found: dict[Any, float] = {}
         for place, (key, offset) in enumerate(offsets.items()):
+            if isinstance(offset, bool) or not isinstance(offset, Real) or not float(offset) < math.inf:
+                raise InputError(f"logit_bias={{{key!r}: {offset!r}}}: expected a number of nats; -inf bans the token")
             token = key if not isinstance(key, str) else _NO_TOKEN + place if token_of is None else token_of(key)
-            found[token] = found[token] + offset if token in found else offset
+            found[token] = found.get(token, 0.0) + float(offset)
         given["logit_bias"] = found
     return chain(**given)
 
@@ -221,7 +249,9 @@ def _alternatives(backend: LocalBackend, view: TrieView) -> list[dict[str, Any]]
     """The likeliest beginnings that are no label's, and how the model would go on after each."""
     found = alternatives(view, backend.token_texts)
     for own in found:
-        said = _what_it_says(backend, (*view.row.context, own["id"]), N_ALTERNATIVE_TOKENS - 1)
+        said = None
+        if own["id"] not in backend.end_ids:  # an answer that has ended does not go on
+            said = _what_it_says(backend, (*view.row.context, own["id"]), N_ALTERNATIVE_TOKENS - 1)
         own["text"] = own["token"] + ("" if said is None else said["text"])
     return found
 

@@ -35,14 +35,19 @@ def label_lines(
             {
                 "class": label,
                 "word": word,
-                "tokens": [{**own, "logprob": logprob} for own, logprob in zip(named, logprobs, strict=True)],
-                "sum": total,
-                "mean": total / len(logprobs),
-                "bytes": total / len(word.encode("utf-8", "surrogatepass")),
+                "tokens": [{**own, "logprob": finite(logprob)} for own, logprob in zip(named, logprobs, strict=True)],
+                "sum": finite(total),
+                "mean": finite(total / len(logprobs)),
+                "bytes": finite(total / len(word.encode("utf-8", "surrogatepass"))),
                 "probability": math.exp(total),
             }
         )
     return lines
+
+
+def finite(value: float) -> float | None:
+    """A number as JSON has it; None for minus infinity, the score of a label that a server did not show."""
+    return value if math.isfinite(value) else None
 
 
 def completion_tokens(view: TrieView, texts: Callable[[Sequence[int]], list[str]]) -> list[list[dict[str, Any]]]:

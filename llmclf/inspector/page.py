@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..logits import Processor, apply_chain
+from ..logits import Processor, apply_chain, chain
 from ..pages import render_page
 from .distribution import N_SHOWN, NextTokens, plain_value
 
@@ -21,16 +22,7 @@ _N_OTHERS = 5  # sliders for tokens that begin no label
 _MOST_CLASSES = 6
 _MOST_LABELS = 3  # named at the token with which they begin
 _SHADES = 8
-_ORDER = (
-    "logit_bias",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-)
+_ORDER = tuple(inspect.signature(chain).parameters)
 _MARKS = {" ": "␣", "\n": "↵", "\r": "␍", "\t": "⇥"}
 _UNSEEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs")
 
@@ -58,7 +50,7 @@ def inspector_page(values: Mapping[str, Any], next_tokens: NextTokens | None) ->
         style="inspector.css",
         script="inspector.js",
         data=values,
-        labels=sorted(values.get("labels", ()), key=lambda line: -line["sum"]),
+        labels=sorted(values.get("labels", ()), key=lambda line: -line["probability"]),
         columns=[order] if len(order) <= _MOST_CLASSES else [order[:_MOST_CLASSES], order],
         **live,
         line_of=lambda own: lines[repr(own["class"]), own["word"]],

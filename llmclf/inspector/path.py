@@ -31,14 +31,15 @@ def path_of(raw: Floats, later: Iterable[tuple[str, Floats]], classes: Sequence[
         ``classes``; ``steps``: of each its ``name``, the ``scores`` after it, what it adds to each (``change``, in nats) and by
         what it multiplies its exponential (``factor``); ``probabilities``. The first step starts from 0, and the last,
         ``"normalise"``, takes the same from all: the changes of a class add up to the logarithm of its probability. Minus
-        infinity, of a class that a step leaves no probability, is None.
+        infinity is None; a step that lifts a class from there starts from 0 again, so that its changes add up without the None.
     """
     steps = [*((name, np.asarray(scores, dtype=np.float64)) for name, scores in (("raw", raw), *later))]
     steps.append(("normalise", log_softmax(steps[-1][1])))
     before, lines = np.zeros(len(classes)), []
     for name, scores in steps:
         with np.errstate(invalid="ignore", over="ignore"):
-            change = np.where(np.isneginf(scores) & np.isneginf(before), 0.0, scores - before)
+            lifted = np.isneginf(before) & np.isfinite(scores)
+            change = np.where(lifted, scores, np.where(np.isneginf(scores) & np.isneginf(before), 0.0, scores - before))
             factor = np.exp(change)
         lines.append({"name": name, "scores": _plain(scores), "change": _plain(change), "factor": _plain(factor)})
         before = scores

@@ -21,7 +21,7 @@ def rendered(values: Mapping[str, Any]) -> Group:
     parts: list[RenderableType] = list(_head(values))
     if values["distribution"] is not None:
         parts += [_title("Next token"), *_next_tokens(values["distribution"])]
-    elif "hidden" in values:
+    if "hidden" in values:
         parts.append(Text(values["hidden"], "dim"))
     if values["answer"] is not None:
         parts += [_title("What the model says by itself"), *_answer(values["answer"])]
@@ -172,12 +172,12 @@ def _tree(nodes: Sequence[Mapping[str, Any]]) -> Tree:
 def _labels(values: Mapping[str, Any]) -> Group:
     numbers = ("tokens", "sum", "mean", "bytes", "probability")
     table = _table("class", "word", *numbers, right=numbers)
-    for own in sorted(values["labels"], key=lambda line: -line["sum"]):
+    for own in sorted(values["labels"], key=lambda line: -line["probability"]):
         table.add_row(
             _plain(own["class"]),
             Text(shown(own["word"])),
             str(len(own["tokens"])),
-            *(f"{own[name]:.4f}" for name in ("sum", "mean", "bytes")),
+            *(_nats(own[name]) for name in ("sum", "mean", "bytes")),
             f"{own['probability']:.4g}",
         )
     mass = f"mass on all labels: {values['label_mass']:.4g}"
