@@ -116,6 +116,18 @@ def test_what_rows_begin_with_is_computed_once(tiny_bpe, monkeypatch):
     assert n_grouped < n_read * 2 / 3
 
 
+def test_what_was_asked_before_changes_no_digit(tiny_bpe):
+    """Asked again, after anything that begins alike and in handles that read fewer tokens at once, answers are the very same."""
+    words = TEXTS[-1].split()
+    for requests in (requests_for([TEXTS[-1]]), of_documents()):
+        expected = score(tiny_bpe, requests)
+        for n in range(0, len(words), 3):
+            score(tiny_bpe, requests_for([" ".join((*words[:n], other, *words)) for other in ("but", "and", "or")]))
+            assert score(tiny_bpe, requests) == expected
+        score(open_backend(tiny_bpe.name, batch_tokens=5), requests)
+        assert score(tiny_bpe, requests) == expected
+
+
 @pytest.mark.parametrize(
     "prompt", [Prompt("{{ text }}", terminator="eos"), Prompt("{{ text }}", terminator="\n"), Prompt(chat=True)]
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,14 @@ _UNCONDITIONAL_KEPT = (
 )
 
 
+class _Prefix(NamedTuple):
+    """Keys and values of a prompt's first tokens, per layer, and in how many tokens at a time they were computed."""
+
+    tokens: tuple[int, ...]
+    chunk: int
+    states: list[tuple[torch.Tensor, torch.Tensor]]
+
+
 class LoadedModel:
     """Loaded weights, and the forward passes over them. Threads that share it take turns."""
 
@@ -42,7 +50,7 @@ class LoadedModel:
         self.dtype_name = str(model.dtype).removeprefix("torch.")
         self.lock = threading.RLock()
         self._codecs: dict[int, TokenCodec] = {}
-        self._prefixes: list[tuple[tuple[int, ...], list[tuple[torch.Tensor, torch.Tensor]]]] = []
+        self._prefixes: list[_Prefix] = []
         self._unconditional: dict[TokenRow, np.ndarray] = {}
         self.route = "trie" if self._trie_is_exact() else "pairs"
 
@@ -65,22 +73,36 @@ class LoadedModel:
                 batch = lay_out(rows, places, n_prefix)
                 # The lock is taken per batch: a caller that stops listening must not keep it.
                 with self.lock:
-                    for step in group.steps:
-                        prefix = self._prefix_states(context[:step], batch_tokens)
+                    prefix = self._prefix_states([context[:step] for step in group.steps], batch_tokens)
                     logits = self._forward(batch, prefix, n_prefix)
                     answers = self._label_logprobs(batch, logits, [rows[place].processing for place in places])
                 yield from zip(places, answers, strict=True)
 
-    def _prefix_states(self, prefix: tuple[int, ...], chunk: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Keys and values of a prefix, per layer; those of the last prefix, and of the prefixes of it on the way, are kept."""
+    def _prefix_states(self, chain: Sequence[tuple[int, ...]], chunk: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Keys and values, per layer, of the last of some prefixes, each of which begins the next; the chain is kept.
+
+        What is kept serves only where it was computed in the very steps that it would be computed in now: the last digits of a
+        state depend on them, and a score must not depend on what was asked before.
+        """
+        n_kept = 0
+        for kept, prefix in zip(self._prefixes, chain, strict=False):
+            if (kept.tokens, kept.chunk) != (prefix, chunk):
+                break
+            n_kept += 1
+        del self._prefixes[n_kept:]
+        for prefix in chain[n_kept:]:
+            before = self._prefixes[-1] if self._prefixes else _Prefix((), chunk, [])
+            states = self._extended(before.states, len(before.tokens), prefix, chunk)
+            self._prefixes.append(_Prefix(prefix, chunk, states))
+        return self._prefixes[-1].states
+
+    def _extended(
+        self, states: list[tuple[torch.Tensor, torch.Tensor]], n_known: int, prefix: tuple[int, ...], chunk: int
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Keys and values of a prefix from those of its first `n_known` tokens, `chunk` tokens at a time."""
         import torch
 
-        while self._prefixes and self._prefixes[-1][0] != prefix[: len(self._prefixes[-1][0])]:
-            self._prefixes.pop()
-        known, states = self._prefixes[-1] if self._prefixes else ((), [])
-        if len(known) == len(prefix):
-            return states
-        for start in range(len(known), len(prefix), chunk):
+        for start in range(n_known, len(prefix), chunk):
             tokens = np.array([prefix[start : start + chunk]], dtype=np.int64)
             n_new = tokens.shape[1]
             mask = np.ones((1, n_new, start + n_new), dtype=bool)
@@ -97,7 +119,6 @@ class LoadedModel:
                 if states
                 else new
             )
-        self._prefixes.append((prefix, states))
         return states
 
     def _context(
