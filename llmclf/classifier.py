@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,7 +22,7 @@ from .backends.processing import Processing
 from .backends.usage import Estimate, Usage
 from .calibration import Corrections, SelectedThreshold, make_bias, make_calibrator
 from .calibration.selective import check_selectable
-from .errors import CalibrationWarning, InputError, LabelWordWarning, PromptError
+from .errors import CalibrationWarning, InputError, LabelWordWarning, PromptError, warn
 from .fitting import answered_shots, draw_shots, fit_corrections
 from .judging import CalibrationRows, choose_cross_fitted_threshold, choose_threshold, judge
 from .labels import LabelSet, label_prior, label_set, read_classes
@@ -438,6 +437,20 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
             labels[missing] = None
         return labels
 
+    def steps(self, X: Any) -> tuple[Rows, Scorer, Corrections]:
+        """What `predict_proba` does, for those who show it step by step: rows as read, what scores them, what corrects scores.
+
+        Raises
+        ------
+        InputError
+            X is not of the form that the classifier was fitted on.
+        ModelError
+            Bias, calibrator or threshold belong to another model.
+        """
+        rows = self._rows(X)
+        self._check_identity()
+        return rows, self._scorer, self._corrections
+
     def report(
         self,
         X: Any,
@@ -570,11 +583,10 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
 
     def _corrected(self, X: Any) -> NDArray[np.float64]:
         """Log-scores (n, K) after bias, calibrator and prior."""
-        rows = self._rows(X)
-        self._check_identity()
-        scores, lower, upper = self._scorer.bounded_scores(rows, self.scoring)
-        self._last["undecided"] = self._corrections.undecided(scores, lower, upper)
-        return self._corrections.apply(scores)
+        rows, scorer, corrections = self.steps(X)
+        scores, lower, upper = scorer.bounded_scores(rows, self.scoring)
+        self._last["undecided"] = corrections.undecided(scores, lower, upper)
+        return corrections.apply(scores)
 
     def _check_identity(self) -> None:
         if self.calibrated_on_ is not None:
@@ -599,12 +611,11 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         fitted = (self._corrections.bias, self._corrections.calibrator, self.threshold_)
         changed = [name for name in now if now[name] != then.get(name, now[name])]
         if changed and any(part is not None for part in fitted):
-            warnings.warn(
+            warn(
                 "bias, calibrator and threshold belong to scores with "
                 f"{', '.join(f'{name}={then[name]!r}' for name in changed)}, and these have "
                 f"{', '.join(f'{name}={now[name]!r}' for name in changed)}; fit again, or the probabilities cannot be trusted",
                 CalibrationWarning,
-                stacklevel=4,
             )
         return self._scorer
 
@@ -681,11 +692,10 @@ def _header(rows: Rows, X: Any) -> Any:
 
 def _warn_of_digits(labels: LabelSet) -> None:
     if isinstance(labels.classes[0], (int, float)):
-        warnings.warn(
+        warn(
             f"y holds the numbers {list(labels.classes[:3])!r}..., and the model is asked for these digits; give "
             "labels={number: word, ...} if they stand for something",
             LabelWordWarning,
-            stacklevel=3,
         )
 
 

@@ -23,6 +23,11 @@
 Every error is also the built-in that a caller expects, so that ``except ValueError`` and scikit-learn's checks see it.
 """
 
+from __future__ import annotations
+
+import inspect
+import warnings
+
 
 class LlmclfError(Exception):
     """Base of every error that llmclf raises on purpose."""
@@ -108,3 +113,14 @@ class TerminatorWarning(LlmclfWarning):
 
 class CalibrationWarning(LlmclfWarning):
     """A calibrator was fitted on too few rows, on no signal, or on anti-informative scores."""
+
+
+_NOT_THE_CALLERS = ("llmclf", "sklearn", "joblib")
+
+
+def warn(message: str, category: type[LlmclfWarning]) -> None:
+    """Warn at the line of the caller's own code, however deep below it, and below scikit-learn's wrappers, the doubt arose."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in _NOT_THE_CALLERS:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level if frame is not None else level - 1)

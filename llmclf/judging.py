@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from .calibration import Corrections, SelectedThreshold, select_threshold
 from .calibration.selective import check_selectable
-from .errors import CalibrationWarning, InputError
+from .errors import CalibrationWarning, InputError, warn
 from .logits import logsumexp, softmax
 from .report import CalibrationReport
 from .scorer import Scorer
@@ -84,17 +83,15 @@ def judge(
     scores = scorer.class_scores(rows, scoring, answers)
     proba = _exchanged(softmax(corrections.apply(scores)), seen, cross_fitted)
     if seen.n_calibrated and cross_fitted is None:
-        warnings.warn(
+        warn(
             f"the calibrator was fitted on {seen.n_calibrated} of these {len(rows)} rows, so the report is better than the "
             "truth; give rows that it has not seen",
             CalibrationWarning,
-            stacklevel=3,
         )
     if seen.n_shots:
-        warnings.warn(
+        warn(
             f"{seen.n_shots} of these {len(rows)} rows stand in the prompt as examples, with their answers; give other rows",
             CalibrationWarning,
-            stacklevel=3,
         )
     shots = [row for row, _ in scorer.shots]
     # Without texts, a hash stands for each shot.
@@ -253,11 +250,10 @@ def _exchanged(proba: Floats, seen: _Seen, cross_fitted: Floats | None) -> Float
     known = seen.place >= 0
     proba = proba.copy()
     proba[known] = cross_fitted[seen.place[known]]
-    warnings.warn(
+    warn(
         f"the calibrator was fitted on {seen.n_calibrated} of these {len(proba)} rows; they are judged by calibrators that did "
         "not see them (calibration_proba_). Rows that no calibrator saw judge the one that you use",
         CalibrationWarning,
-        stacklevel=4,
     )
     return proba
 

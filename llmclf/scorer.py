@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -16,7 +15,7 @@ from .backends import Backend, Request, RowScores, open_backend
 from .backends.handle import Handle
 from .backends.processing import Processing
 from .backends.usage import Estimate
-from .errors import InputError, ModelError, TerminatorWarning, TruncationWarning
+from .errors import InputError, ModelError, TerminatorWarning, TruncationWarning, warn
 from .labels import LabelSet
 from .progress import track
 from .prompts import Prompt, PromptRenderer, RenderedPrompt
@@ -343,20 +342,18 @@ def _warn_of_cuts(answers: Sequence[RowScores]) -> None:
     cut = [number for number, answer in enumerate(answers) if answer.characters_cut]
     if cut:
         most = max(answers[number].characters_cut for number in cut)
-        warnings.warn(
+        warn(
             f"{len(cut)} of {len(answers)} texts were longer than the model's context and were shortened, by up to {most} "
             f"characters (first: row {cut[0]}); score_rows tells which",
             TruncationWarning,
-            stacklevel=2,
         )
 
 
 def _warn_of_terminators(answers: Sequence[RowScores]) -> None:
     terminated = sum(answer.terminated for answer in answers)
     if terminated:
-        warnings.warn(
+        warn(
             f"in {terminated} of {len(answers)} rows one label's tokens begin with another's, so the end-of-answer token was "
             "added to every label; choose the end yourself with Prompt(terminator=...)",
             TerminatorWarning,
-            stacklevel=2,
         )

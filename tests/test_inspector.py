@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from llmclf import LLMClassifier, Prompt
+from llmclf import LLMClassifier, Prompt, load
 from llmclf.backends import FakeBackend, RowScores
-from llmclf.errors import InputError
+from llmclf.errors import CalibrationWarning, InputError, ModelError
 from llmclf.inspector import explain, explain_prompt
 from llmclf.inspector.explanation import MOST_TREE_TOKENS
 from llmclf.inspector.path import path_of
@@ -404,3 +404,16 @@ def test_explanations_have_a_notebook_form(tiny_bpe):
     explained = explain(clf, TEXT)
     assert explained._repr_html_().startswith("<iframe")
     assert clf.predict([TEXT])[0] in repr(explained)
+
+
+def test_another_model_than_the_calibrators_is_refused(tiny_bpe, y, model_folder, tmp_path):
+    """What predict_proba refuses is not explained either; where it only warns, so does explain."""
+    clf = LLMClassifier(tiny_bpe, labels=LABELS, prompt=PROMPT, calibrator="prior").fit(X, y)
+    clf.save(tmp_path / "clf")
+    other = {"model": f"hf:{model_folder('no_pad')}"}
+    path = tmp_path / "clf" / "classifier.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **other}))
+    with pytest.raises(ModelError, match="belong to another model"):
+        explain(load(tmp_path / "clf"), TEXT)
+    with pytest.warns(CalibrationWarning, match="belong to another model"):
+        explain(load(tmp_path / "clf", check_model=False), TEXT)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import CalibrationWarning, ModelError
+from ..errors import CalibrationWarning, ModelError, warn
 
 _PASSING = ("base_url", "probe", "tokenizer", "context_length")
 
@@ -46,4 +45,4 @@ def check_same_model(then: Mapping[str, Any], now: Mapping[str, Any], *, is_stri
     )
     if is_strict:
         raise ModelError(f"{message}, or read the saved classifier with load(folder, check_model=False)")
-    warnings.warn(message, CalibrationWarning, stacklevel=5)
+    warn(message, CalibrationWarning)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
@@ -16,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..classes import class_array
-from ..errors import CalibrationWarning, InputError
+from ..errors import CalibrationWarning, InputError, warn
 from ..logits import FLOOR, floor_missing
 from ..metrics import TOLERANCE, label_columns, row_weights
 
@@ -110,14 +109,13 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         kept = weights > 0
         n_rows = int(kept.sum())
         if n_rows < ENOUGH_ROWS:
-            warnings.warn(
+            warn(
                 f"{type(self).__name__}: fitted on {n_rows} labelled rows; {ENOUGH_ROWS} or more are needed",
                 CalibrationWarning,
-                stacklevel=2,
             )
         doubt = self._fit_map(_below_top(matrix[kept]), columns[kept], weights[kept], known)
         if doubt:
-            warnings.warn(f"{type(self).__name__}: {doubt}", CalibrationWarning, stacklevel=2)
+            warn(f"{type(self).__name__}: {doubt}", CalibrationWarning)
         # Last, because it marks the calibrator as fitted.
         self.classes_ = known
         return self
@@ -161,7 +159,7 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
             matrix = validate_data(self, scores, dtype=np.float64, ensure_all_finite=False, reset=False)
         except ValueError as error:
             raise InputError(str(error)) from error
-        return _below_top(seen_scores(matrix, type(self).__name__, stacklevel=4))
+        return _below_top(seen_scores(matrix, type(self).__name__))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that predictions depend on, ready for JSON.
@@ -324,7 +322,7 @@ def _below_top(scores: Floats) -> Floats:
     return result
 
 
-def seen_scores(scores: Floats, name: str, stacklevel: int = 3) -> Floats:
+def seen_scores(scores: Floats, name: str) -> Floats:
     """Scores without ``-inf`` (see `llmclf.logits.floor_missing`), with a warning that names the rows it stood in.
 
     Raises
@@ -353,10 +351,9 @@ def seen_scores(scores: Floats, name: str, stacklevel: int = 3) -> Floats:
             f"row {blank[0]} of the scores is -inf throughout; expected one finite score. Leave the row out"
         )
     if rows.size:
-        warnings.warn(
+        warn(
             f"{name}: {rows.size} of {len(scores)} rows (the first: row {rows[0]}) hold -inf, which is taken as {FLOOR:g} nats "
             "below the row's best score or as its lowest one; such rows blur what is fitted on them",
             CalibrationWarning,
-            stacklevel=stacklevel,
         )
     return floored

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -11,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..errors import CalibrationWarning, InputError
+from ..errors import CalibrationWarning, InputError, warn
 from ..logits import log_softmax, logsumexp
 from ..metrics import row_weights
 from .base import check_keys, checked_numbers, seen_scores
@@ -151,7 +150,7 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
             )
         except ValueError as error:
             raise InputError(str(error)) from error
-        return seen_scores(matrix, "BiasCorrector", stacklevel=4)
+        return seen_scores(matrix, "BiasCorrector")
 
     def _prior(self, n_classes: int) -> Floats:
         if self.target_prior is None:
@@ -280,9 +279,8 @@ def _centred(bias: Floats) -> Floats:
 
 
 def _warn(method: str) -> None:
-    warnings.warn(
+    warn(
         f"BiasCorrector: method {method!r} did not settle within {_MOST_STEPS} steps; some class hardly ever has "
         "probability. Give more rows, or leave out that class",
         CalibrationWarning,
-        stacklevel=4,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ..classes import class_array
-from ..errors import CalibrationWarning, InputError
+from ..errors import CalibrationWarning, InputError, warn
 from ..metrics import checked_predictions, checked_probability_rows, label_columns
 
 Floats = NDArray[np.float64]
@@ -91,11 +90,10 @@ class ConformalClassifier(ClassifierMixin, BaseEstimator):
         oddness = np.sort(_ODDNESS[self.method](proba)[np.arange(columns.size), columns])
         place = math.ceil((columns.size + 1) * level - 1e-9)
         if place > columns.size:
-            warnings.warn(
+            warn(
                 f"ConformalClassifier: {columns.size} labelled rows are too few for confidence {level:g}, so every set holds "
                 f"every label; at least {math.ceil(level / (1 - level) - 1e-9)} are needed",
                 CalibrationWarning,
-                stacklevel=2,
             )
         self.quantile_ = float(oddness[place - 1]) if place <= columns.size else math.inf
         self.n_rows_ = int(columns.size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom
 
-from ..errors import CalibrationWarning, InputError
+from ..errors import CalibrationWarning, InputError, warn
 from ..metrics import checked_event, exact_bounds
 
 Floats = NDArray[np.float64]
@@ -301,9 +300,8 @@ def _warn_of_none(
         if rate < max_error and binom.cdf(math.ceil(rate * size), size, max_error) <= level:
             cure = f"if they stay as they are, about {math.ceil(n_rows * factor / 50) * 50} labelled rows would do"
             break
-    warnings.warn(
+    warn(
         f"no threshold keeps the error at {max_error:.4g} with confidence {confidence:.4g} on {n_rows} labelled rows. The "
         f"nearest keeps {n_kept} of them, {n_wrong} wrong, and bounds their error by {bound:.3g}; {cure}",
         CalibrationWarning,
-        stacklevel=3,
     )

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.utils.validation import check_is_fitted
 
 from ..backends import Backend, LocalBackend, Request, open_backend
 from ..backends.views import TrieView
@@ -116,12 +115,13 @@ def explain(classifier: LLMClassifier, row: Any, **processors: Any) -> Explanati
     ------
     InputError
         A value cannot be used; or processors are given and the backend shows no distribution.
+    ModelError
+        Bias, calibrator or threshold belong to another model.
     """
-    check_is_fitted(classifier)
     if isinstance(row, pd.Series):
         row = row.to_dict()
-    rows = classifier._rows([dict(row)] if isinstance(row, Mapping) else [row])
-    scorer, record = classifier._scorer, rows.records[0]
+    rows, scorer, corrections = classifier.steps([dict(row)] if isinstance(row, Mapping) else [row])
+    record = rows.records[0]
     given = _chain(processors, None)
     if given and not isinstance(classifier.backend_, LocalBackend):
         raise InputError(
@@ -162,7 +162,7 @@ def explain(classifier: LLMClassifier, row: Any, **processors: Any) -> Explanati
     raw = scorer.class_scores(rows, "sum", [answer])
     scores = raw if classifier.scoring == "sum" else scorer.class_scores(rows, classifier.scoring, [answer])
     later = [] if classifier.scoring == "sum" else [(classifier.scoring, scores[0])]
-    steps = [(name, after[0]) for name, after in classifier._corrections.steps(scores)]
+    steps = [(name, after[0]) for name, after in corrections.steps(scores)]
     if np.isneginf(scores).any() and steps and np.isfinite(steps[0][1]).all():
         # Corrections of ours take a label that a server did not show to lie at a floor.
         later.append(("floor", floor_missing(scores)[0][0]))
