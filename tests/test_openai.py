@@ -116,6 +116,44 @@ def test_a_server_without_logprobs_is_refused():
         _ = backend_for(server).route
 
 
+def ended(reply):
+    """The same answer, over before its first token."""
+    if "choices" in reply:
+        (choice,) = reply["choices"]
+        choice["message"]["content"], choice["logprobs"]["content"], choice["finish_reason"] = "", [], "stop"
+    return reply
+
+
+@pytest.mark.parametrize("n_ended", [1, 3])
+def test_a_chat_that_ends_at_once_by_chance_is_asked_again(n_ended):
+    """The probe's answer is drawn, so it may be empty: that is no server without log-probabilities."""
+    left = dict.fromkeys(("plain", "cold"), n_ended)
+
+    def fault(request):
+        if request.path.endswith("/chat/completions"):
+            kind = "plain" if request.body["temperature"] == 1.0 else "cold"
+            if left[kind]:
+                left[kind] -= 1
+                return Mutate(ended)
+        return None
+
+    with FakeServer("openai_chat", fault) as server, FakeServer("openai_chat") as steady:
+        probed, expected = backend_for(server).probe, backend_for(steady).probe
+    assert not any(left.values())
+    assert probed == expected
+
+
+def test_a_chat_that_always_ends_at_once_is_refused():
+    """The sentence says that no answer had a token."""
+    with (
+        FakeServer(
+            "openai_chat", lambda request: Mutate(ended) if request.path.endswith("chat/completions") else None
+        ) as server,
+        pytest.raises(CapabilityError, match=r"8 answers in a row ended before their first token"),
+    ):
+        _ = backend_for(server).route
+
+
 @pytest.mark.parametrize(
     ("personality", "route", "lacks"),
     [

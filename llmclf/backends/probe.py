@@ -19,6 +19,7 @@ from .replies import choices, expect, mapping, sequence, string
 _TEXTS = ("The capital of France is", "Once upon a time there was a", "The opposite of hot is", "One, two, three,")
 _CUT = "\N{REPLACEMENT CHARACTER}"
 _COLD = 0.5  # a temperature that doubles every difference, were it in the numbers
+_DRAWS = 8  # answers that may end at once, by chance, before a chat counts as one that shows no token
 _AGREE = 0.3  # nats between two ways to the same number: a step of a logit of half precision is half of that
 _TOP = (20, 5, 1)  # how many top log-probabilities are asked for, most first
 
@@ -331,19 +332,29 @@ class _Prober:
             for k in _TOP:
                 body = {"messages": messages, limit: 1, "logprobs": True, "top_logprobs": k, "temperature": 1.0}
                 body = {**self._body(), **body}
-                answer = await self._ask("/chat/completions", body, chat_reader, f"chat with {k} log-probs")
-                if answer:
+                answer = await self._chat_token(body, f"chat with {k} log-probs")
+                if answer is not None:
                     found.update(chat=True, chat_limit=limit, chat_top_logprobs=k)
-                    drawn = await self._ask(
-                        "/chat/completions", {**body, "temperature": _COLD}, chat_reader, "chat, drawn"
-                    )
-                    if drawn:
-                        found["raw"] = found.get("raw", True) and _agree(answer[0], drawn[0])
-                    again = await self._ask("/chat/completions", body, chat_reader, "chat")
-                    found.setdefault("repeatable", bool(again) and again[0].top == answer[0].top)
+                    drawn = await self._chat_token({**body, "temperature": _COLD}, "chat, drawn")
+                    if drawn is not None:
+                        found["raw"] = found.get("raw", True) and _agree(answer, drawn)
+                    again = await self._chat_token(body, "chat")
+                    found.setdefault("repeatable", again is not None and again.top == answer.top)
                     return
                 if self._status not in (400, 422):  # it was not the parameters that it refused
                     return
+
+    async def _chat_token(self, body: Mapping[str, Any], what: str) -> Position | None:
+        """The first token of a chat's answer. An answer that was over before it shows none, so another is drawn."""
+        for _ in range(_DRAWS):
+            answer: list[Position] | None = await self._ask("/chat/completions", body, chat_reader, what)
+            if answer is None:
+                return None
+            if answer:
+                return answer[0]
+        self._notes.append(f"{what}: {_DRAWS} answers in a row ended before their first token")
+        self._status = None
+        return None
 
     def _body(self) -> dict[str, Any]:
         return {"model": self._model, **self._extra}
