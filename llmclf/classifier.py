@@ -437,8 +437,12 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
             labels[missing] = None
         return labels
 
-    def steps(self, X: Any) -> tuple[Rows, Scorer, Corrections]:
-        """What `predict_proba` does, for those who show it step by step: rows as read, what scores them, what corrects scores.
+    def parts(self, X: Any) -> tuple[Rows, Scorer, Corrections]:
+        """What `predict_proba` is made of, for those who show it step by step: rows as read, what scores them, what corrects.
+
+        Parameters
+        ----------
+        X : n texts or table rows
 
         Raises
         ------
@@ -446,6 +450,15 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
             X is not of the form that the classifier was fitted on.
         ModelError
             Bias, calibrator or threshold belong to another model.
+
+        Examples
+        --------
+        >>> from llmclf.backends import FakeBackend
+        >>> clf = LLMClassifier(FakeBackend(), labels=["good", "bad"]).fit(["any text"])
+        >>> rows, scorer, corrections = clf.parts(["A fine film."])
+        >>> scores = scorer.class_scores(rows, clf.scoring)
+        >>> bool((log_softmax(corrections.apply(scores)) == clf.predict_log_proba(["A fine film."])).all())
+        True
         """
         rows = self._rows(X)
         self._check_identity()
@@ -583,7 +596,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
 
     def _corrected(self, X: Any) -> NDArray[np.float64]:
         """Log-scores (n, K) after bias, calibrator and prior."""
-        rows, scorer, corrections = self.steps(X)
+        rows, scorer, corrections = self.parts(X)
         scores, lower, upper = scorer.bounded_scores(rows, self.scoring)
         self._last["undecided"] = corrections.undecided(scores, lower, upper)
         return corrections.apply(scores)

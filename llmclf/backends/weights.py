@@ -138,7 +138,7 @@ def _convert(gguf: Path, folder: Path) -> None:
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
             read = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
-        except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(f"the GGUF file {str(gguf)!r} could not be read: {_first_line(error)}") from error
         config = read.config
         # transformers takes a model that was read from GGUF for quantised and would not save it.

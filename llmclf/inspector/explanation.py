@@ -120,7 +120,7 @@ def explain(classifier: LLMClassifier, row: Any, **processors: Any) -> Explanati
     """
     if isinstance(row, pd.Series):
         row = row.to_dict()
-    rows, scorer, corrections = classifier.steps([dict(row)] if isinstance(row, Mapping) else [row])
+    rows, scorer, corrections = classifier.parts([dict(row)] if isinstance(row, Mapping) else [row])
     record = rows.records[0]
     given = _chain(processors, None)
     if given and not isinstance(classifier.backend_, LocalBackend):
