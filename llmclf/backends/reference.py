@@ -8,18 +8,18 @@ keeps the promises of the `Backend` protocol, and is meant for tests and example
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from ..logits import log_softmax
-from .base import Request, RowScores, check_requests
+from .base import ProcessesLogits, Request, RowScores, check_requests
 from .logit_processing import TokenProcessing
 from .tokens.codec import TokenCodec
 from .tokens.transformers_encoder import TokenizerEncoder, model_context_length
 
 
-class ReferenceBackend:
+class ReferenceBackend(ProcessesLogits):
     """Score with a transformers model, one plain forward pass per completion.
 
     Parameters
@@ -30,8 +30,6 @@ class ReferenceBackend:
         The most tokens that the model may read; by default what its configuration says.
     """
 
-    processes_logits: ClassVar[bool] = True
-
     def __init__(self, model: Any, tokenizer: Any, context_length: int | None = None) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -39,6 +37,11 @@ class ReferenceBackend:
 
     def __repr__(self) -> str:
         return f"ReferenceBackend({type(self.model).__name__})"
+
+    @property
+    def processes_logits(self) -> bool:
+        """True: whole distributions are seen."""
+        return True
 
     def identity(self) -> dict[str, Any]:
         return {"backend": "reference", "model": type(self.model).__name__}

@@ -1,13 +1,8 @@
 """Asking a backend about more than fits into memory, so that little is lost whatever stops the asking.
 
-A backend may have a method of its own for that, with this signature::
-
-    def stream(
-        self, requests: Iterable[Request], *, n_requests: int | None = None
-    ) -> Iterator[list[tuple[int, RowScores]]]: ...
-
-Backends behind a server have one: what is answered there is paid for, so it must be known when an answer is safe. All others
-are asked by `Backend.score`, a chunk of requests at a time.
+A backend may have a method of its own for that; see `llmclf.backends.base.Streams`. Backends behind a server have one: what is
+answered there is paid for, so it must be known when an answer is safe. All others are asked by `Backend.score`, a chunk of
+requests at a time.
 """
 
 from __future__ import annotations
@@ -15,10 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress, islice
-from typing import Any
 
 from ..errors import InputError, ModelError, RowError
-from .base import Backend, Request, RowScores
+from .base import Backend, Request, RowScores, Streams
 
 _SECONDS = 0.5  # that an answer may wait for company, besides the time in which the model makes the next
 
@@ -70,10 +64,8 @@ def stream(
     """
     if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
         raise InputError(f"chunk={chunk!r}: expected a positive whole number")
-    own: Any = getattr(backend, "stream", None)
-    if own is not None:
-        answers: Iterator[list[Answer]] = own(requests, n_requests=n_requests)
-        return answers
+    if isinstance(backend, Streams):
+        return backend.stream(requests, n_requests=n_requests)
     return _in_chunks(backend, iter(requests), chunk)
 
 

@@ -16,17 +16,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from ...errors import CapabilityError, InputError, PromptError
 from ...prompts.rendered import RenderedPrompt
-from ..base import Request, RowScores, check_requests
+from ..base import CountsUsage, EstimatesCost, Request, RowScores, SeesTokens, Streams, check_requests
 from ..handle import shared
 from ..http.server_handle import ServerHandle
-from ..http.usage import Estimate, Usage
+from ..usage import Estimate, Usage
 from .connection import NEUTRAL_INSTRUCTIONS, Decider
 from .protocols import DecisionsWire, Question, SystemOneWire, Wire
 
 _MOST_LEVELS = 10
 
 
-class DecisionBackend(ServerHandle):
+class DecisionBackend(ServerHandle, Streams, EstimatesCost, CountsUsage, SeesTokens):
     """What both protocols share; use `SystemOneBackend` or `DecisionsBackend`.
 
     Every row is a state of its own: several rows in one state would change each other's answers. Consecutive requests about
@@ -38,7 +38,6 @@ class DecisionBackend(ServerHandle):
     its answers are independent of irrelevant alternatives, and else an approximation; `route` tells.
     """
 
-    sees_tokens: ClassVar[bool] = False
     option_names = (*ServerHandle.server_option_names, "question", "permutations")
     wire: ClassVar[Wire]
 
@@ -73,6 +72,11 @@ class DecisionBackend(ServerHandle):
         self.question = question
         self.permutations = permutations
         self._check_options()
+
+    @property
+    def sees_tokens(self) -> bool:
+        """False: an option's probability is that of all its words together."""
+        return False
 
     @property
     def route(self) -> str:

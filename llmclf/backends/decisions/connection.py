@@ -17,7 +17,8 @@ from ..http.async_bridge import Engine
 from ..http.client import Client
 from ..http.options import ServerOptions
 from ..http.replies import expect, mapping, string
-from ..http.usage import Estimate, cost_of
+from ..http.usage import cost_of
+from ..usage import Estimate
 from .option_groups import groups, link, rotations, smaller_cap, winner
 from .protocols import Question, Wire
 from .shares import Shares, average, is_rounded, shares, sums_to_one

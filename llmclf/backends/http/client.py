@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import BudgetError, ServerError, StoreError
+from ..usage import Usage
 from .file_transfers import Download, Upload, receive, send
 from .options import ServerOptions
 from .rate_limits import Limits
 from .replies import BadReplyError, error_code, error_message, retry_after, token_counts
 from .transport import connect, parsed_url, unreachable_errors
-from .usage import Usage, cost_of
+from .usage import cost_of
 
 if TYPE_CHECKING:
     import httpx2

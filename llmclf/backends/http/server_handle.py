@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ...errors import InputError, ModelNameError
+from ..base import BehindServer
 from ..handle import Handle
 from .options import ServerOptions
 
 _LIMITS = ("timeout", "max_retries", "concurrency", "rpm", "tpm", "price", "max_cost")
 
 
-class ServerHandle(Handle):
+class ServerHandle(Handle, BehindServer):
     """A handle to a model behind a server; see `llmclf.backends.http.options.ServerOptions` for what its options mean.
 
     Attributes

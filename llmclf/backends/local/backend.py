@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from ...errors import InputError
 from ...prompts.rendered import RenderedPrompt, Span, Turn
-from ..base import Request, RowScores, check_requests
+from ..base import (
+    CountsTokens,
+    ProcessesLogits,
+    Request,
+    RowScores,
+    SharesBeginnings,
+    ShowsDistributions,
+    check_requests,
+)
 from ..handle import Handle
 from ..tokens.codec import TokenCodec, TokenRow
 from ..tokens.transformers_encoder import token_texts
@@ -20,7 +28,7 @@ from .trie_view import TrieView
 _BATCH_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 16384}
 
 
-class LocalBackend(Handle):
+class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings, CountsTokens):
     """Score completions with a transformers model.
 
     The handle is a description; weights are loaded at the first call, once per process whatever the number of handles
@@ -43,10 +51,6 @@ class LocalBackend(Handle):
 
     option_names = ("device", "dtype", "batch_tokens", "context_length")
     passing_options = frozenset({"device", "batch_tokens"})
-    shares_beginnings: ClassVar[bool] = True
-    """Rows that begin alike cost less together, so who has many of them sorts them."""
-    processes_logits: ClassVar[bool] = True
-    """Whole distributions are seen, so guidance, logit bias and temperature can act on them."""
 
     def __init__(
         self,
@@ -68,6 +72,16 @@ class LocalBackend(Handle):
         self.dtype = dtype
         self.batch_tokens = batch_tokens
         self.context_length = context_length
+
+    @property
+    def processes_logits(self) -> bool:
+        """True: whole distributions are seen, so guidance, logit bias and temperature can act on them."""
+        return True
+
+    @property
+    def shares_beginnings(self) -> bool:
+        """True: rows that begin alike cost less together, so many of them are worth sorting."""
+        return True
 
     @property
     def tokenizer(self) -> Any:
@@ -150,6 +164,18 @@ class LocalBackend(Handle):
     def reads(self) -> int:
         """The most tokens that the model reads at once."""
         return self._codec.context_length
+
+    def ends_answer(self, token_id: int) -> bool:
+        """Whether a token ends an answer."""
+        return token_id in self.end_ids
+
+    def room_after(self, n_tokens: int) -> int:
+        """How many more tokens the model can read after so many; 0 or less where it can read none."""
+        return self.reads - n_tokens
+
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """How many tokens the texts have together, without special tokens."""
+        return sum(map(len, self.tokenizer(list(texts), add_special_tokens=False)["input_ids"])) if texts else 0
 
     def token_texts(self, token_ids: Sequence[int]) -> list[str]:
         """What each token adds to a text; for a part of a character, the token as the vocabulary has it."""

@@ -9,10 +9,19 @@ from functools import partial
 from typing import Any
 
 from ...errors import InputError
-from ..base import Request, RowScores, check_requests
+from ..base import (
+    Batches,
+    CountsUsage,
+    EstimatesCost,
+    Request,
+    RowScores,
+    SeesTokens,
+    Streams,
+    check_requests,
+)
 from ..handle import shared
 from ..http.server_handle import ServerHandle
-from ..http.usage import Estimate, Usage
+from ..usage import Estimate, Usage
 from .batches.options import BatchOptions
 from .batches.store import BatchStore
 from .connection import ROUTES, Connection
@@ -22,7 +31,7 @@ _TOP_CALLS = 16
 _TOLERANCE = 0.01
 
 
-class OpenAIBackend(ServerHandle):
+class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, SeesTokens):
     """Score labels with a model behind an OpenAI-compatible server.
 
     The handle is a description. On first use it connects, and a few tiny requests find out what the server really does (`probe`);

@@ -14,9 +14,10 @@ from ..base import Request, RowScores, check_requests
 from ..http.async_bridge import Engine
 from ..http.client import Client
 from ..http.options import ServerOptions
-from ..http.usage import Estimate, cost_of
+from ..http.usage import cost_of
 from ..tokens.codec import Encoder, TokenCodec, TokenRow
 from ..tokens.label_trie import label_trie
+from ..usage import Estimate
 from .batches.options import BatchOptions
 from .batches.runner import BatchRunner
 from .batches.store import BatchStore
