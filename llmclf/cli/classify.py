@@ -10,21 +10,18 @@ import typer
 from ..errors import InputError
 from ..tables.values import is_missing
 from .console import say
+from .flags import takes_model_options
 from .options import (
-    ApiKeyEnv,
-    BaseUrl,
     CacheOption,
     Chat,
     Labels,
     Model,
-    ModelOption,
     PromptOption,
     Scoring,
     TextColumn,
     column,
-    model_options,
     open_cache,
-    open_model,
+    open_with,
     parse_labels,
     parse_prompt,
 )
@@ -34,7 +31,9 @@ if TYPE_CHECKING:
     from ..classifier import LLMClassifier
 
 
+@takes_model_options
 def fit(
+    *,
     ctx: typer.Context,
     train: Annotated[Path, typer.Argument(metavar="TRAIN", help="Labelled rows: a .csv, .jsonl or .parquet file.")],
     label_column: Annotated[str, typer.Option(metavar="COLUMN", help="The column that holds the class of every row.")],
@@ -75,9 +74,7 @@ def fit(
     ] = None,
     confidence: Annotated[float, typer.Option(help="How sure it is that --max-error is kept.")] = 0.95,
     model: Model = "smollm2",
-    base_url: BaseUrl = None,
-    api_key_env: ApiKeyEnv = None,
-    model_option: ModelOption = None,
+    backend_options: dict[str, Any],  # typer sees the flags of the options in its place
     cache: CacheOption = None,
     seed: Annotated[int, typer.Option(help="Another number draws other shots.")] = 0,
 ) -> None:
@@ -105,7 +102,7 @@ def fit(
     elif is_given(ctx, "confidence"):
         raise InputError(f"--confidence {confidence} says how sure --max-error is to be kept; give that, too")
     clf = LLMClassifier(
-        open_model(model, base_url, api_key_env, model_option),
+        open_with(model, backend_options),
         labels=_typed(parse_labels(labels), y),
         prompt=parse_prompt(prompt, chat),
         n_shots=shots,
@@ -126,7 +123,9 @@ def fit(
         say(_promise(chosen))
 
 
+@takes_model_options
 def predict(
+    *,
     ctx: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="IN", help="Rows to label: a .csv, .jsonl or .parquet file.")],
     target: Annotated[
@@ -138,9 +137,7 @@ def predict(
     chat: Chat = False,
     scoring: Scoring = "sum",
     model: Model = "smollm2",
-    base_url: BaseUrl = None,
-    api_key_env: ApiKeyEnv = None,
-    model_option: ModelOption = None,
+    backend_options: dict[str, Any],  # typer sees the flags of the options in its place
     classifier: Annotated[
         Path | None,
         typer.Option(
@@ -163,7 +160,7 @@ def predict(
     check_suffix(target)
     clf = None
     if classifier is not None:
-        clf = saved_classifier(ctx, classifier, cache, model_options(base_url, api_key_env, model_option))
+        clf = saved_classifier(ctx, classifier, cache, backend_options)
     parsed = parse_labels(labels)
     if clf is None and parsed is None:
         raise InputError("predict needs the classes: give --labels a,b,c or --classifier FOLDER")
@@ -172,7 +169,7 @@ def predict(
     if clf is None:
         from ..classifier import LLMClassifier
 
-        backend = open_model(model, base_url, api_key_env, model_option)
+        backend = open_with(model, backend_options)
         clf = LLMClassifier(backend, labels=parsed, prompt=parse_prompt(prompt, chat), scoring=scoring, cache=cache)
         clf.fit(X)
     classes = clf.classes_.tolist()

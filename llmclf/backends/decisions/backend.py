@@ -7,7 +7,8 @@ another quantity on each of them, and the choice follows from the probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -18,7 +19,8 @@ from ...errors import CapabilityError, InputError, PromptError
 from ...prompts.rendered import RenderedPrompt
 from ..base import CountsUsage, EstimatesCost, Request, RowScores, SeesTokens, Streams, check_requests
 from ..handle import shared
-from ..http.server_handle import ServerHandle
+from ..http.server_handle import ServerHandle, server
+from ..options import option, positive_count
 from ..usage import Estimate, Usage
 from .connection import NEUTRAL_INSTRUCTIONS, Decider
 from .protocols import DecisionsWire, Question, SystemOneWire, Wire
@@ -26,6 +28,7 @@ from .protocols import DecisionsWire, Question, SystemOneWire, Wire
 _MOST_LEVELS = 10
 
 
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class DecisionBackend(ServerHandle, Streams, EstimatesCost, CountsUsage, SeesTokens):
     """What both protocols share; use `SystemOneBackend` or `DecisionsBackend`.
 
@@ -38,40 +41,29 @@ class DecisionBackend(ServerHandle, Streams, EstimatesCost, CountsUsage, SeesTok
     its answers are independent of irrelevant alternatives, and else an approximation; `route` tells.
     """
 
-    option_names = (*ServerHandle.server_option_names, "question", "permutations")
+    question: str | None = option(
+        None,
+        help="The kind of question: a choice (None), one that is answered by yes or no, or a score.",
+    )
+    permutations: int | None = option(
+        None,
+        help="Ask each choice in so many orders of its options, turned evenly, and average the probabilities arithmetically. "
+        "None: 1, the order of the labels.",
+        check=positive_count,
+    )
+
     wire: ClassVar[Wire]
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        base_url: str | None = None,
-        api_key_env: str | None = None,
-        timeout: float | None = None,
-        max_retries: int | None = None,
-        concurrency: int | None = None,
-        rpm: int | None = None,
-        tpm: int | None = None,
-        price: Mapping[str, float] | None = None,
-        max_cost: float | None = None,
-        question: str | None = None,
-        permutations: int | None = None,
-    ) -> None:
-        super().__init__(
-            name,
-            base_url=base_url,
-            api_key_env=api_key_env,
-            timeout=timeout,
-            max_retries=max_retries,
-            concurrency=concurrency,
-            rpm=rpm,
-            tpm=tpm,
-            price=price,
-            max_cost=max_cost,
-        )
-        self.question = question
-        self.permutations = permutations
-        self._check_options()
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kinds = ("choice", self.wire.yes_or_no, "score")
+        if self.question is not None and self.question not in kinds:
+            raise InputError(f"question={self.question!r}: expected one of {', '.join(map(repr, kinds))}, or None")
+        if self.permutations not in (None, 1) and self._kind != "choice":
+            raise InputError(
+                f"permutations={self.permutations!r}: the answers to question={self.question!r} have one order alone; use "
+                "question='choice', or leave permutations out"
+            )
 
     @property
     def sees_tokens(self) -> bool:
@@ -94,7 +86,7 @@ class DecisionBackend(ServerHandle, Streams, EstimatesCost, CountsUsage, SeesTok
         decider.connect()
         return {
             "backend": self.scheme,
-            "model": self.model,
+            "model": self.model_name,
             "answered_by": decider.answered_by,
             "question": self._kind,
             "permutations": self.permutations or 1,
@@ -135,27 +127,13 @@ class DecisionBackend(ServerHandle, Streams, EstimatesCost, CountsUsage, SeesTok
 
     @property
     def _decider(self) -> Decider:
-        if self._held is None:
-            options = self.server_options
-            # The address may come from the environment, which equal handles need not have seen alike.
-            key = (*self._key, options.root, options.api_key_env)
-            make = partial(Decider, options, self.wire, self.model, self._kind, self.permutations or 1)
-            self._held = shared(key, make)
-        held: Decider = self._held
-        return held
+        return self.held(self._connect)
 
-    def _check_options(self) -> None:
-        kinds = ("choice", self.wire.yes_or_no, "score")
-        if self.question is not None and self.question not in kinds:
-            raise InputError(f"question={self.question!r}: expected one of {', '.join(map(repr, kinds))}, or None")
-        orders = self.permutations
-        if orders is not None and (isinstance(orders, bool) or not isinstance(orders, int) or orders < 1):
-            raise InputError(f"permutations={orders!r}: expected a positive whole number, or None for the default")
-        if orders not in (None, 1) and self._kind != "choice":
-            raise InputError(
-                f"permutations={orders!r}: the answers to question={self.question!r} have one order alone; use "
-                "question='choice', or leave permutations out"
-            )
+    def _connect(self) -> Decider:
+        options = self.server_options
+        make = partial(Decider, options, self.wire, self.model_name, self._kind, self.permutations or 1)
+        # The address may come from the environment, which equal handles need not have seen alike.
+        return shared((*self._key, options.root, options.api_key_env), make)
 
     def _check_request(self, request: Request) -> None:
         """Refuse, before anything is sent, what cannot be asked in this way."""
@@ -188,6 +166,8 @@ class DecisionBackend(ServerHandle, Streams, EstimatesCost, CountsUsage, SeesTok
             yield state, Question(instructions, _options(request))
 
 
+@server
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class SystemOneBackend(DecisionBackend):
     """Score labels with a System One server (``POST /v1/systemone``).
 
@@ -195,19 +175,9 @@ class SystemOneBackend(DecisionBackend):
     ----------
     name : str
         ``"systemone:NAME"``, NAME as the server knows the model (``"systemone:jev-latest"``).
-    base_url : str, optional
-        With or without ``/v1``. Default: the environment variable TYPESAFE_BASE_URL.
-    api_key_env : str, optional
-        The *name* of the environment variable that holds the key. Default: TYPESAFE_API_KEY if that is set; else no key is
-        sent.
-    timeout, max_retries, concurrency, rpm, tpm, price, max_cost : optional
-        See `llmclf.backends.http.options.ServerOptions`.
     question : {"choice", "noul", "score"}, optional
         ``"noul"`` asks whether the second of exactly two labels is right, ``"score"`` places a text on 2 to 10 levels, the
         labels in their order. Default: choice.
-    permutations : int, optional
-        Ask each choice in so many orders of its options, turned evenly, and average the probabilities arithmetically.
-        Default: 1, the order of the labels.
 
     Attributes
     ----------
@@ -226,6 +196,8 @@ class SystemOneBackend(DecisionBackend):
     key_variable = "TYPESAFE_API_KEY"
 
 
+@server
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class DecisionsBackend(DecisionBackend):
     """Score labels with a server of OpenAI Decisions (``POST /v1/decisions``).
 
@@ -233,19 +205,10 @@ class DecisionsBackend(DecisionBackend):
     ----------
     name : str
         ``"decisions:NAME"``, NAME as the server knows the model.
-    base_url : str, optional
-        With or without ``/v1``. Default: the environment variable OPENAI_BASE_URL.
-    api_key_env : str, optional
-        The *name* of the environment variable that holds the key. Default: OPENAI_API_KEY if that is set; else no key is sent.
-    timeout, max_retries, concurrency, rpm, tpm, price, max_cost : optional
-        See `llmclf.backends.http.options.ServerOptions`.
     question : {"choice", "predicate", "score"}, optional
         ``"predicate"`` asks whether the second of exactly two labels is right; the protocol has no place for what yes and no
         stand for, so the instructions say it. ``"score"`` places a text on 2 to 10 levels, the labels in their order.
         Default: choice.
-    permutations : int, optional
-        Ask each choice in so many orders of its options, turned evenly, and average the probabilities arithmetically.
-        Default: 1, the order of the labels.
 
     Notes
     -----

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..base import (
     check_requests,
 )
 from ..handle import Handle
+from ..options import describe_options, one_of, option, positive_count
 from ..tokens.codec import TokenCodec, TokenRow
 from ..tokens.transformers_encoder import token_texts
 from .generation import Generation, LogitsProcessor, check_generation, end_ids, generate
@@ -28,6 +30,8 @@ from .trie_view import TrieView
 _BATCH_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 16384}
 
 
+@describe_options
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings, CountsTokens):
     """Score completions with a transformers model.
 
@@ -36,42 +40,32 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
 
     Parameters
     ----------
-    model : str
+    name : str
         ``"smollm2"``, ``"hf:org/name[@revision]"``, ``"hf:folder"`` or ``"gguf:path"``.
-    device : str, optional
-        ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; by default the first of cuda, mps and cpu that is there.
-    dtype : str, optional
-        ``"float32"``, ``"bfloat16"`` or ``"float16"``; by default float32 on a CPU, else what the weights are stored in.
-        The softmax is float32 always.
-    batch_tokens : int, optional
-        Most token columns in one forward pass. More does not change a score.
-    context_length : int, optional
-        Most tokens the model may read; by default what its configuration says.
     """
 
-    option_names = ("device", "dtype", "batch_tokens", "context_length")
-    passing_options = frozenset({"device", "batch_tokens"})
-
-    def __init__(
-        self,
-        model: str,
-        *,
-        device: str | None = None,
-        dtype: str | None = None,
-        batch_tokens: int | None = None,
-        context_length: int | None = None,
-    ) -> None:
-        for name, value in (("batch_tokens", batch_tokens), ("context_length", context_length)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise InputError(f"{name}={value!r}: expected a positive whole number, or None for the default")
-        if dtype not in (None, "float32", "bfloat16", "float16"):
-            raise InputError(f"dtype={dtype!r}: expected 'float32', 'bfloat16', 'float16' or None")
-        super().__init__()
-        self.name = model
-        self.device = device
-        self.dtype = dtype
-        self.batch_tokens = batch_tokens
-        self.context_length = context_length
+    device: str | None = option(
+        None,
+        help='"cpu", "cuda", "cuda:1" or "mps"; by default the first of cuda, mps and cpu that is there.',
+        moves_scores=False,
+    )
+    dtype: str | None = option(
+        None,
+        help='"float32", "bfloat16" or "float16"; by default float32 on a CPU, else what the weights are stored in. The softmax '
+        "is float32 always.",
+        check=one_of("float32", "bfloat16", "float16"),
+    )
+    batch_tokens: int | None = option(
+        None,
+        help="Largest number of token columns in one forward pass. More does not change a score.",
+        moves_scores=False,
+        check=positive_count,
+    )
+    context_length: int | None = option(
+        None,
+        help="Largest number of tokens the model may read; by default what its configuration says.",
+        check=positive_count,
+    )
 
     @property
     def processes_logits(self) -> bool:
@@ -100,10 +94,7 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
 
     @property
     def _engine(self) -> LoadedModel:
-        if self._held is None:
-            self._held = open_model(self.name, self.device, self.dtype)
-        held: LoadedModel = self._held
-        return held
+        return self.held(lambda: open_model(self.name, self.device, self.dtype))
 
     def identity(self) -> dict[str, Any]:
         engine = self._engine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,8 @@ from ..base import (
     check_requests,
 )
 from ..handle import shared
-from ..http.server_handle import ServerHandle
+from ..http.server_handle import ServerHandle, server
+from ..options import option, positive_count
 from ..usage import Estimate, Usage
 from .batches.options import BatchOptions
 from .batches.store import BatchStore
@@ -31,6 +33,35 @@ _TOP_CALLS = 16
 _TOLERANCE = 0.01
 
 
+def _is_tokenizer(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise InputError(f"{name}={value!r}: expected a folder or a name on the model hub")
+
+
+def _is_route(name: str, value: Any) -> None:
+    if value not in ROUTES:
+        raise InputError(f"{name}={value!r}: expected one of {', '.join(map(repr, ROUTES))}, or None")
+
+
+def _is_tolerance(name: str, value: Any) -> None:
+    if not (isinstance(value, (int, float)) and 0 <= value < 1):
+        raise InputError(f"{name}={value!r}: expected a number from 0 to below 1, or None for the default")
+
+
+def _is_extra(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise InputError(f"{name}={value!r}: expected a dict of what requests carry besides")
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}={value!r}: expected plain JSON values ({error})") from error
+    reserved = sorted({"prompt", "messages", "logprobs", "model", "echo"} & set(value))
+    if reserved:
+        raise InputError(f"{name} has {reserved[0]!r}, which the backend sets itself; leave it out")
+
+
+@server
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, SeesTokens):
     """Score labels with a model behind an OpenAI-compatible server.
 
@@ -47,26 +78,6 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
     ----------
     name : str
         ``"openai:NAME"`` with the model's name on the server.
-    base_url : str, optional
-        Such as ``"http://localhost:8000/v1"``; else the environment variable OPENAI_BASE_URL, else OpenAI's own.
-    api_key_env : str, optional
-        The *name* of the environment variable that holds the key. Default: OPENAI_API_KEY where that is set, else no key is sent.
-    tokenizer : str, optional
-        Folder, or name on the model hub, of the model's tokenizer for transformers. With it, texts are tokenised on this side: no
-        request is spent on that, and control tokens in the data stay text on every server.
-    use_route : str, optional
-        One of the routes above; None takes the best that the server allows.
-    context_length : int, optional
-        Most tokens the model may read; by default what the server says.
-    top_calls : int, optional
-        Most requests for one row on the route ``"top_logprobs"`` (default 16).
-    tolerance : float, optional
-        On that route: share of the labels' probability below which a branch of the label trie is not looked at, once the best
-        label is decided (default 0.01).
-    extra : mapping, optional
-        What every request carries besides, such as ``{"reasoning_effort": "none"}``.
-    timeout, max_retries, concurrency, rpm, tpm, price, max_cost
-        See `llmclf.backends.http.options.ServerOptions`. There are 60 s, 5 retries and 32 requests at once by default.
 
     Examples
     --------
@@ -74,99 +85,57 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
     OpenAIBackend('openai:org/model', base_url='http://localhost:8000/v1', concurrency=64)
     """
 
-    option_names = (
-        *ServerHandle.server_option_names,
-        "tokenizer",
-        "use_route",
-        "context_length",
-        "top_calls",
-        "tolerance",
-        "extra",
+    tokenizer: str | None = option(
+        None,
+        help="Folder, or name on the model hub, of the model's tokenizer for transformers. With it, texts are tokenised on this "
+        "side: no request is spent on that, and control tokens in the data stay text on every server.",
+        check=_is_tokenizer,
     )
+    use_route: str | None = option(
+        None, help="One of the routes above; None takes the best that the server allows.", check=_is_route
+    )
+    context_length: int | None = option(
+        None, help="Largest number of tokens the model may read; by default what the server says.", check=positive_count
+    )
+    top_calls: int | None = option(
+        None,
+        help='Largest number of requests for one row on the route "top_logprobs"; None: 16.',
+        check=positive_count,
+    )
+    tolerance: float | None = option(
+        None,
+        help="On that route: share of the labels' probability below which a branch of the label trie is not looked at, once the "
+        "best label is decided; None: 0.01.",
+        check=_is_tolerance,
+    )
+    extra: Mapping[str, Any] | None = option(
+        None, help='What every request carries besides, such as {"reasoning_effort": "none"}.', check=_is_extra
+    )
+
     scheme = "openai"
     url_variable = "OPENAI_BASE_URL"
     key_variable = "OPENAI_API_KEY"
     default_url = "https://api.openai.com/v1"
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        base_url: str | None = None,
-        api_key_env: str | None = None,
-        tokenizer: str | None = None,
-        use_route: str | None = None,
-        context_length: int | None = None,
-        top_calls: int | None = None,
-        tolerance: float | None = None,
-        extra: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-        max_retries: int | None = None,
-        concurrency: int | None = None,
-        rpm: int | None = None,
-        tpm: int | None = None,
-        price: Mapping[str, float] | None = None,
-        max_cost: float | None = None,
-    ) -> None:
-        super().__init__(
-            name,
-            base_url=base_url,
-            api_key_env=api_key_env,
-            timeout=timeout,
-            max_retries=max_retries,
-            concurrency=concurrency,
-            rpm=rpm,
-            tpm=tpm,
-            price=price,
-            max_cost=max_cost,
-        )
-        self.tokenizer = tokenizer
-        self.use_route = use_route
-        self.context_length = context_length
-        self.top_calls = top_calls
-        self.tolerance = tolerance
-        self.extra = None if extra is None else dict(extra)
-        self._check()
-
-    def _check(self) -> None:
-        if self.use_route is not None and self.use_route not in ROUTES:
-            raise InputError(f"use_route={self.use_route!r}: expected one of {', '.join(map(repr, ROUTES))}, or None")
-        for name in ("context_length", "top_calls"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise InputError(f"{name}={value!r}: expected a positive whole number, or None for the default")
-        value = self.tolerance
-        if value is not None and not (isinstance(value, (int, float)) and 0 <= value < 1):
-            raise InputError(f"tolerance={value!r}: expected a number from 0 to below 1, or None for the default")
-        try:
-            json.dumps(self.extra, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"extra={self.extra!r}: expected plain JSON values ({error})") from error
-        own = {"prompt", "messages", "logprobs", "model", "echo"} & set(self.extra or ())
-        if own:
-            raise InputError(f"extra has {sorted(own)[0]!r}, which the backend sets itself; leave it out")
-        if self.tokenizer is not None and not isinstance(self.tokenizer, str):
-            raise InputError(f"tokenizer={self.tokenizer!r}: expected a folder or a name on the model hub")
-
     @property
     def _connection(self) -> Connection:
-        if self._held is None:
-            options = self.server_options
-            make = partial(
-                Connection,
-                options,
-                self.model,
-                use_route=self.use_route,
-                tokenizer=self.tokenizer,
-                context_length=self.context_length,
-                top_calls=self.top_calls or _TOP_CALLS,
-                tolerance=_TOLERANCE if self.tolerance is None else self.tolerance,
-                extra=self.extra or {},
-            )
-            # The address may come from the environment, which equal handles need not have seen alike.
-            self._held = shared((*self._key, options.base_url, options.api_key_env), make)
-        held: Connection = self._held
-        return held
+        return self.held(self._connect)
+
+    def _connect(self) -> Connection:
+        options = self.server_options
+        make = partial(
+            Connection,
+            options,
+            self.model_name,
+            use_route=self.use_route,
+            tokenizer=self.tokenizer,
+            context_length=self.context_length,
+            top_calls=self.top_calls or _TOP_CALLS,
+            tolerance=_TOLERANCE if self.tolerance is None else self.tolerance,
+            extra=self.extra or {},
+        )
+        # The address may come from the environment, which equal handles need not have seen alike.
+        return shared((*self._key, options.base_url, options.api_key_env), make)
 
     @property
     def probe(self) -> Probe:
@@ -193,18 +162,18 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
         return self._connection.engine.client.usage
 
     def identity(self) -> dict[str, Any]:
-        server = self._connection
-        found, bounded = server.probe, server.route in ("top_logprobs", "chat")
-        shown = found.chat_top_logprobs if server.route == "chat" else found.top_logprobs
+        connection = self._connection
+        found, bounded = connection.probe, connection.route in ("top_logprobs", "chat")
+        shown = found.chat_top_logprobs if connection.route == "chat" else found.top_logprobs
         return {
             "backend": "openai",
-            "model": self.model,
+            "model": self.model_name,
             "answered_by": found.answered_by,
-            "base_url": server.options.base_url,
-            "route": server.route if bounded or server.route == "echo_text" else "exact",
+            "base_url": connection.options.base_url,
+            "route": connection.route if bounded or connection.route == "echo_text" else "exact",
             "top_logprobs": shown if bounded else None,
-            "top_calls": server.top_calls if bounded else None,
-            "tolerance": server.tolerance if bounded else None,
+            "top_calls": connection.top_calls if bounded else None,
+            "tolerance": connection.tolerance if bounded else None,
             "tokenizer": self.tokenizer,
             "context_length": self.context_length,
             "extra": self.extra,
