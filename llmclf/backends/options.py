@@ -138,7 +138,8 @@ def describe_options(kind: type[T]) -> type[T]:
 
 
 def _entry(kind: type, field: OptionField) -> str:
-    written = str(next(one.type for one in dataclasses.fields(kind) if one.name == field.name))
+    (written,) = (one.type for one in dataclasses.fields(kind) if one.name == field.name)
+    written = written if isinstance(written, str) else inspect.formatannotation(written)
     name = written.removesuffix(" | None")
     default = "optional" if field.default is None else f"default={field.default!r}"
     return f"{field.name} : {name}, {default}\n" + textwrap.indent(textwrap.fill(field.option.help, 116), "    ")
