@@ -10,7 +10,6 @@ import typer
 from ..backends import Backend, open_backend
 from ..errors import InputError
 from ..prompts.prompt import Prompt
-from ..scoring.score_cache import ScoreCache
 from .flags import ModelOption, model_options, parsed_flags, server_options
 
 __all__ = ["ApiKeyEnv", "BaseUrl", "ModelOption"]
@@ -134,4 +133,6 @@ def parse_prompt(text: str | None, chat: bool) -> Prompt | None:
 def open_cache(path: Path | None) -> None:
     """Make or check the cache file."""
     if path is not None:
+        from ..scoring.score_cache import ScoreCache
+
         ScoreCache(path)
