@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
 import re
 import textwrap
 import typing
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
+from ..checks import is_finite_number, is_whole_number
 from ..errors import InputError
 
 T = TypeVar("T")
@@ -128,10 +128,10 @@ def describe_options(kind: type[T]) -> type[T]:
         text = f"{head}\n\n{title}" + (f"\nExamples\n{tail}" if tail else "")
     before, _, after = text.partition(title)
     end = re.search(r"^\w+\n-{3,}$", after, re.MULTILINE)
-    own, rest = (after[: end.start()], after[end.start() :]) if end else (after, "")
-    entries = [own.strip("\n")] if own.strip() else []
+    section, rest = (after[: end.start()], after[end.start() :]) if end else (after, "")
+    entries = [section.strip("\n")] if section.strip() else []
     for field in options_of(kind):
-        if not re.search(rf"^(.*, )?{field.name}\b.* : ", own, re.MULTILINE):
+        if not re.search(rf"^(.*, )?{field.name}\b.* : ", section, re.MULTILINE):
             entries.append(_entry(kind, field))
     kind.__doc__ = f"{before}{title}" + "\n".join(entries) + (f"\n\n{rest}" if rest else "\n")
     return kind
@@ -149,7 +149,7 @@ def whole_number(least: int) -> Callable[[str, Any], None]:
     """A check: a whole number of at least `least`."""
 
     def check(name: str, value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if not (isinstance(value, int) and is_whole_number(value, least)):
             raise InputError(f"{name}={value!r}: expected a whole number of at least {least}")
 
     return check
@@ -157,14 +157,13 @@ def whole_number(least: int) -> Callable[[str, Any], None]:
 
 def positive_count(name: str, value: Any) -> None:
     """A check: a positive whole number, where None stands for a default that depends on the model."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not (isinstance(value, int) and is_whole_number(value, 1)):
         raise InputError(f"{name}={value!r}: expected a positive whole number, or None for the default")
 
 
 def positive_seconds(name: str, value: Any) -> None:
     """A check: a positive time."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:
+    if not is_finite_number(value) or value <= 0:
         raise InputError(f"{name}={value!r}: expected a positive number of seconds")
 
 

@@ -104,7 +104,7 @@ def flags_of(options: Mapping[str, OptionField]) -> list[inspect.Parameter]:
 
 
 def with_parameters(function: Callable[..., Any], parameters: Iterable[inspect.Parameter]) -> None:
-    """Let typer see these parameters in the place of a function's own."""
+    """Let typer see these parameters instead of the function's own."""
     shown = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
     function.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
     function.__annotations__ = {one.name: one.annotation for one in shown}
@@ -112,16 +112,16 @@ def with_parameters(function: Callable[..., Any], parameters: Iterable[inspect.P
 
 def takes_model_options(function: Callable[..., None]) -> Callable[..., None]:
     """A decorator for commands that open a model: the parameter `backend_options` becomes the flags of its options."""
-    own = inspect.signature(function, eval_str=True).parameters
+    parameters_before = inspect.signature(function, eval_str=True).parameters
 
     @functools.wraps(function)
     def command(**given: Any) -> None:
         options = {**parsed_flags(given), **model_options(given["model_option"])}
-        rest = {name: value for name, value in given.items() if name in own}
+        rest = {name: value for name, value in given.items() if name in parameters_before}
         function(**rest, backend_options=options)
 
     parameters: list[inspect.Parameter] = []
-    for name, one in own.items():
+    for name, one in parameters_before.items():
         parameters += flags_of(server_options("model")) if name == "backend_options" else [one]
     with_parameters(command, parameters)
     return command

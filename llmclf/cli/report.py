@@ -133,4 +133,4 @@ def _number(value: Any, column: str, row: int) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise InputError(f"column {column!r}, row {row}: {value!r} is no number") from None
+        raise InputError(f"column {column!r}, row {row}: {value!r} is not a number") from None

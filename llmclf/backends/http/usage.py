@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
+from ...checks import is_finite_number
 from ...errors import InputError
 from ..usage import Estimate, Usage
 
@@ -72,4 +72,4 @@ def cost_of(price: Mapping[str, float] | None, tokens_in: int, tokens_out: int, 
 
 
 def _is_amount(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return isinstance(value, (int, float)) and is_finite_number(value) and value >= 0

@@ -1,4 +1,4 @@
-"""A language model in this process: one token trie per batch, every distinct token computed once."""
+"""A language model in this process: each batch is one token trie, in which every distinct token is computed once."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _BATCH_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 16384}
 class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings, CountsTokens):
     """Score completions with a transformers model.
 
-    The handle is a description; weights are loaded at the first call, once per process whatever the number of handles
-    that describe the same model. Threads that share a model take turns.
+    The handle is a description. Weights are loaded at the first call, once per process, however many handles describe the same
+    model. Threads that share a model take turns.
 
     Parameters
     ----------
@@ -80,29 +80,29 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
     @property
     def tokenizer(self) -> Any:
         """The transformers tokenizer in use."""
-        return self._engine.tokenizer
+        return self._loaded.tokenizer
 
     @property
     def model(self) -> Any:
         """The transformers model in use."""
-        return self._engine.model
+        return self._loaded.model
 
     @property
     def route(self) -> str:
-        """``"trie"``, or ``"pairs"`` where the model's architecture allows no shared prefix."""
-        return self._engine.route
+        """``"trie"``, or ``"pairs"`` where the model's architecture does not allow a shared prefix."""
+        return self._loaded.route
 
     @property
-    def _engine(self) -> LoadedModel:
+    def _loaded(self) -> LoadedModel:
         return self.held(lambda: open_model(self.name, self.device, self.dtype))
 
     def identity(self) -> dict[str, Any]:
-        engine = self._engine
+        loaded = self._loaded
         return {
             "backend": "local",
             "model": self.name,
-            "weights": engine.weights_hash,
-            "dtype": engine.dtype_name,
+            "weights": loaded.weights_hash,
+            "dtype": loaded.dtype_name,
             "context_length": self.context_length,
         }
 
@@ -110,10 +110,10 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
         check_requests(requests, processes_logits=True)
         if not requests:
             return
-        engine = self._engine
+        loaded = self._loaded
         rows = self._codec.encode(requests)
-        budget = self.batch_tokens or _BATCH_TOKENS[engine.model.device.type]
-        for place, logprobs in engine.score(rows, budget):
+        budget = self.batch_tokens or _BATCH_TOKENS[loaded.model.device.type]
+        for place, logprobs in loaded.score(rows, budget):
             row = rows[place]
             error = None
             if not all(np.isfinite(values).all() for values in logprobs):
@@ -135,16 +135,16 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
         Raises
         ------
         PromptError
-            The request cannot be tokenised so; see `TokenCodec.encode`.
+            The request cannot be tokenised; see `TokenCodec.encode`.
         """
         check_requests([request], processes_logits=True)
         row = self._codec.encode([request])[0]
-        return self._engine.view(row)
+        return self._loaded.view(row)
 
     def next_logits(self, prompt: str | RenderedPrompt | Sequence[int]) -> tuple[tuple[int, ...], np.ndarray]:
         """The tokens of a prompt, and the model's logits (vocabulary,) of what comes next."""
         ids = self._prompt_ids(prompt)
-        return ids, self._engine.trie_logits(TokenRow(ids, ((0,),)))[0]
+        return ids, self._loaded.trie_logits(TokenRow(ids, ((0,),)))[0]
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -153,7 +153,7 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
 
     @property
     def reads(self) -> int:
-        """The most tokens that the model reads at once."""
+        """The largest number of tokens that the model reads at once."""
         return self._codec.context_length
 
     def ends_answer(self, token_id: int) -> bool:
@@ -169,7 +169,7 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
         return sum(map(len, self.tokenizer(list(texts), add_special_tokens=False)["input_ids"])) if texts else 0
 
     def token_texts(self, token_ids: Sequence[int]) -> list[str]:
-        """What each token adds to a text; for a part of a character, the token as the vocabulary has it."""
+        """What each token adds to a text; for part of a character, the token as the vocabulary writes it."""
         return token_texts(self.tokenizer, token_ids)
 
     def token_of(self, prompt: str | RenderedPrompt, text: str) -> int:
@@ -190,7 +190,7 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
         seed: int | None = None,
         stop: str | Sequence[str] = (),
     ) -> Generation:
-        """Let the model go on after a prompt.
+        """Let the model continue a prompt.
 
         Parameters
         ----------
@@ -202,7 +202,7 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
             Applied one after the other to the logits (vocabulary,) of each step; `token_ids` are prompt and answer so far.
             `llmclf.logits.chain` makes them.
         seed : int, optional
-            Tokens are drawn with it. None takes the likeliest token, the lowest id of equal ones: greedy decoding.
+            Seeds the drawing of tokens. None takes the likeliest token, and of equal ones the lowest id: greedy decoding.
         stop : str or sequence of str
             The answer ends before the first of these texts.
 
@@ -216,7 +216,7 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
         InputError
             A value cannot be used, or prompt and answer do not fit the model's context.
         ModelError
-            The model's logits are no distribution.
+            The model's logits are not a distribution.
 
         Examples
         --------
@@ -247,11 +247,11 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
                 f"the prompt's {len(ids)} tokens and max_tokens={max_tokens} exceed the model's context of {length}; shorten one "
                 "of them"
             )
-        engine = self._engine
+        loaded = self._loaded
         return generate(
-            engine.model,
-            engine.tokenizer,
-            engine.lock,
+            loaded.model,
+            loaded.tokenizer,
+            loaded.lock,
             ids,
             n=n,
             max_tokens=max_tokens,
@@ -262,7 +262,7 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
 
     @property
     def _codec(self) -> TokenCodec:
-        return self._engine.codec(self.context_length)
+        return self._loaded.codec(self.context_length)
 
     def _prompt_ids(self, prompt: str | RenderedPrompt | Sequence[int]) -> tuple[int, ...]:
         if isinstance(prompt, (str, RenderedPrompt)):
@@ -276,7 +276,7 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
             if unknown:
                 raise InputError(f"the prompt holds the token {unknown[0]}, and the model's vocabulary has {n}")
         if not ids:
-            raise InputError("the prompt is empty; give at least one character for the model to go on from")
+            raise InputError("the prompt is empty; give the model at least one character to continue")
         if len(ids) > self._codec.context_length:
             raise InputError(
                 f"the prompt has {len(ids)} tokens, and the model reads {self._codec.context_length}; shorten it"

@@ -540,7 +540,7 @@ def test_a_row_that_never_gets_a_good_reply_is_an_error(tokenizer):
         before = len(server.requests)
         state["on"] = True
         (answer,) = score(backend, requests_for([TEXTS[0]]))
-        assert "is no JSON" in answer.error
+        assert "is not JSON" in answer.error
         assert "after 3 attempts" in answer.error
         assert len(server.requests) - before == 3
 
