@@ -39,14 +39,14 @@ def root(
         typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True),
     ] = False,
 ) -> None:
-    """What stands before a command."""
+    """Options before a command."""
 
 
 app.command(short_help="Classify film reviews, before and after calibration.")(demo.demo)
 app.command(short_help="Fit a classifier on labelled rows and save it.")(classify.fit)
 app.command(short_help="Add labels and their probabilities to a table.")(classify.predict)
-app.command(short_help="Label a table of any size, and go on where it stopped.")(label.label)
-app.command(short_help="Say what labelling a table would take.")(label.estimate)
+app.command(short_help="Label a table of any size, and continue where it stopped.")(label.label)
+app.command(short_help="Estimate what labelling a table would take.")(label.estimate)
 app.command(short_help="Say whether predictions can be trusted, in one HTML file.")(report.report)
 app.command(short_help="Show why a text gets its label.")(inspect.inspect)
 app.command(short_help="Say what a server's log-probabilities are good for.")(probe.probe)
@@ -56,7 +56,7 @@ app.add_typer(cache_app, name="cache")
 
 
 def main() -> None:
-    """Run the command line; a user's error is one line and exit code 2, a failure 1, Ctrl-C 130."""
+    """Run the command line. A user's error ends with one line and exit code 2, a failure with 1, Ctrl-C with 130."""
     warnings.showwarning = show_warning
     signal.signal(signal.SIGINT, _interrupt)
     try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def info(path: Annotated[Path, typer.Argument(metavar="FILE", help="The score cache.")]) -> None:
-    """Show how many scores a cache holds, how large it is, and from when they are."""
+    """Show how many scores a cache holds, how large it is, and how old they are."""
     held = _existing_cache(path).info()
     say(f"{held['path']}: {held['rows']} rows of scores, {held['bytes'] / 1e6:.1f} MB")
     if held["rows"]:

@@ -17,16 +17,15 @@ from .job_file import Flag, JobFile, read_config
 from .options import open_with, parse_labels, parse_prompt
 
 SOME_FAILED = 3
-"""The exit code of a job that was finished, with rows that could not be labelled."""
+"""The exit code of a finished job with rows that could not be labelled."""
 
-_CONTEXT = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 _JOB = parameter(
     "job",
     Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A job in TOML: the options below with underscores (id_column = 'id'). Options given here go first.",
+            help="A job in TOML: the options below with underscores (id_column = 'id'). Options given here take precedence.",
         ),
     ],
 )
@@ -48,7 +47,7 @@ _MORE_OF_ESTIMATE = [
         Annotated[float, typer.Option(metavar="SECONDS", help="How long the server takes for a request.")],
         1.0,
     ),
-    parameter("as_json", Annotated[bool, typer.Option("--json", help="Say it as JSON.")], False),
+    parameter("as_json", Annotated[bool, typer.Option("--json", help="Print JSON.")], False),
 ]
 
 
@@ -66,19 +65,19 @@ def _takes_job_keys(
                 annotation = getattr(flag, command) if isinstance(flag, Flag) else None
                 if annotation is not None:
                     flags.append(parameter(name, annotation))
-        with_parameters(function, [_CONTEXT, _JOB, *flags, *more])
+        with_parameters(function, [_JOB, *flags, *more])
         return function
 
     return decorate
 
 
 @_takes_job_keys("label", _MORE_OF_LABEL)
-def label(ctx: typer.Context, job: Path | None, quiet: bool, **flags: Any) -> None:
-    """Label a table of any size; go on where it stopped, whatever stopped it.
+def label(job: Path | None, quiet: bool, **flags: Any) -> None:
+    """Label a table of any size, and continue after whatever stopped it.
 
     \b
     Adds label, confidence, accepted, p_CLASS, label_mass, truncated, undecided and error to every row. Exit codes: 0 all rows are
-    labelled, 3 some could not be, 1 the job stopped, 2 something given is wrong, 130 interrupted.
+    labelled, 3 some could not be, 1 the job stopped, 2 an argument or a file is wrong, 130 interrupted.
     \b
     Example:
       llmclf label reviews.csv labelled.parquet --id-column id --text-column review --labels good,bad --resume
@@ -132,8 +131,8 @@ def label(ctx: typer.Context, job: Path | None, quiet: bool, **flags: Any) -> No
 
 
 @_takes_job_keys("estimate", _MORE_OF_ESTIMATE)
-def estimate(ctx: typer.Context, job: Path | None, seconds_per_request: float, as_json: bool, **flags: Any) -> None:
-    """Say what labelling a table would take: rows, tokens, cost and time. A server is not asked.
+def estimate(job: Path | None, seconds_per_request: float, as_json: bool, **flags: Any) -> None:
+    """Estimate what labelling a table would take: rows, tokens, cost and time. Nothing is sent to a server.
 
     \b
     Example:
@@ -147,29 +146,29 @@ def estimate(ctx: typer.Context, job: Path | None, seconds_per_request: float, a
     config = _config(job, flags)
     if config.input is None:
         raise InputError("estimate needs a table: llmclf estimate INPUT, or input in the job file")
-    found = estimate_table(
+    estimated = estimate_table(
         config.input, journal=config.journal, seconds_per_request=seconds_per_request, **_recipe(config)
     )
     if as_json:
-        say(json.dumps(found.to_dict()))
+        say(json.dumps(estimated.to_dict()))
         return
-    say(f"rows: {found.rows:,}, of which {found.unaskable:,} cannot be asked about")
-    say(f"different questions: {found.questions:,}, to be asked: {found.todo:,}")
-    if found.requests is not None:
-        say(f"requests: about {found.requests:,}")
-    if found.tokens_in is not None:
-        how = "counted with the model's tokenizer" if found.is_counted else "at four bytes a token"
-        say(f"tokens: about {found.tokens_in:,} read and {found.tokens_out:,} written ({how})")
+    say(f"rows: {estimated.rows:,}, of which {estimated.unaskable:,} cannot be asked about")
+    say(f"different questions: {estimated.questions:,}, to be asked: {estimated.todo:,}")
+    if estimated.requests is not None:
+        say(f"requests: about {estimated.requests:,}")
+    if estimated.tokens_in is not None:
+        how = "counted with the model's tokenizer" if estimated.is_counted else "at four bytes a token"
+        say(f"tokens: about {estimated.tokens_in:,} read and {estimated.tokens_out:,} written ({how})")
     say(
         "cost: unknown without --price"
-        if found.cost is None and found.requests is not None
-        else f"cost: {found.cost or 0:.4g}"
+        if estimated.cost is None and estimated.requests is not None
+        else f"cost: {estimated.cost or 0:.4g}"
     )
-    say(f"time: about {duration(found.seconds)} ({found.assumption})")
+    say(f"time: about {duration(estimated.seconds)} ({estimated.assumption})")
 
 
 def _config(job: Path | None, flags: dict[str, Any]) -> JobFile:
-    """The job file, and over it what was said on the command line: flags are called as the file's keys are."""
+    """The job file, overridden by the command line: flags have the names of the file's keys."""
     values = {name: str(value) if isinstance(value, Path) else value for name, value in flags.items()}
     values |= parsed_flags(values)
     values["model_options"] = model_options(values.pop("model_option")) or None
@@ -177,7 +176,7 @@ def _config(job: Path | None, flags: dict[str, Any]) -> JobFile:
 
 
 def _recipe(config: JobFile) -> dict[str, Any]:
-    """What a job's configuration says of model, labels and prompt, as `label_table` takes it."""
+    """Model, labels and prompt of a job's configuration, as `label_table` takes them."""
     chosen: dict[str, Any] = {
         "text_column": config.text_column,
         "labels": parse_labels(config.labels) if isinstance(config.labels, str) else config.labels,
@@ -195,7 +194,7 @@ def _recipe(config: JobFile) -> dict[str, Any]:
 
 
 def _asking(config: JobFile, quiet: bool) -> Any:
-    """How the questions are asked; None from this process."""
+    """How the questions are asked; None: from this process."""
     if config.ray is None and (config.actors is not None or config.actor_gpus is not None):
         raise InputError("--actors and --actor-gpus belong to --ray ADDRESS")
     if config.ray is not None and config.batch_api:

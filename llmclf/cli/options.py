@@ -1,4 +1,4 @@
-"""Options that several commands share, and what becomes of their texts."""
+"""Options that several commands share, and how their texts are read."""
 
 from __future__ import annotations
 
