@@ -76,7 +76,7 @@ class Handle:
         ignored = {option.name for option in options_of(type(self)) if not option.option.moves_scores}
         return {"model": self.name, **{name: value for name, value in self.options.items() if name not in ignored}}
 
-    def held(self, make: Callable[[], T]) -> T:
+    def open_once(self, make: Callable[[], T]) -> T:
         """What this handle has opened; `make` opens it at the first call."""
         if self._held is None:
             object.__setattr__(self, "_held", make())

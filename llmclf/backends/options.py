@@ -35,6 +35,8 @@ class Option:
         Whether scores depend on it. If not (how fast, how often), caches and journals ignore it.
     check : callable ``f(name, value)``, optional
         Raises `InputError` for a value that cannot be used. It is not asked about None where that is the default.
+    convert : callable, optional
+        Makes the value that is kept from the one that was given: today's name of an earlier spelling, say.
     commands : {"model", "job"} or None
         The commands that have a flag for it: all that open a model, or ``label`` and ``estimate`` alone, and job files. None:
         only ``--model-option`` sets it.
@@ -49,6 +51,7 @@ class Option:
     help: str
     moves_scores: bool = True
     check: Callable[[str, Any], None] | None = None
+    convert: Callable[[Any], Any] | None = None
     commands: Commands | None = None
     metavar: str | None = None
     parse: Callable[[str], Any] | None = None
@@ -115,6 +118,8 @@ def fill_in(owner: Any) -> None:
         value = getattr(owner, field.name)
         if value is None and field.default is not None:
             object.__setattr__(owner, field.name, field.default)
+        elif value is not None and field.option.convert is not None:
+            object.__setattr__(owner, field.name, field.option.convert(value))
         elif isinstance(value, Mapping):
             object.__setattr__(owner, field.name, dict(value))
 

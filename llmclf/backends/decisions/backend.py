@@ -127,7 +127,7 @@ class DecisionBackend(ServerHandle, Streams, EstimatesCost, CountsUsage, SeesTok
 
     @property
     def _connection(self) -> DecisionConnection:
-        return self.held(self._connect)
+        return self.open_once(self._connect)
 
     def _connect(self) -> DecisionConnection:
         options = self.server_options

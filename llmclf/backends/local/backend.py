@@ -94,7 +94,7 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
 
     @property
     def _loaded(self) -> LoadedModel:
-        return self.held(lambda: open_model(self.name, self.device, self.dtype))
+        return self.open_once(lambda: open_model(self.name, self.device, self.dtype))
 
     def identity(self) -> dict[str, Any]:
         loaded = self._loaded

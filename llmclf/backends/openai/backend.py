@@ -119,7 +119,7 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
 
     @property
     def _connection(self) -> Connection:
-        return self.held(self._connect)
+        return self.open_once(self._connect)
 
     def _connect(self) -> Connection:
         options = self.server_options
