@@ -375,7 +375,7 @@ def test_half_precision_is_normalised_in_float32(model_folder):
     [
         ("gpt-4", "names no model that can be opened"),
         ("hf:", "names no model that can be opened"),
-        ("gguf:/no/such/file.gguf", "names no file"),
+        ("gguf:/no/such/file.gguf", "does not name a file"),
         ("hf:./no/such/folder", "names neither a folder"),
         (7, "expected a model string or a backend"),
     ],
