@@ -15,8 +15,9 @@ from ..http.server_handle import ServerHandle
 from ..http.usage import Estimate, Usage
 from .batches.options import BatchOptions
 from .batches.store import BatchStore
-from .connection import ROUTES, Connection
+from .connection import Connection
 from .probe import Probe
+from .routes import RouteReport, check_name
 
 _TOP_CALLS = 16
 _TOLERANCE = 0.01
@@ -28,7 +29,8 @@ class OpenAIBackend(ServerHandle):
     The handle is a description. On first use it connects, and a few tiny requests find out what the server really does (`probe`);
     that decides the `route`:
 
-    - ``"echo"``, ``"named tokens"`` (whichever is cheaper for the labels, or as told), ``"grammar"``: exact;
+    - ``"choice"``: exact; ``"echo"`` or ``"named_tokens"``, whichever is cheaper for the labels at hand;
+    - ``"echo"``, ``"named_tokens"``, ``"grammar"``: exact;
     - ``"echo_text"``: exact, for servers that echo and neither tokenise nor take `tokenizer`;
     - ``"top_logprobs"``, and ``"chat"`` where the server answers chats alone: it names at most twenty tokens, so that a label's
       log-probability lies between two bounds. `RowScores.lower` and `upper` hold them, and the score is the logarithm of the
@@ -48,14 +50,14 @@ class OpenAIBackend(ServerHandle):
     use_route : str, optional
         One of the routes above; None takes the best that the server allows.
     context_length : int, optional
-        Most tokens the model may read; by default what the server says.
+        Tokens that the model may read, at most; by default what the server says.
     top_calls : int, optional
-        Most requests for one row on the route ``"top_logprobs"`` (default 16).
+        Requests for one row on the route ``"top_logprobs"``, at most (default 16).
     tolerance : float, optional
-        On that route: share of the labels' probability below which a branch of the label trie is not looked at, once the best
+        On that route: share of the labels' probability below which a branch of the label trie is not followed once the best
         label is decided (default 0.01).
     extra : mapping, optional
-        What every request carries besides, such as ``{"reasoning_effort": "none"}``.
+        What every request also carries, such as ``{"reasoning_effort": "none"}``.
     timeout, max_retries, concurrency, rpm, tpm, price, max_cost
         See `llmclf.backends.http.options.ServerOptions`. There are 60 s, 5 retries and 32 requests at once by default.
 
@@ -112,7 +114,7 @@ class OpenAIBackend(ServerHandle):
             max_cost=max_cost,
         )
         self.tokenizer = tokenizer
-        self.use_route = use_route
+        self.use_route = check_name(use_route)
         self.context_length = context_length
         self.top_calls = top_calls
         self.tolerance = tolerance
@@ -120,8 +122,6 @@ class OpenAIBackend(ServerHandle):
         self._check()
 
     def _check(self) -> None:
-        if self.use_route is not None and self.use_route not in ROUTES:
-            raise InputError(f"use_route={self.use_route!r}: expected one of {', '.join(map(repr, ROUTES))}, or None")
         for name in ("context_length", "top_calls"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
@@ -161,22 +161,27 @@ class OpenAIBackend(ServerHandle):
 
     @property
     def probe(self) -> Probe:
-        """What the server was seen to do; asks it on first use."""
+        """What the server was seen to do; asks the server on first use."""
         return self._connection.probe
 
     @property
     def route(self) -> str:
         """The way to a label's log-probability; asks the server on first use.
 
-        Where a server allows both ``"echo"`` and ``"named tokens"``, that of the rows scored last, chosen by what is cheaper
-        for their labels; ``"echo"`` before any were.
+        Where a server allows both ``"echo"`` and ``"named_tokens"``, the one that was used for the last rows, chosen by what is
+        cheaper for their labels; ``"echo"`` before any rows were scored.
         """
-        return self._connection.route
+        return self._connection.used_route.name
+
+    @property
+    def routes(self) -> list[RouteReport]:
+        """Every route, best first, and why the server does not allow it, if so; asks the server on first use."""
+        return self._connection.reports
 
     @property
     def sees_tokens(self) -> bool:
         """Whether scores come token by token, as means per token need them."""
-        return self.route not in ("top_logprobs", "chat")
+        return self._connection.route.sees_tokens
 
     @property
     def usage(self) -> Usage:
@@ -185,21 +190,16 @@ class OpenAIBackend(ServerHandle):
 
     def identity(self) -> dict[str, Any]:
         server = self._connection
-        found, bounded = server.probe, server.route in ("top_logprobs", "chat")
-        shown = found.chat_top_logprobs if server.route == "chat" else found.top_logprobs
         return {
             "backend": "openai",
             "model": self.model,
-            "answered_by": found.answered_by,
+            "answered_by": server.probe.answered_by,
             "base_url": server.options.base_url,
-            "route": server.route if bounded or server.route == "echo_text" else "exact",
-            "top_logprobs": shown if bounded else None,
-            "top_calls": server.top_calls if bounded else None,
-            "tolerance": server.tolerance if bounded else None,
+            **server.route.identity(server.probe),
             "tokenizer": self.tokenizer,
             "context_length": self.context_length,
             "extra": self.extra,
-            "probe": found.summary,
+            "probe": server.probe.summary,
         }
 
     def score(self, requests: Sequence[Request]) -> Iterator[tuple[int, RowScores]]:
@@ -222,29 +222,29 @@ class OpenAIBackend(ServerHandle):
         """Answers as `stream` gives them, by the provider's batches (``/v1/files`` and ``/v1/batches``).
 
         The scores are those of the live route. A few tiny live requests find out what the server does, as always; where its
-        tokenizer is used, texts are tokenised live, too. `rpm` and `tpm` hold for what is sent live, `price` is that of batches,
-        and a batch that could cost more than is left of `max_cost` is made smaller.
+        tokenizer is used, texts are tokenised live, too. `rpm` and `tpm` hold for live requests, `price` is that of batches, and
+        a batch that could cost more than is left of `max_cost` is made smaller.
 
         Parameters
         ----------
         requests : iterable of Request
-            The same rows in another process find what was answered and go on with what is open, in whatever order they come.
+            In another process, the same rows find what was answered and go on with the rest, in whatever order they come.
         connection : sqlite3.Connection
-            Where that is kept; see `llmclf.backends.openai.batches.store`.
+            Keeps what was asked and answered; see `llmclf.backends.openai.batches.store`.
         **options
             See `llmclf.backends.openai.batches.options.BatchOptions`.
 
         Yields
         ------
         list of (int, RowScores)
-            At least one, with the place of each request. It counts as taken care of once the next is asked for; what was kept of
-            it is then forgotten.
+            At least one, with the place of each request. A list counts as handled once the next is asked for; what was kept
+            about its rows is then deleted.
         """
         yield from self._connection.batches(requests, BatchStore(connection), BatchOptions(**options))
 
     def estimate(self, requests: Sequence[Request]) -> Estimate:
         """What answering would take, counted without sending anything.
 
-        The route is the one found where the server was asked before, else `use_route`, else ``"echo"``.
+        The route is the one that was chosen where the server was asked before, else `use_route`, else ``"echo"``.
         """
         return self._connection.estimate(requests)

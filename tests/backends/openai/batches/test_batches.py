@@ -86,7 +86,7 @@ def kept(connection) -> dict[str, int]:
         ("vllm", "top_logprobs", True, ALIKE),
         ("vllm", "echo", False, ALIKE),
         ("vllm", "echo", True, ALIKE),
-        ("vllm", "named tokens", True, ALIKE),
+        ("vllm", "named_tokens", True, ALIKE),
         ("vllm", None, True, LABELS),
         ("sglang", "echo_text", False, LABELS),
     ],
@@ -373,8 +373,8 @@ def test_what_cannot_be_committed_does_not_stand_in_the_way(database):
     with pytest.raises(StoreError, match="FOREIGN KEY constraint failed"):
         store.keep("route", "echo")
     database.execute("DROP TRIGGER promise")
-    store.keep("route", "named tokens")
-    assert store.kept("route") == "named tokens"
+    store.keep("route", "named_tokens")
+    assert store.kept("route") == "named_tokens"
 
 
 def test_a_batch_that_is_not_taken_is_forgotten(database):
