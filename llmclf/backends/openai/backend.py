@@ -133,9 +133,9 @@ class OpenAIBackend(ServerHandle):
             json.dumps(self.extra, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise InputError(f"extra={self.extra!r}: expected plain JSON values ({error})") from error
-        own = {"prompt", "messages", "logprobs", "model", "echo"} & set(self.extra or ())
-        if own:
-            raise InputError(f"extra has {sorted(own)[0]!r}, which the backend sets itself; leave it out")
+        reserved = sorted({"prompt", "messages", "logprobs", "model", "echo"} & set(self.extra or ()))
+        if reserved:
+            raise InputError(f"extra has {reserved[0]!r}, which the backend sets itself; leave it out")
         if self.tokenizer is not None and not isinstance(self.tokenizer, str):
             raise InputError(f"tokenizer={self.tokenizer!r}: expected a folder or a name on the model hub")
 

@@ -1,4 +1,4 @@
-"""A connection to an OpenAI-compatible server: what was found out about it, its model's tokenizer, the route to its scores."""
+"""A connection to an OpenAI-compatible server: the probe's facts, the model's tokenizer, and the route to its scores."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class _Task:
 
 
 class Connection:
-    """A connection, what was found out about it, and the tokenizer of its model."""
+    """A connection to a server, with the probe's facts, the tokenizer of its model, and the chosen route."""
 
     def __init__(
         self,
