@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from ...checks import is_number
 from ...errors import InputError
 from ..base import (
     Batches,
@@ -26,8 +27,9 @@ from ..options import option, positive_count
 from ..usage import Estimate, Usage
 from .batches.options import BatchOptions
 from .batches.store import BatchStore
-from .connection import ROUTES, Connection
+from .connection import Connection
 from .probe import Probe
+from .routes import RouteReport, check_name
 
 _TOP_CALLS = 16
 _TOLERANCE = 0.01
@@ -38,13 +40,8 @@ def _is_tokenizer(name: str, value: Any) -> None:
         raise InputError(f"{name}={value!r}: expected a folder or a name on the model hub")
 
 
-def _is_route(name: str, value: Any) -> None:
-    if value not in ROUTES:
-        raise InputError(f"{name}={value!r}: expected one of {', '.join(map(repr, ROUTES))}, or None")
-
-
 def _is_tolerance(name: str, value: Any) -> None:
-    if not (isinstance(value, (int, float)) and 0 <= value < 1):
+    if not (is_number(value) and 0 <= value < 1):
         raise InputError(f"{name}={value!r}: expected a number from 0 to below 1, or None for the default")
 
 
@@ -68,7 +65,8 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
     The handle is a description. On first use it connects, and a few tiny requests find out what the server really does (`probe`);
     that decides the `route`:
 
-    - ``"echo"``, ``"named tokens"`` (whichever is cheaper for the labels, or as told), ``"grammar"``: exact;
+    - ``"choice"``: exact; ``"echo"`` or ``"named_tokens"``, whichever is cheaper for the labels at hand;
+    - ``"echo"``, ``"named_tokens"``, ``"grammar"``: exact;
     - ``"echo_text"``: exact, for servers that echo and neither tokenise nor take `tokenizer`;
     - ``"top_logprobs"``, and ``"chat"`` where the server answers chats alone: it names at most twenty tokens, so that a label's
       log-probability lies between two bounds. `RowScores.lower` and `upper` hold them, and the score is the logarithm of the
@@ -92,7 +90,7 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
         check=_is_tokenizer,
     )
     use_route: str | None = option(
-        None, help="One of the routes above; None takes the best that the server allows.", check=_is_route
+        None, help="One of the routes above; None takes the best that the server allows.", convert=check_name
     )
     context_length: int | None = option(
         None, help="Largest number of tokens the model may read; by default what the server says.", check=positive_count
@@ -104,12 +102,12 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
     )
     tolerance: float | None = option(
         None,
-        help="On that route: share of the labels' probability below which a branch of the label trie is not looked at, once the "
+        help="On that route: share of the labels' probability below which a branch of the label trie is not followed once the "
         "best label is decided; None: 0.01.",
         check=_is_tolerance,
     )
     extra: Mapping[str, Any] | None = option(
-        None, help='What every request carries besides, such as {"reasoning_effort": "none"}.', check=_is_extra
+        None, help='What every request also carries, such as {"reasoning_effort": "none"}.', check=_is_extra
     )
 
     scheme = "openai"
@@ -139,22 +137,27 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
 
     @property
     def probe(self) -> Probe:
-        """What the server was seen to do; asks it on first use."""
+        """What the server was seen to do; asks the server on first use."""
         return self._connection.probe
 
     @property
     def route(self) -> str:
         """The way to a label's log-probability; asks the server on first use.
 
-        Where a server allows both ``"echo"`` and ``"named tokens"``, that of the rows scored last, chosen by what is cheaper
-        for their labels; ``"echo"`` before any were.
+        Where a server allows both ``"echo"`` and ``"named_tokens"``, the one that was used for the last rows, chosen by what is
+        cheaper for their labels; ``"echo"`` before any rows were scored.
         """
-        return self._connection.route
+        return self._connection.used_route.name
+
+    @property
+    def routes(self) -> list[RouteReport]:
+        """Every route, best first, and why the server does not allow it, if so; asks the server on first use."""
+        return self._connection.reports
 
     @property
     def sees_tokens(self) -> bool:
         """Whether scores come token by token, as means per token need them."""
-        return self.route not in ("top_logprobs", "chat")
+        return self._connection.route.sees_tokens
 
     @property
     def usage(self) -> Usage:
@@ -163,21 +166,16 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
 
     def identity(self) -> dict[str, Any]:
         connection = self._connection
-        found, bounded = connection.probe, connection.route in ("top_logprobs", "chat")
-        shown = found.chat_top_logprobs if connection.route == "chat" else found.top_logprobs
         return {
             "backend": "openai",
             "model": self.model_name,
-            "answered_by": found.answered_by,
+            "answered_by": connection.probe.answered_by,
             "base_url": connection.options.base_url,
-            "route": connection.route if bounded or connection.route == "echo_text" else "exact",
-            "top_logprobs": shown if bounded else None,
-            "top_calls": connection.top_calls if bounded else None,
-            "tolerance": connection.tolerance if bounded else None,
+            **connection.route.identity(connection.probe),
             "tokenizer": self.tokenizer,
             "context_length": self.context_length,
             "extra": self.extra,
-            "probe": found.summary,
+            "probe": connection.probe.summary,
         }
 
     def score(self, requests: Sequence[Request]) -> Iterator[tuple[int, RowScores]]:
@@ -200,29 +198,29 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
         """Answers as `stream` gives them, by the provider's batches (``/v1/files`` and ``/v1/batches``).
 
         The scores are those of the live route. A few tiny live requests find out what the server does, as always; where its
-        tokenizer is used, texts are tokenised live, too. `rpm` and `tpm` hold for what is sent live, `price` is that of batches,
-        and a batch that could cost more than is left of `max_cost` is made smaller.
+        tokenizer is used, texts are tokenised live, too. `rpm` and `tpm` hold for live requests, `price` is that of batches, and
+        a batch that could cost more than is left of `max_cost` is made smaller.
 
         Parameters
         ----------
         requests : iterable of Request
-            The same rows in another process find what was answered and go on with what is open, in whatever order they come.
+            In another process, the same rows find what was answered and go on with the rest, in whatever order they come.
         connection : sqlite3.Connection
-            Where that is kept; see `llmclf.backends.openai.batches.store`.
+            Keeps what was asked and answered; see `llmclf.backends.openai.batches.store`.
         **options
             See `llmclf.backends.openai.batches.options.BatchOptions`.
 
         Yields
         ------
         list of (int, RowScores)
-            At least one, with the place of each request. It counts as taken care of once the next is asked for; what was kept of
-            it is then forgotten.
+            At least one, with the place of each request. A list counts as handled once the next is asked for; what was kept
+            about its rows is then deleted.
         """
         yield from self._connection.batches(requests, BatchStore(connection), BatchOptions(**options))
 
     def estimate(self, requests: Sequence[Request]) -> Estimate:
         """What answering would take, counted without sending anything.
 
-        The route is the one found where the server was asked before, else `use_route`, else ``"echo"``.
+        The route is the one that was chosen where the server was asked before, else `use_route`, else ``"echo"``.
         """
         return self._connection.estimate(requests)

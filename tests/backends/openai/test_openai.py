@@ -39,10 +39,10 @@ from llmclf.logits import softmax
 
 EXACT = [
     ("vllm", "echo"),
-    ("vllm", "named tokens"),
+    ("vllm", "named_tokens"),
     ("vllm", None),
     ("vllm_processed", "echo"),
-    ("vllm_processed", "named tokens"),
+    ("vllm_processed", "named_tokens"),
     ("llama_server", "grammar"),
 ]
 CHAT = Prompt("Review: {{ text }}\nGood or bad?", instruction="Judge films.", chat=True)
@@ -159,9 +159,9 @@ def test_a_chat_that_always_ends_at_once_is_refused():
     [
         ("llama_server", "echo", "the server ignores it"),
         ("llama_cpp_python", "echo", "off by one"),
-        ("openai_legacy", "named tokens", "allows: 'echo_text', 'top_logprobs'"),
+        ("openai_legacy", "named_tokens", "allows: 'echo_text', 'top_logprobs'"),
         ("openai_chat", "top_logprobs", "allows: 'chat'"),
-        ("vllm", "grammar", "allows: 'echo', 'named tokens', 'echo_text', 'top_logprobs', 'chat'"),
+        ("vllm", "grammar", "allows: 'choice', 'echo', 'named_tokens', 'echo_text', 'top_logprobs', 'chat'"),
     ],
 )
 def test_a_route_that_the_server_lacks_is_refused(personality, route, lacks):
@@ -275,7 +275,7 @@ def test_long_texts_are_shortened_in_their_text_alone(personality, route, tokeni
 def test_the_shared_prefix_is_sent_first():
     """On the route that lives by the server's prefix cache, the first row is finished before others are sent."""
     with FakeServer("vllm", latency=0.01) as server:
-        backend = backend_for(server, use_route="named tokens", concurrency=8)
+        backend = backend_for(server, use_route="named_tokens", concurrency=8)
         _ = backend.route
         begun = len(server.requests)
         score(backend, requests_for(TEXTS * 20))
@@ -304,7 +304,7 @@ def test_many_labels_are_asked_in_parts(tokenizer, reference):
     assert len(labels) > 160
     requests = requests_for(["A fine film."], labels=labels, prompt=Prompt("{{ text }}:", terminator=None), shots=())
     with FakeServer("vllm") as server:
-        backend = backend_for(server, tokenizer=tokenizer, use_route="named tokens")
+        backend = backend_for(server, tokenizer=tokenizer, use_route="named_tokens")
         assert_same(score(backend, requests), score(reference, requests), atol=1e-6)
         asked = [request.body.get("logprob_token_ids", []) for request in server.requests if request.body]
         assert max(map(len, asked)) == 128
@@ -588,12 +588,12 @@ def test_the_route_that_was_used_is_reported(tokenizer):
     """Where a server allows two exact routes, the first rows choose the cheaper one for all, and `route` says which."""
     with FakeServer("vllm", latency=0.005) as server:
         backend = backend_for(server, tokenizer=tokenizer, concurrency=4)
-        for labels, route in ((["a", "the"], "named tokens"), ([f"label number {i}" for i in range(40)], "echo")):
+        for labels, route in ((["a", "the"], "named_tokens"), ([f"label number {i}" for i in range(40)], "echo")):
             requests = requests_for(["x"] if route == "echo" else TEXTS * 12, labels=labels, shots=())
             score(backend, requests)
             assert backend.route == route
             sent = server.requests[-1].body
-            assert ("logprob_token_ids" in sent) == (route == "named tokens")
+            assert ("logprob_token_ids" in sent) == (route == "named_tokens")
             estimate = backend.estimate(requests)
             assert estimate.route == route
 
@@ -728,7 +728,7 @@ def test_max_cost_is_a_hard_stop(tokenizer):
         assert limited.usage.cost <= probe_cost + whole / 2
 
 
-@pytest.mark.parametrize("route", ["echo", "named tokens", "grammar", "top_logprobs"])
+@pytest.mark.parametrize("route", ["echo", "named_tokens", "grammar", "top_logprobs"])
 def test_a_dry_run_sends_nothing_and_is_near(route, tokenizer):
     """Requests, tokens and cost are estimated without a request, and the work then takes about as much."""
     personality = "llama_server" if route == "grammar" else "vllm"
@@ -774,7 +774,7 @@ def test_the_bare_string_with_the_environment(monkeypatch, tokenizer):
         monkeypatch.setenv("OPENAI_API_KEY", "k-123")
         clf = LLMClassifier("openai:tiny", labels=LABELS, prompt="{{ text }}:").fit(TEXTS)
         assert clf.predict_proba(TEXTS).shape == (len(TEXTS), len(LABELS))
-        assert clf.backend_.route in ("echo", "named tokens")
+        assert clf.backend_.route in ("echo", "named_tokens")
         assert "k-123" not in repr(clf.backend_)
 
 
@@ -912,8 +912,8 @@ def test_the_command_line_probes(tmp_path):
     with FakeServer("vllm") as server:
         import json
 
-        found = json.loads(run(server, "--json", "--model-option", "use_route=named tokens").stdout)
-        assert found["route"] == "named tokens"
+        found = json.loads(run(server, "--json", "--model-option", "use_route=named_tokens").stdout)
+        assert found["route"] == "named_tokens"
         assert found["probe"]["echo"] == "exact"
         assert found["usage"]["requests"] == len(server.requests)
     with FakeServer("no_logprobs") as server:
@@ -996,7 +996,7 @@ def test_ctrl_c_on_the_command_line(tmp_path):
             "--cache",
             "kept.sqlite",
         ]
-        command += ["--model-option", "concurrency=4", "--model-option", "use_route=named tokens"]
+        command += ["--model-option", "concurrency=4", "--model-option", "use_route=named_tokens"]
         running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
         until = time.monotonic() + 60
         while server.count("/v1/completions") < 60 and time.monotonic() < until:
