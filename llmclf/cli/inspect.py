@@ -103,7 +103,7 @@ def inspect(
     parsed = parse_labels(labels)
     if classifier is not None:
         clf = saved_classifier(ctx, classifier, None, model_options(base_url, api_key_env, model_option))
-        found = explain(clf, _row(text) if clf._is_table else text, **given)
+        found = explain(clf, _row(text) if clf.pipeline_.is_table else text, **given)
     elif parsed is not None:
         from ..classifier import LLMClassifier
 
