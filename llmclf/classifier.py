@@ -215,7 +215,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         pipeline.check(rows)
         shots = draw_shots(self.n_shots, codes, len(labels.classes), self.random_state)
         pipeline = replace(pipeline, shots=answered_shots(pipeline.scorer, rows, codes, shots))
-        self.pipeline_ = fit_corrections(pipeline, corrections, rows, codes, shots, weights, self.random_state)
+        self._hold(fit_corrections(pipeline, corrections, rows, codes, shots, weights, self.random_state))
         self._forget_last_call()
         return self
 
@@ -258,7 +258,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             cache=pipeline.cache,
             on_error=pipeline.on_error,
         )
-        classifier.pipeline_ = pipeline
+        classifier._hold(pipeline)
         if n_features_in is not None:
             classifier.n_features_in_ = n_features_in
         if feature_names_in is not None:
@@ -286,7 +286,13 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         (True, 'mean')
         """
         check_is_fitted(self)
+        return self._current_pipeline()
+
+    def _current_pipeline(self) -> FittedPipeline:
         fitted = self.pipeline_
+        if self._held is fitted and self._held_with == self._knobs():
+            fitted.warn_of_other_scores()
+            return fitted
         unconditional = self._check_parameters().unconditional
         now = {
             "scoring": self.scoring,
@@ -315,7 +321,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         rows = read_input(self, X, reset=False)
-        pipeline = self.current_pipeline()
+        pipeline = self._current_pipeline()
         pipeline.check(rows)
         return pipeline, rows
 
@@ -383,11 +389,13 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         # A threshold, too, belongs to the model and to the scores that it was chosen for.
         corrections = pipeline.corrections
         is_first = corrections.bias is None and corrections.calibrator is None
-        self.pipeline_ = replace(
-            pipeline,
-            threshold=chosen,
-            calibrated_on=pipeline.calibrated_on or pipeline.backend.identity(),
-            fitted_on_scores=pipeline.kind_of_scores if is_first else pipeline.fitted_on_scores,
+        self._hold(
+            replace(
+                pipeline,
+                threshold=chosen,
+                calibrated_on=pipeline.calibrated_on or pipeline.backend.identity(),
+                fitted_on_scores=pipeline.kind_of_scores if is_first else pipeline.fitted_on_scores,
+            )
         )
         return self
 
@@ -622,11 +630,21 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         return tags
 
     def _decisions(self, X: Any) -> Decisions:
-        pipeline, rows = self.pipeline_and_rows(X)
-        pipeline.check_model_identity()
-        decisions = pipeline.decide(pipeline.scores(rows))
+        check_is_fitted(self)
+        rows = read_input(self, X, reset=False)
+        decisions = self._current_pipeline().predict(rows)
         self._note_undecided(decisions.undecided)
         return decisions
+
+    def _hold(self, pipeline: FittedPipeline) -> None:
+        self.pipeline_ = self._held = pipeline
+        self._held_with = self._knobs()
+
+    def _knobs(self) -> list[tuple[type, Any]]:
+        """The parameters that act at once, or are checked, in every call; while they stay the same nothing is derived anew."""
+        names = ("scoring", "guidance", "unconditional_prompt", "temperature", "cache", "on_error", "prompt", "n_shots")
+        offsets = dict(self.logit_bias) if isinstance(self.logit_bias, Mapping) else self.logit_bias
+        return [(type(value), value) for value in (offsets, *(getattr(self, name) for name in names))]
 
     def _labelled(self, X: Any, y: Any) -> tuple[FittedPipeline, Rows, NDArray[np.int64]]:
         """Rows to be judged, their true columns, and the pipeline that is judged."""

@@ -271,6 +271,18 @@ class FittedPipeline:
 
     # --- from rows to decisions ----------------------------------------------------------------------------------------
 
+    def predict(self, rows: Rows) -> Decisions:
+        """Check rows, refuse another model than the fitted one, ask about the rows, and decide.
+
+        Raises
+        ------
+        InputError, ModelError
+            As `check`, `check_model_identity` and the backend.
+        """
+        self.check(rows)
+        self.check_model_identity()
+        return self.decide(self.scores(rows))
+
     def scores(self, rows: Rows, answers: Sequence[RowScores] | None = None, scoring: str | None = None) -> ClassScores:
         """Log-score of every class, and the bounds on it, (n, K) each; the model is asked.
 

@@ -123,10 +123,11 @@ class Scorer:
 
     def bounded_scores(self, rows: Rows, scoring: str, answers: Sequence[RowScores] | None = None) -> ClassScores:
         """Log-score of every class, and its lower and upper bound, (n, K) each."""
-        words = [self.words(record) for record in rows.records]
         answers = self.answers(rows) if answers is None else answers
-        unconditional = None
-        if scoring == "pmi":
+        words, unconditional = None, None
+        if scoring in ("bytes", "pmi"):
+            words = [self.words(record) for record in rows.records]
+        if scoring == "pmi" and words is not None:
             unconditional = self._table(self._ask([self.unconditional_request(row_words) for row_words in words]))
         return self.scores_of(self._table(answers), scoring, words, unconditional)
 

@@ -293,7 +293,7 @@ def test_a_text_that_fills_the_context_is_explained(tiny_bpe):
         ({"repetition_penalty": 0.0}, "repetition_penalty"),
         ({"logit_bias": [1]}, "expected a dict"),
         ({"logit_bias": {" good": math.nan}}, "' good': nan"),
-        ({"foo": 1}, "foo=1 is no processor"),
+        ({"foo": 1}, "foo=1 is not a processor"),
         ({"logit_bias": {"": 1.0}}, "0 tokens"),
         ({"logit_bias": {"several words here": 1.0}}, "tokens to this model"),
         ({"logit_bias": {10**6: 1.0}}, "1000000"),
