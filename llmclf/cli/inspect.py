@@ -100,27 +100,27 @@ def inspect(
     parsed = parse_labels(labels)
     if classifier is not None:
         clf = saved_classifier(ctx, classifier, None, backend_options)
-        found = explain(clf, _row(text) if clf._is_table else text, **given)
+        explanation = explain(clf, _row(text) if clf.pipeline_.is_table else text, **given)
     elif parsed is not None:
         from ..classifier import LLMClassifier
 
         backend = open_with(model, backend_options)
         clf = LLMClassifier(backend, labels=parsed, prompt=parse_prompt(prompt, chat), scoring=scoring).fit([text])
-        found = explain(clf, text, **given)
+        explanation = explain(clf, text, **given)
     elif prompt is not None or chat:
         raise InputError("--prompt and --chat need the classes: give --labels a,b,c, or the whole prompt as TEXT alone")
     elif is_given(ctx, "scoring"):
         raise InputError(f"--scoring {scoring} needs the classes: give --labels a,b,c")
     else:
-        found = explain_prompt(open_with(model, backend_options), text.replace("\\n", "\n"), **given)
+        explanation = explain_prompt(open_with(model, backend_options), text.replace("\\n", "\n"), **given)
     if html is not None:
-        found.to_html(html)
+        explanation.to_html(html)
     if as_json:
-        OUT.print(found.to_json().rstrip(), markup=False, highlight=False, soft_wrap=True)
+        OUT.print(explanation.to_json().rstrip(), markup=False, highlight=False, soft_wrap=True)
     elif html is not None:
         say(f"written to {html}")
     else:
-        found.print()
+        explanation.print()
 
 
 def _offsets(given: list[str] | None) -> dict[str | int, float] | None:
