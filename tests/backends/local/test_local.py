@@ -356,7 +356,7 @@ def test_the_identity_names_the_weights(model_folder, tmp_path):
     content = bytearray(weights.read_bytes())
     content[-3] ^= 1
     weights.write_bytes(content)
-    loaded._ENGINES.clear()  # as a new process would find it
+    loaded._MODELS.clear()  # as a new process would find it
     assert open_backend(f"hf:{folder}").identity()["weights"] != first["weights"]
 
 
@@ -445,7 +445,7 @@ def test_a_gguf_path_is_the_same_model(smollm2):
 
 def test_an_opened_model_is_silent(model_folder, capfd):
     """Loading and scoring print nothing."""
-    loaded._ENGINES.clear()
+    loaded._MODELS.clear()
     score(open_backend(f"hf:{model_folder('byte_bpe')}", context_length=100), requests_for(TEXTS[:2]))
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""
