@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from batch_server import CHAT, BatchServer, Plan, label, opened
 from contract import TEXTS, in_order, requests_for, score
-from faults import BrokenJson, Close, FakeServer, Mutate, Reset, Status, Truncate, backend_for, tiny_model
+from faults import BrokenJson, Close, FakeServer, Mutate, Reset, Status, Truncate, backend_for
 
 from llmclf.backends import Request, RowScores
 from llmclf.backends.http.async_bridge import Engine, together
@@ -40,11 +40,6 @@ LABELS = ["positive", "negative"]
 ALIKE = ["not spam", "not sure", "spam", "a person or a group"]
 MANY = [f"{text} {i}" for i in range(3) for text in TEXTS]
 QUICK = {"poll_seconds": 0.01}
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory) -> str:
-    return str(tiny_model().save_tokenizer(tmp_path_factory.mktemp("tiny")))
 
 
 @pytest.fixture

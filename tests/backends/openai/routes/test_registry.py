@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from batch_server import BatchServer, opened
 from contract import LABELS, TEXTS, in_order, requests_for, score
-from faults import FakeServer, backend_for, tiny_model
+from faults import FakeServer, backend_for
 from typer.testing import CliRunner
 
 from llmclf import LLMClassifier, load, open_backend
@@ -72,11 +72,6 @@ def toy():
     """The toy, registered by one call."""
     with registered():
         yield
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory) -> str:
-    return str(tiny_model().save_tokenizer(tmp_path_factory.mktemp("tiny")))
 
 
 # --- a toy route by one registration -----------------------------------------------------------------------------------
