@@ -18,6 +18,7 @@ from .backends.logit_processing import Processing
 from .backends.usage import Estimate
 from .calibration import Corrections, make_bias, make_calibrator
 from .calibration.selective import check_selectable
+from .checks import is_whole_number
 from .errors import InputError, LabelWordWarning, PromptError, warn
 from .fitted_attributes import FittedAttributes
 from .fitting.fit_corrections import fit_corrections
@@ -674,7 +675,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             raise InputError(f"scoring={self.scoring!r}: expected one of {', '.join(map(repr, SCORINGS))}")
         if self.on_error not in ("raise", "missing"):
             raise InputError(f"on_error={self.on_error!r}: expected 'raise' or 'missing'")
-        if isinstance(self.n_shots, bool) or not isinstance(self.n_shots, (int, np.integer)) or self.n_shots < 0:
+        if not is_whole_number(self.n_shots, 0):
             raise InputError(f"n_shots={self.n_shots!r}: expected a whole number of at least 0")
         prompt = Prompt() if self.prompt is None else self.prompt
         prompt = Prompt(prompt) if isinstance(prompt, str) else prompt

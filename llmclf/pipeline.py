@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Floats, Integers
 from .backends import Backend, RowScores, open_backend
 from .backends.base import SCORE_VERSION
 from .backends.handle import Handle
@@ -34,10 +35,8 @@ from .tables.values import plain
 FORMAT = 3
 """Of `FittedPipeline.to_dict`, and so of saved classifiers."""
 
-Floats = NDArray[np.float64]
 
-
-def _none() -> NDArray[np.int64]:
+def _none() -> Integers:
     return np.empty(0, dtype=np.int64)
 
 
@@ -57,8 +56,8 @@ class CalibrationRows:
         Whether some counted more than others.
     """
 
-    numbers: NDArray[np.int64] = field(default_factory=_none)
-    columns: NDArray[np.int64] = field(default_factory=_none)
+    numbers: Integers = field(default_factory=_none)
+    columns: Integers = field(default_factory=_none)
     fingerprints: list[str] = field(default_factory=list)
     is_weighted: bool = False
 
@@ -91,9 +90,9 @@ class Decisions:
         return missing
 
     @cached_property
-    def columns(self) -> NDArray[np.int64]:
+    def columns(self) -> Integers:
         """The most probable class (n,) by its number, the first of them where several are; 0 in rows that are missing."""
-        columns: NDArray[np.int64] = np.argmax(np.where(self.missing[:, None], 0.0, self.log_scores), axis=1)
+        columns: Integers = np.argmax(np.where(self.missing[:, None], 0.0, self.log_scores), axis=1)
         return columns
 
     @property

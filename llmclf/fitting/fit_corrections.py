@@ -6,18 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
+from ..arrays import Floats, Integers
 from ..calibration import Corrections
 from ..errors import InputError
 from ..pipeline import CalibrationRows, FittedPipeline
 from ..tables.rows import Rows
 from .content_free import content_free_rows, domain_rows, generated_rows
 from .seen_rows import fingerprints
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 def fit_corrections(

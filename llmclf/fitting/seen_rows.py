@@ -8,13 +8,11 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Floats, Integers
 from ..errors import CalibrationWarning, warn
 from ..pipeline import FittedPipeline
 from ..tables.rows import Row, Rows
-
-Floats = NDArray[np.float64]
 
 
 def fingerprints(records: Iterable[Row], fields: Sequence[str]) -> list[str]:
@@ -47,7 +45,7 @@ class SeenRows(NamedTuple):
         the n and can be judged so.
     """
 
-    place: NDArray[np.int64]
+    place: Integers
     n_shots: int
     cross_fitted: Floats | None
 

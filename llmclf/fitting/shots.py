@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
+from ..arrays import Integers
 from ..errors import InputError
 from ..scoring.scorer import Scorer
 from ..tables.rows import Row, Rows
-
-Integers = NDArray[np.int64]
 
 
 def draw_shots(n_shots: int, codes: Integers | None, n_classes: int, random_state: Any) -> list[int]:

@@ -7,7 +7,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import pandas as pd
 
 from ..backends import Backend, Request, RowScores, open_backend
 from ..backends.base import ShowsDistributions, View
+from ..checks import is_number
 from ..classifier import LLMClassifier
 from ..errors import InputError
 from ..logits import Processor, chain, floor_missing, guide, logsumexp
@@ -238,7 +238,7 @@ def _chain(processors: Mapping[str, Any], token_of: Callable[[str], int] | None)
             raise InputError(f"logit_bias={offsets!r}: expected a dict word or token id -> offset")
         by_token: dict[Any, float] = {}
         for place, (key, offset) in enumerate(offsets.items()):
-            if isinstance(offset, bool) or not isinstance(offset, Real) or not float(offset) < math.inf:
+            if not is_number(offset) or not float(offset) < math.inf:
                 raise InputError(f"logit_bias={{{key!r}: {offset!r}}}: expected a number of nats; -inf bans the token")
             token = key if not isinstance(key, str) else _NO_TOKEN + place if token_of is None else token_of(key)
             by_token[token] = by_token.get(token, 0.0) + float(offset)

@@ -17,6 +17,7 @@ import pandas as pd
 from ..backends import Backend, open_backend
 from ..backends.base import BehindServer
 from ..backends.handle import Handle
+from ..checks import is_number, is_whole_number
 from ..classifier import LLMClassifier
 from ..errors import BudgetError, InputError
 from ..labels import label_set
@@ -128,7 +129,7 @@ def label_table(
     >>> result.summary.labelled, list(result.table.columns)[:4]
     (2, ['id', 'text', 'label', 'confidence'])
     """
-    if max_errors is not None and (isinstance(max_errors, bool) or not isinstance(max_errors, int) or max_errors < 0):
+    if max_errors is not None and not is_whole_number(max_errors, 0):
         raise InputError(f"max_errors={max_errors!r}: expected a whole number of at least 0, or None for no limit")
     _check_threshold(threshold)
     options = Options(id_column, retry_failed, max_errors, logprobs)
@@ -294,10 +295,7 @@ def _within_budget(recipe: Recipe, journal: Journal) -> Recipe:
 
 
 def _check_threshold(threshold: Any) -> None:
-    if threshold is None:
-        return
-    is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
-    if not is_number or not threshold >= 0:
+    if threshold is not None and not (is_number(threshold) and threshold >= 0):
         raise InputError(f"threshold={threshold!r}: expected a confidence between 0 and 1, or None")
 
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Floats
 from ..backends.base import RowScores
 from ..errors import InputError
 from ..logits import logsumexp
 
 SCORINGS = ("sum", "mean", "bytes", "pmi")
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from ...backends import RowScores
 from ...backends.base import BehindServer
 from ...backends.identity import differing
 from ...backends.streaming import stream
+from ...checks import is_number, is_whole_number
 from ...errors import BudgetError, InputError, LlmclfError, MissingDependencyError, ModelError
 from ...pipeline import FittedPipeline
 from ..journal.plan import Plan, read_questions
@@ -62,10 +63,10 @@ class RayAsking:
                 f"address={address!r}: expected 'local', 'auto' or HOST:PORT of a cluster that this machine is part of"
             )
         for name, value in (("actors", actors), ("page", page)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if not is_whole_number(value, 1):
                 raise InputError(f"{name}={value!r}: expected a positive whole number")
         for name, amount in (("num_cpus", num_cpus), ("num_gpus", num_gpus)):
-            if isinstance(amount, bool) or not isinstance(amount, (int, float)) or amount < 0:
+            if not is_number(amount) or not amount >= 0:
                 raise InputError(f"{name}={amount!r}: expected a number of at least 0")
         self.address = address
         self.actors = actors
