@@ -6,12 +6,16 @@ import pickle
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from contract import LABELS, TEXTS
 from faults import FakeServer, Mutate, Status, backend_for
+from sklearn.base import clone
 from tiny_reference import CHAT, noisy
 
 from llmclf import LLMClassifier, load, open_backend
@@ -21,13 +25,14 @@ from llmclf.errors import (
     ModelError,
     ModelNameError,
 )
+from llmclf.jobs import label_table
 from llmclf.logits import softmax
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 def test_undecided_rows_are_told(tokenizer):
-    """`undecided_` marks the rows whose bounds leave the best class open; exact routes leave none."""
+    """The mask marks the rows whose bounds leave the best class open; exact routes leave none."""
     labels = ["fine", "film", "superb", "delight"]
     with FakeServer("vllm") as server:
         options = {"base_url": server.url, "tokenizer": tokenizer}
@@ -36,21 +41,72 @@ def test_undecided_rows_are_told(tokenizer):
             labels=labels,
             prompt="{{ text }}:",
         ).fit(TEXTS)
-        with pytest.raises(AttributeError, match="once rows were scored"):
-            _ = bounded.undecided_
         scores, low, high = bounded.score_labels(TEXTS, return_bounds=True)
+        proba, undecided = bounded.predict_proba(TEXTS, return_undecided=True)
         for i in range(len(TEXTS)):
             best = int(scores[i].argmax())
             rivals = max(high[i, k] for k in range(4) if k != best)
-            assert bounded.undecided_[i] == (low[i, best] <= rivals and bool((low[i] < high[i]).any()))
-        assert bounded.undecided_.any()
-        np.testing.assert_allclose(bounded.predict_proba(TEXTS), softmax(scores))
+            assert undecided[i] == (low[i, best] <= rivals and bool((low[i] < high[i]).any()))
+        assert undecided.any()
+        np.testing.assert_allclose(proba, softmax(scores))
         exact = LLMClassifier(open_backend("openai:tiny", **options), labels=labels, prompt="{{ text }}:").fit(TEXTS)
-        truth = exact.predict(TEXTS)
-        assert not exact.undecided_.any()
+        truth, open_rows = exact.predict(TEXTS, return_undecided=True)
+        assert not open_rows.any()
         # Whatever is decided is decided rightly.
-        decided = ~bounded.undecided_
-        np.testing.assert_array_equal(bounded.predict(TEXTS)[decided], truth[decided])
+        predicted, again = bounded.predict(TEXTS, return_undecided=True)
+        np.testing.assert_array_equal(again, undecided)
+        np.testing.assert_array_equal(predicted[~undecided], truth[~undecided])
+
+
+def test_the_old_name_of_the_undecided_rows_still_works(tokenizer):
+    """`undecided_` warns, and is the mask of the rows that the calling thread scored last; another thread has its own."""
+    with FakeServer("vllm") as server:
+        backend = backend_for(server, use_route="top_logprobs", tokenizer=tokenizer, top_calls=1)
+        clf = LLMClassifier(backend, labels=["fine", "film", "superb", "delight"], prompt="{{ text }}:").fit(TEXTS)
+        with pytest.raises(AttributeError, match="once rows were scored"):
+            _ = clf.undecided_
+        _, expected = clf.predict_proba(TEXTS, return_undecided=True)
+        for score in (clf.predict, clf.predict_proba, clf.predict_log_proba, clf.decision_function, clf.score_labels):
+            score(TEXTS)
+            with pytest.warns(FutureWarning, match="return_undecided=True"):
+                np.testing.assert_array_equal(clf.undecided_, expected)
+        with ThreadPoolExecutor(1) as pool, pytest.raises(AttributeError, match="once rows were scored"):
+            pool.submit(lambda: clf.undecided_).result()
+        for other in (clone(clf), pickle.loads(pickle.dumps(clf))):
+            with pytest.raises(AttributeError):
+                _ = other.undecided_
+        clf.fit(TEXTS)
+        with pytest.raises(AttributeError, match="once rows were scored"):
+            _ = clf.undecided_
+
+
+def test_threads_share_a_classifier_whose_rows_are_open(tokenizer, tmp_path):
+    """Sixteen threads with different rows get the classes and the masks that one thread gets, with a cache and without."""
+    pieces = [[f"{text} {i}"[: 12 + 3 * i] for text in TEXTS] for i in range(16)]
+    with FakeServer("vllm") as server:
+        for cache in (None, tmp_path / "scores.sqlite"):
+            backend = backend_for(server, use_route="top_logprobs", tokenizer=tokenizer, top_calls=1)
+            clf = LLMClassifier(
+                backend, labels=["fine", "film", "superb", "delight"], prompt="{{ text }}:", cache=cache
+            ).fit(TEXTS)
+            expected = [clf.predict(piece, return_undecided=True) for piece in pieces]
+            assert len({mask.tobytes() for _, mask in expected}) > 1
+            state = dict(vars(clf))
+
+            def ask(i, clf=clf):
+                result = clf.predict(pieces[i], return_undecided=True)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", FutureWarning)
+                    return *result, clf.undecided_
+
+            with warnings.catch_warnings(), ThreadPoolExecutor(16) as pool:
+                warnings.simplefilter("ignore", FutureWarning)
+                for _ in range(5):
+                    for i, (labels, mask, old) in enumerate(pool.map(ask, range(16))):
+                        np.testing.assert_array_equal(labels, expected[i][0])
+                        np.testing.assert_array_equal(mask, expected[i][1])
+                        np.testing.assert_array_equal(old, expected[i][1])
+            assert vars(clf) == state
 
 
 def test_means_need_tokens(tokenizer):
@@ -117,13 +173,17 @@ def test_undecided_rows_with_every_scoring_and_calibrator(scoring, tokenizer):
             warnings.simplefilter("ignore", CalibrationWarning)  # a random model's scores say little about the labels
             exact = fitted()
             bounded = fitted(use_route="top_logprobs", top_calls=2)
-        bounded._corrections = exact._corrections
-        truth, found = exact.predict(texts), bounded.predict(texts)
-        decided = ~bounded.undecided_
-        np.testing.assert_array_equal(found[decided], truth[decided])
-        assert not exact.undecided_.any()
-        bounded.score_labels(texts)
-        assert bounded.undecided_.shape == (len(texts),)
+        bounded.pipeline_ = replace(bounded.pipeline_, corrections=exact.pipeline_.corrections)
+        truth, open_rows = exact.predict(texts, return_undecided=True)
+        predicted, undecided = bounded.predict(texts, return_undecided=True)
+        np.testing.assert_array_equal(predicted[~undecided], truth[~undecided])
+        assert not open_rows.any()
+        assert undecided.shape == (len(texts),)
+        # One object says the same, and a job writes what it says.
+        frame = pd.DataFrame({"text": texts})
+        table = label_table(frame, text_column="text", classifier=bounded).table
+        np.testing.assert_array_equal(table["undecided"].to_numpy(), undecided)
+        np.testing.assert_array_equal(table["label"].to_numpy(), predicted)
 
 
 def test_the_bare_string_with_the_environment(monkeypatch, tokenizer):
@@ -154,12 +214,12 @@ def test_bounds_outlive_the_cache(tmp_path, tokenizer):
     with FakeServer("vllm") as server:
         backend = backend_for(server, use_route="top_logprobs", tokenizer=tokenizer, top_calls=1)
         clf = LLMClassifier(backend, labels=LABELS, prompt="{{ text }}:", cache=tmp_path / "scores.sqlite").fit(TEXTS)
+        _, undecided = clf.predict(TEXTS, return_undecided=True)
         fresh = clf.score_labels(TEXTS, return_bounds=True)
-        undecided = clf.undecided_
         kept = clf.score_labels(TEXTS, return_bounds=True)
         for one, other in zip(fresh, kept, strict=True):
             np.testing.assert_array_equal(one, other)
-        np.testing.assert_array_equal(clf.undecided_, undecided)
+        np.testing.assert_array_equal(clf.predict(TEXTS, return_undecided=True)[1], undecided)
 
 
 def test_save_load_and_pickle(tmp_path, tokenizer):

@@ -136,7 +136,7 @@ def test_a_dry_run_sends_nothing_and_is_near(route, tokenizer):
         other = LLMClassifier(backend, labels=LABELS, prompt="{{ text }}\nSentiment:", scoring="pmi").fit(texts)
         plain = LLMClassifier(backend, labels=LABELS, prompt="{{ text }}\nSentiment:").fit(texts)
         assert other.dry_run(texts).rows == plain.dry_run(texts).rows + 1
-    with pytest.raises(InputError, match="is no server"):
+    with pytest.raises(InputError, match="is not a server's"):
         LLMClassifier(labels=LABELS).fit(texts).dry_run(texts)
 
 
