@@ -517,7 +517,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         return (decisions.label, decisions.undecided) if return_undecided else decisions.label
 
     def parts(self, X: Any) -> tuple[Rows, Scorer, Corrections]:
-        """What `predict_proba` is made of, for those who show it step by step: rows as read, what scores them, what corrects.
+        """What `predict_proba` is made of, for callers who show it step by step: rows as read, what scores them, what corrects.
 
         Parameters
         ----------

@@ -92,7 +92,7 @@ def test_what_the_journal_holds_is_not_asked_by_the_actors(cluster, tmp_path):
             label_table(table(200), out, **job(server))
         known = len(rows_asked(server))
         assert 80 <= known < 120
-        with pytest.raises(JobError, match=r"the actors stopped: .*401.*go on from there with resume"):
+        with pytest.raises(JobError, match=r"the actors stopped: .*401.*continue with resume"):
             label_table(table(200), out, resume=True, asking=RayAsking("auto", actors=2, page=20), **job(server))
         is_ill = False
         result = label_table(table(200), out, resume=True, asking=RayAsking("auto", actors=2, page=20), **job(server))
