@@ -101,7 +101,7 @@ class RowScores:
 
     @classmethod
     def from_json(cls, values: Any) -> RowScores:
-        """The inverse of `to_json`; anything that is no row of log-probabilities is refused."""
+        """The inverse of `to_json`; anything that is not a row of log-probabilities is refused."""
         try:
             logprobs = tuple(tuple(float(value) for value in tokens) for tokens in values["token_logprobs"])
             lower = tuple(-math.inf if bound is None else float(bound) for bound in values.get("lower", ()))
@@ -115,18 +115,18 @@ class RowScores:
                 bool(values.get("terminated", False)),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"no row of scores: {error!r}") from error
+            raise InputError(f"this is not a row of scores: {error!r}") from error
         if not logprobs or not all(tokens and all(-math.inf < value <= 0.0 for value in tokens) for tokens in logprobs):
             raise InputError(
-                "no row of scores: every completion needs at least one finite log-probability of at most 0"
+                "this is not a row of scores: every completion needs at least one finite log-probability of at most 0"
             )
         if not len(logprobs) == len(scores.lower) == len(scores.upper):
-            raise InputError("no row of scores: bounds and completions differ in number")
+            raise InputError("this is not a row of scores: bounds and completions differ in number")
         return scores
 
 
 Progress = Callable[[int], None]
-"""Called with the number of requests that were just finished."""
+"""Called with the number of requests that have just been finished."""
 
 
 @runtime_checkable
@@ -373,7 +373,7 @@ def shares_beginnings(backend: Backend) -> bool:
 
 
 def needs_terminator(completions: Sequence[Sequence[Any]]) -> bool:
-    """Whether one token sequence begins with (or equals) another, so that the two are no exclusive events.
+    """Whether one token sequence begins with (or equals) another, so that the two are not exclusive events.
 
     Examples
     --------

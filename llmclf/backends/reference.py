@@ -1,8 +1,6 @@
-"""The definition made code, and a model that needs no model.
+"""The definition of a score as code: one (prompt, completion) pair at a time, without batch, cache or padding.
 
-`ReferenceBackend` scores one (prompt, completion) pair at a time: no batch, no cache, no padding. It is slow and obviously
-right, and every other backend is held to it. `FakeBackend` answers at once from a hash of the text; it is deterministic,
-keeps the promises of the `Backend` protocol, and is meant for tests and examples.
+It is slow and obviously right, and every other backend is compared with it.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ class ReferenceBackend(ProcessesLogits):
     model : transformers causal language model
     tokenizer : its tokenizer
     context_length : int, optional
-        The most tokens that the model may read; by default what its configuration says.
+        Largest number of tokens the model may read; by default what its configuration says.
     """
 
     def __init__(self, model: Any, tokenizer: Any, context_length: int | None = None) -> None:
@@ -73,5 +71,5 @@ class ReferenceBackend(ProcessesLogits):
         with torch.inference_mode():
             logits = self.model(input_ids=ids, use_cache=False).logits[0]
         # The logits at a position predict the token after it.
-        found: np.ndarray = logits[len(context) - 1 : -1].float().cpu().numpy()
-        return found
+        predicting: np.ndarray = logits[len(context) - 1 : -1].float().cpu().numpy()
+        return predicting

@@ -398,7 +398,9 @@ def test_the_generative_bias_asks_about_what_the_model_wrote(tiny_bpe, monkeypat
     np.testing.assert_array_equal(biases[0], biases[1])
     assert not np.allclose(biases[0], biases[2])
     plain = classifier(tiny_bpe)
-    rows = content_free.generated_rows(tiny_bpe, plain.pipeline_.scorer.renderer, read_rows(TEXTS), np.random.RandomState(0))
+    rows = content_free.generated_rows(
+        tiny_bpe, plain.pipeline_.scorer.renderer, read_rows(TEXTS), np.random.RandomState(0)
+    )
     assert all("Sentiment:" not in row["text"] and row["text"].strip() for row in rows.records)
     mean = np.log(np.exp(log_softmax(plain.pipeline_.scorer.class_scores(rows, "sum"))).mean(axis=0))
     np.testing.assert_allclose(biases[0], mean.mean() - mean, atol=1e-9)

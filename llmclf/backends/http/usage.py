@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
+from ...checks import is_finite_number
 from ...errors import InputError
 from ..usage import Estimate, Usage
 
-__all__ = ["Estimate", "Usage", "check_price", "cost_of"]
+__all__ = ["Estimate", "Usage", "check_price", "cost_of", "parse_price"]
 
 _KINDS = ("input", "cached", "output")
 
@@ -35,6 +35,27 @@ def check_price(price: Any, max_cost: Any) -> None:
             raise InputError(f"max_cost={max_cost!r} needs price={{'input': ..., 'output': ...}} per million tokens")
 
 
+def parse_price(text: str) -> dict[str, float]:
+    """A price table from a command line: ``IN,OUT`` or ``IN,OUT,CACHED`` per million tokens.
+
+    Raises
+    ------
+    InputError
+
+    Examples
+    --------
+    >>> parse_price("0.10,0.40")
+    {'input': 0.1, 'output': 0.4}
+    """
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (2, 3):
+        raise InputError(f"--price {text!r}: expected two or three numbers, such as 0.10,0.40")
+    return dict(zip(("input", "output", "cached"), values, strict=False))
+
+
 def cost_of(price: Mapping[str, float] | None, tokens_in: int, tokens_out: int, tokens_cached: int = 0) -> float | None:
     """Cost of some tokens; None without a price table.
 
@@ -51,4 +72,4 @@ def cost_of(price: Mapping[str, float] | None, tokens_in: int, tokens_out: int, 
 
 
 def _is_amount(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return isinstance(value, (int, float)) and is_finite_number(value) and value >= 0
