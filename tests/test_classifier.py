@@ -697,7 +697,7 @@ def test_bad_folders_are_refused(tmp_path, tiny_bpe):
         load(tmp_path)
     clf = LLMClassifier(tiny_bpe, labels=LABELS).fit(TEXTS)
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(StoreError, match="is no saved classifier"):
+    with pytest.raises(StoreError, match="is not a saved classifier"):
         clf.save(tmp_path)
     clf.save(tmp_path / "clf")
     file = tmp_path / "clf" / "classifier.json"

@@ -94,13 +94,13 @@ class ScoreCache:
         with self.path.open("rb") as stream:
             start = stream.read(len(_MAGIC))
         if start not in (b"", _MAGIC):
-            raise StoreError(f"{str(self.path)!r} is no score cache; give cache= another path")
+            raise StoreError(f"{str(self.path)!r} is not a score cache; give cache= another path")
         with self._connect() as connection:
             self._prepare(connection)
 
     def get(self, keys: Sequence[str]) -> dict[str, RowScores]:
         """The scores that are known for some keys; a damaged row counts as unknown."""
-        found: dict[str, RowScores] = {}
+        known: dict[str, RowScores] = {}
         with self._connect() as connection:
             for start in range(0, len(keys), 500):
                 part = list(keys[start : start + 500])
@@ -109,8 +109,8 @@ class ScoreCache:
                 for key, value, checksum in connection.execute(query, part):
                     scores = _read(key, value, checksum)
                     if scores is not None:
-                        found[key] = scores
-        return found
+                        known[key] = scores
+        return known
 
     def put(self, items: Iterable[tuple[str, RowScores]]) -> None:
         """Store scores in one transaction: all of them, or none if the process dies meanwhile.

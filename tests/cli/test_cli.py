@@ -305,12 +305,12 @@ ERRORS = [
     ("predict data.csv out.csv --classifier full --labels a,b", 2, "--labels belongs to a new classifier"),
     ("predict data.csv out.csv --classifier full --model smollm2", 2, "--model belongs to a new classifier"),
     ("predict data.csv out.csv --classifier full --scoring sum", 2, "--scoring belongs to a new classifier"),
-    (f"predict data.csv out.csv {TEXTS}--labels a,b --cache notes.txt", 1, "'notes.txt' is no score cache"),
+    (f"predict data.csv out.csv {TEXTS}--labels a,b --cache notes.txt", 1, "'notes.txt' is not a score cache"),
     (f"predict data.csv notes.txt/out.csv {TEXTS}--labels a,b", 1, "'notes.txt/out.csv' cannot be written"),
     (f"predict mixed.jsonl out.parquet {TEXTS}--labels a,b", 1, "'out.parquet' cannot be written"),
     ("fit data.csv --label-column nope -o out", 2, "--label-column 'nope' is not a column of the table; its columns: 'id'"),
     ("fit blank.csv --label-column text -o out", 2, "--label-column 'text' is empty in row 1; drop the rows without a label"),
-    (f"fit data.csv {TEXTS}--label-column mood -o full", 1, "'full' exists and is no saved classifier; give another folder"),
+    (f"fit data.csv {TEXTS}--label-column mood -o full", 1, "'full' exists and is not a saved classifier; give another folder"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --calibrator magic", 2, "calibrator='magic'"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --bias magic", 2, "bias='magic'"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --shots 99", 2, "n_shots=99, but there are only 4 training rows"),
@@ -332,7 +332,7 @@ ERRORS = [
     ("report wrong.csv --label-column mood", 2, "column 'p_neg', row 0: 'much' is not a number"),
     ("report scored.csv --label-column mood -o full", 1, "'full' cannot be written"),
     ("cache info nope.sqlite", 2, "'nope.sqlite' is not a file; give the path that was given as --cache"),
-    ("cache clear notes.txt", 1, "'notes.txt' is no score cache"),
+    ("cache clear notes.txt", 1, "'notes.txt' is not a score cache"),
 ]  # fmt: skip
 
 

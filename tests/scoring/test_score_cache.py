@@ -260,7 +260,7 @@ def test_another_file_is_refused_and_untouched(tmp_path, content):
 def test_text_file_is_not_advised_to_be_removed(tmp_path):
     """The message for a file of another kind does not tell the user to delete it."""
     (tmp_path / "notes.txt").write_text("my notes")
-    with pytest.raises(StoreError, match="is no score cache; give cache= another path") as caught:
+    with pytest.raises(StoreError, match="is not a score cache; give cache= another path") as caught:
         ScoreCache(tmp_path / "notes.txt")
     assert "remove" not in str(caught.value)
 
