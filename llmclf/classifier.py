@@ -244,7 +244,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         >>> from llmclf.backends import FakeBackend
         >>> clf = LLMClassifier(FakeBackend(), labels=["good", "bad"]).fit(["any text"])
         >>> LLMClassifier.from_pipeline(clf.pipeline_).predict(["A fine film."]).tolist()
-        ['bad']
+        ['good']
         """
         processing, corrections = pipeline.processing or Processing(), pipeline.corrections
         classifier = cls(
