@@ -47,7 +47,7 @@ def read_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     StoreError
-        The folder does not hold a saved classifier, or the file in it is not a JSON object.
+        The folder holds no saved classifier, or one that is not a JSON object.
     """
     file = Path(folder).expanduser() / _FILE
     if not file.is_file():
@@ -57,7 +57,5 @@ def read_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise StoreError(f"{str(file)!r} is damaged and cannot be read: {error}") from error
     if not isinstance(values, dict):
-        raise StoreError(
-            f"{str(file)!r} is not a saved classifier: expected a JSON object, found {type(values).__name__}"
-        )
+        raise StoreError(f"{str(file)!r} is not a saved classifier: expected a JSON object, found {type(values).__name__}")
     return values
