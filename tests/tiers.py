@@ -63,7 +63,7 @@ LONGEST = (
     "jobs/asking/test_ray.py",
     "calibration/test_calibrators.py",
     "test_readme.py",
-    "backends/openai/test_openai.py",
+    "backends/openai/test_connection.py",
     "cli/test_cli.py",
     "metrics/test_calibration_metrics.py",
     "report/test_report.py",
