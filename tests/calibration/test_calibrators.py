@@ -208,6 +208,7 @@ class TestLaws:
         assert shuffled.predict_proba(scores[:, columns]) == pytest.approx(proba[:, columns], abs=1e-8)
         assert shuffled.classes_.tolist() == names[columns].tolist()
 
+    @unwarned
     @pytest.mark.parametrize("calibrator", ALL, ids=repr)
     @given(any_seed)
     @settings(max_examples=10, deadline=None)
@@ -506,6 +507,7 @@ class TestVennAbers:
         assert upper[0] == pytest.approx([1 - 0.577319587629, 0.587628865979], abs=1e-12)
         assert calibrator.predict_proba(scores[1000:1001])[0, 1] == pytest.approx(0.581632653061, abs=1e-12)
 
+    @pytest.mark.slow
     @given(any_seed, st.integers(1, 30))
     @settings(max_examples=50, deadline=None)
     def test_it_is_what_two_isotonic_fits_say(self, seed, n):
@@ -769,7 +771,9 @@ class TestMakeCalibrator:
         assert not hasattr(made, "classes_")
         assert isinstance(make_calibrator(LogisticRegression()), LogisticRegression)
 
-    @pytest.mark.parametrize("spec", ["plat", 3, TemperatureCalibrator, object(), ["temperature"]], ids=repr)
+    @pytest.mark.parametrize(
+        "spec", ["plat", 3, TemperatureCalibrator, pytest.param(object(), id="object()"), ["temperature"]], ids=repr
+    )
     def test_anything_else_is_refused(self, spec):
         """The message lists the known names."""
         with pytest.raises(

@@ -78,6 +78,7 @@ MODELS = {
 
 
 class TestSelectThreshold:
+    @pytest.mark.slow
     @pytest.mark.parametrize("model", MODELS)
     @pytest.mark.parametrize("n", [100, 400, 2000])
     def test_the_guarantee_holds(self, model, n):

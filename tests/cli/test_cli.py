@@ -203,6 +203,7 @@ def predictions(folder: Path, n: int = 200) -> Path:
     return folder / "labelled.csv"
 
 
+@pytest.mark.slow
 def test_report_writes_every_form(run, tmp_path):
     """A report of predictions in a file: page, JSON, Markdown and figures; rows without a label are left out and counted."""
     source = predictions(tmp_path)
@@ -340,6 +341,7 @@ def listing(folder: Path) -> dict[str, bytes | None]:
     return {str(file.relative_to(folder)): file.read_bytes() if file.is_file() else None for file in folder.rglob("*")}
 
 
+@pytest.mark.slow
 def test_errors_are_one_line_and_early(data, tmp_path):
     """Each mistake ends with its exit code and one line that names it: no traceback, no file, and before torch is loaded."""
     (tmp_path / "notes.txt").write_text("my notes")
@@ -503,6 +505,7 @@ def test_help_names_every_option(command):
     assert "..." not in text.replace("A,B,...", "").replace("[OPTIONS]", "").replace("[ARGS]...", "")
 
 
+@pytest.mark.slow
 def test_help_needs_no_heavy_package():
     """Help comes at once: neither torch nor pandas nor scikit-learn is loaded for it."""
     script = (

@@ -476,6 +476,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", place], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_loses_nothing(small_disk):
     """The job stops with the journal's name, and once there is room goes on with what it had; a table too large is not begun."""
 
@@ -772,6 +773,7 @@ def test_what_cannot_be_committed_does_not_stand_in_the_way(tmp_path):
         assert journal.connection.execute("SELECT count(*) FROM answers").fetchone() == (1,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("value", "refusing", "message"),
     [

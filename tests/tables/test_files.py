@@ -69,6 +69,7 @@ def test_odd_texts_survive(suffix):
     assert again["order"].tolist() == frame["order"].tolist()
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(CELL, CELL), min_size=1, max_size=4))
 @example([("\r", '"'), ("", "")])
 def test_any_text_survives(rows):
@@ -81,6 +82,7 @@ def test_any_text_survives(rows):
         assert round_trip(again, suffix).equals(again)
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=5))
 def test_numbers_are_written_exactly(numbers):
     """A probability loses no digit in any kind of file."""

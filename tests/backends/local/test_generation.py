@@ -7,7 +7,6 @@ import warnings
 
 import numpy as np
 import pytest
-from transformers import GenerationConfig
 
 from llmclf import Prompt, open_backend
 from llmclf.errors import InputError, ModelError
@@ -18,6 +17,8 @@ PROMPTS = ["The capital of France is", "Review: A fine film.\nSentiment:", "x"]
 
 def theirs(backend, prompt: str, n: int, **options) -> list[int]:
     """What transformers' own generate says after a prompt."""
+    from transformers import GenerationConfig
+
     ids = backend.tokenizer(prompt, return_tensors="pt")["input_ids"]
     ends = backend.model.generation_config.eos_token_id
     config = GenerationConfig(max_new_tokens=n, do_sample=False, eos_token_id=ends, pad_token_id=0, **options)

@@ -19,6 +19,7 @@ from llmclf.jobs.asking.ray import RayAsking, _Mailbox
 from llmclf.tables.files import read_table, write_table
 
 pytestmark = [
+    pytest.mark.ray,
     pytest.mark.usefixtures("no_waiting"),
     pytest.mark.filterwarnings("ignore"),  # Ray's own
 ]

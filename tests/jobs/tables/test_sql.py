@@ -115,7 +115,7 @@ def postgresql(server):
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.database)])
 def database(request):
     return request.getfixturevalue(request.param)
 
