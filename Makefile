@@ -1,6 +1,7 @@
 # make demo     an environment, the model, the data, a calibrated classifier, its reliability diagram and its report
 # make test     the same environment; formatting, lint, types, import layers and the whole test suite
 # make servers  an environment that holds vLLM for the CPU, with which the tests hold its routes to the local model
+# make docs     the documentation site, in site/; a broken link, anchor or reference fails
 # make bench    the throughput table, beside other packages in environments of their own (half an hour)
 # make picture  the demo, and the pictures of its report and of the inspector in the README; needs the system's Chromium
 # make oracles  the golden values and the speed of the calibration layer, against other packages (some minutes)
@@ -9,7 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test servers bench picture oracles clean
+.PHONY: demo test docs servers bench picture oracles clean
 
 demo: .venv/installed
 	$(BIN)/llmclf demo --output reliability.png --report report.html
@@ -20,6 +21,9 @@ test: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 servers: .servers/vllm/installed
 
@@ -65,4 +69,4 @@ oracles: .venv/installed .bench/oracles/installed
 	touch $@
 
 clean:
-	rm -rf .venv .bench .servers
+	rm -rf .venv .bench .servers site
