@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..arrays import Floats
 from ..errors import InputError
 from .checks import (
-    Floats,
     checked_bias,
     checked_count,
     checked_finite,
