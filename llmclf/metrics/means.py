@@ -149,11 +149,23 @@ def change_of_share(gained: float, lost: float, size: float, confidence_level: f
 
 
 def check_confidence_level(level: Any) -> None:
+    """Refuse a confidence level that is not a number between 0 and 1.
+
+    Raises
+    ------
+    InputError
+    """
     if isinstance(level, bool) or not isinstance(level, (int, float, np.number)) or not 0 < level < 1:
         raise InputError(f"confidence_level={level!r}; expected a number between 0 and 1, such as 0.95")
 
 
 def check_n_resamples(number: Any) -> None:
+    """Refuse a number of resamples that is not a positive whole number.
+
+    Raises
+    ------
+    InputError
+    """
     if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
         raise InputError(f"n_resamples={number!r}; expected a positive integer")
 

@@ -152,7 +152,9 @@ def test_blocks_run(page, request, tmp_path, monkeypatch, capfd):
                 exec(code, names)
             printed = capfd.readouterr().out
         else:
-            done = subprocess.run(["bash", "-e", "-o", "pipefail", "-c", text], capture_output=True, text=True, timeout=300)
+            done = subprocess.run(
+                ["bash", "-e", "-o", "pipefail", "-c", text], capture_output=True, text=True, timeout=300
+            )
             assert done.returncode == 0, f"{where}: {done.stdout}{done.stderr}"
             printed = done.stdout
         if after is not None and after.title == "Output":
