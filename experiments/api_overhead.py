@@ -24,9 +24,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from llmclf.backends.client import Client, ServerOptions
-from llmclf.backends.engine import Engine
-from llmclf.backends.replies import choices, logprob, mapping, sequence
+from llmclf.backends.http.async_bridge import Engine
+from llmclf.backends.http.client import Client
+from llmclf.backends.http.options import ServerOptions
+from llmclf.backends.http.replies import choices, logprob, mapping, sequence
 
 HERE = Path(__file__).resolve().parent
 CONCURRENCY, LATENCY, N_TOKENS = 64, 0.05, 40

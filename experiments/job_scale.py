@@ -25,8 +25,8 @@ from typing import Any
 
 from llmclf import Prompt
 from llmclf.backends import FakeBackend, Request
-from llmclf.files import read_table
 from llmclf.jobs import label_table
+from llmclf.tables.files import read_table
 
 HERE = Path(__file__).resolve().parent
 LABELS, TEMPLATE = ("good", "bad"), "Review: {{ text }}\nSentiment:"

@@ -26,8 +26,8 @@ from typing import Any
 import pandas as pd
 
 from llmclf import Prompt, open_backend
-from llmclf.distributed import RayAsking
 from llmclf.jobs import label_table
+from llmclf.jobs.asking.ray import RayAsking
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))

@@ -24,7 +24,8 @@ import pandas as pd
 import torch
 
 from llmclf import open_backend
-from llmclf.backends import local, trie
+from llmclf.backends.local import backend as local
+from llmclf.backends.local import trie_batches as trie
 from llmclf.cards import load_card
 from llmclf.jobs import label_table
 

@@ -30,11 +30,11 @@ import numpy as np
 from throughput_contenders import requests_of
 
 from llmclf.backends import ReferenceBackend
-from llmclf.backends.weights import converted, load
+from llmclf.backends.local.weights import converted, load
 from llmclf.cards import load_card
 from llmclf.downloads import SMOLLM2
 from llmclf.errors import DownloadError
-from llmclf.prompts import Prompt
+from llmclf.prompts.prompt import Prompt
 
 HERE = Path(__file__).resolve().parent
 

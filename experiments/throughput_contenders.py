@@ -177,9 +177,8 @@ class Limit:
     packages = ("torch", "transformers", "llmclf")
 
     def __init__(self, folder: str) -> None:
-        from llmclf.backends.encoders import TokenizerEncoder
-        from llmclf.backends.reference import model_context_length
-        from llmclf.backends.tokens import TokenCodec
+        from llmclf.backends.tokens.codec import TokenCodec
+        from llmclf.backends.tokens.transformers_encoder import TokenizerEncoder, model_context_length
 
         model, tokenizer = load(folder)
         self.codec = TokenCodec(TokenizerEncoder(tokenizer), model_context_length(model))
@@ -198,8 +197,9 @@ class Limit:
         self.requests[case.name] = requests_of(case.spans, case.completions)
 
     def measure(self, case: Case, n_rows: int) -> dict[str, float]:
-        from llmclf.backends.local import _BATCH_TOKENS
-        from llmclf.backends.trie import label_trie, plan, shared_prefix
+        from llmclf.backends.local.backend import _BATCH_TOKENS
+        from llmclf.backends.local.trie_batches import plan, shared_prefix
+        from llmclf.backends.tokens.label_trie import label_trie
 
         rows = self.codec.encode(self.requests[case.name][:n_rows])
         budget, n_prefix = _BATCH_TOKENS["cpu"], len(shared_prefix(rows))
@@ -248,7 +248,7 @@ class Limit:
     @staticmethod
     def _time_product(weight: torch.Tensor, columns: int) -> tuple[float, float]:
         """Seconds for PyTorch's ordinary product, and for the one with packed weights."""
-        from llmclf.backends.packing import PackedLinear, can_pack
+        from llmclf.backends.local.packed_linear import PackedLinear, can_pack
 
         states = torch.randn(columns, weight.shape[1])
         ordinary = partial(functional.linear, weight=weight)
@@ -269,7 +269,7 @@ CONTENDERS = {"llmclf": Llmclf, "pairs": Pairs, "cappr": Cappr, "lm-eval": LmEva
 def requests_of(spans: list[list[tuple[str, bool]]], completions: list[str]) -> list[Any]:
     """llmclf's requests; without a terminator, so that all contenders score the same text."""
     from llmclf.backends import Request
-    from llmclf.prompts import RenderedPrompt, Span, Turn
+    from llmclf.prompts.rendered import RenderedPrompt, Span, Turn
 
     prompts = [RenderedPrompt((Turn(None, tuple(Span(text, bool(data)) for text, data in row)),)) for row in spans]
     return [Request(prompt, tuple(completions), None) for prompt in prompts]

@@ -24,11 +24,11 @@ from throughput_contenders import requests_of
 
 from llmclf import open_backend
 from llmclf.backends import OpenAIBackend, Request, RowScores
-from llmclf.backends.encoders import TokenizerEncoder
-from llmclf.backends.routes import cheaper
-from llmclf.backends.tokens import TokenCodec
-from llmclf.backends.trie import label_trie
-from llmclf.backends.weights import converted
+from llmclf.backends.local.weights import converted
+from llmclf.backends.openai.routes.base import cheaper
+from llmclf.backends.tokens.codec import TokenCodec
+from llmclf.backends.tokens.label_trie import label_trie
+from llmclf.backends.tokens.transformers_encoder import TokenizerEncoder
 from llmclf.downloads import SMOLLM2
 
 HERE = Path(__file__).resolve().parent

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from .classifier import LLMClassifier
     from .errors import LlmclfError, LlmclfWarning
     from .loading import load
-    from .prompts import Prompt
+    from .prompts.prompt import Prompt
 
 __all__ = ["LLMClassifier", "LlmclfError", "LlmclfWarning", "Prompt", "load", "open_backend"]
 __version__ = "0.1.0"

@@ -17,22 +17,24 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from .backends import Backend, RowScores, open_backend
 from .backends.base import SCORE_VERSION
+from .backends.http.usage import Estimate, Usage
 from .backends.identity import check_same_model
-from .backends.processing import Processing
-from .backends.usage import Estimate, Usage
+from .backends.logit_processing import Processing
 from .calibration import Corrections, SelectedThreshold, make_bias, make_calibrator
 from .calibration.selective import check_selectable
 from .errors import CalibrationWarning, InputError, LabelWordWarning, PromptError, warn
-from .fitting import answered_shots, draw_shots, fit_corrections
-from .judging import CalibrationRows, choose_cross_fitted_threshold, choose_threshold, judge
+from .fitting.evaluation import choose_cross_fitted_threshold, choose_threshold, judge
+from .fitting.fit_corrections import fit_corrections
+from .fitting.seen_rows import CalibrationRows
+from .fitting.shots import answered_shots, draw_shots
 from .labels import LabelSet, label_prior, label_set, read_classes
 from .logits import log_softmax, logsumexp
-from .prompts import Prompt
+from .prompts.prompt import Prompt
 from .report import CalibrationReport
-from .saving import write_folder
-from .scorer import Scorer
-from .scoring import SCORINGS
-from .tables import Rows, read_rows
+from .saved_folder import write_folder
+from .scoring.class_scores import SCORINGS
+from .scoring.scorer import Scorer
+from .tables.rows import Rows, read_rows
 
 FORMAT = 3  # of saved classifiers
 

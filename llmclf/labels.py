@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
-from .classes import class_array
 from .errors import InputError
-from .tables import is_missing
+from .numerics.class_array import class_array
+from .tables.values import is_missing
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 
 from .backends import Backend
 from .backends.base import SCORE_VERSION
-from .backends.client import ServerOptions
+from .backends.http.options import ServerOptions
 from .classifier import FORMAT, LLMClassifier
 from .errors import InputError, ModelNameError, StoreError
-from .saving import read_folder
+from .saved_folder import read_folder
 
 
 def load(

@@ -25,7 +25,8 @@ from contract import requests_for
 from faults import FakeServer, Fault, RefusalError, Request
 
 from llmclf import Prompt
-from llmclf.backends import OpenAIBackend, client
+from llmclf.backends import OpenAIBackend
+from llmclf.backends.http import client
 
 CHAT = Prompt("Review: {{ text }}\nGood or bad?", instruction="Judge films.", chat=True)
 _PAGE = 2  # batches on a page of the list, whatever is asked for

@@ -166,7 +166,7 @@ def smollm2():
 @pytest.fixture
 def no_waiting(monkeypatch):
     """Retries follow at once, and no server or key of the environment is meant."""
-    from llmclf.backends import client
+    from llmclf.backends.http import client
 
     monkeypatch.setattr(client, "_FIRST_WAIT", 0.001)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
@@ -176,7 +176,7 @@ def no_waiting(monkeypatch):
 @pytest.fixture(params=["aiohttp", "httpx2"])
 def transport(request, monkeypatch):
     """Both HTTP clients that may be installed."""
-    from llmclf.backends import client
+    from llmclf.backends.http import client
 
     client._unreachable.cache_clear()
     if request.param == "httpx2":

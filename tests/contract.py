@@ -5,6 +5,7 @@ Use: ``assert_contract(backend, reference)`` with a backend and a ReferenceBacke
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -12,8 +13,9 @@ from dataclasses import replace
 import numpy as np
 
 from llmclf import Prompt
-from llmclf.backends import Backend, Request, RowScores
-from llmclf.backends.processing import Processing
+from llmclf.backends import Backend, LocalBackend, ReferenceBackend, Request, RowScores
+from llmclf.backends.local.weights import load
+from llmclf.backends.logit_processing import Processing
 
 TEXTS = [
     "A fine film.",
@@ -100,3 +102,14 @@ def assert_contract(backend: Backend, reference: Backend, atol: float = 1e-4) ->
     identity = backend.identity()
     assert identity == backend.identity()
     assert identity
+
+
+@functools.lru_cache
+def plain_model(name: str):
+    """Model and tokenizer as transformers loads them, untouched by the backend."""
+    return load(name, "cpu", None)[:2]
+
+
+def reference_for(backend: LocalBackend, context_length: int | None = None) -> ReferenceBackend:
+    """The slow definition, over the same weights."""
+    return ReferenceBackend(*plain_model(backend.name), context_length)

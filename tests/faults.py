@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 import numpy as np
 from conftest import _byte_bpe_tokenizer
 
-from llmclf.backends.openai import OpenAIBackend
+from llmclf.backends.openai.backend import OpenAIBackend
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"

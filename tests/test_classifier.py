@@ -33,7 +33,7 @@ from llmclf.errors import (
 )
 from llmclf.logits import log_softmax, softmax
 from llmclf.metrics import log_loss
-from llmclf.tables import read_rows
+from llmclf.tables.rows import read_rows
 
 TEXTS = ["A fine film.", "A waste of time.", "It was long.", "Superb actors!", "Thin plot, but funny.", "Never again."]
 LABELS = ["positive", "negative"]

@@ -52,7 +52,7 @@ def test_choices_of_copa_are_better_than_chance():
 def test_seventy_seven_intents_in_one_pass():
     """banking77: scores of all labels agree with one pair at a time, where they matter and where they do not."""
     from llmclf.backends import ReferenceBackend
-    from llmclf.backends.weights import load
+    from llmclf.backends.local.weights import load
 
     card = load_card("banking77")
     texts = card.load("test", n=2)["text"].tolist()

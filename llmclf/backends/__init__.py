@@ -6,11 +6,12 @@ from typing import Any
 
 from ..errors import InputError, ModelNameError
 from .base import Backend, Request, RowScores
-from .decisions import DecisionsBackend, SystemOneBackend
-from .local import LocalBackend
-from .openai import OpenAIBackend
-from .reference import FakeBackend, ReferenceBackend
-from .weights import check_name
+from .decisions.backend import DecisionsBackend, SystemOneBackend
+from .fake import FakeBackend
+from .local.backend import LocalBackend
+from .local.weights import check_name
+from .openai.backend import OpenAIBackend
+from .reference import ReferenceBackend
 
 __all__ = [
     "Backend",

@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 from ..errors import InputError, PromptError
-from ..prompts import RenderedPrompt
-from .processing import Processing
+from ..prompts.rendered import RenderedPrompt
+from .logit_processing import Processing
 
 SCORE_VERSION = 2
 """Rises whenever a change to llmclf could change a score, so that cached scores of older versions are not used."""

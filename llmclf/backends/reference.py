@@ -7,19 +7,16 @@ keeps the promises of the `Backend` protocol, and is meant for tests and example
 
 from __future__ import annotations
 
-import hashlib
-import math
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..logits import log_softmax
-from .base import Request, RowScores, check_requests, needs_terminator
-from .encoders import TokenizerEncoder
-from .processing import TokenProcessing
-from .tokens import TokenCodec
+from .base import Request, RowScores, check_requests
+from .logit_processing import TokenProcessing
+from .tokens.codec import TokenCodec
+from .tokens.transformers_encoder import TokenizerEncoder, model_context_length
 
 
 class ReferenceBackend:
@@ -75,60 +72,3 @@ class ReferenceBackend:
         # The logits at a position predict the token after it.
         found: np.ndarray = logits[len(context) - 1 : -1].float().cpu().numpy()
         return found
-
-
-def model_context_length(model: Any) -> int:
-    """The most tokens that a transformers model can read at once, by its configuration."""
-    config = model.config.get_text_config()
-    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
-        length = getattr(config, name, None)
-        if isinstance(length, int) and length > 0:
-            return length
-    return 1 << 30
-
-
-class FakeBackend:
-    """A deterministic model without weights: log-probabilities from a hash of the prompt's words and the completion.
-
-    A completion has one token per word; each log-probability depends on the prompt's text, so the answers are neither
-    constant nor random. Like a real model it is fallible: it knows nothing.
-
-    Parameters
-    ----------
-    seed : int
-        Another seed is another model.
-
-    Examples
-    --------
-    >>> from llmclf import LLMClassifier
-    >>> clf = LLMClassifier(FakeBackend(), labels=["yes", "no"]).fit(["good", "bad"])
-    >>> clf.predict_proba(["good"]).shape
-    (1, 2)
-    """
-
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
-
-    def __repr__(self) -> str:
-        return f"FakeBackend(seed={self.seed})"
-
-    def identity(self) -> dict[str, Any]:
-        return {"backend": "fake", "seed": self.seed}
-
-    def score(self, requests: Sequence[Request]) -> Iterator[tuple[int, RowScores]]:
-        check_requests(requests)
-        for place, request in enumerate(requests):
-            text = request.prompt.text
-            tokens = [tuple(re.findall(r"\S+", completion)) or (completion,) for completion in request.completions]
-            terminated = request.terminator == "eos" or (request.terminator == "auto" and needs_terminator(tokens))
-            if terminated:
-                tokens = [(*words, "<eos>") for words in tokens]
-            logprobs = tuple(
-                tuple(self._logprob(text, " ".join(words[: j + 1])) for j in range(len(words))) for words in tokens
-            )
-            yield place, RowScores(logprobs, terminated=terminated)
-
-    def _logprob(self, text: str, path: str) -> float:
-        digest = hashlib.sha256(f"{self.seed}\0{text}\0{path}".encode("utf-8", "surrogatepass")).digest()
-        uniform = (int.from_bytes(digest[:6], "big") + 1) / (2**48 + 1)
-        return min(0.0, math.log(uniform) * 2.0 - 0.5)

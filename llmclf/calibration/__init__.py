@@ -7,12 +7,12 @@ then ``predict_proba(scores)``. They are scikit-learn classifiers whose features
 from .affine import MatrixCalibrator, VectorCalibrator
 from .auto import AutoCalibrator
 from .bias import BiasCorrector, make_bias
-from .calibrators import BiasTemperatureCalibrator, IdentityCalibrator, PriorCalibrator, TemperatureCalibrator
 from .conformal import ConformalClassifier
 from .corrections import Corrections
 from .one_vs_rest import BetaCalibrator, IsotonicCalibrator, PlattCalibrator
 from .registry import calibrator_from_dict, make_calibrator
 from .selective import RiskCoverageCurve, SelectedThreshold, risk_coverage_curve, select_threshold
+from .temperature import BiasTemperatureCalibrator, IdentityCalibrator, PriorCalibrator, TemperatureCalibrator
 from .venn_abers import VennAbersCalibrator
 
 __all__ = [

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..logits import log_softmax
-from ..solvers import HIGHEST_TEMPERATURE, fit_affine, fit_bias_temperature
+from ..numerics.solvers import HIGHEST_TEMPERATURE, fit_affine, fit_bias_temperature
 from .base import (
     WEAK_RIDGE,
     BaseCalibrator,

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from ..errors import InputError
-from ..folds import fold_weights
+from ..numerics.folds import fold_weights
 from .affine import MatrixCalibrator, VectorCalibrator
 from .base import ENOUGH_ROWS, WEAK_RIDGE, BaseCalibrator, check_keys, checked_numbers
-from .calibrators import BiasTemperatureCalibrator, IdentityCalibrator, PriorCalibrator, TemperatureCalibrator
+from .temperature import BiasTemperatureCalibrator, IdentityCalibrator, PriorCalibrator, TemperatureCalibrator
 
 Floats = NDArray[np.float64]
 

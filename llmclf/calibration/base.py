@@ -14,10 +14,10 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..classes import class_array
 from ..errors import CalibrationWarning, InputError, warn
 from ..logits import FLOOR, floor_missing
 from ..metrics import TOLERANCE, label_columns, row_weights
+from ..numerics.class_array import class_array
 
 Floats = NDArray[np.float64]
 

@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ..classes import class_array
 from ..errors import CalibrationWarning, InputError, warn
 from ..metrics import checked_predictions, checked_probability_rows, label_columns
+from ..numerics.class_array import class_array
 
 Floats = NDArray[np.float64]
 

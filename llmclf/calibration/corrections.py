@@ -12,8 +12,8 @@ from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
 from ..errors import InputError
-from ..folds import fold_weights
 from ..logits import floor_missing
+from ..numerics.folds import fold_weights
 from .bias import CONTENT_FREE, BiasCorrector
 from .registry import calibrator_from_dict
 

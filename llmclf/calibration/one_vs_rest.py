@@ -15,7 +15,7 @@ from scipy.optimize import isotonic_regression
 
 from ..errors import InputError
 from ..logits import log_softmax, logsumexp
-from ..solvers import fit_logistic
+from ..numerics.solvers import fit_logistic
 from .base import BaseCalibrator, check_keys, checked_numbers
 
 Floats = NDArray[np.float64]

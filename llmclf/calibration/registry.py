@@ -11,8 +11,8 @@ from ..errors import InputError
 from .affine import MatrixCalibrator, VectorCalibrator
 from .auto import AutoCalibrator
 from .base import BaseCalibrator
-from .calibrators import BiasTemperatureCalibrator, IdentityCalibrator, PriorCalibrator, TemperatureCalibrator
 from .one_vs_rest import BetaCalibrator, IsotonicCalibrator, PlattCalibrator
+from .temperature import BiasTemperatureCalibrator, IdentityCalibrator, PriorCalibrator, TemperatureCalibrator
 from .venn_abers import VennAbersCalibrator
 
 _BY_NAME: dict[str, type[BaseCalibrator]] = {

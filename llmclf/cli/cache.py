@@ -10,7 +10,7 @@ import typer
 
 from ..downloads import cache_dir
 from ..errors import InputError
-from ..store import ScoreCache
+from ..scoring.score_cache import ScoreCache
 from .console import say
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from ..tables import is_missing
+from ..tables.values import is_missing
 from .console import say
 from .options import (
     ApiKeyEnv,
@@ -89,8 +89,8 @@ def fit(
     """
     from ..calibration.selective import check_selectable
     from ..classifier import LLMClassifier
-    from ..files import read_table
-    from ..saving import check_folder
+    from ..saved_folder import check_folder
+    from ..tables.files import read_table
 
     frame = read_table(train)
     y = _classes(frame, label_column)
@@ -158,7 +158,7 @@ def predict(
     Example:
       llmclf predict in.csv out.csv --text-column review --labels good,bad
     """
-    from ..files import check_suffix, check_writable, read_table, write_table
+    from ..tables.files import check_suffix, check_writable, read_table, write_table
 
     check_suffix(target)
     clf = None

@@ -24,7 +24,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..jobs.config import JobConfig
+    from .job_file import JobConfig
 
 SOME_FAILED = 3
 """The exit code of a job that was finished, with rows that could not be labelled."""
@@ -169,7 +169,7 @@ def label(
       llmclf label reviews.csv labelled.parquet --id-column id --text-column review --labels good,bad --resume
     """
     from ..jobs import label_table
-    from ..jobs.table import journal_path
+    from ..jobs.api import journal_path
 
     config = _config(
         ctx, job, {"input": _one("INPUT", input, input_option), "output": _one("OUTPUT", output, output_option)}
@@ -179,7 +179,7 @@ def label(
             "label needs a table and a place for the labels: llmclf label INPUT OUTPUT, or both in the job file"
         )
     if config.summary is not None:
-        from ..files import check_file
+        from ..atomic_files import check_file
 
         check_file(config.summary)
     # Ctrl-C is an exception here, so that the journal is closed and the user told how to go on.
@@ -208,7 +208,7 @@ def label(
         say_aside(f"interrupted; {kept}")
         raise SystemExit(130) from None
     if config.summary is not None:
-        from ..files import write_text
+        from ..atomic_files import write_text
 
         write_text(result.summary.to_json(), config.summary)
     say(result.summary.line)
@@ -251,7 +251,7 @@ def estimate(
     import json
 
     from ..jobs import estimate_table
-    from ..jobs.monitor import duration
+    from ..progress import duration
 
     config = _config(ctx, job, {})
     if config.input is None:
@@ -279,7 +279,7 @@ def estimate(
 
 def _config(ctx: typer.Context, job: Path | None, more: dict[str, Any]) -> JobConfig:
     """The job file, and over it what was said on the command line: options are called as the file's keys are."""
-    from ..jobs.config import JobConfig, read_config
+    from .job_file import JobConfig, read_config
 
     flags = {name: value for name, value in ctx.params.items() if name in JobConfig.model_fields}
     flags = {name: str(value) if isinstance(value, Path) else value for name, value in flags.items()}
@@ -313,11 +313,11 @@ def _asking(config: JobConfig, quiet: bool) -> Any:
     if config.ray is not None and config.batch_api:
         raise InputError("--ray and --batch-api are two ways to ask; choose one")
     if config.ray is not None:
-        from ..distributed import RayAsking
+        from ..jobs.asking.ray import RayAsking
 
         return RayAsking(config.ray, actors=config.actors or 2, num_gpus=config.actor_gpus or 0)
     if config.batch_api:
-        from ..jobs.batches import BatchAsking
+        from ..jobs.asking.batches import BatchAsking
 
         return BatchAsking(report=(lambda _: None) if quiet else say_aside)
     return None

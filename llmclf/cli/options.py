@@ -10,8 +10,8 @@ import typer
 
 from ..backends import Backend, open_backend
 from ..errors import InputError
-from ..prompts import Prompt
-from ..store import ScoreCache
+from ..prompts.prompt import Prompt
+from ..scoring.score_cache import ScoreCache
 
 TextColumn = Annotated[
     str | None,

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from ..backends import OpenAIBackend, open_backend
-from ..backends.client import Client
-from ..backends.engine import Engine
-from ..backends.replies import mapping, sequence, string
+from ..backends.http.async_bridge import Engine
+from ..backends.http.client import Client
+from ..backends.http.replies import mapping, sequence, string
 from ..errors import CapabilityError, InputError
 from .console import OUT, say
 from .options import ApiKeyEnv, BaseUrl, ModelOption, open_model

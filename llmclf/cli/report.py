@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from ..errors import InputError
-from ..tables import is_missing
+from ..tables.values import is_missing
 from .console import say
 from .options import column
 
@@ -58,8 +58,8 @@ def report(
       llmclf predict test.csv labelled.csv --text-column review --classifier moods
       llmclf report labelled.csv --label-column mood --text-column review -o report.html
     """
-    from ..files import read_table
     from ..report import CalibrationReport
+    from ..tables.files import read_table
 
     frame = read_table(predictions)
     truth = column(frame, label_column, "--label-column")

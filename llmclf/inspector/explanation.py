@@ -14,17 +14,17 @@ import numpy as np
 import pandas as pd
 
 from ..backends import Backend, LocalBackend, Request, open_backend
-from ..backends.views import TrieView
+from ..backends.local.trie_view import TrieView
 from ..classifier import LLMClassifier
 from ..errors import InputError
 from ..logits import Processor, chain, floor_missing, guide, logsumexp
 from ..pages import in_notebook, written
-from ..saving import plain
-from ..scorer import Scorer
+from ..scoring.scorer import Scorer
+from ..tables.values import plain
 from .distribution import NextTokens
 from .labels import alternatives, completion_tokens, label_lines, label_tree
 from .page import inspector_page
-from .path import path_of
+from .score_steps import path_of
 from .terminal import print_explanation
 
 SCHEMA_VERSION = 1

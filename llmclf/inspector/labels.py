@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import RowScores
-from ..backends.views import TrieView
+from ..backends.local.trie_view import TrieView
 from ..logits import log_softmax
 
 N_ALTERNATIVES = 5

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..backends import Request
 from ..errors import InputError
-from .plan import Plan
+from .journal.plan import Plan
 
 if TYPE_CHECKING:
     from .job import Job

@@ -19,18 +19,18 @@ import pandas as pd
 from .. import __version__
 from ..backends import RowScores
 from ..errors import InputError, JobError, ModelError, StoreError
-from ..formats import CHUNK
-from ..tables import is_missing
-from .answers import AnswerBlock
-from .asking import Asking, Here
-from .columns import ColumnKinds, check_added
-from .journal import Journal
-from .monitor import Monitor
-from .plan import DAMAGED, Plan
+from ..progress import Monitor
+from ..tables.formats import CHUNK
+from ..tables.values import is_missing
+from .asking.base import Asking, Here
+from .journal.answer_codec import AnswerBlock
+from .journal.journal import Journal
+from .journal.plan import DAMAGED, Plan
 from .recipe import Recipe
-from .sinks import Layout, Sink, Written
-from .sources import Source
 from .summary import Summary
+from .tables.column_kinds import ColumnKinds, check_added
+from .tables.sinks import Layout, Sink, Written
+from .tables.sources import Source
 
 _ROW_BYTES, _LABEL_BYTES = 200, 30  # of a row, and of one of its labels, in journal and output
 

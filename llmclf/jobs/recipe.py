@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from json.encoder import encode_basestring
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,19 +21,11 @@ from ..errors import InputError
 from ..labels import label_set
 from ..logits import log_softmax, logsumexp
 from ..prompts import TEXT_FIELD, Prompt
-from ..saving import plain
-from ..scorer import Scorer
-from ..scoring import SCORINGS, class_scores
-from .answers import AnswerBlock
-from .records import decode_record, encode_record, record_key
-
-
-class Question(NamedTuple):
-    """What a row asks: the key of its answer and the record it is asked from, or why it cannot be asked."""
-
-    key: bytes | None
-    record: bytes | None
-    problem: str | None = None
+from ..scoring.class_scores import SCORINGS, class_scores
+from ..scoring.scorer import Scorer
+from ..tables.values import plain
+from .journal.answer_codec import AnswerBlock
+from .questions import Question, decode_record, encode_record, record_key
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,12 @@ from .means import (
     mean_interval,
     proportion_interval,
 )
-from .null import CalibrationTest, calibration_test, spiegelhalter_test
 from .paired import PairedDifference, paired_difference
 from .ranking import Aurc, aurc
 from .refinement import refinement_error
 from .scorers import neg_ece, neg_refinement
 from .scores import accuracy, brier_score, log_loss, skill_score
+from .significance import CalibrationTest, calibration_test, spiegelhalter_test
 from .slope import CalibrationSlope, calibration_slope
 from .smooth import smooth_calibration_error, smooth_curve
 

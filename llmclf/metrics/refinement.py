@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import InputError
-from ..folds import fold_weights
 from ..logits import floor_missing, log_softmax
-from ..solvers import fit_bias_temperature
+from ..numerics.folds import fold_weights
+from ..numerics.solvers import fit_bias_temperature
 from .checks import checked_predictions
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import logit
 
-from ..solvers import fit_logistic
+from ..numerics.solvers import fit_logistic
 from .checks import checked_event
 
 _NEAREST_TO_ONE = 1.0 - 2.0**-53

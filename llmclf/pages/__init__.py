@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from ..files import write_text
+from ..atomic_files import write_text
 
 
 def render_page(folder: Traversable, template: str, *, style: str, script: str | None, **content: Any) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from ..metrics import checked_predictions
-from ..tables import is_missing
+from ..tables.values import is_missing
 
 Floats = NDArray[np.float64]
 

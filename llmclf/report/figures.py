@@ -16,11 +16,11 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
+from ..atomic_files import write_file
 from ..calibration import SelectedThreshold
 from ..display import ReliabilityDisplay, RiskCoverageDisplay
 from ..display.drawing import BLUE, imported, without_frame
 from ..display.reliability import MOST_PANELS, panels_size
-from ..files import write_file
 from .evidence import Evidence
 from .measures import Settings
 from .verdict import percent

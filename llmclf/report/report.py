@@ -23,7 +23,7 @@ from .figures import drawings, png, svg
 from .markdown import report_markdown
 from .measures import Settings, measure
 from .page import report_page
-from .parts import class_rows, slice_rows
+from .slices import class_rows, slice_rows
 from .thresholds import at_thresholds, operating_points, recommended
 from .verdict import verdict
 

@@ -1,0 +1,99 @@
+"""Files that are written whole or not at all: a reader sees the old one or the new one, never a part."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from .errors import LlmclfError, StoreError
+
+
+def write_text(text: str, path: str | os.PathLike[str]) -> None:
+    """Write a text in UTF-8; a reader sees the old file or the new one, never a part.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be written.
+    """
+    write_file(lambda target: target.write_text(text, encoding="utf-8", newline=""), path)
+
+
+def write_file(
+    write: Callable[[Path], Any], path: str | os.PathLike[str], *, temporary_name: str | None = None
+) -> None:
+    """Let `write` fill a temporary file, and put it in place of `path` once it is whole and on the disk.
+
+    Parameters
+    ----------
+    write : callable
+        Is given the temporary file's path.
+    path : path
+    temporary_name : str, optional
+        Name of the temporary file, in the same folder; a file of that name is overwritten. A random one by default. Whoever
+        may be killed and comes back leaves no litter with a name of his own.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be written. Errors of llmclf in `write` pass through.
+    """
+    with filled_file(write, path, temporary_name) as (temporary, file):
+        os.replace(temporary, file)
+        _sync_folder(file.parent)
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """See that a file could be written at a path, without leaving one.
+
+    Raises
+    ------
+    StoreError
+        It could not.
+    """
+    with filled_file(lambda _: None, path):
+        pass
+
+
+@contextmanager
+def filled_file(
+    write: Callable[[Path], Any], path: str | os.PathLike[str], temporary_name: str | None = None
+) -> Iterator[tuple[Path, Path]]:
+    """A finished temporary file beside the file that it shall replace; removed if it is still there in the end."""
+    # A link stays a link: what it points to is replaced.
+    file = Path(os.path.realpath(path))
+    temporary = file.with_name(temporary_name or f".{secrets.token_hex(8)}{file.suffix}")
+    try:
+        if file.is_dir():
+            raise IsADirectoryError("it is a folder")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Opened like any new file, so that it gets the permissions that the user's files have.
+        temporary.open("wb" if temporary_name else "xb").close()
+        if file.exists():
+            temporary.chmod(stat.S_IMODE(file.stat().st_mode))
+        write(temporary)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        yield temporary, file
+    except LlmclfError:
+        raise
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(f"{str(path)!r} cannot be written: {error}") from error
+    finally:
+        with suppress(OSError):  # where nothing could be made, nothing is left to remove
+            temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let a renaming survive a loss of power, where the system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

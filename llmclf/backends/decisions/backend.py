@@ -1,0 +1,324 @@
+"""Decision servers: they answer a question about a text with a probability for each option, and write nothing.
+
+Two protocols say the same in different words: System One (``/v1/systemone``; TypeSafe's Jev, llama.cpp and many others) and
+OpenAI Decisions (``/v1/decisions``). Of an answer the probabilities alone are read: what servers call ``confidence`` is
+another quantity on each of them, and the choice follows from the probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ...errors import CapabilityError, InputError, PromptError
+from ...prompts.rendered import RenderedPrompt
+from ..base import Request, RowScores, check_requests
+from ..handle import shared
+from ..http.server_handle import ServerHandle
+from ..http.usage import Estimate, Usage
+from .connection import NEUTRAL_INSTRUCTIONS, Decider
+from .protocols import DecisionsWire, Question, SystemOneWire, Wire
+
+_MOST_LEVELS = 10
+
+
+class DecisionBackend(ServerHandle):
+    """What both protocols share; use `SystemOneBackend` or `DecisionsBackend`.
+
+    Every row is a state of its own: several rows in one state would change each other's answers. Consecutive requests about
+    the same text, and the orders of `permutations`, are questions of one HTTP request. The instruction of the prompt goes out
+    as the question's instructions, with the shots below it; the text is the state, and the label words are the options.
+
+    A server that takes fewer options than there are labels is asked about groups of options and then about the groups'
+    winners (see `llmclf.backends.decisions.option_groups`); how many it takes is learned from its refusal. That is exact where
+    its answers are independent of irrelevant alternatives, and else an approximation; `route` tells.
+    """
+
+    sees_tokens: ClassVar[bool] = False
+    option_names = (*ServerHandle.server_option_names, "question", "permutations")
+    wire: ClassVar[Wire]
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        base_url: str | None = None,
+        api_key_env: str | None = None,
+        timeout: float | None = None,
+        max_retries: int | None = None,
+        concurrency: int | None = None,
+        rpm: int | None = None,
+        tpm: int | None = None,
+        price: Mapping[str, float] | None = None,
+        max_cost: float | None = None,
+        question: str | None = None,
+        permutations: int | None = None,
+    ) -> None:
+        super().__init__(
+            name,
+            base_url=base_url,
+            api_key_env=api_key_env,
+            timeout=timeout,
+            max_retries=max_retries,
+            concurrency=concurrency,
+            rpm=rpm,
+            tpm=tpm,
+            price=price,
+            max_cost=max_cost,
+        )
+        self.question = question
+        self.permutations = permutations
+        self._check_options()
+
+    @property
+    def route(self) -> str:
+        """The kind of question that is asked; ``"choice, linked groups"`` once the labels had to be asked in groups."""
+        return self._kind if self._decider.cap is None else f"{self._kind}, linked groups"
+
+    @property
+    def usage(self) -> Usage:
+        """What was asked of the server, by all handles that share its connection."""
+        return self._decider.client.usage
+
+    def identity(self) -> dict[str, Any]:
+        """Also the name of the model that answers, which one small question finds out."""
+        decider = self._decider
+        decider.connect()
+        return {
+            "backend": self.scheme,
+            "model": self.model,
+            "answered_by": decider.answered_by,
+            "question": self._kind,
+            "permutations": self.permutations or 1,
+            "base_url": decider.client.options.root,
+        }
+
+    def estimate(self, requests: Sequence[Request]) -> Estimate:
+        """What scoring these requests would take, at about four bytes of text to a token; nothing is sent.
+
+        The text is counted once for all questions of one HTTP request, and groups of options are not foreseen.
+        """
+        for request in requests:
+            self._check_request(request)
+        return self._decider.estimate(self._decider.units(self._asked(requests)), self.route)
+
+    def score(self, requests: Sequence[Request]) -> Iterator[tuple[int, RowScores]]:
+        for request in requests:
+            self._check_request(request)
+        if not requests:
+            return
+        decider = self._decider
+        decider.connect()
+        yield from decider.score(decider.units(self._asked(requests)))
+
+    def stream(
+        self, requests: Iterable[Request], *, n_requests: int | None = None
+    ) -> Iterator[list[tuple[int, RowScores]]]:
+        """Answers in groups, of any number of requests; see `llmclf.backends.streaming`."""
+        if n_requests == 0:
+            return
+        decider = self._decider
+        decider.connect()
+        yield from decider.score_in_groups(decider.units(self._asked(requests)))
+
+    @property
+    def _kind(self) -> str:
+        return self.question or "choice"
+
+    @property
+    def _decider(self) -> Decider:
+        if self._held is None:
+            options = self.server_options
+            # The address may come from the environment, which equal handles need not have seen alike.
+            key = (*self._key, options.root, options.api_key_env)
+            make = partial(Decider, options, self.wire, self.model, self._kind, self.permutations or 1)
+            self._held = shared(key, make)
+        held: Decider = self._held
+        return held
+
+    def _check_options(self) -> None:
+        kinds = ("choice", self.wire.yes_or_no, "score")
+        if self.question is not None and self.question not in kinds:
+            raise InputError(f"question={self.question!r}: expected one of {', '.join(map(repr, kinds))}, or None")
+        orders = self.permutations
+        if orders is not None and (isinstance(orders, bool) or not isinstance(orders, int) or orders < 1):
+            raise InputError(f"permutations={orders!r}: expected a positive whole number, or None for the default")
+        if orders not in (None, 1) and self._kind != "choice":
+            raise InputError(
+                f"permutations={orders!r}: the answers to question={self.question!r} have one order alone; use "
+                "question='choice', or leave permutations out"
+            )
+
+    def _check_request(self, request: Request) -> None:
+        """Refuse, before anything is sent, what cannot be asked in this way."""
+        check_requests([request])
+        if request.terminator not in (None, "auto"):
+            raise CapabilityError(
+                f"{self.name!r} gives probabilities of whole options, so there is no end-of-answer token to add; use "
+                "Prompt(terminator='auto')"
+            )
+        options = _options(request)
+        n = len(options)
+        if not all(options) or len(set(options)) < n:
+            raise PromptError(
+                f"the label words {list(request.completions)} are the options of a question here; give words that are not "
+                "empty and differ in more than the spaces around them"
+            )
+        if self._kind == self.wire.yes_or_no and n != 2:
+            raise PromptError(
+                f"question={self._kind!r} is answered by yes or no, and there are {n} label words; use question='choice'"
+            )
+        if self._kind == "score" and not 2 <= n <= _MOST_LEVELS:
+            raise PromptError(
+                f"question='score' has 2 to {_MOST_LEVELS} levels, and there are {n} label words; use question='choice'"
+            )
+
+    def _asked(self, requests: Iterable[Request]) -> Iterator[tuple[str, Question]]:
+        for request in requests:
+            self._check_request(request)
+            state, instructions = ask_about(request.prompt)
+            yield state, Question(instructions, _options(request))
+
+
+class SystemOneBackend(DecisionBackend):
+    """Score labels with a System One server (``POST /v1/systemone``).
+
+    Parameters
+    ----------
+    name : str
+        ``"systemone:NAME"``, NAME as the server knows the model (``"systemone:jev-latest"``).
+    base_url : str, optional
+        With or without ``/v1``. Default: the environment variable TYPESAFE_BASE_URL.
+    api_key_env : str, optional
+        The *name* of the environment variable that holds the key. Default: TYPESAFE_API_KEY if that is set; else no key is
+        sent.
+    timeout, max_retries, concurrency, rpm, tpm, price, max_cost : optional
+        See `llmclf.backends.http.options.ServerOptions`.
+    question : {"choice", "noul", "score"}, optional
+        ``"noul"`` asks whether the second of exactly two labels is right, ``"score"`` places a text on 2 to 10 levels, the
+        labels in their order. Default: choice.
+    permutations : int, optional
+        Ask each choice in so many orders of its options, turned evenly, and average the probabilities arithmetically.
+        Default: 1, the order of the labels.
+
+    Attributes
+    ----------
+    route : str
+    usage : Usage
+
+    Examples
+    --------
+    >>> SystemOneBackend("systemone:jev-1.13.0", base_url="http://localhost:8000", permutations=3)
+    SystemOneBackend('systemone:jev-1.13.0', base_url='http://localhost:8000', permutations=3)
+    """
+
+    wire = SystemOneWire()
+    scheme = "systemone"
+    url_variable = "TYPESAFE_BASE_URL"
+    key_variable = "TYPESAFE_API_KEY"
+
+
+class DecisionsBackend(DecisionBackend):
+    """Score labels with a server of OpenAI Decisions (``POST /v1/decisions``).
+
+    Parameters
+    ----------
+    name : str
+        ``"decisions:NAME"``, NAME as the server knows the model.
+    base_url : str, optional
+        With or without ``/v1``. Default: the environment variable OPENAI_BASE_URL.
+    api_key_env : str, optional
+        The *name* of the environment variable that holds the key. Default: OPENAI_API_KEY if that is set; else no key is sent.
+    timeout, max_retries, concurrency, rpm, tpm, price, max_cost : optional
+        See `llmclf.backends.http.options.ServerOptions`.
+    question : {"choice", "predicate", "score"}, optional
+        ``"predicate"`` asks whether the second of exactly two labels is right; the protocol has no place for what yes and no
+        stand for, so the instructions say it. ``"score"`` places a text on 2 to 10 levels, the labels in their order.
+        Default: choice.
+    permutations : int, optional
+        Ask each choice in so many orders of its options, turned evenly, and average the probabilities arithmetically.
+        Default: 1, the order of the labels.
+
+    Notes
+    -----
+    The model may refuse to answer; such a row has an error and no scores.
+
+    Examples
+    --------
+    >>> DecisionsBackend("decisions:gpt-6-luna", base_url="https://api.openai.com/v1", question="predicate").route
+    'predicate'
+    """
+
+    wire = DecisionsWire()
+    scheme = "decisions"
+    url_variable = "OPENAI_BASE_URL"
+    key_variable = "OPENAI_API_KEY"
+
+
+def confidence(probabilities: ArrayLike, *, ordered: bool = False) -> float:
+    """How decided an answer is, from 0 (all options alike) to 1, by the formulas of the System One protocol.
+
+    Servers state a ``confidence`` of their own, each by another formula; computed here it means the same for all of them. It
+    is a rescaled probability, no more calibrated than the probabilities are.
+
+    Parameters
+    ----------
+    probabilities : (n,)
+        That sum to 1.
+    ordered : bool
+        The options are levels of a score.
+
+    Returns
+    -------
+    float
+        For options, with m the largest probability, (m - 1/n) / (1 - 1/n). For levels, with k the most probable one,
+        max(0, 1 - sum_i p_i |i - k| / D), where D = (1/n) sum_i |i - (n - 1)/2|. 1 if there is one option alone.
+
+    Examples
+    --------
+    >>> round(confidence([0.1, 0.7, 0.2]), 3)
+    0.55
+    >>> round(confidence([0.1, 0.7, 0.2], ordered=True), 3)
+    0.55
+    """
+    p: NDArray[np.float64] = np.asarray(probabilities, dtype=np.float64)
+    n = len(p)
+    if n == 1:
+        return 1.0
+    if not ordered:
+        return float((p.max() - 1.0 / n) / (1.0 - 1.0 / n))
+    levels = np.arange(n)
+    spread = np.abs(levels - (n - 1) / 2).mean()
+    return max(0.0, float(1.0 - (p * np.abs(levels - p.argmax())).sum() / spread))
+
+
+def ask_about(prompt: RenderedPrompt) -> tuple[str, str]:
+    """A prompt as a decision server is asked it: the text that it is about, and the instructions.
+
+    Examples
+    --------
+    >>> from llmclf import Prompt
+    >>> renderer = Prompt("{{ text }}", instruction="Is it good?").renderer(["yes", "no"], [({"text": "A bore."}, "no")])
+    >>> state, instructions = ask_about(renderer.render({"text": "I laughed."}))
+    >>> print(state)
+    I laughed.
+    >>> print(instructions)
+    Is it good?
+    <BLANKLINE>
+    Example: A bore.
+    Answer: no
+    """
+    *before, last = prompt.conversation()
+    system = "\n\n".join(turn.text for turn in before if turn.role == "system").strip()
+    parts = [system or NEUTRAL_INSTRUCTIONS]
+    heads = {"user": "\n\nExample: ", "assistant": "\nAnswer: "}
+    parts += [heads[turn.role] + turn.text.strip() for turn in before if turn.role in heads]
+    return last.text, "".join(parts)
+
+
+def _options(request: Request) -> tuple[str, ...]:
+    return tuple(completion.strip() for completion in request.completions)

@@ -1,0 +1,330 @@
+"""Asking a decision server: several questions at once, orders averaged, groups of options where it takes few."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ...errors import ServerError
+from ..base import RowScores
+from ..http.async_bridge import Engine
+from ..http.client import Client
+from ..http.options import ServerOptions
+from ..http.replies import expect, mapping, string
+from ..http.usage import Estimate, cost_of
+from .option_groups import groups, link, rotations, smaller_cap, winner
+from .protocols import Question, Wire
+from .shares import Shares, average, is_rounded, shares, sums_to_one
+
+NEUTRAL_INSTRUCTIONS = "Choose the option that fits best."
+"""The instructions of a prompt that has none; some servers answer no question without them."""
+
+_MOST_QUESTIONS = 32  # the smallest limit on the questions of a request that a vendor documents
+_UNUSABLE = {200, 400, 413, 422}  # 200: the reply was there, and was not what was asked for
+_OVERHEAD = 64  # tokens that a server's own template may add to a question
+
+Outcome = Shares | ServerError
+"""The answer to a question, or why there is none."""
+
+Ask = Callable[[Sequence[Question]], Awaitable[list[Outcome]]]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Questions about one text, and the places of the rows that they belong to."""
+
+    state: str
+    placed: tuple[tuple[int, Question], ...]
+
+
+class Decider(Engine):
+    """One server and model: its client, which model answers there, and how many options it takes.
+
+    Parameters
+    ----------
+    options : ServerOptions
+    wire : Wire
+    model : str
+        As it is asked for.
+    kind : str
+        The type of all questions.
+    permutations : int
+        Orders of the options in which every question is asked.
+
+    Attributes
+    ----------
+    answered_by : str or None
+        The model that answered first; no other may after it. None before `connect`.
+    cap : int or None
+        Most options that the server takes in one question; None as long as it took all.
+    """
+
+    def __init__(self, options: ServerOptions, wire: Wire, model: str, kind: str, permutations: int) -> None:
+        super().__init__(Client(options))
+        self.answered_by: str | None = None
+        self.cap: int | None = None
+        self._most_options = 0  # that were accepted in one question
+        self._most_questions = _MOST_QUESTIONS  # of one request
+        self._describe = False  # some servers refuse an option without a description; its name stands in then
+        self._wire = wire
+        self._model = model
+        self._kind = kind
+        self._permutations = permutations
+        self._lock = threading.Lock()
+
+    def connect(self) -> None:
+        """Ask one small question to learn which model answers, once.
+
+        Raises
+        ------
+        ServerError
+            Final: a server that cannot answer this answers nothing.
+        """
+        with self._lock:
+            if self.answered_by is not None:
+                return
+            try:
+                self.call(self._introduce)
+            except ServerError as error:
+                raise ServerError(
+                    f"{self._model!r} at {self.client.options.root} cannot be used: {error}",
+                    status=error.status,
+                    is_final=True,
+                ) from error
+
+    async def _introduce(self, client: Client) -> None:
+        question = Question(NEUTRAL_INSTRUCTIONS, ("no", "yes"))
+        try:
+            await self._post(client, "The sky is blue.", [question])
+        except ServerError as error:
+            if self._kind != "choice" or error.status not in (400, 422):
+                raise
+            self._describe = True
+            try:
+                await self._post(client, "The sky is blue.", [question])
+            except ServerError:
+                self._describe = False
+                raise error from None
+
+    def units(self, asked: Iterator[tuple[str, Question]]) -> Iterator[Unit]:
+        """Consecutive questions about the same text: what one HTTP request can hold."""
+        state, placed, size = "", list[tuple[int, Question]](), 0
+        for place, (text, question) in enumerate(asked):
+            orders = len(self._turned(question))
+            if placed and (text != state or size + orders > _MOST_QUESTIONS):
+                yield Unit(state, tuple(placed))
+                placed, size = [], 0
+            state, size = text, size + orders
+            placed.append((place, question))
+        if placed:
+            yield Unit(state, tuple(placed))
+
+    def score(self, units: Iterator[Unit]) -> Iterator[tuple[int, RowScores]]:
+        """The scores of every row, as they come."""
+        # The first unit learns how many options the server takes.
+        return self.stream(units, self._serve, leader=True)
+
+    def score_in_groups(self, units: Iterator[Unit]) -> Iterator[list[tuple[int, RowScores]]]:
+        """As `score`, in groups that count as taken care of when the next is asked for."""
+        return self.groups(units, self._serve, leader=True)
+
+    def estimate(self, units: Iterator[Unit], route: str) -> Estimate:
+        """What some units would take, if the server reads a text once for all questions of a request."""
+        n_rows = n_requests = n_bytes = 0
+        for unit in units:
+            n_rows += len(unit.placed)
+            n_requests += 1
+            turned = [order for _, question in unit.placed for order, _ in self._turned(question)]
+            n_bytes += _size(unit.state) + sum(map(_question_size, turned))
+        tokens = -(-n_bytes // 4)
+        cost = cost_of(self.client.options.price, tokens, 0)
+        return Estimate(route, n_rows, n_requests, tokens, 0, cost, is_counted=False)
+
+    async def _serve(self, client: Client, unit: Unit) -> list[tuple[int, RowScores]]:
+        ask = partial(self._averaged, client, unit.state)
+        cap = self.cap
+        questions = [question for _, question in unit.placed]
+        outcomes = await linked(ask, questions, cap)
+        for i, (question, outcome) in enumerate(zip(questions, outcomes, strict=True)):
+            n = len(question.options) if cap is None else min(cap, len(question.options))
+            if isinstance(outcome, ServerError):
+                outcomes[i] = await self._with_fewer_options(ask, question, outcome, n)
+            else:
+                self._most_options = max(self._most_options, n)
+        return [(place, _row_scores(outcome)) for (place, _), outcome in zip(unit.placed, outcomes, strict=True)]
+
+    async def _with_fewer_options(self, ask: Ask, question: Question, refusal: ServerError, size: int) -> Outcome:
+        """Ask again with fewer than `size` options at once, if their number may be what the server refused."""
+        outcome: Outcome = refusal
+        known = self.cap if self.cap is not None and self.cap < size else None  # another row has learned it meanwhile
+        while isinstance(outcome, ServerError) and self._may_be_too_many(outcome, size):
+            size = smaller_cap(_reason(outcome), size) if known is None else known
+            known = None
+            (outcome,) = await linked(ask, [question], size)
+        if isinstance(outcome, ServerError):
+            return refusal
+        self.cap = size
+        self._most_options = max(self._most_options, size)
+        return outcome
+
+    def _may_be_too_many(self, refusal: ServerError, size: int) -> bool:
+        """Whether a refusal may be about the number of options; not if it speaks of the length of the text."""
+        return (
+            self._kind == "choice"
+            and refusal.status in (400, 422)
+            and size > max(2, self._most_options)
+            and not re.search(r"context|token", _reason(refusal), re.IGNORECASE)
+        )
+
+    def _turned(self, question: Question) -> list[tuple[Question, int]]:
+        """The question in each order of its options, and by how many places they were turned; none if there is no choice."""
+        options = question.options
+        if len(options) < 2:
+            return []
+        orders = rotations(len(options), self._permutations)
+        return [(replace(question, options=(*options[by:], *options[:by])), by) for by in orders]
+
+    async def _averaged(self, client: Client, state: str, questions: Sequence[Question]) -> list[Outcome]:
+        """The answers to some questions, each the mean over the orders of its options."""
+        turned = [self._turned(question) for question in questions]
+        answers = iter(await self._ask(client, state, [order for orders in turned for order, _ in orders]))
+        outcomes: list[Outcome] = []
+        for orders in turned:
+            asked = [(next(answers), by) for _, by in orders]
+            failures = [answer for answer, _ in asked if isinstance(answer, ServerError)]
+            straight = [_turn_back(answer, by) for answer, by in asked if isinstance(answer, Shares)]
+            # A single option has no alternative, so there is nothing to ask.
+            outcomes.append(failures[0] if failures else average(straight or [shares([1.0], rounded=False)]))
+        return outcomes
+
+    async def _ask(self, client: Client, state: str, questions: Sequence[Question]) -> list[Outcome]:
+        """Ask in as few HTTP requests as will do; one by one what was refused together."""
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(questions):
+            together = questions[len(outcomes) :][: self._most_questions]
+            try:
+                outcomes += await self._post(client, state, together)
+            except ServerError as error:
+                if error.is_final:
+                    raise
+                if len(together) > 1 and error.status in _UNUSABLE:
+                    alone = [(await self._ask(client, state, [question]))[0] for question in together]
+                    if not any(isinstance(outcome, ServerError) for outcome in alone):
+                        # Each alone is answered, so their number was the reason.
+                        self._most_questions = min(self._most_questions, len(together) // 2)
+                    outcomes += alone
+                else:
+                    outcomes += [error] * len(together)
+        return outcomes
+
+    async def _post(self, client: Client, state: str, questions: Sequence[Question]) -> list[Outcome]:
+        """One HTTP request: the answer to each question."""
+
+        def read(reply: Any) -> list[Outcome]:
+            whole = mapping(reply, "the reply")
+            self._check_model(string(whole.get("model"), "model"))
+            return _outcomes(self._wire.answers(self._kind, whole.get("answers"), questions))
+
+        n_options = sum(len(question.options) for question in questions)
+        return await client.call(
+            f"/{self._wire.path}",
+            {"model": self._model, **self._wire.body(self._kind, state, questions, describe=self._describe)},
+            read,
+            # A token has at least one byte, and each question may have the text read anew.
+            tokens_in=len(questions) * (_size(state) + _OVERHEAD) + sum(map(_question_size, questions)) + n_options * 8,
+            tokens_out=len(questions) * 16 + n_options * 8,
+        )
+
+    def _check_model(self, name: str) -> None:
+        if self.answered_by is None:
+            self.answered_by = name
+        elif name != self.answered_by:
+            # Probabilities of two models must not be mixed, nor those of one be calibrated by the other's map.
+            raise ServerError(
+                f"{name!r} answered, and {self.answered_by!r} did before: {self._model!r} has come to stand for another model; "
+                "name the version itself, and calibrate again",
+                is_final=True,
+            )
+
+
+async def linked(ask: Ask, questions: Sequence[Question], cap: int | None) -> list[Outcome]:
+    """The answers to some questions about one text, asked in groups of at most `cap` options.
+
+    All groups are asked first, then each question's winners, in groups again where they are too many. The whole is exact
+    where the answers are independent of irrelevant alternatives; see `llmclf.backends.decisions.option_groups`.
+
+    Parameters
+    ----------
+    ask : coroutine function
+        Answers questions of at most `cap` options.
+    questions : sequence of Question
+    cap : int or None
+        None asks about all options at once.
+    """
+    split = [groups(len(question.options), cap) for question in questions]
+    found = iter(await ask([_part(q, part) for q, parts in zip(questions, split, strict=True) for part in parts]))
+    outcomes: list[Outcome] = []
+    waiting: list[tuple[int, list[Shares], Question]] = []
+    for question, parts in zip(questions, split, strict=True):
+        answers = [next(found) for _ in parts]
+        failures = [answer for answer in answers if isinstance(answer, ServerError)]
+        known = [answer for answer in answers if isinstance(answer, Shares)]
+        outcomes.append(failures[0] if failures else answers[0])
+        if len(parts) > 1 and not failures:
+            best = [question.options[part][winner(answer)] for part, answer in zip(parts, known, strict=True)]
+            waiting.append((len(outcomes) - 1, known, replace(question, options=tuple(best))))
+    if waiting:
+        finals = await linked(ask, [question for _, _, question in waiting], cap)
+        for (place, known, _), final in zip(waiting, finals, strict=True):
+            outcomes[place] = final if isinstance(final, ServerError) else link(known, final)
+    return outcomes
+
+
+def _outcomes(stated: Sequence[list[float] | None]) -> list[Outcome]:
+    """The distributions of one reply; whether its server rounds is seen on all of them."""
+    rounded = all(is_rounded(one) for one in stated if one is not None)
+    outcomes: list[Outcome] = []
+    for one in stated:
+        if one is None:
+            outcomes.append(ServerError("the model refused to answer"))
+            continue
+        expect(sums_to_one(one, rounded), f"the probabilities of an answer sum to {sum(one):.3f}; expected about 1")
+        outcomes.append(shares(one, rounded))
+    return outcomes
+
+
+def _row_scores(outcome: Outcome) -> RowScores:
+    if isinstance(outcome, ServerError):
+        return RowScores((), error=str(outcome))
+    logprobs = tuple((value,) for value in outcome.logp.tolist())
+    if outcome.is_exact:
+        return RowScores(logprobs)
+    return RowScores(logprobs, tuple(outcome.lower.tolist()), tuple(outcome.upper.tolist()))
+
+
+def _reason(refusal: ServerError) -> str:
+    """A refusal's message without its status, which is a number, too."""
+    return str(refusal).replace(f"answered {refusal.status}", "", 1)
+
+
+def _part(question: Question, part: slice) -> Question:
+    return replace(question, options=question.options[part])
+
+
+def _turn_back(answer: Shares, by: int) -> Shares:
+    return Shares(*(np.roll(values, by) for values in (answer.logp, answer.lower, answer.upper)))
+
+
+def _question_size(question: Question) -> int:
+    return _size(question.instructions) + sum(map(_size, question.options))
+
+
+def _size(text: str) -> int:
+    """Bytes of a text."""
+    return len(text.encode("utf-8", "surrogatepass"))

@@ -1,0 +1,78 @@
+"""The HTTP client that carries requests, and which of its errors say that nothing was sent."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from typing import TYPE_CHECKING
+
+from ...errors import InputError, MissingDependencyError
+from .options import ServerOptions, read_key
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx2
+
+
+def connect(options: ServerOptions) -> httpx2.AsyncClient:
+    """The openai package's HTTP client, with the headers that its API client would send.
+
+    The API client itself costs three times the processor time per request, most of it for building typed objects that have to be
+    checked here all the same.
+    """
+    try:
+        import httpx2
+        import openai
+    except ImportError as error:
+        raise missing_packages(error) from error
+    kind = openai.DefaultAioHttpClient if importlib.util.find_spec("aiohttp") else openai.DefaultAsyncHttpx2Client
+    n = options.concurrency
+    # A request's time is limited as a whole, by whoever sends it: a limit on each read would let a reply trickle in for ever.
+    http: httpx2.AsyncClient = kind(
+        limits=httpx2.Limits(max_connections=n, max_keepalive_connections=n), timeout=None, verify=_trusted()
+    )
+    api = openai.AsyncOpenAI(base_url=options.base_url, api_key="none", http_client=http)
+    for name, value in api.default_headers.items():
+        # What those tell about the caller's system costs processor time on every request.
+        if isinstance(value, str) and not name.lower().startswith("x-stainless"):
+            http.headers[name] = value
+    if options.api_key_env is not None:
+        # No variable holds the key: a traceback may show variables.
+        http.headers["Authorization"] = f"Bearer {read_key(options.api_key_env)}"
+    return http
+
+
+def missing_packages(error: ImportError) -> MissingDependencyError:
+    """What to say where the packages that talk to servers are not installed."""
+    return MissingDependencyError(f"an API server needs the openai package ({error}); run: pip install 'llmclf[api]'")
+
+
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    """The certificates that the system trusts; reading them takes longer than a request."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
+
+
+@functools.lru_cache(maxsize=64)
+def parsed_url(url: str) -> httpx2.URL:
+    import httpx2
+
+    try:
+        return httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise InputError(f"{url!r} is no address: {error}; change base_url=") from error
+
+
+@functools.cache
+def unreachable_errors() -> tuple[type[Exception], ...]:
+    """Errors that say that no request was sent; aiohttp's own, since openai's client calls each of them a timeout."""
+    import httpx2
+
+    if not importlib.util.find_spec("aiohttp"):
+        return (httpx2.ConnectError,)
+    import aiohttp
+
+    return httpx2.ConnectError, aiohttp.ClientConnectorError

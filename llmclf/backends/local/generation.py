@@ -1,0 +1,196 @@
+"""Letting a local model speak: one token after the other, each with its log-probability, drawn from processed logits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import InputError, ModelError
+from ...logits import apply_chain, log_softmax, sample
+from ..tokens.transformers_encoder import text_after, token_texts
+
+LogitsProcessor = Callable[[NDArray[np.float64], Sequence[int]], NDArray[np.float64]]
+"""A function of logits (vocabulary,) and of the tokens before them; see `llmclf.logits.chain`."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a model said.
+
+    Attributes
+    ----------
+    token_ids : tuple of n int
+        The end-of-answer token included, where it ended the text.
+    pieces : tuple of n str
+        What each token adds to the text; a part of a character shows as the vocabulary has it.
+    text : str
+        All of it, without control tokens, and only up to the text that stopped it.
+    logprobs : tuple of n float
+        log p(token | prompt and the tokens before it) in nats, by the model's own softmax.
+    processed_logprobs : tuple of n float
+        The same by the processed softmax that the token was drawn from.
+    finish_reason : {"eos", "stop", "length"}
+        The model ended its answer, a text of `stop` came, or there were `max_tokens`.
+    """
+
+    token_ids: tuple[int, ...]
+    pieces: tuple[str, ...]
+    text: str
+    logprobs: tuple[float, ...]
+    processed_logprobs: tuple[float, ...]
+    finish_reason: str
+
+    @property
+    def perplexities(self) -> NDArray[np.float64]:
+        """Perplexity (n,) of the first 1, 2, ... n tokens: the exponential of their mean negative log-probability."""
+        n = np.arange(1, len(self.logprobs) + 1)
+        found: NDArray[np.float64] = np.exp(-np.cumsum(self.logprobs) / n)
+        return found
+
+
+def check_generation(max_tokens: Any, n: Any, seed: Any, stop: Any) -> tuple[str, ...]:
+    """Refuse what cannot be generated; the texts of `stop`.
+
+    Raises
+    ------
+    InputError
+    """
+    for name, value in (("max_tokens", max_tokens), ("n", n)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise InputError(f"{name}={value!r}: expected a whole number of at least 1")
+    if seed is None and n > 1:
+        raise InputError(f"n={n}, but without a seed every answer is the likeliest one; give seed=")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0):
+        raise InputError(f"seed={seed!r}: expected a whole number of at least 0, or None for the likeliest tokens")
+    if not isinstance(stop, (str, Sequence)):
+        raise InputError(f"stop={stop!r}: expected a text or a list of texts; () for none")
+    texts = (stop,) if isinstance(stop, str) else tuple(stop)
+    if not all(isinstance(text, str) and text for text in texts):
+        raise InputError(f"stop={stop!r}: expected texts of at least one character")
+    return texts
+
+
+def generate(
+    model: Any,
+    tokenizer: Any,
+    lock: threading.RLock,
+    prompt_ids: Sequence[int],
+    *,
+    n: int,
+    max_tokens: int,
+    processors: Sequence[LogitsProcessor],
+    seed: int | None,
+    stop: tuple[str, ...],
+) -> list[Generation]:
+    """`n` continuations of a prompt, side by side; each token is the likeliest after the processors, or drawn with a seed.
+
+    Raises
+    ------
+    ModelError
+        The model's logits are no distribution.
+    """
+    random = None if seed is None else np.random.default_rng(seed)
+    ends = end_ids(model, tokenizer)
+    answers = [_Answer(tokenizer, ends, stop) for _ in range(n)]
+    reader = _Reader(model, prompt_ids, n)
+    while True:
+        with lock:
+            logits = reader.logits()
+        for answer, row in zip(answers, logits, strict=True):
+            if answer.finish_reason is None:
+                _extend(answer, row, prompt_ids, processors, random)
+                if answer.finish_reason is None and len(answer.ids) == max_tokens:
+                    answer.finish_reason = "length"
+        if all(answer.finish_reason is not None for answer in answers):
+            return [answer.result() for answer in answers]
+        reader.read([answer.ids[-1] for answer in answers])
+
+
+class _Answer:
+    """One continuation as it grows."""
+
+    def __init__(self, tokenizer: Any, ends: frozenset[int], stop: tuple[str, ...]) -> None:
+        self.ids: list[int] = []
+        self.logprobs: list[float] = []
+        self.processed: list[float] = []
+        self.finish_reason: str | None = None
+        self._tokenizer = tokenizer
+        self._ends = ends
+        self._stop = stop
+
+    def add(self, token: int, logprob: float, processed: float) -> None:
+        self.ids.append(token)
+        self.logprobs.append(logprob)
+        self.processed.append(processed)
+        if token in self._ends:
+            self.finish_reason = "eos"
+        elif self._stop and any(text in self._text() for text in self._stop):
+            self.finish_reason = "stop"
+
+    def result(self) -> Generation:
+        text = self._text()
+        for wanted in self._stop:
+            text = text.split(wanted)[0]
+        pieces = tuple(token_texts(self._tokenizer, self.ids))
+        assert self.finish_reason is not None
+        return Generation(
+            tuple(self.ids), pieces, text, tuple(self.logprobs), tuple(self.processed), self.finish_reason
+        )
+
+    def _text(self) -> str:
+        return text_after(self._tokenizer, self.ids)
+
+
+class _Reader:
+    """A model that has read a prompt, `n` times side by side, and goes on token by token."""
+
+    def __init__(self, model: Any, prompt_ids: Sequence[int], n: int) -> None:
+        self._model = model
+        self._all = np.tile(np.array(prompt_ids, dtype=np.int64), (n, 1))
+        self._n_read = 0
+        self._cache: dict[str, Any] = {}
+
+    def read(self, tokens: Sequence[int]) -> None:
+        self._all = np.concatenate((self._all, np.array(tokens, dtype=np.int64)[:, None]), axis=1)
+
+    def logits(self) -> np.ndarray:
+        """The logits (n, vocabulary) of what comes next."""
+        import torch
+
+        new = torch.from_numpy(self._all[:, self._n_read :]).to(self._model.device)
+        with torch.inference_mode():
+            out = self._model(input_ids=new, use_cache=True, **self._cache)
+        # State space models name it otherwise; a model without any reads everything again.
+        self._cache = {
+            name: out[name] for name in ("past_key_values", "cache_params") if out.get(name, None) is not None
+        }
+        self._n_read = self._all.shape[1] if self._cache else 0
+        found: np.ndarray = out.logits[:, -1].float().cpu().numpy().astype(np.float64)
+        return found
+
+
+def _extend(
+    answer: _Answer,
+    logits: np.ndarray,
+    prompt_ids: Sequence[int],
+    processors: Sequence[LogitsProcessor],
+    random: np.random.Generator | None,
+) -> None:
+    if not np.isfinite(logits.max()):
+        raise ModelError("the model gave no finite logits (NaN or infinite); its weights may be broken")
+    processed = apply_chain(logits, processors, (*prompt_ids, *answer.ids))
+    token = int(processed.argmax()) if random is None else int(sample(processed, random))
+    answer.add(token, float(log_softmax(logits)[token]), float(log_softmax(processed)[token]))
+
+
+def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end an answer: what the model's configuration of generation says, else the tokenizer's."""
+    found = getattr(model.generation_config, "eos_token_id", None)
+    if found is None:
+        found = tokenizer.eos_token_id
+    return frozenset() if found is None else frozenset([found] if isinstance(found, int) else found)

@@ -1,0 +1,172 @@
+"""The token trie: every distinct token of many (prompt, completion) pairs once, laid out for one forward pass.
+
+A batch is a trie of three storeys: the prefix that all its prompts share, the rest of each prompt, and under each prompt the
+trie of its completions. A completion's last token is predicted and never read, so only inner nodes need the transformer,
+and only the root of the completions and their inner nodes need the output layer.
+
+Layout of a batch of B rows: columns ``[padding | prompt's own tokens | completion nodes]``. Prompts are aligned right, so
+that the places where completion tokens are predicted are the last columns of every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..tokens.codec import TokenRow
+from ..tokens.label_trie import LabelTrie, label_trie
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A trie laid out for one forward pass over B rows of L columns, after a shared prefix of P tokens.
+
+    Attributes
+    ----------
+    places : tuple of int (B,)
+        Which rows of the call these are.
+    tries : tuple of LabelTrie (B,)
+    tokens, positions : int arrays (B, L)
+    mask : bool array (B, L, P + L)
+        ``mask[b, i, j]``: column i of row b attends to key j, of which the first P are the prefix.
+    n_predict : int
+        The last `n_predict` columns are those where completion tokens are predicted.
+    """
+
+    places: tuple[int, ...]
+    tries: tuple[LabelTrie, ...]
+    tokens: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    mask: NDArray[np.bool_]
+    n_predict: int
+
+
+def shared_prefix(rows: Sequence[TokenRow]) -> tuple[int, ...]:
+    """The longest run of tokens with which every context begins, short of its last token.
+
+    Every row keeps at least one token of its own: the one after which its completions are predicted.
+    """
+    first = min(row.context for row in rows)
+    last = max(row.context for row in rows)
+    # In lexicographic order all others lie between these two, so what they share is shared by all.
+    limit = min(len(row.context) for row in rows) - 1
+    length = 0
+    while length < limit and first[length] == last[length]:
+        length += 1
+    return first[:length]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows whose contexts begin alike.
+
+    Attributes
+    ----------
+    places : list of int
+    steps : tuple of int, rising
+        The first ``steps[-1]`` tokens are computed once for all of these rows; those before ``steps[:-1]`` are so, too, for the
+        groups around this one.
+    """
+
+    places: list[int]
+    steps: tuple[int, ...]
+
+
+def groups(rows: Sequence[TokenRow], least_saving: int) -> list[Group]:
+    """Rows that share more than all do, apart from the others where that saves enough: the upper storeys of the trie.
+
+    Parameters
+    ----------
+    rows : sequence of TokenRow
+    least_saving : int
+        Columns that a group has to save by having its beginning computed once, for the passes that it costs besides.
+
+    Returns
+    -------
+    list of Group
+        Every row is in one. Groups that share a beginning follow one another.
+
+    Examples
+    --------
+    >>> rows = [TokenRow((1, *document, i), ((7,), (8,))) for document in ((2, 3, 4, 5), (6, 7, 8, 9)) for i in range(3)]
+    >>> [(group.places, group.steps) for group in groups(rows, 8)]
+    [([0, 1, 2], (1, 5)), ([3, 4, 5], (1, 5))]
+    >>> [(group.places, group.steps) for group in groups(rows, 9)]
+    [([0, 1, 2, 3, 4, 5], (1,))]
+    """
+    order = sorted(range(len(rows)), key=lambda i: rows[i].context)
+    n_all = len(shared_prefix(rows))
+    # In this order the rows of any group stand together, and what a run of rows shares is the least of what neighbours share.
+    shared = np.array([_n_shared(rows[i].context, rows[j].context, n_all) for i, j in pairwise(order)], dtype=np.int64)
+    root = Group([], (n_all,))
+    found, waiting = [root], [(0, len(order), root)]
+    while waiting:
+        start, stop, own = waiting.pop()
+        if stop - start == 1:
+            own.places.append(order[start])
+            continue
+        inner = shared[start : stop - 1]
+        least = int(inner.min())
+        if (stop - start - 1) * (least - own.steps[-1]) >= max(1, least_saving):
+            own = Group([], (*own.steps, least))
+            found.append(own)
+        cuts = [start, *(np.flatnonzero(inner == least) + start + 1).tolist(), stop]
+        waiting += [(a, b, own) for a, b in reversed(list(pairwise(cuts)))]
+    return [own for own in found if own.places]
+
+
+def _n_shared(one: tuple[int, ...], other: tuple[int, ...], n_known: int) -> int:
+    limit = min(len(one), len(other)) - 1
+    return next((i for i in range(n_known, limit) if one[i] != other[i]), limit)
+
+
+def plan(rows: Sequence[TokenRow], places: Sequence[int], n_prefix: int, batch_tokens: int) -> list[list[int]]:
+    """Batches of rows of similar length that, padding included, hold at most `batch_tokens` columns.
+
+    Longest first, so that the largest batch fails early if it must; a row longer than the budget is a batch alone.
+    """
+    sizes = {i: (len(rows[i].context) - n_prefix, label_trie(rows[i].targets).n_nodes) for i in places}
+    order = sorted(places, key=lambda i: (-sum(sizes[i]), sizes[i], i))
+    batches: list[list[int]] = []
+    longest = most = 0
+    for i in order:
+        own, nodes = sizes[i]
+        grown = (max(longest, own) + max(most, nodes)) * (len(batches[-1]) + 1) if batches else 0
+        if batches and grown <= batch_tokens:
+            batches[-1].append(i)
+            longest, most = max(longest, own), max(most, nodes)
+        else:
+            batches.append([i])
+            longest, most = own, nodes
+    return batches
+
+
+def lay_out(rows: Sequence[TokenRow], places: Sequence[int], n_prefix: int) -> Batch:
+    """Arrange some rows as one batch; see the module's text for the columns."""
+    tries = tuple(label_trie(rows[i].targets) for i in places)
+    own = [rows[i].context[n_prefix:] for i in places]
+    n_text, n_nodes = max(map(len, own)), max(trie.n_nodes for trie in tries)
+    n_rows, n_columns = len(places), n_text + n_nodes
+    tokens = np.zeros((n_rows, n_columns), dtype=np.int64)
+    positions = np.zeros((n_rows, n_columns), dtype=np.int64)
+    mask = np.zeros((n_rows, n_columns, n_prefix + n_columns), dtype=bool)
+    mask[:, :, :n_prefix] = True
+    inner = mask[:, :, n_prefix:]
+    causal = np.tril(np.ones((n_text, n_text), dtype=bool))
+    for b, (context, trie) in enumerate(zip(own, tries, strict=True)):
+        start, stop = n_text - len(context), n_text + trie.n_nodes
+        tokens[b, start:n_text] = context
+        tokens[b, n_text:stop] = trie.tokens
+        positions[b, start:n_text] = np.arange(n_prefix, n_prefix + len(context))
+        positions[b, n_text:stop] = n_prefix + len(context) - 1 + trie.depths
+        inner[b, start:n_text, start:n_text] = causal[start:, start:]
+        inner[b, n_text:stop, start:n_text] = True
+        inner[b, n_text:stop, n_text:stop] = trie.visible
+    # Padding attends to itself: a column that attends to nothing would be NaN and spoil others through 0 * NaN.
+    every = np.arange(n_columns)
+    inner[:, every, every] = True
+    return Batch(tuple(places), tries, tokens, positions, mask, n_nodes + 1)

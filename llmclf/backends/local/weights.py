@@ -1,0 +1,207 @@
+"""Find, convert and load the weights of a local model."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ...downloads import SMOLLM2, cache_dir, file_sha256
+from ...errors import DownloadError, InputError, MissingDependencyError, ModelError, ModelNameError
+
+_CONVERSION = 2  # rises when converted weights must be made anew
+_WEIGHT_FILES = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt")
+
+
+def check_name(name: str) -> None:
+    """Refuse a model string that names nothing, without torch and without a network.
+
+    Raises
+    ------
+    ModelNameError
+        The string names no model, no folder or no file.
+    InputError
+        A file is no GGUF file.
+    """
+    scheme, _, source = name.partition(":")
+    if scheme == "gguf" and source:
+        _gguf_file(source)
+    elif scheme == "hf" and source:
+        folder = Path(source).expanduser()
+        if folder.is_dir():
+            if not (folder / "config.json").is_file():
+                raise ModelNameError(
+                    f"the folder {source!r} holds no config.json, so it is no saved transformers model"
+                )
+        elif source.count("/") > 1 or source.startswith((".", "/", "~", "@")):
+            raise ModelNameError(
+                f"'hf:{source}' names neither a folder that exists nor a model of the form 'hf:org/name[@revision]'"
+            )
+    elif name != "smollm2":
+        raise ModelNameError(
+            f"model={name!r} names no model that can be opened; expected 'smollm2', 'hf:org/name[@revision]', 'hf:folder', "
+            "'gguf:path', 'openai:NAME', 'systemone:NAME' or 'decisions:NAME'"
+        )
+
+
+def load(name: str, device: str, dtype: str | None) -> tuple[Any, Any, str]:
+    """Model, tokenizer and a hash of the weights for a model string that `check_name` accepts.
+
+    Raises
+    ------
+    InputError
+        The device is not there.
+    ModelError, DownloadError
+        The model exists and cannot be loaded, or cannot be fetched.
+    """
+    _check_device(device)
+    scheme, _, source = name.partition(":")
+    if scheme == "hf":
+        return _load_hf(source, device, dtype)
+    folder, weights_hash = converted(_gguf_file(source) if scheme == "gguf" else SMOLLM2.locate())
+    model, tokenizer = _load_folder(str(folder), None, device, dtype)
+    return model, tokenizer, weights_hash
+
+
+def _load_hf(source: str, device: str, dtype: str | None) -> tuple[Any, Any, str]:
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        model, tokenizer = _load_folder(str(folder), None, device, dtype)
+        return model, tokenizer, _hash_folder(folder)
+    repository, _, revision = source.partition("@")
+    model, tokenizer = _load_folder(repository, revision or None, device, dtype)
+    commit = getattr(model.config, "_commit_hash", None)
+    return model, tokenizer, f"{repository}@{commit or revision}"
+
+
+def _load_folder(source: str, revision: str | None, device: str, dtype: str | None) -> tuple[Any, Any]:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    wanted: Any = getattr(torch, dtype) if dtype else (torch.float32 if device == "cpu" else "auto")
+    with _quiet_transformers():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+            model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=wanted)
+        except (OSError, ValueError) as error:
+            hint = "give an existing folder, or check the name and that the model hub can be reached"
+            raise ModelError(f"the model {source!r} could not be loaded ({_first_line(error)}); {hint}") from error
+    return model.to(device).eval(), tokenizer
+
+
+def _gguf_file(path: str) -> Path:
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ModelNameError(f"'gguf:{path}' names no file; give the path of a GGUF file")
+    with file.open("rb") as stream:
+        magic = stream.read(4)
+    if magic != b"GGUF":
+        raise InputError(
+            f"{path!r} is no GGUF file: it begins with {magic!r}, expected b'GGUF'; was the download complete?"
+        )
+    return file
+
+
+def converted(gguf: Path) -> tuple[Path, str]:
+    """A folder with the float32 weights of a GGUF file, converted once: reading GGUF takes half a minute, this seconds."""
+    weights_hash = _sha256(gguf)
+    folder = cache_dir() / "models" / f"{weights_hash[:16]}-v{_CONVERSION}"
+    if not (folder / "config.json").is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+        try:
+            _convert(gguf, work)
+            _publish(work, folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return folder, weights_hash
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    absent = [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]
+    if absent:
+        raise MissingDependencyError(
+            f"reading a GGUF file needs {' and '.join(absent)}; run: pip install 'llmclf[local]'"
+        )
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    # Reading GGUF draws a bar that transformers' own switch does not reach.
+    with _quiet_transformers(), redirect_stderr(io.StringIO()):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+            read = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ModelError(f"the GGUF file {str(gguf)!r} could not be read: {_first_line(error)}") from error
+        config = read.config
+        # transformers takes a model that was read from GGUF for quantised and would not save it.
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model.load_state_dict(read.state_dict(), strict=False)
+        model.tie_weights()
+        # Several files: while the weights are read, each is in memory only as long as it is needed.
+        model.save_pretrained(folder, max_shard_size="64MB")
+        tokenizer.save_pretrained(folder)
+
+
+def _publish(work: Path, folder: Path) -> None:
+    """Move a finished folder into place; if another process was first, its folder is as good."""
+    for file in work.iterdir():
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+    try:
+        work.rename(folder)
+    except OSError as error:
+        if not (folder / "config.json").is_file():
+            raise DownloadError(f"the converted weights could not be stored in {str(folder)!r}: {error}") from error
+
+
+def _hash_folder(folder: Path) -> str:
+    files = sorted({file for pattern in _WEIGHT_FILES for file in folder.glob(pattern)})
+    return sha256("".join(f"{file.name} {_sha256(file)}\n" for file in files).encode()).hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    digest = file_sha256(file)
+    if digest is None:
+        raise ModelError(f"{str(file)!r} cannot be read; check the file's permissions")
+    return digest
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    kind = device.partition(":")[0]
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(kind, False):
+        available = [name for name, is_there in there.items() if is_there]
+        raise InputError(f"device={device!r} is not available here; available: {', '.join(available)}")
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bars and no advice on standard error while weights are read."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

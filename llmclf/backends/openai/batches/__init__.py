@@ -1,0 +1,9 @@
+"""Internal: rows asked about through a server's Batch API, so that nothing that was submitted is lost or paid for twice.
+
+May import ``backends.http`` and its siblings here. Another endpoint or file format is one more module.
+"""
+
+from .options import BatchOptions
+from .store import BatchStore
+
+__all__ = ["BatchOptions", "BatchStore"]

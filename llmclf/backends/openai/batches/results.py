@@ -1,0 +1,120 @@
+"""What came of a batch: each of its requests is answered, refused, or has to be asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ....errors import ServerError
+from ...http.client import Client
+from ...http.replies import token_counts
+from ...http.usage import cost_of
+from .file_format import Line
+from .store import BatchStore, Reply, Tokens
+
+
+class Harvest:
+    """Takes in the lines of a batch in any order; the first good answer to a request counts.
+
+    Parameters
+    ----------
+    client : Client
+        Its usage grows by what was answered; the cost is for the caller to settle.
+    store : BatchStore
+    requests : mapping
+        What the batch was asked, by custom_id, and the most tokens that each may have taken.
+
+    Attributes
+    ----------
+    cost : float
+        Of the answers that were not there before.
+    final : ServerError or None
+        A refusal that every other request would meet, too.
+    unknown, repeated, broken : int
+        Lines about something else, about what was answered already, and lines that are none.
+    """
+
+    def __init__(self, client: Client, store: BatchStore, requests: Mapping[str, Tokens]) -> None:
+        self.cost = 0.0
+        self.final: ServerError | None = None
+        self.unknown = self.repeated = self.broken = 0
+        self._client = client
+        self._store = store
+        self._requests = requests
+        self._left = set(requests)
+        self._refused: dict[str, Reply] = {}
+        self._reasons: dict[str, str] = {}
+
+    def add(self, lines: Sequence[Line | None]) -> None:
+        """Keep the answers among some lines, and remember the rest."""
+        answers: dict[str, Reply] = {}
+        for line in lines:
+            if line is None:
+                self.broken += 1
+            elif line.custom_id not in self._requests:
+                self.unknown += 1
+            elif line.custom_id not in self._left:
+                self.repeated += 1
+            elif line.status == 200:
+                self._left.discard(line.custom_id)
+                answers[line.custom_id] = Reply(self._client.without_key(line.body))
+            else:
+                self._note(line)
+        self._keep(answers)
+
+    def close(self, n: int, status: str, *, is_attempt: bool) -> int:
+        """Close the batch in the store; returns how many requests have to be asked again."""
+        self._store.add({name: reply for name, reply in self._refused.items() if name in self._left}, {})
+        self._left -= set(self._refused)
+        lost = self._left - set(self._reasons)
+        if lost and status == "completed":
+            # Somebody may have worked on them: what was lost counts at what it could have cost.
+            cost = sum(self._worst(custom_id) for custom_id in lost)
+            self._store.add({}, {"cost": cost})
+            self.cost += cost
+        reasons = {name: self._reasons.get(name, f"the batch is {status}, without a word on it") for name in self._left}
+        self._store.close(n, status, reasons, is_attempt=is_attempt)
+        return len(self._left)
+
+    @property
+    def oddities(self) -> str:
+        """What was wrong with the lines, in words; empty if nothing was."""
+        found = {
+            "could not be read": self.broken,
+            "answer what was not asked": self.unknown,
+            "answer what was answered": self.repeated,
+        }
+        return ", ".join(f"{n} {what}" for what, n in found.items() if n)
+
+    def _note(self, line: Line) -> None:
+        if line.status is None:
+            self._reasons.setdefault(line.custom_id, replace(line, body=self._client.without_key(line.body)).message)
+            return
+        failure = self._client.refusal(line.status, line.body, {})
+        if failure.heals:
+            self._reasons.setdefault(line.custom_id, failure.message)
+        elif failure.is_final:
+            self._reasons.setdefault(line.custom_id, failure.message)
+            self.final = self.final or failure.error()
+        else:
+            self._refused.setdefault(line.custom_id, Reply(error=failure.message, status=line.status))
+
+    def _keep(self, answers: dict[str, Reply]) -> None:
+        # A process that died in the middle of this batch has counted some of them.
+        places = self._store.places(list(answers))
+        fresh = [name for name in answers if not places[name].is_answered]
+        usage = {"requests": len(fresh), "tokens_in": 0, "tokens_cached": 0, "tokens_out": 0, "cost": 0.0}
+        for name in fresh:
+            counts = token_counts(answers[name].body)
+            if counts is None:
+                usage["cost"] += self._worst(name)
+                continue
+            usage["cost"] += self._client.count(*counts)
+            for kind, n in zip(("tokens_in", "tokens_cached", "tokens_out"), counts, strict=True):
+                usage[kind] += n
+        self._store.add(answers, usage)
+        self._client.usage.requests += len(fresh)
+        self.cost += usage["cost"]
+
+    def _worst(self, custom_id: str) -> float:
+        return cost_of(self._client.options.price, *self._requests[custom_id]) or 0.0

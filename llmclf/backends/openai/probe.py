@@ -1,0 +1,377 @@
+"""What does a server really do? A few tiny requests tell; documentation and silence do not.
+
+Servers ignore what they do not know. One that ignores ``echo`` answers with a single generated token, so that an empty sum of 0
+stands for every label; another's echo is off by one. So a known text is asked for in several ways, and the answers must agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+from ...errors import CapabilityError, ServerError
+from ..http.client import Client
+from ..http.replies import choices, expect, mapping, sequence, string
+from .token_replies import Position, chat_reader, completion_reader, echoed, token_grammar
+
+_TEXTS = ("The capital of France is", "Once upon a time there was a", "The opposite of hot is", "One, two, three,")
+_CUT = "\N{REPLACEMENT CHARACTER}"
+_COLD = 0.5  # a temperature that doubles every difference, were it in the numbers
+_DRAWS = 8  # answers that may end at once, by chance, before a chat counts as one that shows no token
+_AGREE = 0.3  # nats between two ways to the same number: a step of a logit of half precision is half of that
+_TOP = (20, 5, 1)  # how many top log-probabilities are asked for, most first
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a server was seen to do.
+
+    Attributes
+    ----------
+    model : str
+        The name asked for.
+    answered_by : str
+        The model that answered, as the server names it: an alias may stand for another one tomorrow.
+    completions, chat : bool
+        Whether ``/completions`` and ``/chat/completions`` answer with log-probabilities.
+    echo : {"exact", "ignored", "shifted", "refused"}
+        ``exact``: a prompt's log-probabilities come back and agree with those of the same tokens when generated. ``ignored``: the
+        server generates instead. ``shifted``: they belong to other tokens.
+    echo_tokens : int
+        The ``max_tokens`` that an echo needs: 0 or 1.
+    named_tokens : bool
+        The log-probabilities of named tokens can be asked for (``logprob_token_ids``).
+    grammar : bool
+        Tokens can be forced by a grammar, and their log-probabilities are those from before it.
+    raw : bool
+        Log-probabilities are the model's own: no temperature and no mask is in them.
+    top_logprobs : int
+        How many of the likeliest tokens a completion names; of a chat: `chat_top_logprobs`.
+    token_ids : bool
+        Tokens are named by their ids.
+    id_flag : bool
+        They are if ``return_tokens_as_token_ids`` asks for it.
+    tokenizer : {"vllm", "llama_server"} or None
+        The form in which the server tokenises on request.
+    context_length : int or None
+    repeatable : bool
+        The same request twice gave the same numbers.
+    chat_limit : str
+        What a chat's longest answer is called: ``max_completion_tokens`` or ``max_tokens``.
+    bos_token, eos_token : str
+        Where the server tells them.
+    notes : tuple of str
+        What was refused, in the server's words.
+    """
+
+    model: str
+    answered_by: str = ""
+    completions: bool = False
+    chat: bool = False
+    echo: str = "refused"
+    echo_tokens: int = 0
+    named_tokens: bool = False
+    grammar: bool = False
+    raw: bool = True
+    top_logprobs: int = 0
+    chat_top_logprobs: int = 0
+    token_ids: bool = False
+    id_flag: bool = False
+    tokenizer: str | None = None
+    context_length: int | None = None
+    repeatable: bool = True
+    chat_limit: str = "max_completion_tokens"
+    bos_token: str = ""
+    eos_token: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The facts that scores depend on; what differs from one connection to the next is left out."""
+        names = ("echo", "named_tokens", "grammar", "raw", "token_ids", "tokenizer")
+        return {name: getattr(self, name) for name in names}
+
+
+async def probe(client: Client, model: str, extra: Mapping[str, Any]) -> Probe:
+    """Ask a server what it does.
+
+    Parameters
+    ----------
+    client : Client
+    model : str
+        The name to ask for.
+    extra : mapping
+        What every request carries besides.
+
+    Raises
+    ------
+    ServerError
+        It cannot be reached, or refuses key or model.
+    CapabilityError
+        It gives no log-probabilities at all.
+    """
+    return await _Prober(client, model, extra).run()
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A token that a server generated after a prompt."""
+
+    prompt: str
+    text: str
+    position: Position
+
+
+class _Prober:
+    def __init__(self, client: Client, model: str, extra: Mapping[str, Any]) -> None:
+        self._client = client
+        self._model = model
+        self._extra = dict(extra)
+        self._notes: list[str] = []
+        self._status: int | None = None  # of the last refusal
+        self._answered_by = ""
+        self._forbidden: ServerError | None = None
+        self._flag: dict[str, Any] = {}
+
+    async def run(self) -> Probe:
+        found: dict[str, Any] = {"model": self._model}
+        generated = await self._generate(found)
+        await self._describe(found)
+        await self._tokenizer(found)
+        if generated is not None:
+            await self._repeat(found, generated)
+            await self._echo(found, generated)
+            await self._force(found, generated)
+        await self._chat(found)
+        if not (found.get("completions") or found.get("chat")):
+            said = "; ".join(self._notes)
+            if self._forbidden is not None:
+                raise self._forbidden
+            raise CapabilityError(
+                f"the server gives no log-probabilities for {self._model!r} ({said}); use a server that does (vLLM, SGLang, "
+                "llama.cpp's server), a model without reasoning, or a decision model ('systemone:NAME', 'decisions:NAME')"
+            )
+        return Probe(**found, answered_by=self._answered_by, notes=tuple(self._notes))
+
+    async def _ask(self, path: str, body: Mapping[str, Any] | None, read: Any, what: str) -> Any:
+        """The answer, or None (and a note) where the server refuses or answers something else."""
+
+        def noting(reply: Any) -> Any:
+            answer = read(reply)
+            if isinstance(reply.get("model"), str):
+                self._answered_by = reply["model"]
+            return answer
+
+        tokens = {"tokens_in": 64, "tokens_out": 1} if path.endswith("completions") else {}
+        try:
+            return await self._client.call(path, body, noting, **tokens, max_retries=2)
+        except ServerError as error:
+            # A wrong key, an unknown model or no server at all is nothing that another question could change.
+            unknown = error.status == 404 and "model" in str(error).lower() and self._model in str(error)
+            if error.status in (None, 401, 408, 429) or unknown:
+                raise
+            if error.status == 403:  # of this path, perhaps, and not of others
+                self._forbidden = error
+            self._notes.append(f"{what}: {error}")
+            self._status = error.status
+            return None
+
+    async def _optional(self, path: str, body: Mapping[str, Any] | None, read: Any) -> Any:
+        """The answer of a path that servers need not have; None where they refuse."""
+        try:
+            return await self._client.call(path, body, read, max_retries=0)
+        except ServerError:
+            return None
+
+    async def _describe(self, found: dict[str, Any]) -> None:
+        models = await self._optional("/models", None, lambda r: sequence(mapping(r, "the reply").get("data"), "data"))
+        for entry in models or ():
+            if isinstance(entry, dict) and (entry.get("id") == self._model or len(models) == 1):
+                length = entry.get("max_model_len")
+                if isinstance(length, int) and length > 0:
+                    found["context_length"] = length
+        props = await self._optional("//props", None, lambda r: mapping(r, "the reply"))
+        if props is not None:
+            settings = props.get("default_generation_settings")
+            length = settings.get("n_ctx") if isinstance(settings, dict) else None
+            if isinstance(length, int) and length > 0:
+                found["context_length"] = length
+            for name in ("bos_token", "eos_token"):
+                if isinstance(props.get(name), str):
+                    found[name] = props[name]
+
+    async def _tokenizer(self, found: dict[str, Any]) -> None:
+        def read(reply: Any) -> bool:
+            tokens = sequence(mapping(reply, "the reply").get("tokens"), "tokens")
+            expect(len(tokens) > 1 and all(isinstance(token, int) for token in tokens), "tokens are no ids")
+            return True
+
+        for kind, body in (
+            ("vllm", {"model": self._model, "prompt": _TEXTS[0], "add_special_tokens": False}),
+            ("llama_server", {"content": _TEXTS[0], "add_special": False, "parse_special": False}),
+        ):
+            if await self._optional("//tokenize", body, read):
+                found["tokenizer"] = kind
+                break
+
+    async def _generate(self, found: dict[str, Any]) -> Drawn | None:
+        """One generated token after the first text, drawn at temperature 1, where masked and raw numbers are the same."""
+        for k in _TOP:
+            for flag in ({"return_tokens_as_token_ids": True}, {}):
+                self._flag = flag
+                drawn = await self._draw(_TEXTS[0], k)
+                if drawn is not None:
+                    token_ids = drawn.position.chosen.token is not None
+                    found.update(
+                        completions=True, top_logprobs=k, token_ids=token_ids, id_flag=bool(flag) and token_ids
+                    )
+                    if not token_ids:
+                        self._flag = {}
+                    self._notes.clear()
+                    return drawn
+                if self._status not in (400, 422):  # it was not the parameters that it refused
+                    return None
+        return None
+
+    async def _draw(self, text: str, k: int, temperature: float = 1.0) -> Drawn | None:
+        body = {"prompt": text, "max_tokens": 1, "logprobs": k, "temperature": temperature, "seed": 1, **self._flag}
+        drawn: Drawn | None = await self._ask(
+            "/completions", {**self._body(), **body}, partial(_drawn, text), f"completions with {k} log-probabilities"
+        )
+        return drawn
+
+    async def _repeat(self, found: dict[str, Any], generated: Drawn) -> None:
+        """Twice the same; and at a low temperature, where a server that shows what it draws from gives other numbers."""
+        k = found["top_logprobs"]
+        one, two = await self._draw(_TEXTS[0], k, 0.0), await self._draw(_TEXTS[0], k, 0.0)
+        found["repeatable"] = one == two
+        cold = await self._draw(_TEXTS[0], k, _COLD)
+        found["raw"] = cold is None or _agree(cold.position, generated.position)
+
+    async def _echo(self, found: dict[str, Any], generated: Drawn) -> None:
+        """Compare what the server says of tokens that it generated with what it says of the same tokens when it reads them."""
+        drawn = [generated, *[await self._draw(text, found["top_logprobs"]) for text in _TEXTS[1:]]]
+        # A token without a text of its own (the end, half a character) does not come back as it went.
+        known = [one for one in drawn if one is not None and one.text.strip() and _CUT not in one.text]
+        for limit in (0, 1):
+            agreed = compared = 0
+            for one in known:
+                whole = one.prompt + one.text
+                body = {
+                    "prompt": whole,
+                    "max_tokens": limit,
+                    "echo": True,
+                    "logprobs": 1,
+                    "temperature": 1.0,
+                    **self._flag,
+                }
+                last = await self._ask(
+                    "/completions", {**self._body(), **body}, echoed, f"echo with max_tokens={limit}"
+                )
+                if last is None:
+                    break
+                if not last:
+                    found["echo"] = "ignored"
+                    self._notes.append("echo: the server ignores it and generates a token instead")
+                    return
+                chosen = one.position.chosen
+                # Where one more token is generated, the last but one is that of the prompt.
+                same = [entry for entry in last[-2:] if (entry.token, entry.text) == (chosen.token, chosen.text)]
+                values = [entry.logprob for entry in same if entry.logprob is not None]
+                if values and chosen.logprob is not None:
+                    compared += 1
+                    agreed += any(abs(value - chosen.logprob) < _AGREE for value in values)
+            if compared:
+                found["echo_tokens"] = limit
+                found["echo"] = "exact" if agreed == compared else "shifted"
+                if agreed < compared:
+                    self._notes.append("echo: the log-probabilities are those of other tokens (off by one)")
+                return
+
+    async def _force(self, found: dict[str, Any], generated: Drawn) -> None:
+        """Named tokens, and tokens forced by a grammar."""
+        shown = (*generated.position.top, generated.position.chosen)
+        named = [entry for entry in shown if entry.token is not None and entry.logprob is not None]
+        if not named:
+            return
+        # The least likely of those that are known: a server that ignores the question would name the likeliest.
+        entry = min(named, key=lambda entry: entry.logprob or 0.0)
+        assert entry.token is not None
+        assert entry.logprob is not None
+        other = entry.token + 1 if entry.token + 1 not in {e.token for e in named} else entry.token + 2
+        notes = len(self._notes)
+        body = {"prompt": _TEXTS[0], "max_tokens": 1, "logprobs": 1, "temperature": 1.0, "seed": 1}
+        body = {**self._body(), **body, **self._flag, "logprob_token_ids": [entry.token, other]}
+        answer = await self._ask("/completions", body, completion_reader(1), "named tokens")
+        if answer is not None:
+            values = {shown.token: shown.logprob for shown in answer[0][0].top}
+            value = values.get(entry.token)
+            found["named_tokens"] = other in values and value is not None and abs(value - entry.logprob) < _AGREE
+        body = {
+            "prompt": _TEXTS[0],
+            "max_tokens": 1,
+            "logprobs": 1,
+            "temperature": 0.0,
+            "grammar": token_grammar([entry.token]),
+        }
+        answer = await self._ask("/completions", {**self._body(), **body}, completion_reader(1), "grammar")
+        if answer is not None:
+            chosen = answer[0][0].chosen
+            forced = chosen.token == entry.token and chosen.logprob is not None
+            found["grammar"] = forced and abs(float(chosen.logprob or 0.0) - entry.logprob) < _AGREE
+        del self._notes[notes:]
+
+    async def _chat(self, found: dict[str, Any]) -> None:
+        messages = [{"role": "user", "content": "What is the capital of France?"}]
+        for limit in ("max_completion_tokens", "max_tokens"):
+            for k in _TOP:
+                body = {"messages": messages, limit: 1, "logprobs": True, "top_logprobs": k, "temperature": 1.0}
+                body = {**self._body(), **body}
+                answer = await self._chat_token(body, f"chat with {k} log-probs")
+                if answer is not None:
+                    found.update(chat=True, chat_limit=limit, chat_top_logprobs=k)
+                    drawn = await self._chat_token({**body, "temperature": _COLD}, "chat, drawn")
+                    if drawn is not None:
+                        found["raw"] = found.get("raw", True) and _agree(answer, drawn)
+                    again = await self._chat_token(body, "chat")
+                    found.setdefault("repeatable", again is not None and again.top == answer.top)
+                    return
+                if self._status not in (400, 422):  # it was not the parameters that it refused
+                    return
+
+    async def _chat_token(self, body: Mapping[str, Any], what: str) -> Position | None:
+        """The first token of a chat's answer. An answer that was over before it shows none, so another is drawn."""
+        for _ in range(_DRAWS):
+            answer: list[Position] | None = await self._ask("/chat/completions", body, chat_reader, what)
+            if answer is None:
+                return None
+            if answer:
+                return answer[0]
+        self._notes.append(f"{what}: {_DRAWS} answers in a row ended before their first token")
+        self._status = None
+        return None
+
+    def _body(self) -> dict[str, Any]:
+        return {"model": self._model, **self._extra}
+
+
+def _agree(one: Position, other: Position) -> bool:
+    """Whether two answers give the same log-probabilities to the tokens that both show."""
+    known = {(entry.token, entry.text): entry.logprob for entry in (*other.top, other.chosen)}
+    for entry in (*one.top, one.chosen):
+        value = known.get((entry.token, entry.text))
+        if value is not None and entry.logprob is not None and abs(value - entry.logprob) > _AGREE:
+            return False
+    return True
+
+
+def _drawn(prompt: str, reply: Any) -> Drawn:
+    (choice,) = choices(reply, 1)
+    positions = chat_reader(reply)
+    expect(len(positions) >= 1, "no token was generated")
+    return Drawn(prompt, string(choice.get("text"), "text"), positions[0])

@@ -1,0 +1,160 @@
+"""Replies of ``/completions`` and ``/chat/completions`` in the forms that servers give them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..http.replies import UNKNOWN, BadReplyError, choices, logprob, mapping, sequence, string
+
+_CONTROL = re.compile(rb"<[^<>\s]{1,60}>|</?[a-z_]+>")
+_BYTES = re.compile(r"bytes:((?:\\x[0-9a-fA-F]{2}|[ -\[\]-~])*\\x[0-9a-fA-F]{2}(?:\\x[0-9a-fA-F]{2}|[ -\[\]-~])*)")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A token that a server names: its id, its bytes, or both, and its log-probability in nats (None where it gives none)."""
+
+    token: int | None
+    text: bytes | None
+    logprob: float | None
+
+
+@dataclass(frozen=True)
+class Position:
+    """One place of a completion: the token that stands there, and the likeliest ones that could.
+
+    Attributes
+    ----------
+    is_keyed : bool
+        The likeliest came as a JSON object keyed by text, where of several tokens that are written alike one is left.
+    end : bytes or None
+        The text of the token that ended the completion, where that is known.
+    """
+
+    chosen: Entry
+    top: tuple[Entry, ...]
+    is_keyed: bool = False
+    end: bytes | None = None
+
+
+def may_end(text: bytes) -> bool:
+    """Whether a token's text looks like that of a control token, which may be the end of the answer.
+
+    Examples
+    --------
+    >>> may_end(b"<|im_end|>"), may_end(b"</s>"), may_end(b""), may_end(b"a < b"), may_end(b"no")
+    (True, True, True, False, False)
+    """
+    return not text or _CONTROL.fullmatch(text) is not None
+
+
+def token_grammar(tokens: list[int] | tuple[int, ...]) -> str:
+    """A grammar that allows one sequence of token ids alone.
+
+    Examples
+    --------
+    >>> token_grammar([7042, 30])
+    'root ::= <[7042]> <[30]>'
+    """
+    return "root ::= " + " ".join(f"<[{int(token)}]>" for token in tokens)
+
+
+def completion_reader(n: int) -> Any:
+    """A reader of the generated tokens of n completions: n lists of `Position`, whichever form the server has."""
+
+    def read(reply: Any) -> list[list[Position]]:
+        return [_positions(choice) for choice in choices(reply, n)]
+
+    return read
+
+
+def chat_reader(reply: Any) -> list[Position]:
+    """The generated tokens of a chat's answer."""
+    (choice,) = choices(reply, 1)
+    return _positions(choice)
+
+
+def _positions(choice: Mapping[str, Any]) -> list[Position]:
+    logprobs = choice.get("logprobs")
+    if not logprobs:
+        raise BadReplyError("the choice has no log-probabilities")
+    if "content" in mapping(logprobs, "logprobs"):
+        found = [_chat_position(item) for item in sequence(logprobs["content"], "logprobs.content")]
+    else:
+        tokens = sequence(logprobs.get("tokens"), "logprobs.tokens")
+        values = sequence(logprobs.get("token_logprobs"), "logprobs.token_logprobs", len(tokens))
+        tops = logprobs.get("top_logprobs")
+        tops = [None] * len(tokens) if tops is None else sequence(tops, "logprobs.top_logprobs", len(tokens))
+        found = [_position(*place) for place in zip(tokens, values, tops, strict=True)]
+    last = found[-1].chosen.text if found else None
+    # An empty text may be a part of a character elsewhere.
+    if choice.get("finish_reason") == "stop" and last and may_end(last):
+        return [replace(position, end=last) for position in found]
+    return found
+
+
+def _position(token: Any, value: Any, top: Any) -> Position:
+    entries = tuple(_entry(name, number) for name, number in mapping(top or {}, "top_logprobs").items())
+    return Position(_entry(string(token, "a token"), value), entries, any(entry.token is None for entry in entries))
+
+
+def _chat_position(item: Any) -> Position:
+    item = mapping(item, "a token")
+    top = [
+        _chat_entry(mapping(entry, "a top token")) for entry in sequence(item.get("top_logprobs") or [], "top_logprobs")
+    ]
+    return Position(_chat_entry(item), tuple(top))
+
+
+def _chat_entry(item: Mapping[str, Any]) -> Entry:
+    text = string(item.get("token"), "a token")
+    value = _seen(item.get("logprob"))
+    named = _named_id(text)
+    if named is not None:
+        return Entry(named, None, value)
+    raw = item.get("bytes")
+    data = bytes(raw) if isinstance(raw, list) and all(isinstance(b, int) and 0 <= b < 256 for b in raw) else None
+    if data is None or data == text.encode("utf-8", "surrogatepass"):
+        data = _as_bytes(text)
+    token = item.get("id")
+    return Entry(token if isinstance(token, int) else None, data, value)
+
+
+def _entry(text: str, value: Any) -> Entry:
+    token = _named_id(text)
+    return Entry(token, None if token is not None else _as_bytes(text), _seen(value))
+
+
+def _as_bytes(text: str) -> bytes:
+    """The bytes of a token's text; OpenAI's completions write those that are no text as ``bytes:\\xe5\\xa5``."""
+    match = _BYTES.fullmatch(text)
+    if match is None:
+        return text.encode("utf-8", "surrogatepass")
+    return re.sub(rb"\\x(..)", lambda found: bytes.fromhex(found[1].decode()), match[1].encode())
+
+
+def _named_id(text: str) -> int | None:
+    digits = text.removeprefix("token_id:")
+    return int(digits) if digits != text and digits.isdigit() else None
+
+
+def _seen(value: Any) -> float | None:
+    """A log-probability; None for the numbers that stand for "too unlikely to tell"."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value <= UNKNOWN:
+        return None
+    return logprob(value)
+
+
+def echoed(reply: Any) -> list[Entry]:
+    """The tokens of an echoed prompt, and of what was generated after it; nothing where the server did not echo."""
+    (choice,) = choices(reply, 1)
+    logprobs = choice.get("logprobs")
+    if not isinstance(logprobs, Mapping) or not isinstance(logprobs.get("tokens"), list):
+        return []
+    tokens = [string(token, "a token") for token in logprobs["tokens"]]
+    values = sequence(logprobs.get("token_logprobs"), "logprobs.token_logprobs", len(tokens))
+    entries = [_entry(token, UNKNOWN if value is None else value) for token, value in zip(tokens, values, strict=True)]
+    return entries if len(entries) > 1 else []

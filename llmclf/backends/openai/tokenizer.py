@@ -1,0 +1,147 @@
+"""Tokenizers behind a server: exact ids without a copy of the tokenizer on this side.
+
+vLLM and llama.cpp's server tokenise on request. llama.cpp can be told to read a text without control tokens; vLLM cannot, so that
+a row whose data holds one is refused there rather than let it open a turn of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from ...errors import PromptError, RowError
+from ...prompts.rendered import Span
+from ..http.async_bridge import together
+from ..http.client import Client
+from ..http.replies import expect, mapping, sequence, string
+from ..tokens.codec import find, is_author
+
+T = TypeVar("T")
+
+# How models write their control tokens; looked for at every place, since one may stand within brackets of another kind.
+_CONTROL_LIKE = re.compile(r"(?=(<[^<>\s]{1,60}>|\[[^\[\]\s]{1,60}\]))")
+
+_REMEMBERED = 10_000
+
+
+class ServerEncoder:
+    """The tokenizer of a server, for use in a worker thread of the event loop that the client runs in.
+
+    Parameters
+    ----------
+    client : Client
+    model : str
+        The served model's name.
+    kind : {"vllm", "llama_server"}
+    """
+
+    def __init__(self, client: Client, model: str, kind: str) -> None:
+        self._client = client
+        self._model = model
+        self._kind = kind
+        self.eos_id: int | None = None
+        self.head: list[int] = []
+        self._bos_token = ""
+        self._controls: dict[str, int | None] = {}
+
+    async def open(self, bos_token: str = "", eos_token: str = "") -> ServerEncoder:
+        """Learn what the tokenizer puts before a text, and the id of the end-of-answer token where its text is known."""
+        self._bos_token = bos_token
+        inner, outer = await self._tokenize("a"), await self._tokenize("a", whole=True)
+        self.head = outer[: find(outer, inner)]
+        self.eos_id = await self._control(eos_token) if eos_token else None
+        return self
+
+    def encode(self, texts: Sequence[Sequence[Span]]) -> list[list[int]]:
+        return _in_loop(self.encode_all, list(texts))
+
+    def chat(self, messages: Sequence[dict[str, str]]) -> str | None:
+        return _in_loop(self._chat, list(messages))
+
+    async def encode_all(self, texts: Sequence[Sequence[Span]]) -> list[list[int]]:
+        """`encode`, from within the event loop."""
+        return await together(*(partial(self._encode, spans) for spans in texts))
+
+    async def _encode(self, spans: Sequence[Span]) -> list[int]:
+        text = "".join(span.text for span in spans)
+        controls = [match for match in _CONTROL_LIKE.finditer(text) if await self._control(match.group(1)) is not None]
+        if self._kind == "vllm":
+            for match in controls:
+                if not is_author(spans, *match.span(1)):
+                    raise RowError(
+                        f"the data holds {match.group(1)!r}, which this server reads as one token, perhaps as a control token; "
+                        "give the backend the model's tokenizer (tokenizer='folder or name'), which keeps it text"
+                    )
+            return await self._tokenize(text, control=True)
+        ids: list[int] = []
+        position = 0
+        for match in controls:
+            if is_author(spans, *match.span(1)) and match.start(1) >= position:
+                ids += await self._piece(text[position : match.start(1)])
+                ids += await self._tokenize(match.group(1), control=True)
+                position = match.end(1)
+        return ids + await self._piece(text[position:])
+
+    async def _piece(self, text: str) -> list[int]:
+        return await self._tokenize(text) if text else []
+
+    async def _control(self, text: str) -> int | None:
+        """The id of a text that the server reads as one control token; None for ordinary text."""
+        if text not in self._controls:
+            if len(self._controls) >= _REMEMBERED:
+                self._controls.clear()
+            as_control = await self._tokenize(text, control=True)
+            is_one = len(as_control) == 1
+            if is_one and self._kind == "llama_server":
+                is_one = await self._tokenize(text) != as_control
+            self._controls[text] = as_control[0] if is_one else None
+        return self._controls[text]
+
+    async def _tokenize(self, text: str, *, control: bool = False, whole: bool = False) -> list[int]:
+        if self._kind == "vllm":
+            body = {"model": self._model, "prompt": text, "add_special_tokens": whole}
+        else:
+            body = {"content": text, "add_special": whole, "parse_special": control}
+        return await self._client.call("//tokenize", body, _ids)
+
+    async def _chat(self, messages: list[dict[str, str]]) -> str:
+        quiet = {"enable_thinking": False}
+        if self._kind == "llama_server":
+            body: dict[str, Any] = {"messages": messages, "chat_template_kwargs": quiet}
+            text = await self._client.call("//apply-template", body, _prompt)
+            # The server leaves out what it puts before every text itself; here nothing else puts it there.
+            return text if not self.head or text.startswith(self._bos_token) else self._bos_token + text
+        body = {
+            "model": self._model,
+            "messages": messages,
+            "add_generation_prompt": True,
+            "add_special_tokens": False,
+            "chat_template_kwargs": quiet,
+        }
+        ids = await self._client.call("//tokenize", body, _ids)
+        text = await self._client.call("//detokenize", {"model": self._model, "tokens": ids}, _prompt)
+        if await self._tokenize(text, control=True) != ids:
+            raise PromptError(
+                "this server's tokens of a chat do not give its text back; give the backend the model's tokenizer "
+                "(tokenizer='folder or name')"
+            )
+        return text
+
+
+def _in_loop(function: Callable[[Any], Coroutine[Any, Any, T]], argument: Any) -> T:
+    """Run a coroutine function in the event loop that this worker thread belongs to, and wait for it."""
+    import anyio.from_thread
+
+    return anyio.from_thread.run(function, argument)
+
+
+def _ids(reply: Any) -> list[int]:
+    ids = sequence(mapping(reply, "the reply").get("tokens"), "tokens")
+    expect(all(isinstance(token, int) and not isinstance(token, bool) for token in ids), "tokens are no whole numbers")
+    return list(ids)
+
+
+def _prompt(reply: Any) -> str:
+    return string(mapping(reply, "the reply").get("prompt"), "prompt")

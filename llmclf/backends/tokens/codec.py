@@ -1,0 +1,274 @@
+"""From prompts and completions to token ids: joint tokenisation, control tokens, shortening.
+
+Let ids(s) be the tokens of s. A completion l after a prompt p is scored on the tokens of ids(p + l) that follow the tokens
+of p. Prompt and completion are always tokenised together, because tokens do not respect the border between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from ...errors import PromptError, RowError
+from ...prompts.rendered import RenderedPrompt, Span
+from ...prompts.renderer import mark_turns
+from ..base import Request, needs_terminator
+from ..logit_processing import Processing, TokenProcessing
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """One request in tokens.
+
+    Attributes
+    ----------
+    context : tuple of int
+        What every completion is conditional on: the prompt's tokens, or fewer where a token straddles the border.
+    targets : tuple of tuples of int
+        The tokens of each completion that are scored.
+    processing : TokenProcessing or None
+        What is done to the logits at each of them.
+    """
+
+    context: tuple[int, ...]
+    targets: tuple[tuple[int, ...], ...]
+    characters_cut: int = 0
+    healed: bool = False
+    terminated: bool = False
+    processing: TokenProcessing | None = None
+
+    @property
+    def n_inputs(self) -> int:
+        """The longest sequence that the model must read: a last target is predicted, never read."""
+        return len(self.context) + max(len(target) for target in self.targets) - 1
+
+
+class Encoder(Protocol):
+    """A tokenizer, wherever it runs: control tokens act in the author's text and stay text in the data.
+
+    Attributes
+    ----------
+    eos_id : int or None
+        The model's end-of-answer token.
+    head : list of int
+        The ids that it puts before a text (a BOS token, for many models).
+    """
+
+    @property
+    def eos_id(self) -> int | None: ...
+
+    @property
+    def head(self) -> list[int]: ...
+
+    def encode(self, texts: Sequence[Sequence[Span]]) -> list[list[int]]:
+        """The ids of each text, without `head`."""
+        ...
+
+    def chat(self, messages: Sequence[dict[str, str]]) -> str | None:
+        """A chat as the model reads it, up to the answer's first token; None where the model knows no chat."""
+        ...
+
+
+class TokenCodec:
+    """Tokenises requests for one tokenizer.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    context_length : int
+        The most tokens that the model can read at once.
+    """
+
+    def __init__(self, encoder: Encoder, context_length: int) -> None:
+        self.context_length = context_length
+        self._encoder = encoder
+
+    def encode(self, requests: Sequence[Request]) -> list[TokenRow]:
+        """Tokenise requests; a prompt that is too long is shortened in its text field alone.
+
+        Raises
+        ------
+        PromptError
+            A prompt cannot be made to fit, shares no token with its continuation, or two completions are the same; or a
+            request's processing names a word that is not one token, or a prompt whose completions are other tokens.
+        """
+        rows = self._encode(requests)
+        for place, (request, row) in enumerate(zip(requests, rows, strict=True)):
+            if row.n_inputs > self.context_length:
+                row = self._shorten(request, row)
+            if request.processing is not None:
+                row = replace(row, processing=self._processing(request, row))
+            rows[place] = row
+        return rows
+
+    def prompt(self, prompt: RenderedPrompt) -> list[int]:
+        """The tokens of a prompt alone, as `encode` begins its contexts."""
+        ids = self._encoder.encode([self._prompt_spans(prompt)])[0]
+        return ids if prompt.is_chat else _with_head(self._encoder.head, ids)
+
+    def token(self, prompt: RenderedPrompt, text: str) -> int:
+        """The one token that a text is directly after a prompt.
+
+        Raises
+        ------
+        PromptError
+            It is several tokens.
+        """
+        spans = self._prompt_spans(prompt)
+        # The author's own text, as a template is: the text of a control token means that token.
+        before, joint = self._encoder.encode([spans, (*spans, Span(text, False))])
+        tokens = joint[_common_prefix(before, joint) :]
+        if len(tokens) != 1:
+            raise PromptError(
+                f"logit_bias names {text!r}, which is {len(tokens)} tokens to this model ({', '.join(map(str, tokens))}), and an "
+                "offset belongs to one; name one of these ids, or raise the whole class with prior="
+            )
+        return int(tokens[0])
+
+    def _encode(self, requests: Sequence[Request]) -> list[TokenRow]:
+        texts: list[tuple[Span, ...]] = []
+        for request in requests:
+            prompt = self._prompt_spans(request.prompt)
+            texts.append(prompt)
+            texts.extend((*prompt, Span(completion, True)) for completion in request.completions)
+        encoded = iter(self._encoder.encode(texts))
+        rows = []
+        for request in requests:
+            head = [] if request.prompt.is_chat else self._encoder.head
+            prompt_ids = _with_head(head, next(encoded))
+            joint = [_with_head(head, next(encoded)) for _ in request.completions]
+            rows.append(self._align(request, prompt_ids, joint))
+        return rows
+
+    def _align(self, request: Request, prompt_ids: list[int], joint: list[list[int]]) -> TokenRow:
+        # All completions start from the same point, the last one where every joint tokenisation agrees with the prompt's:
+        # otherwise one completion would be charged for tokens that another gets for free.
+        start = min(_common_prefix(prompt_ids, ids) for ids in joint)
+        # A completion that ends inside the common part would have nothing left to score.
+        start = min(start, min(len(ids) for ids in joint) - 1)
+        if start < 1:
+            raise PromptError(
+                f"prompt {request.prompt.text[-40:]!r} and its continuation share no token, so there is nothing to condition "
+                "on; begin the template with some text"
+            )
+        targets = [tuple(ids[start:]) for ids in joint]
+        _refuse_equal(request, targets)
+        terminated = request.terminator == "eos" or (request.terminator == "auto" and needs_terminator(targets))
+        if terminated:
+            if self._encoder.eos_id is None:
+                raise PromptError(
+                    "the labels need an end-of-answer token to be told apart, and none is known here; give the prompt a text "
+                    "terminator, such as Prompt(terminator='\\n'), or a server's backend the model's tokenizer (tokenizer=...)"
+                )
+            targets = [(*target, self._encoder.eos_id) for target in targets]
+        return TokenRow(tuple(prompt_ids[:start]), tuple(targets), 0, start < len(prompt_ids), terminated)
+
+    def _processing(self, request: Request, row: TokenRow) -> TokenProcessing:
+        wanted = request.processing
+        assert wanted is not None
+        unconditional: tuple[int, ...] = ()
+        if wanted.guidance != 1:
+            unconditional = self._unconditional(request, wanted, row)
+        offsets: dict[int, float] = {}
+        for key, offset in wanted.logit_bias:
+            token = key if isinstance(key, int) else self.token(request.prompt, key)
+            offsets[token] = offsets.get(token, 0.0) + offset
+        return TokenProcessing(wanted.guidance, unconditional, tuple(sorted(offsets.items())), wanted.temperature)
+
+    def _unconditional(self, request: Request, wanted: Processing, row: TokenRow) -> tuple[int, ...]:
+        """The context without the row, after which the completions are the same tokens as after the prompt."""
+        assert wanted.unconditional is not None
+        other = self._encode([Request(wanted.unconditional, request.completions, request.terminator)])[0]
+        if other.targets != row.targets:
+            raise RowError(
+                f"guidance compares the labels token by token, and after the unconditional prompt {wanted.unconditional.text!r} "
+                f"they are other tokens than after {request.prompt.text[-40:]!r}; let both prompts end alike"
+            )
+        if other.n_inputs > self.context_length:
+            raise PromptError(
+                f"the unconditional prompt has {other.n_inputs} tokens, and the model reads {self.context_length}; shorten it"
+            )
+        return other.context
+
+    def _shorten(self, request: Request, row: TokenRow) -> TokenRow:
+        length = request.prompt.text_length
+        fits: TokenRow | None = None
+        low, high = 1, length
+        # Tokens grow with characters, so the longest text that fits is found by halving.
+        while low < high:
+            middle = (low + high) // 2
+            shorter = self._encode(
+                [Request(request.prompt.shortened(middle), request.completions, request.terminator)]
+            )[0]
+            if shorter.n_inputs <= self.context_length:
+                fits, low = replace(shorter, characters_cut=length - middle), middle + 1
+            else:
+                high = middle
+        if fits is None:
+            raise RowError(
+                f"a prompt has {row.n_inputs} tokens, the model reads {self.context_length}, and its text field has only "
+                f"{length} characters to give; use fewer shots, a shorter instruction or a model with a longer context"
+            )
+        return fits
+
+    def _prompt_spans(self, prompt: RenderedPrompt) -> tuple[Span, ...]:
+        if not prompt.is_chat:
+            return prompt.turns[0].spans
+        messages, mark = mark_turns(prompt.turns)
+        text = self._encoder.chat(messages)
+        if text is None:
+            raise PromptError(
+                "Prompt(chat=True) needs a model with a chat template, and this one has none; use chat=False"
+            )
+        spans = mark.split(text)
+        unmarked = self._encoder.chat([{"role": str(turn.role), "content": turn.text} for turn in prompt.turns])
+        if "".join(span.text for span in spans) != unmarked:
+            raise RowError(
+                "the model's chat template changes the messages that it is given (it trims them, perhaps), so data and "
+                "template cannot be told apart; remove spaces and line breaks around the fields in the prompt's template"
+            )
+        return spans
+
+
+def _with_head(head: list[int], ids: list[int]) -> list[int]:
+    """BOS before the ids, unless the author wrote it."""
+    return ids if not head or ids[: len(head)] == head else [*head, *ids]
+
+
+def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    length = min(len(first), len(second))
+    for place in range(length):
+        if first[place] != second[place]:
+            return place
+    return length
+
+
+def _refuse_equal(request: Request, targets: Sequence[tuple[int, ...]]) -> None:
+    seen: dict[tuple[int, ...], str] = {}
+    for target, completion in zip(targets, request.completions, strict=True):
+        if target in seen:
+            raise RowError(
+                f"the completions {seen[target]!r} and {completion!r} are the same tokens to this model; "
+                "give the labels different words"
+            )
+        seen[target] = completion
+
+
+def is_author(spans: Sequence[Span], start: int, stop: int) -> bool:
+    """Whether text[start:stop] lies wholly in the author's own text."""
+    position = 0
+    for span in spans:
+        end = position + len(span.text)
+        if span.is_data and start < end and position < stop:
+            return False
+        position = end
+    return True
+
+
+def find(ids: Sequence[int], part: Sequence[int]) -> int:
+    """Where `part` begins in `ids`; 0 where it is not to be found."""
+    for start in range(len(ids) - len(part) + 1):
+        if list(ids[start : start + len(part)]) == list(part):
+            return start
+    return 0

@@ -1,0 +1,194 @@
+"""The calibrators with the fewest parameters: none, the class frequencies, a temperature, and a temperature with biases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..logits import log_softmax
+from ..numerics.solvers import fit_bias_temperature, fit_temperature
+from .base import BaseCalibrator, check_keys, check_ridge, checked_numbers, checked_temperature, ridge_strength
+
+Floats = NDArray[np.float64]
+
+
+class IdentityCalibrator(BaseCalibrator):
+    """The scores as they are: q = softmax(scores). Learns nothing but which column is which class.
+
+    Attributes
+    ----------
+    classes_ : ndarray (K,)
+        The class of each column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> calibrator = IdentityCalibrator().fit(np.log([[0.9, 0.1], [0.2, 0.8]] * 10), ["no", "yes"] * 10)
+    >>> calibrator.predict_proba([[0.0, 0.0]]).tolist()
+    [[0.5, 0.5]]
+    """
+
+    _name = "identity"
+
+    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+        return ""
+
+    def _log_proba(self, scores: Floats) -> Floats:
+        return log_softmax(scores)
+
+    def _fitted(self) -> dict[str, Any]:
+        return {}
+
+    def _restore(self, fitted: Any, n_classes: int) -> None:
+        check_keys(fitted, [], "'fitted'")
+
+
+class PriorCalibrator(BaseCalibrator):
+    """The frequencies of the classes, whatever the scores: what a model must beat to be of use.
+
+    One row is added to each class, so that none has probability 0 (the rule of succession).
+
+    Attributes
+    ----------
+    prior_ : ndarray (K,)
+        (n_k + 1) / (n + K).
+    classes_ : ndarray (K,)
+        The class of each column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> calibrator = PriorCalibrator().fit(np.zeros((22, 2)), ["no"] * 17 + ["yes"] * 5)
+    >>> calibrator.predict_proba([[-9.0, 0.0]]).tolist()
+    [[0.75, 0.25]]
+    """
+
+    _name = "prior"
+
+    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+        counts = np.bincount(columns, weights, minlength=classes.size)
+        self.prior_ = (counts + 1.0) / (counts.sum() + classes.size)
+        return ""
+
+    def _log_proba(self, scores: Floats) -> Floats:
+        return np.tile(np.log(self.prior_), (len(scores), 1))
+
+    def _fitted(self) -> dict[str, Any]:
+        return {"prior": self.prior_.tolist()}
+
+    def _restore(self, fitted: Any, n_classes: int) -> None:
+        check_keys(fitted, ["prior"], "'fitted'")
+        self.prior_ = checked_numbers(fitted["prior"], (n_classes,), "prior")
+        if not (self.prior_ > 0).all() or abs(self.prior_.sum() - 1.0) > 1e-9:
+            raise InputError(f"prior={fitted['prior']!r}; expected positive frequencies that sum to 1")
+
+
+class TemperatureCalibrator(BaseCalibrator):
+    """One number that makes all probabilities less, or more, extreme: q = softmax(scores / T).
+
+    The temperature T minimises the mean negative log-likelihood of the labelled rows (Guo et al. 2017, "On Calibration
+    of Modern Neural Networks", section 4.2). The most probable class never changes. The loss is convex in 1/T, so its
+    derivative has one root, and that is found between 1/T = 0.001 and 1000. Where it is not in between, the nearer end
+    is kept and a `CalibrationWarning` says why: every row right (T = 0.001), or scores without information or against
+    the labels (T = 1000, nearly uniform probabilities).
+
+    Attributes
+    ----------
+    temperature_ : float
+        T; above 1 where the scores were over-confident.
+    classes_ : ndarray (K,)
+        The class of each column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scores = np.log([[0.99, 0.01], [0.01, 0.99]] * 10)
+    >>> y = ["no", "yes"] * 8 + ["yes", "no"] * 2
+    >>> calibrator = TemperatureCalibrator().fit(scores, y)
+    >>> round(calibrator.temperature_, 4)
+    3.3147
+    >>> calibrator.predict_proba(scores[:1]).round(4).tolist()
+    [[0.8, 0.2]]
+    """
+
+    _name = "temperature"
+
+    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+        beta, doubt = fit_temperature(scores, columns, weights)
+        self.temperature_ = 1.0 / beta
+        return doubt
+
+    def _log_proba(self, scores: Floats) -> Floats:
+        return log_softmax(scores / self.temperature_)
+
+    def _fitted(self) -> dict[str, Any]:
+        return {"temperature": float(self.temperature_)}
+
+    def _restore(self, fitted: Any, n_classes: int) -> None:
+        check_keys(fitted, ["temperature"], "'fitted'")
+        self.temperature_ = checked_temperature(fitted["temperature"])
+
+
+class BiasTemperatureCalibrator(BaseCalibrator):
+    r"""A temperature and one bias per class: q = softmax(scores / T + b).
+
+    Minimises mean NLL + (ridge / n) sum_k b_k^2, which is convex in (1/T, b) (bias-corrected temperature scaling:
+    Alexandari et al. 2020, "Maximum Likelihood with Bias-Corrected Calibration is Hard-To-Beat at Label Shift
+    Adaptation"; the ridge of strength K as in Berta et al. 2026). The bias removes a model's preference for some label
+    words, so the most probable class can change. The temperature lies in [0.001, 1000], and a fit that ends there warns
+    as `TemperatureCalibrator` does.
+
+    Parameters
+    ----------
+    ridge : "auto" or float
+        Strength of the pull of b towards 0; it fades as the number of rows n (the sum of the weights) grows. ``"auto"``
+        is K, which suits scores that lean a little. Where a language model leans towards some labels by several nats, as it
+        does with many classes, 0.1 needs far fewer rows; `AutoCalibrator` tries both. With 0, the mean of the fitted rows'
+        probabilities is exactly the class frequencies, and every class must be in `y`.
+
+    Attributes
+    ----------
+    temperature_ : float
+        T.
+    bias_ : ndarray (K,)
+        b in nats, sum 0.
+    classes_ : ndarray (K,)
+        The class of each column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scores = np.log([[0.9, 0.1], [0.6, 0.4]] * 10)
+    >>> calibrator = BiasTemperatureCalibrator(ridge=0).fit(scores, ["no", "yes"] * 8 + ["yes", "no"] * 2)
+    >>> calibrator.predict_proba([[np.log(0.9), np.log(0.1)], [np.log(0.6), np.log(0.4)]]).round(4).tolist()
+    [[0.8, 0.2], [0.2, 0.8]]
+    """
+
+    _name = "bias_temperature"
+
+    def __init__(self, ridge: float | str = "auto") -> None:
+        self.ridge = ridge
+
+    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+        ridge = ridge_strength(self.ridge, classes.size)
+        check_ridge(ridge, columns, classes)
+        beta, bias, doubt = fit_bias_temperature(scores, columns, weights, ridge)
+        self.temperature_ = 1.0 / beta
+        self.bias_ = bias
+        return doubt
+
+    def _log_proba(self, scores: Floats) -> Floats:
+        return log_softmax(scores / self.temperature_ + self.bias_)
+
+    def _fitted(self) -> dict[str, Any]:
+        return {"temperature": float(self.temperature_), "bias": self.bias_.tolist()}
+
+    def _restore(self, fitted: Any, n_classes: int) -> None:
+        ridge_strength(self.ridge, n_classes)
+        check_keys(fitted, ["temperature", "bias"], "'fitted'")
+        bias = checked_numbers(fitted["bias"], (n_classes,), "bias")
+        self.temperature_ = checked_temperature(fitted["temperature"])
+        self.bias_ = bias

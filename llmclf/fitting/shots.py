@@ -1,0 +1,55 @@
+"""Shots: labelled rows that every prompt shows, drawn balanced over the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import check_random_state
+
+from ..errors import InputError
+from ..scoring.scorer import Scorer
+from ..tables.rows import Rows
+
+Integers = NDArray[np.int64]
+
+
+def draw_shots(n_shots: int, codes: Integers | None, n_classes: int, random_state: Any) -> list[int]:
+    """Row numbers of the shots: one class after the other gives a random row, and their order is random.
+
+    Raises
+    ------
+    InputError
+        There are fewer rows.
+
+    Examples
+    --------
+    >>> draw_shots(2, np.array([0, 0, 0, 1]), 2, random_state=0)
+    [3, 0]
+    """
+    if not n_shots:
+        return []
+    assert codes is not None
+    if n_shots > len(codes):
+        raise InputError(f"n_shots={n_shots}, but there are only {len(codes)} training rows; ask for fewer shots")
+    random = check_random_state(random_state)
+    queues = [random.permutation(np.flatnonzero(codes == k)).tolist() for k in range(n_classes)]
+    turns = random.permutation(n_classes)
+    chosen: list[int] = []
+    while len(chosen) < n_shots:
+        chosen += [queues[k].pop() for k in turns if queues[k]]
+    return [chosen[i] for i in random.permutation(n_shots)]
+
+
+def answered_shots(
+    scorer: Scorer, rows: Rows, codes: Integers | None, shots: list[int]
+) -> list[tuple[Mapping[str, Any], str]]:
+    """The rows of the shots with the words that answer them: the first of the class, or the row's own choice."""
+    if codes is None:
+        return []
+    records = [rows.records[i] for i in shots]
+    if scorer.prompt.choices is not None:
+        return [(record, scorer.words(record)[codes[i]]) for record, i in zip(records, shots, strict=True)]
+    return [(record, scorer.labels.words[codes[i]][0]) for record, i in zip(records, shots, strict=True)]

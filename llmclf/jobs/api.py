@@ -1,0 +1,310 @@
+"""`label_table` and `estimate_table`: what a caller says of a job becomes table, output, recipe and journal."""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import pandas as pd
+
+from ..backends import Backend, open_backend
+from ..backends.handle import Handle
+from ..classifier import LLMClassifier
+from ..errors import BudgetError, InputError
+from ..labels import label_set
+from ..loading import load
+from ..progress import monitor
+from ..prompts.prompt import Prompt
+from .asking.base import Asking
+from .estimate import JobEstimate, estimate
+from .job import Job, Options
+from .journal.journal import Journal
+from .recipe import Recipe
+from .summary import Summary
+from .tables.sinks import FrameSink, open_sink
+from .tables.sources import SPOOLS, Source, open_source
+from .tables.sql import is_sql_url
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """The outcome of `label_table`.
+
+    Attributes
+    ----------
+    summary : Summary
+    table : data frame or None
+        The labelled table, in the library of the one that was given, where no output was named.
+    """
+
+    summary: Summary
+    table: Any = None
+
+
+def label_table(
+    table: Any,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    id_column: str | None = None,
+    text_column: str | None = None,
+    labels: Any = None,
+    model: str | Backend | None = None,
+    prompt: str | Prompt | None = None,
+    scoring: str | None = None,
+    classifier: LLMClassifier | str | os.PathLike[str] | None = None,
+    threshold: float | None = None,
+    journal: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    retry_failed: bool = False,
+    max_errors: int | None = None,
+    logprobs: bool = False,
+    show_progress: bool = False,
+    asking: Asking | None = None,
+) -> JobResult:
+    """Label a table of any size: lose nothing, pay for nothing twice, and go on where it stopped.
+
+    Every answer is written to a journal, and is on the disk before the next question takes its place. A job that was killed,
+    ran out of budget or lost its server goes on with ``resume=True``; what was answered is not asked again. Equal rows are
+    asked once. The output keeps the rows' order, and appears whole or not at all.
+
+    Parameters
+    ----------
+    table : path, folder, glob pattern, SQLAlchemy URL with ``?table=``, data frame or Arrow stream
+        CSV, JSON Lines or Parquet. A data frame is pandas', polars' or pyarrow's.
+    output : path, folder or SQLAlchemy URL with ``?table=``, optional
+        By its suffix. A folder gets a file per input file. None returns a data frame.
+    id_column : str, optional
+        A column whose values are all different. Without it the row's number and a hash of what the model sees of it serve.
+    text_column : str, optional
+        The column that a prompt calls ``text``; without it the prompt names columns.
+    labels, model, prompt, scoring : as `LLMClassifier` has them
+        For a model alone, without examples and calibrator.
+    classifier : LLMClassifier or folder, optional
+        A fitted one, or a folder that `LLMClassifier.save` wrote: its prompt, labels, calibrator and threshold are used. What is
+        given besides must say the same.
+    threshold : float, optional
+        Rows at least as confident count as accepted; by default the classifier's.
+    journal : path, optional
+        By default the output's path and ``.journal``; a temporary one where there is no output.
+    resume : bool
+        Go on with the journal if there is one; without it, a journal that is there is refused.
+    retry_failed : bool
+        Ask again what was answered with an error, and go on with the journal.
+    max_errors : int, optional
+        Stop once more questions have failed in this run.
+    logprobs : bool
+        Also write each class's summed log-probability, ``logprob_CLASS``.
+    show_progress : bool
+        A bar on a terminal, lines elsewhere, on standard error.
+    asking : Asking, optional
+        Another way to ask than from this process; see `llmclf.jobs.asking` and `llmclf.jobs.asking.ray`.
+
+    Returns
+    -------
+    JobResult
+
+    Raises
+    ------
+    InputError, StoreError
+        Before anything is spent: the table (ids that are missing or twice there, an absent column), the output (cannot be
+        written, too little disk), or the journal (another job's, or in use) cannot be used.
+    JobError
+        The model or its server gave up, the budget is spent, or too much failed. The journal keeps what was answered.
+
+    Examples
+    --------
+    >>> from llmclf.backends import FakeBackend
+    >>> frame = pd.DataFrame({"id": [7, 8], "text": ["A fine film.", "Far too long."]})
+    >>> result = label_table(frame, text_column="text", labels=["good", "bad"], model=FakeBackend())
+    >>> result.summary.labelled, list(result.table.columns)[:4]
+    (2, ['id', 'text', 'label', 'confidence'])
+    """
+    if max_errors is not None and (isinstance(max_errors, bool) or not isinstance(max_errors, int) or max_errors < 0):
+        raise InputError(f"max_errors={max_errors!r}: expected a whole number of at least 0, or None for no limit")
+    _check_threshold(threshold)
+    options = Options(id_column, retry_failed, max_errors, logprobs)
+    with _journal(journal, output, resume=resume or retry_failed) as opened, _source(table, opened) as source:
+        recipe = _recipe(source, classifier, labels, model, prompt, scoring, text_column, threshold)
+        recipe = _within_budget(recipe, opened)
+        sink = open_sink(output, source, opened.name)
+        summary = Job(source, sink, recipe, opened, options, monitor(show_progress)).run(asking)
+        found = _like(table, sink.frame, list(recipe.added_columns(logprobs))) if isinstance(sink, FrameSink) else None
+        return JobResult(summary, found)
+
+
+def estimate_table(
+    table: Any,
+    *,
+    text_column: str | None = None,
+    labels: Any = None,
+    model: str | Backend | None = None,
+    prompt: str | Prompt | None = None,
+    scoring: str | None = None,
+    classifier: LLMClassifier | str | os.PathLike[str] | None = None,
+    journal: str | os.PathLike[str] | None = None,
+    seconds_per_request: float = 1.0,
+) -> JobEstimate:
+    """What labelling a table would take: rows, questions, tokens, cost and time. Nothing is sent to a server.
+
+    Parameters
+    ----------
+    table, text_column, labels, model, prompt, scoring, classifier : as `label_table` has them
+    journal : path, optional
+        What is answered in it is not counted.
+    seconds_per_request : float
+        How long a server takes for a request; limits and number of requests under way do the rest.
+
+    Returns
+    -------
+    JobEstimate
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"text": ["A fine film."] * 3 + ["Far too long."]})
+    >>> backend = open_backend("openai:any", base_url="http://localhost:8000/v1", price={"input": 1.0, "output": 2.0})
+    >>> found = estimate_table(frame, text_column="text", labels=["good", "bad"], model=backend)
+    >>> found.rows, found.questions, found.cost < 0.001
+    (4, 2, True)
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        is_there = journal is not None and Path(journal).expanduser().exists()
+        path = journal if is_there and journal is not None else Path(folder) / "estimate.journal"
+        with Journal(path, resume=True) as opened, _source(table, opened) as source:
+            recipe = _recipe(source, classifier, labels, model, prompt, scoring, text_column, None)
+            job = Job(source, FrameSink(), recipe, opened, Options(), monitor(False))
+            return estimate(job, seconds_per_request)
+
+
+@contextmanager
+def _journal(path: Any, output: Any, *, resume: bool) -> Iterator[Journal]:
+    if path is None and output is None:
+        with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "labels.journal") as opened:
+            yield opened
+        return
+    with Journal(path if path is not None else journal_path(output), resume=resume) as opened:
+        yield opened
+
+
+def journal_path(output: str | os.PathLike[str]) -> Path:
+    """Where the journal of a job is kept if nobody says otherwise: beside its output.
+
+    Raises
+    ------
+    InputError
+        The output is an SQL table.
+    """
+    if isinstance(output, str) and is_sql_url(output):
+        raise InputError("the output is an SQL table, so say where the job's journal goes: journal= (--journal FILE)")
+    text = str(Path(output).expanduser()).rstrip(os.sep)
+    return Path(f"{text}.journal")
+
+
+@contextmanager
+def _source(table: Any, journal: Journal) -> Iterator[Source]:
+    """The table, and what was put aside of it for the time of the job."""
+    spool = journal.path.with_name(f"{journal.path.name}-input")
+    kept = [spool.with_name(f"{spool.name}{suffix}") for suffix in SPOOLS]
+    try:
+        yield open_source(table, spool)
+    finally:
+        for file in kept:
+            with suppress(OSError):
+                file.unlink()
+
+
+def _recipe(
+    source: Source,
+    classifier: Any,
+    labels: Any,
+    model: Any,
+    prompt: Any,
+    scoring: str | None,
+    text_column: str | None,
+    threshold: float | None,
+) -> Recipe:
+    first = next(source.chunks(100), None)
+    columns = [] if first is None else [str(name) for name in first.columns]
+    if not columns:
+        raise InputError(f"{source.name} has no rows")
+    if isinstance(prompt, str):
+        prompt = Prompt(prompt)
+    if classifier is None:
+        if labels is None:
+            raise InputError("labels are missing: give labels=[...] (--labels a,b,c), or a fitted classifier")
+        backend = open_backend(model if model is not None else "smollm2")
+        return Recipe.zero_shot(
+            backend, labels, prompt, columns, text_column, scoring=scoring or "sum", threshold=threshold
+        )
+    fitted = classifier if isinstance(classifier, LLMClassifier) else load(classifier)
+    recipe = Recipe.of_classifier(fitted, columns, text_column, threshold)
+    _check_same(recipe, labels, model, prompt, scoring)
+    return recipe
+
+
+def _check_same(recipe: Recipe, labels: Any, model: Any, prompt: Prompt | None, scoring: str | None) -> None:
+    """What is said of a fitted classifier besides must be true of it."""
+    scorer = recipe.scorer
+    backend = None if model is None else open_backend(model)
+    said: Mapping[str, tuple[Any, Any]] = {
+        "labels": (None if labels is None else label_set(labels), scorer.labels),
+        "model": (backend, recipe.backend),
+        "prompt": (prompt, replace(scorer.prompt, words=None)),
+        "scoring": (scoring, recipe.scoring),
+    }
+    for name, (given, own) in said.items():
+        if given is not None and given != own:
+            raise InputError(
+                f"{name}={given!r} is not the classifier's, which is {own!r}; leave it out, or fit a new classifier"
+            )
+
+
+def _within_budget(recipe: Recipe, journal: Journal) -> Recipe:
+    """The limit on the cost is that of the job, not of one run of it."""
+    backend, spent = recipe.backend, journal.spent()
+    limit = getattr(backend, "max_cost", None)
+    if limit is None or not spent or not isinstance(backend, Handle):
+        return recipe
+    if spent >= limit:
+        raise BudgetError(
+            f"max_cost={limit:g} is reached: earlier runs of this job have spent {spent:.6g}; raise it to go on"
+        )
+    scorer = copy.copy(recipe.scorer)
+    scorer.backend = open_backend(backend.name, **{**backend.options, "max_cost": limit - spent})
+    return replace(recipe, scorer=scorer)
+
+
+def _check_threshold(threshold: Any) -> None:
+    if threshold is None:
+        return
+    is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
+    if not is_number or not threshold >= 0:
+        raise InputError(f"threshold={threshold!r}: expected a confidence between 0 and 1, or None")
+
+
+def _like(table: Any, labelled: pd.DataFrame | None, added: list[str]) -> Any:
+    """The labels beside the caller's own table, in its own library; a data frame where it is none."""
+    assert labelled is not None
+    if isinstance(table, pd.DataFrame):
+        return table.assign(**{name: labelled[name].to_numpy() for name in added})
+    native = (
+        nw.from_native(table, pass_through=True, eager_only=True)
+        if not isinstance(table, (str, os.PathLike))
+        else table
+    )
+    if not isinstance(native, nw.DataFrame):
+        return labelled
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # columns of None have no type yet
+        columns = [
+            nw.new_series(name, [None if pd.isna(v) else v for v in labelled[name]], backend=native.implementation)
+            for name in added
+        ]
+    return native.with_columns(*columns).to_native()

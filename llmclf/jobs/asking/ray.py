@@ -1,0 +1,302 @@
+"""A labelling job on several machines: its questions asked by the actors of a Ray Data pipeline.
+
+The driver plans, keeps the journal and writes the output, by the code of any other job, so that the result is the same row for
+row. What takes the time, the asking, is a Ray Data pipeline: pages of questions go through ``map_batches`` with a pool of actors,
+each with a model of its own, or a connection to a server. An actor hands in its answers row by row and goes on once they are in
+the journal. When a node is lost Ray repeats its pages, and a page holds only what has no answer yet: Ray's own checkpoints, which
+are per block, would repeat finished calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+from ...backends import RowScores
+from ...backends.handle import Handle
+from ...backends.identity import differing
+from ...backends.streaming import stream
+from ...calibration import Corrections
+from ...errors import BudgetError, InputError, LlmclfError, MissingDependencyError, ModelError
+from ...scoring.scorer import Scorer
+from ..journal.plan import Plan, read_questions
+from ..recipe import Recipe
+from .base import Kept, answered
+
+_PAGE = 500  # questions that an actor is handed together, and the most that wait for one that is slow
+_SHARED = ("rpm", "tpm", "max_cost")
+
+
+class RayAsking:
+    """Asks a plan's questions by a pool of Ray actors.
+
+    Parameters
+    ----------
+    address : str
+        ``"local"`` starts Ray on this machine alone; ``"auto"`` or ``"HOST:PORT"`` joins a cluster of which this machine is a
+        part. A Ray that is running in this process already is used as it is.
+    actors : int
+        How many; each opens the model, and each has its share of ``rpm``, ``tpm`` and ``max_cost``.
+    num_cpus, num_gpus : float
+        What each actor takes of its machine.
+    page : int
+        Questions that an actor is handed together.
+
+    Examples
+    --------
+    >>> from llmclf.jobs import label_table
+    >>> asking = RayAsking("auto", actors=8, num_gpus=1)
+    >>> label_table("in/", "out/", text_column="text", labels=["good", "bad"], asking=asking)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, address: str = "local", *, actors: int = 2, num_cpus: float = 1, num_gpus: float = 0, page: int = _PAGE
+    ) -> None:
+        if not isinstance(address, str) or not address or address.startswith("ray://"):
+            raise InputError(
+                f"address={address!r}: expected 'local', 'auto' or HOST:PORT of a cluster that this machine is part of"
+            )
+        for name, value in (("actors", actors), ("page", page)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{name}={value!r}: expected a positive whole number")
+        for name, amount in (("num_cpus", num_cpus), ("num_gpus", num_gpus)):
+            if isinstance(amount, bool) or not isinstance(amount, (int, float)) or amount < 0:
+                raise InputError(f"{name}={amount!r}: expected a number of at least 0")
+        self.address = address
+        self.actors = actors
+        self.num_cpus = num_cpus
+        self.num_gpus = num_gpus
+        self.page = page
+        self._usage: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"RayAsking({self.address!r}, actors={self.actors})"
+
+    def usage(self) -> dict[str, Any]:
+        """Requests, tokens and cost of all actors so far."""
+        return dict(self._usage)
+
+    def answers(self, recipe: Recipe, plan: Plan) -> Iterator[list[Kept]]:
+        """See `llmclf.jobs.asking.base.Asking`."""
+        ray = _ray()
+        task = {
+            "scorer": recipe.scorer.to_dict(),
+            "options": _shares(recipe.backend, self.actors),
+            "identity": recipe.backend.identity(),
+            "scoring": recipe.scoring,
+        }
+        is_ours = not ray.is_initialized()
+        if is_ours:
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+        # What went wrong comes as an exception; how Ray plans its work is not for the job's user.
+        log = logging.getLogger("ray.data")
+        level = log.level
+        log.setLevel(logging.CRITICAL)
+        try:
+            yield from self._answers(ray, task, plan)
+        finally:
+            log.setLevel(level)
+            if is_ours:
+                ray.shutdown()
+
+    def _answers(self, ray: Any, task: Mapping[str, Any], plan: Plan) -> Iterator[list[Kept]]:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        mailbox = ray.remote(num_cpus=0, scheduling_strategy=here, max_concurrency=10_000)(_Mailbox).remote(
+            str(plan.path), plan.counts.todo, self.page
+        )
+        failure: list[BaseException] = []
+        pipeline = threading.Thread(target=self._run, args=(ray, task, mailbox, plan.counts.todo, failure), daemon=True)
+        pipeline.start()
+        try:
+            while True:
+                answers, self._usage = ray.get(mailbox.take.remote())
+                if not answers:
+                    break
+                yield answers
+        finally:
+            # Whoever stops listening stops the actors: without a mailbox they have nowhere to put an answer.
+            ray.kill(mailbox)
+            pipeline.join(60)
+        if failure:
+            raise ModelError(f"the actors stopped: {_cause(failure[0])}") from failure[0]
+
+    def _run(self, ray: Any, task: Mapping[str, Any], mailbox: Any, n_todo: int, failure: list[BaseException]) -> None:
+        from ray.data import ActorPoolStrategy, DataContext
+
+        DataContext.get_current().enable_progress_bars = False
+        n_pages = -(-n_todo // self.page)
+        try:
+            pages = ray.data.range(n_pages, override_num_blocks=n_pages).map_batches(
+                _Asker,
+                fn_constructor_args=(dict(task), mailbox),
+                compute=ActorPoolStrategy(size=min(self.actors, n_pages), max_tasks_in_flight_per_actor=1),
+                batch_size=1,
+                num_cpus=self.num_cpus,
+                num_gpus=self.num_gpus or None,
+            )
+            for _ in pages.iter_batches(batch_size=None):
+                pass
+        except BaseException as error:  # whatever it is, the driver has to hear of it
+            failure.append(error)
+        finally:
+            try:
+                ray.get(mailbox.close.remote())
+            except Exception as error:  # the mailbox may be gone, when the driver stops first
+                failure.append(error)
+
+
+class _Mailbox:
+    """Between the actors and the journal: hands out questions, takes in answers, and lets who brought one go when it is safe.
+
+    It runs beside the driver, whose plan it reads.
+    """
+
+    def __init__(self, plan: str, n_todo: int, page: int) -> None:
+        self._plan, self._page = plan, page
+        self._finished = bytearray(n_todo + 1)
+        self._box: list[Kept] = []
+        self._n_put = self._n_handed = self._n_safe = 0
+        self._usage: dict[str, dict[str, Any]] = {}
+        self._closed = False
+        self._changed = asyncio.Condition()
+
+    async def page(self, number: int) -> list[tuple[int, bytes, bytes]]:
+        """Number, key and record of the questions of a page that have no answer yet."""
+        with closing(sqlite3.connect(self._plan)) as connection:
+            rows = read_questions(connection, number * self._page, self._page)
+        return [row for row in rows if not self._finished[row[0]]]
+
+    async def put(self, answers: list[tuple[int, bytes, RowScores]], actor: str, usage: dict[str, Any]) -> None:
+        """Take in answers; returns once they are in the journal."""
+        async with self._changed:
+            for n, key, scores in answers:
+                if not self._finished[n]:  # else another actor was thought dead and was not
+                    self._finished[n] = 1
+                    self._box.append((key, scores))
+                    self._n_put += 1
+            self._usage[actor] = usage
+            ticket = self._n_put
+            self._changed.notify_all()
+            await self._changed.wait_for(lambda: self._n_safe >= ticket)
+
+    async def spent(self, actor: str) -> float:
+        """What all lives of an actor have cost so far."""
+        own = (usage for name, usage in self._usage.items() if name.partition(".")[0] == actor)
+        return sum(usage.get("cost") or 0.0 for usage in own)
+
+    async def take(self) -> tuple[list[Kept], dict[str, Any]]:
+        """The answers that are there, at least one; none when all is done. Those of the last call are safe now."""
+        async with self._changed:
+            self._n_safe = self._n_handed
+            self._changed.notify_all()
+            await self._changed.wait_for(lambda: self._box or self._closed)
+            taken, self._box = self._box, []
+            self._n_handed += len(taken)
+            return taken, _total(self._usage.values())
+
+    async def close(self) -> None:
+        """Nothing more will be put in."""
+        async with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class _Asker:
+    """An actor: a model, and the pages that it is handed."""
+
+    def __init__(self, task: Mapping[str, Any], mailbox: Any) -> None:
+        import ray
+
+        actor = ray.get_runtime_context().get_actor_id()
+        options = dict(task["options"])
+        if "max_cost" in options:
+            # An actor that is started again has what its earlier lives left of its share.
+            options["max_cost"] -= ray.get(mailbox.spent.remote(actor))
+            if options["max_cost"] <= 0:
+                raise BudgetError(f"an actor's share of max_cost, {task['options']['max_cost']:.6g}, is spent")
+        scorer = Scorer.from_dict(task["scorer"], model_options=options)
+        self._recipe = Recipe(scorer, Corrections(), task["scoring"])
+        self._mailbox = mailbox
+        self._name = f"{actor}.{os.urandom(8).hex()}"  # of this life of the actor: each counts its own usage
+        identity = scorer.backend.identity()
+        name = differing(task["identity"], identity)
+        if name is not None:
+            raise ModelError(
+                f"another model answers on this node: its {name} is {identity.get(name)!r}, and the driver's is "
+                f"{task['identity'].get(name)!r}"
+            )
+
+    def __call__(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        import ray
+
+        for number in batch["id"].tolist():
+            rows = ray.get(self._mailbox.page.remote(number))
+            keys = {n: key for n, key, _ in rows}
+            pairs = [(n, record) for n, _, record in rows]
+            backend = self._recipe.backend
+            for group in answered(self._recipe.request, pairs, partial(stream, backend, n_requests=len(pairs))):
+                usage = getattr(backend, "usage", None)
+                counted = {} if usage is None else usage.to_dict()
+                answers = [(n, keys[n], scores) for n, scores in group]
+                ray.get(self._mailbox.put.remote(answers, self._name, counted))
+        return batch
+
+
+def _shares(backend: Any, actors: int) -> dict[str, Any]:
+    """Options of each actor's backend: limits are the job's, so each actor has its share."""
+    if not isinstance(backend, Handle):
+        return {}
+    shares = {}
+    for name in _SHARED:
+        value = getattr(backend, name, None)
+        if value is None:
+            continue
+        if name != "max_cost" and value < actors:
+            raise InputError(
+                f"{name}={value!r} cannot be shared by {actors} actors; use fewer actors or a higher limit"
+            )
+        shares[name] = value / actors if name == "max_cost" else value // actors
+    return shares
+
+
+def _total(usages: Any) -> dict[str, Any]:
+    total: dict[str, Any] = {}
+    for usage in usages:
+        for name, value in usage.items():
+            total[name] = value if total.get(name) is None else total[name] + (value or 0)
+    return total
+
+
+def _cause(error: BaseException) -> str:
+    """What an actor raised, without the traces of the machinery around it."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, LlmclfError) and not hasattr(inner, "cause"):
+            return str(inner)
+        found = getattr(inner, "cause", None)
+        inner = found if isinstance(found, BaseException) and found is not inner else inner.__cause__
+    # Ray may hand on the text of an error alone.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [line.partition(": ")[2] for line in lines if line.startswith("llmclf.errors.")]
+    return (named or lines or [type(error).__name__])[-1]
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"a job on several machines needs Ray ({error}); run: pip install 'llmclf[ray]'"
+        ) from error
+    return ray

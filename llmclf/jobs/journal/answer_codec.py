@@ -1,0 +1,158 @@
+"""Answers as the journal keeps them: a few bytes each, read back one by one or thousands at a time as arrays.
+
+An answer is ``flags, number of completions, tokens of each | characters cut | log-probabilities (and bounds) | checksum``,
+little-endian. The log-probabilities are 64-bit floats, so that what is read is what was written.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...backends import RowScores
+from ...errors import InputError
+from ...scoring.class_scores import ScoreTable
+
+_HEALED, _TERMINATED, _BOUNDED = 1, 2, 4
+_HEAD, _CUT, _SUM = struct.Struct("<BH"), struct.Struct("<I"), struct.Struct("<I")
+_RESIDUE = zlib.crc32(_SUM.pack(zlib.crc32(b"")))
+
+
+@dataclass(frozen=True)
+class AnswerBlock:
+    """The answers of n rows.
+
+    Attributes
+    ----------
+    scores : ScoreTable
+    truncated : ndarray of bool (n,)
+        The row's text was shortened.
+    errors : list of n str or None
+    """
+
+    scores: ScoreTable
+    truncated: NDArray[np.bool_]
+    errors: list[str | None]
+
+    def __len__(self) -> int:
+        return len(self.errors)
+
+    @classmethod
+    def missing(cls, n_rows: int, n_completions: int, error: str) -> AnswerBlock:
+        """Rows without an answer, all for the same reason."""
+        empty = np.full((n_rows, n_completions), np.nan)
+        return cls(ScoreTable(empty, empty, empty, empty), np.zeros(n_rows, dtype=bool), [error] * n_rows)
+
+
+def encode_answer(key: bytes, answer: RowScores) -> bytes:
+    """The bytes of an answer.
+
+    Raises
+    ------
+    InputError
+        A log-probability is no finite number of at most 0.
+
+    Examples
+    --------
+    >>> answer = RowScores(((-0.5, -0.25), (-2.0,)), characters_cut=7)
+    >>> decode_answer(b"key", encode_answer(b"key", answer)) == answer
+    True
+    """
+    logprobs = answer.token_logprobs
+    values = list(chain.from_iterable(logprobs))
+    if not (logprobs and all(logprobs) and math.isfinite(sum(values)) and max(values) <= 0.0):
+        raise InputError(f"{answer!r} cannot be kept: expected finite log-probabilities of at most 0")
+    flags = _HEALED * answer.healed | _TERMINATED * answer.terminated
+    if answer.lower != answer.upper:
+        flags |= _BOUNDED
+        values += answer.lower + answer.upper
+    n = len(logprobs)
+    data = _layout(n, len(values)).pack(flags, n, *map(len, logprobs), answer.characters_cut, *values)
+    return data + _SUM.pack(zlib.crc32(data, zlib.crc32(key)))
+
+
+def decode_answer(key: bytes, data: bytes) -> RowScores | None:
+    """The inverse of `encode_answer`; None if the bytes are damaged."""
+    if not _is_whole(key, data):
+        return None
+    flags, n = _HEAD.unpack_from(data)
+    lengths = struct.unpack_from(f"<{n}H", data, _HEAD.size)
+    start = _HEAD.size + 2 * n
+    (cut,) = _CUT.unpack_from(data, start)
+    n_tokens = sum(lengths)
+    values = struct.unpack_from(f"<{n_tokens + (2 * n if flags & _BOUNDED else 0)}d", data, start + _CUT.size)
+    ends = np.cumsum(lengths).tolist()
+    tokens = tuple(values[end - length : end] for end, length in zip(ends, lengths, strict=True))
+    bounds = (values[n_tokens : n_tokens + n], values[n_tokens + n :]) if flags & _BOUNDED else ((), ())
+    return RowScores(tokens, *bounds, cut, bool(flags & _HEALED), bool(flags & _TERMINATED))
+
+
+def decode_block(
+    keys: Sequence[bytes | None],
+    values: Sequence[bytes | None],
+    errors: Sequence[str | None],
+    n_completions: int,
+    damaged: str,
+) -> AnswerBlock:
+    """Many answers at once.
+
+    Parameters
+    ----------
+    keys, values, errors : sequences of n
+        The key and the bytes of each answer, or why there is none.
+    n_completions : int
+    damaged : str
+        The error of answers whose bytes are damaged, or are of another number of completions.
+    """
+    n_rows = len(keys)
+    block = AnswerBlock.missing(n_rows, n_completions, damaged)
+    scores, found = [block.scores.sums.copy() for _ in range(4)], list(errors)
+    by_shape: dict[bytes, list[int]] = {}
+    for i, (key, data, error) in enumerate(zip(keys, values, errors, strict=True)):
+        if error is not None:
+            continue
+        if key is not None and data is not None and _is_whole(key, data):
+            end = _HEAD.size + 2 * (data[1] | data[2] << 8)
+            by_shape.setdefault(data[:end], []).append(i)
+        else:
+            found[i] = damaged
+    for shape, places in by_shape.items():
+        flags, n = _HEAD.unpack_from(shape)
+        if n != n_completions:
+            for i in places:
+                found[i] = damaged
+            continue
+        lengths = np.frombuffer(shape, dtype="<u2", offset=_HEAD.size).astype(np.int64)
+        table = np.frombuffer(b"".join([values[i] or b"" for i in places]), dtype=np.uint8).reshape(len(places), -1)
+        start = len(shape)
+        cut = table[:, start : start + _CUT.size].copy().view("<u4")[:, 0]
+        numbers = table[:, start + _CUT.size : -_SUM.size].copy().view("<f8")
+        n_tokens = int(lengths.sum())
+        # Added in more digits and rounded once, as RowScores.sums are: a threshold may hang on the last digit.
+        wide = numbers[:, :n_tokens].astype(np.longdouble)
+        sums = np.add.reduceat(wide, np.cumsum(lengths) - lengths, axis=1).astype(np.float64)
+        is_bounded = bool(flags & _BOUNDED)
+        lower = numbers[:, n_tokens : n_tokens + n] if is_bounded else sums
+        upper = numbers[:, n_tokens + n :] if is_bounded else sums
+        for target, own in zip(scores, (sums, lower, upper, lengths), strict=True):
+            target[places] = own
+        block.truncated[places] = cut > 0
+    return AnswerBlock(ScoreTable(*scores), block.truncated, found)
+
+
+@lru_cache(maxsize=256)
+def _layout(n_completions: int, n_values: int) -> struct.Struct:
+    return struct.Struct(f"<BH{n_completions}HI{n_values}d")
+
+
+def _is_whole(key: bytes, data: bytes) -> bool:
+    # The checksum of anything with its own checksum at its end is the same number.
+    return len(data) > _SUM.size and zlib.crc32(data, zlib.crc32(key)) == _RESIDUE

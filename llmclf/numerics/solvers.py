@@ -1,0 +1,398 @@
+"""The optimisation under the calibrators: convex losses, solved to the last digits, with a word on what went wrong.
+
+All functions take log-scores whose row maximum is 0, the true column of each row, and positive weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq, minimize
+from scipy.special import expit
+
+from ..logits import log_softmax
+
+Floats = NDArray[np.float64]
+
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-3, 1e3
+"""The ends of the search; a fit that reaches one of them says so."""
+
+
+def fit_temperature(scores: Floats, columns: NDArray[np.intp], weights: Floats) -> tuple[float, str]:
+    r"""The beta = 1/T that minimises the weighted mean NLL of softmax(beta * scores).
+
+    The derivative of the mean NLL is :math:`\sum_i w_i (\sum_k q_{ik} s_{ik} - s_{i y_i})`, which never falls as beta
+    grows. Its root is bracketed in log(beta).
+
+    Parameters
+    ----------
+    scores : ndarray (n, K)
+        Row maximum 0.
+    columns : ndarray of int (n,)
+        The true column of each row.
+    weights : ndarray (n,)
+        Positive.
+
+    Returns
+    -------
+    beta : float
+    doubt : str
+        Why beta is an end of the bracket; empty where it is not.
+
+    Examples
+    --------
+    >>> fit_temperature(np.log([[0.8, 0.2]] * 5), np.array([0, 0, 0, 0, 1]), np.ones(5))[0].__round__(6)
+    1.0
+    """
+    shares = weights / weights.sum()
+    of_true_class = shares @ scores[np.arange(columns.size), columns]
+    # Class by class the sums run over long stretches of memory. No exponential overflows, as no score is above 0.
+    by_class = np.ascontiguousarray(scores.T)
+    mass = np.empty_like(by_class)
+
+    def slope(beta: float) -> float:
+        np.exp(np.multiply(by_class, beta, out=mass), out=mass)
+        total = mass.sum(axis=0)
+        return float(shares @ (np.einsum("kn,kn->n", mass, by_class) / total) - of_true_class)
+
+    low, high = 1.0 / HIGHEST_TEMPERATURE, 1.0 / LOWEST_TEMPERATURE
+    if slope(low) >= 0:
+        return low, _NO_SIGNAL if slope(0.0) <= 0 else _AGAINST
+    if slope(high) <= 0:
+        return high, _SEPARABLE
+    root = brentq(lambda u: slope(math.exp(u)), math.log(low), math.log(high), xtol=1e-14, rtol=1e-14, maxiter=200)
+    return math.exp(root), ""
+
+
+def fit_bias_temperature(
+    scores: Floats, columns: NDArray[np.intp], weights: Floats, ridge: float
+) -> tuple[float, Floats, str]:
+    """The (beta, b) that minimise the weighted mean NLL of softmax(beta * scores + b) plus ridge / sum(w) * sum(b^2).
+
+    Parameters
+    ----------
+    scores, columns, weights
+        As in `fit_temperature`.
+    ridge : float
+        At least 0; if 0, every column must be the true one of some row.
+
+    Returns
+    -------
+    beta : float
+    bias : ndarray (K,)
+        Sum 0.
+    doubt : str
+        Why beta is an end of the bracket; empty where it is not.
+
+    Examples
+    --------
+    >>> scores = np.log([[0.9, 0.1], [0.6, 0.4]] * 5)
+    >>> columns = np.array([0, 1] * 4 + [1, 0])
+    >>> beta, bias, doubt = fit_bias_temperature(scores, columns, np.ones(10), ridge=0.0)
+    >>> round(beta, 4), bias.round(4).tolist()
+    (1.5474, [-1.0069, 1.0069])
+    """
+    # In units of the scores' own spread beta is near 1 and the problem well conditioned, whatever the scores' scale.
+    centred = scores - scores.mean(axis=1, keepdims=True)
+    scale = float(np.sqrt(np.average((centred**2).mean(axis=1), weights=weights))) or 1.0
+    problem = _BiasTemperatureProblem(centred / scale, columns, weights, ridge)
+    low, high = scale / HIGHEST_TEMPERATURE, scale / LOWEST_TEMPERATURE
+    # Scores that are equal within every row leave beta free: the end that claims least is kept.
+    solution = problem.solve(low, high if centred.any() else low)
+    doubt = ""
+    if solution[0] <= low:
+        without_scores = problem.solve(0.0, 0.0)
+        doubt = _NO_SIGNAL if problem.value_and_gradient(without_scores)[1][0] <= 1e-12 else _AGAINST
+    elif ridge == 0 and problem.all_right(solution):
+        # Without ridge, every row right means that beta and b growing together lower the loss for ever.
+        solution *= high / solution[0]
+        doubt = _SEPARABLE
+    elif problem.value_and_gradient(np.concatenate([[high], solution[1:]]))[1][0] <= 0:
+        # The loss still falls, or is flat at 0, at the far end. The solver stopped before it, where it was flat enough.
+        solution = problem.solve(high, high)
+        doubt = _SEPARABLE
+    bias = solution[1:] - solution[1:].mean()
+    return float(solution[0]) / scale, bias, doubt
+
+
+_SEPARABLE = (
+    "every labelled row has the right class on top, so the sharper the probabilities the better the fit; "
+    f"the temperature {LOWEST_TEMPERATURE:g}, the end of the search, is kept. Label more rows"
+)
+_NO_SIGNAL = (
+    f"the scores say nothing about the labels; the temperature {HIGHEST_TEMPERATURE:g}, "
+    "the end of the search, is kept. Check that rows and labels belong together"
+)
+_AGAINST = (
+    "the scores speak against the labels, so the best temperature would be negative; "
+    f"the temperature {HIGHEST_TEMPERATURE:g}, the end of the search, is kept. Check the order of the columns"
+)
+
+
+class _BiasTemperatureProblem:
+    """The convex problem of `fit_bias_temperature` in the parameters (beta, b_1 .. b_K)."""
+
+    def __init__(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, ridge: float) -> None:
+        # A row per class: sums over classes are sums of long rows then, several times as fast.
+        self.by_class = np.ascontiguousarray(scores.T)
+        self.columns = columns
+        self.shares = weights / weights.sum()
+        self.penalty = ridge / weights.sum()
+        observed = self.shares @ scores[np.arange(columns.size), columns]
+        frequencies = np.bincount(columns, self.shares, minlength=scores.shape[1])
+        self.observed = np.concatenate([[observed], frequencies])
+
+    def logits(self, parameters: Floats) -> Floats:
+        result: Floats = parameters[0] * self.by_class
+        result += parameters[1:, None]
+        return result
+
+    def all_right(self, parameters: Floats) -> bool:
+        logits = self.logits(parameters)
+        return bool((logits[self.columns, np.arange(self.columns.size)] >= logits.max(axis=0)).all())
+
+    def probabilities(self, parameters: Floats) -> tuple[Floats, Floats]:
+        """The softmax (K, n) of the logits, and the log of its normaliser (n,)."""
+        q = self.logits(parameters)
+        top = q.max(axis=0)
+        q -= top
+        np.exp(q, out=q)
+        total = q.sum(axis=0)
+        q /= total
+        return q, top + np.log(total)
+
+    def value_and_gradient(self, parameters: Floats) -> tuple[float, Floats]:
+        q, normaliser = self.probabilities(parameters)
+        bias = parameters[1:]
+        value = self.shares @ normaliser - self.observed @ parameters + self.penalty * bias @ bias
+        expected = np.concatenate([[self.shares @ np.einsum("kn,kn->n", q, self.by_class)], q @ self.shares])
+        gradient = expected - self.observed
+        gradient[1:] += 2.0 * self.penalty * bias
+        return float(value), gradient
+
+    def hessian(self, parameters: Floats) -> Floats:
+        q, _ = self.probabilities(parameters)
+        weighted = q * self.shares
+        deviation = self.by_class - np.einsum("kn,kn->n", q, self.by_class)
+        n_classes = len(q)
+        result = np.empty((n_classes + 1, n_classes + 1))
+        result[0, 0] = np.einsum("kn,kn,kn->", weighted, deviation, deviation)
+        result[0, 1:] = result[1:, 0] = np.einsum("kn,kn->k", weighted, deviation)
+        result[1:, 1:] = np.diag(weighted.sum(axis=1) + 2.0 * self.penalty) - weighted @ q.T
+        return result
+
+    def solve(self, low: float, high: float) -> Floats:
+        """The minimum with beta in [low, high]."""
+        n_classes = len(self.by_class)
+        start = np.zeros(n_classes + 1)
+        start[0] = min(max(1.0, low), high)
+        bounds = [(low, high)] + [(None, None)] * n_classes
+        found = minimize(
+            self.value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000}
+        )
+        lows, highs = np.full(n_classes + 1, -np.inf), np.full(n_classes + 1, np.inf)
+        lows[0], highs[0] = low, high
+        return _polished(self.value_and_gradient, self.hessian, found.x, lows, highs)
+
+
+def fit_affine(
+    logs: Floats,
+    columns: NDArray[np.intp],
+    weights: Floats,
+    ridge: float,
+    ridge_off_diagonal: float | None,
+    centre: float = 1.0,
+    centre_bias: Floats | None = None,
+) -> tuple[Floats, Floats]:
+    r"""The matrix M and bias b that minimise the weighted mean NLL of softmax(M logs + b) with a pull towards M = c I, b = d.
+
+    The penalty is :math:`(r \sum_k (M_{kk} - c)^2 + r \sum_k (b_k - d_k)^2 + r' \sum_{k \ne j} M_{kj}^2) / \sum_i w_i`,
+    and the problem is convex.
+
+    Parameters
+    ----------
+    logs : ndarray (n, K)
+        Log-probabilities.
+    columns, weights
+        As in `fit_temperature`.
+    ridge, ridge_off_diagonal : float
+        r and r', at least 0; without r' the matrix is diagonal.
+    centre : float
+        c.
+    centre_bias : ndarray (K,), optional
+        d; 0 by default.
+
+    Returns
+    -------
+    matrix : ndarray (K, K)
+    bias : ndarray (K,)
+        Sum 0.
+
+    Examples
+    --------
+    >>> logs = np.log([[0.8, 0.2], [0.3, 0.7]] * 10)
+    >>> matrix, bias = fit_affine(logs, np.array([0, 1] * 10), np.ones(20), ridge=1e9, ridge_off_diagonal=1e9)
+    >>> bool(np.allclose(matrix, np.eye(2), atol=1e-6)), bool(np.allclose(bias, 0.0, atol=1e-6))
+    (True, True)
+    """
+    middle = np.zeros(logs.shape[1]) if centre_bias is None else centre_bias
+    problem = _AffineProblem(logs, columns, weights, ridge, ridge_off_diagonal, centre * logs + middle)
+    start = np.zeros(problem.rows.size)
+    found = minimize(
+        problem.value_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": 5000, "gtol": 1e-9}
+    )
+    parameters: Floats = found.x
+    if start.size <= _NEWTON_PARAMETERS:
+        parameters = _polished(problem.value_and_gradient, problem.hessian, parameters)
+    dense = problem.dense(parameters)
+    bias = middle + dense[:, -1]
+    return centre * np.eye(logs.shape[1]) + dense[:, :-1], bias - bias.mean()
+
+
+_NEWTON_PARAMETERS = 200
+"""Up to this many parameters the Hessian is cheap, and the last digits are found with it."""
+
+
+class _AffineProblem:
+    """The problem of `fit_affine` around the logits `middle`: a parameter multiplies a column of logs, or 1, in one logit."""
+
+    def __init__(
+        self,
+        logs: Floats,
+        columns: NDArray[np.intp],
+        weights: Floats,
+        ridge: float,
+        ridge_off_diagonal: float | None,
+        middle: Floats,
+    ) -> None:
+        n_classes = logs.shape[1]
+        total = weights.sum()
+        penalty = np.full((n_classes, n_classes + 1), ridge / total)
+        used = np.eye(n_classes, n_classes + 1, dtype=bool)
+        used[:, -1] = True
+        if ridge_off_diagonal is not None:
+            penalty[~used] = ridge_off_diagonal / total
+            used[:] = True
+        self.middle = middle
+        self.features = np.column_stack([logs, np.ones(len(logs))])
+        self.rows, self.places = np.nonzero(used)
+        self.penalty = penalty[used]
+        self.columns = columns
+        self.shares = weights / total
+
+    def dense(self, parameters: Floats) -> Floats:
+        result = np.zeros((self.middle.shape[1], self.features.shape[1]))
+        result[self.rows, self.places] = parameters
+        return result
+
+    def log_proba(self, parameters: Floats) -> Floats:
+        return log_softmax(self.middle + self.features @ self.dense(parameters).T)
+
+    def value_and_gradient(self, parameters: Floats) -> tuple[float, Floats]:
+        log_q = self.log_proba(parameters)
+        every = np.arange(self.columns.size)
+        value = -self.shares @ log_q[every, self.columns] + self.penalty @ parameters**2
+        excess = np.exp(log_q)
+        excess[every, self.columns] -= 1.0
+        gradient = ((self.shares[:, None] * excess).T @ self.features)[self.rows, self.places]
+        return float(value), gradient + 2.0 * self.penalty * parameters
+
+    def hessian(self, parameters: Floats) -> Floats:
+        q = np.exp(self.log_proba(parameters))
+        features = self.features[:, self.places]
+        weighted = features * q[:, self.rows]
+        result: Floats = -(self.shares[:, None] * weighted).T @ weighted
+        same = self.rows[:, None] == self.rows[None, :]
+        result += np.where(same, (self.shares[:, None] * weighted).T @ features, 0.0)
+        result[np.diag_indices_from(result)] += 2.0 * self.penalty
+        return result
+
+
+def _polished(
+    value_and_gradient: Callable[[Floats], tuple[float, Floats]],
+    hessian: Callable[[Floats], Floats],
+    parameters: Floats,
+    lows: Floats | None = None,
+    highs: Floats | None = None,
+) -> Floats:
+    """Newton steps within bounds, each halved until it is a gain, from a point near the minimum of a convex function."""
+    lows = np.full(parameters.size, -np.inf) if lows is None else lows
+    highs = np.full(parameters.size, np.inf) if highs is None else highs
+    value, gradient = value_and_gradient(parameters)
+    for _ in range(50):
+        free = (lows < parameters) & (parameters < highs)
+        steepness = np.abs(gradient[free]).max(initial=0.0)
+        if steepness < 1e-15:
+            break
+        # Some directions may change no probability (a constant added to all biases), so the Hessian may be singular.
+        step = np.zeros(parameters.size)
+        step[free] = np.linalg.lstsq(hessian(parameters)[np.ix_(free, free)], -gradient[free])[0]
+        for halvings in range(30):
+            candidate = np.clip(parameters + step / 2.0**halvings, lows, highs)
+            new_value, new_gradient = value_and_gradient(candidate)
+            # Near the minimum the value no longer changes in its digits, and the gradient still does.
+            flatter = np.abs(new_gradient[free]).max(initial=0.0) < 0.5 * steepness
+            if new_value < value or (flatter and new_value <= value + 1e-14 * abs(value)):
+                break
+        else:
+            break
+        parameters, value, gradient = candidate, new_value, new_gradient
+    return parameters
+
+
+def fit_logistic(features: Floats, targets: Floats, weights: Floats, lowest: float = -np.inf) -> Floats:
+    """The coefficients and the intercept that minimise the weighted mean cross-entropy of sigmoid(features @ a + c).
+
+    Parameters
+    ----------
+    features : ndarray (n, d)
+    targets : ndarray (n,)
+        In [0, 1].
+    weights : ndarray (n,)
+        Positive.
+    lowest : float
+        No coefficient is below this; the intercept may be.
+
+    Returns
+    -------
+    ndarray (d + 1,)
+        a, then c. Coefficients end at 1000 times what one standard deviation of their feature asks for.
+
+    Examples
+    --------
+    >>> x = np.array([[0.0], [0.0], [1.0], [1.0], [1.0]])
+    >>> (fit_logistic(x, np.array([0.0, 1.0, 1.0, 1.0, 0.0]), np.ones(5)).round(4) + 0.0).tolist()
+    [0.6931, 0.0]
+    """
+    shares = weights / weights.sum()
+    middle = shares @ features
+    scale = np.sqrt(shares @ (features - middle) ** 2)
+    # A feature that is constant but for rounding gets no coefficient.
+    flat = scale <= 1e-12 * (1.0 + np.abs(middle))
+    scale[flat] = 1.0
+    design = np.column_stack([np.where(flat, 0.0, (features - middle) / scale), np.ones(len(features))])
+
+    def value_and_gradient(parameters: Floats) -> tuple[float, Floats]:
+        z = design @ parameters
+        return float(shares @ (np.logaddexp(0.0, z) - targets * z)), design.T @ (shares * (expit(z) - targets))
+
+    n_features = features.shape[1]
+    low, high = np.full(n_features, lowest * scale if np.isfinite(lowest) else -1e3), np.full(n_features, 1e3)
+    bounds = [*zip(low, high, strict=True), (None, None)]
+    start = np.zeros(n_features + 1)
+    start[:-1] = np.clip(0.0, low, high)
+    found = minimize(
+        value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 2000, "gtol": 1e-12}
+    )
+
+    def hessian(parameters: Floats) -> Floats:
+        q = expit(design @ parameters)
+        result: Floats = (design * (shares * q * (1.0 - q))[:, None]).T @ design
+        return result
+
+    parameters = _polished(value_and_gradient, hessian, found.x, np.append(low, -np.inf), np.append(high, np.inf))
+    coefficients = parameters[:-1] / scale
+    return np.append(coefficients, parameters[-1] - coefficients @ middle)

@@ -1,0 +1,10 @@
+"""Prompts: how a table row becomes the text that a model reads, and how a label's words continue it.
+
+Users import `Prompt`; the rest is internal. Imports `llmclf.errors` alone.
+"""
+
+from .prompt import Prompt
+from .rendered import TEXT_FIELD, RenderedPrompt, Span, Turn
+from .renderer import PromptRenderer, mark_turns
+
+__all__ = ["TEXT_FIELD", "Prompt", "PromptRenderer", "RenderedPrompt", "Span", "Turn", "mark_turns"]

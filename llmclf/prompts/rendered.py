@@ -1,0 +1,92 @@
+"""A rendered prompt: turns of spans, each of which remembers whether it is data or the author's own text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .renderer import PromptRenderer
+
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ..errors import PromptError
+
+TEXT_FIELD = "text"
+"""The name under which a one-column input is known to templates."""
+
+
+class Span(NamedTuple):
+    """A piece of a prompt, and whether it is data (a row's value, a label word) or the author's own text."""
+
+    text: str
+    is_data: bool
+
+
+class Turn(NamedTuple):
+    """One message of a prompt; the role is None where the prompt is plain text."""
+
+    role: str | None
+    spans: tuple[Span, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(span.text for span in self.spans)
+
+
+@dataclass(frozen=True)
+class RenderedPrompt:
+    """A prompt ready for a backend.
+
+    Attributes
+    ----------
+    turns : tuple of Turn
+        One turn with role None for plain text; system, user and assistant turns for a chat, the last of them the user's.
+    text_length : int
+        Number of characters of the field that may be shortened; 0 where there is none.
+    """
+
+    turns: tuple[Turn, ...]
+    text_length: int = 0
+    _renderer: PromptRenderer | None = field(default=None, repr=False, compare=False)
+    _row: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    _shown_length: int | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def is_chat(self) -> bool:
+        return self.turns[0].role is not None
+
+    @property
+    def text(self) -> str:
+        """The plain text of all turns, for people; a chat's own markup is not in it."""
+        return "\n".join(turn.text for turn in self.turns)
+
+    @property
+    def text_field(self) -> str | None:
+        """The field that may be shortened; None where there is none."""
+        return self._renderer.text_field if self._renderer is not None else None
+
+    def shortened(self, n_characters: int) -> RenderedPrompt:
+        """The same prompt with only the first `n_characters` of its text field."""
+        if self._renderer is None or self._row is None:
+            raise PromptError("this prompt was not rendered from a row, so no field of it can be shortened")
+        return self._renderer.render(self._row, n_characters=n_characters)
+
+    def conversation(self) -> tuple[Turn, ...]:
+        """The prompt as system, user and assistant turns, the last of them the user's, whatever ``Prompt(chat=...)`` says.
+
+        A plain prompt that was not rendered from a row is one user's turn.
+
+        Examples
+        --------
+        >>> prompt = Prompt("{{ text }}", instruction="Is it good?").renderer(["yes", "no"], [({"text": "A bore."}, "no")])
+        >>> [(turn.role, turn.text) for turn in prompt.render({"text": "I laughed."}).conversation()]
+        [('system', 'Is it good?'), ('user', 'A bore.'), ('assistant', 'no'), ('user', 'I laughed.')]
+        """
+        if self.is_chat:
+            return self.turns
+        if self._renderer is None or self._row is None:
+            return (Turn("user", tuple(span for turn in self.turns for span in turn.spans)),)
+        return self._renderer.conversation(self._row, self._shown_length)

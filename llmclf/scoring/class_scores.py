@@ -1,0 +1,113 @@
+"""From token log-probabilities to one score per class: sums, means, per byte, pointwise mutual information."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backends.base import RowScores
+from ..errors import InputError
+from ..logits import logsumexp
+
+SCORINGS = ("sum", "mean", "bytes", "pmi")
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Answers of n rows to C completions each, as arrays; NaN in rows that could not be scored.
+
+    Attributes
+    ----------
+    sums, lower, upper : ndarray (n, C)
+        Summed log-probabilities in nats, and their bounds.
+    n_tokens : ndarray (n, C)
+        Tokens of each completion.
+    """
+
+    sums: Floats
+    lower: Floats
+    upper: Floats
+    n_tokens: Floats
+
+    @classmethod
+    def of(cls, rows: Sequence[RowScores], n_completions: int) -> ScoreTable:
+        """The table of some rows.
+
+        Examples
+        --------
+        >>> ScoreTable.of([RowScores(((-1.0, -0.5), (-2.0,))), RowScores((), error="too long")], 2).sums.tolist()
+        [[-1.5, -2.0], [nan, nan]]
+        """
+        sums, lower, upper, n_tokens = (np.full((len(rows), n_completions), np.nan) for _ in range(4))
+        scored = [i for i, row in enumerate(rows) if row.error is None]
+        if scored:
+            found = [rows[i] for i in scored]
+            sums[scored] = [row.sums for row in found]
+            lower[scored] = [row.lower for row in found]
+            upper[scored] = [row.upper for row in found]
+            n_tokens[scored] = [[len(tokens) for tokens in row.token_logprobs] for row in found]
+        return cls(sums, lower, upper, n_tokens)
+
+
+def class_scores(
+    rows: Sequence[RowScores] | ScoreTable,
+    class_of: Sequence[int],
+    n_classes: int,
+    scoring: str = "sum",
+    *,
+    words: Sequence[Sequence[str]] | None = None,
+    unconditional: Sequence[RowScores] | ScoreTable | None = None,
+    side: str = "sums",
+) -> Floats:
+    """Log-score of every class for every row.
+
+    Parameters
+    ----------
+    rows : sequence of RowScores, length n, or ScoreTable
+    class_of : sequence of int, one per completion
+        The class that each completion belongs to; the completions of one class add their probabilities.
+    n_classes : int
+    scoring : {"sum", "mean", "bytes", "pmi"}
+        ``sum``: log p(words | prompt), the only one of the four that is the logarithm of a probability. ``mean``: divided
+        by the number of tokens; ``bytes``: divided by the UTF-8 bytes of the words; ``pmi``: log p(class | prompt) minus
+        log p(class | unconditional prompt) (Holtzman et al. 2021, "Surface form competition").
+    words : per row, the words of each completion; needed for ``bytes``.
+    unconditional : per row, the scores after the unconditional prompt; needed for ``pmi``.
+    side : {"sums", "lower", "upper"}
+        Which numbers of each row: the scores, or their lower or upper bounds.
+
+    Returns
+    -------
+    ndarray (n, n_classes), in nats; NaN in rows that could not be scored.
+    """
+    if scoring not in SCORINGS:
+        raise InputError(f"scoring={scoring!r}: expected one of {', '.join(map(repr, SCORINGS))}")
+    # What is subtracted bounds the difference from the other side.
+    opposite = {"sums": "sums", "lower": "upper", "upper": "lower"}[side]
+    table = rows if isinstance(rows, ScoreTable) else ScoreTable.of(rows, len(class_of))
+    values: Floats = getattr(table, side)
+    if scoring == "mean":
+        values = values / table.n_tokens
+    elif scoring == "bytes":
+        assert words is not None
+        # A row that could not be scored may have no words.
+        lengths = [[len(word.encode("utf-8", "surrogatepass")) for word in own] or [1] * len(class_of) for own in words]
+        values = values / np.array(lengths)
+    scores = _add_words(values, class_of, n_classes)
+    if scoring == "pmi":
+        assert unconditional is not None
+        # A row that failed without its text has no score either: NaN spreads.
+        scores = scores - class_scores(unconditional, class_of, n_classes, side=opposite)
+    return scores
+
+
+def _add_words(values: Floats, class_of: Sequence[int], n_classes: int) -> Floats:
+    """Log of the summed probabilities of each class's words: from completions (n, C) to classes (n, K)."""
+    if list(class_of) == list(range(n_classes)):
+        return values
+    columns = np.asarray(class_of)
+    return np.stack([logsumexp(values[:, columns == k], axis=1) for k in range(n_classes)], axis=1)

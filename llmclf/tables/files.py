@@ -1,0 +1,78 @@
+"""Tables in files: CSV, JSON Lines and Parquet, read without guessing and written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+from ..atomic_files import filled_file
+from ..errors import InputError
+from .formats import SUFFIXES, read_chunks, write_chunks
+
+
+def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a table by its suffix.
+
+    The cells of a CSV are strings as they stand there: "NA", "None" and "007" are not turned into something else. The values
+    of a JSONL or Parquet file keep their types. Lines of a CSV or JSONL file that hold nothing are passed over.
+
+    Raises
+    ------
+    InputError
+        The file is missing, has another suffix or no rows, or is not what its suffix says.
+    """
+    pieces = list(read_chunks(Path(path), check_suffix(path)))
+    frame = pieces[0] if len(pieces) == 1 else pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame()
+    if frame.empty:
+        raise InputError(f"{str(path)!r} has no rows")
+    return frame
+
+
+def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write a table by its suffix; a reader sees the old file or the new one, never a part.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be written.
+    """
+    with _written(frame, path) as (temporary, file):
+        os.replace(temporary, file)
+
+
+def check_writable(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write a table and throw it away: what cannot be written must fail before hours of work that fill it.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be written.
+    """
+    with _written(frame, path):
+        pass
+
+
+def check_suffix(path: str | os.PathLike[str]) -> str:
+    """The suffix of a table file, in lower case.
+
+    Raises
+    ------
+    InputError
+        It is none of .csv, .jsonl and .parquet.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"{str(path)!r} ends with {suffix!r}; expected {', '.join(SUFFIXES)}")
+    return suffix
+
+
+@contextmanager
+def _written(frame: pd.DataFrame, path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
+    """A table in a temporary file; see `filled_file`."""
+    suffix = check_suffix(path)
+    with filled_file(lambda target: write_chunks([frame], target, suffix), path) as files:
+        yield files

@@ -1,0 +1,56 @@
+"""What a single value of a table is in JSON, and whether it is missing."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import math
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+
+
+def json_value(value: Any) -> Any:
+    """What stands in JSON for a value that JSON does not know.
+
+    Raises
+    ------
+    TypeError
+        Nothing does.
+    """
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal):
+        return str(value)  # a JSON number would not keep its digits
+    if is_missing(value):
+        return None
+    raise TypeError(f"{value!r} is a {type(value).__name__} and has no JSON form; choose another suffix")
+
+
+def plain(value: Any, what: str) -> Any:
+    """A value as JSON keeps it; `what` names it in the error.
+
+    Raises
+    ------
+    InputError
+        The value is of a type that JSON would not give back as it was (an enum member, a date, an array).
+    """
+    value = value.item() if isinstance(value, np.generic) else value
+    if type(value) in (str, int, float, bool) or value is None:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [plain(item, what) for item in value]
+    raise InputError(f"{what} {value!r} is a {type(value).__name__} and has no JSON form; use str, int, float or bool")
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for "no value" in any of the table libraries."""
+    if value is None:
+        return True
+    if isinstance(value, (float, np.floating)):
+        return math.isnan(value)
+    return type(value).__name__ in {"NAType", "NaTType"}

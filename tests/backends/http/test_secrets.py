@@ -1,0 +1,242 @@
+"""The key of a server is in its environment variable and in what is sent to that server, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import pickle
+import traceback
+
+import pytest
+from faults import BrokenJson, EmptyBody, FakeServer, Hang, Html, Replace, Reset, Status, Truncate
+from sklearn.base import clone
+
+from llmclf import LLMClassifier, open_backend
+from llmclf.backends.http import client as client_module
+from llmclf.backends.http.async_bridge import Engine
+from llmclf.backends.http.client import Client
+from llmclf.backends.http.options import ServerOptions
+from llmclf.errors import BudgetError, LlmclfError
+
+NAME = "LLMCLF_TEST_KEY"
+KEY = 'sk-canary-/7f"3a9'  # with characters that JSON escapes
+SHAPES = (KEY, "canary", KEY.encode().hex(), repr(KEY)[1:-1])
+TEXT = "a text that is nobody's business"
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    """The key is set, and waits are short."""
+    monkeypatch.setenv(NAME, KEY)
+    monkeypatch.setattr(client_module, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(client_module, "_LONGEST_WAIT", 0.01)
+    monkeypatch.setenv("PYTHONASYNCIODEBUG", "1")
+
+
+@pytest.fixture
+def log():
+    """All that any library logs, at any level: pairs of level and text."""
+    records: list[tuple[int, str]] = []
+
+    class Everything(logging.Handler):
+        def emit(self, record):
+            parts = [record.getMessage(), repr(record.args), repr(vars(record))]
+            if record.exc_info and record.exc_info[1]:
+                parts.append(everything(record.exc_info[1]))
+            records.append((record.levelno, "\n".join(parts)))
+
+    handler = Everything(logging.NOTSET)
+    names = (None, "openai", "httpx2", "httpcore2", "aiohttp", "aiohttp.client", "asyncio", "anyio", "llmclf")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    loggers[0].addHandler(handler)
+    for logger in loggers:
+        logger.setLevel(1)
+    yield records
+    loggers[0].removeHandler(handler)
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+
+
+def everything(error: BaseException, seen=None) -> str:
+    """All that a report of an error could show: messages, attributes, causes, and all variables of all frames but this file's."""
+    seen = set() if seen is None else seen
+    if id(error) in seen:
+        return ""
+    seen.add(id(error))
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+    shown.stack[:] = [frame for frame in shown.stack if frame.filename != __file__]
+    parts = [*shown.format(chain=False), repr(error), str(error), repr(vars(error)), repr(error.args)]
+    parts += [everything(other, seen) for other in (error.__cause__, error.__context__) if other is not None]
+    if isinstance(error, BaseExceptionGroup):
+        parts += [everything(inner, seen) for inner in error.exceptions]
+    return "\n".join(parts)
+
+
+def assert_clean(text: str) -> None:
+    for shape in SHAPES:
+        assert shape not in text
+
+
+def make(server: FakeServer | None, **options) -> Engine:
+    url = "http://127.0.0.1:9/v1" if server is None else server.url
+    given = {"timeout": 5.0, "max_retries": 1, "concurrency": 4, "api_key_env": NAME, **options}
+    return Engine(Client(ServerOptions(url, **given)))
+
+
+async def serve(client, unit):
+    asyncio.get_running_loop().slow_callback_duration = 0.0  # so that the loop reports all that it runs
+    return [
+        await client.call("/completions", {"prompt": TEXT}, lambda reply: reply["choices"][0]["text"], tokens_in=10)
+    ]
+
+
+def refusal(status: int, **headers: str) -> Status:
+    """A server that repeats what it was sent."""
+    return Status(status, {"error": {"message": f"the key 'Bearer {KEY}' is bad: {KEY}", "param": KEY}}, headers)
+
+
+FAILURES = {
+    "401": refusal(401),
+    "400": refusal(400),
+    "429": refusal(429),
+    "500": refusal(500),
+    "detail": Status(422, {"detail": [{"loc": ["header", KEY], "msg": f"no {KEY}"}]}),
+    "long": Status(403, {"error": "x" * 495 + KEY}),
+    "text": Status(401, f"bad key {KEY}"),
+    "wait": refusal(503, **{"Retry-After": "9999"}),
+    "hang": Hang(60.0),
+    "reset": Reset(),
+    "truncated": Truncate(),
+    "broken JSON": BrokenJson(),
+    "HTML": Html(),
+    "empty": EmptyBody(),
+    "no HTTP": Status(204, "HTTP/9 nonsense"),
+    "bug in the reader": Replace({"choices": []}),
+    "redirected nowhere": Status(307, headers={"Location": "http://[bad"}),
+    "redirected in a circle": Status(307, headers={"Location": "/v1/completions"}),
+    "redirected to another scheme": Status(307, headers={"Location": "gopher://127.0.0.1/"}),
+}
+
+
+@pytest.mark.parametrize("fault", FAILURES.values(), ids=FAILURES)
+def test_failures(fault, transport, log):
+    """No failure shows the key in its message, its causes or the variables of its frames, nor does a log at any level."""
+    with FakeServer(faults=lambda request: fault) as server:
+        # Short only where it has to pass: on a busy machine a good answer takes its time.
+        engine = make(server, timeout=1.0 if isinstance(fault, Hang) else 5.0)
+        for attempt in (lambda: list(engine.stream([1], serve)), lambda: engine.call(lambda client: serve(client, 1))):
+            with pytest.raises((LlmclfError, IndexError)) as caught:
+                attempt()
+            assert_clean(everything(caught.value))
+        assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+    assert log
+    for level, text in log:
+        assert_clean(text)
+        assert level <= logging.DEBUG or TEXT not in text
+
+
+def test_unreachable(transport, log):
+    """Nor does the failure of a server that is not there."""
+    with pytest.raises(LlmclfError) as caught:
+        list(make(None).stream([1], serve))
+    assert_clean(everything(caught.value))
+    for _, text in log:
+        assert_clean(text)
+
+
+@pytest.mark.parametrize("host", ["a" * 80, "a..b", "127.0.0.1:1", "ex\u00e4mple.invalid", "xn--a.invalid"])
+def test_odd_addresses(host, transport):
+    """Nor does an address that the network's libraries choke on."""
+    engine = Engine(Client(ServerOptions(f"http://{host}/v1", api_key_env=NAME, max_retries=0, timeout=5.0)))
+    with pytest.raises(LlmclfError) as caught:
+        engine.call(lambda client: serve(client, 1))
+    assert_clean(everything(caught.value))
+
+
+def test_budget():
+    """Nor does a budget that is used up."""
+    with FakeServer() as server, pytest.raises(BudgetError) as caught:
+        list(make(server, price={"input": 1.0, "output": 1.0}, max_cost=2e-5).stream(range(9), serve))
+    assert_clean(everything(caught.value))
+
+
+@pytest.mark.parametrize("value", [KEY + "\n", KEY + "\u00e9", KEY + "\t"])
+def test_unusable_key(value, monkeypatch):
+    """Nor does a key that cannot be sent."""
+    monkeypatch.setenv(NAME, value)
+    with FakeServer() as server:
+        with pytest.raises(LlmclfError, match=NAME) as caught:
+            list(make(server).stream([1], serve))
+        assert_clean(everything(caught.value))
+        assert not server.requests
+
+
+def test_an_interrupted_stream(log):
+    """Nor does an error that the caller throws into a stream at work."""
+    with FakeServer(faults=lambda request: Hang(60.0) if len(server.requests) > 4 else None) as server:
+        results = make(server, timeout=60.0).stream(range(100), serve)
+        next(results)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            results.throw(KeyboardInterrupt)
+        assert_clean(everything(caught.value))
+    for _, text in log:
+        assert_clean(text)
+
+
+def test_redirect(transport):
+    """A redirection to another server does not take the key there."""
+    with FakeServer() as other, FakeServer(faults=lambda request: Status(307, headers=there)) as server:
+        there = {"Location": f"{other.url}/completions"}
+        assert make(server).call(lambda client: serve(client, 1)) == ["ok"]
+        assert "authorization" in server.requests[0].headers
+        assert KEY not in repr(other.requests[0].headers)
+
+
+def test_success(transport, log):
+    """Work that goes well logs no key, and no text of the user's above DEBUG."""
+    with FakeServer(key=KEY) as server:
+        engine = make(server)
+        assert list(engine.stream(range(5), serve)) == ["ok"] * 5
+        for shown in (engine, engine.client, engine.client.options, engine.client.usage, engine.client.usage.to_dict()):
+            assert_clean(repr(shown))
+        assert_clean(repr(vars(engine.client)) + repr(vars(engine.client.options)))
+    for level, text in log:
+        assert_clean(text)
+        assert level <= logging.DEBUG or TEXT not in text
+
+
+def test_estimator(tmp_path, log):
+    """A classifier on a server keeps the key out of its looks, its pickles, its saved folder and its cache's bytes."""
+    with FakeServer("vllm", key=KEY) as server:
+        backend = open_backend("openai:tiny", base_url=server.url, api_key_env=NAME)
+        classifier = LLMClassifier(backend, labels=["positive", "negative"], cache=str(tmp_path / "cache.sqlite"))
+        classifier.fit([TEXT, "The film was a delight."])
+        classifier.predict_proba([TEXT, "What a waste of time."])
+        assert server.count("/v1/completions")
+        shown = [backend, vars(backend), backend.identity(), backend.usage, backend.options, backend.probe, classifier]
+        shown += [vars(classifier), classifier.get_params(), clone(classifier)]
+        assert_clean("\n".join(map(repr, shown)))
+        for dumped in (pickle.dumps(backend), pickle.dumps(classifier)):
+            assert_clean(dumped.decode("latin-1"))
+        classifier.save(tmp_path / "saved")
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+        assert len(files) >= 2
+        for path in files:
+            assert_clean(path.read_bytes().decode("latin-1"))
+    for level, text in log:
+        assert_clean(text)
+        assert level <= logging.DEBUG or TEXT not in text
+
+
+def test_estimator_refused():
+    """A server that repeats the key in its refusal does not bring it into the classifier's error."""
+    with FakeServer("vllm", faults=lambda request: refusal(401)) as server:
+        backend = open_backend("openai:tiny", base_url=server.url, api_key_env=NAME)
+        with pytest.raises(LlmclfError) as caught:
+            LLMClassifier(backend, labels=["a", "b"]).fit(["x", "y"]).predict(["x"])
+        assert_clean(everything(caught.value))
+        with contextlib.suppress(LlmclfError):
+            backend.probe  # noqa: B018
+        assert_clean(repr(vars(backend)))

@@ -1,0 +1,128 @@
+"""The token trie's plan and layout, as laws."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmclf.backends.base import needs_terminator
+from llmclf.backends.local.trie_batches import groups, lay_out, plan, shared_prefix
+from llmclf.backends.tokens.codec import TokenRow
+from llmclf.backends.tokens.label_trie import label_trie
+
+tokens = st.lists(st.integers(0, 3), min_size=1, max_size=5).map(tuple)
+completions = st.lists(tokens, min_size=1, max_size=6, unique=True).map(tuple)
+rows = st.lists(
+    st.builds(TokenRow, st.lists(st.integers(0, 2), min_size=1, max_size=8).map(tuple), completions), min_size=1
+)
+
+
+@given(completions)
+def test_a_trie_holds_every_inner_prefix_once(labels):
+    """Nodes are the distinct proper prefixes; following a label's columns spells the label."""
+    trie = label_trie(labels)
+    assert trie.n_nodes == len({label[:j] for label in labels for j in range(1, len(label))})
+    for label, columns, targets in zip(labels, trie.columns, trie.targets, strict=True):
+        assert tuple(targets) == label
+        assert columns[0] == 0
+        assert [trie.tokens[c - 1] for c in columns[1:]] == list(label[:-1])
+        assert [trie.depths[c - 1] for c in columns[1:]] == list(range(1, len(label)))
+
+
+@given(completions)
+def test_a_node_sees_itself_and_its_ancestors(labels):
+    """A node at depth d sees exactly d nodes, all of them on its own path."""
+    trie = label_trie(labels)
+    np.testing.assert_array_equal(trie.visible.sum(axis=1), trie.depths)
+    for columns in trie.columns:
+        path = columns[1:] - 1
+        for j, node in enumerate(path):
+            assert set(np.flatnonzero(trie.visible[node])) == set(path[: j + 1])
+
+
+@given(rows)
+def test_the_shared_prefix_is_the_longest_that_leaves_every_row_a_token(some):
+    """As found by brute force."""
+    prefix = shared_prefix(some)
+    assert all(row.context[: len(prefix)] == prefix and len(row.context) > len(prefix) for row in some)
+    longer = len(prefix) + 1
+    heads = {row.context[:longer] for row in some}
+    assert len(heads) > 1 or min(len(row.context) for row in some) == longer
+
+
+@given(rows, st.integers(0, 12))
+def test_groups_hold_every_row_once_and_share_what_they_say(some, least):
+    """Rows of a group begin with the same tokens, keep one of their own, and no step is taken that saves too little."""
+    found = groups(some, least)
+    assert sorted(i for group in found for i in group.places) == list(range(len(some)))
+    n_all = len(shared_prefix(some))
+    users: dict[tuple[int, ...], int] = {}
+    for group in found:
+        assert group.steps[0] == n_all
+        assert list(group.steps) == sorted(set(group.steps))
+        (prefix,) = {some[i].context[: group.steps[-1]] for i in group.places}
+        assert all(len(some[i].context) > len(prefix) for i in group.places)
+        for before, step in pairwise(group.steps):
+            users[prefix[:before], prefix[:step]] = users.get((prefix[:before], prefix[:step]), 0) + len(group.places)
+    assert all((n - 1) * (len(step) - len(before)) >= max(1, least) for (before, step), n in users.items())
+
+
+@given(rows)
+def test_groups_that_may_save_anything_leave_nothing_to_save(some):
+    """Without a least saving, rows that share a further token are together: every distinct inner prefix is computed once."""
+    found = groups(some, 1)
+    computed = {some[i].context[:n] for group in found for i in group.places for n in range(1, group.steps[-1] + 1)}
+    rest = sum(len(some[i].context) - group.steps[-1] for group in found for i in group.places)
+    # A row's last token is its own even where another row has the same one there.
+    inner = {row.context[:n] for row in some for n in range(1, len(row.context))}
+    assert len(computed) + rest == len(inner) + len(some)
+
+
+@given(rows, st.integers(1, 60))
+def test_a_plan_holds_every_row_once_and_keeps_the_budget(some, budget):
+    """Only a batch of one row may exceed the budget of columns, padding included."""
+    n_prefix = len(shared_prefix(some))
+    batches = plan(some, range(len(some)), n_prefix, budget)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(some)))
+    for batch in batches:
+        laid = lay_out(some, batch, n_prefix)
+        assert len(batch) == 1 or laid.tokens.size <= budget
+
+
+@given(rows)
+def test_a_layout_lets_every_column_see_its_own_past_alone(some):
+    """Columns spell each row's context and nodes; what a column sees is what precedes it in its own sequence."""
+    n_prefix = len(shared_prefix(some))
+    batch = lay_out(some, range(len(some)), n_prefix)
+    n_text = batch.tokens.shape[1] - (batch.n_predict - 1)
+    for b, row in enumerate(some):
+        own = row.context[n_prefix:]
+        start = n_text - len(own)
+        for target, columns in zip(row.targets, batch.tries[b].columns, strict=True):
+            for j, column in enumerate(columns):
+                sees = np.flatnonzero(batch.mask[b, n_text - 1 + column])
+                sees = sees[sees >= n_prefix] - n_prefix
+                assert batch.tokens[b, sees].tolist() == [*own, *target[:j]]
+                assert batch.positions[b, sees].tolist() == list(range(n_prefix, n_prefix + len(own) + j))
+        assert batch.mask[b, :, :n_prefix].all()
+        for i in range(start, n_text):
+            sees = np.flatnonzero(batch.mask[b, i])[n_prefix:] - n_prefix
+            assert sees.tolist() == list(range(start, i + 1))
+    assert batch.mask.any(axis=2).all(), "a column that sees nothing would be NaN"
+
+
+@given(completions)
+def test_a_terminator_is_needed_just_when_one_label_begins_with_another(labels):
+    """As found by comparing all pairs."""
+    nested = any(a != b and b[: len(a)] == a for a in labels for b in labels)
+    assert needs_terminator(labels) == nested
+
+
+@pytest.mark.parametrize("labels", [((1,), (1,)), ((1, 2), (1, 2))])
+def test_equal_labels_need_more_than_a_terminator_too(labels):
+    """Equal sequences count as nested."""
+    assert needs_terminator(labels)

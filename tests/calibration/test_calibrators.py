@@ -1,0 +1,861 @@
+"""Tests of llmclf.calibration: golden values, laws, warnings, and scikit-learn's own checks."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import sklearn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
+from sklearn.utils.validation import check_is_fitted
+
+from llmclf.calibration import (
+    AutoCalibrator,
+    BetaCalibrator,
+    BiasTemperatureCalibrator,
+    IdentityCalibrator,
+    IsotonicCalibrator,
+    MatrixCalibrator,
+    PlattCalibrator,
+    PriorCalibrator,
+    TemperatureCalibrator,
+    VectorCalibrator,
+    VennAbersCalibrator,
+    calibrator_from_dict,
+    make_calibrator,
+)
+from llmclf.errors import CalibrationWarning, InputError
+from llmclf.logits import log_softmax, softmax
+from llmclf.metrics import log_loss
+from llmclf.numerics.folds import fold_weights
+from llmclf.numerics.solvers import fit_affine
+
+BOTH = [TemperatureCalibrator(), BiasTemperatureCalibrator()]
+AFFINE = [VectorCalibrator(), MatrixCalibrator()]
+EVENT = [PlattCalibrator(), BetaCalibrator(), IsotonicCalibrator(), VennAbersCalibrator()]
+PLAIN = [IdentityCalibrator(), PriorCalibrator()]
+SOFTMAX = [*BOTH, BiasTemperatureCalibrator(ridge=0), *AFFINE]
+ALL = [*SOFTMAX, *EVENT, *PLAIN, AutoCalibrator()]
+unwarned = pytest.mark.filterwarnings("ignore::llmclf.errors.CalibrationWarning")
+any_seed = st.integers(0, 2**32 - 1)
+
+
+def true_log_probabilities(rng, n, k):
+    """Random log-probabilities (n, k), and labels drawn from them."""
+    truth = log_softmax(rng.normal(size=(n, k)) * 1.5 + np.array([0.4, 0.0, -0.3, 0.1])[:k])
+    y = (np.exp(truth).cumsum(axis=1) < rng.random(n)[:, None]).sum(axis=1).clip(0, k - 1)
+    return truth, y
+
+
+def four_classes():
+    """3000 rows of over-confident, biased log-probabilities of four classes; the golden values belong to them."""
+    truth, y = true_log_probabilities(np.random.default_rng(20260101), 3000, 4)
+    return log_softmax(truth / 0.45 + np.array([0.8, 0.0, -0.5, 0.2])), y
+
+
+def two_classes():
+    """2000 rows of over-confident log-probabilities of two classes."""
+    rng = np.random.default_rng(7)
+    t = rng.normal(0, 1.4, 2000)
+    y = (rng.random(2000) < 1 / (1 + np.exp(-t))).astype(int)
+    return log_softmax(np.column_stack([np.zeros(2000), 1.9 * t + 0.3])), y
+
+
+def noisy(seed, n=60, k=3):
+    """Scores that know something of the labels; every class has a row, and no fit ends at an end of the search."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.arange(n) % k)
+    scores = rng.normal(size=(n, k))
+    scores[np.arange(n), y] += 0.8
+    return scores, y
+
+
+def objective(scores, y, temperature, bias, ridge):
+    log_q = log_softmax(scores / temperature + bias)
+    return -log_q[np.arange(len(y)), y].mean() + ridge / len(y) * np.sum(np.square(bias))
+
+
+class TestGoldenValues:
+    def test_temperature(self):
+        """The temperature and its loss are those that five independent packages find."""
+        scores, y = four_classes()
+        calibrator = TemperatureCalibrator().fit(scores, y)
+        assert calibrator.temperature_ == pytest.approx(2.2831200741346, abs=1e-9)
+        assert log_loss(y, calibrator.predict_proba(scores)) == pytest.approx(0.900991663164, abs=1e-9)
+
+    def test_binary_temperature(self):
+        """With two columns the temperature is half the inverse of scikit-learn's beta, which doubles the log-odds."""
+        assert TemperatureCalibrator().fit(*two_classes()).temperature_ == pytest.approx(1.844281945712, abs=1e-9)
+
+    def test_bias_temperature_without_ridge(self):
+        """Without ridge, beta, the biases and the loss are those of an independent optimiser."""
+        scores, y = four_classes()
+        calibrator = BiasTemperatureCalibrator(ridge=0).fit(scores, y)
+        assert 1 / calibrator.temperature_ == pytest.approx(0.465315795929, abs=1e-9)
+        assert calibrator.bias_ == pytest.approx([-0.29381567, 0.0802193, 0.26487953, -0.05128316], abs=1e-8)
+        assert log_loss(y, calibrator.predict_proba(scores)) == pytest.approx(0.888367538770, abs=1e-9)
+
+    def test_bias_temperature_with_ridge(self):
+        """The automatic ridge is K, and beta and the objective are those of an independent optimiser."""
+        scores, y = four_classes()
+        calibrator = BiasTemperatureCalibrator().fit(scores, y)
+        assert 1 / calibrator.temperature_ == pytest.approx(0.464734232330, abs=1e-9)
+        found = objective(scores, y, calibrator.temperature_, calibrator.bias_, 4)
+        assert found == pytest.approx(0.888584294576, abs=1e-9)
+        assert calibrator.bias_.sum() == pytest.approx(0, abs=1e-12)
+
+    @pytest.mark.parametrize(
+        ("calibrator", "value", "tolerance"),
+        [
+            (VectorCalibrator(ridge=0), 0.8871125017, 1e-9),
+            (MatrixCalibrator(ridge=0), 0.88589728, 1e-8),
+        ],
+        ids=repr,
+    )
+    def test_affine(self, calibrator, value, tolerance):
+        """Vector scaling and multinomial regression on log-probabilities have the losses that other packages find."""
+        scores, y = four_classes()
+        proba = calibrator.fit(scores, y).predict_proba(scores)
+        assert log_loss(y, proba) == pytest.approx(value, abs=tolerance)
+
+    def test_the_matrix_without_ridge_is_logistic_regression(self):
+        """scikit-learn's unregularised multinomial regression on the log-probabilities gives the same probabilities."""
+        scores, y = four_classes()
+        expected = LogisticRegression(C=np.inf, tol=1e-12, max_iter=10_000).fit(scores, y).predict_proba(scores)
+        assert MatrixCalibrator(ridge=0).fit(scores, y).predict_proba(scores) == pytest.approx(expected, abs=1e-5)
+
+    def test_event_maps(self):
+        """Platt's slope and intercept are those of scikit-learn, the beta map's numbers those of its authors' package."""
+        scores, y = two_classes()
+        platt = PlattCalibrator().fit(scores, y)
+        assert platt.maps_[0] == pytest.approx([0.547681722895, -0.190973248406], abs=1e-9)
+        beta = BetaCalibrator().fit(scores, y)
+        assert beta.maps_[0] == pytest.approx([0.524522152, 0.571194384, -0.239885419], abs=1e-8)
+
+    def test_isotonic(self):
+        """Isotonic regression with its floor: scikit-learn's, clipped, at the fitted rows."""
+        scores, y = two_classes()
+        p = np.exp(scores[:, 1])
+        expected = IsotonicRegression(y_min=1 / 2001, y_max=2000 / 2001).fit(p, y).predict(p)
+        found = IsotonicCalibrator().fit(scores, y).predict_proba(scores)[:, 1]
+        assert found == pytest.approx(expected, abs=1e-12)
+
+    def test_structured_vector_scaling(self):
+        """From a temperature with 1/(n + 1) of the uniform distribution mixed in, the solver finds the published objective."""
+        scores, y = four_classes()
+        n, k = scores.shape
+
+        def mixed(beta):
+            return np.log((1 - 1 / (n + 1)) * softmax(beta * scores) + 1 / (n + 1) / k)
+
+        found = minimize_scalar(lambda beta: -mixed(beta)[np.arange(n), y].mean(), bounds=(0.1, 2), method="bounded")
+        logs = mixed(found.x)
+        matrix, bias = fit_affine(logs, y, np.ones(n), ridge=k, ridge_off_diagonal=None)
+        log_q = log_softmax(logs @ matrix.T + bias)
+        # The package that the value comes from stops a little before the minimum.
+        assert -log_q[np.arange(n), y].mean() == pytest.approx(0.887184560, abs=2e-6)
+
+
+class TestLaws:
+    @given(any_seed, st.floats(0.01, 100.0))
+    @settings(max_examples=30, deadline=None)
+    def test_temperature_keeps_the_winner_and_ignores_scale_and_shift(self, seed, factor):
+        """A temperature never changes the top class, and its output ignores row constants and the scores' scale."""
+        scores, y = noisy(seed)
+        calibrator = TemperatureCalibrator().fit(scores, y)
+        proba = calibrator.predict_proba(scores)
+        assert (proba.argmax(axis=1) == scores.argmax(axis=1)).all()
+        other = factor * scores + np.random.default_rng(seed).normal(0, 50, (len(y), 1))
+        refitted = TemperatureCalibrator().fit(other, y)
+        assert refitted.predict_proba(other) == pytest.approx(proba, abs=1e-8)
+        assert refitted.temperature_ == pytest.approx(factor * calibrator.temperature_, rel=1e-6)
+
+    @given(any_seed, st.floats(0.01, 100.0))
+    @settings(max_examples=20, deadline=None)
+    def test_bias_temperature_ignores_scale_and_shift(self, seed, factor):
+        """The bias and the output of a bias and temperature ignore row constants and the scores' scale."""
+        scores, y = noisy(seed)
+        calibrator = BiasTemperatureCalibrator().fit(scores, y)
+        other = factor * scores + np.random.default_rng(seed).normal(0, 50, (len(y), 1))
+        refitted = BiasTemperatureCalibrator().fit(other, y)
+        assert refitted.predict_proba(other) == pytest.approx(calibrator.predict_proba(scores), abs=1e-7)
+        assert refitted.bias_ == pytest.approx(calibrator.bias_, abs=1e-7)
+
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    @given(any_seed)
+    @settings(max_examples=10, deadline=None)
+    def test_equivariance(self, calibrator, seed):
+        """Shuffled rows change nothing, and shuffled columns shuffle the output."""
+        scores, y = noisy(seed)
+        rng = np.random.default_rng(seed)
+        rows, columns = rng.permutation(len(y)), rng.permutation(3)
+        names = np.array(["c", "a", "b"])
+        proba = clone(calibrator).fit(scores, names[y], classes=names).predict_proba(scores)
+        shuffled = clone(calibrator).fit(scores[rows][:, columns], names[y[rows]], classes=names[columns])
+        assert shuffled.predict_proba(scores[:, columns]) == pytest.approx(proba[:, columns], abs=1e-8)
+        assert shuffled.classes_.tolist() == names[columns].tolist()
+
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    @given(any_seed)
+    @settings(max_examples=10, deadline=None)
+    def test_weights_are_repetition(self, calibrator, seed):
+        """A weight of 2 is the row twice, and a weight of 0 is no row."""
+        scores, y = noisy(seed, n=90)
+        repeats = np.random.default_rng([seed, 1]).permutation(np.arange(90) % 3)
+        weighted = clone(calibrator).fit(scores, y, sample_weight=repeats, classes=[0, 1, 2])
+        repeated = clone(calibrator).fit(scores.repeat(repeats, axis=0), y.repeat(repeats), classes=[0, 1, 2])
+        assert weighted.predict_proba(scores) == pytest.approx(repeated.predict_proba(scores), abs=1e-7)
+
+    @unwarned
+    @given(any_seed, st.integers(2, 5), st.integers(1, 40), st.floats(-2.0, 3.0), st.sampled_from([0.5, 3.0, "auto"]))
+    @settings(max_examples=60, deadline=None)
+    def test_no_neighbour_is_better(self, seed, k, n, signal, ridge):
+        """Whatever the data, no other bias and no other allowed temperature has a lower objective."""
+        rng = np.random.default_rng(seed)
+        y = rng.integers(0, k, n)
+        scores = rng.integers(-3, 4, (n, k)) * rng.choice([0.01, 1.0, 30.0])
+        scores[np.arange(n), y] += signal
+        calibrator = BiasTemperatureCalibrator(ridge).fit(scores, y, classes=range(k))
+        strength = k if ridge == "auto" else ridge
+        best = objective(scores, y, calibrator.temperature_, calibrator.bias_, strength)
+        alone = TemperatureCalibrator().fit(scores, y, classes=range(k)).temperature_
+        assert best <= objective(scores, y, alone, np.zeros(k), strength) + 1e-9
+        for size in (1e-3, 1e-1, 1.0):
+            temperature = np.clip(calibrator.temperature_ * np.exp(size * rng.normal()), 1e-3, 1e3)
+            bias = calibrator.bias_ + size * rng.normal(size=k)
+            assert best <= objective(scores, y, temperature, calibrator.bias_, strength) + 1e-9
+            assert best <= objective(scores, y, calibrator.temperature_, bias, strength) + 1e-9
+            assert best <= objective(scores, y, temperature, bias, strength) + 1e-9
+            assert objective(scores, y, alone, 0, 0) <= objective(scores, y, temperature, 0, 0) + 1e-9
+
+    @given(any_seed)
+    @settings(max_examples=20, deadline=None)
+    def test_without_ridge_the_mean_is_the_class_frequencies(self, seed):
+        """With ridge 0 the mean probability of every class over the fitted rows is its frequency."""
+        scores, y = noisy(seed, n=61)
+        proba = BiasTemperatureCalibrator(ridge=0).fit(scores, y).predict_proba(scores)
+        assert proba.mean(axis=0) == pytest.approx(np.bincount(y) / 61, abs=1e-9)
+
+    def test_a_larger_ridge_makes_smaller_biases(self):
+        """The biases shrink towards 0 as the ridge grows, until only the temperature is left."""
+        scores, y = four_classes()
+        sizes = [np.abs(BiasTemperatureCalibrator(ridge).fit(scores, y).bias_).max() for ridge in (0, 4, 400, 1e9)]
+        assert sizes == sorted(sizes, reverse=True)
+        strong = BiasTemperatureCalibrator(ridge=1e9).fit(scores, y)
+        assert strong.temperature_ == pytest.approx(TemperatureCalibrator().fit(scores, y).temperature_, abs=1e-4)
+
+    @unwarned
+    @pytest.mark.parametrize("calibrator", AFFINE, ids=repr)
+    @given(any_seed, st.integers(2, 4), st.integers(4, 40))
+    @settings(max_examples=15, deadline=None)
+    def test_no_neighbouring_matrix_is_better(self, calibrator, seed, k, n):
+        """Whatever the data, no other matrix and no other bias has a lower objective, given temperature and biases."""
+        rng = np.random.default_rng(seed)
+        y, scores = rng.integers(0, k, n), rng.normal(size=(n, k)) * 3
+        fitted = clone(calibrator).fit(scores, y, classes=range(k))
+        logs = log_softmax(scores) / fitted.temperature_
+        middle = BiasTemperatureCalibrator(0.1).fit(scores, y, classes=range(k))
+        centre = float(middle.temperature_ < 999)
+        free = np.ones((k, k)) if isinstance(calibrator, MatrixCalibrator) else np.eye(k)
+
+        def loss(matrix, bias):
+            pull = np.sum((np.diag(matrix) - centre) ** 2) + np.sum((bias - middle.bias_) ** 2)
+            off = k * np.sum((matrix - np.diag(np.diag(matrix))) ** 2)
+            return -log_softmax(logs @ matrix.T + bias)[np.arange(n), y].mean() + (pull + off) / n
+
+        best = loss(fitted.matrix_, fitted.bias_)
+        for size in (1e-4, 1e-2, 1.0):
+            matrix = fitted.matrix_ + size * free * rng.normal(size=(k, k))
+            assert best <= loss(matrix, fitted.bias_) + 1e-12
+            assert best <= loss(matrix, fitted.bias_ + size * rng.normal(size=k)) + 1e-12
+
+    def test_a_matrix_learns_from_scores_that_are_always_wrong(self):
+        """A model that always names the class after the true one is of no use to a temperature, and of much to a matrix."""
+        rng = np.random.default_rng(0)
+        y = rng.integers(0, 4, 300)
+        scores = rng.normal(size=(300, 4))
+        scores[np.arange(300), (y + 1) % 4] += 4.0
+        with pytest.warns(CalibrationWarning, match="against the labels"):
+            fitted = MatrixCalibrator().fit(scores, y)
+        assert log_loss(y, fitted.predict_proba(scores)) < 0.4
+        assert (fitted.predict(scores) == y).mean() > 0.95
+
+    def test_a_matrix_of_many_classes(self):
+        """Forty classes, fewer rows than parameters and scores that are no help: finite, and no worse than uniform."""
+        rng = np.random.default_rng(0)
+        y = rng.integers(0, 40, 300)
+        scores = rng.normal(size=(300, 40))
+        scores[np.arange(300), (y + 1) % 40] += 4.0  # the model always names the class after the true one
+        with pytest.warns(CalibrationWarning, match="against the labels"):
+            proba = MatrixCalibrator().fit(scores, y, classes=range(40)).predict_proba(scores)
+        assert np.isfinite(proba).all()
+        assert log_loss(y, proba, classes=range(40)) <= np.log(40)
+
+    @pytest.mark.parametrize("calibrator", [c for c in ALL if not isinstance(c, PriorCalibrator)], ids=repr)
+    def test_calibrated_scores_stay_as_they_are(self, calibrator):
+        """Fitted on log-probabilities that the labels were drawn from, a calibrator is near the identity."""
+        scores, y = true_log_probabilities(np.random.default_rng(5), 20_000, 4)
+        proba = clone(calibrator).fit(scores, y).predict_proba(scores)
+        # More parameters carry more noise: twenty of them for four classes in a full matrix, and curves of any shape.
+        flexible = isinstance(calibrator, (MatrixCalibrator, IsotonicCalibrator, VennAbersCalibrator))
+        assert np.abs(proba - np.exp(scores)).max() < (0.08 if flexible else 0.02)
+        assert np.abs(proba - np.exp(scores)).mean() < 0.01
+
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    def test_outputs_agree_with_one_another(self, calibrator):
+        """Probabilities sum to 1, are the exponential of the log-probabilities, and their maximum is predicted."""
+        scores, y = four_classes()
+        names = np.array(["d", "b", "a", "c"])
+        fitted = clone(calibrator).fit(scores, names[y], classes=names)
+        proba = fitted.predict_proba(scores)
+        assert proba.sum(axis=1) == pytest.approx(np.ones(3000), abs=1e-12)
+        assert np.log(proba) == pytest.approx(fitted.predict_log_proba(scores), abs=1e-12)
+        assert (fitted.predict(scores) == names[proba.argmax(axis=1)]).all()
+
+
+class LogScores(ClassifierMixin, BaseEstimator):
+    """A fitted classifier whose decision function is its input."""
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def decision_function(self, X):
+        check_is_fitted(self)
+        return np.asarray(X)
+
+    def predict(self, X):
+        return self.classes_[np.asarray(X).argmax(axis=1)]
+
+
+def test_parity_with_scikit_learn():
+    """Temperature scaling by CalibratedClassifierCV gives the same probabilities to 1e-6."""
+    scores, y = four_classes()
+    frozen = FrozenEstimator(LogScores().fit(scores, y))
+    theirs = CalibratedClassifierCV(frozen, method="temperature").fit(scores, y)
+    ours = TemperatureCalibrator().fit(scores, y)
+    assert ours.predict_proba(scores) == pytest.approx(theirs.predict_proba(scores), abs=1e-6)
+
+
+class TestWarnings:
+    @pytest.mark.parametrize("calibrator", [*SOFTMAX, *EVENT], ids=repr)
+    def test_scores_against_the_labels(self, calibrator):
+        """Scores with the sign flipped warn; the highest temperature is kept, but slopes of their own turn the sign back."""
+        scores, y = four_classes()
+        with pytest.warns(CalibrationWarning, match="against the"):
+            fitted = clone(calibrator).fit(-scores, y)
+        if isinstance(calibrator, PlattCalibrator):
+            assert (np.array(fitted.maps_)[:, 0] < 0).all()
+        elif isinstance(calibrator, (BetaCalibrator, IsotonicCalibrator, VennAbersCalibrator)):
+            assert np.ptp(np.percentile(fitted.predict_proba(-scores), [1, 99], axis=0), axis=0).max() < 0.02
+        elif isinstance(calibrator, VectorCalibrator):
+            assert (np.diag(fitted.matrix_) < 0).all()
+            assert (fitted.predict(-scores) == y).mean() > 0.6
+        else:
+            assert fitted.temperature_ == pytest.approx(1000)
+
+    @pytest.mark.parametrize("calibrator", EVENT, ids=repr)
+    def test_separable_events(self, calibrator):
+        """One class apart from the other: soft targets and the floor keep two fits finite; the third one warns."""
+        scores, y = np.column_stack([np.zeros(40), np.arange(40.0) - 19.5]), np.arange(40) // 20
+        if isinstance(calibrator, BetaCalibrator):
+            with pytest.warns(CalibrationWarning, match="class 1: the scores separate the labels"):
+                fitted = clone(calibrator).fit(scores, y)
+        else:
+            fitted = clone(calibrator).fit(scores, y)
+            assert fitted.predict_proba(scores).min() > 1e-3
+        assert fitted.predict(scores).tolist() == y.tolist()
+        assert np.isfinite(fitted.predict_log_proba(scores * 1e4)).all()
+
+    def test_beta_needs_every_class(self):
+        """An event that never happened, or always did, has no finite curve; the message names calibrators that do."""
+        scores, y = noisy(1)
+        with pytest.raises(InputError, match="rows of every class.*'platt'"):
+            BetaCalibrator().fit(scores[y < 2], y[y < 2], classes=[0, 1, 2])
+
+    @pytest.mark.parametrize("calibrator", SOFTMAX, ids=repr)
+    def test_separable_data(self, calibrator):
+        """Where every row is right, a fit warns, and the lowest temperature is kept."""
+        scores, _ = four_classes()
+        y = scores.argmax(axis=1)
+        with pytest.warns(CalibrationWarning, match="right class on top"):
+            fitted = clone(calibrator).fit(scores, y)
+        assert fitted.temperature_ == pytest.approx(0.001)
+        assert log_loss(y, fitted.predict_proba(scores)) < 1e-2
+
+    def test_separable_only_with_a_bias(self):
+        """Without ridge, rows that a bias could all put right have no finite fit, and that warns."""
+        scores, _ = four_classes()
+        y = (scores + np.array([2.0, 0.0, 0.0, -1.0])).argmax(axis=1)
+        with pytest.warns(CalibrationWarning, match="right class on top"):
+            fitted = BiasTemperatureCalibrator(ridge=0).fit(scores, y)
+        assert fitted.temperature_ == pytest.approx(0.001)
+        assert (fitted.predict(scores) == y).mean() > 0.999
+
+    def test_separable_with_a_bias_by_a_wide_margin(self):
+        """That holds too where the solver stops early, because the loss is flat long before the end of the search."""
+        scores, y = np.array([[40.0, 0.0], [10.0, 0.0]] * 15), [0, 1] * 15
+        with pytest.warns(CalibrationWarning, match="right class on top"):
+            fitted = BiasTemperatureCalibrator(ridge=0).fit(scores, y)
+        assert fitted.temperature_ == pytest.approx(0.001)
+        assert fitted.predict(scores).tolist() == y
+
+    @pytest.mark.parametrize("calibrator", [*SOFTMAX, *EVENT], ids=repr)
+    def test_constant_scores(self, calibrator):
+        """Scores that are equal within every row warn, and the probabilities are the same for every row."""
+        y = np.arange(30) % 3
+        with pytest.warns(CalibrationWarning, match="say nothing"):
+            fitted = clone(calibrator).fit(np.arange(30)[:, None] * np.ones(3), y)
+        assert fitted.predict_proba([[5.0, 5.0, 5.0]])[0] == pytest.approx([1 / 3] * 3)
+        if calibrator in BOTH:
+            assert fitted.temperature_ == pytest.approx(1000)
+
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    def test_few_rows(self, calibrator):
+        """Fewer than 20 rows warn at the line that called fit; 20 rows do not, and rows of weight 0 do not count."""
+        scores, y = noisy(1, n=20)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            clone(calibrator).fit(scores, y)
+        with pytest.warns(CalibrationWarning, match="19 labelled rows; 20 or more") as caught:
+            clone(calibrator).fit(scores, y, sample_weight=[0.0] + [1.0] * 19)
+        assert [warning.filename for warning in caught] == [__file__]
+
+    def test_doubt_is_reported_at_the_line_that_called_fit(self):
+        """A warning about the temperature names the caller's file too."""
+        scores, y = four_classes()
+        with pytest.warns(CalibrationWarning) as caught:
+            TemperatureCalibrator().fit(-scores, y)
+        assert [warning.filename for warning in caught] == [__file__]
+
+
+class TestClasses:
+    @pytest.mark.parametrize(
+        "calibrator",
+        [*BOTH, *AFFINE, PlattCalibrator(), IsotonicCalibrator(), VennAbersCalibrator(), AutoCalibrator()],
+        ids=repr,
+    )
+    def test_an_absent_class_keeps_its_column(self, calibrator):
+        """A class that no labelled row has keeps its place and a positive probability."""
+        scores, y = four_classes()
+        kept = y != 2
+        fitted = clone(calibrator).fit(scores[kept], y[kept], classes=[0, 1, 2, 3])
+        assert fitted.classes_.tolist() == [0, 1, 2, 3]
+        assert (fitted.predict_proba(scores)[:, 2] > 0).all()
+
+    def test_an_absent_class_needs_a_ridge(self):
+        """Without ridge an absent class has no finite bias, and the message names it and the cure."""
+        scores, y = noisy(1)
+        with pytest.raises(InputError, match=r"ridge=0 has no finite bias for class 'c'.*'auto'"):
+            BiasTemperatureCalibrator(ridge=0).fit(
+                scores[y < 2], np.array(["a", "b"])[y[y < 2]], classes=["a", "b", "c"]
+            )
+
+    @pytest.mark.parametrize(
+        "classes",
+        [["z", "a", "m"], [3, 1, 2], [True, False, "maybe"], [1, "1", 2.5]],
+        ids=["text", "int", "bool", "mixed"],
+    )
+    def test_classes_keep_their_order_and_types(self, classes):
+        """Columns belong to the classes in the order given, and predictions are the very same objects."""
+        scores, y = noisy(1)
+        labels = np.array([*classes, None], dtype=object)[:-1][y]
+        fitted = TemperatureCalibrator().fit(scores, labels, classes=classes)
+        expected = [classes[column] for column in scores.argmax(axis=1)]
+        found = fitted.predict(scores).tolist()
+        assert found == expected
+        assert [type(label) for label in found] == [type(label) for label in expected]
+
+    def test_without_classes_the_labels_are_sorted(self):
+        """Without classes, column k belongs to the k-th label in sorted order."""
+        scores, y = noisy(1)
+        fitted = TemperatureCalibrator().fit(scores, np.array(["x", "y", "z"])[y])
+        assert fitted.classes_.tolist() == ["x", "y", "z"]
+        assert fitted.temperature_ == TemperatureCalibrator().fit(scores, y).temperature_
+
+    def test_a_low_finite_score_does_no_harm(self):
+        """A label scored far below all others leaves the fit of the rest as it is."""
+        scores, y = two_classes()
+        floored = np.column_stack([scores, np.full(2000, -1e4)])
+        for calibrator in BOTH:
+            alone, beside = clone(calibrator).fit(scores, y), clone(calibrator).fit(floored, y, classes=[0, 1, 2])
+            assert beside.temperature_ == pytest.approx(alone.temperature_, rel=1e-2)
+            assert (beside.predict_proba(floored)[:, 2] < 1e-300).all()
+
+
+class TestVennAbers:
+    def test_golden_value(self):
+        """Interval and probability of one row are those of an independent package."""
+        scores, y = two_classes()
+        calibrator = VennAbersCalibrator().fit(scores[:1000], y[:1000])
+        lower, upper = calibrator.predict_interval(scores[1000:1001])
+        assert lower[0] == pytest.approx([1 - 0.587628865979, 0.577319587629], abs=1e-12)
+        assert upper[0] == pytest.approx([1 - 0.577319587629, 0.587628865979], abs=1e-12)
+        assert calibrator.predict_proba(scores[1000:1001])[0, 1] == pytest.approx(0.581632653061, abs=1e-12)
+
+    @given(any_seed, st.integers(1, 30))
+    @settings(max_examples=50, deadline=None)
+    def test_it_is_what_two_isotonic_fits_say(self, seed, n):
+        """p0 and p1 are isotonic regressions of the rows and the new one, labelled 0 and 1, whatever the ties and weights."""
+        rng = np.random.default_rng(seed)
+        x, y, weights = rng.integers(-4, 5, n).astype(float), rng.integers(0, 2, n), rng.integers(1, 4, n)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CalibrationWarning)
+            fitted = VennAbersCalibrator().fit(np.column_stack([0 * x, x]), y, sample_weight=weights, classes=[0, 1])
+        new = np.arange(-5, 5.5, 0.5)
+        lower, upper = fitted.predict_interval(np.column_stack([0 * new, new]))
+        for label, found in ((0, lower), (1, upper)):
+            for place, value in enumerate(new):
+                reference = IsotonicRegression().fit(np.r_[x, value], np.r_[y, label], np.r_[weights, 1])
+                assert found[place, 1] == pytest.approx(reference.predict([value])[0], abs=1e-9)
+
+    @unwarned
+    def test_several_classes(self):
+        """Every class has its interval, the probabilities are those of the classes divided by their sum."""
+        scores, y = noisy(5)
+        fitted = VennAbersCalibrator().fit(scores, y)
+        lower, upper = fitted.predict_interval(scores)
+        assert (lower < upper).all()
+        middle = upper / (1 - lower + upper)
+        assert fitted.predict_proba(scores) == pytest.approx(middle / middle.sum(axis=1, keepdims=True), abs=1e-12)
+
+
+class TestAuto:
+    def test_a_temperature_is_the_default_on_few_rows(self):
+        """Below 50 rows it is kept unless another map is better beyond chance."""
+        scores, y = true_log_probabilities(np.random.default_rng(0), 40, 3)
+        assert isinstance(AutoCalibrator().fit(scores, y, classes=[0, 1, 2]).calibrator_, TemperatureCalibrator)
+
+    def test_scores_that_say_nothing_give_the_class_frequencies(self):
+        """Where scores are noise, the frequencies are not beaten."""
+        rng = np.random.default_rng(0)
+        fitted = AutoCalibrator().fit(rng.normal(size=(40, 2)) * 3, rng.random(40) < 0.2)
+        assert isinstance(fitted.calibrator_, PriorCalibrator)
+        assert fitted.losses_["prior"] < fitted.losses_["identity"]
+
+    def test_a_large_label_bias_is_found_on_few_rows(self):
+        """A model that leans by many nats needs the weak pull, and some thirty rows show it."""
+        scores, y = true_log_probabilities(np.random.default_rng(0), 30, 4)
+        fitted = AutoCalibrator().fit(scores + np.array([9.0, 0.0, -3.0, 6.0]), y)
+        assert isinstance(fitted.calibrator_, (BiasTemperatureCalibrator, VectorCalibrator))
+        assert fitted.losses_["weak_bias_temperature"] < fitted.losses_["bias_temperature"] - 0.05
+
+    def test_bias_and_temperature_is_the_default(self):
+        """From 50 rows on it is kept unless another map is better beyond chance."""
+        scores, y = four_classes()
+        assert isinstance(AutoCalibrator().fit(scores[:60], y[:60]).calibrator_, BiasTemperatureCalibrator)
+        fitted = AutoCalibrator().fit(scores[:80], y[:80])
+        assert min(fitted.losses_, key=fitted.losses_.get) == "matrix"
+        assert isinstance(fitted.calibrator_, BiasTemperatureCalibrator)
+
+    def test_words_of_another_class_are_found(self):
+        """Where one label's words speak for another class, the matrix is taken."""
+        rng = np.random.default_rng(0)
+        truth, y = true_log_probabilities(rng, 400, 3)
+        fitted = AutoCalibrator().fit(truth @ np.array([[1.0, 0.0, 0.0], [0.0, 0.2, 1.0], [0.0, 1.0, 0.2]]), y)
+        assert isinstance(fitted.calibrator_, MatrixCalibrator)
+
+    def test_fewer_than_twenty_rows(self):
+        """Nothing is fitted, and that is said."""
+        scores, y = noisy(1, n=19)
+        with pytest.warns(CalibrationWarning, match="19 labelled rows; 20 or more"):
+            fitted = AutoCalibrator().fit(scores, y)
+        assert isinstance(fitted.calibrator_, IdentityCalibrator)
+        assert fitted.losses_ == {}
+
+    def test_losses_are_those_of_rows_that_were_held_out(self):
+        """The loss of the temperature is that of five fits by hand."""
+        scores, y = noisy(3, n=100)
+        folds = fold_weights(scores - scores.max(axis=1, keepdims=True), y, np.ones(100)).argmax(axis=1)
+        losses = []
+        for fold in range(5):
+            own = folds == fold
+            fitted = TemperatureCalibrator().fit(scores[~own], y[~own])
+            losses.extend(-fitted.predict_log_proba(scores[own])[np.arange(own.sum()), y[own]])
+        assert AutoCalibrator().fit(scores, y).losses_["temperature"] == pytest.approx(np.mean(losses), abs=1e-12)
+
+
+@pytest.mark.parametrize("calibrator", ALL, ids=repr)
+def test_a_label_that_was_not_seen(calibrator):
+    """-inf counts as 16 nats below the row's best, or as its lowest score, and fit and predict say so."""
+    scores, y = (part[:400] for part in four_classes())
+    lost, floored = scores.copy(), scores.copy()
+    lost[3, 0], floored[3, 0] = -np.inf, scores[3, 1:].max() - 16
+    lost[4, 1], floored[4, 1] = -np.inf, -40.0
+    lost[4, 0] = floored[4, 0] = -40.0
+    with pytest.warns(CalibrationWarning, match=r"2 of 400 rows \(the first: row 3\) hold -inf") as caught:
+        found = clone(calibrator).fit(lost, y).predict_proba(lost)
+    assert caught[0].filename == __file__
+    assert len(caught) == 2
+    assert found == pytest.approx(clone(calibrator).fit(floored, y).predict_proba(floored), abs=1e-12)
+
+
+class TestErrors:
+    scores, y = noisy(1)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"classes": ["a", "b"]}, "3 columns for 2 classes, .*one column per class"),
+            ({"scores": scores[:, :2]}, "2 columns for 3 classes"),
+            ({"scores": np.where(np.arange(60)[:, None] == 7, np.nan, scores)}, "row 7 of the scores holds NaN"),
+            ({"scores": np.where(np.arange(60)[:, None] == 9, np.inf, scores)}, "row 9 of the scores holds inf"),
+            (
+                {"scores": np.where(np.arange(60)[:, None] == 9, -np.inf, scores)},
+                "row 9 of the scores is -inf throughout",
+            ),
+            ({"scores": softmax(scores)}, "the scores are probabilities .*expected log-scores. Give their logarithm"),
+            ({"scores": scores[:, :1]}, "1 feature"),
+            ({"scores": scores[:0], "y": y[:0]}, "0 sample"),
+            ({"scores": scores[:50]}, "inconsistent numbers of samples"),
+            ({"y": np.zeros(60)}, "one class, 0.0; expected at least two"),
+            ({"classes": [0, 1, 5]}, r"=2 is none of the classes \[0, 1, 5\]"),
+            ({"classes": ["0", "1", "2"]}, "is none of the classes"),
+            ({"classes": [0, 1, 1]}, "repeats a class"),
+            ({"classes": 3}, "expected a list of classes"),
+            ({"classes": [{}, {}, {}]}, "expected text, numbers or booleans"),
+            ({"sample_weight": [1.0]}, r"sample_weight has shape \(1,\)"),
+            ({"sample_weight": -np.ones(60)}, r"sample_weight\[0\]=-1.0"),
+            ({"sample_weight": np.zeros(60)}, "all sample weights are zero"),
+            ({"y": np.linspace(0, 1, 60)}, "continuous"),
+        ],
+    )
+    def test_fit_refuses(self, arguments, message):
+        """What cannot be fitted is refused by an InputError that names the value."""
+        with pytest.raises(InputError, match=message):
+            TemperatureCalibrator().fit(**{"scores": self.scores, "y": self.y, **arguments})
+
+    @pytest.mark.parametrize("ridge", [-1, float("nan"), float("inf"), "strong", None, True])
+    def test_ridge(self, ridge):
+        """A ridge is "auto" or a finite number of at least 0."""
+        with pytest.raises(InputError, match=f"ridge={ridge!r}; expected 'auto' or a finite number"):
+            BiasTemperatureCalibrator(ridge).fit(self.scores, self.y)
+
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    def test_predict_refuses(self, calibrator):
+        """Predictions want finite scores with the columns of the fit."""
+        fitted = clone(calibrator).fit(self.scores, self.y)
+        with pytest.raises(InputError, match="2 features, but"):
+            fitted.predict_proba(self.scores[:, :2])
+        with pytest.raises(InputError, match="row 1 of the scores holds NaN in column 2"):
+            fitted.predict([[0.0, 0.0, 0.0], [0.0, 0.0, np.nan]])
+
+    @pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba"])
+    def test_a_failed_fit_is_no_fit(self, method):
+        """After a fit that was refused, a calibrator still is not fitted."""
+        calibrator = TemperatureCalibrator()
+        with pytest.raises(InputError):
+            calibrator.fit(self.scores, self.y, classes=["a", "b"])
+        with pytest.raises(NotFittedError):
+            getattr(calibrator, method)(self.scores)
+        calibrator = BiasTemperatureCalibrator(ridge=-1)
+        with pytest.raises(InputError):
+            calibrator.fit(self.scores, self.y)
+        with pytest.raises(NotFittedError):
+            getattr(calibrator, method)(self.scores)
+
+
+class TestDictionary:
+    @pytest.mark.parametrize("calibrator", [*ALL, BiasTemperatureCalibrator(ridge=np.int64(2))], ids=repr)
+    @pytest.mark.parametrize("classes", [["b", "a", "ü"], [2, 0, 1], [0.5, 1.5, 2.5], [True, False, "x"]], ids=str)
+    def test_json_round_trip_is_exact(self, calibrator, classes):
+        """Written to JSON and read again, a calibrator predicts the very same numbers and classes."""
+        scores, y = noisy(3)
+        labels = np.array([*classes, None], dtype=object)[:-1][y]
+        fitted = clone(calibrator).fit(scores, labels, classes=classes)
+        description = json.loads(json.dumps(fitted.to_dict(), allow_nan=False))
+        for restored in (calibrator_from_dict(description), type(calibrator).from_dict(description)):
+            assert type(restored) is type(calibrator)
+            assert restored.get_params() == fitted.get_params()
+            assert restored.classes_.tolist() == classes
+            assert (restored.predict_log_proba(scores) == fitted.predict_log_proba(scores)).all()
+            assert restored.predict(scores).tolist() == fitted.predict(scores).tolist()
+            assert restored.to_dict() == description
+            with pytest.raises(InputError, match="2 features, but"):
+                restored.predict(scores[:, :2])
+
+    @pytest.mark.parametrize(
+        ("path", "value", "message"),
+        [
+            (
+                ["name"],
+                "isotone",
+                r"'isotone' is no calibrator; expected one of \['auto', 'beta', ",
+            ),
+            (["name"], ["temperature"], "is no calibrator"),
+            (["version"], 3, "expected exactly the entries"),
+            (["parameters"], None, "'parameters' holds None"),
+            (["parameters", "ridge"], -1.0, "ridge=-1.0"),
+            (["parameters", "shape"], 1, "'parameters' holds"),
+            (["classes"], "abc", "expected a list"),
+            (["classes"], ["a"], "expected a list of 1 finite|at least two classes"),
+            (["classes"], ["a", "a", "b"], "repeats a class"),
+            (["classes"], ["a", None, "b"], "JSON cannot keep"),
+            (["classes"], ["a", "b"], "expected a list of 2 finite numbers"),
+            (["fitted"], {}, "expected exactly the entries"),
+            (["fitted", "temperature"], 0.0, "temperature=0.0; expected a finite number above 0"),
+            (["fitted", "temperature"], True, "temperature=True"),
+            (["fitted", "temperature"], float("nan"), "temperature=nan"),
+            (["fitted", "bias"], [0.0, 1.0, "x"], "expected a list of 3 finite numbers"),
+            (["fitted", "bias"], [0.0, 1.0, float("inf")], "expected a list of 3 finite numbers"),
+            (["fitted", "bias"], 0.0, "expected a list of 3 finite numbers"),
+        ],
+    )
+    def test_bad_descriptions_are_refused(self, path, value, message):
+        """Every value is checked on the way in."""
+        scores, y = noisy(3)
+        description = BiasTemperatureCalibrator().fit(scores, y).to_dict()
+        place = description
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+        with pytest.raises(InputError, match=message):
+            calibrator_from_dict(description)
+
+    def test_no_mapping_is_refused(self):
+        """A description that is no mapping is an InputError, not a crash."""
+        with pytest.raises(InputError, match="name=None is no calibrator"):
+            calibrator_from_dict(["temperature"])
+
+    def test_the_wrong_kind_is_refused(self):
+        """One kind of calibrator does not read another's description."""
+        description = TemperatureCalibrator().fit(*noisy(3)).to_dict()
+        with pytest.raises(InputError, match="name='temperature'; expected 'bias_temperature'"):
+            BiasTemperatureCalibrator.from_dict(description)
+
+    def test_classes_that_json_cannot_keep(self):
+        """Dates as classes predict, but cannot be written."""
+        days = [datetime.date(2024, 1, day) for day in (1, 2, 3)]
+        scores, y = noisy(3)
+        fitted = TemperatureCalibrator().fit(scores, y, classes=[0, 1, 2])
+        fitted.classes_ = np.array(days, dtype=object)
+        with pytest.raises(InputError, match="is a date, which JSON cannot keep"):
+            fitted.to_dict()
+
+    def test_unfitted(self):
+        """There is nothing to write before fit."""
+        with pytest.raises(NotFittedError):
+            TemperatureCalibrator().to_dict()
+
+
+class TestMakeCalibrator:
+    def test_names_and_none(self):
+        """None stays None, and a name makes an unfitted calibrator."""
+        assert make_calibrator(None) is None
+        assert isinstance(make_calibrator("temperature"), TemperatureCalibrator)
+        assert isinstance(make_calibrator("bias_temperature"), BiasTemperatureCalibrator)
+        assert type(make_calibrator("vector")) is VectorCalibrator
+        assert type(make_calibrator("matrix")) is MatrixCalibrator
+
+    def test_an_estimator_is_cloned(self):
+        """An estimator's parameters are copied and the user's own stays unfitted by us."""
+        mine = BiasTemperatureCalibrator(ridge=3.0).fit(*noisy(1))
+        made = make_calibrator(mine)
+        assert made is not mine
+        assert made.ridge == 3.0
+        assert not hasattr(made, "classes_")
+        assert isinstance(make_calibrator(LogisticRegression()), LogisticRegression)
+
+    @pytest.mark.parametrize("spec", ["plat", 3, TemperatureCalibrator, object(), ["temperature"]], ids=repr)
+    def test_anything_else_is_refused(self, spec):
+        """The message lists the known names."""
+        with pytest.raises(
+            InputError,
+            match=r"\['auto', 'beta', 'bias_temperature', 'identity', .*'temperature', 'vector', 'venn_abers'\]",
+        ):
+            make_calibrator(spec)
+
+
+def no_columns_for_the_classes(estimator):
+    """The checks of scikit-learn that fit data with as many features as the check likes, and why they must fail."""
+    reason = "the data have another number of columns than classes, and that is refused"
+    names = [
+        "check_array_api_input",  # skipped unless SCIPY_ARRAY_API is set
+        "check_classifiers_classes",
+        "check_classifiers_train",
+        "check_dtype_object",
+        "check_estimators_dtypes",
+        "check_estimators_fit_returns_self",
+        "check_estimators_nan_inf",
+        "check_estimators_overwrite_params",
+        "check_estimators_pickle",
+        "check_n_features_in_after_fitting",
+        "check_pipeline_consistency",
+        "check_positive_only_tag_during_fit",
+        "check_readonly_memmap_input",
+        "check_sample_weight_equivalence_on_dense_data",
+    ]
+    return dict.fromkeys(names, reason)
+
+
+@unwarned
+@parametrize_with_checks(
+    [*BOTH, *AFFINE, *EVENT, *PLAIN, AutoCalibrator()],
+    expected_failed_checks=no_columns_for_the_classes,
+    xfail_strict=True,
+)
+def test_scikit_learn_checks(estimator, check):
+    """scikit-learn's own checks pass, save those whose data have no column per class."""
+    check(estimator)
+
+
+class FeaturesAsScores(TemperatureCalibrator):
+    """Reads any number of features, repeated in turn until there is a column per class."""
+
+    def fit(self, scores, y, sample_weight=None, classes=None):
+        widened = self._widen(scores, max(2, len(np.unique(y))))
+        super().fit(widened, y, sample_weight, classes)
+        self.width_ = np.shape(scores)[1]
+        return self
+
+    def predict_log_proba(self, scores):
+        check_is_fitted(self, "classes_")
+        if np.ndim(scores) == 2 and np.shape(scores)[1] != self.width_:
+            raise ValueError(f"X has {np.shape(scores)[1]} features, but expected {self.width_} features as input")
+        return super().predict_log_proba(self._widen(scores, len(self.classes_)))
+
+    @staticmethod
+    def _widen(features, k):
+        features = np.asarray(features)
+        if features.ndim != 2 or features.shape[1] == 0:
+            return features
+        return features[:, np.arange(k) % features.shape[1]]
+
+
+@unwarned
+def test_the_other_checks_pass_once_there_is_a_column_per_class():
+    """The checks that are refused for their columns pass when the features are repeated to one column per class."""
+    results = check_estimator(FeaturesAsScores(), on_skip=None, on_fail=None)
+    # Here n_features_in_ is the number of repeated columns, and whether the array API is checked is up to SciPy.
+    wanted = set(no_columns_for_the_classes(None)) - {"check_n_features_in_after_fitting", "check_array_api_input"}
+    outcomes = {(result["check_name"], result["status"]) for result in results if result["check_name"] in wanted}
+    assert outcomes == {(name, "passed") for name in wanted}
+
+
+def test_metadata_routing_offers_weights_and_classes_alone():
+    """With metadata routing, scores are no extra argument."""
+    with sklearn.config_context(enable_metadata_routing=True):
+        assert set(TemperatureCalibrator().get_metadata_routing().fit.requests) == {"sample_weight", "classes"}
+        assert not hasattr(TemperatureCalibrator, "set_predict_proba_request")
+
+
+@pytest.mark.parametrize("calibrator", ALL, ids=repr)
+def test_pickle(calibrator):
+    """A pickled calibrator predicts the same."""
+    scores, y = noisy(1)
+    fitted = clone(calibrator).fit(scores, y)
+    restored = pickle.loads(pickle.dumps(fitted))
+    assert (restored.predict_proba(scores) == fitted.predict_proba(scores)).all()

@@ -1,0 +1,265 @@
+"""`llmclf label` and `llmclf estimate` as a stranger uses them: files, exit codes, what is said where."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from batch_server import BatchServer
+from faults import FakeServer, Status
+
+from llmclf.cli.job_file import JobConfig, read_config
+from llmclf.errors import InputError
+from llmclf.tables.files import read_table, write_table
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
+ROWS = {"id": ["a", "b", "c"], "review": ["Fine.", "Long.", "Fine."]}
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    write_table(pd.DataFrame(ROWS), tmp_path / "in.csv")
+    return tmp_path / "in.csv"
+
+
+@pytest.fixture
+def server():
+    with FakeServer("openai_chat") as running:
+        yield running
+
+
+def flags(server: FakeServer) -> list:
+    return ["--model", "openai:tiny", "--base-url", server.url, "--api-key-env", "", "--chat", "--labels", "good,bad"]
+
+
+def test_label_writes_a_table_a_summary_and_one_line(run, table, server, tmp_path):
+    """The last line says what was done; the summary says it in numbers; progress goes to standard error."""
+    out, summary = tmp_path / "out.csv", tmp_path / "summary.json"
+    result = run("label", table, out, "--id-column", "id", "--text-column", "review", *flags(server), "--summary", summary,
+                 "--price", "0.1,0.4", "--threshold", "0.5")  # fmt: skip
+    assert result.code == 0, result.err
+    said = json.loads(summary.read_text())
+    assert (said["rows"], said["labelled"], said["asked"], said["accepted"]) == (3, 3, 2, 3)
+    assert said["usage"]["requests"] >= 2
+    assert said["usage"]["cost"] > 0
+    assert said["model"]["answered_by"] == "tiny"
+    line = result.out.strip().splitlines()[-1]
+    assert line.startswith("labelled 3 of 3 rows; 3 accepted; asked 2 questions, 0 were answered before; cost ")
+    assert line.endswith(f"written to {out}")
+    assert "labelling 2 of 2" in result.err
+    assert read_table(out)["accepted"].tolist() == ["True"] * 3
+
+
+def test_the_second_run_wants_resume(run, table, server, tmp_path):
+    """A journal that is there is gone on with when told so; the message says how."""
+    command = ["label", table, tmp_path / "out.csv", "--text-column", "review", *flags(server)]
+    assert run(*command).code == 0
+    result = run(*command)
+    assert result.code == 2
+    assert "--resume" in result.err
+    assert run(*command, "--resume", "--quiet").err == ""
+
+
+def test_rows_that_fail_give_exit_code_3(run, table, tmp_path):
+    """The job is finished, the line says how many failed, and --retry-failed takes them."""
+    is_ill = True
+    with FakeServer(
+        "openai_chat", lambda r: Status(400) if is_ill and "Long." in json.dumps(r.body) else None
+    ) as server:
+        command = ["label", table, tmp_path / "out.csv", "--text-column", "review", *flags(server)]
+        result = run(*command)
+        assert result.code == 3
+        assert "labelled 2 of 3 rows; 1 failed" in result.out
+        assert run(*command, "--resume").code == 3
+        is_ill = False
+        assert run(*command, "--retry-failed").code == 0
+        stopped = run("label", table, tmp_path / "new.csv", "--text-column", "absent", *flags(server))
+        assert (stopped.code, stopped.err.count("error:")) == (2, 1)
+        is_ill = True
+        stopped = run(*command[:2], tmp_path / "new.csv", *command[3:], "--max-errors", "0")
+        assert stopped.code == 1
+        assert "more than max_errors=0" in stopped.err
+
+
+def test_a_job_file_says_the_same_as_flags(run, table, server, tmp_path):
+    """TOML with underscores; flags go first; the labels may be a table of words."""
+    job = tmp_path / "job.toml"
+    job.write_text(
+        f'''
+input = "{table}"
+output = "{tmp_path / "out.jsonl"}"
+text_column = "review"
+model = "openai:tiny"
+base_url = "{server.url}"
+api_key_env = ""
+chat = true
+logprobs = true
+concurrency = 2
+[labels]
+good = ["good", "great"]
+bad = "bad"
+[price]
+input = 1
+output = 2.5
+'''
+    )
+    result = run("label", "--job", job, "--output", tmp_path / "other.jsonl")
+    assert result.code == 0, result.err
+    assert not (tmp_path / "out.jsonl").exists()
+    found = read_table(tmp_path / "other.jsonl")
+    assert {"logprob_good", "p_bad"} <= set(found.columns)
+    assert server.peak() <= 2
+    assert run("estimate", "--job", job).code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("inptu = 'a'", "unknown key 'inptu'; known: actor_gpus, actors, api_key_env"),
+        ("rpm = 0", "rpm=0: input should be greater than or equal to 1"),
+        ("resume = 'yes'", "resume='yes': input should be a valid boolean"),
+        ("labels = 3", "labels"),
+        ("a = ", "is no TOML"),
+        ("concurrency = 2\n[model_options]\nconcurrency = 3", "'concurrency' is given twice"),
+    ],
+)
+def test_job_files_are_checked(tmp_path, text, message):
+    """Unknown keys, wrong types and values: the file, the key and what was expected."""
+    (tmp_path / "job.toml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        _ = read_config(tmp_path / "job.toml", {}).options
+    with pytest.raises(InputError, match="cannot be read"):
+        read_config(tmp_path / "absent.toml", {})
+
+
+def test_every_flag_is_a_key_of_the_job_file(run):
+    """What can be said on the command line can be said in a file, by the same name."""
+    import inspect
+
+    from llmclf.cli.label import label
+
+    names = set(inspect.signature(label).parameters) - {
+        "ctx",
+        "job",
+        "input_option",
+        "output_option",
+        "model_option",
+        "quiet",
+    }
+    assert names | {"model_options"} == set(JobConfig.model_fields)
+
+
+def test_estimate_says_what_a_job_would_take(run, table, server):
+    """Lines for a person, JSON for a program, and nothing at the server."""
+    command = ["estimate", table, "--text-column", "review", *flags(server), "--price", "0.1,0.4"]
+    result = run(*command)
+    assert result.code == 0, result.err
+    assert "different questions: 2, to be asked: 2" in result.out
+    assert "requests: about 2" in result.out
+    assert json.loads(run(*command, "--json").out)["todo"] == 2
+    assert server.requests == []
+    assert run("estimate").code == 2
+
+
+def test_hostile_names_and_paths(run, server, tmp_path):
+    """Columns, classes and files named like formulas, markup and paths stay names."""
+    frame = pd.DataFrame({"../x": ["=1+1", "[bold]x[/bold]"], "p.q": ["<script>", "a,b"]})
+    folder = tmp_path / "[red]in"
+    folder.mkdir()
+    write_table(frame, folder / "$(x).csv")
+    result = run(
+        "label",
+        folder / "$(x).csv",
+        folder / "out;.csv",
+        "--text-column",
+        "../x",
+        *flags(server)[:-1],
+        "[b]=good,../../y=bad",
+    )
+    assert result.code == 0, result.err
+    found = read_table(folder / "out;.csv")
+    assert found[["../x", "p.q"]].equals(frame.astype("str"))
+    assert set(found["label"]) <= {"[b]", "../../y"}
+    assert "[red]in" in result.out
+
+
+def test_a_process_of_its_own_shows_a_bar_on_a_terminal(table, server, tmp_path):
+    """On a terminal there is a bar with rate and time left; the result line is the last."""
+    import pty
+
+    program = str(Path(sys.executable).with_name("llmclf"))
+    server.latency = 0.3
+    frame = pd.DataFrame({"review": [f"text {i}" for i in range(30)]})
+    write_table(frame, table)
+    command = [
+        program,
+        "label",
+        table,
+        tmp_path / "out.csv",
+        "--text-column",
+        "review",
+        *flags(server),
+        "--concurrency",
+        "2",
+    ]
+    leader, follower = pty.openpty()
+    done = subprocess.run(
+        list(map(str, command)),
+        stderr=follower,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        env={**__import__("os").environ, "COLUMNS": "100", "TERM": "xterm"},
+        check=False,
+    )
+    import os
+
+    os.close(follower)
+    shown = b""
+    try:
+        while chunk := os.read(leader, 65536):
+            shown += chunk
+    except OSError:
+        pass
+    os.close(leader)
+    text = shown.decode(errors="replace")
+    assert done.returncode == 0, text
+    assert "labelling" in text
+    assert "/30" in text
+    assert "/s" in text
+    assert "left" in text
+    assert "labelled 30 of 30 rows" in done.stdout
+
+
+def test_packages_that_are_not_installed_are_named(run, table, server, tmp_path, monkeypatch):
+    """Without the packages for servers or Parquet: one line that says what to install, and nothing left behind."""
+    from llmclf.backends.http.async_bridge import Engine
+
+    assert Engine is not None  # imported before the packages go
+    for package, extra, output, more in (
+        ("anyio.from_thread", "api", "out.csv", ["--concurrency", "3"]),
+        ("pyarrow", "parquet", "out.parquet", []),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setitem(sys.modules, package, None)
+            result = run("label", table, tmp_path / output, "--text-column", "review", *flags(server), *more)
+        assert result.code == 1
+        assert f"pip install 'llmclf[{extra}]'" in result.err
+        assert "Traceback" not in result.err
+        assert [file.name for file in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_batch_api_asks_through_batches(run, table, server, tmp_path):
+    """The same labels as live, every question through /v1/batches, and what is waited for is said beside the result."""
+    live, batched = tmp_path / "live.csv", tmp_path / "batched.csv"
+    assert run("label", table, live, "--text-column", "review", *flags(server)).code == 0
+    with BatchServer("openai_chat") as batches:
+        result = run("label", table, batched, "--text-column", "review", *flags(batches), "--batch-api")
+        assert result.code == 0, result.err
+        assert sum(batches.batches.paid.values()) == 2
+        assert "batch" in result.err
+    assert batched.read_text() == live.read_text()
