@@ -24,9 +24,9 @@ import typer.main
 import yaml
 
 from llmclf.cli import app
+from llmclf.cli.job_file import read_config
 from llmclf.downloads import SMOLLM2
 from llmclf.errors import LlmclfWarning
-from llmclf.jobs.config import read_config
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"

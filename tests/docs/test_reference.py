@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from llmclf import errors
-from llmclf.jobs.config import JobConfig
+from llmclf.cli.job_file import JobConfig
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 PYTHON = DOCS / "reference" / "python"
