@@ -70,6 +70,7 @@ def link(parts: Sequence[Shares], winners: Shares) -> Shares:
 
     Examples
     --------
+    >>> from llmclf.backends.decisions.shares import shares
     >>> first, second = shares([0.6, 0.4], rounded=False), shares([0.2, 0.8], rounded=False)
     >>> np.exp(link([first, second], shares([0.3, 0.7], rounded=False)).logp).round(4).tolist()
     [0.2182, 0.1455, 0.1273, 0.5091]
