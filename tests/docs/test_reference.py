@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
 import runpy
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,62 @@ def test_the_tree_of_errors_is_that_of_the_module():
     drawn = re.findall(name, errors.__doc__ or "", re.MULTILINE)
     assert len(drawn) > 10
     assert re.findall(name, text, re.MULTILINE) == drawn
+
+
+def section(page: str, heading: str) -> str:
+    """The text of a page below a heading, up to the next one."""
+    text = (DOCS / "reference" / page).read_text(encoding="utf-8")
+    return text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def first_cells(text: str) -> set[str]:
+    """The names in backticks in the first cells of tables."""
+    return {
+        name for cell in re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE) for name in re.findall(r"`([^`]+)`", cell)
+    }
+
+
+def test_the_keys_of_a_saved_classifier(tmp_path):
+    """The page names the keys that `save` writes, and their versions."""
+    from llmclf import LLMClassifier
+
+    LLMClassifier("smollm2", labels=["good", "bad"]).fit(["a text"]).save(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "classifier.json").read_text(encoding="utf-8"))
+    assert first_cells(section("file-formats.md", "Saved classifier")) == saved.keys()
+    text = (DOCS / "reference" / "file-formats.md").read_text(encoding="utf-8")
+    assert f"`format` {saved['format']}, `score_version` {saved['score_version']}" in text
+
+
+def test_the_tables_of_a_journal_and_the_columns_of_a_labelled_table(tmp_path):
+    """The page names the columns that a job adds, and the tables and columns of its journal."""
+    import pandas as pd
+
+    from llmclf.backends import FakeBackend
+    from llmclf.jobs import label_table
+
+    frame = pd.DataFrame({"text": ["A fine film.", "Far too long."]})
+    options = {"text_column": "text", "labels": ["good", "bad"], "model": FakeBackend(), "logprobs": True}
+    table = label_table(frame, journal=tmp_path / "labels.journal", **options).table
+    added = {re.sub("_(good|bad)$", "_CLASS", name) for name in table.columns} - {"text"}
+    assert first_cells(section("file-formats.md", "Labelled table")) == added
+
+    text = section("file-formats.md", "Journal")
+    connection = sqlite3.connect(tmp_path / "labels.journal")
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert first_cells(text) - {"batch_*"} == names
+    for name in names:
+        line = next(line for line in text.splitlines() if line.startswith(f"| `{name}`"))
+        for _, column, *_ in connection.execute(f"PRAGMA table_info({name})"):
+            assert f"`{column}`" in line, (name, column)
+    (format,) = connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
+    connection.close()
+    assert f"`format` {format}, score version" in (DOCS / "reference" / "file-formats.md").read_text(encoding="utf-8")
+
+
+def test_the_keys_of_a_report():
+    """The page names the keys of the report's schema."""
+    import llmclf.report
+
+    schema = json.loads((Path(llmclf.report.__file__).parent / "report.schema.json").read_text(encoding="utf-8"))
+    named = first_cells(section("file-formats.md", "Report")) | {"schema", "version"}
+    assert named == schema["properties"].keys()
