@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import json
 import re
 import runpy
 import sqlite3
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,23 @@ def test_the_facade_is_documented():
     wanted = {"LLMClassifier", "Prompt", "load", "open_backend"}
     assert {f"llmclf.{name}" for name in wanted} <= set(DOCUMENTED)
     assert wanted <= set(llmclf.__all__)
+
+
+def test_what_the_documents_import_is_documented():
+    """Every name that README or a page imports from llmclf has an entry in the Python reference: that is the list of them."""
+    pages = [DOCS.parent / "README.md", *DOCS.rglob("*.md")]
+    imported = {
+        f"{node.module}.{alias.name}"
+        for page in pages
+        for block in re.findall(
+            r"^ *```python.*?\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        )
+        for node in ast.walk(ast.parse(textwrap.dedent(block)))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "llmclf"
+        for alias in node.names
+    }
+    assert len(imported) > 10
+    assert {name for name in imported if name not in DOCUMENTED} <= {"llmclf.LlmclfError", "llmclf.LlmclfWarning"}
 
 
 def test_the_command_line_is_that_of_the_program():
