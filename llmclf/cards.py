@@ -12,7 +12,6 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import jinja2
 import pandas as pd
 from jinja2 import meta
 
+from .checks import is_whole_number
 from .downloads import PackagedFile
 from .errors import DownloadError, InputError
 
@@ -137,7 +137,7 @@ class DatasetCard:
         """
         if split not in self.rows:
             raise InputError(f"Got split={split!r} but expected one of {', '.join(map(repr, self.rows))}")
-        if n is not None and not _is_count(n):
+        if n is not None and not is_whole_number(n, 1):
             raise InputError(f"Got n={n!r} but expected a positive integer, or None for all rows")
         if isinstance(self.source, FolderSource):
             frame = self._read_folder(self.source, split)
@@ -220,11 +220,6 @@ def _folder() -> Path:
     # In a wheel the cards lie inside the package; in a checkout, beside it.
     inside = Path(__file__).parent / "_cards"
     return inside if inside.is_dir() else Path(__file__).parent.parent / "datasets"
-
-
-def _is_count(value: object) -> bool:
-    # numpy's integers are numbers of rows as well; True is not.
-    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) > 0
 
 
 def _is_text(value: Any) -> bool:

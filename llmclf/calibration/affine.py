@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Floats
 from ..errors import InputError
 from ..logits import log_softmax
 from ..numerics.solvers import HIGHEST_TEMPERATURE, fit_affine, fit_bias_temperature
@@ -19,8 +20,6 @@ from .base import (
     checked_temperature,
     ridge_strength,
 )
-
-Floats = NDArray[np.float64]
 
 
 class VectorCalibrator(BaseCalibrator):

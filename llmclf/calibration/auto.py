@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from ..arrays import Floats
 from ..errors import InputError
 from ..numerics.folds import fold_weights
 from .affine import MatrixCalibrator, VectorCalibrator
 from .base import ENOUGH_ROWS, WEAK_RIDGE, BaseCalibrator, check_keys, checked_numbers
 from .temperature import BiasTemperatureCalibrator, IdentityCalibrator, PriorCalibrator, TemperatureCalibrator
-
-Floats = NDArray[np.float64]
 
 # The simplest first.
 _CANDIDATES: dict[str, BaseCalibrator] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
@@ -14,12 +13,12 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ..arrays import Floats
+from ..checks import is_finite_number
 from ..errors import CalibrationWarning, InputError, warn
 from ..logits import FLOOR, floor_missing
 from ..metrics import TOLERANCE, label_columns, row_weights
 from ..numerics.class_array import class_array
-
-Floats = NDArray[np.float64]
 
 ENOUGH_ROWS = 20
 """Fewer labelled rows than this do not determine even a temperature, and a fit warns."""
@@ -245,7 +244,7 @@ def check_keys(mapping: Any, expected: list[str], where: str) -> None:
 
 
 def checked_temperature(value: Any) -> float:
-    if not _is_finite_number(value) or value <= 0:
+    if not is_finite_number(value) or value <= 0:
         raise InputError(f"temperature={value!r}; expected a finite number above 0")
     return float(value)
 
@@ -255,7 +254,7 @@ def checked_numbers(values: Any, shape: tuple[int, ...], name: str) -> Floats:
 
     def sound(part: Any, sizes: tuple[int, ...]) -> bool:
         if not sizes:
-            return _is_finite_number(part)
+            return is_finite_number(part)
         return isinstance(part, (list, tuple)) and len(part) == sizes[0] and all(sound(p, sizes[1:]) for p in part)
 
     if not sound(values, shape):
@@ -268,7 +267,7 @@ def ridge_strength(ridge: Any, auto: float) -> float:
     """The number that ``ridge=`` stands for, with `auto` for ``"auto"``."""
     if isinstance(ridge, str) and ridge == "auto":
         return float(auto)
-    if not _is_finite_number(ridge) or ridge < 0:
+    if not is_finite_number(ridge) or ridge < 0:
         raise InputError(f"ridge={ridge!r}; expected 'auto' or a finite number of at least 0")
     return float(ridge)
 
@@ -281,14 +280,6 @@ def check_ridge(ridge: float, columns: NDArray[np.intp], classes: NDArray[Any]) 
             f"ridge=0 has no finite bias for class {classes.tolist()[absent[0]]!r}, of which y holds no row; "
             "expected rows of every class, or a ridge above 0 such as 'auto'"
         )
-
-
-def _is_finite_number(value: Any) -> bool:
-    return (
-        isinstance(value, (int, float, np.integer, np.floating))
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-    )
 
 
 def _class_array(classes: ArrayLike) -> NDArray[Any]:

@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ..arrays import Floats
 from ..errors import CalibrationWarning, InputError, warn
 from ..logits import log_softmax, logsumexp
 from ..metrics import row_weights
 from .base import check_keys, checked_numbers, seen_scores
-
-Floats = NDArray[np.float64]
 
 _TOLERANCE = 1e-12
 _MOST_STEPS = 5000

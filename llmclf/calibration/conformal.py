@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from ..arrays import Floats
+from ..checks import check_open_share
 from ..errors import CalibrationWarning, InputError, warn
 from ..metrics import checked_predictions, checked_probability_rows, label_columns
 from ..numerics.class_array import class_array
-
-Floats = NDArray[np.float64]
 
 
 class ConformalClassifier(ClassifierMixin, BaseEstimator):
@@ -80,9 +80,7 @@ class ConformalClassifier(ClassifierMixin, BaseEstimator):
         CalibrationWarning
             Too few rows for the confidence asked for: every set then holds every label.
         """
-        level = self.confidence_level
-        if isinstance(level, bool) or not isinstance(level, (int, float, np.number)) or not 0 < level < 1:
-            raise InputError(f"confidence_level={level!r}; expected a number between 0 and 1, such as 0.9")
+        level = check_open_share("confidence_level", self.confidence_level, "0.9")
         if self.method not in _ODDNESS:
             raise InputError(f"method={self.method!r} is unknown; expected 'lac' or 'aps'")
         known = classes if self.estimator is None else self.estimator.classes_

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
+from ..arrays import Floats
 from ..errors import InputError
 from ..logits import floor_missing
 from ..numerics.folds import fold_weights
 from .bias import CONTENT_FREE, BiasCorrector
 from .registry import calibrator_from_dict
-
-Floats = NDArray[np.float64]
 
 
 class Corrections:

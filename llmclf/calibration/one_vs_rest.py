@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
+from ..arrays import Floats
 from ..errors import InputError
 from ..logits import log_softmax, logsumexp
 from ..numerics.solvers import fit_logistic
 from .base import BaseCalibrator, check_keys, checked_numbers
-
-Floats = NDArray[np.float64]
 
 
 class EventCalibrator(BaseCalibrator):

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import binom
 
+from ..arrays import Floats
+from ..checks import check_open_share
 from ..errors import CalibrationWarning, InputError, warn
 from ..metrics import checked_event, exact_bounds
-
-Floats = NDArray[np.float64]
 
 _FEW_STEPS, _MOST_STEPS = 10, 100  # coverages that are tried: more cost confidence at each, fewer miss the best one
 
@@ -257,8 +257,7 @@ def select_threshold(
 
 def _check_levels(max_error: Any, confidence: Any) -> None:
     for name, value in (("max_error", max_error), ("confidence", confidence)):
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 < value < 1:
-            raise InputError(f"{name}={value!r}; expected a number between 0 and 1, such as 0.05 or 0.95")
+        check_open_share(name, value, "0.05 or 0.95")
 
 
 def _check_n_rows(n_rows: int, max_error: float, confidence: float) -> None:

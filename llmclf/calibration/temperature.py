@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Floats
 from ..errors import InputError
 from ..logits import log_softmax
 from ..numerics.solvers import fit_bias_temperature, fit_temperature
 from .base import BaseCalibrator, check_keys, check_ridge, checked_numbers, checked_temperature, ridge_strength
-
-Floats = NDArray[np.float64]
 
 
 class IdentityCalibrator(BaseCalibrator):

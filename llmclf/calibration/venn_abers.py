@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 
+from ..arrays import Floats
 from ..errors import InputError
 from .base import checked_numbers
 from .one_vs_rest import AGAINST, EventCalibrator, events
-
-Floats = NDArray[np.float64]
 
 
 class VennAbersCalibrator(EventCalibrator):

@@ -9,9 +9,10 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import norm
 
+from ..arrays import Floats
 from ..errors import InputError
 from ..metrics import (
     CalibrationInterval,
@@ -27,8 +28,6 @@ from ..metrics import (
     smooth_calibration_error,
     smooth_curve,
 )
-
-Floats = NDArray[np.float64]
 
 KINDS = ("corp", "mass", "uniform", "smooth")
 BANDS = ("consistency", "confidence", None)

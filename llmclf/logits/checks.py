@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..arrays import Floats
+from ..checks import check_whole_number, is_number, is_whole_number
 from ..errors import InputError
-
-Floats = NDArray[np.float64]
 
 
 def checked_logits(logits: ArrayLike, who: str, what: str = "logits") -> Floats:
@@ -103,9 +102,7 @@ def checked_temperature(temperature: Any) -> float:
 
 def checked_count(value: Any, who: str, name: str) -> int:
     """`value` as an int of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise InputError(f"{who}: {name}={value!r}; expected a whole number of at least 1")
-    return int(value)
+    return check_whole_number(f"{who}: {name}", value, 1)
 
 
 def checked_share(p: Any, who: str) -> float:
@@ -149,7 +146,7 @@ def checked_bias(bias: Any, n_tokens: int | None = None) -> dict[int, float]:
         raise InputError(f"add_logit_bias: bias={bias!r}; expected a mapping, {{token id: offset}}")
     found = {}
     for token, offset in bias.items():
-        if isinstance(token, bool) or not isinstance(token, int | np.integer):
+        if not is_whole_number(token):
             raise InputError(
                 f"add_logit_bias: token id {token!r} in bias; expected a whole number{_vocabulary(n_tokens)}"
             )
@@ -172,7 +169,7 @@ def _vocabulary(n_tokens: int | None) -> str:
 
 def _number(value: Any) -> float:
     """The value as a float, NaN where it is no real number."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if not is_number(value):
         return math.nan
     try:
         return float(value)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..arrays import Floats
 from ..errors import InputError
-from .checks import Floats, checked_finite, checked_logits, checked_result
+from .checks import checked_finite, checked_logits, checked_result
 from .softmax import log_softmax
 
 

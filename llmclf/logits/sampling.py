@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..arrays import Floats
+from ..checks import is_whole_number
 from ..errors import InputError
-from .checks import Floats, checked_count, checked_logits
+from .checks import checked_count, checked_logits
 from .softmax import softmax
 
 AT_ONCE = 2**21
@@ -65,10 +67,8 @@ def sample(
 
 
 def _generator(seed: Any) -> np.random.Generator:
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer | np.random.Generator | None):
+    if not isinstance(seed, np.random.Generator | None) and not is_whole_number(seed, 0):
         raise InputError(f"sample: seed={seed!r}; expected a whole number of at least 0, a numpy Generator or None")
-    if isinstance(seed, int | np.integer) and seed < 0:
-        raise InputError(f"sample: seed={seed!r}; expected a whole number of at least 0")
     return np.random.default_rng(seed)
 
 

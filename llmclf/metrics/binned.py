@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..arrays import Floats
+from ..checks import is_whole_number
 from ..errors import InputError
 from .checks import checked_event, checked_predictions, checked_probabilities, row_weights
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -470,7 +470,7 @@ def bin_numbers(
     p: Floats, weights: Floats, n_bins: int, strategy: str, closed: str
 ) -> tuple[NDArray[np.intp], Floats, Floats]:
     """The bin of each row, counted over the bins that hold one, and the lower and upper edges of those bins."""
-    if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or n_bins < 1:
+    if not is_whole_number(n_bins, 1):
         raise InputError(f"n_bins={n_bins!r}; expected a positive integer")
     if closed not in ("right", "left"):
         raise InputError(f"closed={closed!r} is unknown; expected 'right' or 'left'")

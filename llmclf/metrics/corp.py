@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import isotonic_regression
 
+from ..arrays import Floats
 from ..errors import InputError
 from .checks import checked_event, checked_predictions
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ..arrays import Floats
 from .binned import reliability_curve
 from .means import check_confidence_level, check_n_resamples
-
-Floats = NDArray[np.float64]
 
 _HALVINGS = 12  # of the searched range: a four-thousandth of it
 

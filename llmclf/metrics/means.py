@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta, norm
 
+from ..arrays import Floats
+from ..checks import check_open_share, is_whole_number
 from ..errors import InputError
 from .checks import row_weights
-
-Floats = NDArray[np.float64]
 
 _MOST_CELLS = 1000
 _FEWEST_ROWS = 10
@@ -155,8 +155,7 @@ def check_confidence_level(level: Any) -> None:
     ------
     InputError
     """
-    if isinstance(level, bool) or not isinstance(level, (int, float, np.number)) or not 0 < level < 1:
-        raise InputError(f"confidence_level={level!r}; expected a number between 0 and 1, such as 0.95")
+    check_open_share("confidence_level", level, "0.95")
 
 
 def check_n_resamples(number: Any) -> None:
@@ -166,7 +165,7 @@ def check_n_resamples(number: Any) -> None:
     ------
     InputError
     """
-    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
+    if not is_whole_number(number, 1):
         raise InputError(f"n_resamples={number!r}; expected a positive integer")
 
 

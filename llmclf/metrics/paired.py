@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..arrays import Floats
 from ..errors import InputError
 from .checks import checked_predictions
 from .intervals import calibration_interval
 from .means import change_of_share, check_confidence_level, check_n_resamples, mean_interval
-
-Floats = NDArray[np.float64]
 
 
 class PairedDifference(NamedTuple):

@@ -9,16 +9,15 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
+from ..arrays import Floats
 from ..errors import InputError
 from .binned import bin_numbers, binned_calibration
 from .checks import checked_event
 from .corp import recalibrated
 from .means import check_n_resamples
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.fft import dct, idct
 from scipy.optimize import brentq
 
+from ..arrays import Floats
 from .checks import checked_event
-
-Floats = NDArray[np.float64]
 
 _CELLS = 8192  # of the interval [0, 1]; the narrowest kernel is two of them wide
 

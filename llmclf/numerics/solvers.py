@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize
 from scipy.special import expit
 
+from ..arrays import Floats
 from ..logits import log_softmax
-
-Floats = NDArray[np.float64]
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-3, 1e3
 """The ends of the search; a fit that reaches one of them says so."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..arrays import Floats
 from ..errors import InputError
 from ..metrics import calibration_interval, checked_probability_rows
 from ..pages import in_notebook, written
@@ -22,8 +23,6 @@ from .measures import METRICS, Settings, change, entry
 from .page import comparison_page
 from .report import SCHEMA_VERSION, CalibrationReport
 from .verdict import p_text, percent
-
-Floats = NDArray[np.float64]
 
 _MEANS = ("accuracy", "log_loss", "brier")
 

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency, ks_2samp
 
+from ..arrays import Floats
 from .evidence import Evidence
-
-Floats = NDArray[np.float64]
 
 _BINS = 10
 _DRAWS = 1999

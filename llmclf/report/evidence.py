@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..arrays import Floats
 from ..errors import InputError
 from ..metrics import checked_predictions
 from ..tables.values import is_missing
-
-Floats = NDArray[np.float64]
 
 _MOST_SLICES = 200
 

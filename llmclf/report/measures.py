@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Floats
 from ..metrics import (
     aurc,
     calibration_interval,
@@ -23,8 +24,6 @@ from ..metrics import (
     smooth_calibration_error,
 )
 from .evidence import Evidence
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..checks import check_open_share, check_whole_number, is_finite_number, is_number
 from ..errors import InputError
 from ..pages import in_notebook, written
 from .evidence import Evidence, read_evidence
@@ -136,7 +137,7 @@ class CalibrationReport:
         InputError
             `threshold` is no number from 0 on.
         """
-        if isinstance(threshold, bool) or not isinstance(threshold, (int, float, np.number)) or not threshold >= 0:
+        if not is_number(threshold) or not threshold >= 0:
             raise InputError(f"threshold={threshold!r}; expected a confidence such as 0.9")
         return at_thresholds(self.evidence, self.settings, np.array([threshold], dtype=np.float64))[0]
 
@@ -245,14 +246,12 @@ def _checked(
     max_error: Any, confidence: Any, n_bins: Any, random_state: Any, cost_error: Any, cost_review: Any
 ) -> Settings:
     for name, value in (("max_error", max_error), ("confidence", confidence)):
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 < value < 1:
-            raise InputError(f"{name}={value!r}; expected a number between 0 and 1, such as 0.05 or 0.95")
+        check_open_share(name, value, "0.05 or 0.95")
     for name, value in (("cost_error", cost_error), ("cost_review", cost_review)):
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < float("inf"):
+        if not is_finite_number(value) or value < 0:
             raise InputError(f"{name}={value!r}; expected a finite number of at least 0")
     for name, value, least in (("n_bins", n_bins, 1), ("random_state", random_state, 0)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise InputError(f"{name}={value!r}; expected a whole number of at least {least}")
+        check_whole_number(name, value, least)
     return Settings(
         float(max_error), float(confidence), int(n_bins), int(random_state), float(cost_error), float(cost_review)
     )

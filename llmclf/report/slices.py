@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
+from ..arrays import Floats
 from ..metrics import calibration_interval, mean_interval, proportion_interval, recalibrated
 from .evidence import Evidence
 from .measures import Settings, entry, number
-
-Floats = NDArray[np.float64]
 
 _WIDE = 1000.0  # variance of a count above which its law is taken as normal
 _NEVER = 1e-18  # what is rarer is left out of a law

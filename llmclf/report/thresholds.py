@@ -7,15 +7,13 @@ import warnings
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Floats
 from ..calibration import select_threshold
 from ..errors import CalibrationWarning, InputError
 from ..metrics import proportion_interval
 from .evidence import Evidence
 from .measures import Settings, number
-
-Floats = NDArray[np.float64]
 
 _MOST_POINTS = 400
 
