@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 from ..arrays import Floats
 from ..errors import InputError
 from .checks import (
-    Floats,
     checked_bias,
     checked_count,
     checked_finite,

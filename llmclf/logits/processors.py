@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Floats
 from .checks import (
-    Floats,
     checked_bias,
     checked_count,
     checked_finite,
