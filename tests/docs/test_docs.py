@@ -2,7 +2,7 @@
 
 A page says in its front matter what its blocks need (`needs: [model]`). Its blocks run in their order, in one folder and one
 namespace. A block whose title is a file name is that file. A block whose title begins with "needs" is shown and not run; its
-commands and options still have to exist. A block titled "Output" is what the block before it prints.
+commands and options still have to exist; so do the extras that pip is told to install. A block titled "Output" is what the block before it prints.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ class Block:
 
     @property
     def runs(self) -> bool:
-        return self.kind in ("python", "bash") and not self.title.startswith("needs") and self.file is None
+        is_shown = self.title.startswith("needs") or self.file is not None or self.text.startswith("pip install")
+        return self.kind in ("python", "bash") and not is_shown
 
 
 def page_blocks(page: str) -> list[Block]:
@@ -186,6 +188,19 @@ def test_job_files_are_read(page, tmp_path):
         if block.kind == "toml":
             (tmp_path / "job.toml").write_text(block.text, encoding="utf-8")
             read_config(tmp_path / "job.toml", {})
+
+
+def test_the_extras_that_pages_install_exist():
+    """What a page has pip install is an extra of this package."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [
+        name
+        for page in PAGES
+        for block in page_blocks(page)
+        for names in re.findall(r'pip install -e "\.\[([^\]]+)\]"', block.text)
+        for name in names.split(",")
+    ]
+    assert {"local", "api"} <= set(extras) <= set(project["optional-dependencies"])
 
 
 def test_the_site_builds_and_loads_nothing_from_outside(tmp_path):
