@@ -25,7 +25,8 @@ from throughput_contenders import requests_of
 from llmclf import open_backend
 from llmclf.backends import OpenAIBackend, Request, RowScores
 from llmclf.backends.local.weights import converted
-from llmclf.backends.openai.routes.base import cheaper
+from llmclf.backends.openai.routes.base import RouteOptions
+from llmclf.backends.openai.routes.choice import Choice
 from llmclf.backends.tokens.codec import TokenCodec
 from llmclf.backends.tokens.label_trie import label_trie
 from llmclf.backends.tokens.transformers_encoder import TokenizerEncoder
@@ -36,7 +37,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 servers = importlib.import_module("servers")
 vllm_env = importlib.import_module("vllm_env")
 
-ROUTES = ("echo", "named tokens")
+ROUTES = ("echo", "named_tokens")
 ROWS = {"a": 24, "b": 8, "c": 2, "d": 6}  # per round
 CONCURRENCY = 4
 
@@ -78,13 +79,13 @@ def measure(name: str, rounds: int, url: str, tokenizer: str, local: Any) -> str
             else:
                 worst = max(worst, difference(answers, score(local, part)))
     speed = {route: n / median(seconds[route]) for route in ROUTES}
-    ratios = [one / other for one, other in zip(seconds["echo"], seconds["named tokens"], strict=True)]
+    ratios = [one / other for one, other in zip(seconds["echo"], seconds["named_tokens"], strict=True)]
     rows = list(enumerate(TokenCodec(TokenizerEncoder(local.tokenizer), 8192).encode(requests[:n])))
     n_nodes = sum(label_trie(row.targets).n_nodes + 1 for _, row in rows) / n
     n_tokens = sum(len(row.context) for _, row in rows) / n
-    chosen = cheaper(rows)
+    chosen = Choice(RouteOptions(top_calls=1, tolerance=0.0)).settle(rows).name
     return (
-        f"| {task.title} | {n_tokens:.0f} | {n_nodes:.0f} | {speed['echo']:.2f} | {speed['named tokens']:.2f} | "
+        f"| {task.title} | {n_tokens:.0f} | {n_nodes:.0f} | {speed['echo']:.2f} | {speed['named_tokens']:.2f} | "
         f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) | {chosen} | {worst:.5f} |"
     )
 
@@ -100,12 +101,12 @@ def score(backend: Any, requests: Sequence[Request]) -> list[RowScores]:
 
 
 def to_markdown(lines: Sequence[str], rounds: int) -> str:
-    head = f"""# vLLM: echoes or named tokens
+    head = f"""# vLLM: echo or named_tokens
 
 `python experiments/vllm_routes.py`: vLLM {vllm_env.VERSION} on two cores, SmolLM2-135M in float32, {CONCURRENCY} requests at
 once, medians of {rounds} interleaved rounds.
 
-| case | prompt tokens | nodes of the label trie | echo, rows/s | named tokens, rows/s | echo's time / named tokens' | chosen \
+| case | prompt tokens | nodes of the label trie | echo, rows/s | named_tokens, rows/s | echo's time / named_tokens' | chosen \
 | worst difference from the local model, nats |
 |---|--:|--:|--:|--:|--:|---|--:|
 """
@@ -113,7 +114,7 @@ once, medians of {rounds} interleaved rounds.
 An echo reads prompt and label anew for every label: vLLM takes nothing from its prefix cache when it must give the
 log-probabilities of a prompt. Named tokens read the prompt once per row, and what all rows share once; each further node of
 the label trie costs a prompt of its own, of which the cache holds all but the last block. The backend counts both in tokens
-(`routes.cheaper`) and takes the smaller.
+(`routes.choice`) and takes the smaller.
 """
     return head + "\n".join(lines) + "\n" + tail
 

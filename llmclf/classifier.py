@@ -5,41 +5,40 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.metadata_routing import UNUSED
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from .backends import Backend, RowScores, open_backend
-from .backends.base import SCORE_VERSION
-from .backends.http.usage import Estimate, Usage
-from .backends.identity import check_same_model
 from .backends.logit_processing import Processing
-from .calibration import Corrections, SelectedThreshold, make_bias, make_calibrator
+from .backends.usage import Estimate
+from .calibration import Corrections, make_bias, make_calibrator
 from .calibration.selective import check_selectable
-from .errors import CalibrationWarning, InputError, LabelWordWarning, PromptError, warn
-from .fitting.evaluation import choose_cross_fitted_threshold, choose_threshold, judge
+from .checks import is_whole_number
+from .errors import InputError, LabelWordWarning, PromptError, warn
+from .fitted_attributes import FittedAttributes
 from .fitting.fit_corrections import fit_corrections
-from .fitting.seen_rows import CalibrationRows
 from .fitting.shots import answered_shots, draw_shots
+from .fitting.thresholds import choose_cross_fitted_threshold, choose_threshold
 from .labels import LabelSet, label_prior, label_set, read_classes
 from .logits import log_softmax, logsumexp
+from .pipeline import Decisions, FittedPipeline
 from .prompts.prompt import Prompt
-from .report import CalibrationReport
 from .saved_folder import write_folder
 from .scoring.class_scores import SCORINGS
 from .scoring.scorer import Scorer
-from .tables.rows import Rows, read_rows
+from .tables.estimator_input import read_input
+from .tables.rows import Rows
 
-FORMAT = 3  # of saved classifiers
+if TYPE_CHECKING:
+    from .report import CalibrationReport
 
 
-class LLMClassifier(ClassifierMixin, BaseEstimator):
+class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
     """Classify texts or table rows by how probable a language model finds each label's words.
 
     The score of a label is the sum of its tokens' log-probabilities after the prompt; scores become probabilities by a
@@ -101,22 +100,27 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
     shots_ : list of (row, word)
     calibrator_, bias_ : fitted copies, or None
     calibration_rows_ : ndarray of int (m,)
-        The rows of the fit that were no shots and could be scored: those that bias and calibrator were fitted on.
+        The rows of the fit that were not shots and could be scored: those that bias and calibrator were fitted on.
     calibration_proba_ : ndarray (m, K)
         Probabilities of these rows, each from a calibrator that did not see it (cross-fitted); see the property.
     threshold_ : SelectedThreshold or None
         From which confidence on rows may be accepted without a person; None before `fit_threshold` has chosen it.
+    pipeline_ : FittedPipeline
+        All that was fitted, as one object that never changes; `current_pipeline` gives it with the parameters as they are now.
     backend_ : Backend
     undecided_ : ndarray of bool (n,)
-        Of the rows scored last: those whose most probable class the bounds of a server leave open; see the property.
+        Deprecated: `predict` and `predict_proba` return it with ``return_undecided=True``; see the property.
     usage_ : Usage
         What was asked of a server so far, and what it cost; see the property.
     n_features_in_, feature_names_in_ : for tables
 
     Notes
     -----
-    `scoring`, `guidance`, `logit_bias` and `temperature` change the scores that bias and calibrator are fitted on. Whoever
-    changes one of them fits again; until then a `CalibrationWarning` says so.
+    `scoring`, `guidance`, `unconditional_prompt`, `logit_bias`, `temperature`, `cache` and `on_error` act at once when
+    `set_params` changes them. The first five change the scores that bias and calibrator are fitted on. Whoever changes one of
+    these fits again; until then a `CalibrationWarning` says so.
+
+    All methods but `fit`, `fit_threshold` and `set_params` leave the classifier as it is, so threads may share it.
 
     Examples
     --------
@@ -127,7 +131,8 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
     [[0.051, 0.949]]
     """
 
-    _check_model = True
+    __metadata_request__predict = {"return_undecided": UNUSED}  # noqa: RUF012 - scikit-learn reads it so
+    __metadata_request__predict_proba = {"return_undecided": UNUSED}  # noqa: RUF012
 
     def __init__(
         self,
@@ -185,73 +190,141 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         calibrator = make_calibrator(self.calibrator)
         make_bias(self.bias)
         backend = open_backend(self.model)
-        rows = self._read(X, reset=True)
-        self._is_table = rows.is_table
-        seen = self._read_y(y, len(rows))
+        rows = read_input(self, X, reset=True)
+        classes = self._read_y(y, len(rows))
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, np.empty((len(rows), 1)))
-        labels = label_set(_distinct(seen) if self.labels is None else self.labels, prompt.words)
+        labels = label_set(_distinct(classes) if self.labels is None else self.labels, prompt.words)
         if self.labels is None and prompt.words is None and prompt.choices is None:
             _warn_of_digits(labels)
-        codes = None if seen is None else labels.indices(seen.tolist())
+        codes = None if classes is None else labels.indices(classes.tolist())
         log_prior = label_prior(self.prior, labels)
         # A bias that the user named aims at the prior; where a calibrator follows, that one sees to it.
         target = None if log_prior is None or calibrator is not None else np.exp(log_prior)
         corrections = Corrections(make_bias(self.bias, target), calibrator, log_prior)
 
-        scorer = Scorer(
+        pipeline = FittedPipeline(
             backend,
             prompt,
             labels,
             rows.field_names,
+            rows.is_table,
             processing=self._processing(),
+            scoring=self.scoring,
             cache=self.cache,
             on_error=self.on_error,
         )
-        scorer.check(rows, self.scoring)
+        pipeline.check(rows)
         shots = draw_shots(self.n_shots, codes, len(labels.classes), self.random_state)
-        answered = answered_shots(scorer, rows, codes, shots)
-        self._scorer = scorer.with_shots(answered)
-        self._last: dict[str, Any] = {}
-        self.backend_ = backend
-        self.classes_ = labels.array
-        self.label_words_ = [list(words) for words in labels.words]
-        self.shots_ = answered
-
-        self.threshold_: SelectedThreshold | None = None
-        self.calibrated_on_: dict[str, Any] | None = None
-        self._calibrated = CalibrationRows()
-        self.calibration_rows_ = self._calibrated.numbers
-        self._calibrated = fit_corrections(
-            corrections, self._scorer, self.scoring, rows, codes, shots, weights, self.random_state
-        )
-        self.calibration_rows_ = self._calibrated.numbers
-        if corrections.bias is not None or calibrator is not None:
-            self.calibrated_on_ = backend.identity()
-        self._corrections = corrections
-        self._fitted_on_scores = self._kind_of_scores()
-        self.bias_, self.calibrator_ = corrections.bias, corrections.calibrator
+        pipeline = replace(pipeline, shots=answered_shots(pipeline.scorer, rows, codes, shots))
+        self._hold(fit_corrections(pipeline, corrections, rows, codes, shots, weights, self.random_state))
+        self._forget_last_call()
         return self
 
-    @property
-    def calibration_proba_(self) -> NDArray[np.float64]:
-        """Honest probabilities (m, K) of the rows that the calibrator was fitted on, without asking the model again.
+    @classmethod
+    def from_pipeline(
+        cls,
+        pipeline: FittedPipeline,
+        *,
+        n_features_in: int | None = None,
+        feature_names_in: Sequence[str] | None = None,
+    ) -> LLMClassifier:
+        """The fitted classifier that a pipeline makes.
 
-        The calibrator is fitted anew on four fifths of `calibration_rows_` and applied to the rest, five times, so that no
-        row is judged by a map that saw its label. `prior`, which is about other rows, is left out. Computed when asked for.
+        Parameters
+        ----------
+        pipeline : FittedPipeline
+        n_features_in : int, optional
+            Columns of the table that it was fitted on.
+        feature_names_in : sequence of str, optional
+            Their names.
 
         Examples
         --------
         >>> from llmclf.backends import FakeBackend
-        >>> clf = LLMClassifier(FakeBackend(), n_shots=4, calibrator="prior", random_state=0)
-        >>> clf = clf.fit([f"text {i}" for i in range(40)], ["a", "b"] * 20)
-        >>> clf.calibration_proba_.shape, len(clf.calibration_rows_)
-        ((36, 2), 36)
+        >>> clf = LLMClassifier(FakeBackend(), labels=["good", "bad"]).fit(["any text"])
+        >>> LLMClassifier.from_pipeline(clf.pipeline_).predict(["A fine film."]).tolist()
+        ['bad']
         """
-        if getattr(self, "calibrator_", None) is None or not self._corrections.has_rows:
-            raise AttributeError(
-                "calibration_proba_ is there after a fit with calibrator=, and does not outlive save and load"
-            )
-        return self._corrections.out_of_fold()
+        processing, corrections = pipeline.processing or Processing(), pipeline.corrections
+        classifier = cls(
+            pipeline.backend,
+            labels=dict(zip(pipeline.labels.classes, map(list, pipeline.labels.words), strict=True)),
+            prompt=pipeline.prompt,
+            scoring=pipeline.scoring,
+            bias=None if corrections.bias is None else clone(corrections.bias),
+            calibrator=None if corrections.calibrator is None else clone(corrections.calibrator),
+            guidance=processing.guidance,
+            logit_bias=dict(processing.logit_bias) or None,
+            temperature=processing.temperature,
+            cache=pipeline.cache,
+            on_error=pipeline.on_error,
+        )
+        classifier._hold(pipeline)
+        if n_features_in is not None:
+            classifier.n_features_in_ = n_features_in
+        if feature_names_in is not None:
+            classifier.feature_names_in_ = np.array(feature_names_in, dtype=object)
+        return classifier
+
+    def current_pipeline(self) -> FittedPipeline:
+        """What was fitted, with `scoring`, `cache`, `on_error` and what is done to the logits as the parameters say it now.
+
+        Raises
+        ------
+        InputError
+            A parameter cannot be used.
+
+        Warns
+        -----
+        CalibrationWarning
+            Bias, calibrator or threshold belong to other scores than those that the parameters give.
+
+        Examples
+        --------
+        >>> from llmclf.backends import FakeBackend
+        >>> clf = LLMClassifier(FakeBackend(), labels=["good", "bad"]).fit(["any text"])
+        >>> clf.current_pipeline() is clf.pipeline_, clf.set_params(scoring="mean").current_pipeline().scoring
+        (True, 'mean')
+        """
+        check_is_fitted(self)
+        return self._current_pipeline()
+
+    def _current_pipeline(self) -> FittedPipeline:
+        fitted = self.pipeline_
+        if self._held is fitted and self._held_with == self._knobs():
+            fitted.warn_of_other_scores()
+            return fitted
+        unconditional = self._check_parameters().unconditional
+        now = {
+            "scoring": self.scoring,
+            "processing": self._processing(),
+            "cache": self.cache,
+            "on_error": self.on_error,
+        }
+        changed: dict[str, Any] = {name: value for name, value in now.items() if value != getattr(fitted, name)}
+        if unconditional != fitted.prompt.unconditional:
+            changed["prompt"] = replace(fitted.prompt, unconditional=unconditional)
+        pipeline = replace(fitted, **changed) if changed else fitted
+        pipeline.warn_of_other_scores()
+        return pipeline
+
+    def pipeline_and_rows(self, X: Any) -> tuple[FittedPipeline, Rows]:
+        """What every method that scores works with: `current_pipeline`, and X as rows that it can be asked about.
+
+        Parameters
+        ----------
+        X : n texts or table rows
+
+        Raises
+        ------
+        InputError
+            X is not of the form that the classifier was fitted on, or a row cannot be asked about.
+        """
+        check_is_fitted(self)
+        rows = read_input(self, X, reset=False)
+        pipeline = self._current_pipeline()
+        pipeline.check(rows)
+        return pipeline, rows
 
     def fit_threshold(
         self, X: Any = None, y: Any = None, *, max_error: float, confidence: float = 0.95
@@ -303,30 +376,28 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         >>> clf.fit_threshold(X, clf.predict(X), max_error=0.05).threshold_.coverage
         1.0
         """
-        asked = {"max_error": max_error, "confidence": confidence}
+        promise = {"max_error": max_error, "confidence": confidence}
         check_is_fitted(self)
         if X is None and y is None:
-            chosen = choose_cross_fitted_threshold(self._corrections, self._calibrated, **asked)
-        elif X is None or y is None:
+            self.threshold_ = choose_cross_fitted_threshold(self.pipeline_, **promise)
+            return self
+        if X is None or y is None:
             raise InputError("X or y is missing; give the rows and the class of each, or neither")
-        else:
-            rows, columns = self._labelled(X, y)
-            check_selectable(len(rows), **asked)
-            self._check_identity()
-            chosen = choose_threshold(
-                self._scorer,
-                self._corrections,
-                self.scoring,
-                rows,
-                columns,
-                calibrated=self._calibrated,
-                **asked,
+        pipeline, rows, columns = self._labelled(X, y)
+        check_selectable(len(rows), **promise)
+        pipeline.check_model_identity()
+        chosen = choose_threshold(pipeline, rows, columns, **promise)
+        # A threshold, too, belongs to the model and to the scores that it was chosen for.
+        corrections = pipeline.corrections
+        is_first = corrections.bias is None and corrections.calibrator is None
+        self._hold(
+            replace(
+                pipeline,
+                threshold=chosen,
+                calibrated_on=pipeline.calibrated_on or pipeline.backend.identity(),
+                fitted_on_scores=pipeline.kind_of_scores if is_first else pipeline.fitted_on_scores,
             )
-            # A threshold, too, belongs to the model and to the scores that it was chosen for.
-            if self._corrections.bias is None and self._corrections.calibrator is None:
-                self._fitted_on_scores = self._kind_of_scores()
-            self.calibrated_on_ = self.calibrated_on_ or self.backend_.identity()
-        self.threshold_ = chosen
+        )
         return self
 
     def score_labels(self, X: Any, return_bounds: bool = False) -> Any:
@@ -344,17 +415,17 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray (n, K) in nats, or three of them: scores, lower, upper
         """
-        rows = self._rows(X)
-        bounds = self._scorer.bounded_scores(rows, "sum")
+        pipeline, rows = self.pipeline_and_rows(X)
+        scores = pipeline.scores(rows, scoring="sum")
         # Corrections are made for the scores that they were fitted on.
-        corrections = self._corrections if self.scoring == "sum" else Corrections()
-        self._last["undecided"] = corrections.undecided(*bounds)
-        return bounds if return_bounds else bounds[0]
+        judge = pipeline if pipeline.scoring == "sum" else pipeline.uncorrected()
+        self._note_undecided(judge.undecided(scores))
+        return tuple(scores) if return_bounds else scores.values
 
     def score_rows(self, X: Any) -> list[RowScores]:
         """Everything the model answered: token log-probabilities, bounds, what was cut or healed, and why a row has no score."""
-        rows = self._rows(X)
-        return self._scorer.answers(rows)
+        pipeline, rows = self.pipeline_and_rows(X)
+        return pipeline.scorer.answers(rows)
 
     def dry_run(self, X: Any) -> Estimate:
         """What scoring these rows on a server would take: requests, tokens and cost. Nothing is sent.
@@ -374,37 +445,18 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         InputError
-            The model is no server's.
+            The model is not a server's.
         """
-        rows = self._rows(X)
-        return self._scorer.estimate(rows, self.scoring)
-
-    @property
-    def usage_(self) -> Usage:
-        """Requests, retries, tokens and cost so far, of this classifier's server and of its copies; see `Usage`."""
-        usage: Usage | None = getattr(getattr(self, "backend_", None), "usage", None)
-        if usage is None:
-            raise AttributeError("usage_ is there after a fit with a server's model")
-        return usage
-
-    @property
-    def undecided_(self) -> NDArray[np.bool_]:
-        """Of the rows (n,) scored last: whether the bounds on their scores leave open which class is the most probable.
-
-        False in rows whose route is exact, and in rows that could not be scored.
-        """
-        if "undecided" not in getattr(self, "_last", {}):
-            raise AttributeError("undecided_ is there once rows were scored")
-        undecided: NDArray[np.bool_] = self._last["undecided"]
-        return undecided
+        pipeline, rows = self.pipeline_and_rows(X)
+        return pipeline.scorer.estimate(rows, pipeline.scoring)
 
     def label_mass(self, X: Any) -> NDArray[np.float64]:
         """Probability (n,) that the model gave to all labels together, before they were normalised.
 
         A small mass means that the model wanted to say something else: prompt and label words do not fit.
         """
-        rows = self._rows(X)
-        mass: NDArray[np.float64] = np.exp(logsumexp(self._scorer.class_scores(rows, "sum"), axis=1))
+        pipeline, rows = self.pipeline_and_rows(X)
+        mass: NDArray[np.float64] = np.exp(logsumexp(pipeline.scores(rows, scoring="sum").values, axis=1))
         return mass
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
@@ -413,31 +465,56 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         Without bias, calibrator and prior these are the raw scores, so that scikit-learn's own calibrators can be fitted
         on them; with one of these they are log-probabilities up to a constant of the row.
         """
-        scores = self._corrected(X)
+        scores = self._decisions(X).log_scores
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
         """Log-probability (n, K) of every class; NaN in rows that could not be scored."""
-        return log_softmax(self._corrected(X))
+        return log_softmax(self._decisions(X).log_scores)
 
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Probability (n, K) of every class; NaN in rows that could not be scored.
+    def predict_proba(self, X: Any, return_undecided: bool = False) -> Any:
+        """Probability of every class; NaN in rows that could not be scored.
 
         Where a server bounds a label's probability from both sides, the middle of the two bounds stands for it;
-        ``score_labels(X, return_bounds=True)`` tells the bounds and `undecided_` where they leave the class open.
-        """
-        proba: NDArray[np.float64] = np.exp(self.predict_log_proba(X))
-        return proba
+        ``score_labels(X, return_bounds=True)`` gives the bounds.
 
-    def predict(self, X: Any) -> NDArray[Any]:
-        """The most probable class (n,), the first of them where several are; None in rows that could not be scored."""
-        scores = self._corrected(X)
-        missing: NDArray[np.bool_] = np.asarray(np.isnan(scores).any(axis=1))
-        labels: NDArray[Any] = self.classes_[np.argmax(np.where(missing[:, None], 0.0, scores), axis=1)]
-        if missing.any():
-            labels = labels.astype(object)
-            labels[missing] = None
-        return labels
+        Parameters
+        ----------
+        X : n texts or table rows
+        return_undecided : bool
+            Also return in which rows the bounds leave open which class is the most probable: not in rows whose route is exact,
+            and not in rows that could not be scored.
+
+        Returns
+        -------
+        ndarray (n, K), or two arrays: that and an ndarray of bool (n,)
+
+        Examples
+        --------
+        >>> from llmclf.backends import FakeBackend
+        >>> clf = LLMClassifier(FakeBackend(), labels=["good", "bad"]).fit(["any text"])
+        >>> proba, undecided = clf.predict_proba(["A fine film."], return_undecided=True)
+        >>> proba.shape, undecided.tolist()
+        ((1, 2), [False])
+        """
+        decisions = self._decisions(X)
+        return (decisions.probabilities, decisions.undecided) if return_undecided else decisions.probabilities
+
+    def predict(self, X: Any, return_undecided: bool = False) -> Any:
+        """The most probable class, the first of them where several are; None in rows that could not be scored.
+
+        Parameters
+        ----------
+        X : n texts or table rows
+        return_undecided : bool
+            As in `predict_proba`.
+
+        Returns
+        -------
+        ndarray (n,), or two arrays: that and an ndarray of bool (n,)
+        """
+        decisions = self._decisions(X)
+        return (decisions.label, decisions.undecided) if return_undecided else decisions.label
 
     def parts(self, X: Any) -> tuple[Rows, Scorer, Corrections]:
         """What `predict_proba` is made of, for those who show it step by step: rows as read, what scores them, what corrects.
@@ -462,9 +539,9 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         >>> bool((log_softmax(corrections.apply(scores)) == clf.predict_log_proba(["A fine film."])).all())
         True
         """
-        rows = self._rows(X)
-        self._check_identity()
-        return rows, self._scorer, self._corrections
+        pipeline, rows = self.pipeline_and_rows(X)
+        pipeline.check_model_identity()
+        return rows, pipeline.scorer, pipeline.corrections
 
     def report(
         self,
@@ -515,20 +592,19 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         >>> report.to_dict()["provenance"]["judged"]["held_out"]
         40
         """
-        rows, columns = self._labelled(X, y)
-        self._check_identity()
+        from .fitting.evaluation import judge
+
+        pipeline, rows, columns = self._labelled(X, y)
+        pipeline.check_model_identity()
         return judge(
-            self._scorer,
-            self._corrections,
-            self.scoring,
+            pipeline,
             rows,
             self.classes_[columns],
-            calibrated=self._calibrated,
             groups=groups,
             texts=texts,
             metadata={
                 "random_state": None if self.random_state is None else str(self.random_state),
-                "threshold": None if self.threshold_ is None else self.threshold_.to_dict(),
+                "threshold": None if pipeline.threshold is None else pipeline.threshold.to_dict(),
                 **(metadata or {}),
             },
             **options,
@@ -536,55 +612,13 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the fitted classifier as JSON into a folder; `llmclf.load` reads it."""
-        check_is_fitted(self)
+        pipeline = self.current_pipeline()
         names = getattr(self, "feature_names_in_", None)
-        values = {
-            "format": FORMAT,
-            "score_version": SCORE_VERSION,
-            **self._current_scorer().to_dict(),
-            "scoring": self.scoring,
-            "fitted_on_scores": self._fitted_on_scores,
-            "is_table": self._is_table,
+        columns = {
             "n_features_in": getattr(self, "n_features_in_", None),
             "feature_names_in": None if names is None else names.tolist(),
-            "calibrated_on": self.calibrated_on_,
-            "corrections": self._corrections.to_dict(),
-            "calibrated_fingerprints": self._calibrated.fingerprints,
-            "threshold": None if self.threshold_ is None else self.threshold_.to_dict(),
         }
-        write_folder(folder, values)
-
-    def _restore(self, values: Mapping[str, Any], model_options: Mapping[str, Any]) -> None:
-        """Become what a saved classifier was."""
-        self._last = {}
-        self._scorer = Scorer.from_dict(values, cache=self.cache, model_options=model_options)
-        labels = self._scorer.labels
-        self.model = self._scorer.backend
-        self.labels = {label: list(words) for label, words in zip(labels.classes, labels.words, strict=True)}
-        self.prompt = self._scorer.prompt
-        self.scoring = values["scoring"]
-        processing = self._scorer.processing or Processing()
-        self.guidance, self.temperature = processing.guidance, processing.temperature
-        self.logit_bias = dict(processing.logit_bias) or None
-        self._fitted_on_scores = values.get("fitted_on_scores", self._kind_of_scores())  # absent in earlier versions
-        self.backend_ = self._scorer.backend
-        self.classes_ = labels.array
-        self.label_words_ = [list(words) for words in labels.words]
-        self.shots_ = list(self._scorer.shots)
-        self._corrections = Corrections.from_dict(values["corrections"])
-        self.bias_, self.calibrator_ = self._corrections.bias, self._corrections.calibrator
-        self.bias = None if self.bias_ is None else clone(self.bias_)
-        self.calibrator = None if self.calibrator_ is None else clone(self.calibrator_)
-        self.calibrated_on_ = values["calibrated_on"]
-        self._calibrated = CalibrationRows(fingerprints=[str(own) for own in values["calibrated_fingerprints"]])
-        self.calibration_rows_ = self._calibrated.numbers
-        threshold = values.get("threshold")  # absent in folders of earlier versions
-        self.threshold_ = None if threshold is None else SelectedThreshold.from_dict(threshold)
-        self._is_table = bool(values["is_table"])
-        if values["n_features_in"] is not None:
-            self.n_features_in_ = int(values["n_features_in"])
-        if values["feature_names_in"] is not None:
-            self.feature_names_in_ = np.array(values["feature_names_in"], dtype=object)
+        write_folder(folder, {**pipeline.to_dict(), **columns})
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -596,69 +630,30 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         tags.classifier_tags.poor_score = True
         return tags
 
-    def _corrected(self, X: Any) -> NDArray[np.float64]:
-        """Log-scores (n, K) after bias, calibrator and prior."""
-        rows, scorer, corrections = self.parts(X)
-        scores, lower, upper = scorer.bounded_scores(rows, self.scoring)
-        self._last["undecided"] = corrections.undecided(scores, lower, upper)
-        return corrections.apply(scores)
-
-    def _check_identity(self) -> None:
-        if self.calibrated_on_ is not None:
-            check_same_model(self.calibrated_on_, self.backend_.identity(), is_strict=self._check_model)
-
-    def _labelled(self, X: Any, y: Any) -> tuple[Rows, NDArray[np.int64]]:
-        """Rows to be judged, and their true columns."""
-        rows = self._rows(X)
-        return rows, self._scorer.labels.indices(read_classes(y, len(rows)).tolist())
-
-    def _rows(self, X: Any) -> Rows:
+    def _decisions(self, X: Any) -> Decisions:
         check_is_fitted(self)
-        rows = self._read(X, reset=False)
-        self._current_scorer().check(rows, self.scoring)
-        return rows
+        rows = read_input(self, X, reset=False)
+        decisions = self._current_pipeline().predict(rows)
+        self._note_undecided(decisions.undecided)
+        return decisions
 
-    def _current_scorer(self) -> Scorer:
-        """The scorer, with what may change after a fit as the parameters say it now."""
-        self._scorer = self._scorer.with_processing(self._processing(), self._check_parameters().unconditional)
-        self._scorer.on_error = self.on_error
-        now, then = self._kind_of_scores(), self._fitted_on_scores
-        fitted = (self._corrections.bias, self._corrections.calibrator, self.threshold_)
-        changed = [name for name in now if now[name] != then.get(name, now[name])]
-        if changed and any(part is not None for part in fitted):
-            warn(
-                "bias, calibrator and threshold belong to scores with "
-                f"{', '.join(f'{name}={then[name]!r}' for name in changed)}, and these have "
-                f"{', '.join(f'{name}={now[name]!r}' for name in changed)}; fit again, or the probabilities cannot be trusted",
-                CalibrationWarning,
-            )
-        return self._scorer
+    def _hold(self, pipeline: FittedPipeline) -> None:
+        self.pipeline_ = self._held = pipeline
+        self._held_with = self._knobs()
+
+    def _knobs(self) -> list[tuple[type, Any]]:
+        """The parameters that act at once, or are checked, in every call; while they stay the same nothing is derived anew."""
+        names = ("scoring", "guidance", "unconditional_prompt", "temperature", "cache", "on_error", "prompt", "n_shots")
+        offsets = dict(self.logit_bias) if isinstance(self.logit_bias, Mapping) else self.logit_bias
+        return [(type(value), value) for value in (offsets, *(getattr(self, name) for name in names))]
+
+    def _labelled(self, X: Any, y: Any) -> tuple[FittedPipeline, Rows, NDArray[np.int64]]:
+        """Rows to be judged, their true columns, and the pipeline that is judged."""
+        pipeline, rows = self.pipeline_and_rows(X)
+        return pipeline, rows, pipeline.labels.indices(read_classes(y, len(rows)).tolist())
 
     def _processing(self) -> Processing | None:
         return Processing.of(guidance=self.guidance, logit_bias=self.logit_bias, temperature=self.temperature)
-
-    def _kind_of_scores(self) -> dict[str, Any]:
-        """What bias and calibrator depend on besides model and prompt."""
-        unconditional = self._check_parameters().unconditional
-        processing = (self._processing() or Processing()).to_dict()
-        return {"scoring": self.scoring, "unconditional_prompt": unconditional, **processing}
-
-    def _read(self, X: Any, *, reset: bool) -> Rows:
-        """Rows of named fields; shapes, feature counts and names are checked as scikit-learn does."""
-        if not isinstance(X, (list, tuple)) and not nw.dependencies.is_into_dataframe(X) and hasattr(X, "__array__"):
-            X = X if nw.dependencies.is_into_series(X) else np.asarray(X)
-        first = X[0] if isinstance(X, (list, tuple)) and X else None
-        if isinstance(first, (list, tuple, np.ndarray)) or (isinstance(X, np.ndarray) and X.ndim == 2) or issparse(X):
-            rows = read_rows(validate_data(self, X, reset=reset, dtype=None))
-        else:
-            rows = read_rows(X)
-            if rows.is_table:
-                # Names and number of columns are scikit-learn's business; which values are needed, the prompt knows.
-                validate_data(self, _header(rows, X), reset=reset, skip_check_array=True)
-        if not reset and rows.is_table != self._is_table:
-            then, now = ("a table", "texts") if self._is_table else ("texts", "a table")
-            raise InputError(f"X holds {now}, but the classifier was fitted on {then}; give X in the same form")
-        return rows
 
     def _read_y(self, y: Any, n_rows: int) -> NDArray[Any] | None:
         if y is not None:
@@ -680,7 +675,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"scoring={self.scoring!r}: expected one of {', '.join(map(repr, SCORINGS))}")
         if self.on_error not in ("raise", "missing"):
             raise InputError(f"on_error={self.on_error!r}: expected 'raise' or 'missing'")
-        if isinstance(self.n_shots, bool) or not isinstance(self.n_shots, (int, np.integer)) or self.n_shots < 0:
+        if not is_whole_number(self.n_shots, 0):
             raise InputError(f"n_shots={self.n_shots!r}: expected a whole number of at least 0")
         prompt = Prompt() if self.prompt is None else self.prompt
         prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
@@ -696,15 +691,6 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):
         return replace(prompt, unconditional=self.unconditional_prompt)
 
 
-def _header(rows: Rows, X: Any) -> Any:
-    """A table without rows that has the columns of `X`; dicts have no order of their own, so theirs is sorted."""
-    if isinstance(X, (list, tuple)):
-        return pd.DataFrame(columns=sorted(rows.field_names))
-    if all(isinstance(name, str) for name in X.columns):
-        return pd.DataFrame(columns=list(rows.field_names))
-    return np.empty((len(rows), len(rows.field_names)))
-
-
 def _warn_of_digits(labels: LabelSet) -> None:
     if isinstance(labels.classes[0], (int, float)):
         warn(
@@ -714,6 +700,6 @@ def _warn_of_digits(labels: LabelSet) -> None:
         )
 
 
-def _distinct(seen: NDArray[Any] | None) -> list[Any]:
-    assert seen is not None
-    return list(dict.fromkeys(seen.tolist()))
+def _distinct(classes: NDArray[Any] | None) -> list[Any]:
+    assert classes is not None
+    return list(dict.fromkeys(classes.tolist()))

@@ -4,7 +4,8 @@
     ├── InputError (ValueError)               what the caller gave cannot be used
     │   ├── PromptError                       template, fields or label words do not fit together
     │   │   └── RowError                      one row cannot be asked about, and the others can
-    │   └── ModelNameError                    a model string that names no model
+    │   ├── ModelNameError                    a model string that names no model
+    │   └── UnknownOptionError (TypeError)    an option that the model's backend does not have
     ├── ModelError (RuntimeError)             the model could not be loaded, or answered nonsense
     │   ├── ServerError                       a server cannot be reached, refuses, or answers nonsense
     │   ├── CapabilityError                   a server cannot give what was asked of it
@@ -18,7 +19,8 @@
     ├── LabelWordWarning                      classes are numbers, and the model was asked for their digits
     ├── TruncationWarning                     texts were shortened to fit the model's context
     ├── TerminatorWarning                     an end-of-answer token was added to every label
-    └── CalibrationWarning                    a calibrator was fitted on doubtful data
+    ├── CalibrationWarning                    a calibrator was fitted on doubtful data
+    └── RenamedWarning (FutureWarning)        a name of an earlier version, which the next one will not know
 
 Every error is also the built-in that a caller expects, so that ``except ValueError`` and scikit-learn's checks see it.
 """
@@ -47,6 +49,10 @@ class RowError(PromptError):
 
 class ModelNameError(InputError):
     """A model string names no model that can be opened."""
+
+
+class UnknownOptionError(InputError, TypeError):
+    """The backend of a model does not have an option; the message names those that it has."""
 
 
 class ModelError(LlmclfError, RuntimeError):
@@ -113,6 +119,10 @@ class TerminatorWarning(LlmclfWarning):
 
 class CalibrationWarning(LlmclfWarning):
     """A calibrator was fitted on too few rows, on no signal, or on anti-informative scores."""
+
+
+class RenamedWarning(LlmclfWarning, FutureWarning):
+    """Something was called by its name of an earlier version; the message has the new one. The next version will not know it."""
 
 
 _NOT_THE_CALLERS = ("llmclf", "sklearn", "joblib")

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from .backends import Backend
-from .backends.base import SCORE_VERSION
-from .backends.http.options import ServerOptions
-from .classifier import FORMAT, LLMClassifier
+from .backends.base import SCORE_VERSION, BehindServer
+from .classifier import LLMClassifier
 from .errors import InputError, ModelNameError, StoreError
+from .pipeline import FORMAT, FittedPipeline
 from .saved_folder import read_folder
 
 
@@ -47,25 +47,62 @@ def load(
     ...
     llmclf.errors.StoreError: 'no/such/folder' holds no saved classifier (no classifier.json); give a folder that save wrote
     """
+    columns, pipeline = _read(folder, cache, check_model, model_options)
+    return LLMClassifier.from_pipeline(pipeline, **columns)
+
+
+def load_pipeline(
+    folder: str | os.PathLike[str],
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    check_model: bool = True,
+    model_options: Mapping[str, Any] | None = None,
+) -> FittedPipeline:
+    """Read the pipeline of a classifier that `LLMClassifier.save` wrote, without the estimator around it.
+
+    Parameters
+    ----------
+    folder, cache, check_model, model_options : as `load` has them
+
+    Raises
+    ------
+    StoreError
+        As `load`.
+    """
+    return _read(folder, cache, check_model, model_options)[1]
+
+
+def _read(
+    folder: str | os.PathLike[str],
+    cache: str | os.PathLike[str] | None,
+    check_model: bool,
+    model_options: Mapping[str, Any] | None,
+) -> tuple[Mapping[str, Any], FittedPipeline]:
+    """Number and names of the columns of a saved classifier, and its pipeline."""
     values = read_folder(folder)
     if (values.get("format"), values.get("score_version")) != (FORMAT, SCORE_VERSION):
         raise StoreError(f"{str(folder)!r} was written by another version of llmclf; fit and save it again")
-    classifier = LLMClassifier(cache=cache)
-    classifier._check_model = check_model
     try:
-        classifier._restore(values, model_options or {})
+        n_columns = values["n_features_in"]
+        columns = {
+            "n_features_in": None if n_columns is None else int(n_columns),
+            "feature_names_in": values["feature_names_in"],
+        }
+        pipeline = FittedPipeline.from_dict(values, model_options=model_options, cache=cache, check_model=check_model)
     except ModelNameError:
         raise  # the folder is sound; its model is not on this machine
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"the classifier in {str(folder)!r} is damaged: {error!r}") from error
-    _check_key(classifier.backend_, values["model_options"], model_options or {})
-    return classifier
+    _check_key(pipeline.backend, values["model_options"], model_options or {})
+    return columns, pipeline
 
 
 def _check_key(backend: Backend, saved: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Refuse to send a key to an address that a folder alone names."""
-    options: ServerOptions | None = getattr(backend, "server_options", None)
-    if options is None or options.api_key_env is None or options.is_local or "base_url" not in saved:
+    if not isinstance(backend, BehindServer):
+        return
+    options = backend.server_options
+    if options.api_key_env is None or options.is_local or "base_url" not in saved:
         return
     if "base_url" not in given and "api_key_env" not in given:
         raise InputError(

@@ -176,15 +176,15 @@ def no_waiting(monkeypatch):
 @pytest.fixture(params=["aiohttp", "httpx2"])
 def transport(request, monkeypatch):
     """Both HTTP clients that may be installed."""
-    from llmclf.backends.http import client
+    from llmclf.backends.http import transport
 
-    client._unreachable.cache_clear()
+    transport.unreachable_errors.cache_clear()
     if request.param == "httpx2":
-        find = client.importlib.util.find_spec
+        find = transport.importlib.util.find_spec
         hidden = lambda name, package=None: None if name == "aiohttp" else find(name, package)  # noqa: E731
-        monkeypatch.setattr(client.importlib.util, "find_spec", hidden)
+        monkeypatch.setattr(transport.importlib.util, "find_spec", hidden)
     yield request.param
-    client._unreachable.cache_clear()
+    transport.unreachable_errors.cache_clear()
 
 
 class Result(NamedTuple):

@@ -14,6 +14,7 @@ import numpy as np
 
 from llmclf import Prompt
 from llmclf.backends import Backend, LocalBackend, ReferenceBackend, Request, RowScores
+from llmclf.backends.base import processes_logits
 from llmclf.backends.local.weights import load
 from llmclf.backends.logit_processing import Processing
 
@@ -90,7 +91,7 @@ def assert_contract(backend: Backend, reference: Backend, atol: float = 1e-4) ->
     turned = [Request(request.prompt, request.completions[::-1], request.terminator) for request in requests]
     for row, answer in zip(score(backend, turned), expected, strict=True):
         np.testing.assert_allclose(row.sums[::-1], answer.sums, rtol=0.0, atol=atol)
-    if getattr(backend, "processes_logits", False):
+    if processes_logits(backend):
         # What is done to the logits is done as the reference does it, row by row, beside rows that are left as they are.
         processing = Processing(
             guidance=1.5, unconditional=requests[-1].prompt, logit_bias=((5, 2.0),), temperature=0.7

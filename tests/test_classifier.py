@@ -291,7 +291,7 @@ class TestContentFree:
         backend = FakeBackend()
         clf = LLMClassifier(backend, labels=LABELS, bias="contextual").fit(TEXTS)
         plain = LLMClassifier(backend, labels=LABELS).fit(TEXTS)
-        empty = [plain._scorer.class_scores(read_rows([text]), "sum")[0] for text in ("N/A", "", "[MASK]")]
+        empty = [plain.pipeline_.scorer.class_scores(read_rows([text]), "sum")[0] for text in ("N/A", "", "[MASK]")]
         mean = np.log(np.exp(empty).mean(axis=0))
         np.testing.assert_allclose(clf.bias_.bias_, mean.mean() - mean, atol=1e-12)
         np.testing.assert_allclose(clf.predict_proba(TEXTS), softmax(plain.score_labels(TEXTS) - mean))
@@ -441,7 +441,7 @@ class TestReport:
         assert {(own["partition"], own["slice"]) for own in data["slices"]} == {("site", "north"), ("site", "south")}
         assert data["examples"]["uncertain"][0]["text"].endswith("b: z")
         assert "before" not in data["metrics"]["accuracy"]
-        with pytest.raises(InputError, match="groups='nope' is no column"):
+        with pytest.raises(InputError, match="groups='nope' is not a column"):
             clf.report(table, LABELS * 30, groups="nope")
         with pytest.raises(InputError, match="texts='all'"):
             clf.report(table, LABELS * 30, texts="all")
@@ -519,7 +519,7 @@ def test_choices_belong_to_the_row():
     clf = LLMClassifier(FakeBackend(), labels=[0, 1], prompt=prompt, n_shots=2, random_state=0)
     clf.fit(rows, [0, 1] * 3)
     assert all(word in row["choices"] for row, word in clf.shots_)
-    shot = clf._scorer._renderer.render(rows[0]).text
+    shot = clf.pipeline_.scorer.renderer.render(rows[0]).text
     assert all(f"{row['q']} Answer: {word}" in shot for row, word in clf.shots_)
     scores = clf.score_labels(rows)
     turned = [{"q": row["q"], "choices": row["choices"][::-1]} for row in rows]

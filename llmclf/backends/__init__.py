@@ -8,6 +8,8 @@ from ..errors import InputError, ModelNameError
 from .base import Backend, Request, RowScores
 from .decisions.backend import DecisionsBackend, SystemOneBackend
 from .fake import FakeBackend
+from .handle import check_option_names
+from .http.server_handle import SERVERS, ServerHandle
 from .local.backend import LocalBackend
 from .local.weights import check_name
 from .openai.backend import OpenAIBackend
@@ -25,12 +27,6 @@ __all__ = [
     "SystemOneBackend",
     "open_backend",
 ]
-
-_SERVERS: dict[str, type[OpenAIBackend | SystemOneBackend | DecisionsBackend]] = {
-    "openai": OpenAIBackend,
-    "systemone": SystemOneBackend,
-    "decisions": DecisionsBackend,
-}
 
 
 def open_backend(model: str | Backend, **options: Any) -> Backend:
@@ -57,6 +53,8 @@ def open_backend(model: str | Backend, **options: Any) -> Backend:
     ------
     ModelNameError
         The string names no model.
+    UnknownOptionError
+        The backend does not have an option.
 
     Examples
     --------
@@ -73,8 +71,9 @@ def open_backend(model: str | Backend, **options: Any) -> Backend:
                 )
             return model
         raise ModelNameError(f"model={model!r} is a {type(model).__name__}; expected a model string or a backend")
-    server = _SERVERS.get(model.partition(":")[0])
-    if server is not None:
-        return server(model, **options)
-    check_name(model)
-    return LocalBackend(model, **options)
+    server = SERVERS.get(model.partition(":")[0])
+    kind: type[LocalBackend | ServerHandle] = LocalBackend if server is None else server
+    if server is None:
+        check_name(model)
+    check_option_names(kind, model, options)
+    return kind(model, **options)

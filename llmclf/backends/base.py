@@ -1,16 +1,26 @@
-"""What every backend is asked, what it answers, and what it must promise."""
+"""What every backend is asked, what it answers, what it must promise, and what it may offer besides.
+
+A backend needs `identity` and `score` alone. What else it can do, it says by having the members of one of the protocols below:
+``isinstance(backend, Streams)`` asks for it. On Python 3.11 such a question reads the properties that a protocol names, so
+protocols name methods wherever a property would load a model or ask a server.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import InputError, PromptError
 from ..prompts.rendered import RenderedPrompt
-from .logit_processing import Processing
+from .logit_processing import Processing, TokenProcessing
+from .usage import Estimate, Usage
 
 SCORE_VERSION = 2
 """Rises whenever a change to llmclf could change a score, so that cached scores of older versions are not used."""
@@ -91,7 +101,7 @@ class RowScores:
 
     @classmethod
     def from_json(cls, values: Any) -> RowScores:
-        """The inverse of `to_json`; anything that is no row of log-probabilities is refused."""
+        """The inverse of `to_json`; anything that is not a row of log-probabilities is refused."""
         try:
             logprobs = tuple(tuple(float(value) for value in tokens) for tokens in values["token_logprobs"])
             lower = tuple(-math.inf if bound is None else float(bound) for bound in values.get("lower", ()))
@@ -105,18 +115,18 @@ class RowScores:
                 bool(values.get("terminated", False)),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"no row of scores: {error!r}") from error
+            raise InputError(f"this is not a row of scores: {error!r}") from error
         if not logprobs or not all(tokens and all(-math.inf < value <= 0.0 for value in tokens) for tokens in logprobs):
             raise InputError(
-                "no row of scores: every completion needs at least one finite log-probability of at most 0"
+                "this is not a row of scores: every completion needs at least one finite log-probability of at most 0"
             )
         if not len(logprobs) == len(scores.lower) == len(scores.upper):
-            raise InputError("no row of scores: bounds and completions differ in number")
+            raise InputError("this is not a row of scores: bounds and completions differ in number")
         return scores
 
 
 Progress = Callable[[int], None]
-"""Called with the number of requests that were just finished."""
+"""Called with the number of requests that have just been finished."""
 
 
 @runtime_checkable
@@ -138,8 +148,232 @@ class Backend(Protocol):
         ...
 
 
+Answers = Iterator[list[tuple[int, RowScores]]]
+"""Groups of answers, each with the place of its request."""
+
+
+@runtime_checkable
+class ProcessesLogits(Backend, Protocol):
+    """Can apply guidance, logit bias and temperature, since it sees whole distributions; see `processes_logits`."""
+
+    @property
+    def processes_logits(self) -> bool:
+        """Whether it can."""
+        ...
+
+
+@runtime_checkable
+class SeesTokens(Backend, Protocol):
+    """Says whether its scores come token by token, as means per token need them; see `sees_tokens`."""
+
+    @property
+    def sees_tokens(self) -> bool:
+        """Whether they do; this may ask the server."""
+        ...
+
+
+@runtime_checkable
+class SharesBeginnings(Backend, Protocol):
+    """Says whether rows that begin alike cost less together, so that many of them are worth sorting; see `shares_beginnings`."""
+
+    @property
+    def shares_beginnings(self) -> bool:
+        """Whether they do."""
+        ...
+
+
+@runtime_checkable
+class Streams(Backend, Protocol):
+    """Answers any number of requests with little at risk; see `llmclf.backends.streaming`."""
+
+    def stream(self, requests: Iterable[Request], *, n_requests: int | None = None) -> Answers:
+        """Answers in groups, in any order; a group counts as already handled once the next one is asked for."""
+        ...
+
+
+@runtime_checkable
+class Batches(Backend, Protocol):
+    """Answers requests through a provider's Batch API."""
+
+    def batch_stream(self, requests: Iterable[Request], connection: sqlite3.Connection, **options: Any) -> Answers:
+        """Answers as `Streams.stream` gives them; `connection` keeps what is under way, so that another process goes on."""
+        ...
+
+
+@runtime_checkable
+class EstimatesCost(Backend, Protocol):
+    """Tells what requests would take without sending anything."""
+
+    def estimate(self, requests: Sequence[Request]) -> Estimate:
+        """Requests, tokens and cost."""
+        ...
+
+
+@runtime_checkable
+class CountsUsage(Backend, Protocol):
+    """Counts what was asked."""
+
+    @property
+    def usage(self) -> Usage:
+        """The counts so far; the object lives on and changes with every request."""
+        ...
+
+
+@runtime_checkable
+class CountsTokens(Backend, Protocol):
+    """Has the model's tokenizer at hand."""
+
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """How many tokens the texts have together, without special tokens."""
+        ...
+
+
+class ServerLimits(Protocol):
+    """What a backend behind a server is told of it, with defaults filled in; see `llmclf.backends.http.options`."""
+
+    @property
+    def base_url(self) -> str: ...
+    @property
+    def api_key_env(self) -> str | None: ...
+    @property
+    def concurrency(self) -> int: ...
+    @property
+    def rpm(self) -> int | None: ...
+    @property
+    def tpm(self) -> int | None: ...
+    @property
+    def max_cost(self) -> float | None: ...
+    @property
+    def is_local(self) -> bool: ...
+
+
+@runtime_checkable
+class BehindServer(Backend, Protocol):
+    """Reaches its model over the network, with limits and maybe a key."""
+
+    @property
+    def server_options(self) -> ServerLimits:
+        """Address, name of the key's variable, and limits; reading them sends nothing."""
+        ...
+
+
+class Written(Protocol):
+    """What a model wrote; see `llmclf.backends.local.generation.Generation`."""
+
+    @property
+    def token_ids(self) -> tuple[int, ...]: ...
+    @property
+    def pieces(self) -> tuple[str, ...]: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def logprobs(self) -> tuple[float, ...]: ...
+    @property
+    def perplexities(self) -> NDArray[np.float64]: ...
+    @property
+    def finish_reason(self) -> str: ...
+
+
+@runtime_checkable
+class Generates(Backend, Protocol):
+    """Writes texts."""
+
+    def generate(
+        self,
+        prompt: str | RenderedPrompt | Sequence[int],
+        max_tokens: int = 64,
+        processors: Sequence[Any] = (),
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+    ) -> Written:
+        """One answer to a prompt: the likeliest tokens, or drawn ones where a seed is given."""
+        ...
+
+    def generate_many(
+        self,
+        prompt: str | RenderedPrompt | Sequence[int],
+        n: int,
+        max_tokens: int = 64,
+        processors: Sequence[Any] = (),
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+    ) -> Sequence[Written]:
+        """`n` answers to one prompt."""
+        ...
+
+
+class ViewedRow(Protocol):
+    """One request in the model's tokens; see `llmclf.backends.tokens.codec.TokenRow`."""
+
+    @property
+    def context(self) -> tuple[int, ...]: ...
+    @property
+    def targets(self) -> tuple[tuple[int, ...], ...]: ...
+    @property
+    def terminated(self) -> bool: ...
+    @property
+    def processing(self) -> TokenProcessing | None: ...
+
+
+class View(Protocol):
+    """One request as the model sees it; see `llmclf.backends.local.trie_view.TrieView`."""
+
+    @property
+    def row(self) -> ViewedRow: ...
+    @property
+    def logits(self) -> NDArray[np.float64]: ...
+    @property
+    def unconditional(self) -> NDArray[np.float64] | None: ...
+    @property
+    def processed(self) -> NDArray[np.float64]: ...
+
+
+@runtime_checkable
+class ShowsDistributions(Generates, Protocol):
+    """Shows the whole distribution of the next token, wherever it is asked for."""
+
+    def view(self, request: Request) -> View:
+        """Tokens, label trie, and the logits at every place where a label token is predicted."""
+        ...
+
+    def next_logits(self, prompt: str | RenderedPrompt | Sequence[int]) -> tuple[tuple[int, ...], NDArray[Any]]:
+        """The tokens of a prompt, and the logits (vocabulary,) of what comes next."""
+        ...
+
+    def token_texts(self, token_ids: Sequence[int]) -> list[str]:
+        """What each token adds to a text."""
+        ...
+
+    def token_of(self, prompt: str | RenderedPrompt, text: str) -> int:
+        """The id of the one token that a text is directly after a prompt."""
+        ...
+
+    def ends_answer(self, token_id: int) -> bool:
+        """Whether a token ends an answer."""
+        ...
+
+    def room_after(self, n_tokens: int) -> int:
+        """How many more tokens the model can read after so many; 0 or less where it can read none."""
+        ...
+
+
+def processes_logits(backend: Backend) -> bool:
+    """Whether guidance, logit bias and temperature can act on a backend's distributions; no, where it does not say."""
+    return isinstance(backend, ProcessesLogits) and backend.processes_logits
+
+
+def sees_tokens(backend: Backend) -> bool:
+    """Whether a backend's scores come token by token; yes, where it does not say otherwise."""
+    return not isinstance(backend, SeesTokens) or backend.sees_tokens
+
+
+def shares_beginnings(backend: Backend) -> bool:
+    """Whether rows that begin alike cost a backend less together; no, where it does not say."""
+    return isinstance(backend, SharesBeginnings) and backend.shares_beginnings
+
+
 def needs_terminator(completions: Sequence[Sequence[Any]]) -> bool:
-    """Whether one token sequence begins with (or equals) another, so that the two are no exclusive events.
+    """Whether one token sequence begins with (or equals) another, so that the two are not exclusive events.
 
     Examples
     --------

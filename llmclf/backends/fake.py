@@ -1,4 +1,4 @@
-"""A model that needs no model: answers from a hash of the text, at once, for tests and examples."""
+"""A backend without a model: it answers from a hash of the text, at once, for tests and examples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class FakeBackend:
     """A deterministic model without weights: log-probabilities from a hash of the prompt's words and the completion.
 
     A completion has one token per word; each log-probability depends on the prompt's text, so the answers are neither
-    constant nor random. Like a real model it is fallible: it knows nothing.
+    constant nor random. It knows nothing, so its labels are often wrong.
 
     Parameters
     ----------

@@ -8,6 +8,31 @@ from typing import Any
 from ..errors import CalibrationWarning, ModelError, warn
 
 _PASSING = ("base_url", "probe", "tokenizer", "context_length")
+_ROUTE_FACTS = ("route", "use_route")
+_OLD_ROUTES = {"named tokens": "named_tokens"}
+"""Names of routes that older versions wrote into saved classifiers, journals and caches, and today's."""
+
+
+def current_spelling(route: Any) -> Any:
+    """Today's name of a route; whatever is not an old name comes back as it is.
+
+    Examples
+    --------
+    >>> current_spelling("named tokens"), current_spelling("echo"), current_spelling(None)
+    ('named_tokens', 'echo', None)
+    """
+    return _OLD_ROUTES.get(route, route) if isinstance(route, str) else route
+
+
+def current_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts about a model that an older version may have written, with today's names of routes.
+
+    Examples
+    --------
+    >>> current_facts({"model": "a", "use_route": "named tokens"})
+    {'model': 'a', 'use_route': 'named_tokens'}
+    """
+    return {name: current_spelling(value) if name in _ROUTE_FACTS else value for name, value in facts.items()}
 
 
 def differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
@@ -19,6 +44,7 @@ def differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     >>> differing({"model": "a", "dtype": "float32"}, {"model": "a", "dtype": "bfloat16"})
     'dtype'
     """
+    then, now = current_facts(then), current_facts(now)
     names = sorted({*then, *now} - set(_PASSING))
     return next((name for name in names if then.get(name) != now.get(name)), None)
 

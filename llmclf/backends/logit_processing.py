@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import is_finite_number, is_whole_number
 from ..errors import InputError
 from ..logits import add_logit_bias, apply_temperature, guide
 from ..prompts.rendered import RenderedPrompt
@@ -48,16 +48,16 @@ class Processing:
 
     @classmethod
     def of(cls, *, guidance: Any = 1.0, logit_bias: Any = None, temperature: Any = 1.0) -> Processing | None:
-        """What a user gave, checked; None where it changes nothing.
+        """A user's values, checked; None where they change nothing.
 
         Raises
         ------
         InputError
-            A value is none that keeps every label possible.
+            A value would make a label impossible, or is not a number.
         """
-        if not _is_number(guidance):
+        if not is_finite_number(guidance):
             raise InputError(f"guidance={guidance!r}: expected a finite number; 1 is the prompt alone")
-        if not _is_number(temperature) or temperature < _LOWEST_TEMPERATURE:
+        if not is_finite_number(temperature) or temperature < _LOWEST_TEMPERATURE:
             raise InputError(
                 f"temperature={temperature!r}: expected a finite number of at least {_LOWEST_TEMPERATURE:g}; at 0 every label "
                 "but the likeliest would have the score -inf, and predict names that one at any temperature"
@@ -66,19 +66,19 @@ class Processing:
             raise InputError(f"logit_bias={logit_bias!r}: expected a dict word or token id -> offset")
         offsets = []
         for key, offset in (logit_bias or {}).items():
-            is_id = isinstance(key, (int, np.integer)) and not isinstance(key, bool)
+            is_id = is_whole_number(key)
             if not (is_id or isinstance(key, str)) or key == "":
                 raise InputError(f"logit_bias names {key!r}; expected a word, the text of a token or a token id")
-            if not _is_number(offset):
+            if not is_finite_number(offset):
                 raise InputError(
                     f"logit_bias={{{key!r}: {offset!r}}}: expected a finite offset in nats, since a label must stay possible; "
-                    "-100 bans a token as good as wholly"
+                    "-100 all but bans a token"
                 )
             if offset:
                 offsets.append((int(key) if is_id else key, float(offset)))
         if guidance == 1 and temperature == 1 and not offsets:
             return None
-        offsets.sort(key=lambda pair: (isinstance(pair[0], str), pair[0]))  # their order means nothing
+        offsets.sort(key=lambda pair: (isinstance(pair[0], str), pair[0]))  # their order has no meaning
         return cls(float(guidance), None, tuple(offsets), float(temperature))
 
     @property
@@ -133,18 +133,10 @@ class TokenProcessing:
         >>> TokenProcessing(logit_bias=((1, 1.0),), temperature=2.0).apply(np.array([0.0, 3.0])).tolist()
         [0.0, 2.0]
         """
-        found: NDArray[np.float64] = np.asarray(logits, dtype=np.float64)
+        processed: NDArray[np.float64] = np.asarray(logits, dtype=np.float64)
         if self.guidance != 1:
             assert unconditional is not None
-            found = guide(found, unconditional, self.guidance)
+            processed = guide(processed, unconditional, self.guidance)
         if self.logit_bias:
-            found = add_logit_bias(found, dict(self.logit_bias))
-        return apply_temperature(found, self.temperature)
-
-
-def _is_number(value: Any) -> bool:
-    return (
-        isinstance(value, (int, float, np.integer, np.floating))
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-    )
+            processed = add_logit_bias(processed, dict(self.logit_bias))
+        return apply_temperature(processed, self.temperature)

@@ -1,25 +1,23 @@
-"""The definition made code, and a model that needs no model.
+"""The definition of a score as code: one (prompt, completion) pair at a time, without batch, cache or padding.
 
-`ReferenceBackend` scores one (prompt, completion) pair at a time: no batch, no cache, no padding. It is slow and obviously
-right, and every other backend is held to it. `FakeBackend` answers at once from a hash of the text; it is deterministic,
-keeps the promises of the `Backend` protocol, and is meant for tests and examples.
+It is slow and obviously right, and every other backend is compared with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from ..logits import log_softmax
-from .base import Request, RowScores, check_requests
+from .base import ProcessesLogits, Request, RowScores, check_requests
 from .logit_processing import TokenProcessing
 from .tokens.codec import TokenCodec
 from .tokens.transformers_encoder import TokenizerEncoder, model_context_length
 
 
-class ReferenceBackend:
+class ReferenceBackend(ProcessesLogits):
     """Score with a transformers model, one plain forward pass per completion.
 
     Parameters
@@ -27,10 +25,8 @@ class ReferenceBackend:
     model : transformers causal language model
     tokenizer : its tokenizer
     context_length : int, optional
-        The most tokens that the model may read; by default what its configuration says.
+        Largest number of tokens the model may read; by default what its configuration says.
     """
-
-    processes_logits: ClassVar[bool] = True
 
     def __init__(self, model: Any, tokenizer: Any, context_length: int | None = None) -> None:
         self.model = model
@@ -39,6 +35,11 @@ class ReferenceBackend:
 
     def __repr__(self) -> str:
         return f"ReferenceBackend({type(self.model).__name__})"
+
+    @property
+    def processes_logits(self) -> bool:
+        """True: whole distributions are seen."""
+        return True
 
     def identity(self) -> dict[str, Any]:
         return {"backend": "reference", "model": type(self.model).__name__}
@@ -70,5 +71,5 @@ class ReferenceBackend:
         with torch.inference_mode():
             logits = self.model(input_ids=ids, use_cache=False).logits[0]
         # The logits at a position predict the token after it.
-        found: np.ndarray = logits[len(context) - 1 : -1].float().cpu().numpy()
-        return found
+        predicting: np.ndarray = logits[len(context) - 1 : -1].float().cpu().numpy()
+        return predicting

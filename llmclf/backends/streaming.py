@@ -1,13 +1,8 @@
 """Asking a backend about more than fits into memory, so that little is lost whatever stops the asking.
 
-A backend may have a method of its own for that, with this signature::
-
-    def stream(
-        self, requests: Iterable[Request], *, n_requests: int | None = None
-    ) -> Iterator[list[tuple[int, RowScores]]]: ...
-
-Backends behind a server have one: what is answered there is paid for, so it must be known when an answer is safe. All others
-are asked by `Backend.score`, a chunk of requests at a time.
+A backend may have a method of its own for that; see `llmclf.backends.base.Streams`. Backends behind a server have one: what is
+answered there is paid for, so it must be known when an answer is safe. All others are asked by `Backend.score`, a chunk of
+requests at a time.
 """
 
 from __future__ import annotations
@@ -15,12 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress, islice
-from typing import Any
 
 from ..errors import InputError, ModelError, RowError
-from .base import Backend, Request, RowScores
+from .base import Backend, Request, RowScores, Streams
 
-_SECONDS = 0.5  # that an answer may wait for company, besides the time in which the model makes the next
+_SECONDS = 0.5  # how long an answer may wait for others, besides the time in which the model makes the next one
 
 Answer = tuple[int, RowScores]
 
@@ -30,9 +24,9 @@ def stream(
 ) -> Iterator[list[Answer]]:
     """Answers in groups, in any order, each with the place of its request in `requests`.
 
-    A group counts as taken care of once the next one is asked for. A server is then never ahead by much: units of work that
-    are under way and those whose answers are not taken care of are together never more than the backend's `concurrency`. A
-    unit is one HTTP request wherever that holds a row or more; some routes need several for a row.
+    A group counts as handled once the next one is asked for. A server is then never far ahead: units of work under way, and
+    units whose answers are not handled yet, are together never more than the backend's `concurrency`. A unit is one HTTP
+    request wherever a request holds at least one row; some routes need several requests for a row.
 
     Closing the iterator, an error in its reader and Ctrl-C all leave nothing under way.
 
@@ -40,10 +34,10 @@ def stream(
     ----------
     backend : Backend
     requests : iterable of Request
-        Read only as fast as it is worked on, by one thread at a time, which need not be the caller's. An error that it raises
-        reaches the caller after the answers that were there before.
+        Read only as fast as the answers come, by one thread at a time, which need not be the caller's. An error that it raises
+        reaches the caller after the answers to earlier requests.
     n_requests : int, optional
-        How many there are. With it, few requests to a server are spread over all that it may be asked at once.
+        How many there are. If given, a few requests are spread over all that the server may be asked at once.
     chunk : int
         Requests that `Backend.score` is given at once, where a backend has no `stream` of its own.
 
@@ -55,9 +49,9 @@ def stream(
     Raises
     ------
     InputError
-        What is wrong with the task and not with a single row.
+        Something is wrong with the task, not with a single row.
     ModelError
-        What would fail every other row, too.
+        Every other row would fail as well.
 
     Examples
     --------
@@ -70,10 +64,8 @@ def stream(
     """
     if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
         raise InputError(f"chunk={chunk!r}: expected a positive whole number")
-    own: Any = getattr(backend, "stream", None)
-    if own is not None:
-        answers: Iterator[list[Answer]] = own(requests, n_requests=n_requests)
-        return answers
+    if isinstance(backend, Streams):
+        return backend.stream(requests, n_requests=n_requests)
     return _in_chunks(backend, iter(requests), chunk)
 
 
@@ -106,7 +98,7 @@ def _answers(backend: Backend, requests: Sequence[Request]) -> Iterator[Answer]:
         except RowError as error:
             rest = list(compress(part, is_open))
             if len(rest) > 1:
-                # Which of them it is about is found by halving: the halves without it are simply answered.
+                # Halving finds the row that the error is about; halves without it are simply answered.
                 middle = len(rest) // 2
                 parts += [rest[middle:], rest[:middle]]
             else:

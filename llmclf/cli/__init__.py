@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from .. import __version__
 from ..errors import InputError, LlmclfError
 from . import cache, classify, demo, inspect, label, probe, report
-from .console import say_aside, show_warning
+from .console import say, say_aside, show_warning
 
 app = typer.Typer(
     help="Label texts with a language model, with probabilities that can be trusted.",
@@ -23,11 +24,29 @@ app = typer.Typer(
 cache_app = typer.Typer(
     help="Look at or empty a score cache (the file given as --cache).", no_args_is_help=True, rich_markup_mode=None
 )
+
+
+def _say_version(is_asked: bool) -> None:
+    if is_asked:
+        say(f"llmclf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Options before a command."""
+
+
 app.command(short_help="Classify film reviews, before and after calibration.")(demo.demo)
 app.command(short_help="Fit a classifier on labelled rows and save it.")(classify.fit)
 app.command(short_help="Add labels and their probabilities to a table.")(classify.predict)
-app.command(short_help="Label a table of any size, and go on where it stopped.")(label.label)
-app.command(short_help="Say what labelling a table would take.")(label.estimate)
+app.command(short_help="Label a table of any size, and continue where it stopped.")(label.label)
+app.command(short_help="Estimate what labelling a table would take.")(label.estimate)
 app.command(short_help="Say whether predictions can be trusted, in one HTML file.")(report.report)
 app.command(short_help="Show why a text gets its label.")(inspect.inspect)
 app.command(short_help="Say what a server's log-probabilities are good for.")(probe.probe)
@@ -37,7 +56,7 @@ app.add_typer(cache_app, name="cache")
 
 
 def main() -> None:
-    """Run the command line; a user's error is one line and exit code 2, a failure 1, Ctrl-C 130."""
+    """Run the command line. A user's error ends with one line and exit code 2, a failure with 1, Ctrl-C with 130."""
     warnings.showwarning = show_warning
     signal.signal(signal.SIGINT, _interrupt)
     try:

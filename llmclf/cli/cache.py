@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..downloads import cache_dir
 from ..errors import InputError
-from ..scoring.score_cache import ScoreCache
 from .console import say
+
+if TYPE_CHECKING:
+    from ..scoring.score_cache import ScoreCache
 
 
 def info(path: Annotated[Path, typer.Argument(metavar="FILE", help="The score cache.")]) -> None:
-    """Show how many scores a cache holds, how large it is, and from when they are."""
+    """Show how many scores a cache holds, how large it is, and how old they are."""
     held = _existing_cache(path).info()
     say(f"{held['path']}: {held['rows']} rows of scores, {held['bytes'] / 1e6:.1f} MB")
     if held["rows"]:
@@ -34,5 +36,7 @@ def clear(path: Annotated[Path, typer.Argument(metavar="FILE", help="The score c
 
 def _existing_cache(path: Path) -> ScoreCache:
     if not path.is_file():
-        raise InputError(f"{str(path)!r} is no file; give the path that was given as --cache")
+        raise InputError(f"{str(path)!r} is not a file; give the path that was given as --cache")
+    from ..scoring.score_cache import ScoreCache
+
     return ScoreCache(path)

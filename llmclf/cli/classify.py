@@ -10,21 +10,18 @@ import typer
 from ..errors import InputError
 from ..tables.values import is_missing
 from .console import say
+from .flags import takes_model_options
 from .options import (
-    ApiKeyEnv,
-    BaseUrl,
     CacheOption,
     Chat,
     Labels,
     Model,
-    ModelOption,
     PromptOption,
     Scoring,
     TextColumn,
     column,
-    model_options,
     open_cache,
-    open_model,
+    open_with,
     parse_labels,
     parse_prompt,
 )
@@ -34,7 +31,9 @@ if TYPE_CHECKING:
     from ..classifier import LLMClassifier
 
 
+@takes_model_options
 def fit(
+    *,
     ctx: typer.Context,
     train: Annotated[Path, typer.Argument(metavar="TRAIN", help="Labelled rows: a .csv, .jsonl or .parquet file.")],
     label_column: Annotated[str, typer.Option(metavar="COLUMN", help="The column that holds the class of every row.")],
@@ -52,7 +51,7 @@ def fit(
         str,
         typer.Option(
             metavar="NAME",
-            help="What makes the probabilities honest, fitted on the rows that are no shots: auto, temperature, "
+            help="How probabilities are calibrated, on the rows that are not shots: auto, temperature, "
             "bias_temperature, vector, matrix, platt, beta, isotonic, venn_abers or none.",
         ),
     ] = "auto",
@@ -60,7 +59,7 @@ def fit(
         str,
         typer.Option(
             metavar="NAME",
-            help="What takes away a preference for some labels without looking at the labels of the rows: contextual, domain, "
+            help="How a preference for some labels is removed without looking at the labels of the rows: contextual, domain, "
             "generative, batch, ucpa or none.",
         ),
     ] = "none",
@@ -69,17 +68,15 @@ def fit(
         float | None,
         typer.Option(
             metavar="SHARE",
-            help="Choose from which confidence on rows are accepted, so that at most this share of them is wrong: 0.05, say. "
-            "predict then adds the column accepted. By default nothing is chosen.",
+            help="Choose the confidence from which rows are accepted so that at most this share of them is wrong, such as 0.05. "
+            "predict then adds the column accepted. By default no threshold is chosen.",
         ),
     ] = None,
-    confidence: Annotated[float, typer.Option(help="How sure it is that --max-error is kept.")] = 0.95,
+    confidence: Annotated[float, typer.Option(help="Confidence with which --max-error holds.")] = 0.95,
     model: Model = "smollm2",
-    base_url: BaseUrl = None,
-    api_key_env: ApiKeyEnv = None,
-    model_option: ModelOption = None,
+    backend_options: dict[str, Any],  # typer sees the flags of the options in its place
     cache: CacheOption = None,
-    seed: Annotated[int, typer.Option(help="Another number draws other shots.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed: another number draws other shots.")] = 0,
 ) -> None:
     """Choose shots and fit a calibrator on labelled rows, and save the classifier for predict --classifier.
 
@@ -95,7 +92,7 @@ def fit(
     frame = read_table(train)
     y = _classes(frame, label_column)
     X = frame.drop(columns=label_column) if text_column is None else column(frame, text_column, "--text-column")
-    # What can go wrong after hours of scoring is tried before.
+    # Checked first: none of this should fail after hours of scoring.
     check_folder(output)
     open_cache(cache)
     if max_error is not None:
@@ -103,9 +100,9 @@ def fit(
             raise InputError("--max-error needs a calibrator, on whose cross-fitted probabilities it is chosen")
         check_selectable(max(0, len(frame) - shots), max_error, confidence)
     elif is_given(ctx, "confidence"):
-        raise InputError(f"--confidence {confidence} says how sure --max-error is to be kept; give that, too")
+        raise InputError(f"--confidence {confidence} says how sure --max-error is to hold; give --max-error as well")
     clf = LLMClassifier(
-        open_model(model, base_url, api_key_env, model_option),
+        open_with(model, backend_options),
         labels=_typed(parse_labels(labels), y),
         prompt=parse_prompt(prompt, chat),
         n_shots=shots,
@@ -126,7 +123,9 @@ def fit(
         say(_promise(chosen))
 
 
+@takes_model_options
 def predict(
+    *,
     ctx: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="IN", help="Rows to label: a .csv, .jsonl or .parquet file.")],
     target: Annotated[
@@ -138,9 +137,7 @@ def predict(
     chat: Chat = False,
     scoring: Scoring = "sum",
     model: Model = "smollm2",
-    base_url: BaseUrl = None,
-    api_key_env: ApiKeyEnv = None,
-    model_option: ModelOption = None,
+    backend_options: dict[str, Any],  # typer sees the flags of the options in its place
     classifier: Annotated[
         Path | None,
         typer.Option(
@@ -152,7 +149,7 @@ def predict(
 ) -> None:
     """Add the columns label, confidence and p_CLASS (the probability of each class) to a table.
 
-    A classifier that was fitted with --max-error adds accepted, too: whether the confidence suffices.
+    A classifier that was fitted with --max-error also adds accepted: whether the confidence is high enough.
 
     \b
     Example:
@@ -163,7 +160,7 @@ def predict(
     check_suffix(target)
     clf = None
     if classifier is not None:
-        clf = saved_classifier(ctx, classifier, cache, model_options(base_url, api_key_env, model_option))
+        clf = saved_classifier(ctx, classifier, cache, backend_options)
     parsed = parse_labels(labels)
     if clf is None and parsed is None:
         raise InputError("predict needs the classes: give --labels a,b,c or --classifier FOLDER")
@@ -172,7 +169,7 @@ def predict(
     if clf is None:
         from ..classifier import LLMClassifier
 
-        backend = open_model(model, base_url, api_key_env, model_option)
+        backend = open_with(model, backend_options)
         clf = LLMClassifier(backend, labels=parsed, prompt=parse_prompt(prompt, chat), scoring=scoring, cache=cache)
         clf.fit(X)
     classes = clf.classes_.tolist()
@@ -183,7 +180,7 @@ def predict(
         raise InputError(
             f"{str(source)!r} already has a column {taken[0]!r}, which predict would add; rename or drop it first"
         )
-    # What can go wrong after hours of scoring is tried before.
+    # Checked first: none of this should fail after hours of scoring.
     check_writable(frame.assign(label=[classes[i % len(classes)] for i in range(len(frame))]), target)
     open_cache(cache)
     proba = clf.predict_proba(X)
@@ -204,7 +201,7 @@ def _classes(frame: Any, name: str) -> Any:
 
 
 def saved_classifier(ctx: typer.Context, folder: Path, cache: Path | None, options: dict[str, Any]) -> LLMClassifier:
-    """The classifier of a folder, unless options were given that it would not heed."""
+    """The classifier of a folder, unless options were given that it would ignore."""
     for name in ("labels", "prompt", "chat", "scoring", "model"):
         if is_given(ctx, name):
             raise InputError(f"--{name} belongs to a new classifier; --classifier {str(folder)!r} has its own")
@@ -219,10 +216,10 @@ def is_given(ctx: typer.Context, name: str) -> bool:
 
 
 def _promise(chosen: SelectedThreshold) -> str:
-    """What the threshold does, in one line."""
+    """The effect of the threshold, in one line."""
     budget = f"at most {100 * chosen.max_error:.4g} % of them wrong ({100 * chosen.confidence:.4g} % confidence"
     if not chosen.n_accepted:
-        return f"accepts no rows: from no confidence on are {budget})"
+        return f"accepts no rows: at no confidence are {budget})"
     share = f"{100 * chosen.coverage:.3g} % of {chosen.n_rows}"
     return f"accepts rows from confidence {chosen.threshold:.4g} on: {share}, {budget}, approximately, as cross-fitted)"
 

@@ -1,4 +1,4 @@
-"""What the command line says, line by line: results on the standard output, all else beside it."""
+"""Output of the command line, line by line: results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def say_aside(text: str, title: str = "", title_style: str = "", *, style: str =
 
 
 def show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    """What `warnings.showwarning` does on the command line: our own warnings are for its user, others are not."""
+    """Replaces `warnings.showwarning` on the command line: llmclf's warnings are for its user, others are not."""
     if issubclass(category, LlmclfWarning):
         say_aside(str(message), "warning:", "yellow")
 
 
 def _line(console: Console, text: str, title: str = "", title_style: str = "", style: str = "") -> None:
-    """One line, in which users' words (labels, paths) are no markup."""
+    """One line, in which users' words (labels, paths) are not read as markup."""
     line = Text(" ".join(text.splitlines()), style)
     if title:
         line = Text.assemble((title, title_style), " ", line)

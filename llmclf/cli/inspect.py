@@ -11,23 +11,22 @@ import typer
 from ..errors import InputError
 from .classify import is_given, saved_classifier
 from .console import OUT, say
+from .flags import takes_model_options
 from .options import (
-    ApiKeyEnv,
-    BaseUrl,
     Chat,
     Labels,
     Model,
-    ModelOption,
     PromptOption,
     Scoring,
-    model_options,
-    open_model,
+    open_with,
     parse_labels,
     parse_prompt,
 )
 
 
+@takes_model_options
 def inspect(
+    *,
     ctx: typer.Context,
     text: Annotated[
         str,
@@ -46,9 +45,7 @@ def inspect(
     chat: Chat = False,
     scoring: Scoring = "sum",
     model: Model = "smollm2",
-    base_url: BaseUrl = None,
-    api_key_env: ApiKeyEnv = None,
-    model_option: ModelOption = None,
+    backend_options: dict[str, Any],  # typer sees the flags of the options in its place
     bias: Annotated[
         list[str] | None,
         typer.Option(
@@ -102,30 +99,28 @@ def inspect(
     }
     parsed = parse_labels(labels)
     if classifier is not None:
-        clf = saved_classifier(ctx, classifier, None, model_options(base_url, api_key_env, model_option))
-        found = explain(clf, _row(text) if clf._is_table else text, **given)
+        clf = saved_classifier(ctx, classifier, None, backend_options)
+        explanation = explain(clf, _row(text) if clf.pipeline_.is_table else text, **given)
     elif parsed is not None:
         from ..classifier import LLMClassifier
 
-        backend = open_model(model, base_url, api_key_env, model_option)
+        backend = open_with(model, backend_options)
         clf = LLMClassifier(backend, labels=parsed, prompt=parse_prompt(prompt, chat), scoring=scoring).fit([text])
-        found = explain(clf, text, **given)
+        explanation = explain(clf, text, **given)
     elif prompt is not None or chat:
         raise InputError("--prompt and --chat need the classes: give --labels a,b,c, or the whole prompt as TEXT alone")
     elif is_given(ctx, "scoring"):
         raise InputError(f"--scoring {scoring} needs the classes: give --labels a,b,c")
     else:
-        found = explain_prompt(
-            open_model(model, base_url, api_key_env, model_option), text.replace("\\n", "\n"), **given
-        )
+        explanation = explain_prompt(open_with(model, backend_options), text.replace("\\n", "\n"), **given)
     if html is not None:
-        found.to_html(html)
+        explanation.to_html(html)
     if as_json:
-        OUT.print(found.to_json().rstrip(), markup=False, highlight=False, soft_wrap=True)
+        OUT.print(explanation.to_json().rstrip(), markup=False, highlight=False, soft_wrap=True)
     elif html is not None:
         say(f"written to {html}")
     else:
-        found.print()
+        explanation.print()
 
 
 def _offsets(given: list[str] | None) -> dict[str | int, float] | None:

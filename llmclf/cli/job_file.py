@@ -1,74 +1,238 @@
-"""A labelling job as a file: the same names as the flags of `llmclf label`, in TOML, checked before anything is read."""
+"""A labelling job as a file: the same names as the flags of `llmclf label`, in TOML, checked before anything is read.
+
+`JobFile` says what a job is told, once: a key's type in a file and its flag on the command line. What a server is told comes from
+the options of the backends.
+"""
 
 from __future__ import annotations
 
 import os
 import tomllib
+import typing
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import typer
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from ..errors import InputError
+from ..backends.options import OptionField
+from ..errors import InputError, RenamedWarning, warn
+from .flags import server_options, value_type
+from .options import Labels, PromptOption, TextColumn
 
 Words = list[str] | str
 Count = Annotated[int, Field(ge=1)]
 
 
-class JobConfig(BaseModel):
-    """What a labelling job is told; see `llmclf label --help` for what each means.
+@dataclass(frozen=True)
+class Flag:
+    """How a key is given on the command line: annotations for typer; None where a command does not have it."""
+
+    label: Any
+    estimate: Any = None
+
+
+def _both(annotation: Any) -> Flag:
+    return Flag(annotation, annotation)
+
+
+def _path(text: str) -> Any:
+    return Annotated[Path | None, typer.Option(metavar="FILE", help=text)]
+
+
+def _switch(name: str, text: str) -> Any:
+    return Annotated[bool | None, typer.Option(name, help=text)]
+
+
+class JobFile(BaseModel):
+    """What a labelling job is told, besides what its server is told."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    input: Annotated[
+        str | None,
+        _both(
+            Annotated[
+                str | None,
+                typer.Argument(
+                    metavar="INPUT",
+                    help="Rows to label: a .csv, .jsonl or .parquet file, a folder of them, a pattern in quotes, or an SQL table "
+                    "such as 'postgresql+psycopg://host/db?table=reviews'.",
+                ),
+            ]
+        ),
+    ] = None
+    output: Annotated[
+        str | None,
+        Flag(
+            Annotated[
+                str | None,
+                typer.Argument(
+                    metavar="OUTPUT",
+                    help="The same rows with their labels: a file, a folder (a file per input file), or an SQL table.",
+                ),
+            ]
+        ),
+    ] = None
+    id_column: Annotated[
+        str | None,
+        Flag(
+            Annotated[
+                str | None,
+                typer.Option(
+                    metavar="COLUMN",
+                    help="The column whose values tell rows apart; none may be missing, and no two may be equal.",
+                ),
+            ]
+        ),
+    ] = None
+    text_column: Annotated[str | None, _both(TextColumn)] = None
+    labels: Annotated[str | list[str] | dict[str, Words] | None, _both(Labels)] = None
+    prompt: Annotated[str | None, _both(PromptOption)] = None
+    chat: Annotated[bool | None, _both(_switch("--chat", "Ask through the model's chat template."))] = None
+    scoring: Annotated[
+        str | None,
+        _both(
+            Annotated[
+                str | None, typer.Option(metavar="NAME", help="sum (the default), mean, bytes or pmi; see predict.")
+            ]
+        ),
+    ] = None
+    model: Annotated[
+        str | None,
+        _both(
+            Annotated[
+                str | None,
+                typer.Option(
+                    metavar="MODEL",
+                    help="smollm2 (the default), hf:org/name[@revision], hf:FOLDER, gguf:FILE, or a server's: openai:NAME, "
+                    "systemone:NAME, decisions:NAME.",
+                ),
+            ]
+        ),
+    ] = None
+    model_options: dict[str, Any] = Field(default_factory=dict)
+    classifier: Annotated[
+        str | None,
+        _both(
+            Annotated[
+                str | None,
+                typer.Option(
+                    metavar="FOLDER",
+                    help="A folder that fit saved: its model, prompt, labels, calibrator and threshold. Labels, prompt and model "
+                    "given besides must be the same.",
+                ),
+            ]
+        ),
+    ] = None
+    threshold: Annotated[
+        float | None,
+        Field(ge=0),
+        Flag(
+            Annotated[
+                float | None,
+                typer.Option(
+                    min=0.0,
+                    help="Rows at least as confident are marked as accepted. Default: the classifier's own threshold.",
+                ),
+            ]
+        ),
+    ] = None
+    journal: Annotated[
+        str | None,
+        Flag(
+            _path("Where answers are kept as they come. Default: OUTPUT and '.journal'."),
+            _path("A job's journal: what it has answered is not counted."),
+        ),
+    ] = None
+    resume: Annotated[
+        bool, Flag(_switch("--resume", "Go on with the journal if there is one: nothing that it holds is asked again."))
+    ] = False
+    retry_failed: Annotated[
+        bool, Flag(_switch("--retry-failed", "Go on with the journal, and ask again what failed."))
+    ] = False
+    max_errors: Annotated[
+        int | None,
+        Field(ge=0),
+        Flag(
+            Annotated[int | None, typer.Option(min=0, metavar="N", help="Stop once more than N questions have failed.")]
+        ),
+    ] = None
+    logprobs: Annotated[bool, Flag(_switch("--logprobs", "Add logprob_CLASS, the score of each class, in nats."))] = (
+        False
+    )
+    summary: Annotated[str | None, Flag(_path("Write what the job did, in numbers, as JSON."))] = None
+    batch_api: Annotated[
+        bool,
+        Flag(
+            _switch(
+                "--batch-api",
+                "Ask through the server's /v1/batches, which takes up to a day and often costs half; for models openai:NAME.",
+            )
+        ),
+    ] = False
+    ray: Annotated[
+        str | None,
+        Flag(
+            Annotated[
+                str | None,
+                typer.Option(
+                    metavar="ADDRESS",
+                    help="Ask by the actors of a Ray cluster: 'local', 'auto' (the cluster of this machine) or HOST:PORT.",
+                ),
+            ]
+        ),
+    ] = None
+    actors: Annotated[
+        Count | None,
+        Flag(
+            Annotated[
+                int | None, typer.Option(min=1, help="With --ray: how many actors, each with a model. Default: 2.")
+            ]
+        ),
+    ] = None
+    actor_gpus: Annotated[
+        float | None,
+        Field(ge=0),
+        Flag(Annotated[float | None, typer.Option(min=0.0, help="With --ray: GPUs of each actor. Default: 0.")]),
+    ] = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the model's backend."""
+        values = self.model_dump(include=set(server_options()), exclude_none=True)
+        twice = sorted(set(values) & set(self.model_options))
+        if twice:
+            raise InputError(f"{twice[0]!r} is given twice: by itself and as an option of the model; leave one out")
+        return {**self.model_options, **values}
+
+
+def _key_of(field: OptionField) -> tuple[Any, None]:
+    kind, option = value_type(field), field.option
+    if isinstance(typing.get_origin(kind), type) and issubclass(typing.get_origin(kind), Mapping):
+        kind = dict[typing.get_args(kind)]  # type: ignore[misc]
+    return Annotated[kind | None, Field(ge=option.least, gt=option.above)], None
+
+
+_server_keys: dict[str, Any] = {name: _key_of(field) for name, field in server_options().items()}
+JobConfig: type[JobFile] = create_model(
+    "JobConfig",
+    __base__=JobFile,
+    __doc__="""What a labelling job is told; see `llmclf label --help` for what each means.
 
     Examples
     --------
     >>> JobConfig(input="in.csv", output="out.csv", labels="good,bad").labels
     'good,bad'
-    """
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    input: str | None = None
-    output: str | None = None
-    id_column: str | None = None
-    text_column: str | None = None
-    labels: str | list[str] | dict[str, Words] | None = None
-    prompt: str | None = None
-    chat: bool | None = None
-    scoring: str | None = None
-    model: str | None = None
-    base_url: str | None = None
-    api_key_env: str | None = None
-    model_options: dict[str, Any] = Field(default_factory=dict)
-    calibrator: str | None = None
-    threshold: Annotated[float, Field(ge=0)] | None = None
-    journal: str | None = None
-    resume: bool = False
-    retry_failed: bool = False
-    max_errors: Annotated[int, Field(ge=0)] | None = None
-    concurrency: Count | None = None
-    rpm: Count | None = None
-    tpm: Count | None = None
-    price: dict[str, float] | None = None
-    max_cost: Annotated[float, Field(gt=0)] | None = None
-    logprobs: bool = False
-    summary: str | None = None
-    batch_api: bool = False
-    ray: str | None = None
-    actors: Count | None = None
-    actor_gpus: Annotated[float, Field(ge=0)] | None = None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Options of the model's backend."""
-        own = ("base_url", "api_key_env", "concurrency", "rpm", "tpm", "price", "max_cost")
-        given = {name: getattr(self, name) for name in own if getattr(self, name) is not None}
-        twice = sorted(set(given) & set(self.model_options))
-        if twice:
-            raise InputError(f"{twice[0]!r} is given twice: by itself and as an option of the model; leave one out")
-        return {**self.model_options, **given}
+    """,
+    __module__=__name__,
+    **_server_keys,
+)
 
 
-def read_config(path: str | os.PathLike[str] | None, flags: Mapping[str, Any]) -> JobConfig:
+def read_config(path: str | os.PathLike[str] | None, flags: Mapping[str, Any]) -> JobFile:
     """A job file with flags over it.
 
     Parameters
@@ -78,10 +242,20 @@ def read_config(path: str | os.PathLike[str] | None, flags: Mapping[str, Any]) -
     flags : mapping
         Those that are not None replace what the file says.
 
+    Returns
+    -------
+    JobFile
+        A `JobConfig`.
+
     Raises
     ------
     InputError
         The file cannot be read, has a key that no job has, or a value that does not fit; the message names both.
+
+    Warns
+    -----
+    RenamedWarning
+        A key has its name of an earlier version.
 
     Examples
     --------
@@ -91,17 +265,19 @@ def read_config(path: str | os.PathLike[str] | None, flags: Mapping[str, Any]) -
     llmclf.errors.InputError: rpm=0: input should be greater than or equal to 1
     """
     values: dict[str, Any] = {}
+    where = "" if path is None else f"the job file {str(path)!r}: "
     if path is not None:
         try:
             values = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"the job file {str(path)!r} cannot be read: {error}") from error
         except tomllib.TOMLDecodeError as error:
-            raise InputError(f"the job file {str(path)!r} is no TOML: {error}") from error
-    where = "" if path is None else f"the job file {str(path)!r}: "
-    values |= {name: value for name, value in flags.items() if value is not None}
+            raise InputError(f"the job file {str(path)!r} is not TOML: {error}") from error
+        _rename_calibrator(values, f"{where}the key calibrator is now called classifier")
+    given = {name: value for name, value in flags.items() if value is not None}
+    _rename_calibrator(given, "--calibrator FOLDER is now called --classifier FOLDER")
     try:
-        return JobConfig.model_validate(values)
+        return JobConfig.model_validate({**values, **given})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))
@@ -110,3 +286,14 @@ def read_config(path: str | os.PathLike[str] | None, flags: Mapping[str, Any]) -
             raise InputError(f"{where}unknown key {name!r}; known: {known}") from None
         message = first["msg"][:1].lower() + first["msg"][1:]
         raise InputError(f"{where}{name}={first['input']!r}: {message}") from None
+
+
+def _rename_calibrator(values: dict[str, Any], message: str) -> None:
+    """A folder was given as a calibrator in earlier versions; elsewhere a calibrator is a name."""
+    if "calibrator" not in values:
+        return
+    folder = values.pop("calibrator")
+    if "classifier" in values:
+        raise InputError(f"{message}, and both are given; leave calibrator out")
+    values["classifier"] = folder
+    warn(f"{message}; the next version will not read the old name", RenamedWarning)

@@ -2,168 +2,82 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from ..errors import InputError
 from .console import say, say_aside
-from .options import (
-    ApiKeyEnv,
-    BaseUrl,
-    Labels,
-    ModelOption,
-    PromptOption,
-    TextColumn,
-    model_options,
-    open_with,
-    parse_labels,
-    parse_prompt,
-)
-
-if TYPE_CHECKING:
-    from .job_file import JobConfig
+from .flags import flags_of, model_options, parameter, parsed_flags, server_options, with_parameters
+from .job_file import Flag, JobFile, read_config
+from .options import open_with, parse_labels, parse_prompt
 
 SOME_FAILED = 3
-"""The exit code of a job that was finished, with rows that could not be labelled."""
+"""The exit code of a finished job with rows that could not be labelled."""
 
-Input = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="INPUT",
-        help="Rows to label: a .csv, .jsonl or .parquet file, a folder of them, a pattern in quotes, or an SQL table such as "
-        "'postgresql+psycopg://host/db?table=reviews'.",
-    ),
-]
-Output = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="OUTPUT",
-        help="The same rows with their labels: a file, a folder (a file per input file), or an SQL table.",
-    ),
-]
-IdColumn = Annotated[
-    str | None,
-    typer.Option(metavar="COLUMN", help="The column whose values tell rows apart; they must be there and different."),
-]
-Job = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="A job in TOML: the options below with underscores (id_column = 'id'). Options given here go first.",
-    ),
-]
-ModelName = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MODEL",
-        help="smollm2 (the default), hf:org/name[@revision], hf:FOLDER, gguf:FILE, or a server's: openai:NAME, systemone:NAME, "
-        "decisions:NAME.",
-    ),
-]
-Calibrator = Annotated[
-    str | None,
-    typer.Option(
-        "--calibrator",
-        "--classifier",
-        metavar="FOLDER",
-        help="A folder that fit saved: its model, prompt, labels, calibrator and threshold. Labels, prompt and model given "
-        "besides must be the same.",
-    ),
-]
-Scoring = Annotated[
-    str | None, typer.Option(metavar="NAME", help="sum (the default), mean, bytes or pmi; see predict.")
-]
-Chat = Annotated[bool | None, typer.Option("--chat", help="Ask through the model's chat template.")]
-Price = Annotated[
-    str | None,
-    typer.Option(
-        metavar="IN,OUT[,CACHED]", help="The price of a million tokens read, written, and read from the server's cache."
-    ),
-]
-Journal = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Where answers are kept as they come. Default: OUTPUT and '.journal'."),
-]
-Concurrency = Annotated[int | None, typer.Option(min=1, help="Most requests under way at once.")]
-Rpm = Annotated[int | None, typer.Option(min=1, help="Most requests in any minute.")]
-Tpm = Annotated[int | None, typer.Option(min=1, help="Most tokens in any minute.")]
-
-
-def label(
-    ctx: typer.Context,
-    input: Input = None,
-    output: Output = None,
-    job: Job = None,
-    input_option: Annotated[str | None, typer.Option("--input", metavar="INPUT", help="The same as INPUT.")] = None,
-    output_option: Annotated[str | None, typer.Option("--output", metavar="OUTPUT", help="The same as OUTPUT.")] = None,
-    id_column: IdColumn = None,
-    text_column: TextColumn = None,
-    labels: Labels = None,
-    prompt: PromptOption = None,
-    chat: Chat = None,
-    scoring: Scoring = None,
-    model: ModelName = None,
-    base_url: BaseUrl = None,
-    api_key_env: ApiKeyEnv = None,
-    model_option: ModelOption = None,
-    calibrator: Calibrator = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(min=0.0, help="Rows at least as confident are marked as accepted. Default: the classifier's own."),
-    ] = None,
-    journal: Journal = None,
-    resume: Annotated[
-        bool | None,
-        typer.Option("--resume", help="Go on with the journal if there is one: nothing that it holds is asked again."),
-    ] = None,
-    retry_failed: Annotated[
-        bool | None,
-        typer.Option("--retry-failed", help="Go on with the journal, and ask again what failed."),
-    ] = None,
-    max_errors: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Stop once more than N questions have failed.")
-    ] = None,
-    concurrency: Concurrency = None,
-    rpm: Rpm = None,
-    tpm: Tpm = None,
-    price: Price = None,
-    max_cost: Annotated[
-        float | None, typer.Option(help="Stop before the job, all its runs together, costs more; needs --price.")
-    ] = None,
-    logprobs: Annotated[
-        bool | None, typer.Option("--logprobs", help="Add logprob_CLASS, the score of each class, in nats.")
-    ] = None,
-    summary: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write what the job did, in numbers, as JSON.")
-    ] = None,
-    batch_api: Annotated[
-        bool | None,
+_JOB = parameter(
+    "job",
+    Annotated[
+        Path | None,
         typer.Option(
-            "--batch-api",
-            help="Ask through the server's /v1/batches, which takes up to a day and often costs half; for models openai:NAME.",
+            metavar="FILE",
+            help="A job in TOML: the options below with underscores (id_column = 'id'). Options given here take precedence.",
         ),
-    ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Ask by the actors of a Ray cluster: 'local', 'auto' (that of this machine) or HOST:PORT.",
-        ),
-    ] = None,
-    actors: Annotated[
-        int | None, typer.Option(min=1, help="With --ray: how many actors, each with a model (2).")
-    ] = None,
-    actor_gpus: Annotated[float | None, typer.Option(min=0.0, help="With --ray: GPUs of each actor (0).")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
-) -> None:
-    """Label a table of any size; go on where it stopped, whatever stopped it.
+    ],
+)
+_OLD_CLASSIFIER = parameter("calibrator", Annotated[str | None, typer.Option(metavar="FOLDER", hidden=True)])
+_MORE_OF_LABEL = [
+    parameter(
+        "input_option", Annotated[str | None, typer.Option("--input", metavar="INPUT", help="The same as INPUT.")]
+    ),
+    parameter(
+        "output_option", Annotated[str | None, typer.Option("--output", metavar="OUTPUT", help="The same as OUTPUT.")]
+    ),
+    _OLD_CLASSIFIER,
+    parameter("quiet", Annotated[bool, typer.Option("--quiet", help="Show no progress.")], False),
+]
+_MORE_OF_ESTIMATE = [
+    _OLD_CLASSIFIER,
+    parameter(
+        "seconds_per_request",
+        Annotated[float, typer.Option(metavar="SECONDS", help="How long the server takes for a request.")],
+        1.0,
+    ),
+    parameter("as_json", Annotated[bool, typer.Option("--json", help="Print JSON.")], False),
+]
+
+
+def _takes_job_keys(
+    command: Literal["label", "estimate"], more: Sequence[inspect.Parameter]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator: the command has a flag for each key of a job file that fits it, and `more`."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        flags: list[inspect.Parameter] = []
+        for name, key in JobFile.model_fields.items():
+            if name == "model_options":
+                flags += flags_of(server_options())
+            for flag in key.metadata:
+                annotation = getattr(flag, command) if isinstance(flag, Flag) else None
+                if annotation is not None:
+                    flags.append(parameter(name, annotation))
+        with_parameters(function, [_JOB, *flags, *more])
+        return function
+
+    return decorate
+
+
+@_takes_job_keys("label", _MORE_OF_LABEL)
+def label(job: Path | None, quiet: bool, **flags: Any) -> None:
+    """Label a table of any size, and continue after whatever stopped it.
 
     \b
     Adds label, confidence, accepted, p_CLASS, label_mass, truncated, undecided and error to every row. Exit codes: 0 all rows are
-    labelled, 3 some could not be, 1 the job stopped, 2 something given is wrong, 130 interrupted.
+    labelled, 3 some could not be, 1 the job stopped, 2 an argument or a file is wrong, 130 interrupted.
     \b
     Example:
       llmclf label reviews.csv labelled.parquet --id-column id --text-column review --labels good,bad --resume
@@ -171,9 +85,9 @@ def label(
     from ..jobs import label_table
     from ..jobs.api import journal_path
 
-    config = _config(
-        ctx, job, {"input": _one("INPUT", input, input_option), "output": _one("OUTPUT", output, output_option)}
-    )
+    for name in ("input", "output"):
+        flags[name] = _one(name.upper(), flags[name], flags.pop(f"{name}_option"))
+    config = _config(job, flags)
     if config.input is None or config.output is None:
         raise InputError(
             "label needs a table and a place for the labels: llmclf label INPUT OUTPUT, or both in the job file"
@@ -216,33 +130,9 @@ def label(
         raise SystemExit(SOME_FAILED)
 
 
-def estimate(
-    ctx: typer.Context,
-    input: Input = None,
-    job: Job = None,
-    text_column: TextColumn = None,
-    labels: Labels = None,
-    prompt: PromptOption = None,
-    chat: Chat = None,
-    scoring: Scoring = None,
-    model: ModelName = None,
-    base_url: BaseUrl = None,
-    api_key_env: ApiKeyEnv = None,
-    model_option: ModelOption = None,
-    calibrator: Calibrator = None,
-    journal: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A job's journal: what it has answered is not counted.")
-    ] = None,
-    concurrency: Concurrency = None,
-    rpm: Rpm = None,
-    tpm: Tpm = None,
-    price: Price = None,
-    seconds_per_request: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How long the server takes for a request.")
-    ] = 1.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Say it as JSON.")] = False,
-) -> None:
-    """Say what labelling a table would take: rows, tokens, cost and time. A server is not asked.
+@_takes_job_keys("estimate", _MORE_OF_ESTIMATE)
+def estimate(job: Path | None, seconds_per_request: float, as_json: bool, **flags: Any) -> None:
+    """Estimate what labelling a table would take: rows, tokens, cost and time. Nothing is sent to a server.
 
     \b
     Example:
@@ -253,61 +143,58 @@ def estimate(
     from ..jobs import estimate_table
     from ..progress import duration
 
-    config = _config(ctx, job, {})
+    config = _config(job, flags)
     if config.input is None:
         raise InputError("estimate needs a table: llmclf estimate INPUT, or input in the job file")
-    found = estimate_table(
+    estimated = estimate_table(
         config.input, journal=config.journal, seconds_per_request=seconds_per_request, **_recipe(config)
     )
     if as_json:
-        say(json.dumps(found.to_dict()))
+        say(json.dumps(estimated.to_dict()))
         return
-    say(f"rows: {found.rows:,}, of which {found.unaskable:,} cannot be asked about")
-    say(f"different questions: {found.questions:,}, to be asked: {found.todo:,}")
-    if found.requests is not None:
-        say(f"requests: about {found.requests:,}")
-    if found.tokens_in is not None:
-        how = "counted with the model's tokenizer" if found.is_counted else "at four bytes a token"
-        say(f"tokens: about {found.tokens_in:,} read and {found.tokens_out:,} written ({how})")
+    say(f"rows: {estimated.rows:,}, of which {estimated.unaskable:,} cannot be asked about")
+    say(f"different questions: {estimated.questions:,}, to be asked: {estimated.todo:,}")
+    if estimated.requests is not None:
+        say(f"requests: about {estimated.requests:,}")
+    if estimated.tokens_in is not None:
+        how = "counted with the model's tokenizer" if estimated.is_counted else "at four bytes a token"
+        say(f"tokens: about {estimated.tokens_in:,} read and {estimated.tokens_out:,} written ({how})")
     say(
         "cost: unknown without --price"
-        if found.cost is None and found.requests is not None
-        else f"cost: {found.cost or 0:.4g}"
+        if estimated.cost is None and estimated.requests is not None
+        else f"cost: {estimated.cost or 0:.4g}"
     )
-    say(f"time: about {duration(found.seconds)} ({found.assumption})")
+    say(f"time: about {duration(estimated.seconds)} ({estimated.assumption})")
 
 
-def _config(ctx: typer.Context, job: Path | None, more: dict[str, Any]) -> JobConfig:
-    """The job file, and over it what was said on the command line: options are called as the file's keys are."""
-    from .job_file import JobConfig, read_config
-
-    flags = {name: value for name, value in ctx.params.items() if name in JobConfig.model_fields}
-    flags = {name: str(value) if isinstance(value, Path) else value for name, value in flags.items()}
-    flags["price"] = _price(flags["price"])
-    flags["model_options"] = model_options(None, None, ctx.params["model_option"]) or None
-    return read_config(job, {**flags, **more})
+def _config(job: Path | None, flags: dict[str, Any]) -> JobFile:
+    """The job file, overridden by the command line: flags have the names of the file's keys."""
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in flags.items()}
+    values |= parsed_flags(values)
+    values["model_options"] = model_options(values.pop("model_option")) or None
+    return read_config(job, values)
 
 
-def _recipe(config: JobConfig) -> dict[str, Any]:
-    """What a job's configuration says of model, labels and prompt, as `label_table` takes it."""
+def _recipe(config: JobFile) -> dict[str, Any]:
+    """Model, labels and prompt of a job's configuration, as `label_table` takes them."""
     chosen: dict[str, Any] = {
         "text_column": config.text_column,
         "labels": parse_labels(config.labels) if isinstance(config.labels, str) else config.labels,
         "scoring": config.scoring,
         "prompt": parse_prompt(config.prompt, bool(config.chat)),
     }
-    if config.calibrator is not None:
+    if config.classifier is not None:
         from ..loading import load
 
         options = config.options
         if config.model is not None:
             chosen["model"] = config.model
-        return {**chosen, "classifier": load(config.calibrator, model_options=options)}
+        return {**chosen, "classifier": load(config.classifier, model_options=options)}
     return {**chosen, "model": open_with(config.model or "smollm2", config.options)}
 
 
-def _asking(config: JobConfig, quiet: bool) -> Any:
-    """How the questions are asked; None from this process."""
+def _asking(config: JobFile, quiet: bool) -> Any:
+    """How the questions are asked; None: from this process."""
     if config.ray is None and (config.actors is not None or config.actor_gpus is not None):
         raise InputError("--actors and --actor-gpus belong to --ray ADDRESS")
     if config.ray is not None and config.batch_api:
@@ -327,15 +214,3 @@ def _one(name: str, first: str | None, second: str | None) -> str | None:
     if first is not None and second is not None:
         raise InputError(f"{name} is given twice: {first!r} and --{name.lower()} {second!r}")
     return first if first is not None else second
-
-
-def _price(text: str | None) -> dict[str, float] | None:
-    if text is None:
-        return None
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) not in (2, 3):
-        raise InputError(f"--price {text!r}: expected two or three numbers, such as 0.10,0.40")
-    return dict(zip(("input", "output", "cached"), values, strict=False))

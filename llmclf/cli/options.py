@@ -1,8 +1,7 @@
-"""Options that several commands share, and what becomes of their texts."""
+"""Options that several commands share, and how their texts are read."""
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,9 @@ import typer
 from ..backends import Backend, open_backend
 from ..errors import InputError
 from ..prompts.prompt import Prompt
-from ..scoring.score_cache import ScoreCache
+from .flags import ModelOption, model_options, parsed_flags, server_options
+
+__all__ = ["ApiKeyEnv", "BaseUrl", "ModelOption"]
 
 TextColumn = Annotated[
     str | None,
@@ -48,29 +49,8 @@ Model = Annotated[
         "openai:NAME, systemone:NAME, decisions:NAME.",
     ),
 ]
-BaseUrl = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="Where the server of openai:, systemone: or decisions: is, such as http://localhost:8000/v1. Default: the "
-        "environment variable OPENAI_BASE_URL (TYPESAFE_BASE_URL for systemone:).",
-    ),
-]
-ApiKeyEnv = Annotated[
-    str | None,
-    typer.Option(
-        metavar="VARIABLE",
-        help="The environment variable that holds the server's key; '' sends none. The key itself is no option.",
-    ),
-]
-ModelOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME=VALUE",
-        help="An option of the model's backend, such as concurrency=64, max_cost=2.5 or 'price={input = 0.1, output = 0.4}'; may "
-        "be given again.",
-    ),
-]
+BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help=server_options()["base_url"].option.help)]
+ApiKeyEnv = Annotated[str | None, typer.Option(metavar="VARIABLE", help=server_options()["api_key_env"].option.help)]
 Scoring = Annotated[
     str,
     typer.Option(
@@ -93,24 +73,9 @@ CacheOption = Annotated[
 def column(frame: Any, name: str, option: str) -> Any:
     if name not in frame.columns:
         raise InputError(
-            f"{option} {name!r} is no column of the table; its columns: {', '.join(map(repr, frame.columns))}"
+            f"{option} {name!r} is not a column of the table; its columns: {', '.join(map(repr, frame.columns))}"
         )
     return frame[name]
-
-
-def model_options(base_url: str | None, api_key_env: str | None, given: list[str] | None) -> dict[str, Any]:
-    """Options of a backend from the command line; a value is read as TOML, and as it is where it is none."""
-    options: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env}
-    options = {name: value for name, value in options.items() if value is not None}
-    for text in given or ():
-        name, is_given, value = text.partition("=")
-        if not is_given or not name.isidentifier():
-            raise InputError(f"--model-option {text!r}: expected NAME=VALUE, such as concurrency=64")
-        try:
-            options[name] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            options[name] = value
-    return options
 
 
 def open_model(model: str, base_url: str | None, api_key_env: str | None, given: list[str] | None) -> str | Backend:
@@ -118,18 +83,23 @@ def open_model(model: str, base_url: str | None, api_key_env: str | None, given:
 
     Raises
     ------
-    InputError
-        The backend has no such option.
+    UnknownOptionError
+        The backend does not have an option.
     """
-    return open_with(model, model_options(base_url, api_key_env, given))
+    return open_with(
+        model, {**parsed_flags({"base_url": base_url, "api_key_env": api_key_env}), **model_options(given)}
+    )
 
 
 def open_with(model: str, options: dict[str, Any]) -> str | Backend:
-    """The model string, or its backend where there are options."""
-    try:
-        return open_backend(model, **options) if options else model
-    except TypeError:
-        raise InputError(f"the model {model!r} has not all of the options {', '.join(sorted(options))}") from None
+    """The model string, or its backend where there are options.
+
+    Raises
+    ------
+    UnknownOptionError
+        The backend does not have an option.
+    """
+    return open_backend(model, **options) if options else model
 
 
 def parse_labels(text: str | None) -> dict[str, list[str]] | None:
@@ -163,4 +133,6 @@ def parse_prompt(text: str | None, chat: bool) -> Prompt | None:
 def open_cache(path: Path | None) -> None:
     """Make or check the cache file."""
     if path is not None:
+        from ..scoring.score_cache import ScoreCache
+
         ScoreCache(path)

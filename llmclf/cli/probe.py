@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -10,18 +11,11 @@ from ..backends import OpenAIBackend, open_backend
 from ..backends.http.async_bridge import Engine
 from ..backends.http.client import Client
 from ..backends.http.replies import mapping, sequence, string
+from ..backends.openai.probe import Probe
+from ..backends.openai.routes import RouteReport
 from ..errors import CapabilityError, InputError
 from .console import OUT, say
 from .options import ApiKeyEnv, BaseUrl, ModelOption, open_model
-
-_ROUTES = {
-    "echo": "exact: the server tells how probable each token of prompt and label was",
-    "named tokens": "exact: the server tells the log-probabilities of the labels' tokens, node by node of their trie",
-    "grammar": "exact: each label is forced by a grammar, and its log-probabilities are those from before it",
-    "echo_text": "exact: texts are echoed with the log-probabilities of their tokens",
-    "top_logprobs": "bounded: only the likeliest tokens are shown; further requests narrow the bounds where it matters",
-    "chat": "bounded: only the likeliest tokens of a chat's answer are shown",
-}
 
 
 def probe(
@@ -57,16 +51,19 @@ def probe(
         if json:
             OUT.print_json(data={"model": model, "route": None})
         raise
-    found = values.pop("probe", {})
-    usage = backend.usage
+    facts, usage = values.pop("probe", {}), backend.usage
+    probed = backend.probe if isinstance(backend, OpenAIBackend) else None
+    routes = backend.routes if isinstance(backend, OpenAIBackend) else []
     if json:
-        notes = list(getattr(getattr(backend, "probe", None), "notes", ()))
-        OUT.print_json(data={**values, "route": route, "probe": {**found, "notes": notes}, "usage": usage.to_dict()})
+        data = {**values, "route": route, "probe": {**facts, "notes": list(probed.notes) if probed else []}}
+        OUT.print_json(data={**data, "routes": [asdict(one) for one in routes], "usage": usage.to_dict()})
         return
     say(f"model: {values['model']}, answered by {values.get('answered_by') or 'a server that does not say'}")
-    for line in _facts(backend, found):
-        say(line)
-    say(f"route: {route} ({_ROUTES.get(route, 'probabilities of the options, as the server gives them')})")
+    if probed is not None:
+        for line in [*_facts(probed), *_table(routes)]:
+            say(line)
+    summaries = {one.name: one.summary for one in routes}
+    say(f"route: {route} ({summaries.get(route, 'probabilities of the options, as the server gives them')})")
     say(f"{usage.requests} requests, {usage.tokens_in} tokens read, {usage.tokens_out} written")
 
 
@@ -87,14 +84,12 @@ def _only_model(base_url: str | None, api_key_env: str | None) -> str:
     return f"openai:{names[0]}"
 
 
-def _facts(backend: Any, found: dict[str, Any]) -> list[str]:
-    if not found:
-        return []
-    probe = backend.probe
+def _facts(probe: Probe) -> list[str]:
     ids = "by id" if probe.token_ids else "by their text"
     lines = [
         f"prompt log-probabilities (echo): {_ECHO[probe.echo]}",
-        f"named tokens: {'yes' if probe.named_tokens else 'no'}; forced by a grammar: {'yes' if probe.grammar else 'no'}",
+        f"log-probabilities of tokens that are asked for: {'yes' if probe.named_tokens else 'no'}; of tokens forced by a "
+        f"grammar: {'yes' if probe.grammar else 'no'}",
         f"log-probabilities are {'the raw ones' if probe.raw else 'those after temperature and masks'}",
         f"likeliest tokens shown: {probe.top_logprobs or 'none'} of a completion, {probe.chat_top_logprobs or 'none'} of a "
         f"chat, {ids}",
@@ -102,6 +97,12 @@ def _facts(backend: Any, found: dict[str, Any]) -> list[str]:
         f"the same request twice: {'the same numbers' if probe.repeatable else 'other numbers'}",
     ]
     return [*lines, *(f"note: {note}" for note in probe.notes)]
+
+
+def _table(routes: list[RouteReport]) -> list[str]:
+    width = max(len(one.name) for one in routes)
+    rows = [f"  {one.name:{width}}  {'no: ' + one.obstacle if one.obstacle else 'yes'}" for one in routes]
+    return ["routes that the server allows, best first:", *rows]
 
 
 _ECHO = {

@@ -29,7 +29,7 @@ def report(
         "report.html"
     ),
     text_column: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Show this column beside the rows to look at.")
+        str | None, typer.Option(metavar="COLUMN", help="Show this column beside the rows that need a look.")
     ] = None,
     group_column: Annotated[
         list[str] | None,
@@ -40,7 +40,7 @@ def report(
         typer.Option(metavar="FILE", help="Predictions for the same rows, in the same order, before calibration."),
     ] = None,
     max_error: Annotated[float, typer.Option(help="Share of errors allowed among automatically accepted rows.")] = 0.05,
-    confidence: Annotated[float, typer.Option(help="How sure that shall be, and all intervals.")] = 0.95,
+    confidence: Annotated[float, typer.Option(help="Confidence of that share and of all intervals.")] = 0.95,
     cost_error: Annotated[float, typer.Option(help="Cost of a wrong accepted row.")] = 10.0,
     cost_review: Annotated[float, typer.Option(help="Cost of a row that a person looks at.")] = 1.0,
     title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
@@ -49,7 +49,7 @@ def report(
     png: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Also write the figures as PNG into this folder.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seeds what is drawn for intervals.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random draws for intervals.")] = 0,
 ) -> None:
     """Write a report on labelled rows that neither the model's calibrator nor its shots have seen.
 
@@ -133,4 +133,4 @@ def _number(value: Any, column: str, row: int) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise InputError(f"column {column!r}, row {row}: {value!r} is no number") from None
+        raise InputError(f"column {column!r}, row {row}: {value!r} is not a number") from None

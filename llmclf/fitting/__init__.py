@@ -1,5 +1,5 @@
-"""Internal: what a fit learns from training rows, and how a fitted classifier is judged honestly afterwards.
+"""Internal: what a fit learns from training rows, and how a fitted pipeline is judged honestly afterwards.
 
-May import ``report``, ``scoring``, ``calibration`` and what lies below; ``classifier`` alone imports it. Another thing that a fit
-learns is one more module here.
+May import ``pipeline``, ``report`` (``evaluation`` alone does, so that a fit does not load it) and what lies below.
+``classifier`` alone imports it. Another thing that a fit learns is one more module here.
 """

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..backends import Backend
+from ..backends.base import Generates
 from ..errors import InputError
 from ..prompts.renderer import PromptRenderer
 from ..tables.rows import Row, Rows
@@ -21,7 +22,7 @@ N_DOMAIN_ROWS = 20
 N_GENERATED_ROWS = 100
 """How many texts the model writes (Jiang et al. 2023)."""
 
-MOST_GENERATED_TOKENS = 128
+MAX_GENERATED_TOKENS = 128
 """Where a text ends that the model does not end itself."""
 
 _SIDE_BY_SIDE = 25  # texts written at once: what the memory of a small machine holds
@@ -42,7 +43,7 @@ def content_free_rows(rows: Rows, used_fields: Sequence[str]) -> Rows:
 def domain_rows(rows: Rows, used_fields: Sequence[str], random: np.random.RandomState) -> Rows:
     """Rows whose texts are words drawn at random from the same field of all rows, as many as a text has on average.
 
-    Words are what stands between spaces; they are lower-cased, and a full stop ends the text. Values that are no text are
+    Words are what stands between spaces; they are lower-cased, and a full stop ends the text. Values that are not text are
     drawn as they are.
 
     Examples
@@ -76,9 +77,9 @@ def generated_rows(backend: Backend, renderer: PromptRenderer, rows: Rows, rando
     Raises
     ------
     InputError
-        The backend cannot write, the prompt has no one place for a text, or all texts are blank.
+        The backend cannot write, the prompt does not have exactly one place for a text, or all texts are blank.
     """
-    if not hasattr(backend, "generate_many"):
+    if not isinstance(backend, Generates):
         raise InputError(
             f"bias='generative' lets the model write texts, and {backend!r} cannot; use a local model or 'domain'"
         )
@@ -86,7 +87,7 @@ def generated_rows(backend: Backend, renderer: PromptRenderer, rows: Rows, rando
     texts: list[str] = []
     for _ in range(0, N_GENERATED_ROWS, _SIDE_BY_SIDE):
         seed = int(random.randint(2**31))
-        written = backend.generate_many(opening, _SIDE_BY_SIDE, MOST_GENERATED_TOKENS, seed=seed, stop=following)
+        written = backend.generate_many(opening, _SIDE_BY_SIDE, MAX_GENERATED_TOKENS, seed=seed, stop=following)
         texts += [answer.text.strip() for answer in written]
     (field,) = renderer.used_fields
     records: list[Row] = [{field: text} for text in texts if text]

@@ -1,59 +1,38 @@
-"""Which rows a fit has seen, and how they are recognised again without keeping them."""
+"""Which rows a fit has seen, how they are recognised again without keeping them, and what they are judged by."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..scoring.scorer import Scorer
-from ..tables.rows import Rows
-
-
-def _none() -> NDArray[np.int64]:
-    return np.empty(0, dtype=np.int64)
+from ..arrays import Floats, Integers
+from ..errors import CalibrationWarning, warn
+from ..pipeline import FittedPipeline
+from ..tables.rows import Row, Rows
 
 
-@dataclass(frozen=True, eq=False)
-class CalibrationRows:
-    """The rows that bias and calibrator were fitted on.
-
-    Attributes
-    ----------
-    numbers : ndarray of int (m,)
-        Their places among the rows of the fit.
-    columns : ndarray of int (m,)
-        Their true classes, where a calibrator was fitted on these.
-    fingerprints : list of m str
-        By which the calibrator's rows are known again; these alone outlive save and load.
-    is_weighted : bool
-        Whether some counted more than others.
-    """
-
-    numbers: NDArray[np.int64] = field(default_factory=_none)
-    columns: NDArray[np.int64] = field(default_factory=_none)
-    fingerprints: list[str] = field(default_factory=list)
-    is_weighted: bool = False
-
-
-def fingerprints(rows: Rows, scorer: Scorer) -> list[str]:
-    """One short hash per row of what the model sees of it; the row itself cannot be read from it."""
-    fields = sorted(scorer.shown_fields)
+def fingerprints(records: Iterable[Row], fields: Sequence[str]) -> list[str]:
+    """One short hash per row of what the model sees of it, in these fields; the row itself cannot be read from it."""
+    names = sorted(fields)
     return [
         hashlib.blake2b(
-            json.dumps({name: record[name] for name in fields}, default=repr).encode(), digest_size=8
+            json.dumps({name: record[name] for name in names}, default=repr).encode(), digest_size=8
         ).hexdigest()
-        for record in rows.records
+        for record in records
     ]
 
 
+def shot_fingerprints(pipeline: FittedPipeline) -> list[str]:
+    """The hash of each example in the prompt."""
+    return fingerprints([row for row, _ in pipeline.shots], pipeline.scorer.shown_fields)
+
+
 class SeenRows(NamedTuple):
-    """Which rows (n,) the fit has seen.
+    """Which rows (n,) a fit has seen.
 
     Attributes
     ----------
@@ -61,34 +40,62 @@ class SeenRows(NamedTuple):
         Of each row among those that the calibrator was fitted on; -1 where it did not see it.
     n_shots : int
         How many of the rows stand in the prompt as examples.
+    cross_fitted : ndarray (m, K) or None
+        Probabilities of the calibrator's rows, each by a calibrator that did not see it, where some of these rows are among
+        the n and can be judged so.
     """
 
-    place: NDArray[np.int64]
+    place: Integers
     n_shots: int
+    cross_fitted: Floats | None
 
     @classmethod
-    def among(cls, rows: Rows, scorer: Scorer, calibrated_on: Sequence[str]) -> SeenRows:
-        own = fingerprints(rows, scorer)
-        place = {fingerprint: i for i, fingerprint in enumerate(calibrated_on)}
-        return cls(
-            np.array([place.get(fingerprint, -1) for fingerprint in own], dtype=np.int64),
-            len(set(own) & set(shot_fingerprints(scorer))),
-        )
+    def among(cls, rows: Rows, pipeline: FittedPipeline) -> SeenRows:
+        """Those of some rows that the pipeline's fit has seen."""
+        hashes = fingerprints(rows.records, pipeline.scorer.shown_fields)
+        places = {fingerprint: i for i, fingerprint in enumerate(pipeline.calibration_rows.fingerprints)}
+        place = np.array([places.get(fingerprint, -1) for fingerprint in hashes], dtype=np.int64)
+        corrections, cross_fitted = pipeline.corrections, None
+        # A prior is about other rows than those of the fit, so cross-fitted probabilities leave it out.
+        if (place >= 0).any() and corrections.has_rows and corrections.log_prior is None:
+            cross_fitted = corrections.out_of_fold()
+        return cls(place, len(set(hashes) & set(shot_fingerprints(pipeline))), cross_fitted)
 
     @property
     def n_calibrated(self) -> int:
+        """How many of the rows the calibrator was fitted on."""
         return int((self.place >= 0).sum())
 
-    def counts(self, can_cross_fit: bool) -> dict[str, int]:
+    @property
+    def n_unfair(self) -> int:
+        """How many of the rows the calibrator was fitted on and nothing else can judge."""
+        return 0 if self.cross_fitted is not None else self.n_calibrated
+
+    def counts(self) -> dict[str, int]:
         """Numbers of rows by what the fit knows of them."""
-        replaced = self.n_calibrated if can_cross_fit else 0
         return {
             "held_out": len(self.place) - self.n_calibrated - self.n_shots,
-            "cross_fitted": replaced,
-            "seen_by_calibrator": self.n_calibrated - replaced,
+            "cross_fitted": self.n_calibrated - self.n_unfair,
+            "seen_by_calibrator": self.n_unfair,
             "shots": self.n_shots,
         }
 
+    def exchanged(self, proba: Floats) -> Floats:
+        """Probabilities (n, K), those of rows that the calibrator saw exchanged for cross-fitted ones where there are any.
 
-def shot_fingerprints(scorer: Scorer) -> list[str]:
-    return fingerprints(Rows([row for row, _ in scorer.shots], (), True), scorer)
+        Warns
+        -----
+        CalibrationWarning
+            Some were exchanged.
+        """
+        if self.cross_fitted is None:
+            return proba
+        known = self.place >= 0
+        proba = proba.copy()
+        proba[known] = self.cross_fitted[self.place[known]]
+        warn(
+            f"the calibrator was fitted on {self.n_calibrated} of these {len(proba)} rows; they are judged by calibrators that "
+            "did not see them (calibration_proba_). Rows that no calibrator saw judge the one that you use",
+            CalibrationWarning,
+        )
+        return proba

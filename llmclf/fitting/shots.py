@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
+from ..arrays import Integers
 from ..errors import InputError
 from ..scoring.scorer import Scorer
-from ..tables.rows import Rows
-
-Integers = NDArray[np.int64]
+from ..tables.rows import Row, Rows
 
 
 def draw_shots(n_shots: int, codes: Integers | None, n_classes: int, random_state: Any) -> list[int]:
@@ -43,13 +40,11 @@ def draw_shots(n_shots: int, codes: Integers | None, n_classes: int, random_stat
     return [chosen[i] for i in random.permutation(n_shots)]
 
 
-def answered_shots(
-    scorer: Scorer, rows: Rows, codes: Integers | None, shots: list[int]
-) -> list[tuple[Mapping[str, Any], str]]:
+def answered_shots(scorer: Scorer, rows: Rows, codes: Integers | None, shots: list[int]) -> tuple[tuple[Row, str], ...]:
     """The rows of the shots with the words that answer them: the first of the class, or the row's own choice."""
     if codes is None:
-        return []
+        return ()
     records = [rows.records[i] for i in shots]
     if scorer.prompt.choices is not None:
-        return [(record, scorer.words(record)[codes[i]]) for record, i in zip(records, shots, strict=True)]
-    return [(record, scorer.labels.words[codes[i]][0]) for record, i in zip(records, shots, strict=True)]
+        return tuple((record, scorer.words(record)[codes[i]]) for record, i in zip(records, shots, strict=True))
+    return tuple((record, scorer.labels.words[codes[i]][0]) for record, i in zip(records, shots, strict=True))

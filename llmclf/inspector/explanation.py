@@ -7,19 +7,20 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..backends import Backend, LocalBackend, Request, open_backend
-from ..backends.local.trie_view import TrieView
+from ..backends import Backend, Request, RowScores, open_backend
+from ..backends.base import ShowsDistributions, View
+from ..checks import is_number
 from ..classifier import LLMClassifier
 from ..errors import InputError
 from ..logits import Processor, chain, floor_missing, guide, logsumexp
 from ..pages import in_notebook, written
-from ..scoring.scorer import Scorer
+from ..pipeline import FittedPipeline
+from ..tables.rows import Rows
 from ..tables.values import plain
 from .distribution import NextTokens
 from .labels import alternatives, completion_tokens, label_lines, label_tree
@@ -29,13 +30,11 @@ from .terminal import print_explanation
 
 SCHEMA_VERSION = 1
 N_ANSWER_TOKENS = 16
-"""How many tokens the model is let say by itself."""
+"""How many tokens the model may write by itself."""
 N_ALTERNATIVE_TOKENS = 6
-"""How many of each beginning that it finds likelier than a label."""
-
-
-MOST_TREE_TOKENS = 150
-"""The longest label of which a tree is drawn; deeper ones neither JSON's nor a page's nesting can hold."""
+"""How many tokens are shown of each beginning that it finds likelier than a label."""
+MAX_TREE_TOKENS = 150
+"""The longest label of which a tree is drawn; neither JSON nor a page can nest deeper ones."""
 
 
 class Explanation:
@@ -67,8 +66,8 @@ class Explanation:
         ``tree``, ``alternatives`` (the likeliest beginnings other than a label's by the distribution that the labels were scored
         by, and how the model itself goes on after each), ``label_mass``, ``path`` and ``prediction``.
         """
-        found: dict[str, Any] = json.loads(json.dumps(self._values))
-        return found
+        values: dict[str, Any] = json.loads(json.dumps(self._values))
+        return values
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """`to_dict` as JSON text, also written to a file if `path` is given."""
@@ -120,20 +119,16 @@ def explain(classifier: LLMClassifier, row: Any, **processors: Any) -> Explanati
     """
     if isinstance(row, pd.Series):
         row = row.to_dict()
-    rows, scorer, corrections = classifier.parts([dict(row)] if isinstance(row, Mapping) else [row])
-    record = rows.records[0]
-    given = _chain(processors, None)
-    if given and not isinstance(classifier.backend_, LocalBackend):
-        raise InputError(
-            f"{classifier.backend_!r} shows no whole distribution, which processors act on; use a local model"
-        )
+    pipeline, rows = classifier.pipeline_and_rows([dict(row)] if isinstance(row, Mapping) else [row])
+    pipeline.check_model_identity()
+    backend, scorer = pipeline.backend, pipeline.scorer
+    if _chain(processors, None) and not isinstance(backend, ShowsDistributions):
+        raise InputError(f"{backend!r} shows no whole distribution, which processors act on; use a local model")
     answer = scorer.answers(rows)[0]
     if answer.error is not None:
         raise InputError(f"the row could not be scored: {answer.error}")
-    labels, words = scorer.labels, scorer.words(record)
-    by_class = [_shown(labels.classes[k]) for k in scorer.class_of]
-    request = scorer.request(record)
-    backend, tokens = classifier.backend_, None
+    record = rows.records[0]
+    request, words = scorer.request(record), scorer.words(record)
     values: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "model": backend.identity(),
@@ -143,49 +138,58 @@ def explain(classifier: LLMClassifier, row: Any, **processors: Any) -> Explanati
         "answer": None,
         "alternatives": None,
     }
-    next_tokens = None
-    if isinstance(backend, LocalBackend):
+    next_tokens, tokens = None, None
+    if isinstance(backend, ShowsDistributions):
         view = backend.view(request)
         values["alternatives"] = _alternatives(backend, view)
         tokens = completion_tokens(view, backend.token_texts)
-        next_tokens = _of_view(backend, view, scorer, request, words, processors)
+        next_tokens = _of_view(backend, view, pipeline, request, words, processors)
         values["distribution"] = next_tokens.to_dict()
         values["answer"] = _what_it_says(backend, view.row.context, N_ANSWER_TOKENS)
     else:
         values["hidden"] = f"{type(backend).__name__} shows no whole distribution; a local model does"
+    by_class = [_shown(pipeline.labels.classes[k]) for k in scorer.class_of]
     lines = label_lines(answer, words, by_class, tokens)
     longest = max(len(line["tokens"]) for line in lines)
-    if longest > MOST_TREE_TOKENS:
+    if longest > MAX_TREE_TOKENS:
         values["hidden"] = (
-            f"the tree is left out, since a label has {longest} tokens and it draws {MOST_TREE_TOKENS} at most"
+            f"the tree is left out, since a label has {longest} tokens and it draws at most {MAX_TREE_TOKENS}"
         )
-    raw = scorer.class_scores(rows, "sum", [answer])
-    scores = raw if classifier.scoring == "sum" else scorer.class_scores(rows, classifier.scoring, [answer])
-    later = [] if classifier.scoring == "sum" else [(classifier.scoring, scores[0])]
-    steps = [(name, after[0]) for name, after in corrections.steps(scores)]
-    if np.isneginf(scores).any() and steps and np.isfinite(steps[0][1]).all():
-        # Corrections of ours take a label that a server did not show to lie at a floor.
-        later.append(("floor", floor_missing(scores)[0][0]))
-    later += steps
-    path = path_of(raw[0], later, [_shown(label) for label in labels.classes])
-    best = int(np.argmax(later[-1][1] if later else raw[0]))
-    confidence = path["probabilities"][best]
     values |= {
-        "scoring": classifier.scoring,
-        "processing": None if scorer.processing is None else scorer.processing.to_dict(),
+        "scoring": pipeline.scoring,
+        "processing": None if pipeline.processing is None else pipeline.processing.to_dict(),
         "healed": answer.healed,
         "terminated": answer.terminated,
         "characters_cut": answer.characters_cut,
         "labels": lines,
-        "tree": None if tokens is None or longest > MOST_TREE_TOKENS else label_tree(lines),
-        "label_mass": float(np.exp(logsumexp(raw[0]))),
+        "tree": None if tokens is None or longest > MAX_TREE_TOKENS else label_tree(lines),
+        **_verdict(pipeline, rows, answer),
+    }
+    return Explanation(values, next_tokens)
+
+
+def _verdict(pipeline: FittedPipeline, rows: Rows, answer: RowScores) -> dict[str, Any]:
+    """What becomes of the scores of one row: each step to the probabilities, and the decision."""
+    raw = pipeline.scores(rows, [answer], "sum").values[0]
+    scores = raw if pipeline.scoring == "sum" else pipeline.scores(rows, [answer]).values[0]
+    later = [] if pipeline.scoring == "sum" else [(pipeline.scoring, scores)]
+    steps = [(name, after[0]) for name, after in pipeline.corrections.steps(scores[None])]
+    if np.isneginf(scores).any() and steps and np.isfinite(steps[0][1]).all():
+        # Corrections of ours take a label that a server did not show to lie at a floor.
+        later.append(("floor", floor_missing(scores[None])[0][0]))
+    later += steps
+    path = path_of(raw, later, [_shown(label) for label in pipeline.labels.classes])
+    best = int(np.argmax(later[-1][1] if later else raw))
+    confidence = path["probabilities"][best]
+    threshold = None if pipeline.threshold is None else pipeline.threshold.threshold
+    return {
+        "label_mass": float(np.exp(logsumexp(raw))),
         "path": path,
         "prediction": path["classes"][best],
         "confidence": confidence,
-        "threshold": None if classifier.threshold_ is None else classifier.threshold_.threshold,
-        "accepted": None if classifier.threshold_ is None else bool(confidence >= classifier.threshold_.threshold),
+        "threshold": threshold,
+        "accepted": None if threshold is None else bool(confidence >= threshold),
     }
-    return Explanation(values, next_tokens)
 
 
 def explain_prompt(model: str | Backend, prompt: str, **processors: Any) -> Explanation:
@@ -204,7 +208,7 @@ def explain_prompt(model: str | Backend, prompt: str, **processors: Any) -> Expl
         raise InputError(f"prompt={prompt!r} is a {type(prompt).__name__}; expected a text")
     backend = open_backend(model)
     _chain(processors, None)
-    if not isinstance(backend, LocalBackend):
+    if not isinstance(backend, ShowsDistributions):
         raise InputError(
             f"{backend!r} shows no whole distribution, and without labels there is nothing else to see; use a local model"
         )
@@ -227,54 +231,59 @@ def _chain(processors: Mapping[str, Any], token_of: Callable[[str], int] | None)
     known = inspect.signature(chain).parameters
     unknown = [name for name in given if name not in known]
     if unknown:
-        raise InputError(f"{unknown[0]}={given[unknown[0]]!r} is no processor; expected some of {', '.join(known)}")
+        raise InputError(f"{unknown[0]}={given[unknown[0]]!r} is not a processor; expected some of {', '.join(known)}")
     offsets = given.get("logit_bias")
     if offsets is not None:
         if not isinstance(offsets, Mapping):
             raise InputError(f"logit_bias={offsets!r}: expected a dict word or token id -> offset")
-        found: dict[Any, float] = {}
+        by_token: dict[Any, float] = {}
         for place, (key, offset) in enumerate(offsets.items()):
-            if isinstance(offset, bool) or not isinstance(offset, Real) or not float(offset) < math.inf:
+            if not is_number(offset) or not float(offset) < math.inf:
                 raise InputError(f"logit_bias={{{key!r}: {offset!r}}}: expected a number of nats; -inf bans the token")
             token = key if not isinstance(key, str) else _NO_TOKEN + place if token_of is None else token_of(key)
-            found[token] = found.get(token, 0.0) + float(offset)
-        given["logit_bias"] = found
+            by_token[token] = by_token.get(token, 0.0) + float(offset)
+        given["logit_bias"] = by_token
     return chain(**given)
 
 
 _NO_TOKEN = 1 << 40
 
 
-def _alternatives(backend: LocalBackend, view: TrieView) -> list[dict[str, Any]]:
-    """The likeliest beginnings that are no label's, and how the model would go on after each."""
-    found = alternatives(view, backend.token_texts)
-    for own in found:
-        said = None
-        if own["id"] not in backend.end_ids:  # an answer that has ended does not go on
-            said = _what_it_says(backend, (*view.row.context, own["id"]), N_ALTERNATIVE_TOKENS - 1)
-        own["text"] = own["token"] + ("" if said is None else said["text"])
-    return found
+def _alternatives(backend: ShowsDistributions, view: View) -> list[dict[str, Any]]:
+    """The likeliest beginnings that are not a label's, and how the model would go on after each."""
+    lines = alternatives(view, backend.token_texts)
+    for line in lines:
+        following = None
+        if not backend.ends_answer(line["id"]):  # an answer that has ended does not go on
+            following = _what_it_says(backend, (*view.row.context, line["id"]), N_ALTERNATIVE_TOKENS - 1)
+        line["text"] = line["token"] + ("" if following is None else following["text"])
+    return lines
 
 
 def _of_view(
-    backend: LocalBackend, view: TrieView, scorer: Scorer, request: Request, words: list[str], given: Mapping[str, Any]
+    backend: ShowsDistributions,
+    view: View,
+    pipeline: FittedPipeline,
+    request: Request,
+    words: list[str],
+    given: Mapping[str, Any],
 ) -> NextTokens:
     """The distribution where a label's first token is predicted; what the classifier does to it comes first."""
-    own, logits, merged = view.row.processing, view.logits[0], dict(given)
-    if own is not None:
+    fitted, logits, merged = view.row.processing, view.logits[0], dict(given)
+    if fitted is not None:
         if view.unconditional is not None:
-            logits = guide(logits, view.unconditional[0], own.guidance)
-        if merged.get("temperature") is None and own.temperature != 1:
-            merged["temperature"] = own.temperature
+            logits = guide(logits, view.unconditional[0], fitted.guidance)
+        if merged.get("temperature") is None and fitted.temperature != 1:
+            merged["temperature"] = fitted.temperature
 
     def token_of(key: str) -> int:
-        text = scorer.as_continued(key)
+        text = pipeline.scorer.as_continued(key)
         assert isinstance(text, str)
         return backend.token_of(request.prompt, text)
 
-    if own is not None and own.logit_bias:
+    if fitted is not None and fitted.logit_bias:
         # By their ids; an offset given here for the same token is added to the classifier's own.
-        offsets = dict(own.logit_bias)
+        offsets = dict(fitted.logit_bias)
         for key, offset in (given.get("logit_bias") or {}).items():
             token = token_of(key) if isinstance(key, str) else key
             offsets[token] = offsets.get(token, 0.0) + offset
@@ -286,21 +295,21 @@ def _of_view(
     return NextTokens(logits, steps, view.row.context, firsts, backend.token_texts)
 
 
-def _what_it_says(backend: LocalBackend, ids: tuple[int, ...], n_tokens: int) -> dict[str, Any] | None:
+def _what_it_says(backend: ShowsDistributions, ids: tuple[int, ...], n_tokens: int) -> dict[str, Any] | None:
     """The likeliest continuation of some tokens; None where the model can read no more."""
-    n_tokens = min(n_tokens, backend.reads - len(ids))
+    n_tokens = min(n_tokens, backend.room_after(len(ids)))
     if n_tokens < 1:
         return None
-    said = backend.generate(ids, n_tokens)
+    generation = backend.generate(ids, n_tokens)
     return {
-        "text": said.text,
+        "text": generation.text,
         "tokens": [
             {"id": token, "token": piece, "logprob": logprob, "perplexity": float(perplexity)}
             for token, piece, logprob, perplexity in zip(
-                said.token_ids, said.pieces, said.logprobs, said.perplexities, strict=True
+                generation.token_ids, generation.pieces, generation.logprobs, generation.perplexities, strict=True
             )
         ],
-        "finish_reason": said.finish_reason,
+        "finish_reason": generation.finish_reason,
     }
 
 

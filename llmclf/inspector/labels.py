@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.base import RowScores
-from ..backends.local.trie_view import TrieView
+from ..backends.base import RowScores, View
 from ..logits import log_softmax
 
 N_ALTERNATIVES = 5
@@ -35,7 +34,9 @@ def label_lines(
             {
                 "class": label,
                 "word": word,
-                "tokens": [{**own, "logprob": finite(logprob)} for own, logprob in zip(named, logprobs, strict=True)],
+                "tokens": [
+                    {**token, "logprob": finite(logprob)} for token, logprob in zip(named, logprobs, strict=True)
+                ],
                 "sum": finite(total),
                 "mean": finite(total / len(logprobs)),
                 "bytes": finite(total / len(word.encode("utf-8", "surrogatepass"))),
@@ -50,15 +51,17 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def completion_tokens(view: TrieView, texts: Callable[[Sequence[int]], list[str]]) -> list[list[dict[str, Any]]]:
+def completion_tokens(view: View, texts: Callable[[Sequence[int]], list[str]]) -> list[list[dict[str, Any]]]:
     """Id and text of every token of every completion; the last is the terminator where the row has one."""
-    found = []
+    completions = []
     for target in view.row.targets:
-        own = [{"id": token, "token": text} for token, text in zip(target, texts(target), strict=True)]
+        tokens: list[dict[str, Any]] = [
+            {"id": token, "token": text} for token, text in zip(target, texts(target), strict=True)
+        ]
         if view.row.terminated:
-            own[-1]["is_terminator"] = True
-        found.append(own)
-    return found
+            tokens[-1]["is_terminator"] = True
+        completions.append(tokens)
+    return completions
 
 
 def label_tree(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -90,13 +93,13 @@ def _listed(node: dict[str, Any]) -> list[dict[str, Any]]:
     return [{**child, "children": _listed(child)} for child in children]
 
 
-def alternatives(view: TrieView, texts: Callable[[Sequence[int]], list[str]]) -> list[dict[str, Any]]:
+def alternatives(view: View, texts: Callable[[Sequence[int]], list[str]]) -> list[dict[str, Any]]:
     """The likeliest next tokens with which no label begins."""
     logprobs = log_softmax(view.processed[0])
     firsts = {target[0] for target in view.row.targets}
     order = np.argsort(-logprobs, kind="stable")[: N_ALTERNATIVES + len(firsts)].tolist()
-    found = [token for token in order if token not in firsts][:N_ALTERNATIVES]
+    others = [token for token in order if token not in firsts][:N_ALTERNATIVES]
     return [
         {"id": token, "token": text, "logprob": float(logprobs[token]), "probability": float(np.exp(logprobs[token]))}
-        for token, text in zip(found, texts(found), strict=True)
+        for token, text in zip(others, texts(others), strict=True)
     ]

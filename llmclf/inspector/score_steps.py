@@ -7,11 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Floats
 from ..logits import log_softmax
-
-Floats = NDArray[np.float64]
 
 
 def path_of(raw: Floats, later: Iterable[tuple[str, Floats]], classes: Sequence[Any]) -> dict[str, Any]:

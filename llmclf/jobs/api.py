@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import tempfile
 import warnings
@@ -16,11 +15,14 @@ import narwhals.stable.v2 as nw
 import pandas as pd
 
 from ..backends import Backend, open_backend
+from ..backends.base import BehindServer
 from ..backends.handle import Handle
+from ..checks import is_number, is_whole_number
 from ..classifier import LLMClassifier
 from ..errors import BudgetError, InputError
 from ..labels import label_set
-from ..loading import load
+from ..loading import load_pipeline
+from ..pipeline import FittedPipeline
 from ..progress import monitor
 from ..prompts.prompt import Prompt
 from .asking.base import Asking
@@ -59,7 +61,7 @@ def label_table(
     model: str | Backend | None = None,
     prompt: str | Prompt | None = None,
     scoring: str | None = None,
-    classifier: LLMClassifier | str | os.PathLike[str] | None = None,
+    classifier: LLMClassifier | FittedPipeline | str | os.PathLike[str] | None = None,
     threshold: float | None = None,
     journal: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -87,9 +89,9 @@ def label_table(
         The column that a prompt calls ``text``; without it the prompt names columns.
     labels, model, prompt, scoring : as `LLMClassifier` has them
         For a model alone, without examples and calibrator.
-    classifier : LLMClassifier or folder, optional
-        A fitted one, or a folder that `LLMClassifier.save` wrote: its prompt, labels, calibrator and threshold are used. What is
-        given besides must say the same.
+    classifier : LLMClassifier, FittedPipeline or folder, optional
+        A fitted one, its pipeline, or a folder that `LLMClassifier.save` wrote: its prompt, labels, calibrator and threshold are
+        used. What is given besides must say the same.
     threshold : float, optional
         Rows at least as confident count as accepted; by default the classifier's.
     journal : path, optional
@@ -127,7 +129,7 @@ def label_table(
     >>> result.summary.labelled, list(result.table.columns)[:4]
     (2, ['id', 'text', 'label', 'confidence'])
     """
-    if max_errors is not None and (isinstance(max_errors, bool) or not isinstance(max_errors, int) or max_errors < 0):
+    if max_errors is not None and not is_whole_number(max_errors, 0):
         raise InputError(f"max_errors={max_errors!r}: expected a whole number of at least 0, or None for no limit")
     _check_threshold(threshold)
     options = Options(id_column, retry_failed, max_errors, logprobs)
@@ -136,8 +138,8 @@ def label_table(
         recipe = _within_budget(recipe, opened)
         sink = open_sink(output, source, opened.name)
         summary = Job(source, sink, recipe, opened, options, monitor(show_progress)).run(asking)
-        found = _like(table, sink.frame, list(recipe.added_columns(logprobs))) if isinstance(sink, FrameSink) else None
-        return JobResult(summary, found)
+        added = list(recipe.added_columns(logprobs))
+        return JobResult(summary, _like(table, sink.frame, added) if isinstance(sink, FrameSink) else None)
 
 
 def estimate_table(
@@ -148,7 +150,7 @@ def estimate_table(
     model: str | Backend | None = None,
     prompt: str | Prompt | None = None,
     scoring: str | None = None,
-    classifier: LLMClassifier | str | os.PathLike[str] | None = None,
+    classifier: LLMClassifier | FittedPipeline | str | os.PathLike[str] | None = None,
     journal: str | os.PathLike[str] | None = None,
     seconds_per_request: float = 1.0,
 ) -> JobEstimate:
@@ -170,8 +172,8 @@ def estimate_table(
     --------
     >>> frame = pd.DataFrame({"text": ["A fine film."] * 3 + ["Far too long."]})
     >>> backend = open_backend("openai:any", base_url="http://localhost:8000/v1", price={"input": 1.0, "output": 2.0})
-    >>> found = estimate_table(frame, text_column="text", labels=["good", "bad"], model=backend)
-    >>> found.rows, found.questions, found.cost < 0.001
+    >>> job = estimate_table(frame, text_column="text", labels=["good", "bad"], model=backend)
+    >>> job.rows, job.questions, job.cost < 0.001
     (4, 2, True)
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -243,49 +245,57 @@ def _recipe(
         return Recipe.zero_shot(
             backend, labels, prompt, columns, text_column, scoring=scoring or "sum", threshold=threshold
         )
-    fitted = classifier if isinstance(classifier, LLMClassifier) else load(classifier)
-    recipe = Recipe.of_classifier(fitted, columns, text_column, threshold)
-    _check_same(recipe, labels, model, prompt, scoring)
-    return recipe
+    pipeline = _pipeline(classifier)
+    _check_same(pipeline, labels, model, prompt, scoring)
+    return Recipe.of_pipeline(pipeline, columns, text_column, threshold)
 
 
-def _check_same(recipe: Recipe, labels: Any, model: Any, prompt: Prompt | None, scoring: str | None) -> None:
+def _pipeline(classifier: Any) -> FittedPipeline:
+    if isinstance(classifier, FittedPipeline):
+        return classifier
+    if isinstance(classifier, LLMClassifier):
+        return classifier.current_pipeline()
+    if not isinstance(classifier, (str, os.PathLike)):
+        raise InputError(
+            f"classifier={classifier!r} is a {type(classifier).__name__}; expected a fitted LLMClassifier, its pipeline, or the "
+            "folder of a saved one"
+        )
+    return load_pipeline(classifier)
+
+
+def _check_same(pipeline: FittedPipeline, labels: Any, model: Any, prompt: Prompt | None, scoring: str | None) -> None:
     """What is said of a fitted classifier besides must be true of it."""
-    scorer = recipe.scorer
-    backend = None if model is None else open_backend(model)
     said: Mapping[str, tuple[Any, Any]] = {
-        "labels": (None if labels is None else label_set(labels), scorer.labels),
-        "model": (backend, recipe.backend),
-        "prompt": (prompt, replace(scorer.prompt, words=None)),
-        "scoring": (scoring, recipe.scoring),
+        "labels": (None if labels is None else label_set(labels), pipeline.labels),
+        "model": (None if model is None else open_backend(model), pipeline.backend),
+        "prompt": (prompt, replace(pipeline.prompt, words=None)),
+        "scoring": (scoring, pipeline.scoring),
     }
-    for name, (given, own) in said.items():
-        if given is not None and given != own:
+    for name, (given, fitted) in said.items():
+        if given is not None and given != fitted:
             raise InputError(
-                f"{name}={given!r} is not the classifier's, which is {own!r}; leave it out, or fit a new classifier"
+                f"{name}={given!r} is not the classifier's, which is {fitted!r}; leave it out, or fit a new classifier"
             )
 
 
 def _within_budget(recipe: Recipe, journal: Journal) -> Recipe:
     """The limit on the cost is that of the job, not of one run of it."""
     backend, spent = recipe.backend, journal.spent()
-    limit = getattr(backend, "max_cost", None)
-    if limit is None or not spent or not isinstance(backend, Handle):
+    if not spent or not isinstance(backend, Handle) or not isinstance(backend, BehindServer):
+        return recipe
+    limit = backend.server_options.max_cost
+    if limit is None:
         return recipe
     if spent >= limit:
         raise BudgetError(
             f"max_cost={limit:g} is reached: earlier runs of this job have spent {spent:.6g}; raise it to go on"
         )
-    scorer = copy.copy(recipe.scorer)
-    scorer.backend = open_backend(backend.name, **{**backend.options, "max_cost": limit - spent})
-    return replace(recipe, scorer=scorer)
+    cheaper = open_backend(backend.name, **{**backend.options, "max_cost": limit - spent})
+    return replace(recipe, pipeline=replace(recipe.pipeline, backend=cheaper))
 
 
 def _check_threshold(threshold: Any) -> None:
-    if threshold is None:
-        return
-    is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
-    if not is_number or not threshold >= 0:
+    if threshold is not None and not (is_number(threshold) and threshold >= 0):
         raise InputError(f"threshold={threshold!r}: expected a confidence between 0 and 1, or None")
 
 

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ..backends import Request
+from ..backends import Backend, Request
+from ..backends.base import BehindServer, CountsTokens, EstimatesCost, ServerLimits
+from ..backends.usage import Estimate
 from ..errors import InputError
 from .journal.plan import Plan
 
@@ -61,8 +63,8 @@ def estimate(job: Job, seconds_per_request: float) -> JobEstimate:
     """Plan a job without running it; see `estimate_table`."""
     if not 0 < seconds_per_request < float("inf"):
         raise InputError(f"seconds_per_request={seconds_per_request!r}: expected a positive number")
-    job.journal.begin(job.recipe.fingerprint())
-    with Plan(job.journal, job.n_completions) as plan:
+    job.journal.begin(job.recipe.pipeline.fingerprint())
+    with Plan(job.journal, job.recipe.scorer.n_completions) as plan:
         job.prepare(plan)
         counts = plan.counts
         step = max(1, counts.todo // _SAMPLE)
@@ -74,15 +76,17 @@ def estimate(job: Job, seconds_per_request: float) -> JobEstimate:
         "todo": counts.todo,
     }
     share = counts.todo / max(1, len(sample))
-    if hasattr(job.recipe.backend, "estimate"):
-        return _of_server(job.recipe.backend, sample, share, known, seconds_per_request)
-    return _of_local(job.recipe.backend, sample, share, known)
+    backend = job.recipe.backend
+    if isinstance(backend, EstimatesCost) and isinstance(backend, BehindServer):
+        return _of_server(backend.estimate(sample), backend.server_options, share, known, seconds_per_request)
+    return _of_local(backend, sample, share, known)
 
 
-def _of_server(backend: Any, sample: list[Request], share: float, known: dict[str, Any], latency: float) -> JobEstimate:
-    found, options = backend.estimate(sample), backend.server_options
-    requests = round(found.requests * share) if sample else 0
-    tokens_in, tokens_out = round(found.tokens_in * share), round(found.tokens_out * share)
+def _of_server(
+    asked: Estimate, options: ServerLimits, share: float, known: dict[str, Any], latency: float
+) -> JobEstimate:
+    requests = round(asked.requests * share)
+    tokens_in, tokens_out = round(asked.tokens_in * share), round(asked.tokens_out * share)
     times = {
         f"{latency:g} s a request and {options.concurrency} requests at once": requests * latency / options.concurrency,
         f"rpm={options.rpm}": 60.0 * requests / options.rpm if options.rpm else 0.0,
@@ -94,21 +98,18 @@ def _of_server(backend: Any, sample: list[Request], share: float, known: dict[st
         requests=requests,
         tokens_in=tokens_in,
         tokens_out=tokens_out,
-        cost=None if found.cost is None else found.cost * share,
+        cost=None if asked.cost is None else asked.cost * share,
         seconds=times[slowest],
-        assumption=f"{slowest}; route {found.route!r}",
-        is_counted=found.is_counted,
+        assumption=f"{slowest}; route {asked.route!r}",
+        is_counted=asked.is_counted,
     )
 
 
-def _of_local(backend: Any, sample: list[Request], share: float, known: dict[str, Any]) -> JobEstimate:
+def _of_local(backend: Backend, sample: list[Request], share: float, known: dict[str, Any]) -> JobEstimate:
     """A model in this process costs nothing to try: a few questions tell how long all take."""
-    tokenizer = getattr(backend, "tokenizer", None)
     tokens_in = None
-    if tokenizer is not None and sample:
-        texts = [request.prompt.text for request in sample]
-        ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
-        tokens_in = round(share * sum(map(len, ids)))
+    if sample and isinstance(backend, CountsTokens):
+        tokens_in = round(share * backend.count_tokens([request.prompt.text for request in sample]))
     seconds = 0.0
     timed = sample[:: max(1, len(sample) // _TIMED)][:_TIMED]
     if timed:

@@ -18,6 +18,7 @@ import pandas as pd
 
 from .. import __version__
 from ..backends import RowScores
+from ..backends.base import shares_beginnings
 from ..errors import InputError, JobError, ModelError, StoreError
 from ..progress import Monitor
 from ..tables.formats import CHUNK
@@ -97,16 +98,16 @@ class Job:
         JobError
             The model or its server gave up, the budget is spent, or too much has failed.
         """
-        fingerprint = self.recipe.fingerprint()
+        fingerprint = self.recipe.pipeline.fingerprint()
         self.journal.begin(fingerprint)
-        with Plan(self.journal, self.n_completions) as plan:
+        with Plan(self.journal, self.recipe.scorer.n_completions) as plan:
             self.prepare(plan)
             if plan.counts.todo:
                 self.meet()
                 self.ask(plan, asking or Here(self.recipe.backend))
                 plan.learn()
             elif self.journal.identity is not None:
-                self.recipe.check_identity(self.journal.identity)
+                self.recipe.pipeline.check_model_identity(self.journal.identity)
             return self.write(plan, fingerprint)
 
     # --- plan ----------------------------------------------------------------------------------------------------------
@@ -116,6 +117,7 @@ class Job:
         self.monitor.say(f"reading {self.source.name}")
         sample = None
         n_rows = 0
+        compares_choices = self.recipe.pipeline.scoring == "pmi" and self.recipe.has_choices
         for frame in self.source.chunks():
             self.columns.add(frame)
             if sample is None and len(frame):
@@ -123,10 +125,9 @@ class Job:
             questions = self.recipe.questions(frame)
             ids = self._ids(frame, n_rows)
             plan.add(questions, ids, self.recipe.digest(frame, ids))
-            for question in questions:
-                if self.recipe.scoring != "pmi" or self.recipe.scorer.prompt.choices is None:
-                    break
-                plan.add_extra(self.recipe.extra_questions(question.record))
+            if compares_choices:
+                for question in questions:
+                    plan.add_extra(self.recipe.extra_questions(question.record))
             n_rows += len(frame)
         if sample is None:
             raise InputError(f"{self.source.name} has no rows")
@@ -136,11 +137,11 @@ class Job:
         plan.finish(
             has_ids=self.options.id_column is not None,
             retry_failed=self.options.retry_failed,
-            in_order=not getattr(self.recipe.backend, "shares_beginnings", False),
+            in_order=not shares_beginnings(self.recipe.backend),
         )
         if plan.counts.unaskable == n_rows:
             raise InputError(f"none of the {n_rows} rows can be asked about; {plan.first_problem()}")
-        nothing = AnswerBlock.missing(len(sample), self.n_completions, "not asked yet")
+        nothing = AnswerBlock.missing(len(sample), self.recipe.scorer.n_completions, "not asked yet")
         labels = self.recipe.label(
             nothing, records=[None] * len(sample), unconditional=nothing, logprobs=self.options.logprobs
         )
@@ -166,7 +167,7 @@ class Job:
 
     def _check_disk(self, plan: Plan, n_added: int) -> None:
         """Refuse a job whose journal and output would not fit on the disk."""
-        n_labels = len(self.recipe.scorer.labels.all_words)
+        n_labels = len(self.recipe.pipeline.labels.all_words)
         journal = plan.counts.todo * (_ROW_BYTES + _LABEL_BYTES * n_labels)
         needs: dict[int, tuple[Path, float]] = {}
         output = sum(file.stat().st_size for file in self.source.files) + plan.counts.rows * _LABEL_BYTES * n_added
@@ -190,7 +191,7 @@ class Job:
         """Find out which model answers, and refuse another than before."""
         identity = self.recipe.backend.identity()
         self.journal.meet(identity)
-        self.recipe.check_identity(identity)
+        self.recipe.pipeline.check_model_identity(identity)
 
     def ask(self, plan: Plan, asking: Asking) -> None:
         """Ask what is to be asked; every answer is in the journal before another is asked for in its place."""
@@ -228,7 +229,7 @@ class Job:
         described = {"version": __version__, "fingerprint": digest, "model": identity, "job": dict(fingerprint)}
         added = self.recipe.added_columns(self.options.logprobs)
         layout = Layout(self.columns, added, {"llmclf": json.dumps(described, sort_keys=True)})
-        tally = _Tally(has_threshold=self.recipe.threshold is not None)
+        tally = _Tally(has_threshold=self.recipe.has_threshold)
         self.monitor.begin(plan.counts.rows, "writing")
         try:
             self.sink.write(self._parts(plan, tally), layout)
@@ -280,26 +281,20 @@ class Job:
             raise InputError(f"{self.source.name} has changed while it was labelled (rows {place} and on); {_CHANGED}")
         records, answers = plan.block(place, place + len(frame))
         unconditional = None
-        if self.recipe.scoring == "pmi":
+        if self.recipe.pipeline.scoring == "pmi":
             unconditional = plan.answers([self._unconditional(record) for record in records])
         return self.recipe.label(answers, records=records, unconditional=unconditional, logprobs=self.options.logprobs)
 
     def _unconditional(self, record: bytes | None) -> bytes | None:
         """The key of what a row's scores are compared with."""
-        own = record if self.recipe.scorer.prompt.choices is not None else None
-        return next((question.key for question in self.recipe.extra_questions(own)), None)
-
-    @property
-    def n_completions(self) -> int:
-        """How many completions each question has."""
-        labels = self.recipe.scorer.labels
-        return len(labels.classes) if self.recipe.scorer.prompt.choices is not None else len(labels.all_words)
+        extra = self.recipe.extra_questions(record if self.recipe.has_choices else None)
+        return next((question.key for question in extra), None)
 
     def _joined(self, frame: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
-        own = frame.reset_index(drop=True)
-        if list(own.columns) != self.columns.names:
-            own = own.reindex(columns=self.columns.names)
-        return pd.concat([own, labels], axis=1)
+        rows = frame.reset_index(drop=True)
+        if list(rows.columns) != self.columns.names:
+            rows = rows.reindex(columns=self.columns.names)
+        return pd.concat([rows, labels], axis=1)
 
 
 _CHANGED = "run the job again with resume (--resume): only rows that have changed are asked"

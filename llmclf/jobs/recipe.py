@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from json.encoder import encode_basestring
 from typing import Any
@@ -12,78 +13,62 @@ import numpy as np
 import pandas as pd
 
 from ..backends import Backend, Request
-from ..backends.base import SCORE_VERSION
-from ..backends.handle import Handle
-from ..backends.identity import check_same_model
-from ..calibration import Corrections
-from ..classifier import LLMClassifier
 from ..errors import InputError
 from ..labels import label_set
-from ..logits import log_softmax, logsumexp
+from ..logits import logsumexp
+from ..pipeline import FittedPipeline
 from ..prompts import TEXT_FIELD, Prompt
-from ..scoring.class_scores import SCORINGS, class_scores
+from ..scoring.class_scores import SCORINGS
 from ..scoring.scorer import Scorer
-from ..tables.values import plain
 from .journal.answer_codec import AnswerBlock
 from .questions import Question, decode_record, encode_record, record_key
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Questions of rows, and labels from answers.
+    """A pipeline, and the columns of a table that it is about: questions of rows, and labels from answers.
 
     Attributes
     ----------
-    scorer : Scorer
-    corrections : Corrections
-    scoring : str
-    threshold : float or None
-        Rows at least as confident are accepted; None where nothing is known of that.
+    pipeline : FittedPipeline
     text_column : str or None
         The column that is the prompt's ``text``; None where the prompt names columns.
-    calibrated_on : mapping or None
-        The identity of the model that the corrections were fitted on.
+    threshold : float or None
+        Rows at least as confident are accepted; None leaves that to the pipeline.
     """
 
-    scorer: Scorer
-    corrections: Corrections
-    scoring: str = "sum"
-    threshold: float | None = None
+    pipeline: FittedPipeline
     text_column: str | None = None
-    calibrated_on: Mapping[str, Any] | None = None
-    check_model: bool = True
+    threshold: float | None = None
 
     @classmethod
-    def of_classifier(
-        cls, classifier: LLMClassifier, columns: Sequence[str], text_column: str | None, threshold: float | None = None
+    def of_pipeline(
+        cls,
+        pipeline: FittedPipeline,
+        columns: Sequence[str],
+        text_column: str | None,
+        threshold: float | None = None,
     ) -> Recipe:
-        """The recipe of a fitted classifier, for a table with some columns.
+        """The recipe of a pipeline, for a table with some columns.
 
         Raises
         ------
         InputError
             It was fitted on texts and no column holds them, or on a table that has other columns.
         """
-        scorer = classifier._current_scorer()
-        if classifier._is_table == (text_column is not None):
+        if pipeline.is_table == (text_column is not None):
             then, cure = (
                 ("a table", "leave the text column out")
-                if classifier._is_table
+                if pipeline.is_table
                 else ("texts", "name the column that holds them (--text-column)")
             )
             raise InputError(f"the classifier was fitted on {then}; {cure}")
-        if threshold is None:
-            threshold = None if classifier.threshold_ is None else classifier.threshold_.threshold
-        recipe = cls(
-            scorer,
-            classifier._corrections,
-            classifier.scoring,
-            threshold,
-            text_column,
-            classifier.calibrated_on_,
-            classifier._check_model,
-        )
-        recipe._check(columns)
+        recipe = cls(pipeline, text_column, threshold)
+        absent = [name for name in recipe.columns if name not in columns]
+        if absent:
+            raise InputError(f"the table has no column {absent[0]!r}; its columns: {', '.join(map(repr, columns))}")
+        if pipeline.scoring == "pmi":
+            recipe.scorer.unconditional_request(pipeline.labels.all_words)
         return recipe
 
     @classmethod
@@ -108,59 +93,46 @@ class Recipe:
         if scoring not in SCORINGS:
             raise InputError(f"scoring={scoring!r}: expected one of {', '.join(map(repr, SCORINGS))}")
         prompt = prompt or Prompt()
-        fields = (TEXT_FIELD,) if text_column is not None else tuple(columns)
-        scorer = Scorer(backend, prompt, label_set(labels, prompt.words), fields, on_error="missing")
-        recipe = cls(scorer, Corrections(), scoring, threshold, text_column)
-        recipe._check(columns)
-        return recipe
+        is_table = text_column is None
+        fields = tuple(columns) if is_table else (TEXT_FIELD,)
+        pipeline = FittedPipeline(
+            backend, prompt, label_set(labels, prompt.words), fields, is_table, scoring=scoring, on_error="missing"
+        )
+        return cls.of_pipeline(pipeline, columns, text_column, threshold)
 
     @property
     def backend(self) -> Backend:
-        return self.scorer.backend
+        return self.pipeline.backend
+
+    @property
+    def scorer(self) -> Scorer:
+        return self.pipeline.scorer
 
     @property
     def classes(self) -> list[Any]:
-        return list(self.scorer.labels.classes)
+        return list(self.pipeline.labels.classes)
 
-    def fingerprint(self) -> dict[str, Any]:
-        """All that an answer depends on and that is known without opening the model, as flat JSON values with plain names."""
-        labels = self.scorer.labels
-        prompt = {f"prompt {name}": value for name, value in self.scorer.prompt.to_dict().items() if name != "words"}
-        backend = self.backend
-        described = backend.description if isinstance(backend, Handle) else backend.identity()
-        shots = [
-            [{name: plain(value, "a shot's value") for name, value in row.items()}, word]
-            for row, word in self.scorer.shots
-        ]
-        return {
-            "score version": SCORE_VERSION,
-            **described,
-            **prompt,
-            "labels": [
-                [plain(label, "the class"), list(words)]
-                for label, words in zip(labels.classes, labels.words, strict=True)
-            ],
-            "shots": shots,
-            "fields": list(self.scorer.shown_fields),
-            **({} if self.scorer.processing is None else self.scorer.processing.to_dict()),
-        }
+    @cached_property
+    def columns(self) -> list[str]:
+        """The columns of the table that the model sees."""
+        return [self.text_column if self.text_column is not None else name for name in self.scorer.shown_fields]
 
-    def check_identity(self, identity: Mapping[str, Any]) -> None:
-        """Refuse a model that is another than the one that the corrections were fitted on.
+    @property
+    def has_choices(self) -> bool:
+        """Whether each row brings its own choices."""
+        return self.pipeline.prompt.choices is not None
 
-        Raises
-        ------
-        ModelError
-        """
-        if self.calibrated_on is not None:
-            check_same_model(self.calibrated_on, identity, is_strict=self.check_model)
+    @property
+    def has_threshold(self) -> bool:
+        """Whether rows are accepted or not."""
+        return self.threshold is not None or self.pipeline.threshold is not None
 
     # --- questions -----------------------------------------------------------------------------------------------------
 
     def questions(self, frame: pd.DataFrame) -> list[Question]:
         """What each row of a piece of the table asks."""
-        columns = self._columns(frame)
-        if len(columns) == 1 and self.scorer.prompt.choices is None:
+        columns = self._values(frame)
+        if len(columns) == 1 and not self.has_choices:
             return [
                 self._question((value,)) if type(value) is not str else self._of_text(value) for value in columns[0]
             ]
@@ -172,13 +144,13 @@ class Recipe:
 
     def digest(self, frame: pd.DataFrame, ids: Sequence[str] | None) -> bytes:
         """A hash of all that the labels of a piece of the table depend on, and of its ids."""
-        return blake2b(repr((ids, self._columns(frame))).encode("utf-8", "backslashreplace"), digest_size=16).digest()
+        return blake2b(repr((ids, self._values(frame))).encode("utf-8", "backslashreplace"), digest_size=16).digest()
 
-    def _columns(self, frame: pd.DataFrame) -> list[list[Any]]:
+    def _values(self, frame: pd.DataFrame) -> list[list[Any]]:
+        """The values of each column that the model sees."""
         # Pieces of JSON Lines may lack a column that others have.
         nothing = [None] * len(frame)
-        names = map(self._column, self.scorer.shown_fields)
-        return [frame[name].tolist() if name in frame.columns else nothing for name in names]
+        return [frame[name].tolist() if name in frame.columns else nothing for name in self.columns]
 
     def _of_text(self, text: str) -> Question:
         """The usual case, without its costs: the row is one text."""
@@ -213,7 +185,7 @@ class Recipe:
 
         `record` is that of a row that brings its own choices; None asks for what serves all rows.
         """
-        if self.scoring == "pmi" and (record is None) == (self.scorer.prompt.choices is None):
+        if self.pipeline.scoring == "pmi" and (record is None) != self.has_choices:
             data = encode_record([None, self._words(record)])
             yield Question(record_key(data), data)
 
@@ -243,48 +215,29 @@ class Recipe:
         DataFrame (n, ...)
             With the columns of `added_columns`.
         """
-        n, classes = len(answers), self.classes
-        words = [self._words(record) if record is not None else [] for record in records] if self._needs_words else None
-
-        def scores(scoring: str, side: str = "sums") -> np.ndarray:
-            before = None if unconditional is None else unconditional.scores
-            return class_scores(
-                answers.scores,
-                self.scorer.class_of,
-                len(classes),
-                scoring,
-                words=words,
-                unconditional=before,
-                side=side,
-            )
-
-        raw = scores(self.scoring)
-        corrected = self.corrections.apply(raw)
-        proba = np.exp(log_softmax(corrected))
-        missing = np.isnan(proba).any(axis=1)
-        sums = raw if self.scoring == "sum" else scores("sum")
-        is_open = np.zeros(n, dtype=bool)
-        if (answers.scores.lower < answers.scores.upper).any():
-            is_open = self.corrections.undecided(raw, scores(self.scoring, "lower"), scores(self.scoring, "upper"))
-        # As in LLMClassifier.predict: the first of the best.
-        best = np.argmax(np.where(missing[:, None], 0.0, corrected), axis=1)
-        confidence = np.where(missing, np.nan, proba.max(axis=1))
-        accepted: list[bool | None] = [None] * n
-        if self.threshold is not None:
-            accepted = [bool(value) for value in np.where(missing, False, confidence >= self.threshold)]
-        label = [None if gone else classes[k] for gone, k in zip(missing.tolist(), best.tolist(), strict=True)]
+        pipeline, classes = self.pipeline, self.classes
+        words = None
+        if pipeline.scoring == "bytes":
+            words = [[] if record is None else self._words(record) for record in records]
+        before = None if unconditional is None else unconditional.scores
+        scores = self.scorer.scores_of(answers.scores, pipeline.scoring, words, before)
+        sums = scores if pipeline.scoring == "sum" else self.scorer.scores_of(answers.scores, "sum")
+        decisions = pipeline.decide(scores, self.threshold)
+        missing, proba = decisions.missing.tolist(), decisions.probabilities
+        label = [None if gone else classes[k] for gone, k in zip(missing, decisions.columns.tolist(), strict=True)]
+        accepted = decisions.accepted
         columns: dict[str, Any] = {
             "label": pd.Series(label, dtype=object),
-            "confidence": confidence,
-            "accepted": pd.Series(accepted, dtype=object),
+            "confidence": decisions.confidence,
+            "accepted": pd.Series([None] * len(answers) if accepted is None else accepted.tolist(), dtype=object),
         }
         columns |= {f"p_{name}": proba[:, k] for k, name in enumerate(classes)}
         if logprobs:
-            columns |= {f"logprob_{name}": sums[:, k] for k, name in enumerate(classes)}
+            columns |= {f"logprob_{name}": sums.values[:, k] for k, name in enumerate(classes)}
         columns |= {
-            "label_mass": np.exp(logsumexp(sums, axis=1)).clip(0.0, 1.0),
+            "label_mass": np.exp(logsumexp(sums.values, axis=1)).clip(0.0, 1.0),
             "truncated": answers.truncated,
-            "undecided": is_open,
+            "undecided": decisions.undecided,
             "error": pd.Series(answers.errors, dtype=object),
         }
         return pd.DataFrame(columns)
@@ -292,9 +245,9 @@ class Recipe:
     def added_columns(self, logprobs: bool = False) -> dict[str, str]:
         """Names and kinds of the columns that `label` makes."""
         kinds = {bool: "bool", int: "int", float: "float"}
-        found = {type(label) for label in self.classes}
+        types = {type(label) for label in self.classes}
         return {
-            "label": kinds.get(found.pop(), "str") if len(found) == 1 else "str",
+            "label": kinds.get(types.pop(), "str") if len(types) == 1 else "str",
             "confidence": "float",
             "accepted": "bool",
             **{f"p_{name}": "float" for name in self.classes},
@@ -307,31 +260,17 @@ class Recipe:
 
     # --- helpers -------------------------------------------------------------------------------------------------------
 
-    @property
-    def _needs_words(self) -> bool:
-        return self.scoring == "bytes"
-
     def _words(self, record: bytes | None) -> list[str]:
-        if record is None or self.scorer.prompt.choices is None:
-            return self.scorer.labels.all_words
+        if record is None or not self.has_choices:
+            return self.pipeline.labels.all_words
         return self.scorer.words(dict(zip(self.scorer.shown_fields, decode_record(record), strict=True)))
 
     def _is_unconditional(self, values: Sequence[Any]) -> bool:
         # A row's own values are never missing.
         return bool(values) and values[0] is None
 
-    def _column(self, name: str) -> str:
-        return self.text_column if self.text_column is not None else name
-
     def _problem(self, row: Mapping[str, Any]) -> str | None:
         problem = self.scorer.problem(row)
         if problem is None and self.text_column is not None and not isinstance(row[TEXT_FIELD], str):
             return f"the text is a {type(row[TEXT_FIELD]).__name__}; expected a str"
         return problem
-
-    def _check(self, columns: Sequence[str]) -> None:
-        absent = [name for name in map(self._column, self.scorer.shown_fields) if name not in columns]
-        if absent:
-            raise InputError(f"the table has no column {absent[0]!r}; its columns: {', '.join(map(repr, columns))}")
-        if self.scoring == "pmi":
-            self.scorer.unconditional_request(self.scorer.labels.all_words)

@@ -4,8 +4,8 @@ May import ``backends``, ``prompts``, ``tables`` and what lies below; knows no c
 log-probabilities to a class score goes into ``class_scores``.
 """
 
-from .class_scores import SCORINGS, ScoreTable, class_scores
+from .class_scores import SCORINGS, ClassScores, ScoreTable, class_scores
 from .score_cache import ScoreCache
 from .scorer import Scorer
 
-__all__ = ["SCORINGS", "ScoreCache", "ScoreTable", "Scorer", "class_scores"]
+__all__ = ["SCORINGS", "ClassScores", "ScoreCache", "ScoreTable", "Scorer", "class_scores"]

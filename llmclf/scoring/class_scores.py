@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Floats
 from ..backends.base import RowScores
 from ..errors import InputError
 from ..logits import logsumexp
 
 SCORINGS = ("sum", "mean", "bytes", "pmi")
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class ScoreTable:
     upper: Floats
     n_tokens: Floats
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether every score is its own bound."""
+        return not bool((self.lower < self.upper).any())
+
     @classmethod
     def of(cls, rows: Sequence[RowScores], n_completions: int) -> ScoreTable:
         """The table of some rows.
@@ -45,12 +50,74 @@ class ScoreTable:
         sums, lower, upper, n_tokens = (np.full((len(rows), n_completions), np.nan) for _ in range(4))
         scored = [i for i, row in enumerate(rows) if row.error is None]
         if scored:
-            found = [rows[i] for i in scored]
-            sums[scored] = [row.sums for row in found]
-            lower[scored] = [row.lower for row in found]
-            upper[scored] = [row.upper for row in found]
-            n_tokens[scored] = [[len(tokens) for tokens in row.token_logprobs] for row in found]
+            answers = [rows[i] for i in scored]
+            sums[scored] = [row.sums for row in answers]
+            lower[scored] = [row.lower for row in answers]
+            upper[scored] = [row.upper for row in answers]
+            n_tokens[scored] = [[len(tokens) for tokens in row.token_logprobs] for row in answers]
         return cls(sums, lower, upper, n_tokens)
+
+
+class ClassScores(NamedTuple):
+    """Log-scores of n rows for K classes, in nats; NaN in rows that could not be scored.
+
+    Attributes
+    ----------
+    values : ndarray (n, K)
+    lower, upper : ndarray (n, K)
+        The bounds between which they lie; the very same array as `values` where every score is exact.
+    """
+
+    values: Floats
+    lower: Floats
+    upper: Floats
+
+    @classmethod
+    def exact(cls, values: Floats) -> ClassScores:
+        """Scores that are their own bounds.
+
+        Examples
+        --------
+        >>> ClassScores.exact(np.array([[-1.0, -2.0]])).is_exact
+        True
+        """
+        return cls(values, values, values)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the scores are known to be their own bounds without comparing them."""
+        return self.lower is self.values and self.upper is self.values
+
+
+def bounded_class_scores(
+    table: ScoreTable,
+    class_of: Sequence[int],
+    n_classes: int,
+    scoring: str = "sum",
+    *,
+    words: Sequence[Sequence[str]] | None = None,
+    unconditional: ScoreTable | None = None,
+) -> ClassScores:
+    """Log-score of every class for every row, and the bounds on it.
+
+    Parameters
+    ----------
+    table, class_of, n_classes, scoring, words, unconditional : as `class_scores` has them
+
+    Examples
+    --------
+    >>> table = ScoreTable.of([RowScores(((-1.0,), (-2.0,)), lower=(-1.5, -2.5), upper=(-0.5, -2.0))], 2)
+    >>> bounded_class_scores(table, [0, 1], 2).lower.tolist()
+    [[-1.5, -2.5]]
+    """
+
+    def side(name: str) -> Floats:
+        return class_scores(table, class_of, n_classes, scoring, words=words, unconditional=unconditional, side=name)
+
+    values = side("sums")
+    if table.is_exact and (unconditional is None or unconditional.is_exact):
+        return ClassScores.exact(values)
+    return ClassScores(values, side("lower"), side("upper"))
 
 
 def class_scores(
@@ -95,7 +162,10 @@ def class_scores(
     elif scoring == "bytes":
         assert words is not None
         # A row that could not be scored may have no words.
-        lengths = [[len(word.encode("utf-8", "surrogatepass")) for word in own] or [1] * len(class_of) for own in words]
+        lengths = [
+            [len(word.encode("utf-8", "surrogatepass")) for word in row_words] or [1] * len(class_of)
+            for row_words in words
+        ]
         values = values / np.array(lengths)
     scores = _add_words(values, class_of, n_classes)
     if scoring == "pmi":

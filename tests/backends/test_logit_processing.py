@@ -15,7 +15,6 @@ from llmclf import LLMClassifier, Prompt, load, open_backend
 from llmclf.backends import FakeBackend, Request
 from llmclf.backends.logit_processing import Processing
 from llmclf.errors import CalibrationWarning, InputError, PromptError
-from llmclf.jobs.recipe import Recipe
 from llmclf.logits import log_softmax
 from llmclf.tables.rows import read_rows
 
@@ -103,7 +102,7 @@ def test_the_real_model_agrees_with_transformers(smollm2):
 def test_scores_stay_log_probabilities(tiny_bpe, knobs):
     """Over all tokens of the vocabulary the processed probabilities of what comes next sum to one."""
     clf = classifier(tiny_bpe, **knobs)
-    view = tiny_bpe.view(clf._scorer.request({"text": TEXTS[0]}))
+    view = tiny_bpe.view(clf.pipeline_.scorer.request({"text": TEXTS[0]}))
     logprobs = log_softmax(view.processed)
     np.testing.assert_allclose(np.exp(logprobs).sum(axis=-1), 1.0, atol=1e-12)
     sums = [
@@ -120,7 +119,7 @@ class TestGuidance:
         np.testing.assert_array_equal(
             classifier(tiny, LONG, guidance=1.0).score_labels(TEXTS), plain.score_labels(TEXTS)
         )
-        without_row = plain._scorer.unconditional_request(LONG)
+        without_row = plain.pipeline_.scorer.unconditional_request(LONG)
         expected = score(tiny, [without_row])[0].sums
         found = classifier(tiny, LONG, guidance=0.0).score_labels(TEXTS)
         np.testing.assert_allclose(found, np.tile(expected, (len(TEXTS), 1)), atol=1e-4)
@@ -381,8 +380,8 @@ def test_each_knob_has_its_own_answers_in_the_cache(tiny_bpe, tmp_path):
 
 def test_a_journal_belongs_to_its_knobs(tiny_bpe):
     """A job's fingerprint names what is done to the logits, and nothing where nothing is done."""
-    plain = Recipe.of_classifier(classifier(tiny_bpe), ["text"], "text").fingerprint()
-    hot = Recipe.of_classifier(classifier(tiny_bpe, temperature=2.0), ["text"], "text").fingerprint()
+    plain = classifier(tiny_bpe).pipeline_.fingerprint()
+    hot = classifier(tiny_bpe, temperature=2.0).pipeline_.fingerprint()
     assert "temperature" not in plain
     assert {name for name in hot if hot[name] != plain.get(name)} == {"temperature", "guidance", "logit_bias"}
 
@@ -393,15 +392,17 @@ def test_the_generative_bias_asks_about_what_the_model_wrote(tiny_bpe, monkeypat
 
     monkeypatch.setattr(content_free, "N_GENERATED_ROWS", 12)
     monkeypatch.setattr(content_free, "_SIDE_BY_SIDE", 6)
-    monkeypatch.setattr(content_free, "MOST_GENERATED_TOKENS", 8)
+    monkeypatch.setattr(content_free, "MAX_GENERATED_TOKENS", 8)
     fitted = [classifier(tiny_bpe, bias="generative", random_state=seed) for seed in (0, 0, 1)]
     biases = [clf.bias_.bias_ for clf in fitted]
     np.testing.assert_array_equal(biases[0], biases[1])
     assert not np.allclose(biases[0], biases[2])
     plain = classifier(tiny_bpe)
-    rows = content_free.generated_rows(tiny_bpe, plain._scorer.renderer, read_rows(TEXTS), np.random.RandomState(0))
+    rows = content_free.generated_rows(
+        tiny_bpe, plain.pipeline_.scorer.renderer, read_rows(TEXTS), np.random.RandomState(0)
+    )
     assert all("Sentiment:" not in row["text"] and row["text"].strip() for row in rows.records)
-    mean = np.log(np.exp(log_softmax(plain._scorer.class_scores(rows, "sum"))).mean(axis=0))
+    mean = np.log(np.exp(log_softmax(plain.pipeline_.scorer.class_scores(rows, "sum"))).mean(axis=0))
     np.testing.assert_allclose(biases[0], mean.mean() - mean, atol=1e-9)
 
 

@@ -81,7 +81,7 @@ def is_settled(server: FakeServer) -> bool:
     ("personality", "route", "options"),
     [
         ("vllm", "echo", {}),
-        ("vllm", "named tokens", {}),
+        ("vllm", "named_tokens", {}),
         ("vllm", None, {}),
         ("llama_server", "grammar", {}),
         ("sglang", "echo_text", {}),

@@ -128,7 +128,7 @@ def test_fit_chooses_a_threshold_that_predict_heeds(run, model, tmp_path, max_er
             "them wrong (90 % confidence, approximately, as cross-fitted)"
         )
     else:
-        assert promise == "accepts no rows: from no confidence on are at most 1 % of them wrong (90 % confidence)"
+        assert promise == "accepts no rows: at no confidence are at most 1 % of them wrong (90 % confidence)"
         assert result.err.startswith("warning: no threshold keeps the error at 0.01")
     assert run("predict", tmp_path / "in.csv", target, "--text-column", "text", "--classifier", folder).code == 0
     frame = read_table(target)
@@ -292,7 +292,7 @@ ERRORS = [
     (f"predict data.csv out.csv {TEXTS}--labels a=,b", 2, "label 'a' has the empty word ''"),
     (f"predict data.csv out.csv {TEXTS}--labels a=x|y,b=y", 2, "the word 'y' stands for 'a' and for 'b'"),
     ("predict data.csv out.csv --text-column nope --labels a,b", 2,
-     "--text-column 'nope' is no column of the table; its columns: 'id', 'text', 'mood'"),
+     "--text-column 'nope' is not a column of the table; its columns: 'id', 'text', 'mood'"),
     ("predict data.csv out.csv --labels a,b --prompt {{nope}}:", 2, "uses 'nope', which the rows do not have; .*'id', 'text'"),
     (f"predict data.csv out.csv {TEXTS}--labels a,b --prompt {{{{text}}", 2, "no valid jinja2 template"),
     (f"predict data.csv out.csv {TEXTS}--labels a,b --prompt @nope.txt", 2, "the prompt file 'nope.txt' cannot be read"),
@@ -308,7 +308,7 @@ ERRORS = [
     (f"predict data.csv out.csv {TEXTS}--labels a,b --cache notes.txt", 1, "'notes.txt' is no score cache"),
     (f"predict data.csv notes.txt/out.csv {TEXTS}--labels a,b", 1, "'notes.txt/out.csv' cannot be written"),
     (f"predict mixed.jsonl out.parquet {TEXTS}--labels a,b", 1, "'out.parquet' cannot be written"),
-    ("fit data.csv --label-column nope -o out", 2, "--label-column 'nope' is no column of the table; its columns: 'id'"),
+    ("fit data.csv --label-column nope -o out", 2, "--label-column 'nope' is not a column of the table; its columns: 'id'"),
     ("fit blank.csv --label-column text -o out", 2, "--label-column 'text' is empty in row 1; drop the rows without a label"),
     (f"fit data.csv {TEXTS}--label-column mood -o full", 1, "'full' exists and is no saved classifier; give another folder"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --calibrator magic", 2, "calibrator='magic'"),
@@ -321,17 +321,17 @@ ERRORS = [
     (f"fit data.csv {TEXTS}--label-column mood -o out --max-error 0.5 --calibrator none", 2, "--max-error needs a calibrator"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --confidence 0.9", 2, "--confidence 0.9 says how sure --max-error is"),
     ("report data.csv --label-column mood", 2, "'data.csv' has no columns p_CLASS with the probabilities of at least two"),
-    ("report scored.csv --label-column nope", 2, "--label-column 'nope' is no column"),
+    ("report scored.csv --label-column nope", 2, "--label-column 'nope' is not a column"),
     ("report scored.csv --label-column empty", 2, "--label-column 'empty' is empty in all rows"),
     ("report scored.csv --label-column text", 2, "is none of the classes"),
-    ("report scored.csv --label-column mood --text-column nope", 2, "--text-column 'nope' is no column"),
-    ("report scored.csv --label-column mood --group-column nope", 2, "--group-column 'nope' is no column"),
+    ("report scored.csv --label-column mood --text-column nope", 2, "--text-column 'nope' is not a column"),
+    ("report scored.csv --label-column mood --group-column nope", 2, "--group-column 'nope' is not a column"),
     ("report scored.csv --label-column mood --max-error 5", 2, "max_error=5.0; expected a number between 0 and 1"),
     ("report scored.csv --label-column mood --before data.csv", 2, "'data.csv' has no columns p_CLASS"),
     ("report scored.csv --label-column mood --before other.csv", 2, "'other.csv' has 1 rows of the classes"),
-    ("report wrong.csv --label-column mood", 2, "column 'p_neg', row 0: 'much' is no number"),
+    ("report wrong.csv --label-column mood", 2, "column 'p_neg', row 0: 'much' is not a number"),
     ("report scored.csv --label-column mood -o full", 1, "'full' cannot be written"),
-    ("cache info nope.sqlite", 2, "'nope.sqlite' is no file; give the path that was given as --cache"),
+    ("cache info nope.sqlite", 2, "'nope.sqlite' is not a file; give the path that was given as --cache"),
     ("cache clear notes.txt", 1, "'notes.txt' is no score cache"),
 ]  # fmt: skip
 
@@ -376,10 +376,10 @@ def test_models_that_cannot_be_opened(run, data, tmp_path):
     (tmp_path / "empty").mkdir()
     before = listing(tmp_path)
     for model, message in [
-        (f"gguf:{tmp_path}/bad.gguf", "is no GGUF file: it begins with b'Not '"),
-        (f"gguf:{tmp_path}/nope.gguf", "names no file"),
+        (f"gguf:{tmp_path}/bad.gguf", "is not a GGUF file: it begins with b'Not '"),
+        (f"gguf:{tmp_path}/nope.gguf", "does not name a file"),
         (f"hf:{tmp_path}/nope", "names neither a folder that exists nor a model"),
-        (f"hf:{tmp_path}/empty", "holds no config.json"),
+        (f"hf:{tmp_path}/empty", "does not hold a config.json"),
     ]:
         result = run(
             "predict", data, tmp_path / "out.csv", "--text-column", "text", "--labels", "a,b", "--model", model

@@ -123,7 +123,7 @@ output = 2.5
         ("rpm = 0", "rpm=0: input should be greater than or equal to 1"),
         ("resume = 'yes'", "resume='yes': input should be a valid boolean"),
         ("labels = 3", "labels"),
-        ("a = ", "is no TOML"),
+        ("a = ", "is not TOML"),
         ("concurrency = 2\n[model_options]\nconcurrency = 3", "'concurrency' is given twice"),
     ],
 )
@@ -148,9 +148,33 @@ def test_every_flag_is_a_key_of_the_job_file(run):
         "input_option",
         "output_option",
         "model_option",
+        "calibrator",  # the earlier name of classifier, which is read in both places
         "quiet",
     }
     assert names | {"model_options"} == set(JobConfig.model_fields)
+
+
+@pytest.mark.filterwarnings("always:.*is now called")
+def test_a_folder_may_still_be_called_a_calibrator(run, table, tmp_path):
+    """The flag and the key of an earlier version are read, with one line that has the new name; both at once are refused."""
+    (tmp_path / "job.toml").write_text(f'input = "{table}"\ncalibrator = "{tmp_path / "absent"}"')
+    for command, name in (
+        (
+            ["label", table, tmp_path / "out.csv", "--calibrator", tmp_path / "absent"],
+            "--calibrator FOLDER is now called",
+        ),
+        (["estimate", "--job", tmp_path / "job.toml"], "the key calibrator is now called classifier"),
+    ):
+        result = run(*command)
+        assert (result.code, result.out) == (1, "")
+        assert result.err.count("warning:") == 1
+        assert name in result.err
+        assert "holds no saved classifier" in result.err
+    result = run("label", table, tmp_path / "out.csv", "--calibrator", "a", "--classifier", "b")
+    assert (result.code, "both are given" in result.err) == (2, True)
+    assert "--calibrator" not in run("label", "--help").out
+    with pytest.warns(FutureWarning, match="classifier"):
+        assert read_config(tmp_path / "job.toml", {}).classifier == str(tmp_path / "absent")
 
 
 def test_estimate_says_what_a_job_would_take(run, table, server):

@@ -18,7 +18,7 @@ from llmclf import LLMClassifier, Prompt, load
 from llmclf.backends import FakeBackend, RowScores
 from llmclf.errors import CalibrationWarning, InputError, ModelError
 from llmclf.inspector import explain, explain_prompt
-from llmclf.inspector.explanation import MOST_TREE_TOKENS
+from llmclf.inspector.explanation import MAX_TREE_TOKENS
 from llmclf.inspector.score_steps import path_of
 from llmclf.inspector.terminal import print_explanation
 from llmclf.logits import apply_chain, chain, log_softmax
@@ -208,8 +208,8 @@ def test_a_very_long_label_has_no_tree_and_says_so(tiny_bpe, n_words, has_tree):
     prompt = Prompt("{{ q }}:", choices="own")
     explained = explain(LLMClassifier(tiny_bpe, labels=[0, 1], prompt=prompt).fit(rows), rows[0])
     values = json.loads(explained.to_json())
-    assert (len(values["labels"][0]["tokens"]) <= MOST_TREE_TOKENS) == has_tree
-    assert len(values["labels"][0]["tokens"]) > MOST_TREE_TOKENS / 2
+    assert (len(values["labels"][0]["tokens"]) <= MAX_TREE_TOKENS) == has_tree
+    assert len(values["labels"][0]["tokens"]) > MAX_TREE_TOKENS / 2
     assert (values["tree"] is not None) == ("hidden" not in values) == has_tree
     assert (
         ("the tree is left out" in explained.to_html())
@@ -293,7 +293,7 @@ def test_a_text_that_fills_the_context_is_explained(tiny_bpe):
         ({"repetition_penalty": 0.0}, "repetition_penalty"),
         ({"logit_bias": [1]}, "expected a dict"),
         ({"logit_bias": {" good": math.nan}}, "' good': nan"),
-        ({"foo": 1}, "foo=1 is no processor"),
+        ({"foo": 1}, "foo=1 is not a processor"),
         ({"logit_bias": {"": 1.0}}, "0 tokens"),
         ({"logit_bias": {"several words here": 1.0}}, "tokens to this model"),
         ({"logit_bias": {10**6: 1.0}}, "1000000"),

@@ -550,7 +550,7 @@ def test_another_score_version_is_refused(frame, tmp_path, monkeypatch):
     """A journal of a version whose scores may differ is named."""
     options = {"text_column": "text", "labels": LABELS, "model": FakeBackend()}
     label_table(frame, tmp_path / "out.csv", **options)
-    monkeypatch.setattr("llmclf.jobs.recipe.SCORE_VERSION", 999)
+    monkeypatch.setattr("llmclf.pipeline.SCORE_VERSION", 999)
     with pytest.raises(InputError, match="its score version is 2, and this job's is 999"):
         label_table(frame, tmp_path / "out.csv", resume=True, **options)
 

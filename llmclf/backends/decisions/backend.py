@@ -1,13 +1,14 @@
 """Decision servers: they answer a question about a text with a probability for each option, and write nothing.
 
 Two protocols say the same in different words: System One (``/v1/systemone``; TypeSafe's Jev, llama.cpp and many others) and
-OpenAI Decisions (``/v1/decisions``). Of an answer the probabilities alone are read: what servers call ``confidence`` is
-another quantity on each of them, and the choice follows from the probabilities.
+OpenAI Decisions (``/v1/decisions``). Only the probabilities of an answer are read: what servers call ``confidence`` differs from
+server to server, and the choice follows from the probabilities.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,104 +17,99 @@ from numpy.typing import ArrayLike, NDArray
 
 from ...errors import CapabilityError, InputError, PromptError
 from ...prompts.rendered import RenderedPrompt
-from ..base import Request, RowScores, check_requests
+from ..base import CountsUsage, EstimatesCost, Request, RowScores, SeesTokens, Streams, check_requests
 from ..handle import shared
-from ..http.server_handle import ServerHandle
-from ..http.usage import Estimate, Usage
-from .connection import NEUTRAL_INSTRUCTIONS, Decider
+from ..http.server_handle import ServerHandle, server
+from ..options import option, positive_count
+from ..usage import Estimate, Usage
+from .connection import NEUTRAL_INSTRUCTIONS, DecisionConnection
 from .protocols import DecisionsWire, Question, SystemOneWire, Wire
 
 _MOST_LEVELS = 10
 
 
-class DecisionBackend(ServerHandle):
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class DecisionBackend(ServerHandle, Streams, EstimatesCost, CountsUsage, SeesTokens):
     """What both protocols share; use `SystemOneBackend` or `DecisionsBackend`.
 
-    Every row is a state of its own: several rows in one state would change each other's answers. Consecutive requests about
-    the same text, and the orders of `permutations`, are questions of one HTTP request. The instruction of the prompt goes out
-    as the question's instructions, with the shots below it; the text is the state, and the label words are the options.
+    Every row is a separate state: several rows in one state would change each other's answers. Consecutive requests about the
+    same text, and the orders of `permutations`, are questions of one HTTP request. The prompt's instruction becomes the
+    question's instructions, with the shots below it; the text is the state, and the label words are the options.
 
     A server that takes fewer options than there are labels is asked about groups of options and then about the groups'
-    winners (see `llmclf.backends.decisions.option_groups`); how many it takes is learned from its refusal. That is exact where
-    its answers are independent of irrelevant alternatives, and else an approximation; `route` tells.
+    winners (see `llmclf.backends.decisions.option_groups`); its refusal shows how many it takes. This is exact where its answers
+    are independent of irrelevant alternatives, and an approximation otherwise; `route` says whether it happened.
     """
 
-    sees_tokens: ClassVar[bool] = False
-    option_names = (*ServerHandle.server_option_names, "question", "permutations")
+    question: str | None = option(
+        None,
+        help="The kind of question: a choice (None), one that is answered by yes or no, or a score.",
+    )
+    permutations: int | None = option(
+        None,
+        help="Ask each choice in so many orders of its options, turned evenly, and average the probabilities arithmetically. "
+        "None: 1, the order of the labels.",
+        check=positive_count,
+    )
+
     wire: ClassVar[Wire]
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        base_url: str | None = None,
-        api_key_env: str | None = None,
-        timeout: float | None = None,
-        max_retries: int | None = None,
-        concurrency: int | None = None,
-        rpm: int | None = None,
-        tpm: int | None = None,
-        price: Mapping[str, float] | None = None,
-        max_cost: float | None = None,
-        question: str | None = None,
-        permutations: int | None = None,
-    ) -> None:
-        super().__init__(
-            name,
-            base_url=base_url,
-            api_key_env=api_key_env,
-            timeout=timeout,
-            max_retries=max_retries,
-            concurrency=concurrency,
-            rpm=rpm,
-            tpm=tpm,
-            price=price,
-            max_cost=max_cost,
-        )
-        self.question = question
-        self.permutations = permutations
-        self._check_options()
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kinds = ("choice", self.wire.yes_or_no, "score")
+        if self.question is not None and self.question not in kinds:
+            raise InputError(f"question={self.question!r}: expected one of {', '.join(map(repr, kinds))}, or None")
+        if self.permutations not in (None, 1) and self._kind != "choice":
+            raise InputError(
+                f"permutations={self.permutations!r}: the answers to question={self.question!r} have only one order; use "
+                "question='choice', or leave permutations out"
+            )
+
+    @property
+    def sees_tokens(self) -> bool:
+        """False: an option's probability is that of all its words together."""
+        return False
 
     @property
     def route(self) -> str:
         """The kind of question that is asked; ``"choice, linked groups"`` once the labels had to be asked in groups."""
-        return self._kind if self._decider.cap is None else f"{self._kind}, linked groups"
+        return self._kind if self._connection.cap is None else f"{self._kind}, linked groups"
 
     @property
     def usage(self) -> Usage:
         """What was asked of the server, by all handles that share its connection."""
-        return self._decider.client.usage
+        return self._connection.client.usage
 
     def identity(self) -> dict[str, Any]:
-        """Also the name of the model that answers, which one small question finds out."""
-        decider = self._decider
-        decider.connect()
+        """Includes the name of the model that answers, which takes one small question."""
+        connection = self._connection
+        connection.connect()
         return {
             "backend": self.scheme,
-            "model": self.model,
-            "answered_by": decider.answered_by,
+            "model": self.model_name,
+            "answered_by": connection.answered_by,
             "question": self._kind,
             "permutations": self.permutations or 1,
-            "base_url": decider.client.options.root,
+            "base_url": connection.client.options.root,
         }
 
     def estimate(self, requests: Sequence[Request]) -> Estimate:
         """What scoring these requests would take, at about four bytes of text to a token; nothing is sent.
 
-        The text is counted once for all questions of one HTTP request, and groups of options are not foreseen.
+        The text is counted once for all questions of one HTTP request. Groups of options cannot be foreseen and are not counted.
         """
         for request in requests:
             self._check_request(request)
-        return self._decider.estimate(self._decider.units(self._asked(requests)), self.route)
+        return self._connection.estimate(self._connection.units(self._asked(requests)), self.route)
 
     def score(self, requests: Sequence[Request]) -> Iterator[tuple[int, RowScores]]:
         for request in requests:
             self._check_request(request)
         if not requests:
             return
-        decider = self._decider
-        decider.connect()
-        yield from decider.score(decider.units(self._asked(requests)))
+        connection = self._connection
+        connection.connect()
+        yield from connection.score(connection.units(self._asked(requests)))
 
     def stream(
         self, requests: Iterable[Request], *, n_requests: int | None = None
@@ -121,37 +117,23 @@ class DecisionBackend(ServerHandle):
         """Answers in groups, of any number of requests; see `llmclf.backends.streaming`."""
         if n_requests == 0:
             return
-        decider = self._decider
-        decider.connect()
-        yield from decider.score_in_groups(decider.units(self._asked(requests)))
+        connection = self._connection
+        connection.connect()
+        yield from connection.score_in_groups(connection.units(self._asked(requests)))
 
     @property
     def _kind(self) -> str:
         return self.question or "choice"
 
     @property
-    def _decider(self) -> Decider:
-        if self._held is None:
-            options = self.server_options
-            # The address may come from the environment, which equal handles need not have seen alike.
-            key = (*self._key, options.root, options.api_key_env)
-            make = partial(Decider, options, self.wire, self.model, self._kind, self.permutations or 1)
-            self._held = shared(key, make)
-        held: Decider = self._held
-        return held
+    def _connection(self) -> DecisionConnection:
+        return self.open_once(self._connect)
 
-    def _check_options(self) -> None:
-        kinds = ("choice", self.wire.yes_or_no, "score")
-        if self.question is not None and self.question not in kinds:
-            raise InputError(f"question={self.question!r}: expected one of {', '.join(map(repr, kinds))}, or None")
-        orders = self.permutations
-        if orders is not None and (isinstance(orders, bool) or not isinstance(orders, int) or orders < 1):
-            raise InputError(f"permutations={orders!r}: expected a positive whole number, or None for the default")
-        if orders not in (None, 1) and self._kind != "choice":
-            raise InputError(
-                f"permutations={orders!r}: the answers to question={self.question!r} have one order alone; use "
-                "question='choice', or leave permutations out"
-            )
+    def _connect(self) -> DecisionConnection:
+        options = self.server_options
+        make = partial(DecisionConnection, options, self.wire, self.model_name, self._kind, self.permutations or 1)
+        # The address may come from the environment, which equal handles need not have seen alike.
+        return shared((*self._key, options.root, options.api_key_env), make)
 
     def _check_request(self, request: Request) -> None:
         """Refuse, before anything is sent, what cannot be asked in this way."""
@@ -184,6 +166,8 @@ class DecisionBackend(ServerHandle):
             yield state, Question(instructions, _options(request))
 
 
+@server
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class SystemOneBackend(DecisionBackend):
     """Score labels with a System One server (``POST /v1/systemone``).
 
@@ -191,19 +175,9 @@ class SystemOneBackend(DecisionBackend):
     ----------
     name : str
         ``"systemone:NAME"``, NAME as the server knows the model (``"systemone:jev-latest"``).
-    base_url : str, optional
-        With or without ``/v1``. Default: the environment variable TYPESAFE_BASE_URL.
-    api_key_env : str, optional
-        The *name* of the environment variable that holds the key. Default: TYPESAFE_API_KEY if that is set; else no key is
-        sent.
-    timeout, max_retries, concurrency, rpm, tpm, price, max_cost : optional
-        See `llmclf.backends.http.options.ServerOptions`.
     question : {"choice", "noul", "score"}, optional
         ``"noul"`` asks whether the second of exactly two labels is right, ``"score"`` places a text on 2 to 10 levels, the
         labels in their order. Default: choice.
-    permutations : int, optional
-        Ask each choice in so many orders of its options, turned evenly, and average the probabilities arithmetically.
-        Default: 1, the order of the labels.
 
     Attributes
     ----------
@@ -222,6 +196,8 @@ class SystemOneBackend(DecisionBackend):
     key_variable = "TYPESAFE_API_KEY"
 
 
+@server
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class DecisionsBackend(DecisionBackend):
     """Score labels with a server of OpenAI Decisions (``POST /v1/decisions``).
 
@@ -229,19 +205,10 @@ class DecisionsBackend(DecisionBackend):
     ----------
     name : str
         ``"decisions:NAME"``, NAME as the server knows the model.
-    base_url : str, optional
-        With or without ``/v1``. Default: the environment variable OPENAI_BASE_URL.
-    api_key_env : str, optional
-        The *name* of the environment variable that holds the key. Default: OPENAI_API_KEY if that is set; else no key is sent.
-    timeout, max_retries, concurrency, rpm, tpm, price, max_cost : optional
-        See `llmclf.backends.http.options.ServerOptions`.
     question : {"choice", "predicate", "score"}, optional
-        ``"predicate"`` asks whether the second of exactly two labels is right; the protocol has no place for what yes and no
-        stand for, so the instructions say it. ``"score"`` places a text on 2 to 10 levels, the labels in their order.
+        ``"predicate"`` asks whether the second of exactly two labels is right; the protocol has no field for the meanings of
+        yes and no, so the instructions state them. ``"score"`` places a text on 2 to 10 levels, the labels in their order.
         Default: choice.
-    permutations : int, optional
-        Ask each choice in so many orders of its options, turned evenly, and average the probabilities arithmetically.
-        Default: 1, the order of the labels.
 
     Notes
     -----
@@ -262,8 +229,8 @@ class DecisionsBackend(DecisionBackend):
 def confidence(probabilities: ArrayLike, *, ordered: bool = False) -> float:
     """How decided an answer is, from 0 (all options alike) to 1, by the formulas of the System One protocol.
 
-    Servers state a ``confidence`` of their own, each by another formula; computed here it means the same for all of them. It
-    is a rescaled probability, no more calibrated than the probabilities are.
+    Servers state a ``confidence``, each by another formula; computed here, it means the same for all of them. It is a rescaled
+    probability, no better calibrated than the probabilities are.
 
     Parameters
     ----------
@@ -276,7 +243,7 @@ def confidence(probabilities: ArrayLike, *, ordered: bool = False) -> float:
     -------
     float
         For options, with m the largest probability, (m - 1/n) / (1 - 1/n). For levels, with k the most probable one,
-        max(0, 1 - sum_i p_i |i - k| / D), where D = (1/n) sum_i |i - (n - 1)/2|. 1 if there is one option alone.
+        max(0, 1 - sum_i p_i |i - k| / D), where D = (1/n) sum_i |i - (n - 1)/2|. 1 if there is only one option.
 
     Examples
     --------
@@ -297,7 +264,7 @@ def confidence(probabilities: ArrayLike, *, ordered: bool = False) -> float:
 
 
 def ask_about(prompt: RenderedPrompt) -> tuple[str, str]:
-    """A prompt as a decision server is asked it: the text that it is about, and the instructions.
+    """A prompt in the terms of a decision server: the text that it is about, and the instructions.
 
     Examples
     --------

@@ -17,7 +17,8 @@ from ..http.async_bridge import Engine
 from ..http.client import Client
 from ..http.options import ServerOptions
 from ..http.replies import expect, mapping, string
-from ..http.usage import Estimate, cost_of
+from ..http.usage import cost_of
+from ..usage import Estimate
 from .option_groups import groups, link, rotations, smaller_cap, winner
 from .protocols import Question, Wire
 from .shares import Shares, average, is_rounded, shares, sums_to_one
@@ -43,7 +44,7 @@ class Unit:
     placed: tuple[tuple[int, Question], ...]
 
 
-class Decider(Engine):
+class DecisionConnection(Engine):
     """One server and model: its client, which model answers there, and how many options it takes.
 
     Parameters
@@ -60,9 +61,9 @@ class Decider(Engine):
     Attributes
     ----------
     answered_by : str or None
-        The model that answered first; no other may after it. None before `connect`.
+        The model that answered first; no other may answer later. None before `connect`.
     cap : int or None
-        Most options that the server takes in one question; None as long as it took all.
+        Largest number of options that the server takes in one question; None as long as it has taken all.
     """
 
     def __init__(self, options: ServerOptions, wire: Wire, model: str, kind: str, permutations: int) -> None:
@@ -71,7 +72,7 @@ class Decider(Engine):
         self.cap: int | None = None
         self._most_options = 0  # that were accepted in one question
         self._most_questions = _MOST_QUESTIONS  # of one request
-        self._describe = False  # some servers refuse an option without a description; its name stands in then
+        self._describe = False  # some servers refuse an option without a description; then its name describes it
         self._wire = wire
         self._model = model
         self._kind = kind
@@ -84,7 +85,7 @@ class Decider(Engine):
         Raises
         ------
         ServerError
-            Final: a server that cannot answer this answers nothing.
+            Final: a server that cannot answer this question cannot answer any.
         """
         with self._lock:
             if self.answered_by is not None:
@@ -131,7 +132,7 @@ class Decider(Engine):
         return self.stream(units, self._serve, leader=True)
 
     def score_in_groups(self, units: Iterator[Unit]) -> Iterator[list[tuple[int, RowScores]]]:
-        """As `score`, in groups that count as taken care of when the next is asked for."""
+        """As `score`, in groups that count as handled when the next is asked for."""
         return self.groups(units, self._serve, leader=True)
 
     def estimate(self, units: Iterator[Unit], route: str) -> Estimate:
@@ -183,7 +184,7 @@ class Decider(Engine):
         )
 
     def _turned(self, question: Question) -> list[tuple[Question, int]]:
-        """The question in each order of its options, and by how many places they were turned; none if there is no choice."""
+        """The question in each order of its options, and how far they were turned; none if there is only one option."""
         options = question.options
         if len(options) < 2:
             return []
@@ -247,8 +248,8 @@ class Decider(Engine):
         elif name != self.answered_by:
             # Probabilities of two models must not be mixed, nor those of one be calibrated by the other's map.
             raise ServerError(
-                f"{name!r} answered, and {self.answered_by!r} did before: {self._model!r} has come to stand for another model; "
-                "name the version itself, and calibrate again",
+                f"{name!r} answered, and {self.answered_by!r} did before: {self._model!r} now stands for another model; name "
+                "the exact version, and calibrate again",
                 is_final=True,
             )
 
@@ -268,11 +269,11 @@ async def linked(ask: Ask, questions: Sequence[Question], cap: int | None) -> li
         None asks about all options at once.
     """
     split = [groups(len(question.options), cap) for question in questions]
-    found = iter(await ask([_part(q, part) for q, parts in zip(questions, split, strict=True) for part in parts]))
+    replies = iter(await ask([_part(q, part) for q, parts in zip(questions, split, strict=True) for part in parts]))
     outcomes: list[Outcome] = []
     waiting: list[tuple[int, list[Shares], Question]] = []
     for question, parts in zip(questions, split, strict=True):
-        answers = [next(found) for _ in parts]
+        answers = [next(replies) for _ in parts]
         failures = [answer for answer in answers if isinstance(answer, ServerError)]
         known = [answer for answer in answers if isinstance(answer, Shares)]
         outcomes.append(failures[0] if failures else answers[0])
@@ -309,7 +310,7 @@ def _row_scores(outcome: Outcome) -> RowScores:
 
 
 def _reason(refusal: ServerError) -> str:
-    """A refusal's message without its status, which is a number, too."""
+    """A refusal's message without its status, which is a number as well."""
     return str(refusal).replace(f"answered {refusal.status}", "", 1)
 
 

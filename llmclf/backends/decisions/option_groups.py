@@ -1,4 +1,4 @@
-"""Distributions over options, as servers state them: rounded, asked in several orders, or in groups of options.
+"""Distributions over many options, put together from questions about groups of them.
 
 A server that takes few options at once is asked about groups of them, and then about the groups' winners. Where its answers
 are independent of irrelevant alternatives (the ratio of two options' probabilities does not depend on which others are
@@ -6,7 +6,7 @@ offered; Luce, Individual Choice Behavior, 1959), the groups can be put together
 
     p(o) ∝ p(o | group) / p(winner | group) * p(winner | winners)
 
-A softmax over scores that each depend on one option alone has that property. A model that reads all options before it judges
+A softmax over scores that each depend on a single option has that property. A model that reads all options before it judges
 one has it approximately.
 """
 
@@ -48,7 +48,7 @@ def groups(n: int, cap: int | None) -> list[slice]:
 
 
 def winner(part: Shares) -> int:
-    """The place of the most probable option; the first of several."""
+    """The index of the most probable option; the first of several."""
     return int(np.argmax(part.logp))
 
 
@@ -92,13 +92,13 @@ def link(parts: Sequence[Shares], winners: Shares) -> Shares:
     return Shares(logp, np.minimum(_share(low, high), logp), np.maximum(_share(high, low), logp))
 
 
-def _share(own: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """log(exp(own[i]) / (exp(own[i]) + sum of exp(others[j]) over all other j)); 0 where `own` has no limit."""
-    table = np.tile(others, (len(own), 1))
-    np.fill_diagonal(table, own)
+def _share(logs: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """log(exp(logs[i]) / (exp(logs[i]) + sum of exp(others[j]) over all other j)); 0 where `logs` has no limit."""
+    table = np.tile(others, (len(logs), 1))
+    np.fill_diagonal(table, logs)
     with np.errstate(invalid="ignore"):
-        result: NDArray[np.float64] = own - np.logaddexp.reduce(table, axis=1)
-    return np.minimum(np.where(own == np.inf, 0.0, result), 0.0)
+        result: NDArray[np.float64] = logs - np.logaddexp.reduce(table, axis=1)
+    return np.minimum(np.where(logs == np.inf, 0.0, result), 0.0)
 
 
 def smaller_cap(message: str, n: int) -> int:

@@ -1,4 +1,4 @@
-"""The two wire shapes of a decision: what is sent, and what is believed of the reply."""
+"""The two wire formats of a decision: what is sent, and what of the reply is believed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Question:
 
 
 class Wire(Protocol):
-    """A protocol's shape, for the questions that llmclf asks; `kind` is the type of all questions of a request.
+    """A protocol's wire format, for the questions that llmclf asks; `kind` is the type of all questions of a request.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Wire(Protocol):
         """The request, but for the model's name; with `describe` no option is left without a description."""
         ...
 
-    def answers(self, kind: str, found: Any, questions: Sequence[Question]) -> list[list[float] | None]:
+    def answers(self, kind: str, stated: Any, questions: Sequence[Question]) -> list[list[float] | None]:
         """Probabilities of each question's options, in the question's order; None where the model refused to answer.
 
         Raises
@@ -70,8 +70,8 @@ class SystemOneWire:
             asked[f"q{i}"] = {"type": kind, "instructions": one.instructions, "criteria": criteria}
         return {"state": state, "questions": asked}
 
-    def answers(self, kind: str, found: Any, questions: Sequence[Question]) -> list[list[float] | None]:
-        answers = mapping(found, "answers")
+    def answers(self, kind: str, stated: Any, questions: Sequence[Question]) -> list[list[float] | None]:
+        answers = mapping(stated, "answers")
         read: list[list[float] | None] = []
         for i, one in enumerate(questions):
             answer = _typed(answers.get(f"q{i}"), kind, f"answers.q{i}")
@@ -79,10 +79,10 @@ class SystemOneWire:
                 yes = probability(answer.get("noul"), f"answers.q{i}.noul")
                 read.append([1.0 - yes, yes])
                 continue
-            stated = mapping(answer.get("probabilities"), f"answers.q{i}.probabilities")
+            shares = mapping(answer.get("probabilities"), f"answers.q{i}.probabilities")
             keys = [str(level) for level in range(len(one.options))] if kind == "score" else list(one.options)
-            expect(set(stated) == set(keys), f"answers.q{i}.probabilities are of other options than those asked about")
-            read.append([probability(stated[key], f"a probability in answers.q{i}") for key in keys])
+            expect(set(shares) == set(keys), f"answers.q{i}.probabilities are of other options than those asked about")
+            read.append([probability(shares[key], f"a probability in answers.q{i}") for key in keys])
         return read
 
 
@@ -108,8 +108,8 @@ class DecisionsWire:
             asked.append(question)
         return {"input": state, "questions": asked}
 
-    def answers(self, kind: str, found: Any, questions: Sequence[Question]) -> list[list[float] | None]:
-        answers = sequence(found, "answers", len(questions))
+    def answers(self, kind: str, stated: Any, questions: Sequence[Question]) -> list[list[float] | None]:
+        answers = sequence(stated, "answers", len(questions))
         read: list[list[float] | None] = []
         for i, one in enumerate(questions):
             where = f"answers[{i}]"
@@ -125,17 +125,17 @@ class DecisionsWire:
             items = sequence(answer.get("probabilities"), f"{where}.probabilities", len(one.options))
             entries = [mapping(item, f"an item of {where}.probabilities") for item in items]
             keys: list[Any] = list(range(len(one.options))) if kind == "score" else list(one.options)
-            # True equals 1 in Python, and the protocol has true as a value of its own.
-            stated = {
+            # True equals 1 in Python, and the protocol tells true from 1.
+            shares = {
                 (type(entry.get("value")), str(entry.get("value"))): entry.get("probability") for entry in entries
             }
             wanted = [(type(key), str(key)) for key in keys]
-            expect(set(stated) == set(wanted), f"{where}.probabilities are of other options than those asked about")
-            read.append([probability(stated[key], f"a probability in {where}") for key in wanted])
+            expect(set(shares) == set(wanted), f"{where}.probabilities are of other options than those asked about")
+            read.append([probability(shares[key], f"a probability in {where}") for key in wanted])
         return read
 
 
 def _typed(value: Any, kind: str, where: str) -> Mapping[str, Any]:
     answer = mapping(value, where)
-    expect(answer.get("type") == kind, f"{where} is no answer of the type {kind!r}")
+    expect(answer.get("type") == kind, f"{where} is not an answer of the type {kind!r}")
     return answer

@@ -15,14 +15,14 @@ from .transport import missing_packages
 T = TypeVar("T")
 U = TypeVar("U")
 
-_BUFFER = 256  # units whose results may wait for whoever reads them one by one
+_BUFFER = 256  # units whose results may wait for a caller that reads them one by one
 
 
 class Engine:
-    """Runs asynchronous work on a client for synchronous callers, whatever loop may run in their own thread.
+    """Runs asynchronous work on a client for synchronous callers, whatever event loop runs in their own thread.
 
-    The event loop lives in a thread of its own as long as somebody is asking; with the last of them it ends, connections and
-    all. Several threads share it, and so share the limits.
+    The event loop has a thread of its own for as long as anybody is asking. When the last caller is done, it ends and closes its
+    connections. Several threads share it, and with it the limits.
     """
 
     def __init__(self, client: Client) -> None:
@@ -66,11 +66,11 @@ class Engine:
         Parameters
         ----------
         units : iterable
-            Read only as fast as it is worked on.
+            Read only as fast as the work goes on.
         serve : coroutine function
             Makes the results of one unit.
         leader : bool
-            Finish the first unit before the others begin, so that what all share is in the server's cache.
+            Finish the first unit before the others begin, so that the text they share is in the server's cache.
         """
         with contextlib.closing(self.groups(units, serve, leader=leader, ahead=_BUFFER)) as groups:
             for results in groups:
@@ -84,18 +84,18 @@ class Engine:
         leader: bool = False,
         ahead: int = 0,
     ) -> Generator[list[T], None, None]:
-        """As `stream`, but all results that are there at once; they count as taken care of when the next are asked for.
+        """As `stream`, but all results that are ready at once; they count as handled when the next are asked for.
 
         Parameters
         ----------
         ahead : int
-            Units that may be done, and their results not taken care of, besides those under way. With 0, units under way and
-            units whose results could still be lost are together never more than the client's `concurrency`.
+            How many units may be done without their results being handled, besides those under way. With 0, units under way
+            and units whose results could still be lost are together never more than the client's `concurrency`.
         """
         yield from self.drain(_Pump(self.client, iter(units), serve, leader, ahead))
 
     def drain(self, pump: Pump[T]) -> Generator[list[T], None, None]:
-        """What a pump gives, until it gives nothing."""
+        """The results of a pump, until it has no more."""
         with self._provider as portal:
             future = portal.start_task_soon(pump.run)
             try:
@@ -103,25 +103,25 @@ class Engine:
                     yield results
                 future.result()
             finally:
-                # Also when the caller stops listening, or Ctrl-C stops the caller: nothing stays under way.
+                # Nothing stays under way, even if the caller stops reading or Ctrl-C stops the caller.
                 future.cancel()
                 wait([future])
 
 
 class Pump(Protocol[T]):
-    """Work on one side, who reads its results on the other; both in the event loop of an `Engine`."""
+    """Work on one side, a reader of its results on the other, both in the event loop of an `Engine`."""
 
     async def run(self) -> None:
         """Work until all is done, or until cancelled."""
         ...
 
     async def take(self) -> list[T]:
-        """The results that are there, at least one; none when there are no more. Those of the last call are taken care of."""
+        """The results that are ready, at least one; none when there are no more. Those of the last call are handled."""
         ...
 
 
 class _Pump:
-    """Workers on one side, a reader on the other, and a window of units that were begun and are not taken care of."""
+    """Workers on one side, a reader on the other, and a window of units that were begun and are not handled yet."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class _Pump:
         self._serve = serve
         self._leader = leader
         self._buffer: list[Sequence[Any]] = []  # results of each unit that is done
-        self._handed = 0  # units whose results the reader has, and may not have taken care of
+        self._handed = 0  # units whose results the reader has, and may not have handled
         self._window = asyncio.Semaphore(client.options.concurrency + ahead)
         self._ready = asyncio.Event()
         self._done = False
@@ -148,7 +148,7 @@ class _Pump:
         try:
             async with self._client:
                 if self._leader:
-                    await self._work(most=1)
+                    await self._work(limit=1)
                 async with anyio.create_task_group() as group:
                     for _ in range(self._client.options.concurrency):
                         group.start_soon(self._work)
@@ -161,7 +161,7 @@ class _Pump:
             raise failure
 
     async def take(self) -> list[Any]:
-        """The results that are there, at least one; none when all work is done. Those of the last call are taken care of."""
+        """The results that are ready, at least one; none when all work is done. Those of the last call are handled."""
         for _ in range(self._handed):
             self._window.release()
         self._handed = 0
@@ -172,11 +172,11 @@ class _Pump:
         self._handed = len(taken)
         return [result for results in taken for result in results]
 
-    async def _work(self, most: int | None = None) -> None:
+    async def _work(self, limit: int | None = None) -> None:
         done = 0
-        while most is None or done < most:
+        while limit is None or done < limit:
             await self._window.acquire()
-            # The iterator may do work of its own (read a table); it runs in one task at a time, since nothing here waits.
+            # The iterator may itself do work (read a table); it runs in one task at a time, since nothing here waits.
             unit = next(self._units, self)
             if unit is self:
                 self._window.release()
@@ -196,23 +196,23 @@ async def together(*functions: Callable[[], Awaitable[T]]) -> list[T]:
 
     results: dict[int, T] = {}
 
-    async def one(place: int) -> None:
-        results[place] = await functions[place]()
+    async def call(number: int) -> None:
+        results[number] = await functions[number]()
 
     failure: BaseException | None = None
     try:
         async with anyio.create_task_group() as group:
-            for place in range(len(functions)):
-                group.start_soon(one, place)
+            for number in range(len(functions)):
+                group.start_soon(call, number)
     except BaseExceptionGroup as errors:
         failure = _first(errors)
     if failure is not None:
         raise failure
-    return [results[place] for place in range(len(functions))]
+    return [results[number] for number in range(len(functions))]
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What the workers stopped for: the first error that is ours, else the first."""
+    """The error that stopped the workers: the first of llmclf's own, else the first."""
     flat: list[BaseException] = []
     waiting: list[BaseException] = [errors]
     while waiting:

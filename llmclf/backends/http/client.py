@@ -1,7 +1,7 @@
 """One server: an asynchronous client with limits, retries and counts.
 
-The openai package's HTTP client carries the requests. Retries are made here: the package's own would pass the limits and the
-budget unseen. Every reply is read and checked here, too: a status of 200 promises nothing.
+The openai package's HTTP client carries the requests. Retries are made here, since the package's own would bypass the limits and
+the budget. Every reply is read and checked here as well: a status of 200 promises nothing.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import BudgetError, ServerError, StoreError
+from ..usage import Usage
 from .file_transfers import Download, Upload, receive, send
 from .options import ServerOptions
-from .rate_limits import Limits
+from .rate_limits import RateLimits
 from .replies import BadReplyError, error_code, error_message, retry_after, token_counts
 from .transport import connect, parsed_url, unreachable_errors
-from .usage import Usage, cost_of
+from .usage import cost_of
 
 if TYPE_CHECKING:
     import httpx2
@@ -32,7 +33,7 @@ Body = Mapping[str, Any] | Upload | Download | None
 _HEALING = {408, 409, 425, 429}
 _ROW_STATUS = {400, 413, 422}  # this request was refused; others may pass
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds between two attempts, where the server says nothing
-_LONGEST_OBEYED = 600.0  # a server that asks for more has closed for the day
+_LONGEST_OBEYED = 600.0  # seconds; a server that asks for more will not answer soon
 _ROUNDING = 1e-9  # share of the budget that sums of many small costs may be off by
 
 
@@ -40,7 +41,7 @@ _ROUNDING = 1e-9  # share of the budget that sums of many small costs may be off
 class _Failure:
     """Why an attempt gave no answer, kept free of the client's own frames, in which a key may stand.
 
-    One that heals is worth another attempt; one that is final would, after its last attempt, meet every other request, too.
+    One that heals is worth another attempt. One that is final would happen to every other request as well.
     """
 
     message: str
@@ -65,7 +66,7 @@ class Client:
     def __init__(self, options: ServerOptions) -> None:
         self.options = options
         self.usage = Usage(cost=None if options.price is None else 0.0)
-        self._limits = Limits(options.rpm, options.tpm)
+        self._limits = RateLimits(options.rpm, options.tpm)
         self._reserved = 0.0
         self._n_reserved = 0
         self._users = 0
@@ -86,7 +87,7 @@ class Client:
         self._users -= 1
         if not self._users and self._http is not None:
             http, self._http = self._http, None
-            with anyio.CancelScope(shield=True):  # who was cancelled closes its connections all the same
+            with anyio.CancelScope(shield=True):  # a cancelled task closes its connections all the same
                 await http.aclose()
 
     async def call(
@@ -109,7 +110,7 @@ class Client:
         read : callable
             Makes the result from the parsed JSON; raises `BadReplyError` where that is not what was asked for.
         tokens_in, tokens_out : int
-            The most that the request may take, for limits and budget.
+            Upper bounds on what the request takes, for limits and budget.
 
         Raises
         ------
@@ -167,7 +168,7 @@ class Client:
             except BadReplyError as error:
                 return _Failure(f"the server's reply cannot be used: {error}", 200, heals=True)
         finally:
-            # Whoever cancels a request that is under way has still paid for it.
+            # A request that is cancelled while it is under way has still been paid for.
             self.settle(worst, cost)
 
     def count(self, n_read: int, n_cached: int, n_written: int) -> float:
@@ -198,14 +199,14 @@ class Client:
         return worst
 
     def hold(self, worst: float) -> None:
-        """Set aside what was promised to the server already, whatever is left."""
+        """Set aside what has already been promised to the server, whatever is left."""
         self._reserved += worst
         self._n_reserved += 1
 
     def settle(self, worst: float, cost: float) -> None:
-        """Put what was spent in the place of what was set aside."""
+        """Replace what was set aside by what was spent."""
         self._n_reserved -= 1
-        # A sum of fractions does not come back to nothing by itself.
+        # A sum of fractions does not return to zero by itself.
         self._reserved = self._reserved - worst if self._n_reserved else 0.0
         if self.usage.cost is not None:
             self.usage.cost += cost
@@ -230,13 +231,13 @@ class Client:
             raise
         except TimeoutError:
             failure = _Failure(f"no reply within {self.options.timeout:g} s", heals=True, may_cost=True)
-        except Exception as error:  # whatever it is: in its frames stands the key
+        except Exception as error:  # any of them: their frames hold the key
             cause = error.__cause__ or error
             if isinstance(error, unreachable_errors()) or isinstance(cause, unreachable_errors()):
                 reason = f"the server cannot be reached at {self.options.base_url}"
                 failure = _Failure(reason, heals=True, is_final=True)
             else:
-                reason = f"the connection broke before the reply was whole ({type(cause).__name__})"
+                reason = f"the connection broke before the reply was complete ({type(cause).__name__})"
                 failure = _Failure(reason, heals=True, may_cost=True)
         else:
             is_good = 200 <= response.status_code < 300
@@ -249,7 +250,7 @@ class Client:
                 if not is_good:
                     return self.refusal(response.status_code, None, response.headers)
                 kind = response.headers.get("content-type", "no content type")[:80]
-                failure = _Failure(f"the server's reply is no JSON ({kind})", 200, heals=True, may_cost=True)
+                failure = _Failure(f"the server's reply is not JSON ({kind})", 200, heals=True, may_cost=True)
         return failure
 
     def without_key(self, body: T) -> T:
@@ -281,7 +282,7 @@ class Client:
 
 
 def _without_key(body: T, api_key_env: str | None) -> T:
-    """Some servers write the key that they refuse into their refusal."""
+    """Some servers repeat the key that they refuse in their refusal."""
     if not os.environ.get(api_key_env or ""):
         return body
     replaced: T = json.loads(json.dumps(body).replace(json.dumps(os.environ[api_key_env or ""])[1:-1], "[key]"))
@@ -289,6 +290,6 @@ def _without_key(body: T, api_key_env: str | None) -> T:
 
 
 def backoff(attempt: int) -> float:
-    """Seconds before the next attempt: twice as many each time, less up to a quarter so that not all come back at once."""
+    """Seconds before the next attempt: doubled each time, minus up to a quarter at random so that not all return at once."""
     wait: float = min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt) * random.uniform(0.75, 1.0)
     return wait

@@ -1,4 +1,4 @@
-"""Files on their way to and from a server, never whole in memory, and with the time that their size needs."""
+"""Files sent to a server and received from it: never whole in memory, and with as much time as their size needs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Download:
-    """A file that takes a reply as it is, whatever its size, in the place of a request's body; the reply then reads as its size.
+    """A file that the reply is written to as it comes, given instead of a request's body; the call then returns its size.
 
     Attributes
     ----------

@@ -2,65 +2,132 @@
 
 from __future__ import annotations
 
-import math
 import os
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 from ...errors import InputError
-from .usage import check_price
+from ..options import check_options, option, positive_seconds, whole_number
+from .usage import check_price, parse_price
 
-if TYPE_CHECKING:
-    pass
+
+def _is_variable_name(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise InputError(f"{name}={value!r}: expected the name of an environment variable, '' to send no key, or None")
+
+
+def check_url(name: str, url: Any) -> None:
+    """Refuse what is not an address, and an address that holds a secret."""
+    try:
+        parts = urllib.parse.urlsplit(url if isinstance(url, str) and url.isprintable() and " " not in url else "")
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is not a number, half an IPv6 address
+        is_address = False
+    if not is_address:
+        raise InputError(f"{name}={url!r}: expected an address such as 'http://localhost:8000/v1'")
+    if parts.username or parts.password or parts.query:
+        shown = urllib.parse.urlunsplit((parts.scheme, parts.hostname, parts.path, "", ""))
+        raise InputError(
+            f"{name} ({shown!r}) holds a user name, a password or a query; it is stored and shown, so keys belong into an "
+            "environment variable (api_key_env=)"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class RequestOptions:
+    """Where requests go, and how many, how fast and at what price. Nothing here is secret: a key is named, never held.
+
+    Every backend behind a server has these options. Another one for all of them is one more field here.
+    """
+
+    base_url: str | None = option(
+        None,
+        help="Where the server of openai:, systemone: or decisions: is, such as http://localhost:8000/v1. Default: the "
+        "environment variable OPENAI_BASE_URL (TYPESAFE_BASE_URL for systemone:).",
+        check=check_url,
+        commands="model",
+        metavar="URL",
+    )
+    api_key_env: str | None = option(
+        None,
+        help="The environment variable that holds the server's key; '' sends none. The key itself is never an option. Default: "
+        "OPENAI_API_KEY (TYPESAFE_API_KEY for systemone:) where that is set.",
+        moves_scores=False,
+        check=_is_variable_name,
+        commands="model",
+        metavar="VARIABLE",
+    )
+    timeout: float = option(
+        60.0,
+        help="Seconds until a request counts as lost. One that was lost may have been paid for.",
+        moves_scores=False,
+        check=positive_seconds,
+        commands="job",
+        metavar="SECONDS",
+        above=0,
+    )
+    max_retries: int = option(
+        5,
+        help="How often a request that failed is repeated.",
+        moves_scores=False,
+        check=whole_number(0),
+        commands="job",
+        least=0,
+    )
+    concurrency: int = option(
+        32,
+        help="Largest number of requests under way at once.",
+        moves_scores=False,
+        check=whole_number(1),
+        commands="job",
+        least=1,
+    )
+    rpm: int | None = option(
+        None,
+        help="Largest number of requests in any minute.",
+        moves_scores=False,
+        check=whole_number(1),
+        commands="job",
+        least=1,
+    )
+    tpm: int | None = option(
+        None,
+        help="Largest number of tokens, read and written, in any minute.",
+        moves_scores=False,
+        check=whole_number(1),
+        commands="job",
+        least=1,
+    )
+    price: Mapping[str, float] | None = option(
+        None,
+        help="The price of a million tokens read, written, and read from the server's cache; in Python and in job files a table "
+        "with the keys input, output and cached.",
+        moves_scores=False,
+        commands="job",
+        metavar="IN,OUT[,CACHED]",
+        parse=parse_price,
+    )
+    max_cost: float | None = option(
+        None,
+        help="No request is sent that could bring the cost above this, in the unit of the price, which it needs. The limit of a "
+        "job holds for all its runs together.",
+        moves_scores=False,
+        commands="job",
+        above=0,
+    )
 
 
 @dataclass(frozen=True)
-class ServerOptions:
-    """How a server is reached and what may be asked of it. Nothing here is secret: a key is named, never held.
+class ServerOptions(RequestOptions):
+    """How one server is reached, checked; `base_url` is the whole address, with the path's version."""
 
-    Parameters
-    ----------
-    base_url : str
-        With the path's version, as in ``http://localhost:8000/v1``.
-    api_key_env : str, optional
-        The *name* of the environment variable that holds the key; None for a server without keys.
-    timeout : float
-        Seconds until a request counts as lost. One that was lost may have been paid for.
-    max_retries : int
-        How often a request that failed is repeated.
-    concurrency : int
-        Most requests under way at once.
-    rpm, tpm : int, optional
-        Most requests, and most tokens, in any sixty seconds.
-    price : mapping, optional
-        ``{"input": ..., "output": ..., "cached": ...}`` per million tokens.
-    max_cost : float, optional
-        No request is sent that could bring the cost above this.
-    """
-
-    base_url: str
-    api_key_env: str | None = None
-    timeout: float = 60.0
-    max_retries: int = 5
-    concurrency: int = 32
-    rpm: int | None = None
-    tpm: int | None = None
-    price: Mapping[str, float] | None = None
-    max_cost: float | None = None
+    base_url: str = field(metadata=RequestOptions.__dataclass_fields__["base_url"].metadata)
+    api_key_env: str | None = field(default=None, metadata=RequestOptions.__dataclass_fields__["api_key_env"].metadata)
 
     def __post_init__(self) -> None:
-        check_url(self.base_url)
-        for name, least in (("max_retries", 0), ("concurrency", 1), ("rpm", 1), ("tpm", 1)):
-            value = getattr(self, name)
-            if value is None and name in ("rpm", "tpm"):
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InputError(f"{name}={value!r}: expected a whole number of at least {least}")
-        is_number = isinstance(self.timeout, (int, float)) and not isinstance(self.timeout, bool)
-        if not is_number or not 0 < self.timeout < math.inf:
-            raise InputError(f"timeout={self.timeout!r}: expected a positive number of seconds")
+        check_options(self)
         check_price(self.price, self.max_cost)
 
     @property
@@ -76,7 +143,13 @@ class ServerOptions:
 
 
 def read_key(api_key_env: str | None) -> str:
-    """The key that an environment variable holds; a placeholder, never sent, where no variable is named."""
+    """The key that an environment variable holds; a placeholder, never sent, where no variable is named.
+
+    Raises
+    ------
+    InputError
+        The variable is not set, or holds what cannot be a key.
+    """
     if api_key_env is None:
         return "none"
     if not os.environ.get(api_key_env):
@@ -89,19 +162,3 @@ def read_key(api_key_env: str | None) -> str:
             f"the environment variable {api_key_env} holds characters that no key has (a line break, perhaps); set it anew"
         )
     return os.environ[api_key_env]
-
-
-def check_url(url: Any) -> None:
-    try:
-        parts = urllib.parse.urlsplit(url if isinstance(url, str) and url.isprintable() and " " not in url else "")
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, half an IPv6 address
-        is_address = False
-    if not is_address:
-        raise InputError(f"base_url={url!r}: expected an address such as 'http://localhost:8000/v1'")
-    if parts.username or parts.password or parts.query:
-        shown = urllib.parse.urlunsplit((parts.scheme, parts.hostname, parts.path, "", ""))
-        raise InputError(
-            f"base_url ({shown!r}) holds a user name, a password or a query; it is stored and shown, so keys belong into an "
-            "environment variable (api_key_env=)"
-        )

@@ -1,7 +1,7 @@
 """Requests and tokens per minute, held in every window of sixty seconds.
 
-A leaky bucket, as most limiters are, lets through up to twice its rate in a window that begins when the bucket is full. Here
-the starts of the last minute are remembered instead.
+A leaky bucket, which most limiters are, lets through up to twice its rate in a window that begins when the bucket is full. Here
+the requests begun in the last minute are remembered instead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ...errors import InputError
 
-_WINDOW = 60.5  # seconds; half a second for what the network adds to one request's way and not to another's
+_WINDOW = 60.5  # seconds; the network may delay one request by half a second more than the next
 
 
 @dataclass(eq=False)
@@ -25,13 +25,13 @@ class _Start:
     tokens: int
 
 
-class Limits:
+class RateLimits:
     """Lets requests start when the limits allow, in the order in which they asked.
 
     Parameters
     ----------
     rpm, tpm : int, optional
-        Most requests, and most tokens read and written, in any sixty seconds; None is no limit.
+        Largest number of requests, and of tokens read and written, in any sixty seconds; None means no limit.
     """
 
     def __init__(self, rpm: int | None = None, tpm: int | None = None) -> None:
@@ -44,12 +44,12 @@ class Limits:
         self._freed = asyncio.Event()
 
     def open(self) -> None:
-        """Begin in a new event loop; what was let through in the last minute still counts."""
+        """Begin in a new event loop; requests let through in the last minute still count."""
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
 
     def check(self, tokens: int) -> None:
-        """Refuse a request that no minute could hold.
+        """Refuse a request that is too large for any minute.
 
         Raises
         ------
@@ -75,7 +75,7 @@ class Limits:
             return begun
 
     def settle(self, begun: _Start, tokens: int) -> None:
-        """The request took `tokens` tokens, not as many as it was thought to."""
+        """Note that the request took `tokens` tokens, whatever was expected."""
         if self._starts and begun.time >= self._starts[0].time:  # else its minute is over
             if tokens < begun.tokens:
                 self._freed.set()
@@ -87,7 +87,7 @@ class Limits:
         self._held_until = max(self._held_until, time.monotonic() + seconds)
 
     def _delay(self, tokens: int) -> float:
-        """Seconds until the next request may start, as things stand; 0 or less if now."""
+        """Seconds until the next request may start, as things stand; 0 or less if it may start now."""
         now = time.monotonic()
         starts = self._starts
         while starts and starts[0].time + _WINDOW <= now:

@@ -41,8 +41,8 @@ def error_message(body: Any) -> str:
         text = error_message(body.get(name))
         if text:
             where = body.get("loc")
-            place = ".".join(map(str, where)) + ": " if name == "msg" and isinstance(where, list) else ""
-            return (place + text)[:_MESSAGE_LENGTH]
+            prefix = ".".join(map(str, where)) + ": " if name == "msg" and isinstance(where, list) else ""
+            return (prefix + text)[:_MESSAGE_LENGTH]
     return ""
 
 
@@ -99,15 +99,15 @@ def expect(condition: bool, message: str) -> None:
 
 def mapping(value: Any, name: str) -> Mapping[str, Any]:
     expect(isinstance(value, Mapping), f"{name} is {_shown(value)}; expected an object")
-    found: Mapping[str, Any] = value
-    return found
+    checked: Mapping[str, Any] = value
+    return checked
 
 
 def sequence(value: Any, name: str, length: int | None = None) -> Sequence[Any]:
     expect(isinstance(value, list), f"{name} is {_shown(value)}; expected a list")
     expect(length is None or len(value) == length, f"{name} has {len(value)} items; expected {length}")
-    found: Sequence[Any] = value
-    return found
+    checked: Sequence[Any] = value
+    return checked
 
 
 def string(value: Any, name: str) -> str:
@@ -116,26 +116,26 @@ def string(value: Any, name: str) -> str:
 
 
 def logprob(value: Any, name: str = "a log-probability") -> float:
-    """A checked log-probability in nats: finite, at most 0, and none of the numbers that stand for "very unlikely"."""
+    """A checked log-probability in nats: finite, at most 0, and not one of the numbers that stand for "very unlikely"."""
     if type(value) is float and UNKNOWN < value <= 0.0:
         return value
-    found = _number(value, name)
-    expect(found <= _TOLERANCE, f"{name} is {found}; expected at most 0")
-    expect(found > UNKNOWN, f"{name} is {found}, which stands for a number that the server does not know")
-    return min(0.0, found)
+    number = _number(value, name)
+    expect(number <= _TOLERANCE, f"{name} is {number}; expected at most 0")
+    expect(number > UNKNOWN, f"{name} is {number}, which stands for a number that the server does not know")
+    return min(0.0, number)
 
 
 def probability(value: Any, name: str) -> float:
-    found = _number(value, name)
-    expect(0.0 <= found <= 1.0 + _TOLERANCE, f"{name} is {found}; expected a probability")
-    return min(1.0, found)
+    number = _number(value, name)
+    expect(0.0 <= number <= 1.0 + _TOLERANCE, f"{name} is {number}; expected a probability")
+    return min(1.0, number)
 
 
 def choices(body: Any, n: int) -> list[Mapping[str, Any]]:
     """The n choices of a completion in the order of the prompts, whatever the order in which they came."""
-    found = sequence(mapping(body, "the reply").get("choices"), "choices", n)
+    stated = sequence(mapping(body, "the reply").get("choices"), "choices", n)
     placed: dict[int, Mapping[str, Any]] = {}
-    for choice in found:
+    for choice in stated:
         index = mapping(choice, "a choice").get("index")
         if type(index) is not int or not 0 <= index < n or index in placed:
             raise BadReplyError(f"a choice has the index {_shown(index)}; expected each of 0 to {n - 1} once")
@@ -158,7 +158,7 @@ def _number(value: Any, name: str) -> float:
 
 
 def _shown(value: Any) -> str:
-    """A value for a message: short, and never a text of the user's."""
+    """A value for a message: short, and never the user's text."""
     return (
         "missing"
         if value is None

@@ -3,65 +3,63 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any, ClassVar
+import warnings
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar
 
-from ...errors import InputError, ModelNameError
+from ...errors import InputError, ModelNameError, RenamedWarning
+from ..base import BehindServer
 from ..handle import Handle
-from .options import ServerOptions
+from ..options import describe_options
+from .options import RequestOptions, ServerOptions
+from .usage import check_price
 
-_LIMITS = ("timeout", "max_retries", "concurrency", "rpm", "tpm", "price", "max_cost")
+SERVERS: dict[str, type[ServerHandle]] = {}
+"""The kinds of servers by the scheme of their model strings; `server` adds one."""
 
 
-class ServerHandle(Handle):
-    """A handle to a model behind a server; see `llmclf.backends.http.options.ServerOptions` for what its options mean.
+@dataclass(frozen=True, eq=False, repr=False)
+class ServerHandle(RequestOptions, Handle, BehindServer):
+    """A handle to a model behind a server.
+
+    A kind of server is a subclass with a scheme, decorated with `server`. Its fields made by `llmclf.backends.options.option` are
+    options in Python, in job files, in saved classifiers and on the command line.
 
     Attributes
     ----------
-    model : str
-        The model's name on the server: the model string without its scheme.
+    scheme : str
+        What a model string begins with.
+    url_variable, key_variable : str
+        Environment variables with the default address, and with the default key.
+    default_url : str or None
+        The address where neither an option nor the environment has one.
     """
 
-    server_option_names = ("base_url", "api_key_env", *_LIMITS)
-    passing_options = frozenset({"api_key_env", *_LIMITS})
     scheme: ClassVar[str]
     url_variable: ClassVar[str]
     key_variable: ClassVar[str]
     default_url: ClassVar[str | None] = None
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        base_url: str | None,
-        api_key_env: str | None,
-        timeout: float | None,
-        max_retries: int | None,
-        concurrency: int | None,
-        rpm: int | None,
-        tpm: int | None,
-        price: Mapping[str, float] | None,
-        max_cost: float | None,
-    ) -> None:
-        super().__init__()
-        scheme, _, self.model = str(name).partition(":")
-        if scheme != self.scheme or not self.model:
-            raise ModelNameError(f"model={name!r}: expected '{self.scheme}:NAME' with the model's name on the server")
-        if api_key_env is not None and not isinstance(api_key_env, str):
-            raise InputError(
-                f"api_key_env={api_key_env!r}: expected the name of an environment variable, '' to send no key, or None"
+    def __post_init__(self) -> None:
+        scheme, _, model = str(self.name).partition(":")
+        if scheme != self.scheme or not model:
+            raise ModelNameError(
+                f"model={self.name!r}: expected '{self.scheme}:NAME' with the model's name on the server"
             )
-        self.name = name
-        self.base_url = base_url
-        self.api_key_env = api_key_env
-        self.timeout = timeout
-        self.max_retries = max_retries
-        self.concurrency = concurrency
-        self.rpm = rpm
-        self.tpm = tpm
-        self.price = dict(price) if isinstance(price, Mapping) else price
-        self.max_cost = max_cost
+        super().__post_init__()
+        check_price(self.price, self.max_cost)
         _ = self.server_options
+
+    @property
+    def model_name(self) -> str:
+        """The model's name on the server: the model string without its scheme."""
+        return self.name.partition(":")[2]
+
+    @property
+    def model(self) -> str:
+        """The earlier name of `model_name`."""
+        warnings.warn(f"{type(self).__name__}.model is now called model_name", RenamedWarning, stacklevel=2)
+        return self.model_name
 
     @property
     def description(self) -> dict[str, Any]:
@@ -79,5 +77,24 @@ class ServerHandle(Handle):
         key = self.api_key_env or None
         if self.api_key_env is None and os.environ.get(self.key_variable):
             key = self.key_variable
-        given: dict[str, Any] = {name: getattr(self, name) for name in _LIMITS if getattr(self, name) is not None}
-        return ServerOptions(url, key, **given)
+        values = {field.name: getattr(self, field.name) for field in fields(RequestOptions)}
+        return ServerOptions(**{**values, "base_url": url, "api_key_env": key})
+
+
+S = TypeVar("S", bound=type[ServerHandle])
+
+
+def server(kind: S) -> S:
+    """A class decorator: makes a kind of server known to `open_backend`, job files and the command line.
+
+    Raises
+    ------
+    InputError
+        Another class has its scheme.
+    """
+    known = SERVERS.setdefault(kind.scheme, kind)
+    if known.__qualname__ != kind.__qualname__ or known.__module__ != kind.__module__:
+        raise InputError(f"the scheme {kind.scheme!r} belongs to {known.__name__}; give {kind.__name__} another one")
+    SERVERS[kind.scheme] = kind
+    describe_options(kind)
+    return kind

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 def connect(options: ServerOptions) -> httpx2.AsyncClient:
     """The openai package's HTTP client, with the headers that its API client would send.
 
-    The API client itself costs three times the processor time per request, most of it for building typed objects that have to be
-    checked here all the same.
+    The API client itself takes three times the processor time per request, mostly to build typed objects that have to be checked
+    here all the same. It is made once per connection for its headers: organisation, project and further headers come from the
+    environment, by rules that belong to the package.
     """
     try:
         import httpx2
@@ -28,13 +29,13 @@ def connect(options: ServerOptions) -> httpx2.AsyncClient:
         raise missing_packages(error) from error
     kind = openai.DefaultAioHttpClient if importlib.util.find_spec("aiohttp") else openai.DefaultAsyncHttpx2Client
     n = options.concurrency
-    # A request's time is limited as a whole, by whoever sends it: a limit on each read would let a reply trickle in for ever.
+    # The sender limits a request's time as a whole: a limit on each read would let a reply trickle in for ever.
     http: httpx2.AsyncClient = kind(
         limits=httpx2.Limits(max_connections=n, max_keepalive_connections=n), timeout=None, verify=_trusted()
     )
     api = openai.AsyncOpenAI(base_url=options.base_url, api_key="none", http_client=http)
     for name, value in api.default_headers.items():
-        # What those tell about the caller's system costs processor time on every request.
+        # Those describe the caller's system, and cost processor time on every request.
         if isinstance(value, str) and not name.lower().startswith("x-stainless"):
             http.headers[name] = value
     if options.api_key_env is not None:
@@ -44,7 +45,7 @@ def connect(options: ServerOptions) -> httpx2.AsyncClient:
 
 
 def missing_packages(error: ImportError) -> MissingDependencyError:
-    """What to say where the packages that talk to servers are not installed."""
+    """The error where the packages that talk to servers are not installed."""
     return MissingDependencyError(f"an API server needs the openai package ({error}); run: pip install 'llmclf[api]'")
 
 
@@ -63,12 +64,12 @@ def parsed_url(url: str) -> httpx2.URL:
     try:
         return httpx2.URL(url)
     except httpx2.InvalidURL as error:
-        raise InputError(f"{url!r} is no address: {error}; change base_url=") from error
+        raise InputError(f"{url!r} is not an address: {error}; change base_url=") from error
 
 
 @functools.cache
 def unreachable_errors() -> tuple[type[Exception], ...]:
-    """Errors that say that no request was sent; aiohttp's own, since openai's client calls each of them a timeout."""
+    """Errors of requests that were not sent; with aiohttp's own, since openai's client calls all of aiohttp's errors timeouts."""
     import httpx2
 
     if not importlib.util.find_spec("aiohttp"):

@@ -1,67 +1,17 @@
-"""What was asked of a server and what it cost: counts, prices, and a limit that no request may pass."""
+"""What requests to a server cost: the price table, and the limit that no request may pass."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
+from ...checks import is_finite_number
 from ...errors import InputError
+from ..usage import Estimate, Usage
+
+__all__ = ["Estimate", "Usage", "check_price", "cost_of", "parse_price"]
 
 _KINDS = ("input", "cached", "output")
-
-
-@dataclass
-class Usage:
-    """Counts over all requests of a backend, retries included.
-
-    Attributes
-    ----------
-    requests, retries : int
-        Requests sent, and how many of these repeated one that had failed.
-    tokens_in, tokens_cached, tokens_out : int
-        Tokens read, those of them that the server had in its cache, and tokens written, by the server's own count; what a
-        server does not count is not in it.
-    cost : float or None
-        By the price table given; None without one. Requests whose reply was lost are counted at what they could have cost.
-    """
-
-    requests: int = 0
-    retries: int = 0
-    tokens_in: int = 0
-    tokens_cached: int = 0
-    tokens_out: int = 0
-    cost: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What labelling some rows would take; nothing was sent to find out.
-
-    Attributes
-    ----------
-    route : str
-        The way that was assumed; see the backend.
-    rows, requests : int
-    tokens_in, tokens_out : int
-        Without what the server's own cache saves.
-    cost : float or None
-        None without a price table.
-    is_counted : bool
-        The tokens were counted with the model's tokenizer; else there are about four bytes of text to a token.
-    """
-
-    route: str
-    rows: int
-    requests: int
-    tokens_in: int
-    tokens_out: int
-    cost: float | None
-    is_counted: bool
 
 
 def check_price(price: Any, max_cost: Any) -> None:
@@ -85,6 +35,27 @@ def check_price(price: Any, max_cost: Any) -> None:
             raise InputError(f"max_cost={max_cost!r} needs price={{'input': ..., 'output': ...}} per million tokens")
 
 
+def parse_price(text: str) -> dict[str, float]:
+    """A price table from a command line: ``IN,OUT`` or ``IN,OUT,CACHED`` per million tokens.
+
+    Raises
+    ------
+    InputError
+
+    Examples
+    --------
+    >>> parse_price("0.10,0.40")
+    {'input': 0.1, 'output': 0.4}
+    """
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (2, 3):
+        raise InputError(f"--price {text!r}: expected two or three numbers, such as 0.10,0.40")
+    return dict(zip(("input", "output", "cached"), values, strict=False))
+
+
 def cost_of(price: Mapping[str, float] | None, tokens_in: int, tokens_out: int, tokens_cached: int = 0) -> float | None:
     """Cost of some tokens; None without a price table.
 
@@ -101,4 +72,4 @@ def cost_of(price: Mapping[str, float] | None, tokens_in: int, tokens_out: int, 
 
 
 def _is_amount(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return isinstance(value, (int, float)) and is_finite_number(value) and value >= 0

@@ -1,16 +1,26 @@
-"""A language model in this process: one token trie per batch, every distinct token computed once."""
+"""A language model in this process: each batch is one token trie, in which every distinct token is computed once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ...errors import InputError
 from ...prompts.rendered import RenderedPrompt, Span, Turn
-from ..base import Request, RowScores, check_requests
+from ..base import (
+    CountsTokens,
+    ProcessesLogits,
+    Request,
+    RowScores,
+    SharesBeginnings,
+    ShowsDistributions,
+    check_requests,
+)
 from ..handle import Handle
+from ..options import describe_options, one_of, option, positive_count
 from ..tokens.codec import TokenCodec, TokenRow
 from ..tokens.transformers_encoder import token_texts
 from .generation import Generation, LogitsProcessor, check_generation, end_ids, generate
@@ -20,84 +30,79 @@ from .trie_view import TrieView
 _BATCH_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 16384}
 
 
-class LocalBackend(Handle):
+@describe_options
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings, CountsTokens):
     """Score completions with a transformers model.
 
-    The handle is a description; weights are loaded at the first call, once per process whatever the number of handles
-    that describe the same model. Threads that share a model take turns.
+    The handle is a description. Weights are loaded at the first call, once per process, however many handles describe the same
+    model. Threads that share a model take turns.
 
     Parameters
     ----------
-    model : str
+    name : str
         ``"smollm2"``, ``"hf:org/name[@revision]"``, ``"hf:folder"`` or ``"gguf:path"``.
-    device : str, optional
-        ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; by default the first of cuda, mps and cpu that is there.
-    dtype : str, optional
-        ``"float32"``, ``"bfloat16"`` or ``"float16"``; by default float32 on a CPU, else what the weights are stored in.
-        The softmax is float32 always.
-    batch_tokens : int, optional
-        Most token columns in one forward pass. More does not change a score.
-    context_length : int, optional
-        Most tokens the model may read; by default what its configuration says.
     """
 
-    option_names = ("device", "dtype", "batch_tokens", "context_length")
-    passing_options = frozenset({"device", "batch_tokens"})
-    shares_beginnings: ClassVar[bool] = True
-    """Rows that begin alike cost less together, so who has many of them sorts them."""
-    processes_logits: ClassVar[bool] = True
-    """Whole distributions are seen, so guidance, logit bias and temperature can act on them."""
+    device: str | None = option(
+        None,
+        help='"cpu", "cuda", "cuda:1" or "mps"; by default the first of cuda, mps and cpu that is there.',
+        moves_scores=False,
+    )
+    dtype: str | None = option(
+        None,
+        help='"float32", "bfloat16" or "float16"; by default float32 on a CPU, else what the weights are stored in. The softmax '
+        "is float32 always.",
+        check=one_of("float32", "bfloat16", "float16"),
+    )
+    batch_tokens: int | None = option(
+        None,
+        help="Largest number of token columns in one forward pass. More does not change a score.",
+        moves_scores=False,
+        check=positive_count,
+    )
+    context_length: int | None = option(
+        None,
+        help="Largest number of tokens the model may read; by default what its configuration says.",
+        check=positive_count,
+    )
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        device: str | None = None,
-        dtype: str | None = None,
-        batch_tokens: int | None = None,
-        context_length: int | None = None,
-    ) -> None:
-        for name, value in (("batch_tokens", batch_tokens), ("context_length", context_length)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise InputError(f"{name}={value!r}: expected a positive whole number, or None for the default")
-        if dtype not in (None, "float32", "bfloat16", "float16"):
-            raise InputError(f"dtype={dtype!r}: expected 'float32', 'bfloat16', 'float16' or None")
-        super().__init__()
-        self.name = model
-        self.device = device
-        self.dtype = dtype
-        self.batch_tokens = batch_tokens
-        self.context_length = context_length
+    @property
+    def processes_logits(self) -> bool:
+        """True: whole distributions are seen, so guidance, logit bias and temperature can act on them."""
+        return True
+
+    @property
+    def shares_beginnings(self) -> bool:
+        """True: rows that begin alike cost less together, so many of them are worth sorting."""
+        return True
 
     @property
     def tokenizer(self) -> Any:
         """The transformers tokenizer in use."""
-        return self._engine.tokenizer
+        return self._loaded.tokenizer
 
     @property
     def model(self) -> Any:
         """The transformers model in use."""
-        return self._engine.model
+        return self._loaded.model
 
     @property
     def route(self) -> str:
-        """``"trie"``, or ``"pairs"`` where the model's architecture allows no shared prefix."""
-        return self._engine.route
+        """``"trie"``, or ``"pairs"`` where the model's architecture does not allow a shared prefix."""
+        return self._loaded.route
 
     @property
-    def _engine(self) -> LoadedModel:
-        if self._held is None:
-            self._held = open_model(self.name, self.device, self.dtype)
-        held: LoadedModel = self._held
-        return held
+    def _loaded(self) -> LoadedModel:
+        return self.open_once(lambda: open_model(self.name, self.device, self.dtype))
 
     def identity(self) -> dict[str, Any]:
-        engine = self._engine
+        loaded = self._loaded
         return {
             "backend": "local",
             "model": self.name,
-            "weights": engine.weights_hash,
-            "dtype": engine.dtype_name,
+            "weights": loaded.weights_hash,
+            "dtype": loaded.dtype_name,
             "context_length": self.context_length,
         }
 
@@ -105,10 +110,10 @@ class LocalBackend(Handle):
         check_requests(requests, processes_logits=True)
         if not requests:
             return
-        engine = self._engine
+        loaded = self._loaded
         rows = self._codec.encode(requests)
-        budget = self.batch_tokens or _BATCH_TOKENS[engine.model.device.type]
-        for place, logprobs in engine.score(rows, budget):
+        budget = self.batch_tokens or _BATCH_TOKENS[loaded.model.device.type]
+        for place, logprobs in loaded.score(rows, budget):
             row = rows[place]
             error = None
             if not all(np.isfinite(values).all() for values in logprobs):
@@ -130,16 +135,16 @@ class LocalBackend(Handle):
         Raises
         ------
         PromptError
-            The request cannot be tokenised so; see `TokenCodec.encode`.
+            The request cannot be tokenised; see `TokenCodec.encode`.
         """
         check_requests([request], processes_logits=True)
         row = self._codec.encode([request])[0]
-        return self._engine.view(row)
+        return self._loaded.view(row)
 
     def next_logits(self, prompt: str | RenderedPrompt | Sequence[int]) -> tuple[tuple[int, ...], np.ndarray]:
         """The tokens of a prompt, and the model's logits (vocabulary,) of what comes next."""
         ids = self._prompt_ids(prompt)
-        return ids, self._engine.trie_logits(TokenRow(ids, ((0,),)))[0]
+        return ids, self._loaded.trie_logits(TokenRow(ids, ((0,),)))[0]
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -148,11 +153,23 @@ class LocalBackend(Handle):
 
     @property
     def reads(self) -> int:
-        """The most tokens that the model reads at once."""
+        """The largest number of tokens that the model reads at once."""
         return self._codec.context_length
 
+    def ends_answer(self, token_id: int) -> bool:
+        """Whether a token ends an answer."""
+        return token_id in self.end_ids
+
+    def room_after(self, n_tokens: int) -> int:
+        """How many more tokens the model can read after so many; 0 or less where it can read none."""
+        return self.reads - n_tokens
+
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """How many tokens the texts have together, without special tokens."""
+        return sum(map(len, self.tokenizer(list(texts), add_special_tokens=False)["input_ids"])) if texts else 0
+
     def token_texts(self, token_ids: Sequence[int]) -> list[str]:
-        """What each token adds to a text; for a part of a character, the token as the vocabulary has it."""
+        """What each token adds to a text; for part of a character, the token as the vocabulary writes it."""
         return token_texts(self.tokenizer, token_ids)
 
     def token_of(self, prompt: str | RenderedPrompt, text: str) -> int:
@@ -173,7 +190,7 @@ class LocalBackend(Handle):
         seed: int | None = None,
         stop: str | Sequence[str] = (),
     ) -> Generation:
-        """Let the model go on after a prompt.
+        """Let the model continue a prompt.
 
         Parameters
         ----------
@@ -185,7 +202,7 @@ class LocalBackend(Handle):
             Applied one after the other to the logits (vocabulary,) of each step; `token_ids` are prompt and answer so far.
             `llmclf.logits.chain` makes them.
         seed : int, optional
-            Tokens are drawn with it. None takes the likeliest token, the lowest id of equal ones: greedy decoding.
+            Seeds the drawing of tokens. None takes the likeliest token, and of equal ones the lowest id: greedy decoding.
         stop : str or sequence of str
             The answer ends before the first of these texts.
 
@@ -199,7 +216,7 @@ class LocalBackend(Handle):
         InputError
             A value cannot be used, or prompt and answer do not fit the model's context.
         ModelError
-            The model's logits are no distribution.
+            The model's logits are not a distribution.
 
         Examples
         --------
@@ -230,11 +247,11 @@ class LocalBackend(Handle):
                 f"the prompt's {len(ids)} tokens and max_tokens={max_tokens} exceed the model's context of {length}; shorten one "
                 "of them"
             )
-        engine = self._engine
+        loaded = self._loaded
         return generate(
-            engine.model,
-            engine.tokenizer,
-            engine.lock,
+            loaded.model,
+            loaded.tokenizer,
+            loaded.lock,
             ids,
             n=n,
             max_tokens=max_tokens,
@@ -245,7 +262,7 @@ class LocalBackend(Handle):
 
     @property
     def _codec(self) -> TokenCodec:
-        return self._engine.codec(self.context_length)
+        return self._loaded.codec(self.context_length)
 
     def _prompt_ids(self, prompt: str | RenderedPrompt | Sequence[int]) -> tuple[int, ...]:
         if isinstance(prompt, (str, RenderedPrompt)):
@@ -259,7 +276,7 @@ class LocalBackend(Handle):
             if unknown:
                 raise InputError(f"the prompt holds the token {unknown[0]}, and the model's vocabulary has {n}")
         if not ids:
-            raise InputError("the prompt is empty; give at least one character for the model to go on from")
+            raise InputError("the prompt is empty; give the model at least one character to continue")
         if len(ids) > self._codec.context_length:
             raise InputError(
                 f"the prompt has {len(ids)} tokens, and the model reads {self._codec.context_length}; shorten it"

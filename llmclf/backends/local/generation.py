@@ -1,4 +1,4 @@
-"""Letting a local model speak: one token after the other, each with its log-probability, drawn from processed logits."""
+"""Text generation by a local model: token by token from processed logits, each with its log-probability."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ LogitsProcessor = Callable[[NDArray[np.float64], Sequence[int]], NDArray[np.floa
 
 @dataclass(frozen=True)
 class Generation:
-    """What a model said.
+    """What a model wrote.
 
     Attributes
     ----------
     token_ids : tuple of n int
         The end-of-answer token included, where it ended the text.
     pieces : tuple of n str
-        What each token adds to the text; a part of a character shows as the vocabulary has it.
+        What each token adds to the text; part of a character is shown as the vocabulary writes it.
     text : str
         All of it, without control tokens, and only up to the text that stopped it.
     logprobs : tuple of n float
@@ -35,7 +35,7 @@ class Generation:
     processed_logprobs : tuple of n float
         The same by the processed softmax that the token was drawn from.
     finish_reason : {"eos", "stop", "length"}
-        The model ended its answer, a text of `stop` came, or there were `max_tokens`.
+        The model ended its answer, wrote a text of `stop`, or wrote `max_tokens` tokens.
     """
 
     token_ids: tuple[int, ...]
@@ -49,12 +49,12 @@ class Generation:
     def perplexities(self) -> NDArray[np.float64]:
         """Perplexity (n,) of the first 1, 2, ... n tokens: the exponential of their mean negative log-probability."""
         n = np.arange(1, len(self.logprobs) + 1)
-        found: NDArray[np.float64] = np.exp(-np.cumsum(self.logprobs) / n)
-        return found
+        perplexities: NDArray[np.float64] = np.exp(-np.cumsum(self.logprobs) / n)
+        return perplexities
 
 
 def check_generation(max_tokens: Any, n: Any, seed: Any, stop: Any) -> tuple[str, ...]:
-    """Refuse what cannot be generated; the texts of `stop`.
+    """Check the arguments of a generation, and return the texts of `stop`.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def generate(
     Raises
     ------
     ModelError
-        The model's logits are no distribution.
+        The model's logits are not a distribution.
     """
     random = None if seed is None else np.random.default_rng(seed)
     ends = end_ids(model, tokenizer)
@@ -147,7 +147,7 @@ class _Answer:
 
 
 class _Reader:
-    """A model that has read a prompt, `n` times side by side, and goes on token by token."""
+    """A model that has read a prompt, `n` times side by side, and reads on token by token."""
 
     def __init__(self, model: Any, prompt_ids: Sequence[int], n: int) -> None:
         self._model = model
@@ -165,13 +165,13 @@ class _Reader:
         new = torch.from_numpy(self._all[:, self._n_read :]).to(self._model.device)
         with torch.inference_mode():
             out = self._model(input_ids=new, use_cache=True, **self._cache)
-        # State space models name it otherwise; a model without any reads everything again.
+        # State space models name it differently; a model without one reads everything again.
         self._cache = {
             name: out[name] for name in ("past_key_values", "cache_params") if out.get(name, None) is not None
         }
         self._n_read = self._all.shape[1] if self._cache else 0
-        found: np.ndarray = out.logits[:, -1].float().cpu().numpy().astype(np.float64)
-        return found
+        logits: np.ndarray = out.logits[:, -1].float().cpu().numpy().astype(np.float64)
+        return logits
 
 
 def _extend(
@@ -190,7 +190,7 @@ def _extend(
 
 def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     """The tokens that end an answer: what the model's configuration of generation says, else the tokenizer's."""
-    found = getattr(model.generation_config, "eos_token_id", None)
-    if found is None:
-        found = tokenizer.eos_token_id
-    return frozenset() if found is None else frozenset([found] if isinstance(found, int) else found)
+    ids = getattr(model.generation_config, "eos_token_id", None)
+    if ids is None:
+        ids = tokenizer.eos_token_id
+    return frozenset() if ids is None else frozenset([ids] if isinstance(ids, int) else ids)

@@ -1,4 +1,4 @@
-"""A transformers model in memory, and its forward passes: over token tries, over pairs, over prefixes that are kept."""
+"""A transformers model in memory, and its forward passes: over token tries, over pairs, over cached prefixes."""
 
 from __future__ import annotations
 
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 _CHECK_TEXT = "The old cat sat on the mat near the door, and the dog ran to the park before it came home again."
 _LOGIT_ROWS = 8  # rows of the vocabulary that one core's cache holds while they are normalised
 _GROUP_SHARE = 0.125  # of a batch, in columns: the least that computing the beginning of a group once has to save
-_UNCONDITIONAL_KEPT = (
-    4  # prompts without a row, with their labels, whose logits are kept, at 8 bytes a token of the vocabulary
-)
+# Prompts without a row, with their labels, whose logits are kept, at 8 bytes a token of the vocabulary.
+_UNCONDITIONAL_KEPT = 4
 
 
 class _Prefix(NamedTuple):
@@ -55,8 +54,8 @@ class LoadedModel:
         self.route = "trie" if self._trie_is_exact() else "pairs"
 
     def codec(self, context_length: int | None) -> TokenCodec:
-        own = model_context_length(self.model)
-        length = min(own, context_length or own)
+        limit = model_context_length(self.model)
+        length = min(limit, context_length or limit)
         if length not in self._codecs:
             self._codecs[length] = TokenCodec(TokenizerEncoder(self.tokenizer), length)
         return self._codecs[length]
@@ -81,8 +80,8 @@ class LoadedModel:
     def _prefix_states(self, chain: Sequence[tuple[int, ...]], chunk: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Keys and values, per layer, of the last of some prefixes, each of which begins the next; the chain is kept.
 
-        What is kept serves only where it was computed in the very steps that it would be computed in now: the last digits of a
-        state depend on them, and a score must not depend on what was asked before.
+        A kept prefix is used only if it was computed in exactly the steps in which it would be computed now: the last digits of
+        a state depend on them, and a score must not depend on what was asked before.
         """
         n_kept = 0
         for kept, prefix in zip(self._prefixes, chain, strict=False):
@@ -149,14 +148,14 @@ class LoadedModel:
         # Where every wanted log-probability stands: (row, column) and token, all completions of all rows in one list.
         columns = [b * batch.n_predict + c for b in plain for c in batch.tries[b].columns]
         targets = [t for b in plain for t in batch.tries[b].targets]
-        found = iter(_in_pieces(_gather_log_softmax(logits.flatten(0, 1), columns, targets), targets))
+        pieces = iter(_in_pieces(_gather_log_softmax(logits.flatten(0, 1), columns, targets), targets))
         answers = []
         for b, (trie, processing) in enumerate(zip(batch.tries, processings, strict=True)):
             if processing is None:
-                answers.append([next(found) for _ in trie.targets])
+                answers.append([next(pieces) for _ in trie.targets])
             else:
-                own = logits[b, : trie.n_nodes + 1].float().cpu().numpy()
-                answers.append(self._processed(trie, own, processing))
+                of_row = logits[b, : trie.n_nodes + 1].float().cpu().numpy()
+                answers.append(self._processed(trie, of_row, processing))
         return answers
 
     def view(self, row: TokenRow) -> TrieView:
@@ -180,26 +179,26 @@ class LoadedModel:
     def _unconditional_logits(
         self, processing: TokenProcessing, targets: tuple[tuple[int, ...], ...]
     ) -> np.ndarray | None:
-        """The logits after the prompt without the row, if it counts; many rows have them in common, so the last ones are kept."""
+        """The logits after the prompt without the row, if guidance needs them; many rows share them, so the last are kept."""
         if not processing.unconditional:
             return None
         row = TokenRow(processing.unconditional, targets)
         with self.lock:
-            found = self._unconditional.get(row)
-            if found is None:
-                found = self.trie_logits(row)
+            logits = self._unconditional.get(row)
+            if logits is None:
+                logits = self.trie_logits(row)
                 while len(self._unconditional) >= _UNCONDITIONAL_KEPT:
                     self._unconditional.pop(next(iter(self._unconditional)))
-                self._unconditional[row] = found
-            return found
+                self._unconditional[row] = logits
+            return logits
 
     def trie_logits(self, row: TokenRow) -> np.ndarray:
         """The logits (1 + n_nodes, vocabulary) of one row: at the root of its label trie, then at each inner node."""
         with self.lock:
             if self.route == "trie":
                 batch = lay_out([row], [0], 0)
-                found: np.ndarray = self._forward(batch, [], 0)[0].float().cpu().numpy().astype(np.float64)
-                return found
+                whole: np.ndarray = self._forward(batch, [], 0)[0].float().cpu().numpy().astype(np.float64)
+                return whole
             trie = label_trie(row.targets)
             pairs = [self._pair_logits(row.context, [target])[0].float().cpu().numpy() for target in row.targets]
             values = np.empty((trie.n_nodes + 1, pairs[0].shape[1]))
@@ -261,7 +260,7 @@ class LoadedModel:
         return logits
 
     def _trie_is_exact(self) -> bool:
-        """Compare the trie with plain scoring on a few tokens: not every architecture can be led through it."""
+        """Compare the trie with plain scoring on a few tokens: not every architecture lets its attention be replaced."""
         # Words, not random numbers: a trained model is so ill-conditioned on noise that float32 alone moves it by 1e-3.
         ids = self.tokenizer(_CHECK_TEXT, add_special_tokens=False)["input_ids"]
         ids = (ids * (24 // len(ids) + 1))[:24]
@@ -289,8 +288,8 @@ def _gather_log_softmax(
 ) -> np.ndarray:
     """log softmax(logits)[columns, targets] end to end, normalised a few rows at a time to stay in the processor's cache.
 
-    Not torch.log_softmax: in float32 it is wrong by up to 1e-5 for each token, to the same side mostly, since it adds up a whole
-    vocabulary one by one. A sum of its own is added up pairwise, is exact to 1e-7, and takes less time.
+    Not torch.log_softmax: in float32 it is wrong by up to 1e-5 for each token, mostly in the same direction, since it adds up a
+    whole vocabulary one by one. `sum` adds pairwise, is exact to 1e-7, and takes less time.
     """
     import torch
 
@@ -319,12 +318,12 @@ def _in_pieces(values: np.ndarray, targets: Sequence[Sequence[int] | np.ndarray]
 
 
 _LOCK = threading.Lock()
-_ENGINES: weakref.WeakValueDictionary[tuple[Any, ...], LoadedModel] = weakref.WeakValueDictionary()
+_MODELS: weakref.WeakValueDictionary[tuple[Any, ...], LoadedModel] = weakref.WeakValueDictionary()
 _LATEST: list[LoadedModel] = []
 
 
 def open_model(name: str, device: str | None, dtype: str | None) -> LoadedModel:
-    """Load a model, or share it with those who have it open; the last one opened stays open."""
+    """Load a model, or share one that is open already; the last one opened stays open."""
     check_name(name)  # a misspelt path should not wait for torch
     try:
         import torch
@@ -334,17 +333,17 @@ def open_model(name: str, device: str | None, dtype: str | None) -> LoadedModel:
             f"a local model needs torch and transformers ({error}); run: pip install 'llmclf[local]'"
         ) from error
     with _LOCK:
-        place = device or (
+        chosen = device or (
             "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         )
-        key = (name, place, dtype)
-        engine = _ENGINES.get(key)
-        if engine is None:
+        key = (name, chosen, dtype)
+        loaded = _MODELS.get(key)
+        if loaded is None:
             from .packed_linear import pack_linear_layers
 
-            model, tokenizer, weights_hash = load(name, place, dtype)
+            model, tokenizer, weights_hash = load(name, chosen, dtype)
             pack_linear_layers(model)
-            engine = LoadedModel(model, tokenizer, weights_hash)
-            _ENGINES[key] = engine
-        _LATEST[:] = [engine]
-        return engine
+            loaded = LoadedModel(model, tokenizer, weights_hash)
+            _MODELS[key] = loaded
+        _LATEST[:] = [loaded]
+        return loaded

@@ -1,8 +1,8 @@
 """Linear layers whose weights are laid out once for the processor's matrix product.
 
-PyTorch's ordinary float32 product rearranges the weights at every call; with weights arranged beforehand oneDNN's is a
-quarter faster on x86 processors, and several times as fast where few rows meet the large output layer. The same sums, added
-in another order.
+PyTorch's ordinary float32 product rearranges the weights at every call. With weights arranged beforehand, oneDNN's product is a
+quarter faster on x86 processors, and several times as fast where few rows meet the large output layer. The sums are the same,
+added in another order.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def pack_linear_layers(model: Any) -> int:
     """
     if model.device.type != "cpu" or model.dtype != torch.float32 or not can_pack():
         return 0
-    # Weights that come from a file lie in a mapping of it, which goes when its last weight goes: so layer after layer, and
-    # what is not packed is copied.
+    # Weights read from a file are a memory map of it, which is freed with its last weight: so this goes layer by layer, and
+    # copies what it does not pack.
     n_packed = 0
     for name in [name for name, _ in model.named_modules()]:
         layer = model.get_submodule(name)

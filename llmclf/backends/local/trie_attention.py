@@ -1,6 +1,6 @@
 """Attention over a token trie, for any transformers model that lets its attention be chosen.
 
-Keys and values of the shared prefix are computed once and kept; a batch's own columns attend to them and to what the
+Keys and values of the shared prefix are computed once and kept. The columns of a batch attend to them and to whatever the
 batch's mask allows.
 """
 
@@ -30,7 +30,7 @@ class TrieContext:
     query_positions, key_positions : int tensors (B, L) and (B, P + L)
     prefix : list of (keys, values), one pair per layer, each (1, heads, P, d); empty where there is no prefix.
     recorded : list, optional
-        Where given, each layer appends its own (keys, values).
+        If given, each layer appends its (keys, values).
     """
 
     mask: torch.Tensor

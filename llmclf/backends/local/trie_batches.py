@@ -1,6 +1,6 @@
 """The token trie: every distinct token of many (prompt, completion) pairs once, laid out for one forward pass.
 
-A batch is a trie of three storeys: the prefix that all its prompts share, the rest of each prompt, and under each prompt the
+A batch is a trie of three levels: the prefix that all its prompts share, the rest of each prompt, and under each prompt the
 trie of its completions. A completion's last token is predicted and never read, so only inner nodes need the transformer,
 and only the root of the completions and their inner nodes need the output layer.
 
@@ -48,7 +48,7 @@ class Batch:
 def shared_prefix(rows: Sequence[TokenRow]) -> tuple[int, ...]:
     """The longest run of tokens with which every context begins, short of its last token.
 
-    Every row keeps at least one token of its own: the one after which its completions are predicted.
+    Every row keeps at least one token for itself: the one after which its completions are predicted.
     """
     first = min(row.context for row in rows)
     last = max(row.context for row in rows)
@@ -68,8 +68,8 @@ class Group:
     ----------
     places : list of int
     steps : tuple of int, rising
-        The first ``steps[-1]`` tokens are computed once for all of these rows; those before ``steps[:-1]`` are so, too, for the
-        groups around this one.
+        The first ``steps[-1]`` tokens are computed once for all of these rows. The numbers before are those of the groups that
+        contain this one.
     """
 
     places: list[int]
@@ -77,13 +77,13 @@ class Group:
 
 
 def groups(rows: Sequence[TokenRow], least_saving: int) -> list[Group]:
-    """Rows that share more than all do, apart from the others where that saves enough: the upper storeys of the trie.
+    """Groups of rows that share more tokens than all rows do, where a group saves enough: the upper levels of the trie.
 
     Parameters
     ----------
     rows : sequence of TokenRow
     least_saving : int
-        Columns that a group has to save by having its beginning computed once, for the passes that it costs besides.
+        How many columns a group has to save by computing its beginning once, to make up for its extra passes.
 
     Returns
     -------
@@ -103,20 +103,20 @@ def groups(rows: Sequence[TokenRow], least_saving: int) -> list[Group]:
     # In this order the rows of any group stand together, and what a run of rows shares is the least of what neighbours share.
     shared = np.array([_n_shared(rows[i].context, rows[j].context, n_all) for i, j in pairwise(order)], dtype=np.int64)
     root = Group([], (n_all,))
-    found, waiting = [root], [(0, len(order), root)]
+    all_groups, waiting = [root], [(0, len(order), root)]
     while waiting:
-        start, stop, own = waiting.pop()
+        start, stop, group = waiting.pop()
         if stop - start == 1:
-            own.places.append(order[start])
+            group.places.append(order[start])
             continue
         inner = shared[start : stop - 1]
         least = int(inner.min())
-        if (stop - start - 1) * (least - own.steps[-1]) >= max(1, least_saving):
-            own = Group([], (*own.steps, least))
-            found.append(own)
+        if (stop - start - 1) * (least - group.steps[-1]) >= max(1, least_saving):
+            group = Group([], (*group.steps, least))
+            all_groups.append(group)
         cuts = [start, *(np.flatnonzero(inner == least) + start + 1).tolist(), stop]
-        waiting += [(a, b, own) for a, b in reversed(list(pairwise(cuts)))]
-    return [own for own in found if own.places]
+        waiting += [(a, b, group) for a, b in reversed(list(pairwise(cuts)))]
+    return [group for group in all_groups if group.places]
 
 
 def _n_shared(one: tuple[int, ...], other: tuple[int, ...], n_known: int) -> int:
@@ -132,24 +132,24 @@ def plan(rows: Sequence[TokenRow], places: Sequence[int], n_prefix: int, batch_t
     sizes = {i: (len(rows[i].context) - n_prefix, label_trie(rows[i].targets).n_nodes) for i in places}
     order = sorted(places, key=lambda i: (-sum(sizes[i]), sizes[i], i))
     batches: list[list[int]] = []
-    longest = most = 0
+    max_length = max_nodes = 0
     for i in order:
-        own, nodes = sizes[i]
-        grown = (max(longest, own) + max(most, nodes)) * (len(batches[-1]) + 1) if batches else 0
+        length, n_nodes = sizes[i]
+        grown = (max(max_length, length) + max(max_nodes, n_nodes)) * (len(batches[-1]) + 1) if batches else 0
         if batches and grown <= batch_tokens:
             batches[-1].append(i)
-            longest, most = max(longest, own), max(most, nodes)
+            max_length, max_nodes = max(max_length, length), max(max_nodes, n_nodes)
         else:
             batches.append([i])
-            longest, most = own, nodes
+            max_length, max_nodes = length, n_nodes
     return batches
 
 
 def lay_out(rows: Sequence[TokenRow], places: Sequence[int], n_prefix: int) -> Batch:
-    """Arrange some rows as one batch; see the module's text for the columns."""
+    """Arrange some rows as one batch; see the module's docstring for the columns."""
     tries = tuple(label_trie(rows[i].targets) for i in places)
-    own = [rows[i].context[n_prefix:] for i in places]
-    n_text, n_nodes = max(map(len, own)), max(trie.n_nodes for trie in tries)
+    contexts = [rows[i].context[n_prefix:] for i in places]
+    n_text, n_nodes = max(map(len, contexts)), max(trie.n_nodes for trie in tries)
     n_rows, n_columns = len(places), n_text + n_nodes
     tokens = np.zeros((n_rows, n_columns), dtype=np.int64)
     positions = np.zeros((n_rows, n_columns), dtype=np.int64)
@@ -157,7 +157,7 @@ def lay_out(rows: Sequence[TokenRow], places: Sequence[int], n_prefix: int) -> B
     mask[:, :, :n_prefix] = True
     inner = mask[:, :, n_prefix:]
     causal = np.tril(np.ones((n_text, n_text), dtype=bool))
-    for b, (context, trie) in enumerate(zip(own, tries, strict=True)):
+    for b, (context, trie) in enumerate(zip(contexts, tries, strict=True)):
         start, stop = n_text - len(context), n_text + trie.n_nodes
         tokens[b, start:n_text] = context
         tokens[b, n_text:stop] = trie.tokens

@@ -16,7 +16,7 @@ from typing import Any
 from ...downloads import SMOLLM2, cache_dir, file_sha256
 from ...errors import DownloadError, InputError, MissingDependencyError, ModelError, ModelNameError
 
-_CONVERSION = 2  # rises when converted weights must be made anew
+_CONVERSION = 2  # raised when weights have to be converted again
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt")
 
 
@@ -28,7 +28,7 @@ def check_name(name: str) -> None:
     ModelNameError
         The string names no model, no folder or no file.
     InputError
-        A file is no GGUF file.
+        A file is not a GGUF file.
     """
     scheme, _, source = name.partition(":")
     if scheme == "gguf" and source:
@@ -38,7 +38,7 @@ def check_name(name: str) -> None:
         if folder.is_dir():
             if not (folder / "config.json").is_file():
                 raise ModelNameError(
-                    f"the folder {source!r} holds no config.json, so it is no saved transformers model"
+                    f"the folder {source!r} does not hold a config.json, so it is not a saved transformers model"
                 )
         elif source.count("/") > 1 or source.startswith((".", "/", "~", "@")):
             raise ModelNameError(
@@ -57,7 +57,7 @@ def load(name: str, device: str, dtype: str | None) -> tuple[Any, Any, str]:
     Raises
     ------
     InputError
-        The device is not there.
+        The device is not available.
     ModelError, DownloadError
         The model exists and cannot be loaded, or cannot be fetched.
     """
@@ -99,12 +99,12 @@ def _load_folder(source: str, revision: str | None, device: str, dtype: str | No
 def _gguf_file(path: str) -> Path:
     file = Path(path).expanduser()
     if not file.is_file():
-        raise ModelNameError(f"'gguf:{path}' names no file; give the path of a GGUF file")
+        raise ModelNameError(f"'gguf:{path}' does not name a file; give the path of a GGUF file")
     with file.open("rb") as stream:
         magic = stream.read(4)
     if magic != b"GGUF":
         raise InputError(
-            f"{path!r} is no GGUF file: it begins with {magic!r}, expected b'GGUF'; was the download complete?"
+            f"{path!r} is not a GGUF file: it begins with {magic!r}, expected b'GGUF'; was the download complete?"
         )
     return file
 
@@ -133,7 +133,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    # Reading GGUF draws a bar that transformers' own switch does not reach.
+    # Reading GGUF draws a progress bar that the switch of transformers does not turn off.
     with _quiet_transformers(), redirect_stderr(io.StringIO()):
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
@@ -153,7 +153,7 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 
 def _publish(work: Path, folder: Path) -> None:
-    """Move a finished folder into place; if another process was first, its folder is as good."""
+    """Move a finished folder to its final name; if another process was first, its folder is just as good."""
     for file in work.iterdir():
         with file.open("rb") as stream:
             os.fsync(stream.fileno())

@@ -1,7 +1,8 @@
-"""What does a server really do? A few tiny requests tell; documentation and silence do not.
+"""A few tiny requests that find out what a server really does; its documentation and its silence do not tell.
 
-Servers ignore what they do not know. One that ignores ``echo`` answers with a single generated token, so that an empty sum of 0
-stands for every label; another's echo is off by one. So a known text is asked for in several ways, and the answers must agree.
+Servers ignore parameters that they do not know. One that ignores ``echo`` answers with a single generated token, so that every
+label would get an empty sum of 0; another's echo is off by one. So a known text is asked for in several ways, and the answers
+must agree.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from .token_replies import Position, chat_reader, completion_reader, echoed, tok
 
 _TEXTS = ("The capital of France is", "Once upon a time there was a", "The opposite of hot is", "One, two, three,")
 _CUT = "\N{REPLACEMENT CHARACTER}"
-_COLD = 0.5  # a temperature that doubles every difference, were it in the numbers
-_DRAWS = 8  # answers that may end at once, by chance, before a chat counts as one that shows no token
-_AGREE = 0.3  # nats between two ways to the same number: a step of a logit of half precision is half of that
+_COLD = 0.5  # a temperature that would double every difference if it were in the numbers
+_DRAWS = 8  # answers that may end at once by chance before a chat counts as one that shows no token
+_AGREE = 0.3  # nats between two ways to the same number; half of that is one step of a half-precision logit
 _TOP = (20, 5, 1)  # how many top log-probabilities are asked for, most first
 
 
@@ -33,7 +34,7 @@ class Probe:
     model : str
         The name asked for.
     answered_by : str
-        The model that answered, as the server names it: an alias may stand for another one tomorrow.
+        The model that answered, by the server's name for it: an alias may mean another model tomorrow.
     completions, chat : bool
         Whether ``/completions`` and ``/chat/completions`` answer with log-probabilities.
     echo : {"exact", "ignored", "shifted", "refused"}
@@ -46,22 +47,22 @@ class Probe:
     grammar : bool
         Tokens can be forced by a grammar, and their log-probabilities are those from before it.
     raw : bool
-        Log-probabilities are the model's own: no temperature and no mask is in them.
-    top_logprobs : int
-        How many of the likeliest tokens a completion names; of a chat: `chat_top_logprobs`.
+        Log-probabilities are the model's own, before any temperature or mask.
+    top_logprobs, chat_top_logprobs : int
+        How many of the likeliest tokens a completion names, and how many a chat.
     token_ids : bool
         Tokens are named by their ids.
     id_flag : bool
-        They are if ``return_tokens_as_token_ids`` asks for it.
+        They are only if ``return_tokens_as_token_ids`` asks for it.
     tokenizer : {"vllm", "llama_server"} or None
-        The form in which the server tokenises on request.
+        The protocol by which the server tokenises on request.
     context_length : int or None
     repeatable : bool
         The same request twice gave the same numbers.
     chat_limit : str
-        What a chat's longest answer is called: ``max_completion_tokens`` or ``max_tokens``.
+        The parameter that limits a chat's answer: ``max_completion_tokens`` or ``max_tokens``.
     bos_token, eos_token : str
-        Where the server tells them.
+        As far as the server tells them.
     notes : tuple of str
         What was refused, in the server's words.
     """
@@ -92,13 +93,13 @@ class Probe:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The facts that scores depend on; what differs from one connection to the next is left out."""
+        """The facts that scores depend on, without those that differ from one connection to the next."""
         names = ("echo", "named_tokens", "grammar", "raw", "token_ids", "tokenizer")
         return {name: getattr(self, name) for name in names}
 
 
 async def probe(client: Client, model: str, extra: Mapping[str, Any]) -> Probe:
-    """Ask a server what it does.
+    """Find out what a server does.
 
     Parameters
     ----------
@@ -106,7 +107,7 @@ async def probe(client: Client, model: str, extra: Mapping[str, Any]) -> Probe:
     model : str
         The name to ask for.
     extra : mapping
-        What every request carries besides.
+        What every request also carries.
 
     Raises
     ------
@@ -139,16 +140,16 @@ class _Prober:
         self._flag: dict[str, Any] = {}
 
     async def run(self) -> Probe:
-        found: dict[str, Any] = {"model": self._model}
-        generated = await self._generate(found)
-        await self._describe(found)
-        await self._tokenizer(found)
+        facts: dict[str, Any] = {"model": self._model}
+        generated = await self._generate(facts)
+        await self._describe(facts)
+        await self._tokenizer(facts)
         if generated is not None:
-            await self._repeat(found, generated)
-            await self._echo(found, generated)
-            await self._force(found, generated)
-        await self._chat(found)
-        if not (found.get("completions") or found.get("chat")):
+            await self._repeat(facts, generated)
+            await self._echo(facts, generated)
+            await self._force(facts, generated)
+        await self._chat(facts)
+        if not (facts.get("completions") or facts.get("chat")):
             said = "; ".join(self._notes)
             if self._forbidden is not None:
                 raise self._forbidden
@@ -156,10 +157,10 @@ class _Prober:
                 f"the server gives no log-probabilities for {self._model!r} ({said}); use a server that does (vLLM, SGLang, "
                 "llama.cpp's server), a model without reasoning, or a decision model ('systemone:NAME', 'decisions:NAME')"
             )
-        return Probe(**found, answered_by=self._answered_by, notes=tuple(self._notes))
+        return Probe(**facts, answered_by=self._answered_by, notes=tuple(self._notes))
 
     async def _ask(self, path: str, body: Mapping[str, Any] | None, read: Any, what: str) -> Any:
-        """The answer, or None (and a note) where the server refuses or answers something else."""
+        """The answer, or None (and a note) if the server refuses or answers something else."""
 
         def noting(reply: Any) -> Any:
             answer = read(reply)
@@ -171,7 +172,7 @@ class _Prober:
         try:
             return await self._client.call(path, body, noting, **tokens, max_retries=2)
         except ServerError as error:
-            # A wrong key, an unknown model or no server at all is nothing that another question could change.
+            # A wrong key, an unknown model or a missing server fails every other request, too.
             unknown = error.status == 404 and "model" in str(error).lower() and self._model in str(error)
             if error.status in (None, 401, 408, 429) or unknown:
                 raise
@@ -182,33 +183,33 @@ class _Prober:
             return None
 
     async def _optional(self, path: str, body: Mapping[str, Any] | None, read: Any) -> Any:
-        """The answer of a path that servers need not have; None where they refuse."""
+        """The answer of a path that is optional; None if the server refuses."""
         try:
             return await self._client.call(path, body, read, max_retries=0)
         except ServerError:
             return None
 
-    async def _describe(self, found: dict[str, Any]) -> None:
+    async def _describe(self, facts: dict[str, Any]) -> None:
         models = await self._optional("/models", None, lambda r: sequence(mapping(r, "the reply").get("data"), "data"))
         for entry in models or ():
             if isinstance(entry, dict) and (entry.get("id") == self._model or len(models) == 1):
                 length = entry.get("max_model_len")
                 if isinstance(length, int) and length > 0:
-                    found["context_length"] = length
+                    facts["context_length"] = length
         props = await self._optional("//props", None, lambda r: mapping(r, "the reply"))
         if props is not None:
             settings = props.get("default_generation_settings")
             length = settings.get("n_ctx") if isinstance(settings, dict) else None
             if isinstance(length, int) and length > 0:
-                found["context_length"] = length
+                facts["context_length"] = length
             for name in ("bos_token", "eos_token"):
                 if isinstance(props.get(name), str):
-                    found[name] = props[name]
+                    facts[name] = props[name]
 
-    async def _tokenizer(self, found: dict[str, Any]) -> None:
+    async def _tokenizer(self, facts: dict[str, Any]) -> None:
         def read(reply: Any) -> bool:
             tokens = sequence(mapping(reply, "the reply").get("tokens"), "tokens")
-            expect(len(tokens) > 1 and all(isinstance(token, int) for token in tokens), "tokens are no ids")
+            expect(len(tokens) > 1 and all(isinstance(token, int) for token in tokens), "tokens are not ids")
             return True
 
         for kind, body in (
@@ -216,10 +217,10 @@ class _Prober:
             ("llama_server", {"content": _TEXTS[0], "add_special": False, "parse_special": False}),
         ):
             if await self._optional("//tokenize", body, read):
-                found["tokenizer"] = kind
+                facts["tokenizer"] = kind
                 break
 
-    async def _generate(self, found: dict[str, Any]) -> Drawn | None:
+    async def _generate(self, facts: dict[str, Any]) -> Drawn | None:
         """One generated token after the first text, drawn at temperature 1, where masked and raw numbers are the same."""
         for k in _TOP:
             for flag in ({"return_tokens_as_token_ids": True}, {}):
@@ -227,7 +228,7 @@ class _Prober:
                 drawn = await self._draw(_TEXTS[0], k)
                 if drawn is not None:
                     token_ids = drawn.position.chosen.token is not None
-                    found.update(
+                    facts.update(
                         completions=True, top_logprobs=k, token_ids=token_ids, id_flag=bool(flag) and token_ids
                     )
                     if not token_ids:
@@ -245,18 +246,18 @@ class _Prober:
         )
         return drawn
 
-    async def _repeat(self, found: dict[str, Any], generated: Drawn) -> None:
+    async def _repeat(self, facts: dict[str, Any], generated: Drawn) -> None:
         """Twice the same; and at a low temperature, where a server that shows what it draws from gives other numbers."""
-        k = found["top_logprobs"]
+        k = facts["top_logprobs"]
         one, two = await self._draw(_TEXTS[0], k, 0.0), await self._draw(_TEXTS[0], k, 0.0)
-        found["repeatable"] = one == two
+        facts["repeatable"] = one == two
         cold = await self._draw(_TEXTS[0], k, _COLD)
-        found["raw"] = cold is None or _agree(cold.position, generated.position)
+        facts["raw"] = cold is None or _agree(cold.position, generated.position)
 
-    async def _echo(self, found: dict[str, Any], generated: Drawn) -> None:
+    async def _echo(self, facts: dict[str, Any], generated: Drawn) -> None:
         """Compare what the server says of tokens that it generated with what it says of the same tokens when it reads them."""
-        drawn = [generated, *[await self._draw(text, found["top_logprobs"]) for text in _TEXTS[1:]]]
-        # A token without a text of its own (the end, half a character) does not come back as it went.
+        drawn = [generated, *[await self._draw(text, facts["top_logprobs"]) for text in _TEXTS[1:]]]
+        # A token without a text of its own (the end, half a character) does not come back as it was sent.
         known = [one for one in drawn if one is not None and one.text.strip() and _CUT not in one.text]
         for limit in (0, 1):
             agreed = compared = 0
@@ -276,25 +277,25 @@ class _Prober:
                 if last is None:
                     break
                 if not last:
-                    found["echo"] = "ignored"
+                    facts["echo"] = "ignored"
                     self._notes.append("echo: the server ignores it and generates a token instead")
                     return
                 chosen = one.position.chosen
-                # Where one more token is generated, the last but one is that of the prompt.
+                # Where one more token is generated, the last but one belongs to the prompt.
                 same = [entry for entry in last[-2:] if (entry.token, entry.text) == (chosen.token, chosen.text)]
                 values = [entry.logprob for entry in same if entry.logprob is not None]
                 if values and chosen.logprob is not None:
                     compared += 1
                     agreed += any(abs(value - chosen.logprob) < _AGREE for value in values)
             if compared:
-                found["echo_tokens"] = limit
-                found["echo"] = "exact" if agreed == compared else "shifted"
+                facts["echo_tokens"] = limit
+                facts["echo"] = "exact" if agreed == compared else "shifted"
                 if agreed < compared:
                     self._notes.append("echo: the log-probabilities are those of other tokens (off by one)")
                 return
 
-    async def _force(self, found: dict[str, Any], generated: Drawn) -> None:
-        """Named tokens, and tokens forced by a grammar."""
+    async def _force(self, facts: dict[str, Any], generated: Drawn) -> None:
+        """Ask about named tokens, and about tokens forced by a grammar."""
         shown = (*generated.position.top, generated.position.chosen)
         named = [entry for entry in shown if entry.token is not None and entry.logprob is not None]
         if not named:
@@ -307,11 +308,11 @@ class _Prober:
         notes = len(self._notes)
         body = {"prompt": _TEXTS[0], "max_tokens": 1, "logprobs": 1, "temperature": 1.0, "seed": 1}
         body = {**self._body(), **body, **self._flag, "logprob_token_ids": [entry.token, other]}
-        answer = await self._ask("/completions", body, completion_reader(1), "named tokens")
+        answer = await self._ask("/completions", body, completion_reader(1), "named_tokens")
         if answer is not None:
             values = {shown.token: shown.logprob for shown in answer[0][0].top}
             value = values.get(entry.token)
-            found["named_tokens"] = other in values and value is not None and abs(value - entry.logprob) < _AGREE
+            facts["named_tokens"] = other in values and value is not None and abs(value - entry.logprob) < _AGREE
         body = {
             "prompt": _TEXTS[0],
             "max_tokens": 1,
@@ -323,10 +324,10 @@ class _Prober:
         if answer is not None:
             chosen = answer[0][0].chosen
             forced = chosen.token == entry.token and chosen.logprob is not None
-            found["grammar"] = forced and abs(float(chosen.logprob or 0.0) - entry.logprob) < _AGREE
+            facts["grammar"] = forced and abs(float(chosen.logprob or 0.0) - entry.logprob) < _AGREE
         del self._notes[notes:]
 
-    async def _chat(self, found: dict[str, Any]) -> None:
+    async def _chat(self, facts: dict[str, Any]) -> None:
         messages = [{"role": "user", "content": "What is the capital of France?"}]
         for limit in ("max_completion_tokens", "max_tokens"):
             for k in _TOP:
@@ -334,12 +335,12 @@ class _Prober:
                 body = {**self._body(), **body}
                 answer = await self._chat_token(body, f"chat with {k} log-probs")
                 if answer is not None:
-                    found.update(chat=True, chat_limit=limit, chat_top_logprobs=k)
+                    facts.update(chat=True, chat_limit=limit, chat_top_logprobs=k)
                     drawn = await self._chat_token({**body, "temperature": _COLD}, "chat, drawn")
                     if drawn is not None:
-                        found["raw"] = found.get("raw", True) and _agree(answer, drawn)
+                        facts["raw"] = facts.get("raw", True) and _agree(answer, drawn)
                     again = await self._chat_token(body, "chat")
-                    found.setdefault("repeatable", again is not None and again.top == answer.top)
+                    facts.setdefault("repeatable", again is not None and again.top == answer.top)
                     return
                 if self._status not in (400, 422):  # it was not the parameters that it refused
                     return

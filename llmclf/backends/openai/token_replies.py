@@ -1,4 +1,4 @@
-"""Replies of ``/completions`` and ``/chat/completions`` in the forms that servers give them."""
+"""Tokens and log-probabilities in replies of ``/completions`` and ``/chat/completions``, in each form that servers use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BYTES = re.compile(r"bytes:((?:\\x[0-9a-fA-F]{2}|[ -\[\]-~])*\\x[0-9a-fA-F]{2}(
 
 @dataclass(frozen=True)
 class Entry:
-    """A token that a server names: its id, its bytes, or both, and its log-probability in nats (None where it gives none)."""
+    """A token that a server names by its id, its bytes or both, and its log-probability in nats (None if it is missing)."""
 
     token: int | None
     text: bytes | None
@@ -24,14 +24,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Position:
-    """One place of a completion: the token that stands there, and the likeliest ones that could.
+    """One position of a completion: the token that stands there, and the likeliest tokens that could.
 
     Attributes
     ----------
+    chosen : Entry
+    top : tuple of Entry
     is_keyed : bool
-        The likeliest came as a JSON object keyed by text, where of several tokens that are written alike one is left.
+        The likeliest tokens came as a JSON object keyed by text, where only one of several tokens with the same text is left.
     end : bytes or None
-        The text of the token that ended the completion, where that is known.
+        The text of the token that ended the completion, if it is known.
     """
 
     chosen: Entry
@@ -52,7 +54,7 @@ def may_end(text: bytes) -> bool:
 
 
 def token_grammar(tokens: list[int] | tuple[int, ...]) -> str:
-    """A grammar that allows one sequence of token ids alone.
+    """A grammar that allows exactly one sequence of token ids.
 
     Examples
     --------
@@ -63,7 +65,7 @@ def token_grammar(tokens: list[int] | tuple[int, ...]) -> str:
 
 
 def completion_reader(n: int) -> Any:
-    """A reader of the generated tokens of n completions: n lists of `Position`, whichever form the server has."""
+    """A reader of the generated tokens of n completions: n lists of `Position`, whichever form the server uses."""
 
     def read(reply: Any) -> list[list[Position]]:
         return [_positions(choice) for choice in choices(reply, n)]
@@ -82,18 +84,18 @@ def _positions(choice: Mapping[str, Any]) -> list[Position]:
     if not logprobs:
         raise BadReplyError("the choice has no log-probabilities")
     if "content" in mapping(logprobs, "logprobs"):
-        found = [_chat_position(item) for item in sequence(logprobs["content"], "logprobs.content")]
+        positions = [_chat_position(item) for item in sequence(logprobs["content"], "logprobs.content")]
     else:
         tokens = sequence(logprobs.get("tokens"), "logprobs.tokens")
         values = sequence(logprobs.get("token_logprobs"), "logprobs.token_logprobs", len(tokens))
         tops = logprobs.get("top_logprobs")
         tops = [None] * len(tokens) if tops is None else sequence(tops, "logprobs.top_logprobs", len(tokens))
-        found = [_position(*place) for place in zip(tokens, values, tops, strict=True)]
-    last = found[-1].chosen.text if found else None
+        positions = [_position(*entry) for entry in zip(tokens, values, tops, strict=True)]
+    last = positions[-1].chosen.text if positions else None
     # An empty text may be a part of a character elsewhere.
     if choice.get("finish_reason") == "stop" and last and may_end(last):
-        return [replace(position, end=last) for position in found]
-    return found
+        return [replace(position, end=last) for position in positions]
+    return positions
 
 
 def _position(token: Any, value: Any, top: Any) -> Position:
@@ -129,11 +131,11 @@ def _entry(text: str, value: Any) -> Entry:
 
 
 def _as_bytes(text: str) -> bytes:
-    """The bytes of a token's text; OpenAI's completions write those that are no text as ``bytes:\\xe5\\xa5``."""
+    """The bytes of a token's text; OpenAI's completions write bytes that are not text as ``bytes:\\xe5\\xa5``."""
     match = _BYTES.fullmatch(text)
     if match is None:
         return text.encode("utf-8", "surrogatepass")
-    return re.sub(rb"\\x(..)", lambda found: bytes.fromhex(found[1].decode()), match[1].encode())
+    return re.sub(rb"\\x(..)", lambda byte: bytes.fromhex(byte[1].decode()), match[1].encode())
 
 
 def _named_id(text: str) -> int | None:
@@ -149,7 +151,7 @@ def _seen(value: Any) -> float | None:
 
 
 def echoed(reply: Any) -> list[Entry]:
-    """The tokens of an echoed prompt, and of what was generated after it; nothing where the server did not echo."""
+    """The tokens of an echoed prompt, and of what was generated after it; nothing if the server did not echo."""
     (choice,) = choices(reply, 1)
     logprobs = choice.get("logprobs")
     if not isinstance(logprobs, Mapping) or not isinstance(logprobs.get("tokens"), list):

@@ -1,7 +1,7 @@
 """Tokenizers behind a server: exact ids without a copy of the tokenizer on this side.
 
-vLLM and llama.cpp's server tokenise on request. llama.cpp can be told to read a text without control tokens; vLLM cannot, so that
-a row whose data holds one is refused there rather than let it open a turn of its own.
+vLLM and llama.cpp's server tokenise on request. llama.cpp can read a text without control tokens. vLLM cannot, so there a row is
+refused if its data holds one: it could open a turn of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..tokens.codec import find, is_author
 
 T = TypeVar("T")
 
-# How models write their control tokens; looked for at every place, since one may stand within brackets of another kind.
+# How models write their control tokens. The pattern is tried at every position, since one may stand within other brackets.
 _CONTROL_LIKE = re.compile(r"(?=(<[^<>\s]{1,60}>|\[[^\[\]\s]{1,60}\]))")
 
 _REMEMBERED = 10_000
@@ -47,7 +47,7 @@ class ServerEncoder:
         self._controls: dict[str, int | None] = {}
 
     async def open(self, bos_token: str = "", eos_token: str = "") -> ServerEncoder:
-        """Learn what the tokenizer puts before a text, and the id of the end-of-answer token where its text is known."""
+        """Find out what the tokenizer puts before a text, and the id of the end-of-answer token if its text is known."""
         self._bos_token = bos_token
         inner, outer = await self._tokenize("a"), await self._tokenize("a", whole=True)
         self.head = outer[: find(outer, inner)]
@@ -111,7 +111,7 @@ class ServerEncoder:
         if self._kind == "llama_server":
             body: dict[str, Any] = {"messages": messages, "chat_template_kwargs": quiet}
             text = await self._client.call("//apply-template", body, _prompt)
-            # The server leaves out what it puts before every text itself; here nothing else puts it there.
+            # The server leaves out what it puts before every text itself, and here nothing else would add it.
             return text if not self.head or text.startswith(self._bos_token) else self._bos_token + text
         body = {
             "model": self._model,
@@ -124,7 +124,7 @@ class ServerEncoder:
         text = await self._client.call("//detokenize", {"model": self._model, "tokens": ids}, _prompt)
         if await self._tokenize(text, control=True) != ids:
             raise PromptError(
-                "this server's tokens of a chat do not give its text back; give the backend the model's tokenizer "
+                "this server's tokens of a chat do not decode to its text; give the backend the model's tokenizer "
                 "(tokenizer='folder or name')"
             )
         return text
@@ -139,7 +139,7 @@ def _in_loop(function: Callable[[Any], Coroutine[Any, Any, T]], argument: Any) -
 
 def _ids(reply: Any) -> list[int]:
     ids = sequence(mapping(reply, "the reply").get("tokens"), "tokens")
-    expect(all(isinstance(token, int) and not isinstance(token, bool) for token in ids), "tokens are no whole numbers")
+    expect(all(isinstance(token, int) and not isinstance(token, bool) for token in ids), "tokens are not whole numbers")
     return list(ids)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
 from ...backends import Backend, Request, RowScores
+from ...backends.base import CountsUsage
 from ...backends.streaming import stream
 from ...errors import PromptError
 from ..journal.plan import Plan
@@ -55,8 +56,12 @@ class Here:
         }
 
     def _used(self) -> dict[str, Any]:
-        usage = getattr(self._backend, "usage", None)
-        return {} if usage is None else dict(usage.to_dict())
+        return used(self._backend)
+
+
+def used(backend: Backend) -> dict[str, Any]:
+    """Requests, tokens and cost of a backend so far; nothing where it does not count them."""
+    return backend.usage.to_dict() if isinstance(backend, CountsUsage) else {}
 
 
 def answered(
@@ -91,9 +96,9 @@ def answered(
             yield request
 
     for group in ask(requests()):
-        found = [(waiting.pop(place), scores) for place, scores in group]
+        answers = [(waiting.pop(place), scores) for place, scores in group]
         while aside:
-            found.append(aside.pop())
-        yield found
+            answers.append(aside.pop())
+        yield answers
     if aside:
         yield aside

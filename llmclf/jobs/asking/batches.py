@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ...backends.base import Batches
 from ...backends.openai.batches.options import BatchOptions
 from ...errors import InputError
 from ..journal.plan import Plan
@@ -46,10 +47,10 @@ class BatchAsking:
         Raises
         ------
         InputError
-            The model is behind no server that takes batches.
+            The model is not behind a server that takes batches.
         """
-        backend: Any = recipe.backend
-        if not hasattr(backend, "batch_stream"):
+        backend = recipe.backend
+        if not isinstance(backend, Batches):
             raise InputError(f"{backend!r} takes no batches; they are for models named openai:NAME")
         self._here = Here(backend)
         connection = plan.journal.connection

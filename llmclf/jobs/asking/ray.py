@@ -20,18 +20,17 @@ from functools import partial
 from typing import Any
 
 from ...backends import RowScores
-from ...backends.handle import Handle
+from ...backends.base import BehindServer
 from ...backends.identity import differing
 from ...backends.streaming import stream
-from ...calibration import Corrections
+from ...checks import is_number, is_whole_number
 from ...errors import BudgetError, InputError, LlmclfError, MissingDependencyError, ModelError
-from ...scoring.scorer import Scorer
+from ...pipeline import FittedPipeline
 from ..journal.plan import Plan, read_questions
 from ..recipe import Recipe
-from .base import Kept, answered
+from .base import Kept, answered, used
 
-_PAGE = 500  # questions that an actor is handed together, and the most that wait for one that is slow
-_SHARED = ("rpm", "tpm", "max_cost")
+_PAGE = 500  # questions that an actor is handed together: so many wait at most for one that is slow
 
 
 class RayAsking:
@@ -64,10 +63,10 @@ class RayAsking:
                 f"address={address!r}: expected 'local', 'auto' or HOST:PORT of a cluster that this machine is part of"
             )
         for name, value in (("actors", actors), ("page", page)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if not is_whole_number(value, 1):
                 raise InputError(f"{name}={value!r}: expected a positive whole number")
         for name, amount in (("num_cpus", num_cpus), ("num_gpus", num_gpus)):
-            if isinstance(amount, bool) or not isinstance(amount, (int, float)) or amount < 0:
+            if not is_number(amount) or not amount >= 0:
                 raise InputError(f"{name}={amount!r}: expected a number of at least 0")
         self.address = address
         self.actors = actors
@@ -87,10 +86,10 @@ class RayAsking:
         """See `llmclf.jobs.asking.base.Asking`."""
         ray = _ray()
         task = {
-            "scorer": recipe.scorer.to_dict(),
+            # What becomes of the answers is the driver's business.
+            "pipeline": recipe.pipeline.uncorrected().to_dict(),
             "options": _shares(recipe.backend, self.actors),
             "identity": recipe.backend.identity(),
-            "scoring": recipe.scoring,
         }
         is_ours = not ray.is_initialized()
         if is_ours:
@@ -191,8 +190,8 @@ class _Mailbox:
 
     async def spent(self, actor: str) -> float:
         """What all lives of an actor have cost so far."""
-        own = (usage for name, usage in self._usage.items() if name.partition(".")[0] == actor)
-        return sum(usage.get("cost") or 0.0 for usage in own)
+        lives = (usage for name, usage in self._usage.items() if name.partition(".")[0] == actor)
+        return sum(usage.get("cost") or 0.0 for usage in lives)
 
     async def take(self) -> tuple[list[Kept], dict[str, Any]]:
         """The answers that are there, at least one; none when all is done. Those of the last call are safe now."""
@@ -224,11 +223,10 @@ class _Asker:
             options["max_cost"] -= ray.get(mailbox.spent.remote(actor))
             if options["max_cost"] <= 0:
                 raise BudgetError(f"an actor's share of max_cost, {task['options']['max_cost']:.6g}, is spent")
-        scorer = Scorer.from_dict(task["scorer"], model_options=options)
-        self._recipe = Recipe(scorer, Corrections(), task["scoring"])
+        self._recipe = Recipe(FittedPipeline.from_dict(task["pipeline"], model_options=options))
         self._mailbox = mailbox
         self._name = f"{actor}.{os.urandom(8).hex()}"  # of this life of the actor: each counts its own usage
-        identity = scorer.backend.identity()
+        identity = self._recipe.backend.identity()
         name = differing(task["identity"], identity)
         if name is not None:
             raise ModelError(
@@ -245,27 +243,26 @@ class _Asker:
             pairs = [(n, record) for n, _, record in rows]
             backend = self._recipe.backend
             for group in answered(self._recipe.request, pairs, partial(stream, backend, n_requests=len(pairs))):
-                usage = getattr(backend, "usage", None)
-                counted = {} if usage is None else usage.to_dict()
                 answers = [(n, keys[n], scores) for n, scores in group]
-                ray.get(self._mailbox.put.remote(answers, self._name, counted))
+                ray.get(self._mailbox.put.remote(answers, self._name, used(backend)))
         return batch
 
 
 def _shares(backend: Any, actors: int) -> dict[str, Any]:
     """Options of each actor's backend: limits are the job's, so each actor has its share."""
-    if not isinstance(backend, Handle):
+    if not isinstance(backend, BehindServer):
         return {}
-    shares = {}
-    for name in _SHARED:
-        value = getattr(backend, name, None)
-        if value is None:
-            continue
-        if name != "max_cost" and value < actors:
+    limits = backend.server_options
+    shares: dict[str, float] = {}
+    for name, limit in (("rpm", limits.rpm), ("tpm", limits.tpm)):
+        if limit is not None and limit < actors:
             raise InputError(
-                f"{name}={value!r} cannot be shared by {actors} actors; use fewer actors or a higher limit"
+                f"{name}={limit!r} cannot be shared by {actors} actors; use fewer actors or a higher limit"
             )
-        shares[name] = value / actors if name == "max_cost" else value // actors
+        if limit is not None:
+            shares[name] = limit // actors
+    if limits.max_cost is not None:
+        shares["max_cost"] = limits.max_cost / actors
     return shares
 
 
@@ -283,8 +280,8 @@ def _cause(error: BaseException) -> str:
     while inner is not None:
         if isinstance(inner, LlmclfError) and not hasattr(inner, "cause"):
             return str(inner)
-        found = getattr(inner, "cause", None)
-        inner = found if isinstance(found, BaseException) and found is not inner else inner.__cause__
+        cause = getattr(inner, "cause", None)
+        inner = cause if isinstance(cause, BaseException) and cause is not inner else inner.__cause__
     # Ray may hand on the text of an error alone.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     named = [line.partition(": ")[2] for line in lines if line.startswith("llmclf.errors.")]

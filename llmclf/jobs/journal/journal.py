@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ...backends import RowScores
+from ...backends.identity import current_facts
 from ...errors import InputError, StoreError
 from .answer_codec import encode_answer
 
@@ -228,11 +229,12 @@ class Journal:
 
     def _agree(self, what: str, now: Mapping[str, Any], whose: str) -> None:
         text = json.dumps(now, sort_keys=True)
-        then, now = self._meta(what), json.loads(text)
+        then, now = self._meta(what), current_facts(json.loads(text))
         if then is None:
             with self.transaction():
                 self.connection.execute("INSERT INTO meta VALUES (?, ?)", (what, text))
             return
+        then = current_facts(then)
         for name in sorted({*then, *now}):
             if then.get(name) != now.get(name):
                 raise InputError(

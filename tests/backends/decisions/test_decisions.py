@@ -924,7 +924,7 @@ def test_llama_cpp_says_how_many_options_it_takes(llama_url):
     (row,) = score(asked, requests_for(["The film was a delight."], labels=labels))
     assert probabilities(row).sum() == pytest.approx(1.0)
     assert asked.route == "choice, linked groups"
-    assert asked._decider.cap == 52
+    assert asked._connection.cap == 52
 
 
 def test_llama_cpp_refuses_a_text_that_is_too_long(llama_url):

@@ -464,13 +464,13 @@ def test_limits_hold_in_every_window(limit, n_threads, monkeypatch):
     monkeypatch.setattr(limits_module, "_WINDOW", 0.6)
     starts = []
 
-    class Watched(limits_module.Limits):
+    class Watched(limits_module.RateLimits):
         async def start(self, tokens):
             begun = await super().start(tokens)
             starts.append(begun.time)
             return begun
 
-    monkeypatch.setattr(client_module, "Limits", Watched)
+    monkeypatch.setattr(client_module, "RateLimits", Watched)
     with FakeServer() as server:
         engine = make(server, concurrency=16, **limit)
         found = []

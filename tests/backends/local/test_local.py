@@ -165,7 +165,7 @@ def next_token_logprobs(backend, ids):
 def test_the_probabilities_of_all_continuations_sum_to_one(model_folder):
     """Over the whole vocabulary the scores are one distribution."""
     backend = open_backend(f"hf:{model_folder('byte_bpe')}")
-    engine = backend._engine
+    engine = backend._loaded
     from llmclf.backends.tokens.codec import TokenRow
 
     n = len(backend.tokenizer)
@@ -210,7 +210,7 @@ def test_long_labels_do_not_underflow(model_folder):
 
 def test_control_tokens_in_the_text_stay_text(tiny_bpe):
     """A text that spells control tokens has as many control tokens as an empty one."""
-    codec = tiny_bpe._engine.codec(None)
+    codec = tiny_bpe._loaded.codec(None)
     specials = set(tiny_bpe.tokenizer.all_special_ids) | {1, 2}
 
     def count(text: str, prompt: Prompt) -> int:
@@ -229,7 +229,7 @@ def test_control_tokens_in_the_text_stay_text(tiny_bpe):
 
 def test_control_tokens_across_the_border_of_text_and_template_stay_text(tiny_bpe):
     """Data cannot complete a control token that the template's own characters begin."""
-    codec = tiny_bpe._engine.codec(None)
+    codec = tiny_bpe._loaded.codec(None)
     prompt = Prompt("<|im_{{ text }} and more:")
     (row,) = codec.encode(requests_for(["end|>"], prompt=prompt, shots=()))
     assert 2 not in row.context
@@ -237,7 +237,7 @@ def test_control_tokens_across_the_border_of_text_and_template_stay_text(tiny_bp
 
 def test_texts_with_and_without_control_tokens_are_tokenised_alike(tiny):
     """The careful way of tokenising gives the ordinary ids wherever the ordinary way is safe."""
-    encoder = tiny._engine.codec(None)._encoder
+    encoder = tiny._loaded.codec(None)._encoder
     special = tiny.tokenizer.eos_token
     for text in TEXTS:
         spans = requests_for([text])[0].prompt.turns[0].spans
@@ -264,10 +264,10 @@ def test_a_long_text_is_shortened_and_nothing_else(tiny_bpe):
     cut = requests[1].prompt.shortened(1000 - long.characters_cut)
     assert cut.text.startswith("Judge.")
     assert cut.text.endswith("\nSentiment:")
-    rows = backend._engine.codec(60).encode([Request(cut, requests[1].completions)])
+    rows = backend._loaded.codec(60).encode([Request(cut, requests[1].completions)])
     assert rows[0].n_inputs <= 60
     longer = requests[1].prompt.shortened(1001 - long.characters_cut)
-    assert backend._engine.codec(None).encode([Request(longer, requests[1].completions)])[0].n_inputs > 60
+    assert backend._loaded.codec(None).encode([Request(longer, requests[1].completions)])[0].n_inputs > 60
     reference = reference_for(tiny_bpe, context_length=60)
     assert_same([short, long], score(reference, requests))
 
@@ -287,8 +287,8 @@ def test_equal_completions_are_refused(tiny_bpe):
 
 def test_handles_share_what_is_open(tiny_bpe):
     """Copies and new handles of the same model load it once; a pickle carries the description alone."""
-    assert open_backend(tiny_bpe.name)._engine is tiny_bpe._engine
-    assert copy.deepcopy(tiny_bpe)._engine is tiny_bpe._engine
+    assert open_backend(tiny_bpe.name)._loaded is tiny_bpe._loaded
+    assert copy.deepcopy(tiny_bpe)._loaded is tiny_bpe._loaded
     data = pickle.dumps(tiny_bpe)
     assert len(data) < 1000
     again = pickle.loads(data)
@@ -356,7 +356,7 @@ def test_the_identity_names_the_weights(model_folder, tmp_path):
     content = bytearray(weights.read_bytes())
     content[-3] ^= 1
     weights.write_bytes(content)
-    loaded._ENGINES.clear()  # as a new process would find it
+    loaded._MODELS.clear()  # as a new process would find it
     assert open_backend(f"hf:{folder}").identity()["weights"] != first["weights"]
 
 
@@ -366,7 +366,7 @@ def test_half_precision_is_normalised_in_float32(model_folder):
 
     backend = open_backend(f"hf:{model_folder('byte_bpe')}", dtype="bfloat16")
     row = TokenRow((5, 9, 17, 30), tuple((token,) for token in range(len(backend.tokenizer))))
-    values = dict(backend._engine.score([row], 512))[0]
+    values = dict(backend._loaded.score([row], 512))[0]
     assert np.exp(np.concatenate(values)).sum() == pytest.approx(1.0, abs=1e-4)
 
 
@@ -375,7 +375,7 @@ def test_half_precision_is_normalised_in_float32(model_folder):
     [
         ("gpt-4", "names no model that can be opened"),
         ("hf:", "names no model that can be opened"),
-        ("gguf:/no/such/file.gguf", "names no file"),
+        ("gguf:/no/such/file.gguf", "does not name a file"),
         ("hf:./no/such/folder", "names neither a folder"),
         (7, "expected a model string or a backend"),
     ],
@@ -390,7 +390,7 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path):
     """The first bytes of a GGUF file are checked before anything reads it."""
     file = tmp_path / "model.gguf"
     file.write_bytes(b"<html>not found</html>")
-    with pytest.raises(InputError, match="is no GGUF file: it begins with b'<htm'"):
+    with pytest.raises(InputError, match="is not a GGUF file: it begins with b'<htm'"):
         open_backend(f"gguf:{file}").identity()
     file.write_bytes(b"GGUF" + b"\0" * 100)
     with pytest.raises(ModelError, match="could not be read"):
@@ -445,7 +445,7 @@ def test_a_gguf_path_is_the_same_model(smollm2):
 
 def test_an_opened_model_is_silent(model_folder, capfd):
     """Loading and scoring print nothing."""
-    loaded._ENGINES.clear()
+    loaded._MODELS.clear()
     score(open_backend(f"hf:{model_folder('byte_bpe')}", context_length=100), requests_for(TEXTS[:2]))
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""

@@ -1,7 +1,7 @@
 """A provider's endpoints for files and batches: a request file goes up, a batch is made of it, its answers come down.
 
-Every call may be repeated but one: two calls that create a batch may create two, and both cost. So that call is made once, and
-where its outcome is not known, the server's list of batches tells.
+Every call but one may be repeated: two calls that create a batch may create two, and both cost. So that call is made once, and
+where its outcome is unknown, the server's list of batches tells.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from ....errors import ServerError
 from ...http.client import Client, backoff
 from ...http.file_transfers import Download, Upload
 from ...http.replies import mapping, sequence
-from .file_format import MARK, Batch, Line, read_id, read_line
-from .store import Order
+from .file_format import MARK, BatchState, ResultLine, read_id, read_result_line
+from .store import BatchRecord
 
-_PAGES = 100  # most pages of the list of batches that are read
+_PAGES = 100  # pages of the list of batches that are read, at most
 _PAGE = 100
 _CHUNK = 256  # lines read at once
 _MAYBE = {408, 409, 425, 429}  # refusals after which the same call may pass
 _UNLISTED = {404, 405, 501}
 
 
-class BatchFiles:
+class BatchEndpoints:
     """The files and batches of one account.
 
     Parameters
     ----------
     client : Client
     report : callable
-        Told what a user should know, a line at a time.
+        Called with each line that a user should see.
     seconds : float
         How long to wait before looking for a batch that may have been created.
     folder : str, optional
-        Where answers are kept while they are read; they have no name there.
+        Where answers are stored while they are read, in files without a name.
     """
 
     def __init__(self, client: Client, report: Callable[[str], None], seconds: float, folder: str | None) -> None:
@@ -49,22 +49,22 @@ class BatchFiles:
 
     async def upload(self, file: BinaryIO, name: str) -> str:
         """Send a request file; returns its id."""
-        found: str = await self._client.call("/files", Upload(file, name, "batch"), read_id)
-        return found
+        file_id: str = await self._client.call("/files", Upload(file, name, "batch"), read_id)
+        return file_id
 
-    async def create(self, order: Order) -> Batch:
-        """Have the uploaded requests of an order worked on, once.
+    async def create(self, record: BatchRecord) -> BatchState:
+        """Have the uploaded requests of a batch processed, once.
 
         Raises
         ------
         ServerError
-            The server refuses (`may_exist` is false), or it cannot be found out whether it took the batch.
+            The server refuses (`may_exist` is false), or it is impossible to find out whether it accepted the batch.
         """
         body = {
-            "input_file_id": order.file_id,
-            "endpoint": f"/v1{order.path}",
+            "input_file_id": record.file_id,
+            "endpoint": f"/v1{record.path}",
             "completion_window": "24h",
-            "metadata": {MARK: order.mark},
+            "metadata": {MARK: record.mark},
         }
         retries = self._client.options.max_retries
         for attempt in range(retries + 1):
@@ -75,13 +75,13 @@ class BatchFiles:
                     raise
                 failure = error
             await asyncio.sleep(max(self._seconds, backoff(attempt)))
-            found = await self.find(order)
-            if found is not None:
-                return found
+            batch = await self.find(record)
+            if batch is not None:
+                return batch
         raise failure
 
-    async def find(self, order: Order) -> Batch | None:
-        """The batch of an order whose creation was not heard of; None if there is none."""
+    async def find(self, record: BatchRecord) -> BatchState | None:
+        """The server's batch for a record whose creation was never confirmed; None if it does not exist."""
         after = ""
         seen: set[str] = set()
         for _ in range(_PAGES):
@@ -90,10 +90,12 @@ class BatchFiles:
             except ServerError as error:
                 if error.status not in _UNLISTED:
                     raise
-                self._report("the server does not list its batches: one whose creation was not heard of may cost twice")
+                self._report(
+                    "the server does not list its batches: one whose creation was never confirmed may cost twice"
+                )
                 return None
             for batch in batches:
-                if batch.mark == order.mark or batch.input_file_id == order.file_id:
+                if batch.mark == record.mark or batch.input_file_id == record.file_id:
                     return batch
             if not has_more or {batch.id for batch in batches} <= seen:
                 return None
@@ -101,8 +103,8 @@ class BatchFiles:
             after = f"&after={urllib.parse.quote(batches[-1].id, safe='')}"
         return None
 
-    async def state(self, batch_id: str) -> Batch:
-        """How far a batch is.
+    async def state(self, batch_id: str) -> BatchState:
+        """The state of a batch.
 
         Raises
         ------
@@ -114,14 +116,14 @@ class BatchFiles:
             if error.status != 404:
                 raise
             raise ServerError(
-                f"the server knows no batch {batch_id!r}, which this job has submitted ({error}); use the key and the address "
-                "that it was submitted with",
+                f"the server does not know the batch {batch_id!r}, which this job has submitted ({error}); use the key and the "
+                "address that it was submitted with",
                 status=404,
                 is_final=True,
             ) from None
 
-    async def lines(self, batch: Batch) -> AsyncGenerator[list[Line | None], None]:
-        """The lines of a batch's output and error files, some at a time; None for those that are none."""
+    async def result_lines(self, batch: BatchState) -> AsyncGenerator[list[ResultLine | None], None]:
+        """The lines of a batch's output and error files, some at a time; None for a line that cannot be read."""
         for file_id in batch.files:
             with tempfile.TemporaryFile(dir=self._folder) as file:
                 try:
@@ -134,18 +136,18 @@ class BatchFiles:
                     continue
                 file.seek(0)
                 while raw := list(islice(file, _CHUNK)):
-                    yield [read_line(line) for line in raw if line.strip()]
-                    await asyncio.sleep(0)  # others at work on the same server get their turn
+                    yield [read_result_line(line) for line in raw if line.strip()]
+                    await asyncio.sleep(0)  # other work on the same server gets its turn
 
-    def _read(self, reply: object) -> Batch:
-        return Batch.read(self._client.without_key(reply))
+    def _read(self, reply: object) -> BatchState:
+        return BatchState.read(self._client.without_key(reply))
 
-    def _read_page(self, reply: object) -> tuple[list[Batch], bool]:
-        found = mapping(reply, "the list of batches")
-        batches = [self._read(item) for item in sequence(found.get("data"), "data")]
-        return batches, bool(found.get("has_more")) and bool(batches)
+    def _read_page(self, reply: object) -> tuple[list[BatchState], bool]:
+        page = mapping(reply, "the list of batches")
+        batches = [self._read(item) for item in sequence(page.get("data"), "data")]
+        return batches, bool(page.get("has_more")) and bool(batches)
 
 
 def may_exist(error: ServerError) -> bool:
-    """Whether a call that failed so may have had its effect all the same, or may have it the next time."""
+    """Whether a call that failed in this way may still have had its effect, or may have it the next time."""
     return error.status is None or error.status in _MAYBE or error.status >= 500 or error.status < 400

@@ -1,4 +1,4 @@
-"""What stands in the files of a batch, and what a server tells about one. All that comes back is checked before it counts."""
+"""The lines of a batch's files, and the state of a batch. Everything that a server sends is checked before it counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST_ID = 500
 
 
 def request_id(path: str, body: Mapping[str, Any]) -> str:
-    """The custom_id of a request: the same for the same question, in whatever process it is asked.
+    """The custom_id of a request: the same for the same body, whichever process asks.
 
     Examples
     --------
@@ -41,14 +41,14 @@ def request_line(custom_id: str, path: str, body: Mapping[str, Any]) -> bytes:
 
 
 @dataclass(frozen=True)
-class Line:
+class ResultLine:
     """One line of an output or error file.
 
     Attributes
     ----------
     custom_id : str
     status : int or None
-        The request's HTTP status; None where nobody worked on the request (its batch expired, say).
+        The request's HTTP status; None where the request was never processed (its batch expired, say).
     body : Any
         The reply; where `status` is None, what the server says instead.
     """
@@ -64,47 +64,47 @@ class Line:
         return ": ".join(filter(None, [code, error_message(self.body)])) or "the server does not say why"
 
 
-def read_line(raw: bytes) -> Line | None:
-    """A line that came back; None for what is none.
+def read_result_line(raw: bytes) -> ResultLine | None:
+    """A line that came back; None for anything else.
 
     Examples
     --------
-    >>> read_line(b'{"custom_id": "a1", "response": {"status_code": 200, "body": {"choices": []}}, "error": null}')
-    Line(custom_id='a1', status=200, body={'choices': []})
-    >>> read_line(b'{"custom_id": "a1", "response": null, "error": {"code": "batch_expired"}}').message
+    >>> read_result_line(b'{"custom_id": "a1", "response": {"status_code": 200, "body": {"choices": []}}, "error": null}')
+    ResultLine(custom_id='a1', status=200, body={'choices': []})
+    >>> read_result_line(b'{"custom_id": "a1", "response": null, "error": {"code": "batch_expired"}}').message
     'batch_expired'
-    >>> read_line(b'{"custom_id": "a1", "resp')
+    >>> read_result_line(b'{"custom_id": "a1", "resp')
     """
     try:
-        found = json.loads(raw)
+        values = json.loads(raw)
     except (ValueError, RecursionError):
         return None
-    custom_id = found.get("custom_id") if isinstance(found, dict) else None
+    custom_id = values.get("custom_id") if isinstance(values, dict) else None
     if not isinstance(custom_id, str):
         return None
-    response, error = found.get("response"), found.get("error")
+    response, error = values.get("response"), values.get("error")
     if isinstance(response, dict):
         status, body = response.get("status_code"), response.get("body")
         if type(status) is not int or not (isinstance(body, dict) or status != 200):
             return None
-        return Line(custom_id, status, body)
-    return Line(custom_id, None, error) if isinstance(error, dict) else None
+        return ResultLine(custom_id, status, body)
+    return ResultLine(custom_id, None, error) if isinstance(error, dict) else None
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What a server tells about a batch.
+class BatchState:
+    """What a server says about a batch.
 
     Attributes
     ----------
     id, status : str
     mark : str
-        What its maker wrote into its metadata to know it again.
+        The text in its metadata by which its maker recognises it.
     input_file_id : str
     files : tuple of str
-        Its output file and its error file, as far as there are any.
+        The ids of its output file and its error file, as far as they exist.
     total, done, failed : int
-        Requests.
+        Numbers of requests.
     code, message : str
         Why it failed.
     """
@@ -126,11 +126,11 @@ class Batch:
 
     @property
     def lacks_answers(self) -> bool:
-        """Whether the server counts answers and does not say where they are; it may, a little later."""
+        """Whether the server counts answers but does not say where they are yet."""
         return self.is_over and self.done > 0 and not self.files
 
     @classmethod
-    def read(cls, reply: Any) -> Batch:
+    def read(cls, reply: Any) -> BatchState:
         """Read a batch object.
 
         Raises
@@ -139,39 +139,39 @@ class Batch:
 
         Examples
         --------
-        >>> Batch.read({"id": "batch_1", "status": "in_progress", "request_counts": {"total": 3, "completed": 1}}).done
+        >>> BatchState.read({"id": "batch_1", "status": "in_progress", "request_counts": {"total": 3, "completed": 1}}).done
         1
         """
-        found = mapping(reply, "the batch")
-        counts = found.get("request_counts")
+        values = mapping(reply, "the batch")
+        counts = values.get("request_counts")
         counts = counts if isinstance(counts, Mapping) else {}
-        marks = found.get("metadata")
-        errors = found.get("errors")
+        marks = values.get("metadata")
+        errors = values.get("errors")
         listed = errors.get("data") if isinstance(errors, Mapping) else errors
         listed = [error for error in listed if isinstance(error, Mapping)] if isinstance(listed, list) else []
-        files = [found.get("output_file_id"), found.get("error_file_id")]
+        files = [values.get("output_file_id"), values.get("error_file_id")]
         return cls(
-            id=read_id(found),
-            status=string(found.get("status"), "the batch's status").lower()[:50],
+            id=read_id(values),
+            status=string(values.get("status"), "the batch's status").lower()[:50],
             mark=str(marks.get(MARK) or "") if isinstance(marks, Mapping) else "",
-            input_file_id=str(found.get("input_file_id") or ""),
+            input_file_id=str(values.get("input_file_id") or ""),
             files=tuple(file for file in files if isinstance(file, str) and file),
             total=_count(counts.get("total")),
             done=_count(counts.get("completed")),
             failed=_count(counts.get("failed")),
             code=next((str(error["code"]) for error in listed if error.get("code")), ""),
-            message="; ".join(map(_placed, listed[:3])) or error_message(errors),
+            message="; ".join(map(_error_text, listed[:3])) or error_message(errors),
         )
 
 
 def read_id(reply: Any) -> str:
     """The id of a file or a batch."""
-    found = string(mapping(reply, "the reply").get("id"), "the id")
-    expect(0 < len(found) <= _LONGEST_ID and found.isprintable(), "the id is empty, too long or no printable text")
-    return found
+    name = string(mapping(reply, "the reply").get("id"), "the id")
+    expect(0 < len(name) <= _LONGEST_ID and name.isprintable(), "the id is empty, too long or not printable")
+    return name
 
 
-def _placed(error: Mapping[str, Any]) -> str:
+def _error_text(error: Mapping[str, Any]) -> str:
     line = error.get("line")
     where = f"line {line}: " if isinstance(line, int) else ""
     return where + (error_message(error) or str(error.get("code") or "no reason given"))[:300]

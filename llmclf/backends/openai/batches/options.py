@@ -16,19 +16,20 @@ class BatchOptions:
     Parameters
     ----------
     window : int
-        Most rows that are begun and not taken care of. Each holds about ten kilobytes of memory while it waits.
+        Rows that are under way at once, at most. Each holds about ten kilobytes of memory while it waits.
     max_requests, max_bytes : int
-        Most requests in a batch, and most bytes in its request file.
+        Requests in a batch, and bytes in its request file, at most.
     poll_seconds : float
-        Time between two looks at a batch.
+        Time between two polls of a batch.
     max_rounds : int
-        How often a request that was not answered is submitted again.
+        How often a request without an answer is submitted again.
     parallel : int
-        Most batches that are open at once.
+        Batches that are open at once, at most.
     report : callable, optional
-        Told how batches get on, a line at a time.
+        Called with each line of news about the batches.
     folder : str, optional
-        Where request and answer files are while they are sent and read, without a name; by default the system's for such files.
+        Where request and answer files are stored while they are sent and read, without a name; by default the system's folder for
+        temporary files.
 
     Examples
     --------

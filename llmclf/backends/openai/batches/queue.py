@@ -1,4 +1,4 @@
-"""Questions go out in batches and come to an end: a queue, the batches that are open, and what is left of the budget."""
+"""The queue of requests that wait for a batch, the batches that are open, and the budget that is left for them."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from typing import Any, BinaryIO
 from ....errors import ServerError
 from ...http.client import Client
 from ...http.usage import cost_of
-from .endpoints import BatchFiles, may_exist
-from .file_format import Batch, request_line
+from .endpoints import BatchEndpoints, may_exist
+from .file_format import BatchState, request_line
 from .options import BatchOptions
-from .results import Harvest
-from .store import CREATING, OPEN, BatchStore, Order, Reply, Tokens
+from .results import BatchResults
+from .store import CREATING, OPEN, BatchRecord, BatchStore, Reply, Tokens
 
-_PATIENCE = 20  # looks at a batch that may fail one after the other
-_TOO_MANY = "token_limit_exceeded"  # what a server says where too much is queued already
+_MAX_FAILED_POLLS = 20  # polls of a batch that may fail one after the other
+_TOO_MANY = "token_limit_exceeded"  # the code of a server that has too much in its queue
 
 
 @dataclass(eq=False)
-class Question:
+class PendingRequest:
     """A request that rows wait for.
 
     Attributes
     ----------
     path, body, tokens
-        What is asked, and the most tokens that it may read and write.
+        The request, and the most tokens that it may read and write.
     spoiled : str
-        Why the answer that is there cannot be used.
+        Why the answer that is stored cannot be used.
     error : str
-        Why there will be none.
+        Why there will be no answer.
     waiters : list of (Any, Future)
-        Who waits, and for what.
+        The rows that wait, each with the future of its reply.
     """
 
     path: str
@@ -51,24 +51,24 @@ class Question:
 
 
 @dataclass(eq=False)
-class _Open:
-    """A batch that the server works on."""
+class _OpenBatch:
+    """A batch that the server is processing."""
 
-    order: Order
+    record: BatchRecord
     worst: float
-    due: float  # when it is looked at
-    shown: str = ""  # what was last reported
-    misses: int = 0  # looks that failed, one after the other
+    due: float  # time of the next poll
+    shown: str = ""  # the line that was last reported
+    misses: int = 0  # polls that failed, one after the other
     cost: float = 0.0  # of the answers that were fetched before fetching failed
 
 
-class Desk:
-    """Submits what is queued and fetches what comes of it.
+class BatchQueue:
+    """Submits queued requests in batches and fetches their results.
 
     Attributes
     ----------
     returned : list of str
-        Requests of which there is something new; the store says what.
+        Requests whose state has changed; the store has the new one.
     failure : Exception or None
         Why nothing more can be asked.
     """
@@ -80,48 +80,48 @@ class Desk:
         self._store = store
         self._options = options
         self._report = options.report or (lambda _: None)
-        self._files = BatchFiles(client, self._report, options.poll_seconds, options.folder)
-        self._queue: dict[str, dict[str, Question]] = {}
-        self._open: list[_Open] = []
+        self._endpoints = BatchEndpoints(client, self._report, options.poll_seconds, options.folder)
+        self._queue: dict[str, dict[str, PendingRequest]] = {}
+        self._open: list[_OpenBatch] = []
         self._parallel = options.parallel
 
-    def add(self, custom_id: str, question: Question) -> None:
-        """Queue a question."""
-        self._queue.setdefault(question.path, {})[custom_id] = question
+    def add(self, custom_id: str, request: PendingRequest) -> None:
+        """Queue a request."""
+        self._queue.setdefault(request.path, {})[custom_id] = request
 
     def works_on(self, n: int | None) -> bool:
-        """Whether a batch of the store is open."""
-        return any(batch.order.n == n for batch in self._open)
+        """Whether the batch with this number in the store is open."""
+        return any(batch.record.n == n for batch in self._open)
 
     def close(self) -> None:
-        """Let go of the budget that was set aside; batches stay open."""
+        """Release the budget that was set aside; the batches stay open on the server."""
         for batch in self._open:
             self._client.settle(batch.worst, batch.cost)
         self._open = []
 
     async def reopen(self) -> None:
-        """Take up what an earlier process has left."""
+        """Continue with the batches that an earlier process has left open."""
         usage = self._client.usage
         for name, value in self._store.usage().items():
-            # Somebody has paid for it, and nobody has noted it.
+            # It was paid for, and no caller has recorded it.
             if getattr(usage, name) is not None:
                 setattr(usage, name, getattr(usage, name) + value)
-        for order in self._store.orders():
-            if order.status == CREATING:
-                batch = await self._files.find(order)
+        for record in self._store.unfinished():
+            if record.status == CREATING:
+                batch = await self._endpoints.find(record)
                 if batch is not None:
-                    self._store.created(order.n, batch.id)
-                    order = replace(order, status=OPEN, batch_id=batch.id)
-            if order.status == OPEN:
-                worst = self._cost(self._store.requests(order.n).values())
+                    self._store.created(record.n, batch.id)
+                    record = replace(record, status=OPEN, batch_id=batch.id)
+            if record.status == OPEN:
+                worst = self._cost(self._store.requests(record.n).values())
                 self._client.hold(worst)
-                self._open.append(_Open(order, worst, due=0.0))
-                self._report(f"batch {order.batch_id}: taken up again")
+                self._open.append(_OpenBatch(record, worst, due=0.0))
+                self._report(f"batch {record.batch_id}: taken up again")
             else:
-                self._store.release(order.n)
+                self._store.release(record.n)
 
     async def submit(self, *, is_full: bool = False) -> bool:
-        """Submit a batch, where one may be open besides the others; with `is_full` only if nothing more fits into it.
+        """Submit a batch, if another one may be open; with `is_full`, only if the batch is full.
 
         Raises
         ------
@@ -142,7 +142,7 @@ class Desk:
             if chosen:
                 await self._send(path, chosen, file)
             elif queue and self._open:
-                return False  # what is under way may cost less than it could
+                return False  # the open batches may cost less than was set aside for them
             elif queue:
                 # This raises, or waits for live requests.
                 worst = await self._client.reserve(*next(iter(queue.values())).tokens)
@@ -150,44 +150,44 @@ class Desk:
         return True
 
     async def poll(self) -> None:
-        """Look at the batch that was longest not looked at, when its time has come; fetch its answers if it is over."""
-        open_one = min(self._open, key=lambda batch: batch.due)
-        await asyncio.sleep(open_one.due - asyncio.get_running_loop().time())
-        open_one.due = self._later()
+        """Wait until the next batch is due and poll it; fetch its answers if it is over."""
+        open_batch = min(self._open, key=lambda batch: batch.due)
+        await asyncio.sleep(open_batch.due - asyncio.get_running_loop().time())
+        open_batch.due = self._later()
         try:
-            batch = await self._files.state(open_one.order.batch_id)
-            if batch.is_over and not (batch.lacks_answers and open_one.misses < _PATIENCE):
-                await self._collect(open_one, batch)
+            batch = await self._endpoints.state(open_batch.record.batch_id)
+            if batch.is_over and not (batch.lacks_answers and open_batch.misses < _MAX_FAILED_POLLS):
+                await self._collect(open_batch, batch)
                 return
         except ServerError as error:
-            if not may_exist(error) or open_one.misses >= _PATIENCE:
+            if not may_exist(error) or open_batch.misses >= _MAX_FAILED_POLLS:
                 raise
-            open_one.misses += 1
-            self._report(f"batch {open_one.order.batch_id}: {error}; it is looked at again")
+            open_batch.misses += 1
+            self._report(f"batch {open_batch.record.batch_id}: {error}; it will be polled again")
             return
-        open_one.misses = open_one.misses + 1 if batch.lacks_answers else 0
+        open_batch.misses = open_batch.misses + 1 if batch.lacks_answers else 0
         failed = f", {batch.failed} failed" if batch.failed else ""
         shown = f"batch {batch.id}: {batch.status}, {batch.done} of {batch.total} done{failed}"
-        if shown != open_one.shown:
-            open_one.shown = shown
+        if shown != open_batch.shown:
+            open_batch.shown = shown
             self._report(shown)
 
-    def _write(self, queue: dict[str, Question], path: str, file: BinaryIO) -> dict[str, Tokens]:
-        """Move questions from a queue to a file while they fit: into the file, and into what is left of the budget."""
+    def _write(self, queue: dict[str, PendingRequest], path: str, file: BinaryIO) -> dict[str, Tokens]:
+        """Move requests from a queue to a file as long as they fit into the file and the rest of the budget."""
         chosen: dict[str, Tokens] = {}
         n_bytes, left = 0, self._client.left
         while queue and len(chosen) < self._options.max_requests:
-            custom_id, question = next(iter(queue.items()))
-            line = request_line(custom_id, path, question.body)
-            cost = self._cost([question.tokens])
+            custom_id, request = next(iter(queue.items()))
+            line = request_line(custom_id, path, request.body)
+            cost = self._cost([request.tokens])
             if len(line) > self._options.max_bytes:
-                question.error = f"the request has {len(line)} bytes, more than max_bytes={self._options.max_bytes}"
-            if question.error or not question.is_wanted:
+                request.error = f"the request has {len(line)} bytes, more than max_bytes={self._options.max_bytes}"
+            if request.error or not request.is_wanted:
                 self.returned.append(custom_id)
             elif n_bytes + len(line) > self._options.max_bytes or cost > left:
                 break
             else:
-                chosen[custom_id] = question.tokens
+                chosen[custom_id] = request.tokens
                 n_bytes += len(line)
                 left -= cost
                 file.write(line)
@@ -199,43 +199,43 @@ class Desk:
         worst = self._cost(chosen.values())
         self._client.hold(worst)
         try:
-            order = self._store.begin(path, chosen)
-            file_id = await self._files.upload(file, f"{order.mark}.jsonl")
-            self._store.uploaded(order.n, file_id)
-            order = replace(order, status=CREATING, file_id=file_id)
+            record = self._store.begin(path, chosen)
+            file_id = await self._endpoints.upload(file, f"{record.mark}.jsonl")
+            self._store.uploaded(record.n, file_id)
+            record = replace(record, status=CREATING, file_id=file_id)
             try:
-                batch = await self._files.create(order)
+                batch = await self._endpoints.create(record)
             except ServerError as error:
                 if not may_exist(error):
-                    self._store.release(order.n)
+                    self._store.release(record.n)
                 raise
-            self._store.created(order.n, batch.id)
+            self._store.created(record.n, batch.id)
         except BaseException:
             self._client.settle(worst, 0.0)
             raise
-        order = replace(order, status=OPEN, batch_id=batch.id)
-        self._open.append(_Open(order, worst, due=self._later()))
+        record = replace(record, status=OPEN, batch_id=batch.id)
+        self._open.append(_OpenBatch(record, worst, due=self._later()))
         self._report(f"batch {batch.id}: submitted with {len(chosen)} requests to {path}")
 
-    async def _collect(self, open_one: _Open, batch: Batch) -> None:
-        """Take in all that came of a batch, and give its requests back."""
-        requests = self._store.requests(open_one.order.n)
-        harvest = Harvest(self._client, self._store, requests)
+    async def _collect(self, open_batch: _OpenBatch, batch: BatchState) -> None:
+        """Store all results of a batch, and return its requests."""
+        requests = self._store.requests(open_batch.record.n)
+        results = BatchResults(self._client, self._store, requests)
         try:
-            async with aclosing(self._files.lines(batch)) as parts:
+            async with aclosing(self._endpoints.result_lines(batch)) as parts:
                 async for lines in parts:
-                    harvest.add(lines)
-            # One that was refused as a whole has not tried its requests.
+                    results.add(lines)
+            # A batch that was refused as a whole has not tried its requests.
             is_attempt = batch.status != "failed" or bool(batch.files)
-            n_left = harvest.close(open_one.order.n, batch.status, is_attempt=is_attempt)
+            n_left = results.close(open_batch.record.n, batch.status, is_attempt=is_attempt)
         finally:
-            open_one.cost += harvest.cost
-        self._open.remove(open_one)
-        self._client.settle(open_one.worst, open_one.cost)
+            open_batch.cost += results.cost
+        self._open.remove(open_batch)
+        self._client.settle(open_batch.worst, open_batch.cost)
         self.returned += requests
-        odd = f"; of its lines {harvest.oddities}" if harvest.oddities else ""
+        odd = f"; of its lines {results.oddities}" if results.oddities else ""
         self._report(f"batch {batch.id}: {batch.status}, {len(requests) - n_left} of {len(requests)} answered{odd}")
-        self.failure = self.failure or harvest.final
+        self.failure = self.failure or results.final
         if is_attempt:
             return
         if batch.code == _TOO_MANY and self._open:
@@ -251,5 +251,5 @@ class Desk:
         return asyncio.get_running_loop().time() + self._options.poll_seconds
 
     def _cost(self, tokens: Iterable[Tokens]) -> float:
-        """What requests could cost at most."""
+        """The most that requests could cost."""
         return sum(cost_of(self._client.options.price, *pair) or 0.0 for pair in tokens)

@@ -1,4 +1,4 @@
-"""What came of a batch: each of its requests is answered, refused, or has to be asked again."""
+"""The results of a batch: each of its requests is answered, refused, or has to be asked again."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from ....errors import ServerError
 from ...http.client import Client
 from ...http.replies import token_counts
 from ...http.usage import cost_of
-from .file_format import Line
+from .file_format import ResultLine
 from .store import BatchStore, Reply, Tokens
 
 
-class Harvest:
-    """Takes in the lines of a batch in any order; the first good answer to a request counts.
+class BatchResults:
+    """Reads the lines of a batch in any order; the first good answer to a request counts.
 
     Parameters
     ----------
     client : Client
-        Its usage grows by what was answered; the cost is for the caller to settle.
+        Its usage grows by what was answered; the caller settles the cost.
     store : BatchStore
     requests : mapping
-        What the batch was asked, by custom_id, and the most tokens that each may have taken.
+        The requests of the batch by custom_id, with the most tokens that each may have taken.
 
     Attributes
     ----------
     cost : float
-        Of the answers that were not there before.
+        Cost of the answers that were new.
     final : ServerError or None
         A refusal that every other request would meet, too.
     unknown, repeated, broken : int
-        Lines about something else, about what was answered already, and lines that are none.
+        Numbers of lines about other requests, about requests that were already answered, and of lines that cannot be read.
     """
 
     def __init__(self, client: Client, store: BatchStore, requests: Mapping[str, Tokens]) -> None:
@@ -45,7 +45,7 @@ class Harvest:
         self._refused: dict[str, Reply] = {}
         self._reasons: dict[str, str] = {}
 
-    def add(self, lines: Sequence[Line | None]) -> None:
+    def add(self, lines: Sequence[ResultLine | None]) -> None:
         """Keep the answers among some lines, and remember the rest."""
         answers: dict[str, Reply] = {}
         for line in lines:
@@ -68,25 +68,28 @@ class Harvest:
         self._left -= set(self._refused)
         lost = self._left - set(self._reasons)
         if lost and status == "completed":
-            # Somebody may have worked on them: what was lost counts at what it could have cost.
+            # The server may have processed them: lost answers count at the most that they could have cost.
             cost = sum(self._worst(custom_id) for custom_id in lost)
             self._store.add({}, {"cost": cost})
             self.cost += cost
-        reasons = {name: self._reasons.get(name, f"the batch is {status}, without a word on it") for name in self._left}
+        reasons = {
+            name: self._reasons.get(name, f"the batch is {status} and says nothing about this request")
+            for name in self._left
+        }
         self._store.close(n, status, reasons, is_attempt=is_attempt)
         return len(self._left)
 
     @property
     def oddities(self) -> str:
         """What was wrong with the lines, in words; empty if nothing was."""
-        found = {
+        counts = {
             "could not be read": self.broken,
             "answer what was not asked": self.unknown,
             "answer what was answered": self.repeated,
         }
-        return ", ".join(f"{n} {what}" for what, n in found.items() if n)
+        return ", ".join(f"{n} {what}" for what, n in counts.items() if n)
 
-    def _note(self, line: Line) -> None:
+    def _note(self, line: ResultLine) -> None:
         if line.status is None:
             self._reasons.setdefault(line.custom_id, replace(line, body=self._client.without_key(line.body)).message)
             return
@@ -100,9 +103,9 @@ class Harvest:
             self._refused.setdefault(line.custom_id, Reply(error=failure.message, status=line.status))
 
     def _keep(self, answers: dict[str, Reply]) -> None:
-        # A process that died in the middle of this batch has counted some of them.
-        places = self._store.places(list(answers))
-        fresh = [name for name in answers if not places[name].is_answered]
+        # A process that died while it read this batch has already counted some of them.
+        states = self._store.request_states(list(answers))
+        fresh = [name for name in answers if not states[name].is_answered]
         usage = {"requests": len(fresh), "tokens_in": 0, "tokens_cached": 0, "tokens_out": 0, "cost": 0.0}
         for name in fresh:
             counts = token_counts(answers[name].body)

@@ -1,9 +1,9 @@
-"""A provider's batches in the place of live requests: cheaper, a day late, and scored by the same routes.
+"""A provider's batches instead of live requests: cheaper, up to a day late, and scored by the same routes.
 
-The routes ask a client for one reply at a time. Here their questions are collected until all rows that are worked on wait for an
-answer; then they go out as a batch, and when it comes back the routes go on from where they stopped, some of them to the next
-question. A question's custom_id is a hash of what is asked, so a process that is started again finds what was answered and what
-is still open by asking the same questions; see `batch_store` for what it finds.
+The routes ask a client for one reply at a time. Here their requests are collected until all rows that are under way wait for an
+answer. Then they go out as a batch, and when its answers come the routes continue from where they stopped, some of them with a
+further request. A request's custom_id is a hash of its body, so a restarted process makes the same requests and finds which of
+them are answered and which are open; `store` describes what it finds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ...http.client import Client
 from ...http.replies import BadReplyError
 from .file_format import request_id
 from .options import BatchOptions
-from .queue import Desk, Question
+from .queue import BatchQueue, PendingRequest
 from .store import BatchStore, Reply
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ T = TypeVar("T")
 Answer = tuple[int, RowScores]
 Serve = Callable[[Client, Any], Awaitable[Sequence[Answer]]]
 
-_ROWS = 256  # rows begun, and answers handed to them, at once
-_TURNS = 8  # of the event loop, in which what belongs to one row asks its questions
+_ROWS_AT_ONCE = 256  # rows that are begun, or get their answers, at once
+_LOOP_TURNS = 8  # turns of the event loop in which the tasks of one row make their requests
 
 
 @dataclass(eq=False)
 class _Row:
-    """A row that is begun and not taken care of: its questions so far, and how many of them wait."""
+    """A row that is under way: its requests so far, and how many of them wait."""
 
     ids: set[str] = field(default_factory=set)
     waits: int = 0
@@ -47,14 +47,14 @@ _ROW: ContextVar[_Row] = ContextVar("llmclf_batch_row")
 
 
 class BatchRunner:
-    """Serves rows one by one, and answers their questions by batches: it stands in for the `Client` that they ask.
+    """Serves rows one by one and answers their requests by batches, in place of the `Client` that they would ask live.
 
-    The store is touched within `take` alone, while its caller waits for it.
+    The store is used only within `take`, while its caller waits.
 
     Parameters
     ----------
     client : Client
-        Carries what is said about files and batches, with its key, retries, budget and counts.
+        Sends the requests about files and batches, with its key, retries, budget and counts.
     store : BatchStore
     options : BatchOptions
     """
@@ -64,23 +64,23 @@ class BatchRunner:
         self._store = store
         self._window = options.window
         self._max_rounds = options.max_rounds
-        self._desk = Desk(client, store, options)
+        self._queue = BatchQueue(client, store, options)
         self._is_opened = False
         self._taking: anyio.CancelScope | None = None
         self._rows: Iterator[Any] | None = None
         self._failure: Exception | None = None
         self._answers: list[tuple[_Row, Answer]] = []
-        self._handed: list[_Row] = []
-        self._holders: Counter[str] = Counter()  # rows not taken care of, by the answers that they needed
-        self._n_rows = 0  # begun and not taken care of
+        self._taken: list[_Row] = []
+        self._holders: Counter[str] = Counter()  # how many rows under way need each answer
+        self._n_rows = 0  # under way: begun and not handled
         self._n_running = 0  # of these, not waiting for an answer
         self._n_steps = 0
-        self._questions: dict[str, Question] = {}
+        self._pending: dict[str, PendingRequest] = {}
         self._new: list[str] = []  # to be looked up
-        self._ready: deque[str] = deque()  # to be handed to who waits
+        self._ready: deque[str] = deque()  # answered, for the rows that wait
 
     def over(self, rows: Iterator[Any], serve: Serve, decided: Callable[[], None]) -> BatchRunner:
-        """This runner, at work on these rows; once.
+        """Set the rows to work on, once; returns the runner.
 
         Parameters
         ----------
@@ -89,7 +89,7 @@ class BatchRunner:
         serve : coroutine function
             Makes the answer of a unit; what it asks `call` for is asked in batches.
         decided : callable
-            Called before anything is submitted, to store choices that questions depend on.
+            Called before a batch is submitted, to store choices that requests depend on.
         """
         self._rows, self._serve, self._decided = rows, serve, decided
         self._quiet, self._begun, self._done = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -97,7 +97,7 @@ class BatchRunner:
         return self
 
     async def run(self) -> None:
-        """Hold the connection, and the rows that are under way, until all is taken or somebody cancels this."""
+        """Keep the connection and the rows under way alive until all answers are taken, or until cancelled."""
         import anyio
 
         try:
@@ -105,15 +105,15 @@ class BatchRunner:
                 self._begun.set()
                 await self._done.wait()
         finally:
-            self._desk.close()
+            self._queue.close()
             self._done.set()
             self._begun.set()
-            # Whoever was interrupted while waiting in there does not come back to touch the store.
+            # A caller that was interrupted while it waited must not use the store any more.
             if self._taking is not None:
                 self._taking.cancel()
 
     async def take(self) -> list[Answer]:
-        """The answers that are there, at least one; none when there are no more. Those of the last call are taken care of."""
+        """At least one answer, or none when there are no more. The answers of the last call count as handled."""
         import anyio
 
         await self._begun.wait()
@@ -133,7 +133,7 @@ class BatchRunner:
         tokens_in: int = 0,
         tokens_out: int = 0,
     ) -> T:
-        """As `Client.call`, with an answer that is there or comes with a batch.
+        """As `Client.call`, with an answer that is stored or comes with a batch.
 
         Raises
         ------
@@ -147,11 +147,11 @@ class BatchRunner:
             self._holders[custom_id] += 1
         spoiled = ""
         while True:
-            question = self._questions.get(custom_id)
-            if question is None:
-                question = self._questions[custom_id] = Question(path, body, (tokens_in, tokens_out), spoiled)
+            request = self._pending.get(custom_id)
+            if request is None:
+                request = self._pending[custom_id] = PendingRequest(path, body, (tokens_in, tokens_out), spoiled)
                 self._new.append(custom_id)
-            reply = await self._wait(row, question)
+            reply = await self._wait(row, request)
             if reply.error is not None:
                 raise ServerError(reply.error, status=reply.status)
             try:
@@ -159,9 +159,9 @@ class BatchRunner:
             except BadReplyError as error:
                 spoiled = f"the server's reply cannot be used: {error}"
 
-    async def _wait(self, row: _Row, question: Question) -> Reply:
+    async def _wait(self, row: _Row, request: PendingRequest) -> Reply:
         waiter: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        question.waiters.append((row, waiter))
+        request.waiters.append((row, waiter))
         self._n_steps += 1
         row.waits += 1
         self._n_running -= row.waits == 1
@@ -195,60 +195,60 @@ class BatchRunner:
             self._n_running -= row.waits == 0
             self._note_quiet()
 
-    # --- the side of who reads the answers -----------------------------------------------------------------------------
+    # --- the side of the reader ----------------------------------------------------------------------------------------
 
     async def _take(self) -> list[Answer]:
-        self._take_care()
+        self._forget_handled()
         if not self._is_opened:
             self._is_opened = True
-            await self._desk.reopen()
+            await self._queue.reopen()
         while True:
             await self._settle()
             if self._answers:
                 taken, self._answers = self._answers, []
-                self._handed = [row for row, _ in taken]
+                self._taken = [row for row, _ in taken]
                 return [answer for _, answer in taken]
-            if self._hand_over() or self._look_up():
+            if self._deliver() or self._look_up():
                 continue
-            failure = self._failure or self._desk.failure
+            failure = self._failure or self._queue.failure
             if failure is not None:
                 raise failure
             self._decided()
-            if await self._desk.submit(is_full=True) or self._begin_rows():
+            if await self._queue.submit(is_full=True) or self._begin_rows():
                 continue
-            if not self._questions:
+            if not self._pending:
                 self._done.set()
                 return []
-            if not await self._desk.submit():
-                await self._desk.poll()
+            if not await self._queue.submit():
+                await self._queue.poll()
 
-    def _take_care(self) -> None:
-        if not self._handed:
+    def _forget_handled(self) -> None:
+        if not self._taken:
             return
-        forgotten = []
-        for row in self._handed:
+        handled = []
+        for row in self._taken:
             self._n_rows -= 1
             for custom_id in row.ids:
                 self._holders[custom_id] -= 1
                 if not self._holders[custom_id]:
                     del self._holders[custom_id]
-                    forgotten.append(custom_id)
-        self._handed = []
-        self._store.noted(forgotten)
+                    handled.append(custom_id)
+        self._taken = []
+        self._store.forget(handled)
 
     async def _settle(self) -> None:
-        """Wait until no row can go on by itself."""
+        """Wait until every row waits for an answer."""
         while True:
             await self._quiet.wait()
             before = self._n_steps
-            for _ in range(_TURNS):
+            for _ in range(_LOOP_TURNS):
                 await asyncio.sleep(0)
             if self._quiet.is_set() and self._n_steps == before:
                 return
 
     def _begin_rows(self) -> bool:
         n = 0
-        while self._rows is not None and n < _ROWS and self._n_rows < self._window:
+        while self._rows is not None and n < _ROWS_AT_ONCE and self._n_rows < self._window:
             try:
                 unit = next(self._rows, None)
             except Exception as error:
@@ -264,45 +264,45 @@ class BatchRunner:
         return n > 0
 
     def _look_up(self) -> bool:
-        """Find out where questions stand: answered, in a batch, given up, or to be submitted."""
-        names = [*self._new, *self._desk.returned]
-        self._new, self._desk.returned = [], []
-        found = {name: self._questions[name] for name in names if name in self._questions}
-        spoiled = {name: question.spoiled for name, question in found.items() if question.spoiled}
+        """Sort requests by their state: answered, in a batch, given up, or to be submitted."""
+        names = [*self._new, *self._queue.returned]
+        self._new, self._queue.returned = [], []
+        wanted = {name: self._pending[name] for name in names if name in self._pending}
+        spoiled = {name: request.spoiled for name, request in wanted.items() if request.spoiled}
         if spoiled:
             self._store.drop(spoiled)
-        for name, place in self._store.places(list(found)).items():
-            question = found[name]
-            question.spoiled = ""
-            if place.is_answered or question.error:
+        for name, state in self._store.request_states(list(wanted)).items():
+            request = wanted[name]
+            request.spoiled = ""
+            if state.is_answered or request.error:
                 self._ready.append(name)
-            elif self._desk.works_on(place.n):
+            elif self._queue.works_on(state.n):
                 pass
-            elif not question.is_wanted:
-                del self._questions[name]
-            elif place.attempts > self._max_rounds:
-                question.error = f"{place.attempts} batches have brought no answer; the last: {place.reason}"
+            elif not request.is_wanted:
+                del self._pending[name]
+            elif state.attempts > self._max_rounds:
+                request.error = f"{state.attempts} batches have brought no answer; the last: {state.reason}"
                 self._ready.append(name)
             else:
-                self._desk.add(name, question)
+                self._queue.add(name, request)
         return bool(names)
 
-    def _hand_over(self) -> bool:
-        """Give answers to the rows that wait for them, a few at a time, since answers may be large."""
-        names = [self._ready.popleft() for _ in range(min(_ROWS, len(self._ready)))]
-        replies = self._store.replies([name for name in names if not self._questions[name].error])
+    def _deliver(self) -> bool:
+        """Give answers to the rows that wait for them, a few at a time, because answers may be large."""
+        names = [self._ready.popleft() for _ in range(min(_ROWS_AT_ONCE, len(self._ready)))]
+        replies = self._store.replies([name for name in names if not self._pending[name].error])
         for name in names:
-            question = self._questions[name]
-            if question.error:
-                reply = Reply(error=question.error, status=None)
+            request = self._pending[name]
+            if request.error:
+                reply = Reply(error=request.error, status=None)
             elif name in replies:
                 reply = replies[name]
             else:
-                question.spoiled = "the answer in the job's database is damaged"
+                request.spoiled = "the answer in the job's database is damaged"
                 self._new.append(name)
                 continue
-            del self._questions[name]
-            for row, waiter in question.waiters:
+            del self._pending[name]
+            for row, waiter in request.waiters:
                 if not waiter.done():
                     self._go_on(row)
                     waiter.set_result(reply)

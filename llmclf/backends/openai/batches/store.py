@@ -1,16 +1,17 @@
-"""What of a labelling job by batches survives its process: which batches are open, what they were asked, what they answered.
+"""What a labelling job by batches needs after a restart: the open batches, their requests and their answers.
 
-The tables live in a database that belongs to somebody else, a job's journal for one. Every step is committed before the next is
-taken, so that whatever kills the process, the next one finds
+The tables live in a database that belongs to another module, such as a job's journal. Every step is committed before the next
+begins, so that whatever kills the process, the next one finds
 
-- a batch that is being uploaded: nothing is paid for yet, and its requests are free again;
-- a batch that is being created: the server may have it or not, and its list of batches tells, by the input file and by a random
-  mark in the batch's metadata;
-- an open batch, by its id: its answers are fetched however often its process dies;
-- answers: they are kept until the rows that needed them are taken care of.
+- a batch that is being uploaded: it has cost nothing yet, and its requests are free again;
+- a batch that is being created: the server may have it or not. Its list of batches tells, by the input file and by a random mark
+  in the batch's metadata;
+- an open batch, by its id: its answers are fetched however often the process dies;
+- answers: they are kept until the rows that need them are handled.
 
-What remains: where a batch was created, the process died before it heard so, and the server lists no batches or lists them late,
-that one batch is paid for twice. Nothing here is secret, nothing is unpickled, and an answer that cannot be read counts as none.
+One risk remains: if the process dies after a batch was created and before that was confirmed, and the server lists no batches or
+lists them late, that one batch is paid for twice. Nothing here is secret, nothing is unpickled, and an unreadable answer counts
+as missing.
 """
 
 from __future__ import annotations
@@ -43,16 +44,16 @@ CREATE TABLE IF NOT EXISTS batch_requests (
 CREATE INDEX IF NOT EXISTS batch_requests_n ON batch_requests (n);
 CREATE TABLE IF NOT EXISTS batch_replies (custom_id TEXT PRIMARY KEY, value BLOB NOT NULL, checksum BLOB NOT NULL)
 """
-_PART = 500  # ids in one query
+_MAX_IDS = 500  # ids in one query
 _USAGE = "usage"
 
 Tokens = tuple[int, int]
-"""Most tokens that a request may read and write."""
+"""Tokens that a request may read and write, at most."""
 
 
 @dataclass(frozen=True)
-class Order:
-    """A batch of which not all is known yet.
+class BatchRecord:
+    """A batch that is not finished.
 
     Attributes
     ----------
@@ -64,7 +65,7 @@ class Order:
         The endpoint that answers its requests, such as ``"/completions"``.
     status : {"uploading", "creating", "open"}
     file_id, batch_id : str
-        Empty where not known yet.
+        Empty as long as they are unknown.
     """
 
     n: int
@@ -77,7 +78,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Reply:
-    """The end of a request: the body of its answer, or the refusal.
+    """The outcome of a request: the body of its answer, or the reason of a refusal.
 
     Attributes
     ----------
@@ -93,16 +94,16 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a request stands.
+class RequestState:
+    """The state of a request.
 
     Attributes
     ----------
     is_answered : bool
     n : int or None
-        The batch that it waits for.
+        The number of the batch that it waits for.
     attempts : int
-        Batches that it was in.
+        How many batches it was in.
     reason : str
         Why the last of them gave no answer.
     """
@@ -120,7 +121,7 @@ class BatchStore:
     ----------
     connection : sqlite3.Connection
         In autocommit mode (``isolation_level=None``), and usable from any thread (``check_same_thread=False``). It is used only
-        while answers are being waited for.
+        while a caller waits for answers.
 
     Raises
     ------
@@ -131,10 +132,10 @@ class BatchStore:
     --------
     >>> connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     >>> store = BatchStore(connection)
-    >>> order = store.begin("/completions", {"a1": (10, 1)})
-    >>> store.created(order.n, "batch_1")
+    >>> record = store.begin("/completions", {"a1": (10, 1)})
+    >>> store.created(record.n, "batch_1")
     >>> store.add({"a1": Reply({"choices": []})}, {})
-    >>> store.close(order.n, "completed", {})
+    >>> store.close(record.n, "completed", {})
     >>> BatchStore(connection).replies(["a1", "a2"])
     {'a1': Reply(body={'choices': []}, error=None, status=200)}
     """
@@ -151,8 +152,8 @@ class BatchStore:
 
     # --- batches -------------------------------------------------------------------------------------------------------
 
-    def begin(self, path: str, requests: Mapping[str, Tokens]) -> Order:
-        """A batch of these requests will be uploaded."""
+    def begin(self, path: str, requests: Mapping[str, Tokens]) -> BatchRecord:
+        """Record that a batch of these requests will be uploaded."""
         mark = secrets.token_hex(16)
         with self._transaction() as run:
             cursor = run.execute(
@@ -166,21 +167,21 @@ class BatchStore:
                 "n = excluded.n, tokens_in = excluded.tokens_in, tokens_out = excluded.tokens_out",
                 [(custom_id, n, *tokens) for custom_id, tokens in requests.items()],
             )
-        return Order(n, mark, path)
+        return BatchRecord(n, mark, path)
 
     def uploaded(self, n: int, file_id: str) -> None:
-        """The request file is on the server; next comes what costs."""
+        """Record that the request file is on the server; the next step costs money."""
         with self._transaction() as run:
             run.execute("UPDATE batch_batches SET status = ?, file_id = ? WHERE n = ?", (CREATING, file_id, n))
 
     def created(self, n: int, batch_id: str) -> None:
-        """The server works on the batch."""
+        """Record that the server has accepted the batch."""
         with self._transaction() as run:
             run.execute("UPDATE batch_batches SET status = ?, batch_id = ? WHERE n = ?", (OPEN, batch_id, n))
             run.execute("UPDATE batch_requests SET attempts = attempts + 1 WHERE n = ?", (n,))
 
     def close(self, n: int, status: str, reasons: Mapping[str, str], *, is_attempt: bool = True) -> None:
-        """Nothing more comes from the batch; its requests are free to be asked again.
+        """Finish a batch; its requests may be asked again.
 
         Parameters
         ----------
@@ -200,56 +201,56 @@ class BatchStore:
             )
 
     def release(self, n: int) -> None:
-        """The batch never came to be."""
+        """Delete a batch that was never created."""
         with self._transaction() as run:
             run.execute("DELETE FROM batch_batches WHERE n = ?", (n,))
             run.execute("UPDATE batch_requests SET n = NULL WHERE n = ?", (n,))
 
-    def orders(self) -> list[Order]:
-        """The batches of which not all is known yet, in the order in which they were made."""
+    def unfinished(self) -> list[BatchRecord]:
+        """The batches that are not finished, oldest first."""
         query = (
             "SELECT n, mark, path, status, coalesce(file_id, ''), coalesce(batch_id, '') FROM batch_batches "
             "WHERE status IN (?, ?, ?) ORDER BY n"
         )
-        return [Order(*row) for row in self._all(query, (UPLOADING, CREATING, OPEN))]
+        return [BatchRecord(*row) for row in self._all(query, (UPLOADING, CREATING, OPEN))]
 
     def requests(self, n: int) -> dict[str, Tokens]:
-        """What a batch was asked."""
+        """The requests of a batch."""
         query = "SELECT custom_id, tokens_in, tokens_out FROM batch_requests WHERE n = ?"
         return {custom_id: (n_in, n_out) for custom_id, n_in, n_out in self._all(query, (n,))}
 
     # --- requests and answers ------------------------------------------------------------------------------------------
 
-    def places(self, custom_ids: Sequence[str]) -> dict[str, Place]:
-        """Where requests stand; those that were never asked, too."""
-        found = dict.fromkeys(custom_ids, Place())
-        for part in _parts(custom_ids):
+    def request_states(self, custom_ids: Sequence[str]) -> dict[str, RequestState]:
+        """The states of requests, including those that were never asked."""
+        states = dict.fromkeys(custom_ids, RequestState())
+        for part in _chunks(custom_ids):
             marks = ",".join("?" * len(part))
             query = (
                 f"SELECT custom_id, n, attempts, coalesce(reason, '') FROM batch_requests WHERE custom_id IN ({marks})"
             )
             for custom_id, n, attempts, reason in self._all(query, part):
-                found[custom_id] = Place(False, n, attempts, reason)
+                states[custom_id] = RequestState(False, n, attempts, reason)
             query = f"SELECT custom_id FROM batch_replies WHERE custom_id IN ({marks})"
             for (custom_id,) in self._all(query, part):
-                found[custom_id] = Place(True)
-        return found
+                states[custom_id] = RequestState(True)
+        return states
 
     def replies(self, custom_ids: Sequence[str]) -> dict[str, Reply]:
-        """The answers that are there and whole."""
-        found: dict[str, Reply] = {}
-        for part in _parts(custom_ids):
+        """The answers that are stored and undamaged."""
+        replies: dict[str, Reply] = {}
+        for part in _chunks(custom_ids):
             query = (
                 f"SELECT custom_id, value, checksum FROM batch_replies WHERE custom_id IN ({','.join('?' * len(part))})"
             )
             for custom_id, value, checksum in self._all(query, part):
                 reply = _decoded(custom_id, value, checksum)
                 if reply is not None:
-                    found[custom_id] = reply
-        return found
+                    replies[custom_id] = reply
+        return replies
 
     def add(self, replies: Mapping[str, Reply], usage: Mapping[str, float]) -> None:
-        """Keep answers, and what they took until somebody has noted it (`noted`)."""
+        """Keep answers, and what they cost until the caller has recorded that (`forget`)."""
         rows = [(custom_id, *_encoded(custom_id, reply)) for custom_id, reply in replies.items()]
         with self._transaction() as run:
             run.executemany("INSERT OR IGNORE INTO batch_replies VALUES (?, ?, ?)", rows)
@@ -258,7 +259,7 @@ class BatchStore:
             run.execute("INSERT OR REPLACE INTO batch_facts VALUES (?, ?)", (_USAGE, json.dumps(total)))
 
     def drop(self, reasons: Mapping[str, str]) -> None:
-        """Forget answers that cannot be used, and remember why."""
+        """Delete answers that cannot be used, and keep the reason."""
         with self._transaction() as run:
             run.executemany("DELETE FROM batch_replies WHERE custom_id = ?", [(name,) for name in reasons])
             run.executemany(
@@ -266,8 +267,8 @@ class BatchStore:
                 [(reason, custom_id) for custom_id, reason in reasons.items()],
             )
 
-    def noted(self, custom_ids: Iterable[str]) -> None:
-        """The rows that needed these answers are taken care of, and so is the usage: neither is kept any longer."""
+    def forget(self, custom_ids: Iterable[str]) -> None:
+        """Delete answers whose rows are already handled, and the usage, which the caller has recorded with them."""
         names = [(custom_id,) for custom_id in custom_ids]
         with self._transaction() as run:
             run.executemany("DELETE FROM batch_replies WHERE custom_id = ?", names)
@@ -275,54 +276,54 @@ class BatchStore:
             run.execute("DELETE FROM batch_facts WHERE name = ?", (_USAGE,))
 
     def usage(self) -> dict[str, float]:
-        """What answers took since `noted` was last called, whoever added them."""
-        found = self.kept(_USAGE)
-        return dict(found) if isinstance(found, dict) else {}
+        """What the answers cost that were added since the last call of `forget`, by this process or an earlier one."""
+        usage = self.kept(_USAGE)
+        return dict(usage) if isinstance(usage, dict) else {}
 
     # --- facts ---------------------------------------------------------------------------------------------------------
 
     def keep(self, name: str, value: Any) -> None:
-        """A choice that requests depend on, for the next process to make it alike; the first one counts."""
+        """Keep a choice that requests depend on, so that the next process makes the same; the first one counts."""
         with self._transaction() as run:
             run.execute("INSERT OR IGNORE INTO batch_facts VALUES (?, ?)", (name, json.dumps(value)))
 
     def kept(self, name: str) -> Any:
-        """What was kept under a name; None for what was not."""
-        found = self._all("SELECT value FROM batch_facts WHERE name = ?", (name,))
-        return json.loads(found[0][0]) if found else None
+        """The choice that was kept under a name; None if there is none."""
+        rows = self._all("SELECT value FROM batch_facts WHERE name = ?", (name,))
+        return json.loads(rows[0][0]) if rows else None
 
     def _all(self, query: str, values: Sequence[Any]) -> list[Any]:
-        with _told():
+        with _store_errors():
             return self._connection.execute(query, values).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _told():
+        with _store_errors():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
-                # SQLite has undone some failures by itself, and leaves a commit that failed open.
+                # SQLite undoes some failures by itself, but leaves a failed commit open.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _store_errors() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
         raise StoreError(f"the job's database cannot be used: {error}") from error
 
 
-def _parts(custom_ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (custom_ids[start : start + _PART] for start in range(0, len(custom_ids), _PART))
+def _chunks(custom_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (custom_ids[start : start + _MAX_IDS] for start in range(0, len(custom_ids), _MAX_IDS))
 
 
 def _encoded(custom_id: str, reply: Reply) -> tuple[bytes, bytes]:
-    """An answer as compressed JSON, and a checksum; log-probabilities of many tokens take a sixth of the space."""
+    """An answer as compressed JSON, and a checksum. Compression saves five sixths of the space of many log-probabilities."""
     values = {"body": reply.body} if reply.error is None else {"error": reply.error, "status": reply.status}
     value = zlib.compress(json.dumps(values, separators=(",", ":")).encode())
     return value, _checksum(custom_id, value)

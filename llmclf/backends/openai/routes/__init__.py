@@ -1,4 +1,9 @@
-"""Internal: the ways to a label's log-probability on an OpenAI-compatible server, one module each.
+"""Internal: the ways to a label's log-probability on an OpenAI-compatible server, one module and one class each.
 
-May import ``backends.http``, ``backends.tokens`` and the probe. Add a route as one more module with one class, and register it.
+May import ``backends.http``, ``backends.tokens`` and the probe. To add a route, write a subclass of `base.Route` in a module of
+its own and add it to the list in `registry`: probe, estimates, limits, jobs and messages then know it.
 """
+
+from .registry import RouteReport, Routes, check_name, register, route_names, unregister
+
+__all__ = ["RouteReport", "Routes", "check_name", "register", "route_names", "unregister"]

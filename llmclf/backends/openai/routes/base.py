@@ -1,252 +1,292 @@
-"""Exact ways to a label's log-probability over an OpenAI-compatible server; `top_logprobs` has those that give bounds.
-
-- ``echo``: the server reads prompt and label and tells how probable each token was (vLLM, SGLang). Exact.
-- ``named tokens``: the server tells the log-probabilities of named tokens after a prompt, and the label trie is walked
-  node by node (vLLM). Exact, and the server's prefix cache serves all nodes of a row.
-- ``grammar``: the server is forced to write the label and tells how probable that would have been (llama.cpp's server). Exact.
-
-The exact routes send token ids, so that server and client cannot disagree about what is a token. Where a server echoes, and
-nobody tokenises on request, ``echo`` sends text and takes the tokens from the answer.
-"""
+"""What a route is: one way to the log-probabilities of a row's labels on an OpenAI-compatible server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
-from ....errors import CapabilityError, RowError, ServerError
-from ...base import Request, RowScores, needs_terminator
-from ...http.async_bridge import together
-from ...http.client import Client
-from ...http.replies import choices, expect, logprob, mapping, sequence, string
+from ....errors import CapabilityError
+from ...base import Request, RowScores
 from ...tokens.codec import TokenRow
-from ...tokens.label_trie import label_trie
 from ..probe import Probe
-from ..token_replies import Position, completion_reader, token_grammar
-from .label_bounds import Symbols
 
-NAMED_TOKENS = 128  # most ids in one question (vLLM's limit)
-PROMPTS = 64  # most prompts in one request
-PROMPT_TOKENS = 4_096  # most tokens in one request: it shall be answered well before it counts as lost
-_ENDS = 8  # most kinds of tokens that end an answer
-_NODE_TOKENS = 24  # what a node of the label trie costs a server with a prefix cache, in tokens read
+T = TypeVar("T")
 
 Placed = tuple[int, TokenRow]
+"""A row as tokens, and its place among the requests."""
 Answer = tuple[int, RowScores]
+Labels = tuple[tuple[int, ...], ...]
+"""The tokens of each label of a row."""
+
+MAX_PROMPTS = 64
+"""Prompts in one request, at most."""
+MAX_PROMPT_TOKENS = 4_096
+"""Tokens in one request, at most: the answer must come well before the request counts as lost."""
+SHARED_IDENTITY = "exact"
+"""The identity of every route that scores token ids exactly: their scores agree, so they share cached ones."""
+
+
+class SupportsCall(Protocol):
+    """What a route needs of a client: one reply at a time. `Client` asks live, `BatchRunner` through the Batch API."""
+
+    async def call(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        read: Callable[[Any], T],
+        *,
+        tokens_in: int = 0,
+        tokens_out: int = 0,
+    ) -> T:
+        """The result that `read` makes of the reply; the tokens are the most that the request may take."""
+        ...
 
 
 @dataclass(frozen=True)
-class Asker:
-    """What every route needs: the client, and what all requests carry.
+class RouteOptions:
+    """What a user may set for the routes that ask step by step.
 
     Attributes
     ----------
-    common : mapping
-        Model, and whatever the user adds to every request.
+    top_calls : int
+        Requests for one row, at most.
+    tolerance : float
+        Share of the labels' probability below which a branch of the label trie is not followed once the best label is decided.
     """
 
-    client: Client
+    top_calls: int
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class ServerFacts:
+    """What is known about a server when a route is chosen.
+
+    Attributes
+    ----------
+    probe : Probe
+    is_tokenised : bool
+        Texts can be turned into the model's token ids, by a tokenizer on this side or by the server.
+    eos_id : int or None
+        The token that ends an answer, where it is known.
+    """
+
     probe: Probe
+    is_tokenised: bool = False
+    eos_id: int | None = None
+
+    @property
+    def shows_model(self) -> bool:
+        """Whether the log-probabilities of tokens that the server generates at temperature 1 are the model's own."""
+        return self.probe.raw or self.probe.echo == "exact"
+
+
+@dataclass(frozen=True)
+class RouteClient:
+    """Sends a route's requests, with what all requests to this server carry.
+
+    Attributes
+    ----------
+    client : SupportsCall
+    server : ServerFacts
+    common : mapping
+        The model, and whatever the user adds to every request.
+    """
+
+    client: SupportsCall
+    server: ServerFacts
     common: Mapping[str, Any]
+
+    @property
+    def probe(self) -> Probe:
+        return self.server.probe
 
     async def complete(
         self,
         body: Mapping[str, Any],
-        read: Callable[[Any], Any],
+        read: Callable[[Any], T],
         *,
         tokens_in: int,
         tokens_out: int = 1,
         path: str = "/completions",
         by_id: bool = True,
-    ) -> Any:
-        """One request; tokens are named by their ids where the server can and `by_id` asks for it."""
+    ) -> T:
+        """One request; its reply names tokens by their ids where the server can and `by_id` asks for it."""
         flag = {"return_tokens_as_token_ids": True} if by_id and self.probe.id_flag else {}
         whole = {**self.common, **flag, **body}
         return await self.client.call(path, whole, read, tokens_in=tokens_in, tokens_out=tokens_out)
 
 
-# --- exact routes over token ids ---------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Work:
+    """What one row takes.
+
+    Attributes
+    ----------
+    requests : float
+        A fraction where rows share requests.
+    tokens_in, tokens_out : int
+        Tokens read and written, without what the server's cache saves.
+    """
+
+    requests: float
+    tokens_in: int
+    tokens_out: int
 
 
-async def echo(ask: Asker, rows: Sequence[Placed]) -> list[Answer]:
-    """Every (prompt, label) pair read by the server, several pairs in a request."""
-    prompts = [(*row.context, *target) for _, row in rows for target in row.targets]
-    starts = [len(row.context) for _, row in rows for _ in row.targets]
-    groups = _groups([len(prompt) for prompt in prompts])
-    parts = await together(*(partial(_echo_some, ask, [(prompts[i], starts[i]) for i in group]) for group in groups))
-    values = iter([value for part in parts for value in part])
-    return [(place, _exact(row, [next(values) for _ in row.targets])) for place, row in rows]
+class Route(ABC):
+    """One way to the log-probabilities of a row's labels. A connection has one object of each registered class.
 
+    A subclass implements `score_tokens`, `score_text`, or both, and `takes_tokens` says which of them a server needs. All that it
+    asks goes through `RouteClient.complete`. If its requests depend on nothing but the row, they also go through the Batch API:
+    a restarted process then makes the same requests and finds their answers. Otherwise `batch_obstacle` says why not.
 
-async def _echo_some(ask: Asker, pairs: Sequence[tuple[Symbols, int]]) -> list[tuple[float, ...]]:
-    def read(reply: Any) -> list[tuple[float, ...]]:
-        found = choices(reply, len(pairs))
-        return [_echoed_part(choice, *pair) for choice, pair in zip(found, pairs, strict=True)]
+    Attributes
+    ----------
+    name : str
+        As in ``use_route=``.
+    summary : str
+        How it works, for a list of routes.
+    is_exact : bool
+        Its scores are exact; otherwise each lies between two bounds.
+    sees_tokens : bool
+        Its scores come token by token, as a mean per token needs them.
+    identity_name : str or None
+        The name in `OpenAIBackend.identity`: routes whose scores agree share one. None stands for `name`.
+    depends_on_rows : bool
+        `settle` picks another route by looking at rows.
+    batch_obstacle : str or None
+        Why the Batch API cannot carry it, as the end of a sentence that begins with the route; None where it can.
+    """
 
-    body = {
-        "prompt": [list(prompt) for prompt, _ in pairs],
-        "echo": True,
-        "max_tokens": ask.probe.echo_tokens,
-        "logprobs": 1,
-        "temperature": 1.0,
-    }
-    n_tokens = sum(len(prompt) for prompt, _ in pairs)
-    found: list[tuple[float, ...]] = await ask.complete(body, read, tokens_in=n_tokens, tokens_out=len(pairs))
-    return found
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    is_exact: ClassVar[bool]
+    sees_tokens: ClassVar[bool] = True
+    identity_name: ClassVar[str | None] = None
+    depends_on_rows: ClassVar[bool] = False
+    batch_obstacle: ClassVar[str | None] = None
 
+    def __init__(self, options: RouteOptions) -> None:
+        self.options = options
 
-def _echoed_part(choice: Mapping[str, Any], prompt: Symbols, start: int) -> tuple[float, ...]:
-    """The log-probabilities of a prompt's tokens from `start` on."""
-    logprobs = mapping(choice.get("logprobs"), "logprobs")
-    tokens = sequence(logprobs.get("tokens"), "logprobs.tokens")
-    values = sequence(logprobs.get("token_logprobs"), "logprobs.token_logprobs", len(tokens))
-    surplus = len(tokens) - len(prompt)
-    expect(surplus in (0, 1), f"{len(tokens)} tokens came back for a prompt of {len(prompt)}")
-    for sent, named in zip(prompt[start:], tokens[start:], strict=False):
-        if isinstance(named, str) and named.startswith("token_id:"):
-            expect(named == f"token_id:{sent}", "the echo holds other tokens than the prompt")
-    return tuple(logprob(value) for value in values[start : len(prompt)])
+    @abstractmethod
+    def obstacle(self, server: ServerFacts) -> str | None:
+        """Why the server does not allow this route, in words; None where it does."""
 
+    @abstractmethod
+    def work(self, context: int, labels: Labels, n_together: int) -> Work:
+        """What a row would take, of `n_together` rows that go together.
 
-async def named_tokens(ask: Asker, rows: Sequence[Placed]) -> list[Answer]:
-    """The label trie walked node by node: first the roots, so that the deeper nodes find the prompt in the server's cache."""
-    paths = [sorted({target[:j] for target in row.targets for j in range(len(target))}, key=len) for _, row in rows]
-    known: list[dict[Symbols, dict[int, float]]] = [{} for _ in rows]
-    roots = [(r, ()) for r in range(len(rows))]
-    deeper = [(r, path) for r, own in enumerate(paths) for path in own if path]
-    for nodes in (roots, deeper):
-        groups = _groups([len(rows[r][1].context) + len(path) for r, path in nodes])
-        found = await together(*(partial(_name_some, ask, rows, [nodes[i] for i in group]) for group in groups))
-        for group, part in zip(groups, found, strict=True):
-            for i, values in zip(group, part, strict=True):
-                r, path = nodes[i]
-                known[r][path] = values
-    return [
-        (
-            place,
-            _exact(row, [tuple(known[r][target[:j]][target[j]] for j in range(len(target))) for target in row.targets]),
-        )
-        for r, (place, row) in enumerate(rows)
-    ]
+        Parameters
+        ----------
+        context : int
+            Tokens of the prompt.
+        labels : tuple of tuples of int
+            Tokens of the labels.
+        n_together : int
+        """
 
+    def takes_tokens(self, server: ServerFacts) -> bool:
+        """Whether rows come as token ids (`score_tokens`) or as text (`score_text`)."""
+        return True
 
-async def _name_some(
-    ask: Asker, rows: Sequence[Placed], nodes: Sequence[tuple[int, Symbols]]
-) -> list[dict[int, float]]:
-    """The log-probabilities of each node's children, for some nodes in one request (or several, for very many children)."""
-    wanted = [
-        sorted({t[len(path)] for t in rows[r][1].targets if len(t) > len(path) and t[: len(path)] == path})
-        for r, path in nodes
-    ]
-    ids = sorted({token for tokens in wanted for token in tokens})
-    found: list[dict[int, float]] = [{} for _ in nodes]
-    prompts = [[*rows[r][1].context, *path] for r, path in nodes]
-    for start in range(0, len(ids), NAMED_TOKENS):
-        part = ids[start : start + NAMED_TOKENS]
-        own = [set(part) & set(tokens) for tokens in wanted]
-        asked = [i for i in range(len(nodes)) if own[i]]
+    def rows_together(self, n_labels: int) -> int:
+        """How many rows with this many labels may go together, at most."""
+        return 1
 
-        def read(reply: Any, asked: Sequence[int] = asked, own: Sequence[set[int]] = own) -> list[dict[int, float]]:
-            answers = completion_reader(len(asked))(reply)
-            return [_named_children(positions, own[i]) for i, positions in zip(asked, answers, strict=True)]
+    def prompt_sizes(self, row: TokenRow) -> list[int]:
+        """Tokens of each prompt that the row puts into the first request."""
+        return [len(row.context)]
 
-        body = {
-            "prompt": [prompts[i] for i in asked],
-            "max_tokens": 1,
-            "logprobs": 1,
-            "logprob_token_ids": part,
-            "temperature": 1.0,
+    @property
+    def default(self) -> Route:
+        """The route that does the work as long as no rows are known."""
+        return self
+
+    def settle(self, rows: Sequence[Placed]) -> Route:
+        """The route that does the work for rows like these."""
+        return self
+
+    def recalled(self, name: str | None) -> Route | None:
+        """What `settle` gave in an earlier process, by its name; None if it is not known, so that rows have to settle it anew."""
+        return self
+
+    def identity(self, probe: Probe) -> dict[str, Any]:
+        """What its scores depend on, besides model and server, as plain JSON values."""
+        return {
+            "route": self.identity_name or self.name,
+            "top_logprobs": None,
+            "top_calls": None,
+            "tolerance": None,
         }
-        n_tokens = sum(len(prompts[i]) for i in asked)
-        values = await ask.complete(body, read, tokens_in=n_tokens, tokens_out=len(asked))
-        for i, answer in zip(asked, values, strict=True):
-            found[i].update(answer)
-    return found
+
+    async def score_tokens(self, client: RouteClient, rows: Sequence[Placed]) -> list[Answer]:
+        """The scores of rows of token ids that go together.
+
+        Raises
+        ------
+        ServerError
+            The server refuses a request, or still fails after the last attempt.
+        """
+        raise NotImplementedError(f"the route {self.name!r} takes text")
+
+    async def score_text(self, client: RouteClient, request: Request) -> RowScores:
+        """The scores of a row whose tokens are known to the server alone.
+
+        Raises
+        ------
+        CapabilityError
+            The route cannot answer requests of this kind.
+        RowError, ServerError
+            This row has no answer.
+        """
+        raise NotImplementedError(f"the route {self.name!r} takes token ids")
 
 
-def _named_children(positions: Sequence[Position], wanted: set[int]) -> dict[int, float]:
-    expect(len(positions) >= 1, "no token was generated, so none was named")
-    shown = {entry.token: entry.logprob for entry in positions[0].top}
-    found: dict[int, float] = {}
-    for token in wanted:
-        value = shown.get(token)
-        if value is None:
-            expect(False, f"the log-probability of token {token} was asked for and did not come")
-        else:
-            found[token] = value
-    return found
+NO_TOKENIZER = (
+    "the model's tokenizer is unknown, and the server does not tokenise by id; give the backend the tokenizer "
+    "(tokenizer='folder or name')"
+)
+NOT_RAW = "the server's log-probabilities are those after temperature and masks, not the model's own"
 
 
-async def grammar(ask: Asker, rows: Sequence[Placed], eos_id: int | None, other_ends: set[int]) -> list[Answer]:
-    """Each label forced by a grammar of its token ids; the log-probabilities are those from before the grammar.
-
-    Where a grammar ends, the server writes the likeliest of its tokens that end an answer; `other_ends` collects those of them
-    that are not the one asked about, and forbids them.
-    """
-    answers = []
-    for place, row in rows:
-        # One after the other: each finds the prompt in the cache of the slot that read it.
-        values = [await _forced(ask, row, target, eos_id, other_ends) for target in row.targets]
-        answers.append((place, _exact(row, values)))
-    return answers
-
-
-async def _forced(
-    ask: Asker, row: TokenRow, target: Symbols, eos_id: int | None, other_ends: set[int]
-) -> tuple[float, ...]:
-    ends = row.terminated and target[-1] == eos_id
-    words = target[:-1] if ends else target
-
-    def read(reply: Any) -> list[Position]:
-        (positions,) = completion_reader(1)(reply)
-        expect(len(positions) >= len(target), f"{len(positions)} tokens came back for a label of {len(target)}")
-        for position, token in zip(positions, words, strict=False):
-            expect(position.chosen.token == token, "the server wrote another token than the grammar allows")
-        expect(positions[len(target) - 1].chosen.token is not None, "the server names no token ids")
-        return list(positions[: len(target)])
-
-    body = {
-        "prompt": list(row.context),
-        "grammar": token_grammar(words),
-        "max_tokens": len(target),
-        "logprobs": 1,
-        "temperature": 0.0,
+def echo_obstacle(probe: Probe) -> str | None:
+    """Why the server's echo cannot be used."""
+    reasons = {
+        "exact": None,
+        "ignored": "the server ignores echo and generates instead",
+        "shifted": "the log-probabilities in its echo are those of other tokens (off by one)",
     }
-    for _ in range(_ENDS):
-        forbidden = {"logit_bias": [[token, False] for token in sorted(other_ends)]} if ends and other_ends else {}
-        n_tokens = len(row.context) + len(target)
-        found: list[Position] = await ask.complete(body | forbidden, read, tokens_in=n_tokens, tokens_out=len(target))
-        last = found[-1].chosen.token
-        if last == target[-1]:
-            return tuple(logprob(position.chosen.logprob) for position in found)
-        assert last is not None
-        other_ends.add(last)
-    raise ServerError(f"the server does not end an answer with the token {target[-1]}, though the tokenizer says so")
+    return reasons.get(probe.echo, "the server does not echo prompts with their log-probabilities")
 
 
-def cheaper(rows: Sequence[Placed]) -> str:
-    """``"echo"`` or ``"named tokens"``, whichever makes the server work less on such rows (experiments/vllm_routes.md).
+def n_fitting(route: Route, rows: Sequence[Placed]) -> int:
+    """How many of the rows, from the first on, go into one request; at least one."""
+    n_prompts = n_tokens = 0
+    for n, (_, row) in enumerate(rows):
+        sizes = route.prompt_sizes(row)
+        n_prompts += len(sizes)
+        n_tokens += sum(sizes)
+        if n and (n_prompts > MAX_PROMPTS or n_tokens > MAX_PROMPT_TOKENS):
+            return n
+    return len(rows)
 
-    An echo reads prompt and label anew for each label. Named tokens read the prompt once, and each further node of the label trie
-    costs the part of a block that the cache cannot hold.
+
+def request_groups(sizes: Sequence[int]) -> list[list[int]]:
+    """The places of some prompts, grouped in order so that no request holds too many prompts or tokens.
+
+    Examples
+    --------
+    >>> request_groups([3000, 1000, 1000, 9000])
+    [[0, 1], [2], [3]]
     """
-    echoed = sum(len(row.context) + len(target) for _, row in rows for target in row.targets)
-    named = sum(len(row.context) + _NODE_TOKENS * label_trie(row.targets).n_nodes for _, row in rows)
-    return "echo" if echoed < named else "named tokens"
-
-
-def _exact(row: TokenRow, values: Sequence[tuple[float, ...]]) -> RowScores:
-    return RowScores(tuple(values), characters_cut=row.characters_cut, healed=row.healed, terminated=row.terminated)
-
-
-def _groups(sizes: Sequence[int]) -> list[list[int]]:
-    """Places grouped in order, so that no request holds too many prompts or tokens."""
     groups: list[list[int]] = []
     tokens = 0
     for place, size in enumerate(sizes):
-        if not groups or len(groups[-1]) >= PROMPTS or tokens + size > PROMPT_TOKENS:
+        if not groups or len(groups[-1]) >= MAX_PROMPTS or tokens + size > MAX_PROMPT_TOKENS:
             groups.append([])
             tokens = 0
         groups[-1].append(place)
@@ -254,70 +294,31 @@ def _groups(sizes: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-# --- routes over text ----------------------------------------------------------------------------------------------------
+def exact_scores(row: TokenRow, logprobs: Iterator[tuple[float, ...]] | Sequence[tuple[float, ...]]) -> RowScores:
+    """The answer to a row from the log-probabilities of its labels' tokens."""
+    return RowScores(tuple(logprobs), characters_cut=row.characters_cut, healed=row.healed, terminated=row.terminated)
 
 
-async def echo_text(ask: Asker, request: Request) -> RowScores:
-    """One row on a server that echoes text: the tokens come from the answer.
+def refuse_chat(request: Request) -> None:
+    """Refuse a chat on a route that continues text.
 
-    The prompt goes along by itself: only what follows the tokens that it shares with every continuation is scored.
+    Raises
+    ------
+    CapabilityError
     """
-    text = request.prompt.turns[0].text
-    wholes = [text, *(text + completion for completion in request.completions)]
-
-    def read(reply: Any) -> list[list[tuple[str, float | None]]]:
-        found = choices(reply, len(wholes))
-        return [_echoed_text(choice, whole) for choice, whole in zip(found, wholes, strict=True)]
-
-    body = {
-        "prompt": wholes,
-        "echo": True,
-        "max_tokens": ask.probe.echo_tokens,
-        "logprobs": 1,
-        "temperature": 1.0,
-    }
-    n_bytes = sum(n_tokens_at_most(whole) for whole in wholes)
-    alone, *joint = await ask.complete(body, read, tokens_in=n_bytes, tokens_out=len(wholes), by_id=False)
-    start = min(_shared([token for token, _ in alone], [token for token, _ in tokens]) for tokens in joint)
-    start = max(1, min(start, min(len(tokens) for tokens in joint) - 1))
-    targets = [tuple(token for token, _ in tokens[start:]) for tokens in joint]
-    if request.terminator == "eos" or (request.terminator == "auto" and needs_terminator(targets)):
+    if request.prompt.is_chat:
         raise CapabilityError(
-            "the labels need an end-of-answer token to be told apart, and this server shows texts, not tokens; give the backend "
-            "the model's tokenizer (tokenizer='folder or name'), or the prompt a text terminator: Prompt(terminator='\\n')"
+            "this server continues text, and how it writes a chat is unknown; give the backend the model's tokenizer "
+            "(tokenizer='folder or name'), or use chat=False"
         )
-    return RowScores(
-        tuple(tuple(logprob(value) for _, value in tokens[start:]) for tokens in joint), healed=start < len(alone)
-    )
 
 
-def _echoed_text(choice: Mapping[str, Any], whole: str) -> list[tuple[str, float | None]]:
-    logprobs = mapping(choice.get("logprobs"), "logprobs")
-    tokens = [string(token, "a token") for token in sequence(logprobs.get("tokens"), "logprobs.tokens")]
-    values = sequence(logprobs.get("token_logprobs"), "logprobs.token_logprobs", len(tokens))
-    found: list[tuple[str, float | None]] = []
-    length = 0
-    for i, (token, value) in enumerate(zip(tokens, values, strict=True)):
-        if length >= len(whole):
-            break
-        found.append((token, None if i == 0 and value is None else logprob(value)))
-        length += len(token)
-    if "".join(token for token, _ in found) != whole:
-        raise RowError(
-            "the tokens that the server echoes do not join to the text that was sent (a character cut in halves, or a token "
-            "before the text); give the backend the model's tokenizer (tokenizer='folder or name')"
-        )
-    expect(len(found) > 1, "the echo has a single token, so nothing in it is conditional on anything")
-    return found
+def max_tokens(text: str) -> int:
+    """The most tokens that a text can have: one for each of its bytes, and one before it.
 
-
-def n_tokens_at_most(text: str) -> int:
-    """How many tokens a text can have: one for each of its bytes, and one before it."""
+    Examples
+    --------
+    >>> max_tokens("né")
+    4
+    """
     return len(text.encode("utf-8", "surrogatepass")) + 1
-
-
-def _shared(first: Sequence[str], second: Sequence[str]) -> int:
-    length = 0
-    while length < min(len(first), len(second)) and first[length] == second[length]:
-        length += 1
-    return length

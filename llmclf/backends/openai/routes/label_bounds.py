@@ -1,12 +1,12 @@
 """Bounds on the probability of a label from a server that shows only the likeliest tokens.
 
-A label is a sequence of symbols: token ids where the server names its tokens by id, else the bytes of its text. Every shown token
-that the rest of a label begins with leads on towards it; the tokens that are not shown hold the rest of the probability between
-them, and none of them more than the least of the likeliest. So every label's probability lies in an interval that is computed,
-not guessed: never dropped, never a number that stands for "very unlikely".
+A label is a sequence of symbols: token ids if the server names its tokens by id, else the bytes of its text. Every shown token
+that the rest of a label begins with leads towards that label. The tokens that are not shown share the rest of the probability,
+and none of them has more than the least likely token shown. So every label's probability lies in an interval that is computed,
+not guessed: it is never dropped, and never replaced by a number that stands for "very unlikely".
 
-Two things are taken for granted where bytes are used: no more than two hidden tokens are written alike, and what follows a text
-that the server is asked to continue follows it however it was cut into tokens.
+Two assumptions are made where bytes are used: at most two hidden tokens have the same bytes, and what follows a text that the
+server continues does not depend on how the text was cut into tokens.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 Symbols = tuple[int, ...]
-"""Token ids, or bytes; `END` is the end of the answer where bytes are used."""
+"""Token ids, or bytes; among bytes, `END` is the end of the answer."""
 
 END = -1
 TINY = sys.float_info.min
 """The smallest probability whose logarithm is taken."""
-_SLACK = 1e-6  # of the probability not shown: what the rounding of those shown may hide
-_ALIKE = 2  # most hidden tokens of the same bytes: a vocabulary may have "A" and the byte 0x41
-_ENDS = 8  # most hidden tokens that end an answer
-_ASCII = 0x80  # bytes from here on are parts of characters
+_SLACK = 1e-6  # probability that the rounding of the shown tokens may hide
+_ALIKE = 2  # hidden tokens of the same bytes, at most: a vocabulary may have "A" and the byte 0x41
+_ENDS = 8  # hidden tokens that end an answer, at most
+_ASCII = 0x80  # bytes from here up are parts of characters
 
 
 @dataclass(frozen=True)
 class Unclear:
-    """A token that is shown, but not so that one could tell what it is: it counts in upper bounds alone.
+    """A token that is shown in a form that may mean several tokens: it counts in upper bounds only.
 
     Attributes
     ----------
     logprob : float
     ways : tuple of tuples of int
-        Each of these it may be.
+        The symbols that it may stand for.
     cut : tuple of int, optional
-        It may also be these bytes and then some that hold a part of a character.
+        It may also be these bytes followed by others, among them a part of a character.
     """
 
     logprob: float
@@ -55,7 +55,7 @@ class Unclear:
 
 @dataclass(frozen=True)
 class _Node:
-    """What is known of the token after a prefix, or after one of several ways to it."""
+    """What is known about the token after a prefix, or after one of several ways to write it."""
 
     shown: tuple[tuple[Symbols, float], ...]
     unclear: tuple[Unclear, ...]
@@ -72,8 +72,8 @@ class LabelBounds:
     labels : sequence of tuples of int
         Each with at least one symbol.
     is_tokens : bool
-        The symbols are token ids, so that one token leads on from every prefix; else they are bytes, and the probabilities of all
-        ways to cut a text into tokens add.
+        The symbols are token ids, and each token is one symbol; else they are bytes, and the probabilities of all ways to cut a
+        text into tokens add up.
 
     Examples
     --------
@@ -102,7 +102,7 @@ class LabelBounds:
         unclear: Sequence[Unclear] = (),
         way: float | None = None,
     ) -> None:
-        """Take in the likeliest tokens after a prefix, each with its log-probability in nats.
+        """Add the likeliest tokens after a prefix, each with its log-probability in nats.
 
         Parameters
         ----------
@@ -110,12 +110,12 @@ class LabelBounds:
         shown : sequence of pairs of a tuple of int and a float
             Every token once.
         least : float, optional
-            No other token has a higher probability; by default, that of the least likely token shown.
+            The most probability that any other token can have; by default, that of the least likely token shown.
         unclear : sequence of Unclear
-            Tokens besides those in `shown`.
+            Tokens that are not in `shown`.
         way : float, optional
-            They are seen after one of several ways to cut the prefix into tokens, whose probability this is, and say nothing of
-            the others; by default, after all.
+            The probability of the one way to cut the prefix into tokens after which these were seen, if they say nothing about
+            other ways; by default, they hold for all.
         """
         values = [value for _, value in shown] + [token.logprob for token in unclear]
         total = math.fsum(map(math.exp, values))
@@ -128,55 +128,55 @@ class LabelBounds:
         )
 
     def leads_on(self, prefix: Symbols) -> bool:
-        """Whether some label goes on after this prefix, and nothing is known of that yet."""
+        """Whether some label continues after this prefix, and nothing is known about that yet."""
         return prefix in self._inner and prefix not in self._nodes
 
     def intervals(self) -> list[tuple[float, float]]:
         """Lower and upper bound on the probability of each label."""
         reached, frontier = self._reach()
-        found = []
+        bounds = []
         for label in self._labels:
             lower = reached.get(label, 0.0)
-            # What stands at the label's own end is its probability already, even where another label goes on from there.
+            # What is known at the label's end is its probability, even if another label continues from there.
             before = [label[:j] for j in range(len(label))]
             upper = lower + math.fsum(frontier.get(prefix, 0.0) for prefix in before)
             for prefix in before:
                 if prefix in self._nodes:
                     mass = self._seen(prefix, reached.get(prefix, 0.0))
                     upper += mass * self._missing(self._nodes[prefix], label[len(prefix) :])
-            found.append((min(lower, 1.0), min(max(lower, upper), 1.0)))
-        return found
+            bounds.append((min(lower, 1.0), min(max(lower, upper), 1.0)))
+        return bounds
 
     def is_decided(self) -> bool:
-        """Whether one label is more probable than every other, wherever in the intervals the truth lies."""
-        found = self.intervals()
-        best = max(range(len(found)), key=lambda k: found[k])
-        return all(high < found[best][0] for k, (_, high) in enumerate(found) if k != best)
+        """Whether one label is more probable than every other, wherever in its interval each probability lies."""
+        bounds = self.intervals()
+        best = max(range(len(bounds)), key=lambda k: bounds[k])
+        return all(high < bounds[best][0] for k, (_, high) in enumerate(bounds) if k != best)
 
     def next_prefix(self, tolerance: float, may_ask: Callable[[Symbols], bool] = lambda _: True) -> Symbols | None:
-        """The prefix whose answer would tell most, of those that may be asked about; None where none would matter.
+        """The prefix whose answer would tell most, of those that may be asked about; None if none matters.
 
-        While the most probable label is not decided, every prefix on the way to one that could be it matters. After that one
-        matters whose probability is more than `tolerance` of that of all labels.
+        As long as the most probable label is not decided, every prefix on the way to a candidate matters. After that, a prefix
+        matters if its probability is more than `tolerance` of that of all labels.
         """
         frontier = {p: m for p, m in self._reach()[1].items() if m > 0.0 and p not in self._nodes and may_ask(p)}
         if not frontier:
             return None
-        found = self.intervals()
+        bounds = self.intervals()
         prefix = max(frontier, key=lambda candidate: (frontier[candidate], candidate))
-        if frontier[prefix] > tolerance * max(math.fsum(high for _, high in found), TINY):
+        if frontier[prefix] > tolerance * max(math.fsum(high for _, high in bounds), TINY):
             return prefix
         if self.is_decided():
             return None
-        floor = max(low for low, _ in found)
-        rivals = [self._labels[k] for k, (_, high) in enumerate(found) if high >= floor]
+        floor = max(low for low, _ in bounds)
+        rivals = [self._labels[k] for k, (_, high) in enumerate(bounds) if high >= floor]
         useful = [p for p in frontier if any(len(p) < len(label) and label[: len(p)] == p for label in rivals)]
         return max(useful, key=lambda candidate: (frontier[candidate], candidate), default=None)
 
     def _reach(self) -> tuple[dict[Symbols, float], dict[Symbols, float]]:
-        """Probability of each prefix and label that was seen, and of that part of each prefix after which nothing is known."""
+        """The probability of each prefix and label that was seen, and that part of each prefix's after which nothing is known."""
         reached: dict[Symbols, float] = {(): 1.0}
-        # Shorter prefixes first: whatever leads to a prefix is added up before it is passed on.
+        # Shorter prefixes first: the probability of a prefix must be complete before it is passed on.
         for prefix in sorted(self._nodes, key=len):
             mass = self._seen(prefix, reached.get(prefix, 0.0))
             for symbols, probability in self._nodes[prefix].shown:
@@ -194,13 +194,13 @@ class LabelBounds:
         return mass if node.way is None else min(mass, node.way)
 
     def _missing(self, node: _Node, remaining: Symbols) -> float:
-        """The most probability that tokens which were not shown, or not clearly, can have on the way to a label."""
+        """The most probability that hidden and unclear tokens can have on the way to a label."""
         if self._is_tokens:
             possible = 0 if any(symbols == remaining[:1] for symbols, _ in node.shown) else 1
         elif remaining == (END,):
             possible = _ENDS
         else:
-            # What is shown leaves room for a hidden token of the same bytes.
+            # A hidden token may have the same bytes as one that is shown.
             possible = _ALIKE * (len(remaining) - (remaining[-1] == END))
         unclear = math.fsum(math.exp(token.logprob) for token in node.unclear if token.may_lead(remaining))
         return unclear + min(node.rest, possible * node.least)
@@ -209,7 +209,7 @@ class LabelBounds:
 def midpoint(low: float, high: float) -> float:
     """The score of a label whose probability lies between two bounds: the logarithm of their middle, in nats.
 
-    The middle of the probabilities, not of the logarithms: a lower bound of zero has none.
+    It is the middle of the probabilities, not of the logarithms: a lower bound of zero has no logarithm.
 
     Examples
     --------

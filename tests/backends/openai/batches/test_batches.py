@@ -21,14 +21,14 @@ from pathlib import Path
 import pytest
 from batch_server import CHAT, BatchServer, Plan, label, opened
 from contract import TEXTS, in_order, requests_for, score
-from faults import BrokenJson, Close, FakeServer, Mutate, Reset, Status, Truncate, backend_for, tiny_model
+from faults import BrokenJson, Close, FakeServer, Mutate, Reset, Status, Truncate, backend_for
 
 from llmclf.backends import Request, RowScores
 from llmclf.backends.http.async_bridge import Engine, together
 from llmclf.backends.http.client import Client
 from llmclf.backends.http.file_transfers import Download
 from llmclf.backends.http.options import ServerOptions
-from llmclf.backends.openai.batches import queue as batch_desk
+from llmclf.backends.openai.batches import queue as batch_queue
 from llmclf.backends.openai.batches.options import BatchOptions
 from llmclf.backends.openai.batches.runner import BatchRunner
 from llmclf.backends.openai.batches.store import BatchStore
@@ -40,11 +40,6 @@ LABELS = ["positive", "negative"]
 ALIKE = ["not spam", "not sure", "spam", "a person or a group"]
 MANY = [f"{text} {i}" for i in range(3) for text in TEXTS]
 QUICK = {"poll_seconds": 0.01}
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory) -> str:
-    return str(tiny_model().save_tokenizer(tmp_path_factory.mktemp("tiny")))
 
 
 @pytest.fixture
@@ -86,7 +81,7 @@ def kept(connection) -> dict[str, int]:
         ("vllm", "top_logprobs", True, ALIKE),
         ("vllm", "echo", False, ALIKE),
         ("vllm", "echo", True, ALIKE),
-        ("vllm", "named tokens", True, ALIKE),
+        ("vllm", "named_tokens", True, ALIKE),
         ("vllm", None, True, LABELS),
         ("sglang", "echo_text", False, LABELS),
     ],
@@ -373,8 +368,8 @@ def test_what_cannot_be_committed_does_not_stand_in_the_way(database):
     with pytest.raises(StoreError, match="FOREIGN KEY constraint failed"):
         store.keep("route", "echo")
     database.execute("DROP TRIGGER promise")
-    store.keep("route", "named tokens")
-    assert store.kept("route") == "named tokens"
+    store.keep("route", "named_tokens")
+    assert store.kept("route") == "named_tokens"
 
 
 def test_a_batch_that_is_not_taken_is_forgotten(database):
@@ -384,7 +379,7 @@ def test_a_batch_that_is_not_taken_is_forgotten(database):
     with BatchServer("openai_chat", (), faults) as server:
         with pytest.raises(ServerError, match="Billing hard limit"):
             label_all(server, database, chat_requests())
-        assert BatchStore(database).orders() == []
+        assert BatchStore(database).unfinished() == []
         assert label_all(server, database, chat_requests()) == score(backend_for(server), chat_requests())
         assert_paid_once(server, 7)
 
@@ -406,11 +401,11 @@ def test_a_long_failure_of_polling_is_sat_out(database):
     with BatchServer("openai_chat", (), lambda r: Status(502) if r.path.startswith("/v1/batches/") else None) as server:
         with pytest.raises(ServerError, match="502"):
             label_all(server, database, chat_requests(), backend=backend_for(server, max_retries=0))
-        assert server.count("/v1/batches/batch_0") == batch_desk._PATIENCE + 1
+        assert server.count("/v1/batches/batch_0") == batch_queue._MAX_FAILED_POLLS + 1
 
 
 def test_a_batch_among_many_is_found(database):
-    """The list of batches is read page by page until the one whose creation was not heard of is found."""
+    """The list of batches is read page by page until the one whose creation was never confirmed is found."""
     broken = iter([BrokenJson()])
     others = [Plan()] * 9
 
@@ -438,7 +433,7 @@ def test_a_batch_among_many_is_found(database):
 
 
 def test_a_server_that_lists_nothing_is_told(database):
-    """Where the list of batches is refused, a batch whose creation was not heard of may cost twice, and that is said."""
+    """Where the list of batches is refused, a batch whose creation was never confirmed may cost twice, and that is said."""
     told, broken = [], iter([BrokenJson()])
     faults = lambda request: next(broken, None) if request.path == "/v1/batches" else None  # noqa: E731
     with BatchServer("openai_chat", (), faults) as server:
@@ -471,7 +466,7 @@ def test_a_batch_of_another_account_is_not_submitted_again(database):
         with pytest.raises(KilledError):
             next(groups)
         server.batches.batches.clear()
-        with pytest.raises(ServerError, match=r"knows no batch 'batch_0'.*use the key and the address"):
+        with pytest.raises(ServerError, match=r"does not know the batch 'batch_0'.*use the key and the address"):
             label_all(server, database, chat_requests())
 
 
@@ -629,8 +624,8 @@ def test_what_is_open_leaves_less_for_what_comes(database):
             label_all(
                 server, database, requests[:7], backend=backend_for(server, price=price), report=stop_at("submitted")
             )
-        (order,) = BatchStore(database).orders()
-        worst = sum(n_in + n_out for n_in, n_out in BatchStore(database).requests(order.n).values()) / 1e6
+        (record,) = BatchStore(database).unfinished()
+        worst = sum(n_in + n_out for n_in, n_out in BatchStore(database).requests(record.n).values()) / 1e6
         probed = backend_for(server, price=price, timeout=9.0)
         _ = probed.probe
         told = []
@@ -781,7 +776,7 @@ def test_a_closed_stream_leaves_the_batch_open(database):
     with BatchServer("openai_chat", [Plan(looks=3)]) as server:
         with pytest.raises(KilledError):
             label_all(server, database, chat_requests(), report=stop_at("in_progress"))
-        assert [order.batch_id for order in BatchStore(database).orders()] == ["batch_0"]
+        assert [record.batch_id for record in BatchStore(database).unfinished()] == ["batch_0"]
         assert label_all(server, database, chat_requests()) == score(backend_for(server), chat_requests())
         assert_paid_once(server, 7)
 

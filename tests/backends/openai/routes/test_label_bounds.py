@@ -19,7 +19,8 @@ from llmclf import Prompt
 from llmclf.backends.http.replies import BadReplyError
 from llmclf.backends.openai import token_replies as completions
 from llmclf.backends.openai.probe import Probe
-from llmclf.backends.openai.routes import top_logprobs
+from llmclf.backends.openai.routes import chat, shown_tokens, top_logprobs
+from llmclf.backends.openai.routes.base import RouteOptions
 from llmclf.backends.openai.routes.label_bounds import END, LabelBounds, Unclear, midpoint
 
 CHAT = Prompt("Review: {{ text }}\nGood or bad?", instruction="Judge films.", chat=True)
@@ -62,7 +63,7 @@ def test_bounds_law(data):
         listed = {f"token_id:{t}": float(np.log(p[t])) for t in [drawn, *top]}
         name = f"token_id:{drawn}"
         logprobs = {"tokens": [name], "token_logprobs": [listed[name]], "top_logprobs": [listed]}
-        seen = top_logprobs._by_id(top_logprobs._read_ids(reply(logprobs)), k)
+        seen = shown_tokens.by_id(top_logprobs._read_ids(reply(logprobs)), k)
         bounds.add(prefix, seen.shown, least=seen.least, unclear=seen.unclear)
         found = bounds.intervals()
         for own, (low, high) in zip(labels, found, strict=True):
@@ -159,8 +160,8 @@ def test_bounds_law_of_texts(data):
         p = distribution(prefix)
         drawn = data.draw(st.integers(0, len(VOCABULARY) - 1))
         logprobs = shown_keyed(p, drawn, cap, form) if is_keyed else {"content": [shown_place(p, drawn, cap, form)]}
-        place = top_logprobs._read_first(reply(logprobs, "stop" if VOCABULARY[drawn] is None else "length"))
-        seen = top_logprobs._by_bytes(place, k, terminated=terminated)
+        place = shown_tokens.read_first(reply(logprobs, "stop" if VOCABULARY[drawn] is None else "length"))
+        seen = shown_tokens.by_bytes(place, k, terminated=terminated)
         bounds.add(prefix, seen.shown, least=seen.least, unclear=seen.unclear)
         for truth, (low, high) in zip(truths, bounds.intervals(), strict=True):
             assert low - 1e-9 <= truth <= high + 1e-9
@@ -191,9 +192,9 @@ def test_bounds_law_of_chats(data):
         if VOCABULARY[drawn] is None:
             break
     ended = VOCABULARY[path[-1]] is None
-    positions = top_logprobs._read_chat(reply({"content": places}, "stop" if ended else "length"))
+    positions = chat._read_chat(reply({"content": places}, "stop" if ended else "length"))
     bounds = LabelBounds(labels, is_tokens=False)
-    top_logprobs._follow(bounds, positions, k, terminated)
+    chat._follow(bounds, positions, k, terminated)
     for label, (low, high) in zip(labels, bounds.intervals(), strict=True):
         assert low - 1e-9 <= spelled(label, distribution, by_path=True) <= high + 1e-9
 
@@ -234,7 +235,7 @@ def place(entries, chosen=0, **fields):
 def test_half_a_character_may_be_on_the_way():
     """A likely token that is shown as U+FFFD may begin a label with such a character, and no label without."""
     position = place([("\N{REPLACEMENT CHARACTER}".encode(), 0.7), (b"no", 0.2), (b"x", 0.09)])
-    seen = top_logprobs._by_bytes(position, 3, terminated=False)
+    seen = shown_tokens.by_bytes(position, 3, terminated=False)
     bounds = LabelBounds([tuple("東".encode()), tuple(b"no")], is_tokens=False)
     bounds.add((), seen.shown, least=seen.least, unclear=seen.unclear)
     (low, high), (_, plain) = bounds.intervals()
@@ -257,13 +258,13 @@ def test_what_may_be_the_end(text):
     for end, least in ((None, 0.0), (text or None, 0.8 if text else 0.0)):
         bounds = LabelBounds(labels, is_tokens=False)
         bounds.add((), [((*b"1",), math.log(0.9))])
-        seen = top_logprobs._by_bytes(place([(text, 0.8), (b"0", 0.1), (b"?", 0.001)], end=end), 3, terminated=True)
+        seen = shown_tokens.by_bytes(place([(text, 0.8), (b"0", 0.1), (b"?", 0.001)], end=end), 3, terminated=True)
         bounds.add((*b"1",), seen.shown, least=seen.least, unclear=seen.unclear)
         (low, high), _ = bounds.intervals()
         assert low == pytest.approx(0.9 * least)
         assert high >= 0.9 * 0.8
     named = completions.Position(*[completions.Entry(7, b"", math.log(0.5))], ())
-    assert top_logprobs._by_bytes(named, 1, terminated=True).shown == [((END,), math.log(0.5))]
+    assert shown_tokens.by_bytes(named, 1, terminated=True).shown == [((END,), math.log(0.5))]
 
 
 def test_the_end_is_known_where_an_answer_ended():
@@ -275,28 +276,28 @@ def test_the_end_is_known_where_an_answer_ended():
         ("", "stop", None),
     ):
         content = [{"token": token, "logprob": -1.0, "top_logprobs": []} for token in ("a", text)]
-        found = top_logprobs._read_chat(reply({"content": content}, reason))
+        found = chat._read_chat(reply({"content": content}, reason))
         assert [position.end for position in found] == [end, end]
 
 
 def test_how_probable_a_hidden_token_may_be():
     """The least of the likeliest tokens counts: not the drawn one, and nothing where entries may have been lost."""
     entries = [(b"a", 0.5), (b"b", 0.3), (b"c", 0.001)]
-    assert top_logprobs._least(place(entries), 3) == pytest.approx(0.001)
-    assert top_logprobs._least(place(entries), 2) == pytest.approx(0.3)
-    assert top_logprobs._least(place(entries, chosen=2), 3) == pytest.approx(0.3)
-    assert top_logprobs._least(place(entries, chosen=2), 20) == pytest.approx(0.3)
-    assert top_logprobs._least(place(entries, is_keyed=True), 3) == pytest.approx(0.001)
-    assert top_logprobs._least(place(entries, is_keyed=True), 4) == 1.0
-    assert top_logprobs._least(place(entries, chosen=2, is_keyed=True), 3) == 1.0
+    assert shown_tokens._max_hidden(place(entries), 3) == pytest.approx(0.001)
+    assert shown_tokens._max_hidden(place(entries), 2) == pytest.approx(0.3)
+    assert shown_tokens._max_hidden(place(entries, chosen=2), 3) == pytest.approx(0.3)
+    assert shown_tokens._max_hidden(place(entries, chosen=2), 20) == pytest.approx(0.3)
+    assert shown_tokens._max_hidden(place(entries, is_keyed=True), 3) == pytest.approx(0.001)
+    assert shown_tokens._max_hidden(place(entries, is_keyed=True), 4) == 1.0
+    assert shown_tokens._max_hidden(place(entries, chosen=2, is_keyed=True), 3) == 1.0
     alone = completions.Position(completions.Entry(None, b"a", math.log(0.5)), ())
-    assert top_logprobs._least(alone, 20) == 1.0
+    assert shown_tokens._max_hidden(alone, 20) == 1.0
 
 
 def test_an_unnamed_token_may_be_anything():
     """A token without text where texts are needed leaves every label as much as it has."""
     position = place([(b"a", 0.4), (None, 0.35), (b"c", 0.001)])
-    seen = top_logprobs._by_bytes(position, 3, terminated=False)
+    seen = shown_tokens.by_bytes(position, 3, terminated=False)
     bounds = LabelBounds([(*b"a",), (*b"z",)], is_tokens=False)
     bounds.add((), seen.shown, least=seen.least, unclear=seen.unclear)
     assert bounds.intervals()[1][1] >= 0.35
@@ -304,7 +305,7 @@ def test_an_unnamed_token_may_be_anything():
 
 def test_a_byte_token_is_a_byte_or_a_text():
     """A token that is written "<0x41>" may be the letter A."""
-    seen = top_logprobs._by_bytes(place([(b"<0x41>", 0.6)]), 1, terminated=False)
+    seen = shown_tokens.by_bytes(place([(b"<0x41>", 0.6)]), 1, terminated=False)
     assert seen.unclear == [Unclear(math.log(0.6), ((0x41,), (*b"<0x41>",)))]
 
 
@@ -312,7 +313,7 @@ def test_tiny_probabilities_have_a_logarithm():
     """A log-probability of -800 is no probability of zero whose logarithm would be taken."""
     bounds = LabelBounds([(1,), (2,)], is_tokens=True)
     bounds.add((), [((1,), -800.0), ((2,), -0.1)])
-    row = top_logprobs._bounded(bounds)
+    row = shown_tokens.bounded_scores(bounds)
     assert row.lower[0] == -math.inf
     assert row.lower[0] <= row.sums[0] <= row.upper[0] < -700
     assert math.isfinite(midpoint(0.0, 0.0))
@@ -395,16 +396,16 @@ def test_a_branch_that_ends_within_a_character_stays_open():
             return read(reply({"tokens": ["x"], "token_logprobs": [-3.0], "top_logprobs": [names]}))
 
     (request,) = requests_for(TEXTS[:1], labels=["東京", "杉"], prompt=Prompt("{{ text }}", delimiter=""), shots=())
-    row = asyncio.run(top_logprobs.TopLogprobs(Ask(), 10, 0.0).text(request))
+    row = asyncio.run(top_logprobs.TopLogprobs(RouteOptions(10, 0.0)).score_text(Ask(), request))
     assert asked == [request.prompt.turns[0].text]
     assert min(row.upper) > -0.25
 
 
-@pytest.mark.parametrize("read", [top_logprobs._read_first, top_logprobs._read_ids])
+@pytest.mark.parametrize("read", [shown_tokens.read_first, top_logprobs._read_ids])
 def test_an_answer_without_tokens_is_a_bad_reply(read):
     """An empty list of tokens, in either shape, says nothing that could be believed."""
     for empty in ({"content": []}, {"tokens": [], "token_logprobs": [], "top_logprobs": []}):
-        for reader in (read, top_logprobs._read_chat):
+        for reader in (read, chat._read_chat):
             with pytest.raises(BadReplyError):
                 reader(reply(empty))
 

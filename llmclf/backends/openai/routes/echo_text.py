@@ -1,0 +1,91 @@
+"""The route ``echo_text``: the server echoes texts, and the tokens come from its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ....errors import CapabilityError, RowError
+from ...base import Request, RowScores, needs_terminator
+from ...http.replies import choices, expect, logprob, mapping, sequence, string
+from .base import Labels, Route, RouteClient, ServerFacts, Work, echo_obstacle, max_tokens, refuse_chat
+
+
+class EchoText(Route):
+    """For servers that echo where nobody can tokenise: one row at a time, as text.
+
+    The prompt is sent by itself as well: only what follows the tokens that it shares with every continuation is scored.
+    """
+
+    name = "echo_text"
+    summary = "exact: texts are echoed with the log-probabilities of their tokens"
+    is_exact = True
+
+    def obstacle(self, server: ServerFacts) -> str | None:
+        return echo_obstacle(server.probe)
+
+    def takes_tokens(self, server: ServerFacts) -> bool:
+        return False
+
+    def work(self, context: int, labels: Labels, n_together: int) -> Work:
+        return Work(1, context * len(labels) + sum(map(len, labels)), len(labels))
+
+    async def score_text(self, client: RouteClient, request: Request) -> RowScores:
+        refuse_chat(request)
+        text = request.prompt.turns[0].text
+        wholes = [text, *(text + completion for completion in request.completions)]
+
+        def read(reply: Any) -> list[list[tuple[str, float | None]]]:
+            echoes = choices(reply, len(wholes))
+            return [_echoed_text(choice, whole) for choice, whole in zip(echoes, wholes, strict=True)]
+
+        body = {
+            "prompt": wholes,
+            "echo": True,
+            "max_tokens": client.probe.echo_tokens,
+            "logprobs": 1,
+            "temperature": 1.0,
+        }
+        n_tokens = sum(max_tokens(whole) for whole in wholes)
+        alone, *joint = await client.complete(body, read, tokens_in=n_tokens, tokens_out=len(wholes), by_id=False)
+        start = min(_n_shared([token for token, _ in alone], [token for token, _ in tokens]) for tokens in joint)
+        start = max(1, min(start, min(len(tokens) for tokens in joint) - 1))
+        targets = [tuple(token for token, _ in tokens[start:]) for tokens in joint]
+        if request.terminator == "eos" or (request.terminator == "auto" and needs_terminator(targets)):
+            raise CapabilityError(
+                "the labels need an end-of-answer token to be told apart, and this server shows texts, not tokens; give the "
+                "backend the model's tokenizer (tokenizer='folder or name'), or the prompt a text terminator: "
+                "Prompt(terminator='\\n')"
+            )
+        return RowScores(
+            tuple(tuple(logprob(value) for _, value in tokens[start:]) for tokens in joint), healed=start < len(alone)
+        )
+
+
+def _echoed_text(choice: Mapping[str, Any], whole: str) -> list[tuple[str, float | None]]:
+    """The tokens of a text that came back, each with its log-probability; the first may have none."""
+    logprobs = mapping(choice.get("logprobs"), "logprobs")
+    tokens = [string(token, "a token") for token in sequence(logprobs.get("tokens"), "logprobs.tokens")]
+    values = sequence(logprobs.get("token_logprobs"), "logprobs.token_logprobs", len(tokens))
+    echoed: list[tuple[str, float | None]] = []
+    length = 0
+    for i, (token, value) in enumerate(zip(tokens, values, strict=True)):
+        if length >= len(whole):
+            break
+        echoed.append((token, None if i == 0 and value is None else logprob(value)))
+        length += len(token)
+    if "".join(token for token, _ in echoed) != whole:
+        raise RowError(
+            "the tokens that the server echoes do not join to the text that was sent (a character is cut in half, or a token "
+            "stands before the text); give the backend the model's tokenizer (tokenizer='folder or name')"
+        )
+    expect(len(echoed) > 1, "the echo has a single token, so nothing in it is conditional on anything")
+    return echoed
+
+
+def _n_shared(first: Sequence[str], second: Sequence[str]) -> int:
+    """How many tokens two sequences share from the beginning on."""
+    length = 0
+    while length < min(len(first), len(second)) and first[length] == second[length]:
+        length += 1
+    return length

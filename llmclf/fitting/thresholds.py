@@ -1,0 +1,69 @@
+"""The threshold of a fitted pipeline, chosen honestly: rows whose answers the fit has seen are recognised."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..calibration import SelectedThreshold, select_threshold
+from ..calibration.selective import check_selectable
+from ..errors import InputError
+from ..pipeline import FittedPipeline
+from ..tables.rows import Rows
+from .seen_rows import SeenRows
+
+
+def choose_threshold(
+    pipeline: FittedPipeline, rows: Rows, columns: NDArray[np.int64], *, max_error: float, confidence: float
+) -> SelectedThreshold:
+    """The threshold that labelled rows (n,) with these true columns allow; see `llmclf.LLMClassifier.fit_threshold`.
+
+    Rows that could not be scored are never accepted, so they are left out.
+
+    Raises
+    ------
+    InputError
+        Some rows are shots; or the calibrator has seen some, and cross-fitted probabilities cannot stand in for them.
+    """
+    seen = SeenRows.among(rows, pipeline)
+    if seen.n_shots:
+        raise InputError(
+            f"{seen.n_shots} of these {len(rows)} rows stand in the prompt as examples, with their answers, so they show nothing "
+            "about other rows; leave them out"
+        )
+    if seen.n_unfair:
+        has_rows = pipeline.corrections.has_rows
+        why = "prior= moved its probabilities" if has_rows else "its own rows did not outlive save and load"
+        raise InputError(
+            f"the calibrator was fitted on {seen.n_unfair} of these {len(rows)} rows, and cannot be cross-fitted to judge "
+            f"them, as {why}; give rows that it has not seen"
+        )
+    proba = seen.exchanged(pipeline.probabilities(pipeline.scores(rows)))
+    scored = ~np.isnan(proba).any(axis=1)
+    return select_threshold(columns[scored], proba[scored], max_error=max_error, confidence=confidence)
+
+
+def choose_cross_fitted_threshold(
+    pipeline: FittedPipeline, *, max_error: float, confidence: float
+) -> SelectedThreshold:
+    """The threshold that the calibrator's own rows (m,) allow, each judged by a calibrator that did not see it.
+
+    Raises
+    ------
+    InputError
+        There are no such rows, or they are not like those to be accepted.
+    """
+    corrections, calibrated = pipeline.corrections, pipeline.calibration_rows
+    obstacle = None
+    if corrections.calibrator is None:
+        obstacle = "there is no calibrator, whose cross-fitted probabilities could serve"
+    elif not corrections.has_rows:
+        obstacle = "the rows that the calibrator was fitted on did not outlive save and load"
+    elif corrections.log_prior is not None:
+        obstacle = "prior= says that the rows of the fit have other class frequencies than those to be accepted"
+    elif calibrated.is_weighted:
+        obstacle = "sample_weight says that the rows of the fit are not drawn like those to be accepted"
+    if obstacle is not None:
+        raise InputError(f"without X and y no threshold can be chosen: {obstacle}; give labelled rows as X and y")
+    check_selectable(len(calibrated.columns), max_error, confidence)
+    return select_threshold(calibrated.columns, corrections.out_of_fold(), max_error=max_error, confidence=confidence)

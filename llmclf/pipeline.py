@@ -1,0 +1,423 @@
+"""Everything that makes probabilities of rows, as one object that never changes: the fitted pipeline.
+
+Estimator, jobs, inspector and report each hold a `FittedPipeline` and read nothing else of each other. Whoever needs another
+one (other parameters, another backend) derives it with `dataclasses.replace`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import Floats, Integers
+from .backends import Backend, RowScores, open_backend
+from .backends.base import SCORE_VERSION
+from .backends.handle import Handle
+from .backends.identity import check_same_model
+from .backends.logit_processing import Processing
+from .calibration import Corrections, SelectedThreshold
+from .errors import CalibrationWarning, InputError, warn
+from .labels import LabelSet
+from .logits import softmax
+from .prompts.prompt import Prompt
+from .prompts.rendered import TEXT_FIELD
+from .scoring.class_scores import ClassScores
+from .scoring.scorer import Scorer
+from .tables.rows import Row, Rows
+from .tables.values import plain
+
+FORMAT = 3
+"""Of `FittedPipeline.to_dict`, and so of saved classifiers."""
+
+
+def _none() -> Integers:
+    return np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationRows:
+    """The rows that bias and calibrator were fitted on.
+
+    Attributes
+    ----------
+    numbers : ndarray of int (m,)
+        Their places among the rows of the fit.
+    columns : ndarray of int (m,)
+        Their true classes, where a calibrator was fitted on these.
+    fingerprints : list of m str
+        By which the calibrator's rows are known again; these alone outlive save and load.
+    is_weighted : bool
+        Whether some counted more than others.
+    """
+
+    numbers: Integers = field(default_factory=_none)
+    columns: Integers = field(default_factory=_none)
+    fingerprints: list[str] = field(default_factory=list)
+    is_weighted: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """What a pipeline says of n rows; what nobody asks for is not computed.
+
+    Attributes
+    ----------
+    labels : LabelSet
+        The K classes.
+    log_scores : ndarray (n, K)
+        After all corrections; NaN in rows that could not be scored.
+    undecided : ndarray of bool (n,)
+        Whether the bounds on the scores leave open which class is the most probable.
+    threshold : float or None
+        Rows at least as confident are accepted.
+    """
+
+    labels: LabelSet
+    log_scores: Floats
+    undecided: NDArray[np.bool_]
+    threshold: float | None = None
+
+    @cached_property
+    def missing(self) -> NDArray[np.bool_]:
+        """Whether the row could not be scored (n,)."""
+        missing: NDArray[np.bool_] = np.asarray(np.isnan(self.log_scores).any(axis=1))
+        return missing
+
+    @cached_property
+    def columns(self) -> Integers:
+        """The most probable class (n,) by its number, the first of them where several are; 0 in rows that are missing."""
+        columns: Integers = np.argmax(np.where(self.missing[:, None], 0.0, self.log_scores), axis=1)
+        return columns
+
+    @property
+    def label(self) -> NDArray[Any]:
+        """The most probable class (n,); None in rows that are missing."""
+        label: NDArray[Any] = self.labels.array[self.columns]
+        if self.missing.any():
+            label = label.astype(object)
+            label[self.missing] = None
+        return label
+
+    @cached_property
+    def probabilities(self) -> Floats:
+        """Probability (n, K) of every class; NaN in rows that are missing."""
+        return softmax(self.log_scores)
+
+    @cached_property
+    def confidence(self) -> Floats:
+        """Probability (n,) of the most probable class; NaN in rows that are missing."""
+        return np.where(self.missing, np.nan, self.probabilities.max(axis=1))
+
+    @property
+    def accepted(self) -> NDArray[np.bool_] | None:
+        """Whether the confidence reaches the threshold (n,), never in rows that are missing; None without a threshold."""
+        return None if self.threshold is None else ~self.missing & (self.confidence >= self.threshold)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedPipeline:
+    """From rows to decisions: a prompt, a model, scores, corrections and a threshold.
+
+    Threads may share a pipeline: none of its methods changes it.
+
+    Attributes
+    ----------
+    backend : Backend
+    prompt : Prompt
+    labels : LabelSet
+    field_names : tuple of str
+        The fields that rows have.
+    is_table : bool
+        Whether rows come from a table; else each is one text, whose field is called ``text``.
+    shots : tuple of (row, word)
+        The examples in every prompt.
+    processing : Processing or None
+        What is done to the model's logits.
+    scoring : {"sum", "mean", "bytes", "pmi"}
+    corrections : Corrections
+        Bias, calibrator and prior, fitted.
+    threshold : SelectedThreshold or None
+        From which confidence on rows are accepted.
+    calibrated_on : mapping or None
+        The identity of the model that corrections and threshold belong to.
+    calibration_rows : CalibrationRows
+        The rows that bias and calibrator were fitted on.
+    fitted_on_scores : mapping
+        The `kind_of_scores` that corrections and threshold belong to; by default that of this pipeline.
+    cache : path or None
+        The score cache.
+    on_error : {"raise", "missing"}
+        What a row does that the model cannot score.
+    check_model : bool
+        Whether another model than that of `calibrated_on` is refused; if not, a warning says so.
+
+    Raises
+    ------
+    PromptError
+        Template, fields or label words do not fit together.
+
+    Examples
+    --------
+    >>> from llmclf.backends import FakeBackend
+    >>> from llmclf.labels import label_set
+    >>> from llmclf.tables import read_rows
+    >>> pipeline = FittedPipeline(FakeBackend(), Prompt("{{ text }}\\nOpinion:"), label_set(["good", "bad"]))
+    >>> scores = pipeline.scores(read_rows(["A fine film."]))
+    >>> pipeline.probabilities(scores).round(3).tolist()
+    [[0.1, 0.9]]
+    >>> pipeline.decide(scores).label.tolist()
+    ['bad']
+    """
+
+    backend: Backend
+    prompt: Prompt
+    labels: LabelSet
+    field_names: tuple[str, ...] = (TEXT_FIELD,)
+    is_table: bool = False
+    shots: tuple[tuple[Row, str], ...] = ()
+    processing: Processing | None = None
+    scoring: str = "sum"
+    corrections: Corrections = field(default_factory=Corrections)
+    threshold: SelectedThreshold | None = None
+    calibrated_on: Mapping[str, Any] | None = None
+    calibration_rows: CalibrationRows = field(default_factory=CalibrationRows)
+    fitted_on_scores: Mapping[str, Any] = field(default_factory=dict)
+    cache: str | os.PathLike[str] | None = None
+    on_error: str = "raise"
+    check_model: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.fitted_on_scores:
+            object.__setattr__(self, "fitted_on_scores", self.kind_of_scores)
+        _ = self.scorer  # a prompt that cannot be rendered is refused here
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "scorer"}
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """What asks the model about rows."""
+        return Scorer(
+            self.backend,
+            self.prompt,
+            self.labels,
+            self.field_names,
+            self.shots,
+            self.processing,
+            self.cache,
+            self.on_error,
+        )
+
+    @cached_property
+    def kind_of_scores(self) -> dict[str, Any]:
+        """What the scores depend on besides model, prompt and labels, as JSON values."""
+        processing = (self.processing or Processing()).to_dict()
+        return {"scoring": self.scoring, "unconditional_prompt": self.prompt.unconditional, **processing}
+
+    # --- checks --------------------------------------------------------------------------------------------------------
+
+    def check(self, rows: Rows) -> None:
+        """Refuse rows that cannot be rendered and scored, before anything is asked.
+
+        Raises
+        ------
+        InputError
+            The rows are texts where a table is expected, or the other way round; a field that the prompt shows is absent,
+            missing or blank; or the backend cannot give what the scores need.
+        """
+        if rows.is_table != self.is_table:
+            then, now = ("a table", "texts") if self.is_table else ("texts", "a table")
+            raise InputError(f"X holds {now}, but the classifier was fitted on {then}; give X in the same form")
+        self.scorer.check(rows, self.scoring)
+
+    def check_model_identity(self, identity: Mapping[str, Any] | None = None) -> None:
+        """Refuse another model than the one that corrections and threshold belong to.
+
+        Parameters
+        ----------
+        identity : mapping, optional
+            That of the model that answers; by default the backend is asked for it.
+
+        Raises
+        ------
+        ModelError
+            It is another model. Where `check_model` is false a `CalibrationWarning` says so instead.
+        """
+        if self.calibrated_on is not None:
+            now = self.backend.identity() if identity is None else identity
+            check_same_model(self.calibrated_on, now, is_strict=self.check_model)
+
+    def warn_of_other_scores(self) -> None:
+        """Warn where corrections or threshold belong to scores of another kind than this pipeline's."""
+        then, now = self.fitted_on_scores, self.kind_of_scores
+        if then == now:
+            return
+        changed = [name for name in now if now[name] != then.get(name, now[name])]
+        fitted = (self.corrections.bias, self.corrections.calibrator, self.threshold)
+        if changed and any(part is not None for part in fitted):
+            warn(
+                "bias, calibrator and threshold belong to scores with "
+                f"{', '.join(f'{name}={then[name]!r}' for name in changed)}, and these have "
+                f"{', '.join(f'{name}={now[name]!r}' for name in changed)}; fit again, or the probabilities cannot be trusted",
+                CalibrationWarning,
+            )
+
+    # --- from rows to decisions ----------------------------------------------------------------------------------------
+
+    def predict(self, rows: Rows) -> Decisions:
+        """Check rows, refuse another model than the fitted one, ask about the rows, and decide.
+
+        Raises
+        ------
+        InputError, ModelError
+            As `check`, `check_model_identity` and the backend.
+        """
+        self.check(rows)
+        self.check_model_identity()
+        return self.decide(self.scores(rows))
+
+    def scores(self, rows: Rows, answers: Sequence[RowScores] | None = None, scoring: str | None = None) -> ClassScores:
+        """Log-score of every class, and the bounds on it, (n, K) each; the model is asked.
+
+        Parameters
+        ----------
+        rows : Rows
+        answers : sequence of n RowScores, optional
+            What the model has answered already.
+        scoring : str, optional
+            Another way to score than the pipeline's own, which `probabilities` and `decide` expect.
+        """
+        return self.scorer.bounded_scores(rows, self.scoring if scoring is None else scoring, answers)
+
+    def corrected(self, scores: ClassScores) -> Floats:
+        """Log-scores (n, K) after bias, calibrator and prior: log-probabilities up to a constant of the row."""
+        return self.corrections.apply(scores.values)
+
+    def probabilities(self, scores: ClassScores) -> Floats:
+        """Probability (n, K) of every class; NaN in rows that could not be scored."""
+        return softmax(self.corrected(scores))
+
+    def undecided(self, scores: ClassScores) -> NDArray[np.bool_]:
+        """Whether the bounds on the scores leave open which class is the most probable (n,)."""
+        if scores.is_exact:
+            return np.zeros(len(scores.values), dtype=bool)
+        return self.corrections.undecided(*scores)
+
+    def decide(self, scores: ClassScores, threshold: float | None = None) -> Decisions:
+        """The most probable class of every row, how sure that is, and whether it suffices.
+
+        Parameters
+        ----------
+        scores : ClassScores of n rows
+        threshold : float, optional
+            Accept rows at least as confident; by default the pipeline's own threshold.
+        """
+        if threshold is None and self.threshold is not None:
+            threshold = self.threshold.threshold
+        return Decisions(self.labels, self.corrected(scores), self.undecided(scores), threshold)
+
+    def uncorrected(self) -> FittedPipeline:
+        """The same questions and scores, without corrections and threshold."""
+        return replace(
+            self,
+            corrections=Corrections(),
+            threshold=None,
+            calibrated_on=None,
+            calibration_rows=CalibrationRows(),
+            fitted_on_scores={},
+        )
+
+    # --- what describes it ---------------------------------------------------------------------------------------------
+
+    def fingerprint(self) -> dict[str, Any]:
+        """All that an answer depends on and that is known without opening the model, as flat JSON values with plain names."""
+        backend = self.backend
+        described = backend.description if isinstance(backend, Handle) else backend.identity()
+        prompt = {f"prompt {name}": value for name, value in self.prompt.to_dict().items() if name != "words"}
+        return {
+            "score version": SCORE_VERSION,
+            **described,
+            **prompt,
+            "labels": [list(pair) for pair in zip(*self._labels_as_json(), strict=True)],
+            "shots": self._shots_as_json(),
+            "fields": list(self.scorer.shown_fields),
+            **({} if self.processing is None else self.processing.to_dict()),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The pipeline as JSON values; cache, error handling and `check_model` belong to whoever uses it.
+
+        Raises
+        ------
+        InputError
+            The backend was not made by `open_backend`, or a class, a shot's value or a correction has no JSON form.
+        """
+        if not isinstance(self.backend, Handle):
+            raise InputError(f"{self.backend!r} cannot be saved; expected a backend made by open_backend")
+        classes, words = self._labels_as_json()
+        return {
+            "format": FORMAT,
+            "score_version": SCORE_VERSION,
+            "model": self.backend.name,
+            "model_options": self.backend.options,
+            # Words are kept with the classes; the prompt's own table of them has done its work.
+            "prompt": replace(self.prompt, words=None).to_dict(),
+            "classes": classes,
+            "words": words,
+            "shots": self._shots_as_json(),
+            "field_names": list(self.field_names),
+            "processing": None if self.processing is None else self.processing.to_dict(),
+            "scoring": self.scoring,
+            "fitted_on_scores": dict(self.fitted_on_scores),
+            "is_table": self.is_table,
+            "calibrated_on": self.calibrated_on,
+            "corrections": self.corrections.to_dict(),
+            "calibrated_fingerprints": self.calibration_rows.fingerprints,
+            "threshold": None if self.threshold is None else self.threshold.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(
+        cls,
+        values: Mapping[str, Any],
+        *,
+        model_options: Mapping[str, Any] | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        check_model: bool = True,
+    ) -> FittedPipeline:
+        """The inverse of `to_dict`; `model_options` replace those that were saved."""
+        threshold = values.get("threshold")  # absent in folders of earlier versions
+        return cls(
+            backend=open_backend(values["model"], **{**values["model_options"], **(model_options or {})}),
+            prompt=Prompt.from_dict(values["prompt"]),
+            labels=LabelSet(tuple(values["classes"]), tuple(tuple(map(str, words)) for words in values["words"])),
+            field_names=tuple(values["field_names"]),
+            is_table=bool(values["is_table"]),
+            shots=tuple((dict(row), str(word)) for row, word in values["shots"]),
+            processing=Processing.from_dict(values.get("processing")),  # absent in folders of earlier versions
+            scoring=values["scoring"],
+            corrections=Corrections.from_dict(values["corrections"]),
+            threshold=None if threshold is None else SelectedThreshold.from_dict(threshold),
+            calibrated_on=values["calibrated_on"],
+            calibration_rows=CalibrationRows(fingerprints=list(map(str, values["calibrated_fingerprints"]))),
+            fitted_on_scores=values.get("fitted_on_scores", {}),  # absent in folders of earlier versions
+            cache=cache,
+            check_model=check_model,
+        )
+
+    def _labels_as_json(self) -> tuple[list[Any], list[list[str]]]:
+        """The classes, and the words of each."""
+        return [plain(label, "the class") for label in self.labels.classes], [
+            list(words) for words in self.labels.words
+        ]
+
+    def _shots_as_json(self) -> list[list[Any]]:
+        return [
+            [{name: plain(value, "a shot's value") for name, value in row.items()}, word] for row, word in self.shots
+        ]

@@ -1,0 +1,122 @@
+"""What the parts of the package may know of each other, beyond the import contracts of pyproject.toml."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import llmclf
+
+PACKAGE = Path(llmclf.__file__).parent
+
+ALLOWED = {
+    (
+        "classifier.py",
+        "_check_sample_weight",
+    ): "scikit-learn's own way to check weights, which its guide for estimators names",
+    ("backends/local/packed_linear.py", "torch.ops.mkldnn._reorder_linear_weight"): "an operator that torch names so",
+    ("backends/local/packed_linear.py", "torch.ops.mkldnn._linear_pointwise"): "an operator that torch names so",
+    ("backends/local/trie_attention.py", "config._attn_implementation"): "where transformers keeps a model's attention",
+    (
+        "backends/local/packed_linear.py",
+        "hasattr(torch.ops.mkldnn, '_reorder_linear_weight')",
+    ): "an operator that torch names so, and not every build has",
+    (
+        "backends/local/packed_linear.py",
+        "hasattr(torch.ops.mkldnn, '_linear_pointwise')",
+    ): "an operator that torch names so, and not every build has",
+    (
+        "backends/local/weights.py",
+        "getattr(model.config, '_commit_hash', None)",
+    ): "where transformers keeps the revision that it loaded",
+    ("calibration/auto.py", "candidate._name"): "a calibrator made of calibrators of the same base class",
+    ("calibration/auto.py", "self.calibrator_._fit_map"): "a calibrator made of calibrators of the same base class",
+    ("calibration/auto.py", "self.calibrator_._log_proba"): "a calibrator made of calibrators of the same base class",
+    ("calibration/auto.py", "fitted._fit_map"): "a calibrator made of calibrators of the same base class",
+    ("calibration/auto.py", "fitted._log_proba"): "a calibrator made of calibrators of the same base class",
+    (
+        "calibration/registry.py",
+        "calibrator._name",
+    ): "the table of all calibrators, by the name that each class gives itself",
+}
+"""Private names of others that are read, each with the reason."""
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not (name.startswith("__") and name.endswith("__")) and name != "_"
+
+
+def _own_names(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> set[str]:
+    """Names that stand for an object of the class whose body holds the function, besides ``self`` and ``cls``."""
+    if isinstance(function, ast.Lambda):
+        return set()
+    if function.name in ("__eq__", "__lt__"):
+        return {argument.arg for argument in function.args.args[1:]}
+    return {
+        target.id
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and _makes_own(node.value.func)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _makes_own(function: ast.expr) -> bool:
+    return ast.unparse(function) in ("cls", "cls.__new__", "type(self)")
+
+
+def private_reads(source: str) -> Iterator[tuple[int, str]]:
+    """Line and text of every read of another object's private attribute, and of every import of a private name."""
+
+    def visit(node: ast.AST, own: set[str]) -> Iterator[tuple[int, str]]:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            own = own | _own_names(node)
+        if isinstance(node, ast.Attribute) and _is_private(node.attr):
+            value = node.value
+            is_super = isinstance(value, ast.Call) and ast.unparse(value.func) == "super"
+            if not is_super and not (isinstance(value, ast.Name) and value.id in own):
+                yield node.lineno, ast.unparse(node)
+        if isinstance(node, ast.ImportFrom):
+            yield from ((node.lineno, alias.name) for alias in node.names if _is_private(alias.name))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "setattr", "hasattr", "delattr"):
+            name = node.args[1] if len(node.args) > 1 else None
+            if isinstance(name, ast.Constant) and _is_private(str(name.value)):
+                yield node.lineno, ast.unparse(node)
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, own)
+
+    return visit(ast.parse(source), {"self", "cls"})
+
+
+def test_nobody_reads_a_private_attribute_of_another_class():
+    """All modules are searched; what is allowed is listed with its reason, and every line of the list is needed."""
+    reads = {
+        (str(file.relative_to(PACKAGE)), line, text)
+        for file in PACKAGE.rglob("*.py")
+        for line, text in private_reads(file.read_text(encoding="utf-8"))
+    }
+    assert sorted(read for read in reads if (read[0], read[2]) not in ALLOWED) == []
+    assert set(ALLOWED) <= {(file, text) for file, _, text in reads}
+
+
+@pytest.mark.parametrize(
+    ("source", "reads"),
+    [
+        ("clf._scorer", ["clf._scorer"]),
+        ("def f(x): return x.a._b", ["x.a._b"]),
+        ("f()._b", ["f()._b"]),
+        ("getattr(x, '_b', None)", ["getattr(x, '_b', None)"]),
+        ("from m import _b, c", ["_b"]),
+        ("class A:\n def f(self, other): return other._b", ["other._b"]),
+        ("class A:\n def f(self): return self.b._c", ["self.b._c"]),
+        ("class A:\n def __eq__(self, other): return other._b == self._b", []),
+        ("class A:\n def f(cls):\n  new = cls(1)\n  new._b = 2", []),
+        ("class A:\n def f(self): return super()._b(), self._c, self.__class__, x.__dict__", []),
+    ],
+)
+def test_the_search_sees_what_is_private(source, reads):
+    """It reports reads and imports of others' private names, and nothing that a class does with its own objects."""
+    assert [text for _, text in private_reads(source)] == reads
