@@ -38,7 +38,9 @@ def _commands(group: Any, context: Any) -> Iterator[tuple[str, Any]]:
         command = group.get_command(context, name)
         if hasattr(command, "list_commands"):
             inner = command.make_context(name, [], parent=context, resilient_parsing=True)
-            yield from ((f"{name} {below}", found) for below, found in _commands(command, inner))
+            yield from (
+                (f"{name} {below}", found) for below, found in _commands(command, inner)
+            )
         else:
             yield name, command
 
@@ -57,11 +59,19 @@ def _section(name: str, command: Any, parent: Any) -> list[str]:
 
 def _table(kind: str, command: Any, context: Any) -> list[str]:
     """Arguments or options of a command, in the words of its help."""
-    params = [param for param in command.get_params(context) if param.param_type_name == kind and param.name != "help"]
-    records = [record for param in params if (record := param.get_help_record(context)) is not None]
+    params = [
+        param
+        for param in command.get_params(context)
+        if param.param_type_name == kind and param.name != "help"
+    ]
+    records = [
+        record for param in params if (record := param.get_help_record(context)) is not None
+    ]
     if not records:
         return []
-    rows = [f"| `{name.replace('|', chr(92) + '|')}` | {_cell(text)} |" for name, text in records]
+    rows = [
+        f"| `{name.replace('|', chr(92) + '|')}` | {_cell(text)} |" for name, text in records
+    ]
     return [f"| {kind} | meaning |", "|---|---|", *rows, ""]
 
 
@@ -80,7 +90,13 @@ def _help(text: str) -> tuple[list[str], list[str]]:
 def _cell(text: str) -> str:
     """Prose in a page: pipes would end a cell, angle brackets a tag, braces mean nothing to Markdown."""
     text = " ".join(text.split())
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")
+    return (
+        text.replace("\\", "\\\\")
+        .replace("|", "\\|")
+        .replace("<", "&lt;")
+        .replace("*", "\\*")
+        .replace("_", "\\_")
+    )
 
 
 if __name__ == "__main__":

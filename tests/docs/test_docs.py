@@ -2,7 +2,8 @@
 
 A page says in its front matter what its blocks need (`needs: [model]`). Its blocks run in their order, in one folder and one
 namespace. A block whose title is a file name is that file. A block whose title begins with "needs" is shown and not run; its
-commands and options still have to exist; so do the extras that pip is told to install. A block titled "Output" is what the block before it prints.
+commands and options still have to exist; so do the extras that pip is told to install. A block titled "Output" is what the
+block before it prints.
 """
 
 from __future__ import annotations
