@@ -28,6 +28,11 @@ def on_files(files: Any, *, config: Any) -> Any:
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Turn the repository's paths of experiments/ into the site's."""
     depth = page.file.src_uri.count("/")
-    in_repository, in_site = "../" * (depth + 1) + "experiments/", "../" * depth + "experiments/"
+    in_repository, in_site = (
+        "../" * (depth + 1) + "experiments/",
+        "../" * depth + "experiments/",
+    )
     pattern = rf"(\]\(|src=\"){re.escape(in_repository)}(README\.md)?"
-    return re.sub(pattern, lambda link: link[1] + in_site + ("index.md" if link[2] else ""), markdown)
+    return re.sub(
+        pattern, lambda link: link[1] + in_site + ("index.md" if link[2] else ""), markdown
+    )
