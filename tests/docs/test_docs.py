@@ -204,6 +204,7 @@ def test_the_extras_that_pages_install_exist():
     assert {"local", "api"} <= set(extras) <= set(project["optional-dependencies"])
 
 
+@pytest.mark.slow
 def test_the_site_builds_and_loads_nothing_from_outside(tmp_path):
     """A broken link, anchor or reference fails the build; no page loads a file from another host."""
     pytest.importorskip("mkdocs", reason="the docs extra is not installed")
