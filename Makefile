@@ -4,6 +4,7 @@
 # make test     formatting, lint, types, import layers and the whole test suite: a quarter of an hour
 # make format   lays the code out, and mends what the linter can mend
 # make servers  an environment that holds vLLM for the CPU, with which the tests hold its routes to the local model
+# make docs     the documentation site, in site/; a broken link, anchor or reference fails
 # make bench    the throughput table, beside other packages in environments of their own (half an hour)
 # make picture  the demo, and the pictures of its report and of the inspector in the README; needs the system's Chromium
 # make oracles  the golden values and the speed of the calibration layer, against other packages (some minutes)
@@ -14,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Two processes that share the test files, with one thread each: several threads would keep one another waiting.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo quick test format servers bench picture oracles clean
+.PHONY: setup demo quick test format docs servers bench picture oracles clean
 
 setup: .venv/installed
 
@@ -34,6 +35,9 @@ test: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 servers: .servers/vllm/installed
 
@@ -79,4 +83,4 @@ oracles: .venv/installed .bench/oracles/installed
 	touch $@
 
 clean:
-	rm -rf .venv .bench .servers
+	rm -rf .venv .bench .servers site

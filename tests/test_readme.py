@@ -1,4 +1,4 @@
-"""Every code block of the README runs."""
+"""The README is short, and every code block of it runs; tests/docs runs those of the documents."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import servers
-
-from llmclf.downloads import SMOLLM2
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,11 +23,10 @@ def commands() -> list[str]:
     return [line[2:] for line in lines]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """llama.cpp's server with the real model."""
-    with servers.llama_server(SMOLLM2.locate(), tmp_path_factory.mktemp("llama")) as url:
-        yield url
+def test_it_is_read_in_a_few_minutes():
+    """At most 1,200 words, tables and code included, and two pictures."""
+    assert len(TEXT.split()) <= 1200
+    assert TEXT.count("<img ") + TEXT.count("![") <= 2
 
 
 def test_blocks_are_of_kinds_that_are_tested():
@@ -41,10 +37,9 @@ def test_blocks_are_of_kinds_that_are_tested():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::llmclf.errors.LlmclfWarning")
-def test_python_blocks_run(tmp_path, monkeypatch, capsys, server):
-    """The Python of the README, top to bottom, on the real model, server and reviews; the classifier beats chance."""
+def test_python_blocks_run(tmp_path, monkeypatch, capsys):
+    """The Python of the README, top to bottom, on the real model and reviews; the classifier beats chance."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OPENAI_BASE_URL", server)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     names: dict = {}
     for kind, block in BLOCKS:
@@ -54,11 +49,10 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys, server):
 
 
 @pytest.mark.slow
-def test_llmclf_commands_run(tmp_path, monkeypatch, server):
+def test_llmclf_commands_run(tmp_path):
     """The command lines of the README, in a folder with such files."""
     from llmclf.cards import load_card
 
-    monkeypatch.setenv("OPENAI_BASE_URL", server)
     card = load_card("rotten_tomatoes")
     card.load("train", n=24)[["text", "label"]].to_csv(tmp_path / "train.csv", index=False)
     new = card.load("test", n=8)[["text", "label"]].rename(columns={"label": "label_by_hand"})

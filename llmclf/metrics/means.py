@@ -149,10 +149,22 @@ def change_of_share(gained: float, lost: float, size: float, confidence_level: f
 
 
 def check_confidence_level(level: Any) -> None:
+    """Refuse a confidence level that is not a number between 0 and 1.
+
+    Raises
+    ------
+    InputError
+    """
     check_open_share("confidence_level", level, "0.95")
 
 
 def check_n_resamples(number: Any) -> None:
+    """Refuse a number of resamples that is not a positive whole number.
+
+    Raises
+    ------
+    InputError
+    """
     if not is_whole_number(number, 1):
         raise InputError(f"n_resamples={number!r}; expected a positive integer")
 
