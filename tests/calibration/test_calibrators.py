@@ -459,7 +459,7 @@ class TestClasses:
     def test_an_absent_class_needs_a_ridge(self):
         """Without ridge an absent class has no finite bias, and the message names it and the cure."""
         scores, y = noisy(1)
-        with pytest.raises(InputError, match=r"ridge=0 has no finite bias for class 'c'.*'auto'"):
+        with pytest.raises(InputError, match=r"ridge=0 gives no finite bias for class 'c'.*'auto'"):
             BiasTemperatureCalibrator(ridge=0).fit(
                 scores[y < 2], np.array(["a", "b"])[y[y < 2]], classes=["a", "b", "c"]
             )
@@ -693,9 +693,9 @@ class TestDictionary:
             (
                 ["name"],
                 "isotone",
-                r"'isotone' is no calibrator; expected one of \['auto', 'beta', ",
+                r"'isotone' is not a calibrator; expected one of \['auto', 'beta', ",
             ),
-            (["name"], ["temperature"], "is no calibrator"),
+            (["name"], ["temperature"], "is not a calibrator"),
             (["version"], 3, "expected exactly the entries"),
             (["parameters"], None, "'parameters' holds None"),
             (["parameters", "ridge"], -1.0, "ridge=-1.0"),
@@ -727,7 +727,7 @@ class TestDictionary:
 
     def test_no_mapping_is_refused(self):
         """A description that is no mapping is an InputError, not a crash."""
-        with pytest.raises(InputError, match="name=None is no calibrator"):
+        with pytest.raises(InputError, match="name=None is not a calibrator"):
             calibrator_from_dict(["temperature"])
 
     def test_the_wrong_kind_is_refused(self):

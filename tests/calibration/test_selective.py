@@ -172,7 +172,7 @@ class TestSelectThreshold:
         assert caught[0].filename == __file__
         right = np.ones(100, dtype=bool)
         right[[3, 40]] = False
-        with pytest.warns(CalibrationWarning, match="about 300 labelled rows would do"):
+        with pytest.warns(CalibrationWarning, match="about 300 labelled rows would be enough"):
             select_threshold(*sure(np.linspace(1, 0.9, 100), right), max_error=0.05)
 
     @pytest.mark.parametrize(
