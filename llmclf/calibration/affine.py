@@ -73,7 +73,7 @@ class VectorCalibrator(BaseCalibrator):
             # The scores as they are do not help, but slopes that start from 0 may still find a signal in them.
             centre, beta = 0.0, 1.0 / (float(np.std(logs)) or 1.0)
             warning = (
-                "the scores say nothing about the labels, or speak against the labels, so no temperature fits; the slopes are "
+                "the scores say nothing about the labels, or contradict the labels, so no temperature fits; the slopes are "
                 "pulled towards 0. Check that rows, labels and columns belong together"
             )
         off_diagonal = ridge * classes.size if self._off_diagonal else None

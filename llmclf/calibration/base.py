@@ -324,9 +324,9 @@ def checked_scores(scores: Floats, name: str) -> Floats:
     bad = np.argwhere(np.isnan(scores) | (scores == np.inf))
     if bad.size:
         row, column = bad[0]
-        what = "NaN" if np.isnan(scores[row, column]) else "inf"
+        value = "NaN" if np.isnan(scores[row, column]) else "inf"
         raise InputError(
-            f"row {row} of the scores holds {what} in column {column}; expected log-scores: finite numbers, or -inf for "
+            f"row {row} of the scores holds {value} in column {column}; expected log-scores: finite numbers, or -inf for "
             "a label that the model's API did not show. Leave the row out"
         )
     # If all scores lie in [0, 1] and every row sums to 1, that is not a coincidence.

@@ -206,7 +206,7 @@ class IsotonicCalibrator(EventCalibrator):
         return curve
 
 
-AGAINST = "the scores say nothing about the labels, or speak against them; check the order of the columns"
+AGAINST = "the scores say nothing about the labels, or contradict them; check the order of the columns"
 _SEPARABLE = "the scores separate the labels completely, so the sharper the curve, the better the fit; label more rows"
 
 

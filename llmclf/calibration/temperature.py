@@ -91,8 +91,8 @@ class TemperatureCalibrator(BaseCalibrator):
     The temperature T minimises the mean negative log-likelihood of the labelled rows (Guo et al. 2017, "On Calibration
     of Modern Neural Networks", section 4.2). The most probable class never changes. The loss is convex in 1/T, so its
     derivative has one root, which is searched between 1/T = 0.001 and 1000. If the root lies outside, the nearer end is
-    kept, and a `CalibrationWarning` says why: every row is right (T = 0.001), or the scores have no information or speak
-    against the labels (T = 1000, nearly uniform probabilities).
+    kept, and a `CalibrationWarning` says why: every row is right (T = 0.001), or the scores are uninformative or
+    contradict the labels (T = 1000, nearly uniform probabilities).
 
     Attributes
     ----------

@@ -14,7 +14,7 @@ from ..checks import check_whole_number, is_number, is_whole_number
 from ..errors import InputError
 
 
-def checked_logits(logits: ArrayLike, caller: str, what: str = "logits") -> Floats:
+def checked_logits(logits: ArrayLike, caller: str, name: str = "logits") -> Floats:
     """`logits` in float64, every row of which can be sampled from; not a copy.
 
     Raises
@@ -31,14 +31,14 @@ def checked_logits(logits: ArrayLike, caller: str, what: str = "logits") -> Floa
         x: Floats = np.asarray(logits, dtype=np.float64)
     except (TypeError, ValueError):
         raise InputError(
-            f"{caller}: {what} are not an array of numbers; expected one of shape (..., vocabulary)"
+            f"{caller}: {name} are not an array of numbers; expected one of shape (..., vocabulary)"
         ) from None
     if x.ndim == 0 or x.shape[-1] == 0:
-        raise InputError(f"{caller}: {what} have shape {x.shape}; expected (..., vocabulary) with at least one token")
+        raise InputError(f"{caller}: {name} have shape {x.shape}; expected (..., vocabulary) with at least one token")
     # One pass is enough: the maximum is NaN, +inf or -inf exactly if a row cannot be used.
     top = x.max(axis=-1)
     if not np.isfinite(top).all():
-        raise InputError(f"{caller}: {_unusable(x, top, what)}")
+        raise InputError(f"{caller}: {_unusable(x, top, name)}")
     return x
 
 
@@ -181,14 +181,14 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-def _unusable(x: Floats, top: Floats, what: str) -> str:
+def _unusable(x: Floats, top: Floats, name: str) -> str:
     index = np.argwhere(~np.isfinite(top))[0]
     if top[tuple(index)] == -np.inf:
-        return f"{what} are all -inf{_of_row(index)}, so no token is possible; leave at least one finite"
+        return f"{name} are all -inf{_of_row(index)}, so no token is possible; leave at least one finite"
     position = np.argwhere(~(x < np.inf))[0]
     subscript = ", ".join(str(i) for i in position)
     return (
-        f"{what}[{subscript}]={x[tuple(position)]}; expected finite logits, or -inf for masked tokens. "
+        f"{name}[{subscript}]={x[tuple(position)]}; expected finite logits, or -inf for masked tokens. "
         "Leave out rows that were not scored"
     )
 

@@ -71,4 +71,4 @@ def guide(conditional: ArrayLike, unconditional: ArrayLike, gamma: float) -> Flo
             gain = np.where(masked, -np.inf, np.sign(weight) * (c - u))
             gain = gain - gain.max(axis=-1, keepdims=True)
             guided = np.where(overflow & ~masked, u + abs(weight) * gain, guided)
-    return checked_result(guided, "guide", "no token is possible on both sides; mask less")
+    return checked_result(guided, "guide", "no token is possible on both sides; mask fewer tokens")

@@ -126,7 +126,7 @@ _NO_SIGNAL = (
     "the bound of the search, is kept. Check that rows and labels belong together"
 )
 _AGAINST = (
-    "the scores speak against the labels, so the best temperature would be negative; "
+    "the scores contradict the labels, so the best temperature would be negative; "
     f"the temperature {HIGHEST_TEMPERATURE:g}, the bound of the search, is kept. Check the order of the columns"
 )
 

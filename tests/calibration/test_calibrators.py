@@ -288,7 +288,7 @@ class TestLaws:
         y = rng.integers(0, 4, 300)
         scores = rng.normal(size=(300, 4))
         scores[np.arange(300), (y + 1) % 4] += 4.0
-        with pytest.warns(CalibrationWarning, match="against the labels"):
+        with pytest.warns(CalibrationWarning, match="contradict the labels"):
             fitted = MatrixCalibrator().fit(scores, y)
         assert log_loss(y, fitted.predict_proba(scores)) < 0.4
         assert (fitted.predict(scores) == y).mean() > 0.95
@@ -299,7 +299,7 @@ class TestLaws:
         y = rng.integers(0, 40, 300)
         scores = rng.normal(size=(300, 40))
         scores[np.arange(300), (y + 1) % 40] += 4.0  # the model always names the class after the true one
-        with pytest.warns(CalibrationWarning, match="against the labels"):
+        with pytest.warns(CalibrationWarning, match="contradict the labels"):
             proba = MatrixCalibrator().fit(scores, y, classes=range(40)).predict_proba(scores)
         assert np.isfinite(proba).all()
         assert log_loss(y, proba, classes=range(40)) <= np.log(40)
@@ -355,7 +355,7 @@ class TestWarnings:
     def test_scores_against_the_labels(self, calibrator):
         """Scores with the sign flipped warn; the highest temperature is kept, but slopes of their own turn the sign back."""
         scores, y = four_classes()
-        with pytest.warns(CalibrationWarning, match="against the"):
+        with pytest.warns(CalibrationWarning, match="contradict the"):
             fitted = clone(calibrator).fit(-scores, y)
         if isinstance(calibrator, PlattCalibrator):
             assert (np.array(fitted.maps_)[:, 0] < 0).all()

@@ -251,7 +251,7 @@ class TestConformal:
             ({"method": "raps"}, [[0.5, 0.5]], [0], "method='raps' is unknown"),
             ({"confidence_level": 90}, [[0.5, 0.5]], [0], "confidence_level=90"),
             ({}, [[0.5, 0.4]], [0], "sums to 0.9"),
-            ({}, [[0.5, 0.5]], [2], "is no column number"),
+            ({}, [[0.5, 0.5]], [2], "is not a column number"),
             ({}, [[0.5, 0.5]], [0, 1], "2 labels and proba 1 rows"),
         ],
     )
