@@ -37,8 +37,8 @@ class AutoCalibrator(BaseCalibrator):
 
     The candidates are the scores as they are, the class frequencies alone, temperature, bias + temperature (with the usual and
     with a weak pull on the biases), vector and matrix. Each is fitted on four fifths of the rows and evaluated on the rest,
-    five times. The default is bias + temperature from 50 rows on, and temperature below that. It is kept if its mean log loss
-    is within one standard error of the lowest; otherwise the simplest candidate within one standard error is chosen. The
+    five times. With at least 50 rows the default is bias + temperature, with fewer it is temperature. It is kept if its mean
+    log loss is within one standard error of the lowest; otherwise the simplest candidate within one standard error wins. The
     standard error is that of the row-by-row difference between the two losses (the rule of Breiman et al. 1984,
     "Classification and regression trees", section 3.4.3, for paired losses). The calibration error plays no part, since
     constant answers have a low one. On fewer than 20 rows the scores stay as they are, and a warning says so.

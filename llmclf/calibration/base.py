@@ -343,8 +343,8 @@ def checked_scores(scores: Floats, name: str) -> Floats:
         )
     if rows.size:
         warn(
-            f"{name}: {rows.size} of {len(scores)} rows (the first: row {rows[0]}) hold -inf, which is replaced by the row's "
-            f"lowest finite score, or by {FLOOR:g} nats below its best one if that is lower; such rows make the fit less precise",
+            f"{name}: {rows.size} of {len(scores)} rows (the first: row {rows[0]}) hold -inf, which becomes the row's "
+            f"lowest finite score, or its best score minus {FLOOR:g} nats if that is lower; such rows make a fit less precise",
             CalibrationWarning,
         )
     return floored

@@ -41,7 +41,7 @@ class ConformalClassifier(ClassifierMixin, BaseEstimator):
     Attributes
     ----------
     quantile_ : float
-        The largest nonconformity score of a label in a set; infinite, with a warning, if there were too few rows.
+        The largest nonconformity score that a label of a set may have; infinite, with a warning, if there were too few rows.
     classes_ : ndarray (K,)
         The class of each column.
     n_rows_ : int

@@ -80,12 +80,12 @@ class Corrections:
         absent = classes[int(np.argmin(counts))] if (counts == 0).any() else None
         if (counts == 0).any() and self.log_prior is not None:
             raise InputError(
-                f"prior= needs calibration rows of every class, and none has the class {absent!r}; label some"
+                f"prior= needs calibration rows of every class, and none has the class {absent!r}; label some rows of it"
             )
         if (counts == 0).any() and not has_fit_parameter(self.calibrator, "classes"):
             raise InputError(
                 f"calibrator={self.calibrator!r} needs calibration rows of every class, and none has the class {absent!r}; "
-                "label some, or use a calibrator of llmclf.calibration"
+                "label some rows of it, or use a calibrator of llmclf.calibration"
             )
 
     def fit(

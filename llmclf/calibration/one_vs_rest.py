@@ -26,9 +26,9 @@ class EventCalibrator(BaseCalibrator):
     def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
         warnings = []
         self.maps_: list[Floats] = []
-        for k, odds in events(scores):
+        for k, log_odds in events(scores):
             event = (columns == k).astype(np.float64)
-            numbers, warning = self._fit_event(odds, event, weights)
+            numbers, warning = self._fit_event(log_odds, event, weights)
             self.maps_.append(numbers)
             # For a class without rows, a fit without signal is expected and does not deserve a warning.
             if warning and np.ptp(event) > 0:
@@ -36,7 +36,10 @@ class EventCalibrator(BaseCalibrator):
         return "; ".join(warnings)
 
     def _log_proba(self, scores: Floats) -> Floats:
-        parts = [self._log_event(odds, numbers) for (_, odds), numbers in zip(events(scores), self.maps_, strict=True)]
+        parts = [
+            self._log_event(log_odds, numbers)
+            for (_, log_odds), numbers in zip(events(scores), self.maps_, strict=True)
+        ]
         if len(parts) == 1:
             return np.column_stack([parts[0][1], parts[0][0]])
         return log_softmax(np.column_stack([yes for yes, _ in parts]))
@@ -52,11 +55,11 @@ class EventCalibrator(BaseCalibrator):
         self.maps_ = [self._restored(numbers) for numbers in fitted["maps"]]
 
     @abstractmethod
-    def _fit_event(self, odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
+    def _fit_event(self, log_odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
         """The numbers of one map, and a warning that says why they are doubtful; empty if they are not."""
 
     @abstractmethod
-    def _log_event(self, odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
+    def _log_event(self, log_odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
         """Log-probabilities of the event and of its complement."""
 
     @abstractmethod
@@ -89,15 +92,15 @@ class PlattCalibrator(EventCalibrator):
 
     _name = "platt"
 
-    def _fit_event(self, odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
+    def _fit_event(self, log_odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
         n_yes = float(weights @ event)
         n_no = float(weights.sum()) - n_yes
         targets = np.where(event == 1.0, (n_yes + 1.0) / (n_yes + 2.0), 1.0 / (n_no + 2.0))
-        numbers = fit_logistic(odds[:, None], targets, weights)
+        numbers = fit_logistic(log_odds[:, None], targets, weights)
         return numbers, AGAINST if numbers[0] <= 0 else ""
 
-    def _log_event(self, odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
-        return _log_sigmoids(numbers[0] * odds + numbers[1])
+    def _log_event(self, log_odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
+        return _log_sigmoids(numbers[0] * log_odds + numbers[1])
 
     def _restored(self, numbers: Any) -> Floats:
         return checked_numbers(numbers, (2,), "map")
@@ -128,23 +131,23 @@ class BetaCalibrator(EventCalibrator):
 
     _name = "beta"
 
-    def _fit_event(self, odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
+    def _fit_event(self, log_odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
         if not 0.0 < weights @ event < weights.sum():
             raise InputError(
                 "beta calibration needs rows of every class, and some class does not occur in y; "
                 "label some rows of it, or use calibrator 'platt', 'temperature' or 'bias_temperature'"
             )
-        numbers = fit_logistic(self._features(odds), event, weights, lowest=0.0)
+        numbers = fit_logistic(self._features(log_odds), event, weights, lowest=0.0)
         if (numbers[:2] <= 0).all():
             return numbers, AGAINST
-        return numbers, _SEPARABLE if odds[event == 1.0].min() > odds[event == 0.0].max() else ""
+        return numbers, _SEPARABLE if log_odds[event == 1.0].min() > log_odds[event == 0.0].max() else ""
 
-    def _log_event(self, odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
-        return _log_sigmoids(self._features(odds) @ numbers[:2] + numbers[2])
+    def _log_event(self, log_odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
+        return _log_sigmoids(self._features(log_odds) @ numbers[:2] + numbers[2])
 
     @staticmethod
-    def _features(odds: Floats) -> Floats:
-        yes, no = _log_sigmoids(odds)
+    def _features(log_odds: Floats) -> Floats:
+        yes, no = _log_sigmoids(log_odds)
         return np.column_stack([yes, -no])
 
     def _restored(self, numbers: Any) -> Floats:
@@ -178,8 +181,8 @@ class IsotonicCalibrator(EventCalibrator):
 
     _name = "isotonic"
 
-    def _fit_event(self, odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
-        values, members = np.unique(odds, return_inverse=True)
+    def _fit_event(self, log_odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
+        values, members = np.unique(log_odds, return_inverse=True)
         mass = np.bincount(members, weights)
         rate = isotonic_regression(np.bincount(members, weights * event) / mass, weights=mass).x
         floor = 1.0 / (weights.sum() + 1.0)
@@ -189,9 +192,9 @@ class IsotonicCalibrator(EventCalibrator):
         kept = np.unique(np.concatenate([[0], steps, steps + 1, [len(values) - 1]]))
         return np.concatenate([values[kept], rate[kept]]), AGAINST if not len(steps) else ""
 
-    def _log_event(self, odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
+    def _log_event(self, log_odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
         values, rate = np.split(numbers, 2)
-        probability = np.interp(odds, values, rate)
+        probability = np.interp(log_odds, values, rate)
         return np.log(probability), np.log1p(-probability)
 
     def _restored(self, numbers: Any) -> Floats:

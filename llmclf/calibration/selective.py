@@ -34,7 +34,7 @@ class RiskCoverageCurve:
         Weighted share of wrong rows among them.
     lower, upper : ndarray (m,)
         Pointwise 95 % interval of each risk (Clopper & Pearson 1934); NaN if rows are weighted, since weights are not counts.
-        Do not choose a threshold by it: the best of many points owes much to luck. See `select_threshold`.
+        Do not choose a threshold by it, since the best of many points is partly luck; see `select_threshold`.
     """
 
     threshold: Floats
@@ -78,15 +78,15 @@ def risk_coverage_curve(
     >>> curve.threshold.tolist(), curve.coverage.round(3).tolist(), curve.risk.round(3).tolist()
     ([0.9, 0.8], [0.333, 1.0], [0.0, 0.333])
     """
-    confidence, right, weights = checked_event(y, proba, classes, sample_weight)
+    confidence, is_right, weights = checked_event(y, proba, classes, sample_weight)
     values, group = np.unique(-confidence, return_inverse=True)
-    kept = np.cumsum(np.bincount(group, weights))
-    wrong = np.cumsum(np.bincount(group, weights * (1.0 - right)))
+    kept_weight = np.cumsum(np.bincount(group, weights))
+    wrong_weight = np.cumsum(np.bincount(group, weights * (1.0 - is_right)))
     if (weights == 1.0).all():
-        lower, upper = exact_bounds(wrong, kept, 0.025)
+        lower, upper = exact_bounds(wrong_weight, kept_weight, 0.025)
     else:
         lower = upper = np.full(len(values), math.nan)
-    return RiskCoverageCurve(-values, kept / kept[-1], wrong / kept, lower, upper)
+    return RiskCoverageCurve(-values, kept_weight / kept_weight[-1], wrong_weight / kept_weight, lower, upper)
 
 
 @dataclass(frozen=True)
@@ -228,12 +228,13 @@ def select_threshold(
     """
     _check_levels(max_error, confidence)
     max_error, confidence = float(max_error), float(confidence)
-    certainty, right, _ = checked_event(y, proba, classes)
-    n_rows, alpha = len(right), 1.0 - confidence
+    certainty, is_right, _ = checked_event(y, proba, classes)
+    n_rows, alpha = len(is_right), 1.0 - confidence
     _check_n_rows(n_rows, max_error, confidence)
     ranks = _ranks(n_rows, max_error, alpha)
     order = np.argsort(-certainty, kind="stable")
-    sorted_confidence, wrong_before = certainty[order], np.concatenate([[0.0], np.cumsum(1.0 - right[order])])
+    sorted_confidence = certainty[order]
+    n_wrong_before = np.concatenate([[0.0], np.cumsum(1.0 - is_right[order])])
     level, passed, nearest = 0.0, None, (math.inf, 0, 0)
     for rank in ranks:
         # Given the next confidence and the number of rows above it, those rows are distributed like future rows above it,
@@ -241,7 +242,7 @@ def select_threshold(
         n_kept = rank
         if rank < n_rows:
             n_kept = int(np.searchsorted(-sorted_confidence, -sorted_confidence[rank], side="left"))
-        n_wrong = int(wrong_before[n_kept])
+        n_wrong = int(n_wrong_before[n_kept])
         level += alpha / len(ranks)
         if n_kept and binom.cdf(n_wrong, n_kept, max_error) <= level:
             bound = float(exact_bounds(np.array([n_wrong]), np.array([n_kept]), level)[1][0])
@@ -251,7 +252,7 @@ def select_threshold(
             nearest = min(nearest, (bound, n_kept, n_wrong)) if n_kept else nearest
             level = 0.0
     if passed is None:
-        _warn_of_none(nearest, n_rows, max_error, confidence, alpha / len(ranks))
+        _warn_no_threshold(nearest, n_rows, max_error, confidence, alpha / len(ranks))
         return SelectedThreshold(math.inf, 0.0, math.nan, math.nan, 0, n_rows, max_error, confidence)
     rank, n_kept, n_wrong, bound = passed
     threshold = 0.0 if rank == n_rows else float(np.nextafter(sorted_confidence[rank], 1.0))
@@ -293,7 +294,7 @@ def _share(value: Any) -> float:
     return float(value)
 
 
-def _warn_of_none(
+def _warn_no_threshold(
     nearest: tuple[float, int, int], n_rows: int, max_error: float, confidence: float, level: float
 ) -> None:
     bound, n_kept, n_wrong = nearest

@@ -64,22 +64,22 @@ class VennAbersCalibrator(EventCalibrator):
         """
         matrix = self._checked(scores)
         pairs = [
-            _both_fits(odds, *np.split(numbers, 3))
-            for (_, odds), numbers in zip(events(matrix), self.maps_, strict=True)
+            _both_fits(log_odds, *np.split(numbers, 3))
+            for (_, log_odds), numbers in zip(events(matrix), self.maps_, strict=True)
         ]
         if len(pairs) == 1:
             p0, p1 = pairs[0]
             return np.column_stack([1.0 - p1, p0]), np.column_stack([1.0 - p0, p1])
         return np.column_stack([p0 for p0, _ in pairs]), np.column_stack([p1 for _, p1 in pairs])
 
-    def _fit_event(self, odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
-        values, members = np.unique(odds, return_inverse=True)
+    def _fit_event(self, log_odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
+        values, members = np.unique(log_odds, return_inverse=True)
         mass, hits = np.bincount(members, weights), np.bincount(members, weights * event)
         flat = np.ptp(isotonic_regression(hits / mass, weights=mass).x) == 0.0
         return np.concatenate([values, mass, hits]), AGAINST if flat else ""
 
-    def _log_event(self, odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
-        p0, p1 = _both_fits(odds, *np.split(numbers, 3))
+    def _log_event(self, log_odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
+        p0, p1 = _both_fits(log_odds, *np.split(numbers, 3))
         total = np.log(1.0 - p0 + p1)
         return np.log(p1) - total, np.log1p(-p0) - total
 
@@ -96,12 +96,12 @@ class VennAbersCalibrator(EventCalibrator):
         return rows
 
 
-def _both_fits(odds: Floats, values: Floats, mass: Floats, hits: Floats) -> tuple[Floats, Floats]:
-    """Isotonic fits p0 and p1 at each of `odds`, added with weight 1 and label 0 or 1."""
+def _both_fits(log_odds: Floats, values: Floats, mass: Floats, hits: Floats) -> tuple[Floats, Floats]:
+    """Isotonic fits p0 and p1 at each of `log_odds`, added with weight 1 and label 0 or 1."""
     size = len(values)
     left, right = _blocks(mass, hits), _blocks(mass[::-1], (mass - hits)[::-1])
-    start = np.searchsorted(values, odds, side="left")
-    tied = np.searchsorted(values, odds, side="right") > start
+    start = np.searchsorted(values, log_odds, side="left")
+    tied = np.searchsorted(values, log_odds, side="right") > start
     # The result for a row depends only on its position among the values.
     positions, members = np.unique(2 * start + tied, return_inverse=True)
     start, tied = positions // 2, positions % 2 == 1

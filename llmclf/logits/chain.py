@@ -101,7 +101,7 @@ def chain(
     Raises
     ------
     InputError
-        A function would refuse its setting. This is raised here, not when the chain is applied.
+        A setting is one that its function would refuse. It is refused here, not when the chain is applied.
 
     Examples
     --------
@@ -164,7 +164,7 @@ def apply_chain(
     for index, processor in enumerate(processors):
         if not callable(processor):
             raise InputError(
-                f"apply_chain: processors[{index}]={processor!r} is not a function; expected one of logits and token ids"
+                f"apply_chain: processors[{index}]={processor!r} is not callable; expected a function of logits and token ids"
             )
         caller = f"apply_chain: {_display_name(processor)}"
         processed = processor(x, token_ids)

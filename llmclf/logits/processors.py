@@ -1,7 +1,7 @@
 """Logits processors: pure functions that change logits (..., vocabulary) before a token is sampled.
 
-``-inf`` is a masked token, and stays one. All processors refuse logits with NaN, ``+inf`` or a row of only ``-inf``. They
-agree with transformers, and `llmclf.logits.chain` applies them in the same order.
+``-inf`` is a masked token, and stays one. All processors refuse logits with NaN, ``+inf`` or a row of only ``-inf``. A
+processor that transformers has too gives the same result, and `llmclf.logits.chain` applies them in the same order.
 """
 
 from __future__ import annotations

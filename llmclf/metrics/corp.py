@@ -23,7 +23,7 @@ class CorpDecomposition:
     score : float
         The mean score of the probabilities.
     miscalibration : float, at least 0
-        How much recalibration by an increasing curve would improve the score; infinite if a log score is.
+        How much recalibration by an increasing curve would improve the score; infinite if the log score is infinite.
     discrimination : float, at least 0
         How much better the recalibrated probabilities score than the frequency of the event.
     uncertainty : float

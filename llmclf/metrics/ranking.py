@@ -61,10 +61,10 @@ def aurc(
     >>> round(result.aurc, 6), round(result.excess, 6), round(result.augrc, 6)
     (0.111111, 0.0, 0.111111)
     """
-    confidence, right, weights = checked_event(y, proba, classes, sample_weight)
+    confidence, is_right, weights = checked_event(y, proba, classes, sample_weight)
     # Groups of equal confidence, the most confident first.
     _, group = np.unique(-confidence, return_inverse=True)
-    mass, wrong = np.bincount(group, weights), np.bincount(group, weights * (1.0 - right))
+    mass, wrong = np.bincount(group, weights), np.bincount(group, weights * (1.0 - is_right))
     before, wrong_before = np.cumsum(mass) - mass, np.cumsum(wrong) - wrong
     total, rate = float(mass.sum()), wrong / mass
     # Within a group the expected number of errors rises evenly: a sum of (wrong_before + j * rate) / (before + j).

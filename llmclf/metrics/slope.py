@@ -59,6 +59,6 @@ def calibration_slope(
     p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
     if np.ptp(event) == 0.0:
         return CalibrationSlope(math.nan, math.nan)
-    odds = logit(np.clip(p, 1.0 - _NEAREST_TO_ONE, _NEAREST_TO_ONE))
-    slope, intercept = fit_logistic(odds[:, None], event, weights)
+    log_odds = logit(np.clip(p, 1.0 - _NEAREST_TO_ONE, _NEAREST_TO_ONE))
+    slope, intercept = fit_logistic(log_odds[:, None], event, weights)
     return CalibrationSlope(float(slope), float(intercept))

@@ -993,7 +993,7 @@ ERRORS = {
     ),
     "no function": (
         lambda: apply_chain([0, 0], [*chain(top_k=1), 0.7]),
-        "apply_chain: processors[1]=0.7 is not a function; expected one of logits and",
+        "apply_chain: processors[1]=0.7 is not callable; expected a function of logits and",
     ),
 }
 

@@ -145,7 +145,7 @@ def test_control_tokens_act_in_a_str_and_not_in_data(tiny_bpe):
         (("a", 1000), "exceed the model's context of 256"),
         (("a", 5, (), -1), "seed=-1"),
         (("a", 5, (), None, [""]), "stop="),
-        (("a", 5, [3]), "is not a function"),
+        (("a", 5, [3]), "is not callable"),
         (([10**6], 5), "vocabulary"),
         (([1.7, 2], 5), "list of token ids"),
         ((5, 5), "list of token ids"),
