@@ -396,7 +396,7 @@ class TestReport:
         assert provenance["model"] == clf.backend_.identity()
         assert provenance["n_calibration_rows"] == 76
 
-    @pytest.mark.filterwarnings("ignore:.*(scores say nothing|speak against):llmclf.errors.CalibrationWarning")
+    @pytest.mark.filterwarnings("ignore:.*(scores say nothing|contradict):llmclf.errors.CalibrationWarning")
     def test_rows_that_the_calibrator_saw(self):
         """They are judged by cross-fitted probabilities, and a warning says so."""
         X, y = labelled(120)
