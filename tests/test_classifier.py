@@ -590,7 +590,7 @@ def test_bad_texts_are_refused_before_the_model_is_called(X, match):
         ({}, ["positive"] * 5, "6 rows and y has 5"),
         ({}, ["positive", None] * 3, r"y contains NaN or None \(row 1"),
         ({"labels": LABELS, "prompt": "{{ review }}:"}, None, r"uses 'review', which the rows do not have.*'text'"),
-        ({"labels": LABELS, "prompt": "{{ text"}, None, "no valid jinja2 template"),
+        ({"labels": LABELS, "prompt": "{{ text"}, None, "not a valid jinja2 template"),
         ({"labels": LABELS, "prompt": 3}, None, "expected a template or a Prompt"),
         ({"labels": LABELS, "n_shots": -1}, None, "n_shots=-1"),
         ({"labels": LABELS, "n_shots": 7}, LABELS * 3, "only 6 training rows"),

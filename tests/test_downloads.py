@@ -211,10 +211,10 @@ def test_download_false_never_starts_pip(links: Path) -> None:
 
 
 def test_pip_that_hangs_is_stopped(links: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pip that is not done in time is stopped, and the message says what to run."""
+    """A pip that does not finish in time is stopped, and the message says what to run."""
     make_wheel(links, CONTENT)
     monkeypatch.setattr(downloads, "_PIP_TIMEOUT", 0.001)
-    with pytest.raises(DownloadError, match=r"not done in .*`pip install --no-deps"):
+    with pytest.raises(DownloadError, match=r"did not finish within .*`pip install --no-deps"):
         TINY.locate()
 
 

@@ -1,7 +1,7 @@
 """From a table row to a prompt: a sandboxed template, an instruction, shots and label words.
 
 A template is written by the person who builds the classifier; the row is data. The two are never mixed: a template is
-rendered once, values are not rendered again, and every piece of the result remembers whether it came from the template
+rendered once, values are not rendered again, and every piece of the result records whether it came from the template
 or from the data, so that a backend can keep control tokens in the data from acting as control tokens.
 """
 
@@ -23,25 +23,25 @@ class Prompt:
     Parameters
     ----------
     template : str, optional
-        A jinja2 template over the row's fields. The column of a one-column input is called ``text``. Also known are
-        ``fields`` (all fields of the row, by name) and ``label_words`` (the first word of every class). The last
-        characters should be the answer's cue, without a space: the delimiter brings it. None gives
+        A jinja2 template over the row's fields. The column of a one-column input is called ``text``. A template can also
+        use ``fields`` (all fields of the row, by name) and ``label_words`` (the first word of every class). It should end
+        with a cue for the answer, without a space, which the delimiter adds. None gives
         ``"Text: {{ text }}\nLabel:"`` for texts and one ``name: value`` line per column for tables.
     instruction : str, optional
-        A template over ``label_words`` alone, put once before shots and text (the system turn of a chat). With
+        A template over ``label_words`` alone. It stands once, before shots and text (in a chat, as the system turn). With
         ``template=None`` it defaults to a sentence that lists the labels.
     words : dict, optional
-        Class -> word, or list of words whose probabilities add. Classes not named are written as ``str(class)``,
-        enum members by their value or name.
+        Class -> word, or a list of words whose probabilities are added. Classes that are not named are written as
+        ``str(class)``, enum members by their value or name.
     delimiter : str, optional
         What stands between prompt and word: ``" "`` for plain text, nothing for a chat.
     separator : str
         What stands between instruction, shots and text in plain text.
     terminator : {"auto", "eos"}, str or None
-        What ends an answer. Of two labels where one begins with the other ("neutral", "neutral news"), the shorter is
-        always at least as probable, so they can only be compared with an end: ``"auto"`` adds the model's
-        end-of-answer token to every label of such a row, ``"eos"`` always adds it, any other string is added to the words
-        as text, None never adds anything.
+        What ends an answer. If one label begins with another ("neutral news", "neutral"), the shorter one is always at
+        least as probable, so the two can be compared only with an end: ``"auto"`` adds the model's end-of-answer token to
+        every label of such a row, ``"eos"`` always adds it, any other string is added to the words as text, and None adds
+        nothing.
     chat : bool
         Use the model's chat template: instruction as the system turn, shots as turns, the answer at the assistant's
         first token, thinking switched off.
@@ -83,7 +83,7 @@ class Prompt:
             raise PromptError(f"Prompt(words={self.words!r}): expected a dict class -> word or list of words")
 
     def __hash__(self) -> int:
-        # A dict has no hash; prompts that differ in their words alone are told apart by ==.
+        # A dict cannot be hashed; == distinguishes prompts that differ only in their words.
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return hash((frozenset(values.pop("words") or ()), *values.values()))
 
@@ -97,7 +97,7 @@ class Prompt:
         return PromptRenderer(self, label_words, tuple(shots), tuple(field_names))
 
     def completion(self, word: str) -> str:
-        """A label word as it continues the prompt: delimiter, word, and a terminator that is text."""
+        """A label word as it continues the prompt: delimiter, word, and the terminator if it is text."""
         ending = self.terminator if self.terminator not in (None, "auto", "eos") else ""
         return f"{self.answer_delimiter}{word}{ending}"
 

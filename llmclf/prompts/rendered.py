@@ -1,21 +1,18 @@
-"""A rendered prompt: turns of spans, each of which remembers whether it is data or the author's own text."""
+"""A rendered prompt: turns of spans, each of which records whether it is data or the author's own text."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import PromptError
 
 if TYPE_CHECKING:
     from .renderer import PromptRenderer
 
-
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-from ..errors import PromptError
-
 TEXT_FIELD = "text"
-"""The name under which a one-column input is known to templates."""
+"""The name of a one-column input in templates."""
 
 
 class Span(NamedTuple):
@@ -60,7 +57,7 @@ class RenderedPrompt:
 
     @property
     def text(self) -> str:
-        """The plain text of all turns, for people; a chat's own markup is not in it."""
+        """The plain text of all turns, for display; without the markup of a chat template."""
         return "\n".join(turn.text for turn in self.turns)
 
     @property
@@ -77,7 +74,7 @@ class RenderedPrompt:
     def conversation(self) -> tuple[Turn, ...]:
         """The prompt as system, user and assistant turns, the last of them the user's, whatever ``Prompt(chat=...)`` says.
 
-        A plain prompt that was not rendered from a row is one user's turn.
+        A plain prompt that was not rendered from a row is one turn of the user.
 
         Examples
         --------

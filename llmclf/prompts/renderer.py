@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from .rendered import TEXT_FIELD, RenderedPrompt, Span, Turn
-
-if TYPE_CHECKING:
-    from .prompt import Prompt
-
-
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import PromptError
+from .rendered import TEXT_FIELD, RenderedPrompt, Span, Turn
+
+if TYPE_CHECKING:
+    from .prompt import Prompt
 
 _TEXT_TEMPLATE = "Text: {{ text }}\nLabel:"
 _TABLE_TEMPLATE = "{% for name, value in fields.items() %}{{ name }}: {{ value }}\n{% endfor %}Label:"
@@ -32,9 +28,9 @@ _BUILTIN_NAMES = frozenset({"fields", "label_words"})
 class PromptRenderer:
     """Renders rows with one prompt, one set of label words and one list of shots.
 
-    Everything that does not depend on the row (instruction and shots) is rendered once. A template that captures its own
-    output and then changes it (a set block that is trimmed, say) leaves no border between data and template: all that it
-    renders counts as data then.
+    Whatever does not depend on the row (instruction and shots) is rendered once. If a template captures its own output and
+    then changes it (for example, trims a set block), data and template can no longer be separated, and all that it renders
+    counts as data.
     """
 
     def __init__(
@@ -57,7 +53,7 @@ class PromptRenderer:
         self._head_turns: tuple[Turn, ...] | None = None
 
     def render(self, row: Mapping[str, Any], n_characters: int | None = None) -> RenderedPrompt:
-        """The prompt of one row; with `n_characters`, of the row with its text field cut to that many characters."""
+        """The prompt of one row; `n_characters` cuts the row's text field to that many characters."""
         text = row.get(self.text_field) if self.text_field is not None else None
         text_length = len(text) if isinstance(text, str) else 0
         body = self._render(self._source, self._cut(row, n_characters))
@@ -74,7 +70,7 @@ class PromptRenderer:
         return (*self._head_turns, Turn("user", self._render(self._source, self._cut(row, n_characters))))
 
     def _cut(self, row: Mapping[str, Any], n_characters: int | None) -> Mapping[str, Any]:
-        """The row with its text field cut to `n_characters`, if that is a number."""
+        """The row with its text field cut to `n_characters`, unless that is None."""
         if n_characters is None:
             return row
         text = row.get(self.text_field) if self.text_field is not None else None
@@ -86,7 +82,7 @@ class PromptRenderer:
         return {**row, self.text_field: text[:n_characters]}
 
     def render_unconditional(self) -> RenderedPrompt:
-        """The prompt that names the task and no row, for pointwise mutual information and for guidance."""
+        """The prompt of the task without a row, for pointwise mutual information and for guidance."""
         source = self.prompt.unconditional
         if source is None:
             source = _cue(self._source)
@@ -99,22 +95,22 @@ class PromptRenderer:
         return RenderedPrompt((Turn("user" if self.prompt.chat else None, spans),))
 
     def opening(self) -> tuple[RenderedPrompt, str]:
-        """The prompt up to its field, for a model that is to write the field itself, and the text that follows the field.
+        """The prompt up to its field, for a model that writes the field itself, and the text that follows the field.
 
         Raises
         ------
         PromptError
-            The prompt is a chat, or shows other than one field, once.
+            The prompt is a chat, or does not show exactly one field, once.
         """
         body = self._render(self._source, dict.fromkeys(self.used_fields, "x"))
-        places = [place for place, span in enumerate(body) if span.is_data]
-        if self.prompt.chat or len(self.used_fields) != 1 or len(places) != 1:
+        positions = [position for position, span in enumerate(body) if span.is_data]
+        if self.prompt.chat or len(self.used_fields) != 1 or len(positions) != 1:
             raise PromptError(
-                "a model can write the text of a row only where the prompt is no chat and shows one field, once; this prompt "
-                f"shows {_names(self.used_fields)}. bias='domain' makes texts of the words of the training rows instead"
+                "a model can write the text of a row only if the prompt is not a chat and shows exactly one field, once; this "
+                f"prompt shows {_names(self.used_fields)}. bias='domain' makes texts from the words of the training rows instead"
             )
         head = self._head[0].spans if self._head else ()
-        before, after = _merge((*head, *body[: places[0]])), body[places[0] + 1 :]
+        before, after = _merge((*head, *body[: positions[0]])), body[positions[0] + 1 :]
         # The space between a cue and its text belongs to the text's first token.
         if before and before[-1].text.strip():
             before = (*before[:-1], Span(before[-1].text.rstrip(" "), before[-1].is_data))
@@ -132,13 +128,13 @@ class PromptRenderer:
             extra = sorted(_variables(source or "") - {"label_words"})
             if extra:
                 raise PromptError(
-                    f"Prompt({name}=...) uses {_names(extra)}, but it is the same for all rows and knows label_words alone; "
+                    f"Prompt({name}=...) uses {_names(extra)}, but it is the same for all rows and can use label_words alone; "
                     "move the field into the template"
                 )
         choices = self.prompt.choices
         if choices is not None and choices not in field_names:
             raise PromptError(
-                f"Prompt(choices={choices!r}) names no field of the rows; their fields: {_names(field_names)}"
+                f"Prompt(choices={choices!r}) does not name a field of the rows; their fields: {_names(field_names)}"
             )
         return tuple(name for name in field_names if name in wanted or "fields" in wanted)
 
@@ -147,7 +143,7 @@ class PromptRenderer:
         if named is not None:
             if named not in field_names:
                 raise PromptError(
-                    f"Prompt(text_field={named!r}) names no field of the rows; their fields: {_names(field_names)}"
+                    f"Prompt(text_field={named!r}) does not name a field of the rows; their fields: {_names(field_names)}"
                 )
             if named not in self.used_fields:
                 raise PromptError(
@@ -187,12 +183,12 @@ class PromptRenderer:
         pieces = _plain_pieces(source)
         if pieces is not None:
             # Most templates are text and fields, which need no template engine and no marks.
-            with suppress(KeyError):  # of a field that the row lacks the engine makes an error that says so
+            with suppress(KeyError):  # where the row lacks a field, the engine raises an error that names it
                 return _merge([Span(str(row[piece.text]), True) if piece.is_data else piece for piece in pieces])
         mark = _Mark()
         spans = mark.split(self._render_text(source, row, mark))
         if _captures(source):
-            # What a template captures it may cut, count or trim, and the marks with it.
+            # A template may cut, count or trim what it captures, and the marks with it.
             text = self._render_text(source, row, None)
             if "".join(span.text for span in spans) != text:
                 return _merge([Span(text, True)])
@@ -222,10 +218,10 @@ _MARK_NAME = "__data_mark__"
 
 
 class _Mark:
-    """Brackets put around every value that a template prints, to tell data from template afterwards.
+    """Brackets around every value that a template prints, which separate data from template afterwards.
 
-    They hold a random number, so that no text can contain them, in characters that have no upper and lower case, so that
-    they pass through most filters.
+    They hold a random number, so that no text can contain them, in characters without upper and lower case, so that they
+    pass through nearly all filters.
     """
 
     def __init__(self) -> None:
@@ -237,7 +233,7 @@ class _Mark:
         return f"{self.opening}{value}{self.closing}"
 
     def split(self, text: str) -> tuple[Span, ...]:
-        # Not a regular expression: with a number of its own in each, compiling them would take longer than all the rest.
+        # Not a regular expression: each mark would need a new one, and compiling it would take longer than all the rest.
         before, *pieces = text.split(self._stem)
         spans = [Span(before, False)]
         depth = 0
@@ -263,7 +259,7 @@ def mark_turns(turns: Sequence[Turn]) -> tuple[list[dict[str, str]], _Mark]:
 @jinja2.pass_context
 def _mark_data(context: jinja2.runtime.Context, value: Any) -> Any:
     mark = context.get(_MARK_NAME)
-    # An undefined value must reach jinja2 as it is: printing it is what raises the error that names it.
+    # An undefined value must reach jinja2 unchanged: printing it raises the error that names it.
     if isinstance(value, jinja2.Undefined):
         return value
     return str(value) if mark is None else mark.wrap(str(value))
@@ -280,7 +276,7 @@ def _compile(source: str) -> jinja2.Template:
         return _ENVIRONMENT.from_string(source)
     except jinja2.TemplateSyntaxError as error:
         raise PromptError(
-            f"the template {source!r} is no valid jinja2 template: {error.message} (line {error.lineno})"
+            f"the template {source!r} is not a valid jinja2 template: {error.message} (line {error.lineno})"
         ) from error
 
 
@@ -292,7 +288,7 @@ def _variables(source: str) -> frozenset[str]:
 
 @lru_cache(maxsize=256)
 def _plain_pieces(source: str) -> tuple[Span, ...] | None:
-    """A template of nothing but text and fields: pieces of which the data spans hold a field's name. None for any other."""
+    """The pieces of a template that is only text and fields; a data span holds a field's name. None for any other template."""
     _compile(source)
     pieces: list[Span] = []
     for output in _ENVIRONMENT.parse(source).body:

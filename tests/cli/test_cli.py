@@ -282,9 +282,9 @@ print(json.dumps(results))
 TEXTS = "--text-column text "
 ERRORS = [
     ("predict data.csv out.txt --labels a,b", 2, r"'out.txt' ends with '.txt'; expected .csv, .jsonl, .parquet"),
-    ("predict nope.csv out.csv --labels a,b", 2, "'nope.csv' is no file"),
+    ("predict nope.csv out.csv --labels a,b", 2, "'nope.csv' is not a file"),
     ("predict notes.txt out.csv --labels a,b", 2, "'notes.txt' ends with '.txt'"),
-    ("predict broken.jsonl out.csv --labels a,b", 2, "line 2 of 'broken.jsonl' is no JSON"),
+    ("predict broken.jsonl out.csv --labels a,b", 2, "line 2 of 'broken.jsonl' is not valid JSON"),
     ("predict short.csv out.csv --labels a,b", 2, "line 3 of 'short.csv' has 1 cells"),
     ("predict data.csv out.csv", 2, "give --labels a,b,c or --classifier FOLDER"),
     (f"predict data.csv out.csv {TEXTS}--labels a", 2, r"labels has 1 class \(\['a'\]\); a classifier needs at least two"),
@@ -295,7 +295,7 @@ ERRORS = [
     ("predict data.csv out.csv --text-column nope --labels a,b", 2,
      "--text-column 'nope' is not a column of the table; its columns: 'id', 'text', 'mood'"),
     ("predict data.csv out.csv --labels a,b --prompt {{nope}}:", 2, "uses 'nope', which the rows do not have; .*'id', 'text'"),
-    (f"predict data.csv out.csv {TEXTS}--labels a,b --prompt {{{{text}}", 2, "no valid jinja2 template"),
+    (f"predict data.csv out.csv {TEXTS}--labels a,b --prompt {{{{text}}", 2, "not a valid jinja2 template"),
     (f"predict data.csv out.csv {TEXTS}--labels a,b --prompt @nope.txt", 2, "the prompt file 'nope.txt' cannot be read"),
     (f"predict data.csv out.csv {TEXTS}--labels a,b --model nosuch", 2, "model='nosuch' names no model .*'smollm2'"),
     (f"predict data.csv out.csv {TEXTS}--labels a,b --scoring best", 2, "scoring='best': expected one of 'sum', 'mean'"),
