@@ -121,6 +121,10 @@ class CalibrationWarning(LlmclfWarning):
     """A calibrator was fitted on too few rows, on no signal, or on anti-informative scores."""
 
 
+class RenamedWarning(LlmclfWarning, FutureWarning):
+    """A name of an earlier version was used; the message gives the new one. The next version will not accept the old name."""
+
+
 _LIBRARIES = ("llmclf", "sklearn", "joblib")
 
 
