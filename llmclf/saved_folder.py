@@ -57,5 +57,7 @@ def read_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise StoreError(f"{str(file)!r} is damaged and cannot be read: {error}") from error
     if not isinstance(values, dict):
-        raise StoreError(f"{str(file)!r} is not a saved classifier: expected a JSON object, found {type(values).__name__}")
+        raise StoreError(
+            f"{str(file)!r} is not a saved classifier: expected a JSON object, found {type(values).__name__}"
+        )
     return values
