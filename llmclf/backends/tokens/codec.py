@@ -77,7 +77,7 @@ class TokenCodec:
     ----------
     encoder : Encoder
     context_length : int
-        The most tokens that the model can read at once.
+        The largest number of tokens that the model can read at once.
     """
 
     def __init__(self, encoder: Encoder, context_length: int) -> None:
