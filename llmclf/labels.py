@@ -60,7 +60,7 @@ class LabelSet:
         Raises
         ------
         InputError
-            Names the first value that is no class.
+            Names the first value that is not a class.
         """
         place = {label: k for k, label in enumerate(self.classes)}
         if not any(isinstance(label, (int, float, np.number)) for label in self.classes):
@@ -86,7 +86,7 @@ def label_set(
     ----------
     labels : iterable of classes, or dict class -> word or list of words
     words : dict, optional
-        Words for some classes when `labels` is no dict; the others are written as ``str(class)``.
+        Words for some classes when `labels` is not a dict; the others are written as ``str(class)``.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def read_classes(y: Any, n_rows: int) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        A class is missing, `y` is no list of classes (continuous numbers, two columns), or has another length than `X`.
+        A class is missing, `y` is not a list of classes (continuous numbers, two columns), or has another length than `X`.
     """
     native = nw.from_native(y, pass_through=True, allow_series=True)
     values = native.to_list() if isinstance(native, nw.Series) else y

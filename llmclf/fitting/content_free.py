@@ -9,7 +9,7 @@ import numpy as np
 from ..backends import Backend
 from ..backends.base import Generates
 from ..errors import InputError
-from ..prompts.renderer import PromptRenderer
+from ..prompts.prompt import PromptRenderer
 from ..tables.rows import Row, Rows
 from ..tables.values import is_missing
 

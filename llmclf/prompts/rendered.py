@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ..errors import PromptError
-
-if TYPE_CHECKING:
-    from .renderer import PromptRenderer
 
 TEXT_FIELD = "text"
 """The name of a one-column input in templates."""
@@ -33,6 +30,23 @@ class Turn(NamedTuple):
         return "".join(span.text for span in self.spans)
 
 
+class RowRenderer(Protocol):
+    """What a rendered prompt needs of its renderer: to render its row again."""
+
+    @property
+    def text_field(self) -> str | None:
+        """The field that may be shortened; None where there is none."""
+        ...
+
+    def render(self, row: Mapping[str, Any], n_characters: int | None = None) -> RenderedPrompt:
+        """The prompt of a row, with at most this many characters of its text field."""
+        ...
+
+    def conversation(self, row: Mapping[str, Any], n_characters: int | None = None) -> tuple[Turn, ...]:
+        """The same as turns of a chat."""
+        ...
+
+
 @dataclass(frozen=True)
 class RenderedPrompt:
     """A prompt ready for a backend.
@@ -47,7 +61,7 @@ class RenderedPrompt:
 
     turns: tuple[Turn, ...]
     text_length: int = 0
-    _renderer: PromptRenderer | None = field(default=None, repr=False, compare=False)
+    _renderer: RowRenderer | None = field(default=None, repr=False, compare=False)
     _row: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
     _shown_length: int | None = field(default=None, repr=False, compare=False)
 

@@ -129,7 +129,7 @@ def test_fit_chooses_a_threshold_that_predict_heeds(run, model, tmp_path, max_er
         )
     else:
         assert promise == "accepts no rows: at no confidence are at most 1 % of them wrong (90 % confidence)"
-        assert result.err.startswith("warning: no threshold keeps the error at 0.01")
+        assert result.err.startswith("warning: no threshold keeps the error at or below 0.01")
     assert run("predict", tmp_path / "in.csv", target, "--text-column", "text", "--classifier", folder).code == 0
     frame = read_table(target)
     assert list(frame.columns) == ["text", "label", "confidence", "accepted", "p_neg", "p_pos"]

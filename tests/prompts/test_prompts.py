@@ -15,7 +15,7 @@ from llmclf import LLMClassifier, Prompt
 from llmclf.backends import FakeBackend
 from llmclf.errors import PromptError
 from llmclf.prompts.rendered import RenderedPrompt, Span, Turn
-from llmclf.prompts.renderer import mark_turns
+from llmclf.prompts.templates import mark_turns
 
 LABELS = ["positive", "negative"]
 SHOTS = [({"text": "A delight."}, "positive"), ({"text": "Too long."}, "negative")]
