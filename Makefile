@@ -1,5 +1,8 @@
-# make demo     an environment, the model, the data, a calibrated classifier, its reliability diagram and its report
-# make test     the same environment; formatting, lint, types, import layers and the whole test suite
+# make setup    an environment with all that the package and its tests need, in .venv
+# make demo     the same environment, the model, the data, a calibrated classifier, its reliability diagram and its report
+# make quick    the tests that need no model, server, browser, database or cluster: less than a minute
+# make test     formatting, lint, types, import layers and the whole test suite: a quarter of an hour
+# make format   lays the code out, and mends what the linter can mend
 # make servers  an environment that holds vLLM for the CPU, with which the tests hold its routes to the local model
 # make docs     the documentation site, in site/; a broken link, anchor or reference fails
 # make bench    the throughput table, beside other packages in environments of their own (half an hour)
@@ -9,18 +12,29 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Two processes that share the test files, with one thread each: several threads would keep one another waiting.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test docs servers bench picture oracles clean
+.PHONY: setup demo quick test format docs servers bench picture oracles clean
+
+setup: .venv/installed
 
 demo: .venv/installed
 	$(BIN)/llmclf demo --output reliability.png --report report.html
+
+quick: .venv/installed
+	$(PYTEST) -m "not (model or server or browser or database or kill or ray or slow)"
 
 test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/lint-imports --no-logo
+	$(PYTEST)
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

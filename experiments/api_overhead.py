@@ -1,7 +1,7 @@
-"""What does our client of API servers cost: how much of a server's pace is lost, and how much processor time a request takes?
+"""What does our client for API servers cost: how much throughput is lost, and how much processor time does a request take?
 
-A server in a process of its own answers each request after 50 ms with log-probabilities of 40 tokens. With 64 requests under way
-it could be asked 1280 times a second. Every contender asks it in turn, round after round. Writes api_overhead.md beside itself.
+A server in its own process answers each request after 50 ms with the log-probabilities of 40 tokens. With 64 requests in flight,
+it could answer 1280 requests per second. The contenders use it in turn, round after round. Writes api_overhead.md beside itself.
 
     python experiments/api_overhead.py [--rounds 3] [--requests 4000]
 """
@@ -56,7 +56,7 @@ REPLY = {
 
 
 class Answer(asyncio.Protocol):
-    """As little of HTTP as these clients need."""
+    """Only as much of HTTP as these clients need."""
 
     def __init__(self, latency: float) -> None:
         self._latency = latency
@@ -107,10 +107,10 @@ def server_process(latency: float) -> Iterator[str]:
 
 
 def read(reply: Any) -> float:
-    """With every check that a reply gets before it is believed."""
+    """With every check of a reply."""
     (choice,) = choices(reply, 1)
-    found = mapping(choice.get("logprobs"), "logprobs")
-    return sum(map(logprob, sequence(found.get("token_logprobs"), "token_logprobs", N_TOKENS + 1)[1:]))
+    logprobs = mapping(choice.get("logprobs"), "logprobs")
+    return sum(map(logprob, sequence(logprobs.get("token_logprobs"), "token_logprobs", N_TOKENS + 1)[1:]))
 
 
 async def serve(client: Client, unit: int) -> list[float]:
@@ -130,8 +130,8 @@ async def workers(n: int, ask: Callable[[], Any]) -> float:
     async def work() -> None:
         nonlocal total
         for _ in units:
-            found = await ask()
-            total += found
+            value = await ask()
+            total += value
 
     async with asyncio.TaskGroup() as group:
         for _ in range(CONCURRENCY):
@@ -207,7 +207,7 @@ CONTENDERS: dict[str, Callable[[str, int], float]] = {
 
 
 def stream_rows(url: str, n: int) -> None:
-    """Stream n rows, and print the most memory that this process held, in MB."""
+    """Stream n rows, and print the peak memory of this process, in MB."""
     engine = Engine(Client(ServerOptions(url, concurrency=CONCURRENCY)))
     assert sum(1 for _ in engine.stream(iter(range(n)), serve)) == n
     status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -256,17 +256,18 @@ def main() -> None:
     print(peaks, flush=True)
     packages = ", ".join(f"{name} {version(name)}" for name in ("openai", "httpx2", "aiohttp"))
     text = (
-        "# What the client of API servers costs\n\n"
-        f"{n} requests with {CONCURRENCY} under way to a local server that answers each after {LATENCY * 1000:.0f} ms with "
-        f"log-probabilities of {N_TOKENS + 1} tokens ({len(json.dumps(REPLY)) / 1000:.1f} kB); "
-        f"ideal: {ideal:.0f} requests a second. Median of {options.rounds} interleaved rounds. `Engine.stream` checks every "
-        f"number of the reply and keeps limits, budget and counts; the others believe what they get. What aiohttp alone "
-        f"reaches is about what this server and machine allow. Connecting is in the times. "
-        f"{os.cpu_count()} cores (the server has one of them), Python {platform.python_version()}, {packages}. "
+        "# What the client for API servers costs\n\n"
+        f"{n} requests, {CONCURRENCY} in flight, to a local server that answers each after {LATENCY * 1000:.0f} ms with "
+        f"the log-probabilities of {N_TOKENS + 1} tokens ({len(json.dumps(REPLY)) / 1000:.1f} kB); "
+        f"ideal: {ideal:.0f} requests per second. Median of {options.rounds} interleaved rounds. `Engine.stream` checks every "
+        f"number of the reply and applies limits and budget; the others check nothing. The rate of aiohttp alone is about what "
+        f"this server and machine allow. Times include connecting. "
+        f"{os.cpu_count()} cores (one of them for the server), Python {platform.python_version()}, {packages}. "
         "Written by `api_overhead.py`.\n\n"
-        "| client | requests/s | of the ideal | from round to round | processor time per request, ms |\n|---|--:|--:|--:|--:|\n"
+        "| client | requests/s | share of the ideal | range over the rounds | processor time per request, ms |\n"
+        "|---|--:|--:|--:|--:|\n"
         + "\n".join(lines)
-        + "\n\nMost memory that a process held that streamed rows from a generator through `Engine.stream`, in MB: "
+        + "\n\nPeak memory of a process that streams rows from a generator through `Engine.stream`, in MB: "
         + ", ".join(f"{peak:.0f} for {rows:,} rows" for rows, peak in peaks.items())
         + ".\n"
     )

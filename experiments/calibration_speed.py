@@ -1,8 +1,8 @@
-"""How fast are temperature scaling, the calibration error and its resampling, beside other packages in one run?
+"""How fast are temperature scaling, the calibration error and its resampling, compared with other packages?
 
     python experiments/calibration_speed.py --python .bench/oracles/bin/python
 
-The other packages live in an environment of their own (see the Makefile). Three rounds, ours and theirs in turn; medians.
+The other packages have their own environment (see the Makefile). Medians of three rounds, ours and theirs in turn.
 Writes calibration_speed.md beside itself.
 """
 
@@ -77,14 +77,14 @@ def median_seconds(job) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--python", default=sys.executable, help="the interpreter that has the other packages")
+    parser.add_argument("--python", default=sys.executable, help="the interpreter with the other packages")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    own = jobs()
+    our_jobs = jobs()
     rounds: dict[str, list[float]] = {}
     absent = {}
     for _ in range(ROUNDS):
-        for name, job in own.items():
+        for name, job in our_jobs.items():
             rounds.setdefault(name, []).append(median_seconds(job))
         command = [args.python, HERE / "oracle_values.py", "--speed"]
         run = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
@@ -103,8 +103,8 @@ def main() -> None:
     text = [
         "# Speed of calibration",
         "",
-        "100,000 rows of ten classes unless said; milliseconds, median of three rounds of five calls, ours and theirs in turn on "
-        f"one machine ({platform.machine()}, Python {platform.python_version()}). Written by `calibration_speed.py`.",
+        "100,000 rows of ten classes unless stated; milliseconds, median of three rounds of five calls, ours and theirs in turn "
+        f"on one machine ({platform.machine()}, Python {platform.python_version()}). Written by `calibration_speed.py`.",
         "",
         "| what | package | ms | times ours |",
         "|---|---|--:|--:|",

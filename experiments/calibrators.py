@@ -1,8 +1,8 @@
-"""What are calibrators and label-bias corrections worth on real scores, and does "auto" choose well?
+"""How much do calibrators and label-bias corrections help on real scores, and does "auto" choose well?
 
 SmolLM2 scores train and test rows of eight data sets zero-shot, once (an hour on two cores; kept in a folder). Then, for 20,
-50, 100 and 300 labelled rows and ten random draws of them, every calibrator is fitted and judged on the test rows. The
-corrections that need no labels see 300 rows without them. Writes calibrators.md beside itself. The data sets must lie in the
+50, 100 and 300 labelled rows and ten random draws of them, every calibrator is fitted and then evaluated on the test rows.
+The corrections that need no labels use 300 unlabelled rows. Writes calibrators.md beside itself. The data sets must be in the
 folder that LLMCLF_DATA names.
 
     python experiments/calibrators.py [--scores .bench/scores] [--draws 10]
@@ -81,18 +81,18 @@ def judge(file: Path, size: int, draw: int) -> tuple[dict[str, tuple[float, floa
     rows = np.random.default_rng([draw, size]).permutation(len(data["train_y"]))[:size]
     scores, y = data["train_scores"][rows], data["train_y"][rows]
     classes = np.arange(scores.shape[1])
-    found, chosen = {}, ""
+    metrics, chosen = {}, ""
     for name in NAMES:
         bias, _, calibrator = name.rpartition(", ")
         shift = BiasCorrector(bias).fit(scores).bias_ if bias else 0.0
         fitted = make_calibrator(calibrator).fit(scores + shift, y, classes=classes)
         proba = fitted.predict_proba(data["test_scores"] + shift)
         truth = data["test_y"]
-        found[name] = log_loss(truth, proba), accuracy(truth, proba), expected_calibration_error(truth, proba)
+        metrics[name] = log_loss(truth, proba), accuracy(truth, proba), expected_calibration_error(truth, proba)
         if name == "auto":
             inner = fitted.calibrator_
             chosen = inner._name + (" (weak pull)" if getattr(inner, "ridge", None) == 0.1 else "")
-    return found, chosen
+    return metrics, chosen
 
 
 def main() -> None:
@@ -118,22 +118,22 @@ def main() -> None:
             for size in SIZES:
                 jobs = [pool.submit(judge, file, size, draw) for draw in range(args.draws)]
                 results = [job.result() for job in jobs]
-                table = {own: np.array([found[own] for found, _ in results]) for own in NAMES}
-                mean = {own: values.mean(axis=0) for own, values in table.items()}
-                base = min(("identity", "prior"), key=lambda own: mean[own][0])
+                table = {key: np.array([metrics[key] for metrics, _ in results]) for key in NAMES}
+                mean = {key: values.mean(axis=0) for key, values in table.items()}
+                base = min(("identity", "prior"), key=lambda key: mean[key][0])
                 change = table["auto"][:, 0] - table[base][:, 0]
                 error = change.std(ddof=1) / np.sqrt(len(change))
                 if change.mean() > error:
                     broken.append(f"{name} at {size}")
                 cells = [
-                    f"{mean[own][0]:.3f}" for own in ("identity", "prior", "bias_temperature", "auto", "ucpa, auto")
+                    f"{mean[key][0]:.3f}" for key in ("identity", "prior", "bias_temperature", "auto", "ucpa, auto")
                 ]
                 headline.append(
                     f"| {name} ({n_classes}) | {size} | {' | '.join(cells)} | {change.mean():+.3f} ± {error:.3f} | "
                     f"{mean['identity'][1]:.3f} | {mean['auto'][1]:.3f} | {mean['ucpa, auto'][1]:.3f} | "
                     f"{mean['identity'][2]:.3f} | {mean['auto'][2]:.3f} |"
                 )
-                everyone.append(f"| {name} | {size} | " + " | ".join(f"{mean[own][0]:.3f}" for own in NAMES) + " |")
+                everyone.append(f"| {name} | {size} | " + " | ".join(f"{mean[key][0]:.3f}" for key in NAMES) + " |")
                 names, counts = np.unique([chosen for _, chosen in results], return_counts=True)
                 choices.append(
                     f"| {name} | {size} | " + ", ".join(f"{n}: {c}" for n, c in zip(names, counts, strict=True)) + " |"
@@ -145,12 +145,13 @@ def main() -> None:
         f"SmolLM2-135M, zero-shot, the prompts of the data set cards; up to {N_ROWS} test rows; mean of {args.draws} draws of "
         "the labelled rows. Log loss in nats. Written by `calibrators.py`.",
         "",
-        '"ucpa, auto" first takes away the label bias that the same rows show without their labels. "auto" less the better of '
-        "raw scores and class frequencies, with its standard error over the draws, is in the column *gain*; below 0 is better. "
+        '"ucpa, auto" first removes the label bias that it estimates from the same rows without their labels. The column *gain* '
+        'is the log loss of "auto" minus the better one of raw scores and class frequencies, with its standard error over the '
+        "draws; below 0 is better. "
         + (
             f"Worse by more than one standard error: {', '.join(broken)}."
             if broken
-            else "It is nowhere worse by more than one standard error."
+            else '"auto" is nowhere worse by more than one standard error.'
         ),
         "",
         "| data set (classes) | labels | raw | class frequencies | bias_temperature | auto | ucpa, auto | gain | accuracy raw "
@@ -167,8 +168,8 @@ def main() -> None:
         "",
         "## Without labels",
         "",
-        f"Accuracy, and in brackets log loss, of raw scores and of label-bias corrections towards equal frequencies, from "
-        f"{N_UNLABELLED} rows without their labels, or from rows without content. None of them lessens over-confidence.",
+        f"Accuracy, and in brackets log loss, of raw scores and of label-bias corrections towards equal frequencies, estimated "
+        f"from {N_UNLABELLED} unlabelled rows or from rows without content. None of them reduces over-confidence.",
         "",
         "| data set | raw | contextual | domain | batch_logmean | batch_meanlog | ucpa |",
         "|---|--:|--:|--:|--:|--:|--:|",

@@ -1,6 +1,6 @@
-"""How often do intervals for the calibration error hold the true one, at a confidence level of 95 %?
+"""How often do intervals for the calibration error contain the true error, at a confidence level of 95 %?
 
-Data sets are drawn from models whose true error is known; beside `calibration_interval` stand the percentile and the basic
+Data sets are drawn from models whose true error is known; `calibration_interval` is compared with the percentile and the basic
 bootstrap of the rows. Writes interval_coverage.md beside itself.
 
     python experiments/interval_coverage.py [--data-sets 200] [--resamples 400]
@@ -21,13 +21,13 @@ HERE = Path(__file__).resolve().parent
 SIZES = (200, 1000, 5000)
 N_BINS = 15
 
-# The log-odds t of the true probability, and what a model says instead.
+# From the log-odds t of the true probability to the probability that a model gives.
 MODELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "calibrated": expit,
-    "leaning to one class": lambda t: expit(t + 0.26),
+    "biased towards one class": lambda t: expit(t + 0.26),
     "over-confident": lambda t: expit(1.4 * t),
-    "very over-confident and leaning": lambda t: expit(1.9 * t + 0.3),
-    "wrong between 0.6 and 0.8 alone": lambda t: np.where(
+    "very over-confident and biased": lambda t: expit(1.9 * t + 0.3),
+    "wrong only between 0.6 and 0.8": lambda t: np.where(
         (expit(t) > 0.6) & (expit(t) < 0.8), expit(t) + 0.15, expit(t)
     ),
 }
@@ -41,7 +41,7 @@ def bin_gaps(p: np.ndarray, event: np.ndarray) -> np.ndarray:
 
 def bootstrap(p: np.ndarray, y: np.ndarray, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
     rows = rng.integers(len(p), size=(n_resamples, len(p)))
-    return np.array([bin_gaps(p[own], y[own]) for own in rows])
+    return np.array([bin_gaps(p[indices], y[indices]) for indices in rows])
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
     lines = [
         "# Coverage of intervals for the expected calibration error",
         "",
-        f"Share of {args.data_sets} data sets whose 95 % interval holds the true error; {N_BINS} bins of equal width, "
+        f"Share of {args.data_sets} data sets whose 95 % interval contains the true error; {N_BINS} bins of equal width, "
         f"{args.resamples} resamples. Written by `interval_coverage.py`.",
         "",
         "| model | true error | rows | mean plug-in error | percentile bootstrap | basic bootstrap | "
@@ -63,7 +63,7 @@ def main() -> None:
         t = np.random.default_rng(0).normal(0, 1.4, 2_000_000)
         true = bin_gaps(model(t), expit(t))
         for n in SIZES:
-            found = []
+            results = []
             for seed in range(args.data_sets):
                 rng = np.random.default_rng([seed, n])
                 t = rng.normal(0, 1.4, n)
@@ -72,7 +72,7 @@ def main() -> None:
                     y, p, n_bins=N_BINS, pos_label=1, n_resamples=args.resamples, random_state=rng
                 )
                 lower, upper = np.quantile(bootstrap(p, y, args.resamples, rng), [0.025, 0.975])
-                found.append(
+                results.append(
                     (
                         error,
                         lower <= true <= upper,
@@ -81,7 +81,7 @@ def main() -> None:
                         high - low,
                     )
                 )
-            error, percentile, basic, ours, width = np.mean(found, axis=0)
+            error, percentile, basic, ours, width = np.mean(results, axis=0)
             line = f"| {name} | {true:.4f} | {n} | {error:.4f} | {percentile:.2f} | {basic:.2f} | {ours:.2f} | {width:.3f} |"
             print(line, flush=True)
             lines.append(line)

@@ -1,8 +1,8 @@
 """What does a labelling job cost besides the model: time and memory for a hundred thousand and a million rows, journal included?
 
-The model is `FakeBackend`, which answers from a hash. The same rows are also rendered and scored in a plain loop that keeps
-nothing, in the same run; what a job takes longer is its overhead: reading the table twice, ids, planning, journal, labels,
-writing. Each measurement is a process of its own. Writes job_scale.md beside itself.
+The model is `FakeBackend`, which answers from a hash. The same rows are also rendered and scored in a plain loop that stores
+nothing, in the same run. The extra time of a job is its overhead: reading the table twice, ids, planning, journal, labels,
+writing. Each measurement has its own process. Writes job_scale.md beside itself.
 
     python experiments/job_scale.py [--rows 100000 1000000] [--rounds 3]
 """
@@ -47,7 +47,7 @@ def write_input(path: Path, n: int) -> None:
 
 
 def plain_loop(n: int) -> None:
-    """Render and score, and keep nothing."""
+    """Render and score, and store nothing."""
     prompt = Prompt(TEMPLATE)
     renderer = prompt.renderer(list(LABELS))
     completions = tuple(prompt.completion(label) for label in LABELS)
@@ -74,10 +74,12 @@ def job(folder: Path, n: int, *, resume: bool) -> None:
 
 
 def measure(kind: str, folder: Path, n: int) -> dict[str, float]:
-    """Seconds and peak memory in a process of its own."""
+    """Seconds and peak memory, measured in a new process."""
     command = [sys.executable, __file__, "--measure", kind, "--folder", str(folder), "--rows", str(n)]
-    found: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return found
+    measurement: dict[str, float] = json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    )
+    return measurement
 
 
 def run_one(kind: str, folder: Path, n: int) -> None:
@@ -103,34 +105,34 @@ def main() -> None:
         return
     lines, sizes = [], []
     for n in options.rows:
-        found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
+        measurements: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
         for _ in range(options.rounds if n < 500_000 else max(1, options.rounds - 2)):
             with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
                 folder = Path(name)
                 write_input(folder / "in.csv", n)
                 for kind in KINDS:
-                    found[kind].append(measure(kind, folder, n))
-                    print(n, kind, found[kind][-1], flush=True)
+                    measurements[kind].append(measure(kind, folder, n))
+                    print(n, kind, measurements[kind][-1], flush=True)
                 if n < 500_000:
                     assert len(read_table(folder / "out.csv")) == n
                 sizes.append(
                     f"{n:,} rows: input {mb(folder / 'in.csv')} MB, journal {mb(folder / 'out.csv.journal')} MB, output "
                     f"{mb(folder / 'out.csv')} MB"
                 )
-        plain = median(found["plain loop"], "seconds")
+        plain = median(measurements["plain loop"], "seconds")
         for kind in KINDS:
-            seconds, memory = median(found[kind], "seconds"), max(one["memory"] for one in found[kind])
+            seconds, memory = median(measurements[kind], "seconds"), max(one["memory"] for one in measurements[kind])
             over = "" if kind == "plain loop" else f"{seconds - (plain if kind == 'job' else 0):.1f}"
             lines.append(f"| {n:,} | {kind} | {seconds:.1f} | {over} | {1e6 * seconds / n:.0f} | {memory:.0f} |")
     text = (
         "# What a labelling job costs besides the model\n\n"
-        "A CSV table with an id and a text, two labels, a model that answers from a hash at once. *Plain loop*: the same rows "
-        "rendered and scored, nothing read, kept or written. *Overhead*: what the job takes longer than that; of a job that is "
-        "resumed when everything is answered, all of its time. Median of the rounds, each a process of its own; memory is the "
-        f"most that a process held. {os.cpu_count()} cores, Python {platform.python_version()}. Written by `job_scale.py`.\n\n"
+        "A CSV table with an id and a text, two labels, and a model that answers at once, from a hash. *Plain loop*: the same "
+        "rows are rendered and scored, but nothing is read, stored or written. *Overhead*: the extra time of the job; for a job "
+        "that is resumed when everything is answered, all of its time. Median of the rounds, each in its own process; memory is "
+        f"the peak of a process. {os.cpu_count()} cores, Python {platform.python_version()}. Written by `job_scale.py`.\n\n"
         "| rows | | seconds | overhead, s | µs a row | memory, MB |\n|--:|---|--:|--:|--:|--:|\n"
         + "\n".join(lines)
-        + "\n\nOn the disk: "
+        + "\n\nOn disk: "
         + "; ".join(dict.fromkeys(sizes))
         + ".\n"
     )
@@ -138,8 +140,8 @@ def main() -> None:
     print(text)
 
 
-def median(found: list[dict[str, Any]], name: str) -> float:
-    return statistics.median(one[name] for one in found)
+def median(measurements: list[dict[str, Any]], name: str) -> float:
+    return statistics.median(one[name] for one in measurements)
 
 
 def mb(file: Path) -> int:

@@ -1,8 +1,8 @@
 """What do temperature, guidance and the mean of log-probabilities do to a classifier's accuracy and calibration?
 
-SmolLM2 scores rows zero-shot: 200 train rows, on which a calibrator is fitted, and 500 test rows, on which all is judged. Each
-value of a knob is a classifier of its own, scored from the start. Writes logit_guide.md and a figure for each question beside
-itself (half an hour on two cores). The data sets must lie in the folder that LLMCLF_DATA names.
+SmolLM2 scores rows zero-shot: 200 train rows, on which a calibrator is fitted, and 500 test rows for the evaluation. Each
+value of a parameter makes a new classifier, scored from scratch. Writes logit_guide.md and a figure for each question beside
+itself (half an hour on two cores). The data sets must be in the folder that LLMCLF_DATA names.
 
     python experiments/logit_guide.py
 """
@@ -28,64 +28,64 @@ HERE = Path(__file__).resolve().parent
 N_TRAIN, N_TEST = 200, 500
 TEMPERATURES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
 GUIDANCES = (0.0, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
-KNOB_DATA = ("sst2", "agnews")
+PARAMETER_DATA = ("sst2", "agnews")
 LENGTH_DATA = ("dbpedia14", "snips")
 SCORINGS = ("sum", "mean", "bytes", "pmi")
 BLUE, ORANGE, GREY = "#1f5fa8", "#d1701f", "#777777"
 
 
 class Task:
-    """One data set: rows to calibrate on and rows to judge by."""
+    """One data set: rows to calibrate on and rows to evaluate on."""
 
     def __init__(self, name: str, backend) -> None:
         self.card, self.backend = load_card(name), backend
         self.train, self.test = self.card.load("train", n=N_TRAIN), self.card.load("test", n=N_TEST)
 
-    def classifier(self, **knobs) -> LLMClassifier:
+    def classifier(self, **parameters) -> LLMClassifier:
         return LLMClassifier(
-            self.backend, labels=self.card.labels, prompt=self.card.prompt_template, cache=CACHE, **knobs
+            self.backend, labels=self.card.labels, prompt=self.card.prompt_template, cache=CACHE, **parameters
         ).fit(self.train["text"][:2].tolist())
 
-    def judged(self, **knobs) -> dict[str, float]:
-        """Accuracy, ECE and log loss as scored, and after bias and temperature were fitted on these very scores."""
-        clf = self.classifier(**knobs)
+    def evaluate(self, **parameters) -> dict[str, float]:
+        """Accuracy, ECE and log loss, raw and with a bias and a temperature fitted on the train rows' scores."""
+        clf = self.classifier(**parameters)
         column = {label: k for k, label in enumerate(clf.classes_.tolist())}
         y_train, y_test = (np.array([column[label] for label in table["label"]]) for table in (self.train, self.test))
         train, test = (np.log(clf.predict_proba(table["text"].tolist())) for table in (self.train, self.test))
         calibrated = BiasTemperatureCalibrator().fit(train, y_train).predict_proba(test)
-        found = {}
+        metrics = {}
         for name, proba in (("", softmax(test)), ("calibrated ", calibrated)):
-            found[f"{name}accuracy"] = float(accuracy(y_test, proba))
-            found[f"{name}ECE"] = float(expected_calibration_error(y_test, proba))
-            found[f"{name}log loss"] = float(log_loss(y_test, proba))
-        return found
+            metrics[f"{name}accuracy"] = float(accuracy(y_test, proba))
+            metrics[f"{name}ECE"] = float(expected_calibration_error(y_test, proba))
+            metrics[f"{name}log loss"] = float(log_loss(y_test, proba))
+        return metrics
 
 
 COLUMNS = ("accuracy", "ECE", "log loss", "calibrated accuracy", "calibrated ECE", "calibrated log loss")
 
 
-def knob(name: str, values: tuple[float, ...], tasks: dict[str, Task]) -> tuple[list[str], dict]:
-    """A table of every value of one knob, and its numbers."""
+def sweep(name: str, values: tuple[float, ...], tasks: dict[str, Task]) -> tuple[list[str], dict]:
+    """A table with a line for every value of one parameter, and its numbers."""
     lines = [f"| data | {name} | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 2) + "|"]
-    found: dict = {}
+    results: dict = {}
     for data, task in tasks.items():
         for value in values:
-            own = found[data, value] = task.judged(**{name: value})
-            cells = " | ".join(f"{own[column]:.3f}" for column in COLUMNS)
+            metrics = results[data, value] = task.evaluate(**{name: value})
+            cells = " | ".join(f"{metrics[column]:.3f}" for column in COLUMNS)
             lines.append(f"| {data} | {value:g} | {cells} |")
             print(lines[-1], flush=True)
-    return lines, found
+    return lines, results
 
 
-def draw_knob(name: str, values: tuple[float, ...], found: dict, path: Path) -> None:
-    """Accuracy and ECE against a knob, as scored and calibrated: a column per data set."""
-    figure, axes = plt.subplots(2, len(KNOB_DATA), figsize=(8, 5), sharex=True, sharey="row", layout="constrained")
-    worst = max(max(own["ECE"], own["calibrated ECE"]) for own in found.values())
-    for column, data in enumerate(KNOB_DATA):
+def draw_parameter(name: str, values: tuple[float, ...], results: dict, path: Path) -> None:
+    """Accuracy and ECE against a parameter, raw and calibrated: a column per data set."""
+    figure, axes = plt.subplots(2, len(PARAMETER_DATA), figsize=(8, 5), sharex=True, sharey="row", layout="constrained")
+    worst = max(max(metrics["ECE"], metrics["calibrated ECE"]) for metrics in results.values())
+    for column, data in enumerate(PARAMETER_DATA):
         for row, metric in enumerate(("accuracy", "ECE")):
             axis = axes[row, column]
             for prefix, colour, label in (("", BLUE, "as scored"), ("calibrated ", ORANGE, "calibrated on 200 rows")):
-                numbers = [found[data, value][prefix + metric] for value in values]
+                numbers = [results[data, value][prefix + metric] for value in values]
                 axis.plot(values, numbers, "o-", color=colour, markersize=4, label=label)
             axis.axvline(1.0, color=GREY, linewidth=0.8, linestyle=":")
             axis.spines[["top", "right"]].set_visible(False)
@@ -106,8 +106,8 @@ def lengths(tasks: dict[str, Task]) -> tuple[list[str], dict]:
     for data, task in tasks.items():
         texts = task.test["text"].tolist()
         for scoring in SCORINGS:
-            own = task.judged(scoring=scoring)
-            lines.append(f"| {data} | {scoring} | {' | '.join(f'{own[column]:.3f}' for column in COLUMNS)} |")
+            metrics = task.evaluate(scoring=scoring)
+            lines.append(f"| {data} | {scoring} | {' | '.join(f'{metrics[column]:.3f}' for column in COLUMNS)} |")
             print(lines[-1], flush=True)
             clf = task.classifier(scoring=scoring)
             shares[data, scoring] = (clf.predict(texts)[:, None] == clf.classes_).mean(axis=0)
@@ -117,7 +117,7 @@ def lengths(tasks: dict[str, Task]) -> tuple[list[str], dict]:
         shares[data, "true"] = (task.test["label"].to_numpy()[:, None] == clf.classes_).mean(axis=0)
     lines += [
         "",
-        "Share of the rows whose class has a word of so many tokens, and none longer:",
+        "Share of the rows by the number of tokens in the longest word of their class:",
         "",
         "| data | tokens | true | " + " | ".join(SCORINGS) + " |",
     ]
@@ -135,9 +135,9 @@ def draw_lengths(shares: dict, path: Path) -> None:
     figure, axes = plt.subplots(1, len(LENGTH_DATA), figsize=(8, 3), sharey=True, layout="constrained")
     for axis, data in zip(axes, LENGTH_DATA, strict=True):
         counts = np.unique(shares[data, "tokens"])
-        for place, (name, colour) in enumerate((("true", GREY), ("sum", BLUE), ("mean", ORANGE))):
+        for position, (name, colour) in enumerate((("true", GREY), ("sum", BLUE), ("mean", ORANGE))):
             heights = [shares[data, name][shares[data, "tokens"] == n].sum() for n in counts]
-            axis.bar(np.arange(len(counts)) + 0.27 * (place - 1), heights, 0.25, color=colour, label=name)
+            axis.bar(np.arange(len(counts)) + 0.27 * (position - 1), heights, 0.25, color=colour, label=name)
         axis.set_xticks(range(len(counts)), counts)
         axis.set_title(data)
         axis.set_xlabel("tokens of the class's longest word")
@@ -151,16 +151,16 @@ def draw_lengths(shares: dict, path: Path) -> None:
 def main() -> None:
     global CACHE
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--cache", type=Path, default=Path(".bench/guide.sqlite"), help="where scores are kept")
+    parser.add_argument("--cache", type=Path, default=Path(".bench/guide.sqlite"), help="the folder of cached scores")
     CACHE = parser.parse_args().cache
     CACHE.parent.mkdir(exist_ok=True)
     backend = open_backend("smollm2")
-    tasks = {name: Task(name, backend) for name in (*KNOB_DATA, *LENGTH_DATA)}
-    parts = ["# What the knobs do", "", __doc__.strip().partition("\n\n")[0], ""]
+    tasks = {name: Task(name, backend) for name in (*PARAMETER_DATA, *LENGTH_DATA)}
+    parts = ["# What the logit parameters do", "", __doc__.strip().partition("\n\n")[0], ""]
     parts += [f"SmolLM2-135M, zero-shot, {N_TEST} test rows; calibrated: bias and temperature on {N_TRAIN} rows."]
     for name, values in (("temperature", TEMPERATURES), ("guidance", GUIDANCES)):
-        lines, found = knob(name, values, {data: tasks[data] for data in KNOB_DATA})
-        draw_knob(name, values, found, HERE / f"guide_{name}.png")
+        lines, results = sweep(name, values, {data: tasks[data] for data in PARAMETER_DATA})
+        draw_parameter(name, values, results, HERE / f"guide_{name}.png")
         parts += ["", f"## {name.capitalize()}", "", f"![{name}](guide_{name}.png)", "", *lines]
     lines, shares = lengths({data: tasks[data] for data in LENGTH_DATA})
     draw_lengths(shares, HERE / "guide_lengths.png")

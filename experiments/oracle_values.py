@@ -1,9 +1,9 @@
-"""What other packages say of the data that the golden values belong to, as JSON. Runs in an environment of their own.
+"""The values that other packages give for the data of the golden values, as JSON. Runs in their environment, not in ours.
 
     python experiments/oracle_values.py            values, one entry per package and quantity
     python experiments/oracle_values.py --speed    seconds of temperature scaling and calibration error, medians of five
 
-A package that is not installed, or whose call fails, has its error as value.
+A package that is not installed, or whose call fails, gets its error as the value.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def values():
 
         fitted = VennAbers()
         fitted.fit(np.column_stack([1 - p2, p2])[:1000], b2[:1000])
-        found, interval = fitted.predict_proba(np.column_stack([1 - p2, p2])[1000:1001])
-        return [*map(float, interval[0]), float(found[0, 1])]
+        proba, interval = fitted.predict_proba(np.column_stack([1 - p2, p2])[1000:1001])
+        return [*map(float, interval[0]), float(proba[0, 1])]
 
     def betacal():
         from betacal import BetaCalibration
@@ -217,7 +217,7 @@ def main() -> None:
     parser.add_argument("--speed", action="store_true")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    found = {}
+    results = {}
     stdout, sys.stdout = sys.stdout, sys.stderr  # some packages print
     for name, job in (speeds() if args.speed else values()).items():
         try:
@@ -228,14 +228,14 @@ def main() -> None:
                     began = time.perf_counter()
                     job()
                     seconds.append(time.perf_counter() - began)
-                found[name] = float(np.median(seconds))
+                results[name] = float(np.median(seconds))
             else:
                 value = job()
-                found[name] = value if isinstance(value, list) else float(value)
+                results[name] = value if isinstance(value, list) else float(value)
         except Exception as error:
-            found[name] = f"{type(error).__name__}: {error}"[:200]
+            results[name] = f"{type(error).__name__}: {error}"[:200]
     sys.stdout = stdout
-    print(json.dumps(found))
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Do other packages still find the values that the tests hold as constants? Recomputes both sides and compares.
+"""Do other packages still give the values that the tests hold as constants? Recomputes both sides and compares.
 
     python experiments/oracles.py --python .bench/oracles/bin/python
 
-The other packages live in an environment of their own (see the Makefile). Ends with an error where a value differs by more than
-the tolerance beside it; what is not installed is listed and left out. Writes oracles.md beside itself.
+The other packages have their own environment (see the Makefile). Fails if a value differs by more than its tolerance. Packages
+that are not installed are listed and skipped. Writes oracles.md beside itself.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def ours() -> dict[str, tuple[object, float]]:
-    """Our value of each quantity, and by how much another package's may differ from it."""
+    """Our value of each quantity, and the tolerance for the values of other packages."""
     scores, y = gold_multi()
     proba = np.exp(scores)
     p, b = gold_binary(3000, 11)
@@ -90,7 +90,7 @@ def ours() -> dict[str, tuple[object, float]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--python", default=sys.executable, help="the interpreter that has the other packages")
+    parser.add_argument("--python", default=sys.executable, help="the interpreter with the other packages")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     run = subprocess.run([args.python, HERE / "oracle_values.py"], stdout=subprocess.PIPE, check=True, text=True)
@@ -102,11 +102,11 @@ def main() -> int:
         if isinstance(value, str):
             absent.append(f"{name} ({value})")
             continue
-        own, tolerance = mine[quantity]
-        difference = float(np.abs(np.subtract(own, value)).max())
+        our_value, tolerance = mine[quantity]
+        difference = float(np.abs(np.subtract(our_value, value)).max())
         if not difference <= tolerance:
             wrong.append(name)
-        lines.append(f"| {quantity} | {package} | {np.ravel(own)[0]:.10g} | {difference:.1e} | {tolerance:.0e} |")
+        lines.append(f"| {quantity} | {package} | {np.ravel(our_value)[0]:.10g} | {difference:.1e} | {tolerance:.0e} |")
     text = [
         "# Golden values against other packages",
         "",

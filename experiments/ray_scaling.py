@@ -1,8 +1,8 @@
-"""Does a labelling job ask faster with more Ray actors, and what does Ray cost beside a plain loop?
+"""Is a labelling job faster with more Ray actors, and what does Ray cost compared with one process?
 
-A server in a process of its own takes half a second for each request, so the pace is set by how many are under way. The same
-rows are labelled by one process and by 1, 2 and 4 actors that each keep the same number of requests under way. Ray and its
-workers are started before; what is timed is the asking, from the first request that the server saw to the last. Writes
+A server in its own process takes half a second for each request, so the number of requests in flight sets the speed. The same
+rows are labelled by one process and by 1, 2 and 4 actors, each with the same number of requests in flight. Ray and its workers
+are started beforehand; only the asking is timed, from the first request that the server receives to the last. Writes
 ray_scaling.md beside itself.
 
     python experiments/ray_scaling.py [--rows 800] [--concurrency 8] [--rounds 3]
@@ -32,23 +32,23 @@ from llmclf.jobs.asking.ray import RayAsking
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 LATENCY = 0.5
-PAGE = 100  # questions that an actor is handed together; its last requests wait for no others
+PAGE = 100  # questions that an actor receives together; its last requests wait for no others
 
 
 def serve(pipe: Any) -> None:
-    """The server: tells its address, and on request when it saw the rows of one run."""
+    """The server: sends its address and, on request, when it received the rows of one run."""
     from faults import FakeServer
 
     with FakeServer("openai_chat", latency=LATENCY) as server:
         pipe.send(server.url)
         while pipe.recv():
-            seen = [(r.time, r.done) for r in list(server.requests) if "Review: row" in json.dumps(r.body)]
+            times = [(r.time, r.done) for r in list(server.requests) if "Review: row" in json.dumps(r.body)]
             server.requests.clear()
-            pipe.send((len(seen), max(done or 0.0 for _, done in seen) - min(time for time, _ in seen)))
+            pipe.send((len(times), max(done or 0.0 for _, done in times) - min(time for time, _ in times)))
 
 
 def run(url: str, rows: int, concurrency: int, actors: int | None) -> float:
-    """Label the rows; the whole time, everything included."""
+    """Label the rows and return the total time, everything included."""
     begun = time.perf_counter()
     result = label_table(
         pd.DataFrame({"text": [f"row {i} of the table" for i in range(rows)]}),
@@ -102,14 +102,13 @@ def main() -> None:
     text = (
         "# A labelling job on Ray\n\n"
         f"{options.rows} rows, one request each, to a local server that takes {LATENCY * 1000:.0f} ms for a request; "
-        f"{options.concurrency} requests under way per process or actor, so the ideal is {options.concurrency / LATENCY:.0f} "
-        f"rows a second for each; pages of {PAGE} questions. Asking: from the first row that the server saw to "
-        "the last answer; besides: starting the actors (each imports llmclf and probes the server), planning, writing. Median of "
+        f"{options.concurrency} requests in flight per process or actor, so the ideal is {options.concurrency / LATENCY:.0f} "
+        f"rows per second for each; pages of {PAGE} questions. Asking: from the first row that the server receives to "
+        "the last answer. Rest: starting the actors (each imports llmclf and probes the server), planning, writing. Median of "
         f"{options.rounds} interleaved rounds. {os.cpu_count()} cores for Ray, the actors, the server and the driver together; "
         f"Python {platform.python_version()}, ray {version('ray')}. Written by `ray_scaling.py`.\n\n"
-        "| | rows/s | of the ideal | times 1 actor | seconds, of the rounds | seconds besides |\n|---|--:|--:|--:|--:|--:|\n"
-        + "\n".join(lines)
-        + "\n"
+        "| | rows/s | share of the ideal | speed-up over 1 actor | seconds of asking | seconds of the rest |\n"
+        "|---|--:|--:|--:|--:|--:|\n" + "\n".join(lines) + "\n"
     )
     (HERE / "ray_scaling.md").write_text(text, encoding="utf-8")
     print(text)

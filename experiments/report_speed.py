@@ -58,9 +58,9 @@ def main() -> None:
         print(lines[-1], flush=True)
     text = (
         "# Speed of the report\n\n"
-        f"{N_ROWS:,} rows, {N_CLASSES} classes; median of {rounds} rounds, in seconds, after a first report. "
+        f"{N_ROWS:,} rows, {N_CLASSES} classes; median of {rounds} rounds, in seconds, after a warm-up. "
         f"{os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}. Written by `report_speed.py`.\n\n"
-        "| report | numbers | page | in all | page, MB |\n|---|--:|--:|--:|--:|\n"
+        "| report | numbers | page | total | page, MB |\n|---|--:|--:|--:|--:|\n"
     )
     (HERE / "report_speed.md").write_text(text + "\n".join(lines) + "\n", encoding="utf-8")
 

@@ -1,8 +1,8 @@
-"""What is it worth that rows which begin alike are computed together: several questions about each of some long documents?
+"""How much faster is it to compute rows with the same beginning together, such as several questions about each long document?
 
-Real film reviews (imdb), and under each of them the same few questions. The rows come shuffled; a job sorts them. Compared are
-llmclf and llmclf without groups, which shares only what all rows begin with, on the same rows in the same process, in turns; all
-scores must agree. Needs the data folder that LLMCLF_DATA names; writes shared_documents.md beside itself.
+The documents are film reviews (imdb), each followed by the same few questions. The rows are shuffled; a job sorts them. llmclf
+is compared with llmclf without groups, which shares only the beginning of all rows. Both run in turn on the same rows in the same
+process, and all scores must agree. Needs the data folder that LLMCLF_DATA names; writes shared_documents.md beside itself.
 
     python experiments/shared_documents.py [--documents 24] [--rounds 3] [--model smollm2]
 """
@@ -45,7 +45,7 @@ LABELS = ["good things", "bad things", "nothing"]
 
 
 def ungrouped(rows: list, least_saving: int) -> list:
-    """One group of all rows: what a trie without upper storeys would share."""
+    """One group of all rows: what a trie without groups would share."""
     return trie.groups(rows, 1 << 60)
 
 
@@ -79,17 +79,17 @@ def main() -> None:
     base = statistics.median(seconds["without groups"])
     ratios = [slow / fast for slow, fast in zip(seconds["without groups"], seconds["in groups"], strict=True)]
     lines = [
-        f"| {name} | {len(pairs) / statistics.median(own):.1f} | {base / statistics.median(own):.2f} |"
-        for name, own in seconds.items()
+        f"| {name} | {len(pairs) / statistics.median(times):.1f} | {base / statistics.median(times):.2f} |"
+        for name, times in seconds.items()
     ]
     text = (
-        "# Several questions about each of some long documents\n\n"
+        "# Several questions about each long document\n\n"
         f"{len(QUESTIONS)} questions about each of {len(reviews)} film reviews (imdb) of {min(tokens)} to {max(tokens)} tokens, "
         f"median {statistics.median(tokens):.0f}; {len(pairs)} shuffled rows, {len(LABELS)} labels, {options.model}, float32. "
-        f"Median of {options.rounds} rounds, in turns; the ratio was {min(ratios):.2f} to {max(ratios):.2f}. Scores differ by at "
-        f"most {difference:.1e}. {os.cpu_count()} cores, torch {torch.__version__}, transformers {version('transformers')}, "
-        f"Python {platform.python_version()}. Written by `shared_documents.py`.\n\n"
-        "| | rows/s | times as fast |\n|---|--:|--:|\n" + "\n".join(lines) + "\n"
+        f"Median of {options.rounds} rounds, in turn; the ratio ranged from {min(ratios):.2f} to {max(ratios):.2f}. "
+        f"Scores differ by at most {difference:.1e}. {os.cpu_count()} cores, torch {torch.__version__}, "
+        f"transformers {version('transformers')}, Python {platform.python_version()}. Written by `shared_documents.py`.\n\n"
+        "| | rows/s | speed-up |\n|---|--:|--:|\n" + "\n".join(lines) + "\n"
     )
     (HERE / "shared_documents.md").write_text(text, encoding="utf-8")
     print(text)

@@ -1,8 +1,8 @@
-"""How many rows a second does llmclf label on a CPU, beside others, and what share of the machine's limit is that?
+"""How many rows per second does llmclf label on a CPU, compared with other packages and with the machine's limit?
 
 All contenders score exactly the same prompts and completions with the same float32 weights on the same number of threads.
-Each is a process of its own (throughput_contenders.py). Rounds are interleaved, one run of every contender after another, so
-that a disturbance of the machine meets all alike; ratios are taken within a round. Every score is compared with
+Each runs in its own process (throughput_contenders.py). Rounds are interleaved, one run of every contender after another, so
+that a disturbance of the machine affects all alike; ratios are taken within a round. Every score is compared with
 `ReferenceBackend`. Needs the data folder that LLMCLF_DATA names; writes throughput.md and throughput.json beside itself.
 
     python experiments/throughput.py [--cases a,b] [--contenders llmclf,pairs] [--rounds 3] [--rows-scale 0.1]
@@ -57,7 +57,7 @@ TITLES = {
     "lm-eval": "lm-eval (HFLM)",
     "pairs": "pair by pair, plain transformers",
 }
-# The limit is timed next to llmclf, whose share of it is asked for.
+# The limit is timed next to llmclf, because the result is llmclf's share of it.
 ORDER = ("limit", "llmclf", "pairs", "cappr", "lm-eval")
 
 TREC_WORDS = {
@@ -98,7 +98,7 @@ def build_task(name: str, tokenizer: Any, n_rows: int) -> Task:
         texts, shots = _texts("trec", n_rows), _shots("trec", TREC_WORDS, 1)
         return _task(name, "TREC, 6 shots, 6 labels of 4 to 5 tokens", prompt, words, texts, shots)
     if name in ("c", "c2"):
-        words = [own[0] for own in load_card("banking77").classes.values()]
+        words = [class_words[0] for class_words in load_card("banking77").classes.values()]
         instruction, title = None, "Banking77, zero-shot, 77 intents, none of them named in the prompt"
         if name == "c2":
             instruction = "Say which of these a bank's customer asks about: {{ label_words | join(', ') }}."
@@ -142,7 +142,7 @@ def _task(
 
 
 class Worker:
-    """A contender's process; `failure` says why there is none, or none any more."""
+    """A contender's process; `failure` says why it could not start or why it ended."""
 
     def __init__(self, name: str, python: str, folder: Path, threads: int) -> None:
         self.failure: str | None = None
@@ -182,8 +182,8 @@ class Worker:
 def older_folder(folder: Path, where: Path) -> Path:
     """The same weights with a configuration that transformers 4 understands.
 
-    It knows neither `rope_parameters` (it would silently take another rotary base) nor the name of the tokenizer's class,
-    whose stand-in would give the model `token_type_ids`, which it does not read.
+    Version 4 does not know `rope_parameters` (it would silently use another rotary base), nor the name of the tokenizer's
+    class, whose replacement would give the model `token_type_ids`, which it does not read.
     """
     config = json.loads((folder / "config.json").read_text())
     config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
@@ -199,9 +199,9 @@ def older_folder(folder: Path, where: Path) -> Path:
 
 
 def score_errors(scores: Sequence[Sequence[float]], reference: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """The largest difference from the reference in nats: over all labels, and over those that are not improbable."""
-    found, expected = np.array(scores), np.array(reference)[: len(scores)]
-    difference = np.abs(found - expected)
+    """The largest difference from the reference in nats: over all labels, and over the likely ones."""
+    actual, expected = np.array(scores), np.array(reference)[: len(scores)]
+    difference = np.abs(actual - expected)
     share = np.exp(expected - np.logaddexp.reduce(expected, axis=1, keepdims=True))
     return float(difference.max()), float(difference[share > LIKELY].max())
 
@@ -209,7 +209,7 @@ def score_errors(scores: Sequence[Sequence[float]], reference: Sequence[Sequence
 def measure(
     tasks: Mapping[str, Task], workers: Mapping[str, Worker], rounds: int, scale: float, say: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, str]]]:
-    """All runs, and per case the contenders that gave none, with the reason."""
+    """All runs, and per case the contenders without one, with the reason."""
     runs: list[dict[str, Any]] = []
     absent: dict[str, dict[str, str]] = {name: {} for name in tasks}
     done: set[tuple[str, str]] = set()
@@ -247,20 +247,20 @@ def summarise(
             seconds = run.get("seconds", run.get("limit_seconds"))
             rates.setdefault(run["contender"], {})[run["round"]] = run.get("rows", 0) / seconds
     for contender, by_round in rates.items():
-        own = [run for run in runs if run["case"] == case and run["contender"] == contender]
+        own_runs = [run for run in runs if run["case"] == case and run["contender"] == contender]
         if contender == "limit":
-            summary[contender] = _summarise_limit(own, [run for run in runs if run["case"] == case])
+            summary[contender] = _summarise_limit(own_runs, [run for run in runs if run["case"] == case])
             continue
         base = rates.get("llmclf", {})
         ratios = [base[i] / rate for i, rate in by_round.items() if i in base]
-        errors = score_errors(own[0]["scores"], reference)
+        errors = score_errors(own_runs[0]["scores"], reference)
         summary[contender] = {
-            "rows": own[0]["rows"],
+            "rows": own_runs[0]["rows"],
             "rows_per_second": list(by_round.values()),
             "times_slower": median(ratios) if ratios else math.nan,
             "error_all": errors[0],
             "error_likely": errors[1],
-            "peak_bytes": max(run["peak_bytes"] for run in own),
+            "peak_bytes": max(run["peak_bytes"] for run in own_runs),
         }
     return summary
 
@@ -304,15 +304,19 @@ def to_markdown(results: Mapping[str, Any]) -> str:
     lines = [
         "# Throughput on a CPU",
         "",
-        "How many rows a second does llmclf label, beside others, and what share of the machine's limit is that? Written by",
+        "How many rows per second does llmclf label, compared with other packages and with the machine's limit? Written by",
         "`throughput.py` (`make bench`). SmolLM2-135M in float32; every contender scores the same prompts and completions.",
         "",
         f"{machine['date']}. {machine['processor']}, {machine['cores']} cores, {machine['threads']} threads; "
         f"{machine['system']}.",
-        *(f"{TITLES[name]}: {_versions(own)}." for name, own in versions.items() if own and name in TITLES),
+        *(
+            f"{TITLES[name]}: {_versions(packages)}."
+            for name, packages in versions.items()
+            if packages and name in TITLES
+        ),
         "",
-        f"Median [smallest–largest] of {results['rounds']} interleaved rounds; a run of more than {LONG_SECONDS:.0f} s is made "
-        "once. Times slower: the median of the rounds' ratios. Score error: the largest difference from `ReferenceBackend`",
+        f"Median [smallest–largest] of {results['rounds']} interleaved rounds; runs of more than {LONG_SECONDS:.0f} s are "
+        "made once. Times slower: the median of the rounds' ratios. Score error: the largest difference from `ReferenceBackend`",
         f"in summed log-probability (nats), over the labels with more than {LIKELY:g} of a row's probability and over all.",
         "Peak memory: of the process, weights (0.54 GB) included.",
     ]
@@ -325,28 +329,28 @@ def _case_lines(case: Mapping[str, Any]) -> list[str]:
     lines = [
         f"## {case['title']}",
         "",
-        "| contender | rows/s | times slower | rows a run | error, likely labels | error, all labels | peak memory |",
+        "| contender | rows/s | times slower | rows per run | error, likely labels | error, all labels | peak memory |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for name, title in TITLES.items():
         if name in case["absent"]:
             lines.append(f"| {title} | not run ({case['absent'][name]}) | | | | | |")
         elif name in case["contenders"]:
-            own = case["contenders"][name]
-            slower = "" if name == "llmclf" or math.isnan(own["times_slower"]) else f"{own['times_slower']:.3g}"
+            entry = case["contenders"][name]
+            slower = "" if name == "llmclf" or math.isnan(entry["times_slower"]) else f"{entry['times_slower']:.3g}"
             lines.append(
-                f"| {title} | {_spread(own['rows_per_second'])} | {slower} | {own['rows']} | {own['error_likely']:.1e} | "
-                f"{own['error_all']:.1e} | {own['peak_bytes'] / 1e9:.2f} GB |"
+                f"| {title} | {_spread(entry['rows_per_second'])} | {slower} | {entry['rows']} | {entry['error_likely']:.1e} | "
+                f"{entry['error_all']:.1e} | {entry['peak_bytes'] / 1e9:.2f} GB |"
             )
     limit = case["contenders"].get("limit")
     if limit:
         lines += [
             "",
             f"The trie of a run: {limit['prefix_tokens']:.0f} tokens shared by all rows, then {limit['own_tokens']:.0f} tokens "
-            f"and {limit['label_nodes']:.0f} inner nodes of labels a row. Its operations alone, at the rate of PyTorch's "
-            f"ordinary product of the same shapes ({limit['ordinary_gflops_per_second']:.0f} GFLOP/s), would take this to "
-            f"{_spread(limit['ordinary_rows_per_second'])} rows/s; at the rate with packed weights, which llmclf uses "
-            f"({limit['gflops_per_second']:.0f} GFLOP/s), to {_spread(limit['rows_per_second'])}.",
+            f"and {limit['label_nodes']:.0f} inner nodes of labels per row. Its operations alone would allow "
+            f"{_spread(limit['ordinary_rows_per_second'])} rows/s at the rate of PyTorch's ordinary product of the same shapes "
+            f"({limit['ordinary_gflops_per_second']:.0f} GFLOP/s), and {_spread(limit['rows_per_second'])} rows/s at the rate "
+            f"with packed weights, which llmclf uses ({limit['gflops_per_second']:.0f} GFLOP/s).",
         ]
         if limit["share"]:
             lines[-1] += (

@@ -1,8 +1,8 @@
-"""One contender of throughput.py in a process of its own: ``python throughput_contenders.py NAME MODEL_FOLDER THREADS``.
+"""One contender of throughput.py in its own process: ``python throughput_contenders.py NAME MODEL_FOLDER THREADS``.
 
-A process of its own has an environment of its own and a peak of memory of its own. It reads commands and writes answers,
-one JSON object a line: a case (prompts and completions) is sent once, then run as often as asked. The other environments
-do not have llmclf, so nothing here imports it before the contender that needs it is opened.
+So each contender has its own environment and its own peak memory. The process reads commands and writes answers, one JSON
+object per line: a case (prompts and completions) is sent once, then run as often as requested. The other environments do
+not have llmclf, so this module imports it only when a contender that needs it is opened.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Llmclf:
 
     def score(self, case: Case, n_rows: int) -> Sums:
         scores = dict(self.backend.score(self.requests[case.name][:n_rows]))
-        return [list(scores[place].sums) for place in range(n_rows)]
+        return [list(scores[row].sums) for row in range(n_rows)]
 
 
 class Pairs:
@@ -93,24 +93,24 @@ class Pairs:
         sums = [0.0] * len(pairs)
         order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0]))
         for first in range(0, len(order), _BATCH):
-            places = order[first : first + _BATCH]
+            indices = order[first : first + _BATCH]
             # The last token is predicted, never read.
-            tokens = torch.zeros(len(places), len(pairs[places[0]][0]) - 1, dtype=torch.long)
-            for row, place in zip(tokens, places, strict=True):
-                ids = pairs[place][0]
+            tokens = torch.zeros(len(indices), len(pairs[indices[0]][0]) - 1, dtype=torch.long)
+            for row, index in zip(tokens, indices, strict=True):
+                ids = pairs[index][0]
                 row[: len(ids) - 1] = torch.tensor(ids[:-1])
-            # No mask: padding stands to the right of all that is read, where causal attention does not look.
+            # No mask: padding is to the right of all that is read, where causal attention does not look.
             with torch.inference_mode():
                 logits = self.model(input_ids=tokens, use_cache=False).logits
-            for row, place in zip(logits, places, strict=True):
-                ids, start = pairs[place]
+            for row, index in zip(logits, indices, strict=True):
+                ids, start = pairs[index]
                 logprobs = torch.log_softmax(row[start - 1 : len(ids) - 1].float(), dim=-1)
-                sums[place] = logprobs.gather(1, torch.tensor(ids[start:])[:, None]).sum().item()
+                sums[index] = logprobs.gather(1, torch.tensor(ids[start:])[:, None]).sum().item()
         return grouped(sums, len(case.completions))
 
 
 class Cappr:
-    """CAPPr: keys and values of prompts are kept for their completions, and those of the shared text for all prompts."""
+    """CAPPr: keys and values of prompts are cached for their completions, and those of the shared text for all prompts."""
 
     packages = ("torch", "transformers", "cappr")
 
@@ -161,17 +161,17 @@ class LmEval:
 
     def score(self, case: Case, n_rows: int) -> Sums:
         pairs = [(prompt, completion) for prompt in case.prompts[:n_rows] for completion in case.completions]
-        requests = [self.instance("loglikelihood", {}, pair, place) for place, pair in enumerate(pairs)]
+        requests = [self.instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
         answers = self.lm.loglikelihood(requests, disable_tqdm=True)
         return grouped([logprob for logprob, _ in answers], len(case.completions))
 
 
 class Limit:
-    """No contender: how long this machine needs for the trie's matrix products alone.
+    """Not a contender: how long this machine needs for the trie's matrix products alone.
 
-    Every distinct product of the batches that llmclf plans is timed by itself, its weights and activations in the cache as
-    far as they fit, and padding is not charged. There are two rates: that of PyTorch's ordinary product, and that of the
-    product with packed weights where it is the faster. Attention is charged by its operations, at the rate of the products.
+    Every distinct product of the batches that llmclf plans is timed separately, with weights and activations in the cache as
+    far as they fit; padding is not counted. There are two rates: that of PyTorch's ordinary product, and that of the
+    product with packed weights where that is faster. Attention is counted by its operations, at the rate of the products.
     """
 
     packages = ("torch", "transformers", "llmclf")
@@ -211,16 +211,16 @@ class Limit:
             size = min(budget, n_prefix - start)
             products += [(size, size, shape, count) for shape, count in self.shapes.items()]
         visible = n_prefix * (n_prefix + 1) // 2
-        for places in plan(rows, n_prefix, budget):
-            own = [len(rows[i].context) - n_prefix for i in places]
-            tries = [label_trie(rows[i].targets) for i in places]
+        for indices in plan(rows, n_prefix, budget):
+            context_lengths = [len(rows[i].context) - n_prefix for i in indices]
+            tries = [label_trie(rows[i].targets) for i in indices]
             nodes = [trie.n_nodes for trie in tries]
-            columns, needed = len(places) * (max(own) + max(nodes)), sum(own) + sum(nodes)
+            columns, needed = len(indices) * (max(context_lengths) + max(nodes)), sum(context_lengths) + sum(nodes)
             products += [(columns, needed, shape, count) for shape, count in self.shapes.items()]
-            products.append((len(places) * (max(nodes) + 1), sum(nodes) + len(places), self.head_shape, 1))
-            for n_own, trie in zip(own, tries, strict=True):
-                visible += n_own * n_prefix + n_own * (n_own + 1) // 2
-                visible += trie.n_nodes * (n_prefix + n_own) + int(trie.visible.sum())
+            products.append((len(indices) * (max(nodes) + 1), sum(nodes) + len(indices), self.head_shape, 1))
+            for n_context, trie in zip(context_lengths, tries, strict=True):
+                visible += n_context * n_prefix + n_context * (n_context + 1) // 2
+                visible += trie.n_nodes * (n_prefix + n_context) + int(trie.visible.sum())
         for columns, needed, shape, count in products:
             times = self._time(columns, shape)
             ordinary += times[0] * count * needed / columns
@@ -256,10 +256,10 @@ class Limit:
         seconds: tuple[list[float], list[float]] = ([], [])
         with torch.inference_mode():
             for _ in range(_REPEATS + 1):
-                for product, own in zip(products, seconds, strict=True):
+                for product, times in zip(products, seconds, strict=True):
                     began = time.perf_counter()
                     product(states)
-                    own.append(time.perf_counter() - began)
+                    times.append(time.perf_counter() - began)
         return median(seconds[0][1:]), median(seconds[1][1:])
 
 
@@ -292,7 +292,7 @@ def grouped(values: list[float], size: int) -> Sums:
 
 
 def reset_peak() -> None:
-    """Forget the peak of memory, where the system can (Linux); elsewhere it is that of the whole process."""
+    """Reset the peak memory, where the system can (Linux); elsewhere it is that of the whole process."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
@@ -335,7 +335,7 @@ def main() -> None:
                 contender.prepare(case)
                 answer: dict[str, Any] = {}
             else:
-                # One row of another prompt: wakes what slept meanwhile, and displaces what was kept of an earlier run.
+                # One row with another prompt: wakes idle threads, and displaces what an earlier run left in the cache.
                 if not isinstance(contender, Limit):
                     contender.score(cases["warm-up"], 1)
                 gc.collect()

@@ -1,8 +1,8 @@
 """Which exact route is faster on vLLM, for which labels: echoes of prompt and label, or named tokens along the label trie?
 
-One vLLM server on this machine's processor (`make servers`), the default model's weights in float32, the same rows by both
-routes in interleaved rounds; every round has rows of its own, so that no text is in the server's prefix cache. The scores of both
-are compared with the local model's. Needs the data folder that LLMCLF_DATA names; writes vllm_routes.md beside itself.
+One vLLM server on this machine's processor (`make servers`) serves the default model in float32. The routes run in interleaved
+rounds, and every run has new rows, so that no text is in the server's prefix cache. The scores of both are compared with those of
+the local model. Needs the data folder that LLMCLF_DATA names; writes vllm_routes.md beside itself.
 
     python experiments/vllm_routes.py [--rounds 3] [--cases a,b,c,d]
 """
@@ -67,11 +67,11 @@ def measure(name: str, rounds: int, url: str, tokenizer: str, local: Any) -> str
     }
     seconds: dict[str, list[float]] = {route: [] for route in ROUTES}
     worst = 0.0
-    place = 0
+    start = 0
     for number in range(rounds + 1):
         for route in ROUTES if number % 2 else ROUTES[::-1]:
-            part = requests[place : place + n]
-            place += n
+            part = requests[start : start + n]
+            start += n
             begun = time.perf_counter()
             answers = score(backends[route], part)
             if number:  # the first round warms up
@@ -106,15 +106,15 @@ def to_markdown(lines: Sequence[str], rounds: int) -> str:
 `python experiments/vllm_routes.py`: vLLM {vllm_env.VERSION} on two cores, SmolLM2-135M in float32, {CONCURRENCY} requests at
 once, medians of {rounds} interleaved rounds.
 
-| case | prompt tokens | nodes of the label trie | echo, rows/s | named_tokens, rows/s | echo's time / named_tokens' | chosen \
-| worst difference from the local model, nats |
+| case | prompt tokens | nodes of the label trie | echo, rows/s | named_tokens, rows/s | \
+time of echo / time of named_tokens | chosen | largest difference from the local model, nats |
 |---|--:|--:|--:|--:|--:|---|--:|
 """
     tail = """
-An echo reads prompt and label anew for every label: vLLM takes nothing from its prefix cache when it must give the
-log-probabilities of a prompt. Named tokens read the prompt once per row, and what all rows share once; each further node of
-the label trie costs a prompt of its own, of which the cache holds all but the last block. The backend counts both in tokens
-(`routes.choice`) and takes the smaller.
+The echo route reads prompt and label again for every label, because vLLM does not use its prefix cache when it returns the
+log-probabilities of a prompt. The `named_tokens` route reads each prompt once, and the beginning that all rows share only once;
+each further node of the label trie costs another prompt, of which the cache holds all but the last block. The backend counts the
+tokens of both routes and takes the cheaper one (the route `choice`).
 """
     return head + "\n".join(lines) + "\n" + tail
 

@@ -23,7 +23,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # scikit-learn takes a second to import; who only wants the command line's help need not wait for it.
+    # scikit-learn takes a second to import; the command line's help need not wait for it.
     if name not in _HOMES:
         raise AttributeError(f"module 'llmclf' has no attribute {name!r}")
     from importlib import import_module

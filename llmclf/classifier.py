@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -216,7 +217,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         pipeline.check(rows)
         shots = draw_shots(self.n_shots, codes, len(labels.classes), self.random_state)
         pipeline = replace(pipeline, shots=answered_shots(pipeline.scorer, rows, codes, shots))
-        self._hold(fit_corrections(pipeline, corrections, rows, codes, shots, weights, self.random_state))
+        self.pipeline_ = fit_corrections(pipeline, corrections, rows, codes, shots, weights, self.random_state)
         self._forget_last_call()
         return self
 
@@ -243,7 +244,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         >>> from llmclf.backends import FakeBackend
         >>> clf = LLMClassifier(FakeBackend(), labels=["good", "bad"]).fit(["any text"])
         >>> LLMClassifier.from_pipeline(clf.pipeline_).predict(["A fine film."]).tolist()
-        ['bad']
+        ['good']
         """
         processing, corrections = pipeline.processing or Processing(), pipeline.corrections
         classifier = cls(
@@ -259,7 +260,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             cache=pipeline.cache,
             on_error=pipeline.on_error,
         )
-        classifier._hold(pipeline)
+        classifier.pipeline_ = pipeline
         if n_features_in is not None:
             classifier.n_features_in_ = n_features_in
         if feature_names_in is not None:
@@ -290,10 +291,16 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         return self._current_pipeline()
 
     def _current_pipeline(self) -> FittedPipeline:
-        fitted = self.pipeline_
-        if self._held is fitted and self._held_with == self._knobs():
-            fitted.warn_of_other_scores()
-            return fitted
+        fitted, knobs = self.pipeline_, self._knobs()
+        known = _DERIVED.get(fitted)
+        if known is None or known[0] != knobs:
+            known = _DERIVED[fitted] = knobs, self._derived(fitted)
+        pipeline = known[1] or fitted
+        pipeline.warn_of_other_scores()
+        return pipeline
+
+    def _derived(self, fitted: FittedPipeline) -> FittedPipeline | None:
+        """The fitted pipeline with the parameters as they are now; None where that changes nothing."""
         unconditional = self._check_parameters().unconditional
         now = {
             "scoring": self.scoring,
@@ -304,9 +311,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         changed: dict[str, Any] = {name: value for name, value in now.items() if value != getattr(fitted, name)}
         if unconditional != fitted.prompt.unconditional:
             changed["prompt"] = replace(fitted.prompt, unconditional=unconditional)
-        pipeline = replace(fitted, **changed) if changed else fitted
-        pipeline.warn_of_other_scores()
-        return pipeline
+        return replace(fitted, **changed) if changed else None
 
     def pipeline_and_rows(self, X: Any) -> tuple[FittedPipeline, Rows]:
         """What every method that scores works with: `current_pipeline`, and X as rows that it can be asked about.
@@ -390,13 +395,11 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         # A threshold, too, belongs to the model and to the scores that it was chosen for.
         corrections = pipeline.corrections
         is_first = corrections.bias is None and corrections.calibrator is None
-        self._hold(
-            replace(
-                pipeline,
-                threshold=chosen,
-                calibrated_on=pipeline.calibrated_on or pipeline.backend.identity(),
-                fitted_on_scores=pipeline.kind_of_scores if is_first else pipeline.fitted_on_scores,
-            )
+        self.pipeline_ = replace(
+            pipeline,
+            threshold=chosen,
+            calibrated_on=pipeline.calibrated_on or pipeline.backend.identity(),
+            fitted_on_scores=pipeline.kind_of_scores if is_first else pipeline.fitted_on_scores,
         )
         return self
 
@@ -517,7 +520,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         return (decisions.label, decisions.undecided) if return_undecided else decisions.label
 
     def parts(self, X: Any) -> tuple[Rows, Scorer, Corrections]:
-        """What `predict_proba` is made of, for those who show it step by step: rows as read, what scores them, what corrects.
+        """What `predict_proba` is made of, for callers who show it step by step: rows as read, what scores them, what corrects.
 
         Parameters
         ----------
@@ -637,12 +640,8 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         self._note_undecided(decisions.undecided)
         return decisions
 
-    def _hold(self, pipeline: FittedPipeline) -> None:
-        self.pipeline_ = self._held = pipeline
-        self._held_with = self._knobs()
-
     def _knobs(self) -> list[tuple[type, Any]]:
-        """The parameters that act at once, or are checked, in every call; while they stay the same nothing is derived anew."""
+        """The parameters that act at once, or are checked, in every call."""
         names = ("scoring", "guidance", "unconditional_prompt", "temperature", "cache", "on_error", "prompt", "n_shots")
         offsets = dict(self.logit_bias) if isinstance(self.logit_bias, Mapping) else self.logit_bias
         return [(type(value), value) for value in (offsets, *(getattr(self, name) for name in names))]
@@ -689,6 +688,13 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
                 "same thing; give one of them"
             )
         return replace(prompt, unconditional=self.unconditional_prompt)
+
+
+_DERIVED: WeakKeyDictionary[FittedPipeline, tuple[list[tuple[type, Any]], FittedPipeline | None]] = WeakKeyDictionary()
+"""What was last derived from a fitted pipeline, and with which parameters, so that calls one after the other do not repeat it.
+
+None stands for the fitted pipeline itself, which would else never be freed.
+"""
 
 
 def _warn_of_digits(labels: LabelSet) -> None:

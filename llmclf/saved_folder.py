@@ -37,7 +37,7 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
     """
     target = Path(folder).expanduser()
     if target.exists() and not (target / _FILE).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise StoreError(f"{str(target)!r} exists and is no saved classifier; give another folder")
+        raise StoreError(f"{str(target)!r} exists and is not a saved classifier; give another folder")
     return target
 
 
@@ -47,7 +47,7 @@ def read_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     StoreError
-        The folder holds no saved classifier, or one that is no JSON object.
+        The folder holds no saved classifier, or one that is not a JSON object.
     """
     file = Path(folder).expanduser() / _FILE
     if not file.is_file():
@@ -57,5 +57,7 @@ def read_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise StoreError(f"{str(file)!r} is damaged and cannot be read: {error}") from error
     if not isinstance(values, dict):
-        raise StoreError(f"{str(file)!r} is no saved classifier: expected a JSON object, found {type(values).__name__}")
+        raise StoreError(
+            f"{str(file)!r} is not a saved classifier: expected a JSON object, found {type(values).__name__}"
+        )
     return values

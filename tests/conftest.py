@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -11,13 +12,40 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import tiers
+from hypothesis import HealthCheck, settings
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes with several threads each keep one another waiting
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # else one of scikit-learn's checks skips itself
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # What a shell runs in the background ignores Ctrl-C, and so would all that the tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# How long an example takes says more about what else the machine is doing than about the code.
+settings.register_profile("llmclf", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("llmclf")
+
+
+def pytest_configure(config):
+    for name, meaning in tiers.MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+    config.pluginmanager.register(tiers.Watch())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        tiers.mark(item)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        tiers.longest_first(items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report, config):
+    return tiers.status(report) if getattr(config.option, "numprocesses", None) else None
+
 
 CORPUS = [
     "The film was a delight from start to finish, and the actors were superb.",
@@ -180,9 +208,9 @@ def transport(request, monkeypatch):
 
     transport.unreachable_errors.cache_clear()
     if request.param == "httpx2":
-        find = transport.importlib.util.find_spec
+        find = importlib.util.find_spec
         hidden = lambda name, package=None: None if name == "aiohttp" else find(name, package)  # noqa: E731
-        monkeypatch.setattr(transport.importlib.util, "find_spec", hidden)
+        monkeypatch.setattr(importlib.util, "find_spec", hidden)
     yield request.param
     transport.unreachable_errors.cache_clear()
 

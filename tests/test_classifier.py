@@ -396,7 +396,7 @@ class TestReport:
         assert provenance["model"] == clf.backend_.identity()
         assert provenance["n_calibration_rows"] == 76
 
-    @pytest.mark.filterwarnings("ignore:.*(scores say nothing|speak against):llmclf.errors.CalibrationWarning")
+    @pytest.mark.filterwarnings("ignore:.*(scores say nothing|contradict):llmclf.errors.CalibrationWarning")
     def test_rows_that_the_calibrator_saw(self):
         """They are judged by cross-fitted probabilities, and a warning says so."""
         X, y = labelled(120)
@@ -590,7 +590,7 @@ def test_bad_texts_are_refused_before_the_model_is_called(X, match):
         ({}, ["positive"] * 5, "6 rows and y has 5"),
         ({}, ["positive", None] * 3, r"y contains NaN or None \(row 1"),
         ({"labels": LABELS, "prompt": "{{ review }}:"}, None, r"uses 'review', which the rows do not have.*'text'"),
-        ({"labels": LABELS, "prompt": "{{ text"}, None, "no valid jinja2 template"),
+        ({"labels": LABELS, "prompt": "{{ text"}, None, "not a valid jinja2 template"),
         ({"labels": LABELS, "prompt": 3}, None, "expected a template or a Prompt"),
         ({"labels": LABELS, "n_shots": -1}, None, "n_shots=-1"),
         ({"labels": LABELS, "n_shots": 7}, LABELS * 3, "only 6 training rows"),
@@ -697,7 +697,7 @@ def test_bad_folders_are_refused(tmp_path, tiny_bpe):
         load(tmp_path)
     clf = LLMClassifier(tiny_bpe, labels=LABELS).fit(TEXTS)
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(StoreError, match="is no saved classifier"):
+    with pytest.raises(StoreError, match="is not a saved classifier"):
         clf.save(tmp_path)
     clf.save(tmp_path / "clf")
     file = tmp_path / "clf" / "classifier.json"

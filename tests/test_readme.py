@@ -35,6 +35,7 @@ def test_blocks_are_of_kinds_that_are_tested():
     assert TEXT.count("```") == 2 * len(BLOCKS)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::llmclf.errors.LlmclfWarning")
 def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     """The Python of the README, top to bottom, on the real model and reviews; the classifier beats chance."""
@@ -47,6 +48,7 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     assert float(capsys.readouterr().out.splitlines()[0]) > 0.6
 
 
+@pytest.mark.slow
 def test_llmclf_commands_run(tmp_path):
     """The command lines of the README, in a folder with such files."""
     from llmclf.cards import load_card

@@ -134,6 +134,7 @@ def test_threads_of_joblib_share_a_backend():
     np.testing.assert_array_equal(alone.cv_results_["mean_test_score"], both.cv_results_["mean_test_score"])
 
 
+@pytest.mark.slow
 def test_importing_llmclf_imports_nothing_heavy():
     """torch, transformers and matplotlib come in only where they are used."""
     code = (

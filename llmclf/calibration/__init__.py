@@ -1,7 +1,8 @@
 """Calibration: maps from label scores to probabilities that can be trusted.
 
-All calibrators share one form of use: ``fit(scores, y)`` on the (n, K) log-scores that a language model gave the K classes,
-then ``predict_proba(scores)``. They are scikit-learn classifiers whose features are those scores, and JSON keeps them.
+All calibrators are used in the same way: ``fit(scores, y)`` on the (n, K) log-scores that a language model gave to the K
+classes, then ``predict_proba(scores)``. They are scikit-learn classifiers whose features are those scores, and they can be
+saved as JSON.
 """
 
 from .affine import MatrixCalibrator, VectorCalibrator

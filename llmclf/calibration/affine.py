@@ -1,4 +1,4 @@
-"""Calibrators with a slope for every class, or for every pair of classes."""
+"""Calibrators with one slope per class, or one per pair of classes."""
 
 from __future__ import annotations
 
@@ -25,18 +25,17 @@ from .base import (
 class VectorCalibrator(BaseCalibrator):
     r"""A temperature, then one slope and one bias per class: q = softmax(m * log p / T + b) with p = softmax(scores).
 
-    T and :math:`b^0` are the temperature and the biases of a `BiasTemperatureCalibrator` with ridge 0.1; where they find no
-    signal, T is the spread of log p, and m is pulled towards 0 instead of 1. The rest minimises the mean NLL plus
-    :math:`(\rho / n) (\sum_k (m_k - 1)^2 + \sum_k (b_k - b^0_k)^2)`, which is convex (after the structured vector scaling
-    of Berta et al. 2026, which starts from a temperature alone: the label bias of a language model is too large for that;
-    without ridge it is the vector scaling of Guo et al. 2017). A class whose scores are noisier than those of others gets a
-    smaller slope.
+    T and :math:`b^0` are the temperature and the biases of a `BiasTemperatureCalibrator` with ridge 0.1. If that fit finds no
+    signal, T is the standard deviation of log p, and m is pulled towards 0 instead of 1. Then m and b minimise the mean NLL
+    plus :math:`(\rho / n) (\sum_k (m_k - 1)^2 + \sum_k (b_k - b^0_k)^2)`, which is convex. This follows the structured vector
+    scaling of Berta et al. 2026, which starts from a temperature alone; the label bias of a language model is too large for
+    that. Without ridge it is the vector scaling of Guo et al. 2017. A class with noisier scores gets a smaller slope.
 
     Parameters
     ----------
     ridge : "auto" or float
-        Strength :math:`\rho` of the pull towards temperature and biases; it fades as the number of rows n (the sum of the
-        weights) grows. ``"auto"`` is 1. With 0 every class must be in `y`.
+        Strength :math:`\rho` of the pull towards the temperature and its biases; the pull weakens as the number of rows n (the
+        sum of the weights) grows. ``"auto"`` is 1. With 0, every class must occur in `y`.
 
     Attributes
     ----------
@@ -67,20 +66,20 @@ class VectorCalibrator(BaseCalibrator):
     def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
         ridge = ridge_strength(self.ridge, 1.0)
         check_ridge(ridge, columns, classes)
-        beta, bias, doubt = fit_bias_temperature(scores, columns, weights, WEAK_RIDGE)
+        beta, bias, warning = fit_bias_temperature(scores, columns, weights, WEAK_RIDGE)
         logs = log_softmax(scores)
         centre = 1.0
         if beta <= 1.0 / HIGHEST_TEMPERATURE:
-            # As they stand the scores are no help, but a matrix may find something in them, starting from nothing.
+            # The scores as they are do not help, but slopes that start from 0 may still find a signal in them.
             centre, beta = 0.0, 1.0 / (float(np.std(logs)) or 1.0)
-            doubt = (
-                "the scores say nothing about the labels, or speak against the labels, so that no temperature fits; slopes are "
+            warning = (
+                "the scores say nothing about the labels, or contradict the labels, so no temperature fits; the slopes are "
                 "pulled towards 0. Check that rows, labels and columns belong together"
             )
         off_diagonal = ridge * classes.size if self._off_diagonal else None
         self.matrix_, self.bias_ = fit_affine(beta * logs, columns, weights, ridge, off_diagonal, centre, bias)
         self.temperature_ = 1.0 / beta
-        return doubt
+        return warning
 
     def _log_proba(self, scores: Floats) -> Floats:
         return log_softmax(log_softmax(scores) / self.temperature_ @ self.matrix_.T + self.bias_)
@@ -106,10 +105,10 @@ class VectorCalibrator(BaseCalibrator):
 class MatrixCalibrator(VectorCalibrator):
     r"""A temperature, then a full matrix and a bias: q = softmax(M log p / T + b) with p = softmax(scores).
 
-    As `VectorCalibrator`, with what is off the diagonal of M pulled towards 0 by
+    Like `VectorCalibrator`, but the off-diagonal entries of M are pulled towards 0 by
     :math:`(\rho K / n) \sum_{k \ne j} M_{kj}^2` (after the structured matrix scaling of Berta et al. 2026; without ridge it is
-    multinomial logistic regression on the log-probabilities, which Kull et al. 2019 call Dirichlet calibration). It learns
-    that a high score of one class speaks for another, as label words with overlapping meanings do.
+    multinomial logistic regression on the log-probabilities, which Kull et al. 2019 call Dirichlet calibration). It can learn
+    that a high score of one class is evidence for another, as with label words whose meanings overlap.
 
     Parameters
     ----------
@@ -121,7 +120,7 @@ class MatrixCalibrator(VectorCalibrator):
     temperature_ : float
         T.
     matrix_ : ndarray (K, K)
-        M; row k makes the logit of class k.
+        M; row k gives the logit of class k.
     bias_ : ndarray (K,)
         b in nats, sum 0.
     classes_ : ndarray (K,)

@@ -29,24 +29,25 @@ _CANDIDATES: dict[str, BaseCalibrator] = {
 _KINDS = {candidate._name: type(candidate) for candidate in _CANDIDATES.values()}
 
 BIAS_ROWS = 50
-"""From so many rows on the default is a bias and a temperature, on fewer a temperature alone."""
+"""With at least this many rows the default is a bias and a temperature; with fewer, a temperature alone."""
 
 
 class AutoCalibrator(BaseCalibrator):
     """Choose a calibrator by cross-validated log loss.
 
-    Among the scores as they are, the class frequencies alone, temperature, bias + temperature (with the usual and with a
-    weak pull on the biases), vector and matrix, each is fitted on four fifths of the rows and its log loss taken on the rest,
-    five times. The default, from 50 rows on bias + temperature and below that temperature, is kept if its mean loss is within
-    one standard error of the lowest one; else the simplest that is. The standard error is that of the difference between the
-    two, row by row (the rule of Breiman et al. 1984, "Classification and regression trees", section 3.4.3, for paired
-    losses). The calibration error takes no part: constant answers have a low one. On fewer than 20 rows the scores stay as
-    they are, and a warning says so. What it chose on real scores, and what that was worth: experiments/calibrators.md.
+    The candidates are the scores as they are, the class frequencies alone, temperature, bias + temperature (with the usual and
+    with a weak pull on the biases), vector and matrix. Each is fitted on four fifths of the rows and evaluated on the rest,
+    five times. With at least 50 rows the default is bias + temperature, with fewer it is temperature. It is kept if its mean
+    log loss is within one standard error of the lowest; otherwise the simplest candidate within one standard error wins. The
+    standard error is that of the row-by-row difference between the two losses (the rule of Breiman et al. 1984,
+    "Classification and regression trees", section 3.4.3, for paired losses). The calibration error plays no part, since
+    constant answers have a low one. On fewer than 20 rows the scores stay as they are, and a warning says so.
+    experiments/calibrators.md shows what it chose on real scores, and how much that helped.
 
     Attributes
     ----------
     calibrator_ : calibrator
-        The one chosen, fitted on all rows.
+        The calibrator that was chosen, fitted on all rows.
     losses_ : dict of str to float
         Cross-validated log loss of each candidate in nats; empty on fewer than 20 rows.
     classes_ : ndarray (K,)
@@ -67,14 +68,16 @@ class AutoCalibrator(BaseCalibrator):
         self.losses_: dict[str, float] = {}
         name = "identity"
         if weights.sum() >= ENOUGH_ROWS:
-            losses, held = _cross_validated_losses(scores, columns, weights, classes)
-            self.losses_ = {name: float(np.average(own, weights=held)) for name, own in losses.items()}
-            name = _choice(losses, held)
+            losses, loss_weights = _cross_validated_losses(scores, columns, weights, classes)
+            self.losses_ = {
+                name: float(np.average(row_losses, weights=loss_weights)) for name, row_losses in losses.items()
+            }
+            name = _choice(losses, loss_weights)
         self.calibrator_ = clone(_CANDIDATES[name])
-        doubt: str = self.calibrator_._fit_map(scores, columns, weights, classes)
+        warning: str = self.calibrator_._fit_map(scores, columns, weights, classes)
         self.calibrator_.classes_ = classes
         self.calibrator_.n_features_in_ = classes.size
-        return doubt
+        return warning
 
     def _log_proba(self, scores: Floats) -> Floats:
         log_proba: Floats = self.calibrator_._log_proba(scores)
@@ -86,42 +89,41 @@ class AutoCalibrator(BaseCalibrator):
 
     def _restore(self, fitted: Any, n_classes: int) -> None:
         check_keys(fitted, ["calibrator", "losses"], "'fitted'")
-        inner = fitted["calibrator"]
-        name = inner.get("name") if isinstance(inner, Mapping) else None
+        description = fitted["calibrator"]
+        name = description.get("name") if isinstance(description, Mapping) else None
         if name not in _KINDS:
-            raise InputError(f"calibrator={inner!r}; expected the description of one of {sorted(_KINDS)}")
+            raise InputError(f"calibrator={description!r}; expected the description of one of {sorted(_KINDS)}")
         check_keys(fitted["losses"], list(_CANDIDATES) if fitted["losses"] else [], "'losses'")
         names = list(fitted["losses"])
         losses = checked_numbers([fitted["losses"][name] for name in names], (len(names),), "losses")
-        self.calibrator_ = _KINDS[name].from_dict(inner)
+        self.calibrator_ = _KINDS[name].from_dict(description)
         if self.calibrator_.classes_.size != n_classes:
-            raise InputError(f"calibrator={inner!r}; expected {n_classes} classes")
+            raise InputError(f"calibrator={description!r}; expected {n_classes} classes")
         self.losses_ = dict(zip(names, losses.tolist(), strict=True))
 
 
 def _cross_validated_losses(
     scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]
 ) -> tuple[dict[str, Floats], Floats]:
-    """The log loss of every row under each candidate, fitted on the other folds; and the rows' weights."""
-    parts = fold_weights(scores, columns, weights)
+    """The log loss of every row under each candidate fitted on the other folds, and the weights of these rows."""
     losses: dict[str, list[Floats]] = {name: [] for name in _CANDIDATES}
-    held_weights = []
-    for own in parts.T:
-        rest = weights - own
-        held, seen = own > 0, rest > 0
-        if not held.any() or not seen.any():
+    loss_weights = []
+    for test_weights in fold_weights(scores, columns, weights).T:
+        train_weights = weights - test_weights
+        test, train = test_weights > 0, train_weights > 0
+        if not test.any() or not train.any():
             continue
-        held_weights.append(own[held])
-        every = np.arange(np.count_nonzero(held))
+        loss_weights.append(test_weights[test])
+        rows = np.arange(np.count_nonzero(test))
         for name, candidate in _CANDIDATES.items():
-            fitted = clone(candidate)
-            fitted._fit_map(scores[seen], columns[seen], rest[seen], classes)
-            losses[name].append(-fitted._log_proba(scores[held])[every, columns[held]])
-    return {name: np.concatenate(own) for name, own in losses.items()}, np.concatenate(held_weights)
+            calibrator = clone(candidate)
+            calibrator._fit_map(scores[train], columns[train], train_weights[train], classes)
+            losses[name].append(-calibrator._log_proba(scores[test])[rows, columns[test]])
+    return {name: np.concatenate(fold_losses) for name, fold_losses in losses.items()}, np.concatenate(loss_weights)
 
 
 def _choice(losses: dict[str, Floats], weights: Floats) -> str:
-    means = {name: np.average(own, weights=weights) for name, own in losses.items()}
+    means = {name: np.average(row_losses, weights=weights) for name, row_losses in losses.items()}
     best = min(means, key=means.__getitem__)
 
     def within_one_error(name: str) -> bool:

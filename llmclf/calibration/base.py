@@ -1,4 +1,4 @@
-"""What all calibrators share: validation, prediction, and the way to and from JSON."""
+"""What all calibrators share: validation, prediction, and conversion to and from JSON."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from ..metrics import TOLERANCE, label_columns, row_weights
 from ..numerics.class_array import class_array
 
 ENOUGH_ROWS = 20
-"""Fewer labelled rows than this do not determine even a temperature, and a fit warns."""
+"""Fewer labelled rows than this do not determine even a temperature, so fitting on them warns."""
 
 
 WEAK_RIDGE = 0.1
-"""The pull on biases that expects a standard deviation of 2.2 nats, as label words have in language models."""
+"""The ridge that suits biases with a standard deviation of 2.2 nats, typical of label words in language models."""
 
 
 class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
-    """What all calibrators share: validation, prediction, and the way to and from JSON.
+    """What all calibrators share: validation, prediction, and conversion to and from JSON.
 
     A calibrator adds `_name`, `_fit_map`, `_log_proba`, `_fitted` and `_restore`.
     """
 
     _name: ClassVar[str]
 
-    # The first argument is called scores because it holds scores, not any features. Metadata routing would otherwise
-    # offer it as an extra argument next to sample_weight and classes.
+    # The first argument is named scores because it holds scores, not arbitrary features. Metadata routing would otherwise
+    # treat it as an extra argument, like sample_weight and classes.
     __metadata_request__fit: ClassVar[dict[str, Any]] = {"scores": UNUSED}
     __metadata_request__predict: ClassVar[dict[str, Any]] = {"scores": UNUSED}
     __metadata_request__predict_proba: ClassVar[dict[str, Any]] = {"scores": UNUSED}
@@ -55,29 +55,29 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         Parameters
         ----------
         scores : array-like (n, K)
-            Log-scores in nats; column k belongs to class k. A constant added to a row changes nothing. ``-inf`` stands
+            Log-scores in nats; column k belongs to class k. Adding a constant to a row changes nothing. ``-inf`` stands
             for a label that an API did not show; see `llmclf.logits.floor_missing`.
         y : array-like (n,)
             The true class of each row.
         sample_weight : array-like (n,), optional
-            Non-negative; a weight of 2 is the row twice, so weights are not to be scaled to sum to 1.
+            Non-negative. A weight of 2 counts the row twice, so do not scale the weights to sum to 1.
         classes : array-like (K,), optional
             The class of each column, in any order; some may be absent from `y`. None: the classes in `y`, sorted.
 
         Returns
         -------
-        The calibrator itself.
+        self
 
         Raises
         ------
         InputError
-            The number of columns is not that of the classes, a score is NaN or ``+inf``, the scores are probabilities, a
-            label is no class, or a parameter cannot be used.
+            The number of columns differs from the number of classes, a score is NaN or ``+inf``, the scores are
+            probabilities, a label is not a class, or a parameter cannot be used.
 
         Warns
         -----
         CalibrationWarning
-            Fewer than 20 rows, a score of ``-inf``, or the best temperature lies outside [0.001, 1000].
+            There are fewer than 20 rows, a score is ``-inf``, or the best temperature lies outside [0.001, 1000].
         """
         try:
             matrix, labels = validate_data(
@@ -87,7 +87,7 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
                 check_classification_targets(labels)
         except ValueError as error:
             raise InputError(str(error)) from error
-        matrix = seen_scores(matrix, type(self).__name__)
+        matrix = checked_scores(matrix, type(self).__name__)
         weights = row_weights(sample_weight, matrix.shape[0])
         if classes is None:
             known, columns = np.unique(labels, return_inverse=True)
@@ -96,7 +96,7 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         if known.size < 2:
             raise InputError(
                 f"y holds one class, {known.tolist()[0]!r}; expected at least two classes. "
-                "Where the others are only absent, name all of them as classes="
+                "If the others are merely absent from y, name all of them as classes="
             )
         if matrix.shape[1] != known.size:
             raise InputError(
@@ -112,9 +112,9 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
                 f"{type(self).__name__}: fitted on {n_rows} labelled rows; {ENOUGH_ROWS} or more are needed",
                 CalibrationWarning,
             )
-        doubt = self._fit_map(_below_top(matrix[kept]), columns[kept], weights[kept], known)
-        if doubt:
-            warn(f"{type(self).__name__}: {doubt}", CalibrationWarning)
+        warning = self._fit_map(_below_top(matrix[kept]), columns[kept], weights[kept], known)
+        if warning:
+            warn(f"{type(self).__name__}: {warning}", CalibrationWarning)
         # Last, because it marks the calibrator as fitted.
         self.classes_ = known
         return self
@@ -158,7 +158,7 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
             matrix = validate_data(self, scores, dtype=np.float64, ensure_all_finite=False, reset=False)
         except ValueError as error:
             raise InputError(str(error)) from error
-        return _below_top(seen_scores(matrix, type(self).__name__))
+        return _below_top(checked_scores(matrix, type(self).__name__))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that predictions depend on, ready for JSON.
@@ -166,8 +166,8 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         Returns
         -------
         dict
-            ``name``, ``parameters`` (of the constructor), ``classes`` (in column order) and ``fitted`` (what was
-            learned). Numbers survive JSON exactly, so predictions do too.
+            ``name``, ``parameters`` (of the constructor), ``classes`` (in column order) and ``fitted`` (the fitted
+            values). JSON keeps numbers exactly, so predictions stay exactly the same.
 
         Raises
         ------
@@ -189,12 +189,12 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> Self:
-        """A fitted calibrator from what `to_dict` gave.
+        """A fitted calibrator from the result of `to_dict`.
 
         Raises
         ------
         InputError
-            An entry is missing, unknown, or no value that a fit could have given.
+            An entry is missing or unknown, or not a value that fitting can produce.
         """
         check_keys(description, ["name", "parameters", "classes", "fitted"], "the description")
         if description["name"] != cls._name:
@@ -213,15 +213,15 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        # The columns are scores of the classes, not features: nothing is learned where they say nothing.
+        # The columns are scores of the classes, not features: a calibrator cannot learn from columns without information.
         tags.classifier_tags.poor_score = True
         return tags
 
     @abstractmethod
     def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
-        """Learn from scores (n, K) with row maximum 0, true columns (n,) and positive weights (n,).
+        """Fit on scores (n, K) with row maximum 0, true columns (n,) and positive weights (n,).
 
-        Returns what makes the fit doubtful, empty if nothing.
+        Returns a warning that says why the fit is doubtful; empty if it is not.
         """
 
     @abstractmethod
@@ -230,17 +230,17 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
 
     @abstractmethod
     def _fitted(self) -> dict[str, Any]:
-        """What `_fit_map` learned, ready for JSON."""
+        """The values that `_fit_map` fitted, ready for JSON."""
 
     @abstractmethod
     def _restore(self, fitted: Any, n_classes: int) -> None:
-        """Take back what `_fitted` gave, checking every value."""
+        """Restore the values that `_fitted` returned, after checking each of them."""
 
 
-def check_keys(mapping: Any, expected: list[str], where: str) -> None:
+def check_keys(mapping: Any, expected: list[str], name: str) -> None:
     if not isinstance(mapping, Mapping) or set(mapping) != set(expected):
         given = sorted(map(str, mapping)) if isinstance(mapping, Mapping) else mapping
-        raise InputError(f"{where} holds {given!r}; expected exactly the entries {sorted(expected)}")
+        raise InputError(f"{name} holds {given!r}; expected exactly the entries {sorted(expected)}")
 
 
 def checked_temperature(value: Any) -> float:
@@ -250,14 +250,14 @@ def checked_temperature(value: Any) -> float:
 
 
 def checked_numbers(values: Any, shape: tuple[int, ...], name: str) -> Floats:
-    """A list of finite numbers, or of such lists, as an array of this shape; `name` stands in the error."""
+    """A list of finite numbers, or of such lists, as an array of this shape; the error names it `name`."""
 
-    def sound(part: Any, sizes: tuple[int, ...]) -> bool:
+    def is_valid(part: Any, sizes: tuple[int, ...]) -> bool:
         if not sizes:
             return is_finite_number(part)
-        return isinstance(part, (list, tuple)) and len(part) == sizes[0] and all(sound(p, sizes[1:]) for p in part)
+        return isinstance(part, (list, tuple)) and len(part) == sizes[0] and all(is_valid(p, sizes[1:]) for p in part)
 
-    if not sound(values, shape):
+    if not is_valid(values, shape):
         size = " lists of ".join(map(str, shape))
         raise InputError(f"{name}={values!r}; expected a list of {size} finite numbers")
     return np.array(values, dtype=np.float64)
@@ -273,21 +273,21 @@ def ridge_strength(ridge: Any, auto: float) -> float:
 
 
 def check_ridge(ridge: float, columns: NDArray[np.intp], classes: NDArray[Any]) -> None:
-    """Refuse ridge 0 where a class has no row: its best bias is infinite."""
+    """Refuse ridge 0 if a class does not occur: its best bias would be infinite."""
     absent = np.setdiff1d(np.arange(classes.size), columns)
     if ridge == 0 and absent.size:
         raise InputError(
-            f"ridge=0 has no finite bias for class {classes.tolist()[absent[0]]!r}, of which y holds no row; "
+            f"ridge=0 gives no finite bias for class {classes.tolist()[absent[0]]!r}, which does not occur in y; "
             "expected rows of every class, or a ridge above 0 such as 'auto'"
         )
 
 
 def _class_array(classes: ArrayLike) -> NDArray[Any]:
-    """The classes (K,) in their order."""
-    given = np.asarray(classes, dtype=object)
-    if given.ndim != 1:
+    """The classes (K,) in the order given."""
+    objects = np.asarray(classes, dtype=object)
+    if objects.ndim != 1:
         raise InputError(f"classes={classes!r}; expected a list of classes")
-    array = class_array(given)
+    array = class_array(objects)
     values = array.tolist()
     try:
         repeated = len(set(values)) < len(values)
@@ -313,8 +313,8 @@ def _below_top(scores: Floats) -> Floats:
     return result
 
 
-def seen_scores(scores: Floats, name: str) -> Floats:
-    """Scores without ``-inf`` (see `llmclf.logits.floor_missing`), with a warning that names the rows it stood in.
+def checked_scores(scores: Floats, name: str) -> Floats:
+    """Scores without ``-inf`` (see `llmclf.logits.floor_missing`), with a warning that names the rows that held it.
 
     Raises
     ------
@@ -324,12 +324,12 @@ def seen_scores(scores: Floats, name: str) -> Floats:
     bad = np.argwhere(np.isnan(scores) | (scores == np.inf))
     if bad.size:
         row, column = bad[0]
-        what = "NaN" if np.isnan(scores[row, column]) else "inf"
+        value = "NaN" if np.isnan(scores[row, column]) else "inf"
         raise InputError(
-            f"row {row} of the scores holds {what} in column {column}; expected log-scores: finite numbers, or -inf for "
+            f"row {row} of the scores holds {value} in column {column}; expected log-scores: finite numbers, or -inf for "
             "a label that the model's API did not show. Leave the row out"
         )
-    # Log-scores of every row that lie in [0, 1] and sum to 1 are no accident.
+    # If all scores lie in [0, 1] and every row sums to 1, that is not a coincidence.
     if scores.min() >= 0.0 and scores.max() < 1.0 and np.abs(scores.sum(axis=1) - 1.0).max() < TOLERANCE:
         raise InputError(
             f"the scores are probabilities (row 0: {scores[0, :4].round(4).tolist()}, sum 1); expected log-scores. Give their "
@@ -339,12 +339,12 @@ def seen_scores(scores: Floats, name: str) -> Floats:
     blank = np.flatnonzero(np.isneginf(floored).any(axis=1))
     if blank.size:
         raise InputError(
-            f"row {blank[0]} of the scores is -inf throughout; expected one finite score. Leave the row out"
+            f"row {blank[0]} of the scores is -inf throughout; expected at least one finite score. Leave the row out"
         )
     if rows.size:
         warn(
-            f"{name}: {rows.size} of {len(scores)} rows (the first: row {rows[0]}) hold -inf, which is taken as {FLOOR:g} nats "
-            "below the row's best score or as its lowest one; such rows blur what is fitted on them",
+            f"{name}: {rows.size} of {len(scores)} rows (the first: row {rows[0]}) hold -inf, which becomes the row's "
+            f"lowest finite score, or its best score minus {FLOOR:g} nats if that is lower; such rows make a fit less precise",
             CalibrationWarning,
         )
     return floored

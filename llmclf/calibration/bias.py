@@ -14,42 +14,43 @@ from ..arrays import Floats
 from ..errors import CalibrationWarning, InputError, warn
 from ..logits import log_softmax, logsumexp
 from ..metrics import row_weights
-from .base import check_keys, checked_numbers, seen_scores
+from .base import check_keys, checked_numbers, checked_scores
 
 _TOLERANCE = 1e-12
-_MOST_STEPS = 5000
-_LOWEST_PRIOR = 1e-9  # what EM leaves to a class of which it sees no sign: the bias stays finite
+_MAX_STEPS = 5000
+_LOWEST_PRIOR = 1e-9  # EM's prior of a class without any evidence, so that the bias stays finite
 
 
 class BiasCorrector(TransformerMixin, BaseEstimator):
-    r"""Remove a model's preference for some labels, from unlabelled rows: q = softmax(scores + b).
+    r"""Remove a model's preference for some labels, using unlabelled rows: q = softmax(scores + b).
 
-    With :math:`s` the scores of the rows, :math:`L` their log-softmax, :math:`\pi` the target prior and :math:`i` over rows:
+    Here :math:`s` are the scores of the rows, :math:`L` their log-softmax, :math:`\pi` the target prior, and :math:`i` runs
+    over the rows:
 
-    - ``"contextual"``: :math:`b = \log \pi - \log mean_i \exp s_i`, over rows that hold no content ("N/A"). The label
-      probabilities are averaged as the model gave them, not normalised first (Zhao et al. 2021, "Calibrate before use";
-      there the corrected probabilities went through another softmax, which makes them no probabilities).
-    - ``"domain"``: the same over rows of random words of the corpus (Fei et al. 2023, "Mitigating label biases for
+    - ``"contextual"``: :math:`b = \log \pi - \log mean_i \exp s_i`, over content-free rows ("N/A"). The label
+      probabilities are averaged as the model gave them, without normalising them first (Zhao et al. 2021, "Calibrate before
+      use"; the paper passes the corrected probabilities through a second softmax, after which they are not probabilities).
+    - ``"domain"``: the same over rows of random words from the corpus (Fei et al. 2023, "Mitigating label biases for
       in-context learning").
-    - ``"generative"``: :math:`b = \log \pi - \log mean_i \exp L_i`, over texts that the model itself wrote where the prompt has
-      its text (Jiang et al. 2023, "Generative calibration for in-context learning"): what it would say on average.
+    - ``"generative"``: :math:`b = \log \pi - \log mean_i \exp L_i`, over texts that the model itself wrote in place of the
+      prompt's text (Jiang et al. 2023, "Generative calibration for in-context learning"): the model's average answer.
     - ``"batch_logmean"``: :math:`b = \log \pi - \log mean_i \exp L_i` (the mean of probabilities).
     - ``"batch_meanlog"``: :math:`b = \log \pi - mean_i L_i` (the mean of log-probabilities; Zhou et al. 2024, "Batch
-      calibration"). Under one name both forms are in use, and a confident model tells them apart.
+      calibration"). Both forms go by the name "batch calibration"; they differ for a confident model.
     - ``"ucpa"``: the b with :math:`mean_i softmax(L_i + b) = \pi`, exactly (Estienne et al. 2023, "Unsupervised calibration
-      through prior adaptation"); with the labels' true frequencies as prior it is the bias that a fit on labels would find.
-    - ``"em"``: prior shift. The prior of these rows is estimated by maximum likelihood from the model's own
-      (:math:`old`): :math:`b = \log new - \log old` (Saerens, Latinne & Decaestecker 2002, "Adjusting the outputs of a
-      classifier to new a priori probabilities"). It presumes calibrated scores, and here the target prior is the old one.
+      through prior adaptation"). With the labels' true frequencies as the prior, it is the bias that a fit on labels finds.
+    - ``"em"``: prior shift. The scores are taken to be calibrated for the target prior (:math:`old`), and the prior of these
+      rows (:math:`new`) is estimated by maximum likelihood: :math:`b = \log new - \log old` (Saerens, Latinne &
+      Decaestecker 2002, "Adjusting the outputs of a classifier to new a priori probabilities").
 
-    The correction is fitted once and then the same for every row, so that the company of a row never changes it. None of
-    these lessens over-confidence: fit a temperature after it. Where labels are skewed, name their frequencies as
-    ``target_prior``; a uniform prior then does harm.
+    The correction is fitted once and is the same for every row, so a prediction never depends on the other rows in its batch.
+    None of these methods reduces over-confidence; fit a temperature afterwards. If the classes are imbalanced, give their
+    frequencies as ``target_prior``, since a uniform prior then makes the probabilities worse.
 
     Parameters
     ----------
     method : {"contextual", "domain", "generative", "batch_logmean", "batch_meanlog", "ucpa", "em"}
-        The first three must be fitted on the scores of rows made for it; `LLMClassifier` makes them.
+        The first three must be fitted on the scores of rows made for the purpose; `LLMClassifier` makes them.
     target_prior : array-like (K,), optional
         The frequencies of the classes, in the order of the columns; uniform by default.
 
@@ -58,7 +59,7 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
     bias_ : ndarray (K,)
         b in nats, sum 0.
     prior_ : ndarray (K,)
-        The target prior; with "em" the estimated one.
+        The target prior; with "em" the estimated prior.
 
     Examples
     --------
@@ -75,26 +76,26 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
         self.target_prior = target_prior
 
     def fit(self, scores: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
-        """Find the bias from unlabelled rows.
+        """Fit the bias on unlabelled rows.
 
         Parameters
         ----------
         scores : array-like (n, K)
             Log-scores in nats; ``-inf`` stands for a label that an API did not show (see
-            `llmclf.logits.floor_missing`). Except in "contextual" and "domain" a constant added to a row changes nothing.
+            `llmclf.logits.floor_missing`). Adding a constant to a row changes nothing, except in "contextual" and "domain".
         y : ignored
         sample_weight : array-like (n,), optional
-            Non-negative; a weight of 2 is the row twice.
+            Non-negative. A weight of 2 counts the row twice.
 
         Raises
         ------
         InputError
-            The method is unknown, the prior no distribution over the K columns, or a score NaN or ``+inf``.
+            The method is unknown, the prior is not a distribution over the K columns, or a score is NaN or ``+inf``.
 
         Warns
         -----
         CalibrationWarning
-            The iteration did not settle, or a score is ``-inf``.
+            The iteration did not converge, or a score is ``-inf``.
         """
         if self.method not in _METHODS:
             raise InputError(f"method={self.method!r} is unknown; expected one of {', '.join(map(repr, _METHODS))}")
@@ -120,12 +121,12 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> Self:
-        """A fitted corrector from what `to_dict` gave; its target prior is part of the bias and not kept.
+        """A fitted corrector from the result of `to_dict`. The target prior is part of the bias and is not kept separately.
 
         Raises
         ------
         InputError
-            An entry is missing, unknown, or no value that a fit could have given.
+            An entry is missing or unknown, or not a value that fitting can produce.
         """
         check_keys(description, ["method", "bias", "prior"], "the description")
         if description["method"] not in _METHODS:
@@ -149,7 +150,7 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
             )
         except ValueError as error:
             raise InputError(str(error)) from error
-        return seen_scores(matrix, "BiasCorrector")
+        return checked_scores(matrix, "BiasCorrector")
 
     def _prior(self, n_classes: int) -> Floats:
         if self.target_prior is None:
@@ -172,9 +173,9 @@ def _mean_log(logs: Floats, shares: Floats, prior: Floats) -> tuple[Floats, Floa
 
 
 def _ucpa(logs: Floats, shares: Floats, prior: Floats) -> tuple[Floats, Floats]:
-    # The fixed-point iteration of the paper is minimisation of a convex function by coordinates: it always settles.
+    # The paper's fixed-point iteration minimises a convex function by coordinate descent, so it always converges.
     bias = np.zeros(len(prior))
-    for _ in range(_MOST_STEPS):
+    for _ in range(_MAX_STEPS):
         excess = logsumexp(log_softmax(logs + bias) + np.log(shares)[:, None], axis=0) - np.log(prior)
         bias = bias - excess
         if np.abs(excess).max() < _TOLERANCE:
@@ -192,28 +193,28 @@ def _em(logs: Floats, shares: Floats, prior: Floats) -> tuple[Floats, Floats]:
         return updated
 
     new = prior
-    for _ in range(_MOST_STEPS):
-        # Where a class vanishes, EM alone crawls; steps along its own path, squared, do not (Varadhan & Roland 2008).
+    for _ in range(_MAX_STEPS):
+        # EM alone is very slow when a class vanishes. Squared extrapolation is not (SQUAREM, Varadhan & Roland 2008).
         once = step(new)
         twice = step(once)
         first, second = once - new, twice - 2.0 * once + new
         length = float(np.clip(np.linalg.norm(first) / (np.linalg.norm(second) + 1e-100), 1.0, 1e6))
-        leap = _kept_above_zero(new + 2.0 * length * first + length**2 * second)
-        further = _log_likelihood(ratios, shares, leap) >= _log_likelihood(ratios, shares, twice)
-        updated = _kept_above_zero(step(leap) if further else twice)
+        extrapolation = _kept_above_zero(new + 2.0 * length * first + length**2 * second)
+        is_better = _log_likelihood(ratios, shares, extrapolation) >= _log_likelihood(ratios, shares, twice)
+        updated = _kept_above_zero(step(extrapolation) if is_better else twice)
         change = np.abs(updated - new).max()
         new = updated
         if change < _TOLERANCE:
             break
-    # The likelihood is concave, and no prior is better than this one by more than the largest slope.
+    # The log-likelihood is concave, so no prior is better than this one by more than the largest slope.
     if (shares @ (ratios / (ratios @ new)[:, None])).max() - 1.0 > 1e-6:
         _warn("em")
     return _centred(np.log(new) - np.log(prior)), new
 
 
 def _kept_above_zero(prior: Floats) -> Floats:
-    raised = np.maximum(prior, _LOWEST_PRIOR)
-    result: Floats = raised / raised.sum()
+    floored = np.maximum(prior, _LOWEST_PRIOR)
+    result: Floats = floored / floored.sum()
     return result
 
 
@@ -222,7 +223,7 @@ def _log_likelihood(ratios: Floats, shares: Floats, prior: Floats) -> float:
 
 
 CONTENT_FREE = ("contextual", "domain", "generative")
-"""The methods whose rows are made for them: with no content, with random content, or written by the model."""
+"""The methods that need rows made for the purpose: without content, with random content, or written by the model."""
 
 _METHODS = {
     "contextual": _log_mean,
@@ -236,23 +237,23 @@ _METHODS = {
 
 
 def make_bias(spec: Any, target_prior: ArrayLike | None = None) -> Any:
-    """An unfitted correction for what a user may give as ``bias=``.
+    """An unfitted correction from a value of the parameter ``bias=``.
 
     Parameters
     ----------
     spec : None, str or transformer
-        A method of `BiasCorrector`, ``"batch"`` (which is ``"batch_meanlog"``), or any transformer of log-scores.
+        A method of `BiasCorrector`, ``"batch"`` (an alias of ``"batch_meanlog"``), or any transformer of log-scores.
     target_prior : array-like (K,), optional
-        For a method given by its name.
+        Used if `spec` is the name of a method.
 
     Returns
     -------
-    transformer or None; a clone of one that was given
+    transformer or None; a transformer is cloned
 
     Raises
     ------
     InputError
-        `spec` is none of these.
+        `spec` is not one of these.
 
     Examples
     --------
@@ -267,7 +268,7 @@ def make_bias(spec: Any, target_prior: ArrayLike | None = None) -> Any:
     if usable and not isinstance(spec, type):
         return clone(spec)
     raise InputError(
-        f"bias={spec!r} is no correction; expected None, one of {['batch', *_METHODS]}, or a transformer of log-scores "
+        f"bias={spec!r} is not a correction; expected None, one of {['batch', *_METHODS]}, or a transformer of log-scores "
         "(an instance, not a class) with fit and transform"
     )
 
@@ -279,7 +280,7 @@ def _centred(bias: Floats) -> Floats:
 
 def _warn(method: str) -> None:
     warn(
-        f"BiasCorrector: method {method!r} did not settle within {_MOST_STEPS} steps; some class hardly ever has "
-        "probability. Give more rows, or leave out that class",
+        f"BiasCorrector: method {method!r} did not converge within {_MAX_STEPS} steps; some class hardly ever has any "
+        "probability. Give more rows, or leave that class out",
         CalibrationWarning,
     )

@@ -1,4 +1,4 @@
-"""Sets of labels that hold the true one as often as they say."""
+"""Conformal prediction: sets of labels that contain the true label with a guaranteed probability."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from ..numerics.class_array import class_array
 
 
 class ConformalClassifier(ClassifierMixin, BaseEstimator):
-    r"""For every row a set of labels, which holds the true one with at least the confidence asked for.
+    r"""For every row a set of labels that contains the true label with at least the requested confidence.
 
-    On labelled rows that nothing was fitted on, every row gets a score of how odd its true label looks; a label is in the set
-    of a new row if it looks no odder than the ceil((n + 1) * confidence)-th oddest of n of them. The guarantee is marginal:
-    over rows and over the draw of the labelled ones, for rows drawn alike, whatever the model (Vovk, Gammerman & Shafer 2005,
-    "Algorithmic learning in a random world"). An empty set says that no label fits.
+    Each labelled row, on which nothing may have been fitted, gets a nonconformity score: how unusual its true label looks. The
+    set of a new row holds the labels whose scores do not exceed the ceil((n + 1) * confidence)-th smallest of these n scores.
+    The guarantee is marginal, over new rows and over the draw of the labelled rows. It holds for exchangeable rows and for any
+    model (Vovk, Gammerman & Shafer 2005, "Algorithmic learning in a random world"). An empty set says that no label fits.
 
-    - ``"lac"``: 1 - p of the label; the smallest sets on average (Sadinle, Lei & Wasserman 2019, "Least ambiguous set-valued
-      classifiers with bounded error levels").
-    - ``"aps"``: p of the label and of all more probable ones; larger sets, fairer between easy and hard rows (Romano, Sesia &
-      Candès 2020, "Classification with valid and adaptive coverage"; without their randomisation, so that a row's set is
-      always the same, and covers somewhat more than it must).
+    - ``"lac"``: the score is 1 - p of the label. It gives the smallest sets on average (Sadinle, Lei & Wasserman 2019, "Least
+      ambiguous set-valued classifiers with bounded error levels").
+    - ``"aps"``: the score is the sum of p over the label and all more probable labels. It gives larger sets, whose coverage is
+      more even between easy and hard rows (Romano, Sesia & Candès 2020, "Classification with valid and adaptive coverage";
+      without their randomisation, so a row always has the same set, and coverage is somewhat higher than necessary).
 
     Parameters
     ----------
     estimator : fitted classifier, optional
-        Gives the probabilities of X. None: X are probabilities (n, K).
+        Gives the probabilities of X. None: X holds probabilities (n, K).
     method : {"lac", "aps"}
     confidence_level : float in (0, 1)
 
     Attributes
     ----------
     quantile_ : float
-        The oddness at which labels are cut; infinite, and a warning, where there were too few rows.
+        The largest nonconformity score that a label of a set may have; infinite, with a warning, if there were too few rows.
     classes_ : ndarray (K,)
         The class of each column.
     n_rows_ : int
-        Rows that it was fitted on.
+        The number of rows it was fitted on.
 
     Examples
     --------
@@ -61,14 +61,14 @@ class ConformalClassifier(ClassifierMixin, BaseEstimator):
         self.confidence_level = confidence_level
 
     def fit(self, X: Any, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
-        """Find the quantile on labelled rows that neither model nor calibrator saw.
+        """Compute the quantile on labelled rows that neither the model nor the calibrator saw.
 
         Parameters
         ----------
         X : rows for the estimator, or probabilities (n, K)
         y : array-like (n,)
         classes : array-like (K,), optional
-            The class of each column where there is no estimator to ask.
+            The class of each column, if there is no estimator.
 
         Raises
         ------
@@ -78,22 +78,22 @@ class ConformalClassifier(ClassifierMixin, BaseEstimator):
         Warns
         -----
         CalibrationWarning
-            Too few rows for the confidence asked for: every set then holds every label.
+            There are too few rows for the requested confidence: every set then holds every label.
         """
         level = check_open_share("confidence_level", self.confidence_level, "0.9")
-        if self.method not in _ODDNESS:
+        if self.method not in _NONCONFORMITY:
             raise InputError(f"method={self.method!r} is unknown; expected 'lac' or 'aps'")
         known = classes if self.estimator is None else self.estimator.classes_
         columns, proba, _ = checked_predictions(y, self._proba(X), known)
-        oddness = np.sort(_ODDNESS[self.method](proba)[np.arange(columns.size), columns])
-        place = math.ceil((columns.size + 1) * level - 1e-9)
-        if place > columns.size:
+        true_scores = np.sort(_NONCONFORMITY[self.method](proba)[np.arange(columns.size), columns])
+        rank = math.ceil((columns.size + 1) * level - 1e-9)
+        if rank > columns.size:
             warn(
                 f"ConformalClassifier: {columns.size} labelled rows are too few for confidence {level:g}, so every set holds "
                 f"every label; at least {math.ceil(level / (1 - level) - 1e-9)} are needed",
                 CalibrationWarning,
             )
-        self.quantile_ = float(oddness[place - 1]) if place <= columns.size else math.inf
+        self.quantile_ = float(true_scores[rank - 1]) if rank <= columns.size else math.inf
         self.n_rows_ = int(columns.size)
         self.classes_ = _classes(known, y, proba.shape[1])
         return self
@@ -109,11 +109,11 @@ class ConformalClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of bool (n, K), columns in the order of `classes_`
         """
-        inside: NDArray[np.bool_] = _ODDNESS[self.method](self.predict_proba(X)) <= self.quantile_
-        return inside
+        sets: NDArray[np.bool_] = _NONCONFORMITY[self.method](self.predict_proba(X)) <= self.quantile_
+        return sets
 
     def predict_proba(self, X: Any) -> Floats:
-        """The probabilities (n, K) that the sets are made of."""
+        """The probabilities (n, K) from which the sets are computed."""
         check_is_fitted(self)
         proba = checked_probability_rows(self._proba(X))
         if proba.shape[1] != self.classes_.size:
@@ -121,7 +121,7 @@ class ConformalClassifier(ClassifierMixin, BaseEstimator):
         return proba
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The most probable class (n,), whether or not the set has others."""
+        """The most probable class (n,), regardless of the sets."""
         proba = self.predict_proba(X)
         labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
         return labels
@@ -135,7 +135,7 @@ def _lac(proba: Floats) -> Floats:
 
 
 def _aps(proba: Floats) -> Floats:
-    """The probability of each label and of all that are more probable; equal ones count in the order of the columns."""
+    """The sum of p over each label and all more probable labels; ties count in the order of the columns."""
     order = np.argsort(-proba, axis=1, kind="stable")
     sums = np.cumsum(np.take_along_axis(proba, order, axis=1), axis=1)
     result = np.empty_like(proba)
@@ -143,7 +143,7 @@ def _aps(proba: Floats) -> Floats:
     return result
 
 
-_ODDNESS = {"lac": _lac, "aps": _aps}
+_NONCONFORMITY = {"lac": _lac, "aps": _aps}
 
 
 def _classes(known: ArrayLike | None, y: ArrayLike, n_columns: int) -> NDArray[Any]:

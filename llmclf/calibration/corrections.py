@@ -1,4 +1,4 @@
-"""All that stands between a model's scores and its probabilities: a bias, a calibrator and a prior, in this order."""
+"""Everything between a model's scores and its probabilities: a bias, a calibrator and a prior, in this order."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Corrections:
     calibrator : estimator, optional
         Fitted on labelled rows.
     log_prior : ndarray (K,), optional
-        Log-frequencies of the classes where the probabilities will be used. They count relative to those that the last
-        correction aims at: the labelled rows' frequencies, or the target prior of the bias.
+        Log-frequencies of the classes in the data on which the probabilities will be used. They apply relative to the
+        frequencies that the last correction assumes: those of the labelled rows, or the target prior of the bias.
 
     Examples
     --------
@@ -49,7 +49,7 @@ class Corrections:
 
     @property
     def wants_content_free(self) -> str | None:
-        """The method of the bias where it is fitted on rows made for it."""
+        """The method of the bias, if it is fitted on rows made for the purpose."""
         method = getattr(self.bias, "method", None)
         return method if isinstance(self.bias, BiasCorrector) and method in CONTENT_FREE else None
 
@@ -60,12 +60,12 @@ class Corrections:
 
     @property
     def has_rows(self) -> bool:
-        """Whether the rows that the calibrator was fitted on are still there, as `out_of_fold` needs them."""
+        """Whether the rows that the calibrator was fitted on are available, as `out_of_fold` needs them."""
         return self._fitted_on is not None
 
     @property
     def changes_scores(self) -> bool:
-        """Whether anything stands between scores and probabilities."""
+        """Whether there is any correction between scores and probabilities."""
         return self.bias is not None or self.calibrator is not None or self.log_prior is not None
 
     def check(self, columns: NDArray[np.int64], sample_weight: Floats | None, classes: tuple[Any, ...]) -> None:
@@ -74,15 +74,18 @@ class Corrections:
         Raises
         ------
         InputError
-            A class has no row, and the calibrator, or a prior relative to the rows' frequencies, needs one.
+            A class does not occur, and the calibrator, or a prior relative to the rows' frequencies, needs every class.
         """
         counts = np.bincount(columns, weights=sample_weight, minlength=len(classes))
         absent = classes[int(np.argmin(counts))] if (counts == 0).any() else None
         if (counts == 0).any() and self.log_prior is not None:
-            raise InputError(f"prior= needs calibration rows of every class, and none has the class {absent!r}")
+            raise InputError(
+                f"prior= needs calibration rows of every class, and none has the class {absent!r}; label some rows of it"
+            )
         if (counts == 0).any() and not has_fit_parameter(self.calibrator, "classes"):
             raise InputError(
-                f"calibrator={self.calibrator!r} needs calibration rows of every class, and none has the class {absent!r}"
+                f"calibrator={self.calibrator!r} needs calibration rows of every class, and none has the class {absent!r}; "
+                "label some rows of it, or use a calibrator of llmclf.calibration"
             )
 
     def fit(
@@ -92,16 +95,16 @@ class Corrections:
         sample_weight: Floats | None = None,
         content_free: Floats | None = None,
     ) -> Corrections:
-        """Fit bias and calibrator, and set the prior off against what they aim at.
+        """Fit the bias and the calibrator, and express the prior relative to the frequencies that they assume.
 
         Parameters
         ----------
-        scores : ndarray (n, K), or None where `wants_rows` is false
+        scores : ndarray (n, K), or None if `wants_rows` is false
         columns : ndarray of int (n,)
             True columns; needed for a calibrator.
         sample_weight : ndarray (n,), optional
         content_free : ndarray (m, K)
-            Scores of the rows made for the bias; needed where `wants_content_free`.
+            Scores of the rows made for the bias; needed if `wants_content_free` is not None.
         """
         if self.bias is not None:
             self.bias.fit(content_free if self.wants_content_free else scores)
@@ -119,11 +122,11 @@ class Corrections:
         return self
 
     def apply(self, scores: Floats) -> Floats:
-        """Corrected log-scores (n, K); rows with NaN stay NaN. With a calibrator or a prior, up to a constant of the row."""
+        """Corrected log-scores (n, K). Rows with NaN stay NaN. A calibrator or a prior may add a constant to a row."""
         return [scores.copy(), *(corrected for _, corrected in self.steps(scores))][-1]
 
     def steps(self, scores: Floats) -> Iterator[tuple[str, Floats]]:
-        """The log-scores (n, K) after each correction, by its name, in their order."""
+        """The log-scores (n, K) after each correction, with its name, in order."""
         scored = ~np.isnan(scores).any(axis=1)
 
         def where_scored(correct: Callable[[Floats], Floats], before: Floats) -> Floats:
@@ -142,15 +145,15 @@ class Corrections:
             yield "prior", scores + self.log_prior
 
     def undecided(self, scores: Floats, lower: Floats, upper: Floats) -> NDArray[np.bool_]:
-        """Rows (n,) whose best class could be another: at its own lower bound, with one of the others at its upper one.
+        """Rows (n,) where another class could be best: the best class at its lower bound, one rival at its upper bound.
 
-        Each rival is tried by itself, after the corrections. That is exact for corrections that raise a class with its own
-        score and take nothing from it as another falls (all but ``"matrix"`` and negative slopes).
+        Each rival is tried separately, and the corrections are applied. This is exact if a class's corrected score rises with
+        its own score and does not fall when the score of another class falls (all but ``"matrix"`` and negative slopes).
 
         Parameters
         ----------
         scores, lower, upper : ndarray (n, K)
-            Log-scores before the corrections, and the bounds between which they lie.
+            Log-scores before the corrections, and their lower and upper bounds.
 
         Examples
         --------
@@ -163,33 +166,32 @@ class Corrections:
         if not wide.size:
             return undecided
         best = self.apply(scores[wide]).argmax(axis=1)
-        every = np.arange(len(wide))
-        floor, high = lower[wide, best], upper[wide].copy()
-        high[every, best] = -np.inf
-        # What may be anything may be the best; corrections are asked about numbers alone.
-        is_open = np.isneginf(floor) | np.isposinf(high).any(axis=1)
-        known = np.flatnonzero(~is_open)
+        floor, ceiling = lower[wide, best], upper[wide].copy()
+        ceiling[np.arange(len(wide)), best] = -np.inf
+        # An unbounded score leaves the row undecided. The corrections see finite numbers only.
+        is_open = np.isneginf(floor) | np.isposinf(ceiling).any(axis=1)
+        bounded = np.flatnonzero(~is_open)
         for rival in range(scores.shape[1]):
-            asked = known[best[known] != rival]
-            if asked.size:
-                own = np.arange(len(asked))
-                tried = scores[wide[asked]].copy()
-                tried[own, best[asked]] = floor[asked]
-                tried[:, rival] = high[asked, rival]
-                found = self.apply(tried)
-                is_open[asked] |= found[:, rival] >= found[own, best[asked]]
+            tested = bounded[best[bounded] != rival]
+            if tested.size:
+                rows = np.arange(len(tested))
+                trial = scores[wide[tested]].copy()
+                trial[rows, best[tested]] = floor[tested]
+                trial[:, rival] = ceiling[tested, rival]
+                corrected = self.apply(trial)
+                is_open[tested] |= corrected[:, rival] >= corrected[rows, best[tested]]
         undecided[wide] = is_open
         return undecided
 
     def out_of_fold(self) -> Floats:
-        """Probabilities (n, K) of the rows that the calibrator was fitted on, each by a calibrator that did not see it.
+        """Probabilities (n, K) of the rows that the calibrator was fitted on, each from a calibrator that did not see the row.
 
-        The prior is left out: these rows have frequencies of their own. The bias, which saw no label, is kept.
+        The prior is left out, since these rows have their own frequencies. The bias is kept, since it was fitted without labels.
 
         Raises
         ------
         InputError
-            There are too few rows, or a calibrator that must see every class does not in some fold.
+            There are too few rows, or a class that the calibrator needs is missing from the rows outside some fold.
         """
         assert self._fitted_on is not None
         scores, columns, weights = self._fitted_on
@@ -200,23 +202,23 @@ class Corrections:
             )
         proba = np.empty_like(scores)
         for fold in np.unique(folds):
-            held = folds == fold
+            test = folds == fold
             calibrator = clone(self.calibrator)
-            own_weights = None if weights is None else weights[~held]
-            _fit(calibrator, scores[~held], columns[~held], own_weights, np.arange(scores.shape[1]))
+            train_weights = None if weights is None else weights[~test]
+            _fit(calibrator, scores[~test], columns[~test], train_weights, np.arange(scores.shape[1]))
             if len(calibrator.classes_) != scores.shape[1]:
                 raise InputError(
                     f"calibration_proba_ needs rows of every class in every fold for calibrator={self.calibrator!r}; "
                     "label more rows of the rarest class"
                 )
-            proba[held] = np.exp(_log_proba(calibrator, scores[held]))
+            proba[test] = np.exp(_log_proba(calibrator, scores[test]))
         return proba
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that `apply` depends on, ready for JSON."""
         for name, part in (("bias", self.bias), ("calibrator", self.calibrator)):
             if part is not None and not hasattr(part, "to_dict"):
-                raise InputError(f"{name}={part!r} has no JSON form; use one of llmclf.calibration to save")
+                raise InputError(f"{name}={part!r} cannot be saved as JSON; use one of llmclf.calibration")
         return {
             "bias": None if self.bias is None else self.bias.to_dict(),
             "calibrator": None if self.calibrator is None else self.calibrator.to_dict(),
@@ -235,8 +237,8 @@ class Corrections:
     def _unbiased(self, scores: Floats) -> Floats:
         if self.bias is None:
             return scores
-        found: Floats = self.bias.transform(scores)
-        return found
+        corrected: Floats = self.bias.transform(scores)
+        return corrected
 
 
 def _fit(
@@ -246,7 +248,7 @@ def _fit(
     sample_weight: Floats | None,
     classes: NDArray[np.int64],
 ) -> None:
-    # Weights and classes are handed over only where they are known: a calibrator may be the caller's own.
+    # Weights and classes are passed only if given and accepted: the calibrator may be any estimator of the caller.
     extra: dict[str, Any] = {} if sample_weight is None else {"sample_weight": sample_weight}
     if has_fit_parameter(calibrator, "classes"):
         extra["classes"] = classes
@@ -258,5 +260,5 @@ def _log_proba(calibrator: Any, scores: Floats) -> Floats:
         logs: Floats = calibrator.predict_log_proba(scores)
         return logs
     with np.errstate(divide="ignore"):
-        found: Floats = np.log(calibrator.predict_proba(scores))
-    return found
+        log_proba: Floats = np.log(calibrator.predict_proba(scores))
+    return log_proba

@@ -1,7 +1,7 @@
 """Calibrators of one event: the second of two classes, or each of several classes against the rest.
 
-Their input is the log-odds of the event, log p - log(1 - p) with p = softmax(scores). With more than two classes the maps
-of the classes are fitted one by one and their probabilities divided by the sum of the row.
+Their input is the log-odds of the event, log p - log(1 - p) with p = softmax(scores). With more than two classes, one map is
+fitted per class, and the probabilities are divided by the sum of their row.
 """
 
 from __future__ import annotations
@@ -21,22 +21,25 @@ from .base import BaseCalibrator, check_keys, checked_numbers
 
 
 class EventCalibrator(BaseCalibrator):
-    """One map per event, each a list of numbers, from log-odds to a log-probability and that of the opposite."""
+    """One map per event, an array of numbers, from log-odds to the log-probabilities of the event and its complement."""
 
     def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
-        doubts = []
+        warnings = []
         self.maps_: list[Floats] = []
-        for k, odds in events(scores):
+        for k, log_odds in events(scores):
             event = (columns == k).astype(np.float64)
-            numbers, doubt = self._fit_event(odds, event, weights)
+            numbers, warning = self._fit_event(log_odds, event, weights)
             self.maps_.append(numbers)
-            # Of a class without rows the scores can say nothing, and that is no doubt about them.
-            if doubt and np.ptp(event) > 0:
-                doubts.append(f"class {classes.tolist()[k]!r}: {doubt}")
-        return "; ".join(doubts)
+            # For a class without rows, a fit without signal is expected and does not deserve a warning.
+            if warning and np.ptp(event) > 0:
+                warnings.append(f"class {classes.tolist()[k]!r}: {warning}")
+        return "; ".join(warnings)
 
     def _log_proba(self, scores: Floats) -> Floats:
-        parts = [self._log_event(odds, numbers) for (_, odds), numbers in zip(events(scores), self.maps_, strict=True)]
+        parts = [
+            self._log_event(log_odds, numbers)
+            for (_, log_odds), numbers in zip(events(scores), self.maps_, strict=True)
+        ]
         if len(parts) == 1:
             return np.column_stack([parts[0][1], parts[0][0]])
         return log_softmax(np.column_stack([yes for yes, _ in parts]))
@@ -52,12 +55,12 @@ class EventCalibrator(BaseCalibrator):
         self.maps_ = [self._restored(numbers) for numbers in fitted["maps"]]
 
     @abstractmethod
-    def _fit_event(self, odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
-        """The numbers of one map, and what makes them doubtful."""
+    def _fit_event(self, log_odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
+        """The numbers of one map, and a warning that says why they are doubtful; empty if they are not."""
 
     @abstractmethod
-    def _log_event(self, odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
-        """Log-probabilities of the event and of its opposite."""
+    def _log_event(self, log_odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
+        """Log-probabilities of the event and of its complement."""
 
     @abstractmethod
     def _restored(self, numbers: Any) -> Floats:
@@ -67,9 +70,9 @@ class EventCalibrator(BaseCalibrator):
 class PlattCalibrator(EventCalibrator):
     """A logistic curve of the log-odds: q = sigmoid(a x + c).
 
-    The targets are softened to (n_1 + 1) / (n_1 + 2) and 1 / (n_0 + 2), so that the fit is finite on separable rows too
-    (Platt 1999, "Probabilistic outputs for support vector machines", section 2.2). One map per class, and the result
-    divided by its sum, where there are more than two.
+    The targets are smoothed to (n_1 + 1) / (n_1 + 2) and 1 / (n_0 + 2), so that the fit is finite on separable rows too
+    (Platt 1999, "Probabilistic outputs for support vector machines", section 2.2). With more than two classes, there is one
+    map per class, and the results are divided by their sum.
 
     Attributes
     ----------
@@ -89,26 +92,26 @@ class PlattCalibrator(EventCalibrator):
 
     _name = "platt"
 
-    def _fit_event(self, odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
+    def _fit_event(self, log_odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
         n_yes = float(weights @ event)
         n_no = float(weights.sum()) - n_yes
         targets = np.where(event == 1.0, (n_yes + 1.0) / (n_yes + 2.0), 1.0 / (n_no + 2.0))
-        numbers = fit_logistic(odds[:, None], targets, weights)
+        numbers = fit_logistic(log_odds[:, None], targets, weights)
         return numbers, AGAINST if numbers[0] <= 0 else ""
 
-    def _log_event(self, odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
-        return _log_sigmoids(numbers[0] * odds + numbers[1])
+    def _log_event(self, log_odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
+        return _log_sigmoids(numbers[0] * log_odds + numbers[1])
 
     def _restored(self, numbers: Any) -> Floats:
         return checked_numbers(numbers, (2,), "map")
 
 
 class BetaCalibrator(EventCalibrator):
-    """A curve that can bend differently at both ends: q = sigmoid(a log p - b log(1 - p) + c), with a and b at least 0.
+    """A curve that can bend differently at its two ends: q = sigmoid(a log p - b log(1 - p) + c), with a and b at least 0.
 
     Kull, Silva Filho & Flach 2017, "Beyond sigmoids: how to obtain well-calibrated probabilities from binary classifiers
-    with beta calibration". With a = b it is `PlattCalibrator` without softened targets. One map per class, and the result
-    divided by its sum, where there are more than two.
+    with beta calibration". With a = b it is `PlattCalibrator` without smoothed targets. With more than two classes, there is
+    one map per class, and the results are divided by their sum.
 
     Attributes
     ----------
@@ -128,23 +131,23 @@ class BetaCalibrator(EventCalibrator):
 
     _name = "beta"
 
-    def _fit_event(self, odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
+    def _fit_event(self, log_odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
         if not 0.0 < weights @ event < weights.sum():
             raise InputError(
-                "beta calibration needs rows of every class, and rows of other classes beside them; "
-                "take calibrator 'platt', 'temperature' or 'bias_temperature' where a class has no row"
+                "beta calibration needs rows of every class, and some class does not occur in y; "
+                "label some rows of it, or use calibrator 'platt', 'temperature' or 'bias_temperature'"
             )
-        numbers = fit_logistic(self._features(odds), event, weights, lowest=0.0)
+        numbers = fit_logistic(self._features(log_odds), event, weights, lowest=0.0)
         if (numbers[:2] <= 0).all():
             return numbers, AGAINST
-        return numbers, _SEPARABLE if odds[event == 1.0].min() > odds[event == 0.0].max() else ""
+        return numbers, _SEPARABLE if log_odds[event == 1.0].min() > log_odds[event == 0.0].max() else ""
 
-    def _log_event(self, odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
-        return _log_sigmoids(self._features(odds) @ numbers[:2] + numbers[2])
+    def _log_event(self, log_odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
+        return _log_sigmoids(self._features(log_odds) @ numbers[:2] + numbers[2])
 
     @staticmethod
-    def _features(odds: Floats) -> Floats:
-        yes, no = _log_sigmoids(odds)
+    def _features(log_odds: Floats) -> Floats:
+        yes, no = _log_sigmoids(log_odds)
         return np.column_stack([yes, -no])
 
     def _restored(self, numbers: Any) -> Floats:
@@ -152,17 +155,18 @@ class BetaCalibrator(EventCalibrator):
 
 
 class IsotonicCalibrator(EventCalibrator):
-    """Any rising curve: isotonic regression of the event on its log-odds, kept away from 0 and 1.
+    """Any increasing curve: isotonic regression of the event on its log-odds, kept away from 0 and 1.
 
-    Probabilities lie within [1 / (n + 1), n / (n + 1)], n the sum of the weights, before the division by the row's sum:
-    without that floor a single row at the edge costs an infinite log loss. Between the fitted values the curve is a
-    straight line in the log-odds, beyond them it is flat. It needs many rows (Zadrozny & Elkan 2002, "Transforming
-    classifier scores into accurate multiclass probability estimates"); one curve per class where there are more than two.
+    Before the division by the row's sum, probabilities lie within [1 / (n + 1), n / (n + 1)], where n is the sum of the
+    weights: without these limits, a single row at either end could cost an infinite log loss. Between the fitted values the
+    curve is linear in the log-odds; beyond them it is flat. It needs many rows (Zadrozny & Elkan 2002, "Transforming
+    classifier scores into accurate multiclass probability estimates"). With more than two classes, there is one curve per
+    class.
 
     Attributes
     ----------
     maps_ : list of ndarray (2 m,)
-        m log-odds in rising order, then the m probabilities there: of the second of two classes, or of every class.
+        m log-odds in increasing order, then the m probabilities there: of the second of two classes, or of every class.
     classes_ : ndarray (K,)
         The class of each column.
 
@@ -177,36 +181,36 @@ class IsotonicCalibrator(EventCalibrator):
 
     _name = "isotonic"
 
-    def _fit_event(self, odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
-        values, members = np.unique(odds, return_inverse=True)
+    def _fit_event(self, log_odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
+        values, members = np.unique(log_odds, return_inverse=True)
         mass = np.bincount(members, weights)
         rate = isotonic_regression(np.bincount(members, weights * event) / mass, weights=mass).x
         floor = 1.0 / (weights.sum() + 1.0)
         rate = rate.clip(floor, 1.0 - floor)
-        # The first and the last value of every step draw the same curve.
+        # The first and the last value of every step are enough to define the same curve.
         steps = np.flatnonzero(np.diff(rate))
         kept = np.unique(np.concatenate([[0], steps, steps + 1, [len(values) - 1]]))
         return np.concatenate([values[kept], rate[kept]]), AGAINST if not len(steps) else ""
 
-    def _log_event(self, odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
+    def _log_event(self, log_odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
         values, rate = np.split(numbers, 2)
-        found = np.interp(odds, values, rate)
-        return np.log(found), np.log1p(-found)
+        probability = np.interp(log_odds, values, rate)
+        return np.log(probability), np.log1p(-probability)
 
     def _restored(self, numbers: Any) -> Floats:
         size = len(numbers) if isinstance(numbers, (list, tuple)) else 0
         curve = checked_numbers(numbers, (size,), "map")
         values, rate = np.split(curve, 2) if size and size % 2 == 0 else (curve, curve)
-        rises = (np.diff(values) > 0).all() and (np.diff(rate) >= 0).all() and ((rate > 0) & (rate < 1)).all()
-        if not size or size % 2 or not rises:
+        is_increasing = (np.diff(values) > 0).all() and (np.diff(rate) >= 0).all() and ((rate > 0) & (rate < 1)).all()
+        if not size or size % 2 or not is_increasing:
             raise InputError(
-                f"map={numbers!r}; expected rising log-odds, then as many rising probabilities between 0 and 1"
+                f"map={numbers!r}; expected increasing log-odds, then as many increasing probabilities between 0 and 1"
             )
         return curve
 
 
-AGAINST = "the scores say nothing about the labels, or speak against them; check the order of the columns"
-_SEPARABLE = "the scores separate the labels completely, so the sharper the curve the better the fit; label more rows"
+AGAINST = "the scores say nothing about the labels, or contradict them; check the order of the columns"
+_SEPARABLE = "the scores separate the labels completely, so the sharper the curve, the better the fit; label more rows"
 
 
 def events(scores: Floats) -> list[tuple[int, Floats]]:

@@ -1,4 +1,4 @@
-"""Calibrators by name: for parameters that users write, and for JSON."""
+"""Calibrators by name, for parameters and for JSON."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BY_NAME: dict[str, type[BaseCalibrator]] = {
 
 
 def make_calibrator(spec: Any) -> Any:
-    """An unfitted calibrator for what a user may give as ``calibrator=``.
+    """An unfitted calibrator from a value of the parameter ``calibrator=``.
 
     Parameters
     ----------
@@ -46,12 +46,12 @@ def make_calibrator(spec: Any) -> Any:
     Returns
     -------
     estimator or None
-        None for None; an estimator is cloned, so that fitting leaves the user's own as it was.
+        None for None. An estimator is cloned, so fitting does not change the caller's object.
 
     Raises
     ------
     InputError
-        `spec` is none of these.
+        `spec` is not one of these.
 
     Examples
     --------
@@ -66,23 +66,23 @@ def make_calibrator(spec: Any) -> Any:
     if usable and not isinstance(spec, type):
         return clone(spec)
     raise InputError(
-        f"calibrator={spec!r} is no calibrator; expected None, one of {sorted(_BY_NAME)}, "
+        f"calibrator={spec!r} is not a calibrator; expected None, one of {sorted(_BY_NAME)}, "
         "or a scikit-learn estimator (an instance, not a class) with fit and predict_proba"
     )
 
 
 def calibrator_from_dict(description: Mapping[str, Any]) -> BaseCalibrator:
-    """The fitted calibrator, of whatever kind, that `to_dict` described.
+    """The fitted calibrator, of any kind, from the result of its `to_dict`.
 
     Parameters
     ----------
     description : mapping
-        What `to_dict` gave, before or after JSON.
+        The result of `to_dict`, before or after a round trip through JSON.
 
     Raises
     ------
     InputError
-        The name is unknown, or an entry is missing, unknown, or no value that a fit could have given.
+        The name is unknown, or an entry is missing, unknown, or not a value that fitting can produce.
 
     Examples
     --------
@@ -93,5 +93,5 @@ def calibrator_from_dict(description: Mapping[str, Any]) -> BaseCalibrator:
     """
     name = description.get("name") if isinstance(description, Mapping) else None
     if not isinstance(name, str) or name not in _BY_NAME:
-        raise InputError(f"name={name!r} is no calibrator; expected one of {sorted(_BY_NAME)}")
+        raise InputError(f"name={name!r} is not a calibrator; expected one of {sorted(_BY_NAME)}")
     return _BY_NAME[name].from_dict(description)

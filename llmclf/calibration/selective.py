@@ -1,4 +1,4 @@
-"""Which rows may be decided without a person: risk against coverage, and a threshold with a guarantee."""
+"""Selective classification: the risk-coverage curve, and a confidence threshold with a guarantee."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from ..checks import check_open_share
 from ..errors import CalibrationWarning, InputError, warn
 from ..metrics import checked_event, exact_bounds
 
-_FEW_STEPS, _MOST_STEPS = 10, 100  # coverages that are tried: more cost confidence at each, fewer miss the best one
+# Coverages to test: more of them leave less error probability for each, fewer may miss the best one.
+_MIN_STEPS, _MAX_STEPS = 10, 100
 
 
 @dataclass(frozen=True, eq=False)
 class RiskCoverageCurve:
-    """The error among the rows that are kept, for every threshold that keeps other rows.
+    """The error rate among the rows that are kept, for every threshold that keeps a different set of rows.
 
     Attributes
     ----------
     threshold : ndarray (m,)
-        Falling; rows with at least this confidence are kept.
+        In decreasing order; rows with at least this confidence are kept.
     coverage : ndarray (m,)
         Weighted share of the rows that are kept.
     risk : ndarray (m,)
-        Weighted share of wrong ones among them.
+        Weighted share of wrong rows among them.
     lower, upper : ndarray (m,)
-        95 % interval of each risk by itself (Clopper & Pearson 1934); NaN where rows are weighted, as weights are no counts.
-        To choose a threshold by it would be to choose by luck: see `select_threshold`.
+        Pointwise 95 % interval of each risk (Clopper & Pearson 1934); NaN if rows are weighted, since weights are not counts.
+        Do not choose a threshold by it, since the best of many points is partly luck; see `select_threshold`.
     """
 
     threshold: Floats
@@ -46,17 +47,17 @@ class RiskCoverageCurve:
 def risk_coverage_curve(
     y: ArrayLike, proba: ArrayLike, *, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
 ) -> RiskCoverageCurve:
-    """Error rate against share of rows kept, as the least confident rows are left to a person.
+    """Error rate against the share of rows kept, as the least confident rows are left to a person.
 
-    Rows of equal confidence are kept or left together, so the order of the rows does not matter (El-Yaniv & Wiener 2010, "On
-    the foundations of noise-free selective classification").
+    Rows of equal confidence are kept or left out together, so the order of the rows does not matter (El-Yaniv & Wiener 2010,
+    "On the foundations of noise-free selective classification").
 
     Parameters
     ----------
     y : array-like (n,)
         True classes; see `llmclf.metrics.label_columns`.
     proba : array-like (n, K) or (n,)
-        Probabilities; the confidence is the largest of the row.
+        Probabilities; the confidence of a row is its largest probability.
     classes : array-like (K,), optional
         The class of each column.
     sample_weight : array-like (n,), optional
@@ -77,35 +78,35 @@ def risk_coverage_curve(
     >>> curve.threshold.tolist(), curve.coverage.round(3).tolist(), curve.risk.round(3).tolist()
     ([0.9, 0.8], [0.333, 1.0], [0.0, 0.333])
     """
-    confidence, right, weights = checked_event(y, proba, classes, sample_weight)
+    confidence, is_right, weights = checked_event(y, proba, classes, sample_weight)
     values, group = np.unique(-confidence, return_inverse=True)
-    kept = np.cumsum(np.bincount(group, weights))
-    wrong = np.cumsum(np.bincount(group, weights * (1.0 - right)))
+    kept_weight = np.cumsum(np.bincount(group, weights))
+    wrong_weight = np.cumsum(np.bincount(group, weights * (1.0 - is_right)))
     if (weights == 1.0).all():
-        lower, upper = exact_bounds(wrong, kept, 0.025)
+        lower, upper = exact_bounds(wrong_weight, kept_weight, 0.025)
     else:
         lower = upper = np.full(len(values), math.nan)
-    return RiskCoverageCurve(-values, kept / kept[-1], wrong / kept, lower, upper)
+    return RiskCoverageCurve(-values, kept_weight / kept_weight[-1], wrong_weight / kept_weight, lower, upper)
 
 
 @dataclass(frozen=True)
 class SelectedThreshold:
-    """A threshold on the confidence, and what is known of the rows at or above it.
+    """A threshold on the confidence, and what is known about the rows at or above it.
 
     Attributes
     ----------
     threshold : float
         Accept a row if its confidence is at least this. 0 accepts all rows, infinity none.
     coverage : float
-        Share of the labelled rows that it accepts.
+        Share of the labelled rows that are accepted.
     error : float
-        Share of wrong ones among them; NaN if none is accepted.
+        Share of wrong rows among the accepted ones; NaN if none is accepted.
     error_bound : float
-        Upper confidence bound on the error of future accepted rows, at most `max_error`; NaN if none is accepted.
+        Upper confidence bound on the error rate of future accepted rows, at most `max_error`; NaN if none is accepted.
     n_accepted, n_rows : int
-        Labelled rows accepted, and all.
+        The number of labelled rows accepted, and of all labelled rows.
     max_error, confidence : float
-        What was asked for.
+        The values requested.
     """
 
     threshold: float
@@ -118,7 +119,7 @@ class SelectedThreshold:
     confidence: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Its attributes, ready for JSON: what is no finite number there is None.
+        """Its attributes, ready for JSON, with None for infinity and NaN.
 
         Examples
         --------
@@ -137,29 +138,29 @@ class SelectedThreshold:
         Raises
         ------
         KeyError, TypeError, ValueError
-            The values are none that `to_dict` gave.
+            The values are not a result of `to_dict`.
         """
         n_accepted, n_rows = values["n_accepted"], values["n_rows"]
         if type(n_accepted) is not int or type(n_rows) is not int or not 0 <= n_accepted <= n_rows:
             raise ValueError(f"a threshold accepts {n_accepted!r} of {n_rows!r} rows")
-        # Where no row is accepted, these three are no numbers.
+        # If no row is accepted, these three are stored as None.
         threshold, error, error_bound = math.inf, math.nan, math.nan
-        found = [values[name] for name in ("threshold", "error", "error_bound")]
+        stored = [values[name] for name in ("threshold", "error", "error_bound")]
         if n_accepted:
-            threshold, error, error_bound = map(_share, found)
-        elif found != [None, None, None]:
-            raise ValueError(f"a threshold accepts no row, and yet is {found[0]!r}")
+            threshold, error, error_bound = map(_share, stored)
+        elif stored != [None, None, None]:
+            raise ValueError(f"a threshold that accepts no row holds {stored!r}; expected None three times")
         coverage, max_error, confidence = (_share(values[name]) for name in ("coverage", "max_error", "confidence"))
         return cls(threshold, coverage, error, error_bound, n_accepted, n_rows, max_error, confidence)
 
 
 def check_selectable(n_rows: int, max_error: Any, confidence: Any) -> None:
-    """Refuse what `select_threshold` would refuse, as far as it is known before the rows are scored.
+    """Refuse what `select_threshold` would refuse, as far as this is known before the rows are scored.
 
     Raises
     ------
     InputError
-        A level is no number between 0 and 1, or so few rows show nothing even if all are right.
+        A level is not a number between 0 and 1, or there are too few rows even if all of them are right.
 
     Examples
     --------
@@ -180,14 +181,15 @@ def select_threshold(
     r"""The lowest threshold that keeps the error of accepted rows at or below `max_error`, with a guarantee.
 
     With probability `confidence` over the draw of the labelled rows, the error rate of all future rows accepted by the
-    returned threshold is at most `max_error`: in finite samples and whatever the confidences are, provided that these rows are
-    drawn like the future ones, that neither model nor calibrator saw their labels, and that more confident rows are not more
-    often wrong. (Without the last condition the guarantee holds for the mean error rate of rows with these very confidences.)
+    returned threshold is at most `max_error`. This holds in finite samples and for any distribution of confidences, provided
+    that the labelled rows are drawn like the future ones, that neither the model nor the calibrator saw their labels, and that
+    more confident rows are not wrong more often. (Without the last condition, the guarantee holds for the mean error rate of
+    rows with these same confidences.)
 
-    Ten coverages (with more than a thousand rows up to a hundred) are tested, from the strictest on, by the exact binomial
-    p-value; each has its share of the error probability, and passes it on when it is passed (learn then test: Angelopoulos et
-    al. 2025, "Learn then test: calibrating predictive algorithms to achieve risk control"; the fallback procedure of Wiens &
-    Dmitrienko 2005). Looking for the best point of `risk_coverage_curve` instead finds luck.
+    Ten coverages (up to a hundred with more than a thousand rows) are tested with the exact binomial p-value, the strictest
+    first. Each test has its share of the error probability, and a test that passes hands its share on to the next (learn then
+    test: Angelopoulos et al. 2025, "Learn then test: calibrating predictive algorithms to achieve risk control"; the fallback
+    procedure of Wiens & Dmitrienko 2005). Taking the best point of `risk_coverage_curve` instead would give no guarantee.
 
     Parameters
     ----------
@@ -203,18 +205,18 @@ def select_threshold(
     Returns
     -------
     SelectedThreshold
-        With threshold infinity, and a warning, where no coverage passes.
+        Its threshold is infinity, with a warning, if no coverage passes.
 
     Raises
     ------
     InputError
-        So few rows that not even all of them right would show it (the message says how many are needed), or any argument
-        that cannot be used.
+        There are too few rows even if all of them are right (the message says how many are needed), or any argument cannot
+        be used.
 
     Warns
     -----
     CalibrationWarning
-        No threshold passes; the message says how near the nearest one came, and how many labels might do.
+        No threshold passes; the message says how close the closest one came, and how many labels might be enough.
 
     Examples
     --------
@@ -226,18 +228,22 @@ def select_threshold(
     """
     _check_levels(max_error, confidence)
     max_error, confidence = float(max_error), float(confidence)
-    certainty, right, _ = checked_event(y, proba, classes)
-    n_rows, doubt = len(right), 1.0 - confidence
+    certainty, is_right, _ = checked_event(y, proba, classes)
+    n_rows, alpha = len(is_right), 1.0 - confidence
     _check_n_rows(n_rows, max_error, confidence)
-    ranks = _ranks(n_rows, max_error, doubt)
+    ranks = _ranks(n_rows, max_error, alpha)
     order = np.argsort(-certainty, kind="stable")
-    falling, wrong_before = certainty[order], np.concatenate([[0.0], np.cumsum(1.0 - right[order])])
+    sorted_confidence = certainty[order]
+    n_wrong_before = np.concatenate([[0.0], np.cumsum(1.0 - is_right[order])])
     level, passed, nearest = 0.0, None, (math.inf, 0, 0)
     for rank in ranks:
-        # Given the next confidence and how many lie above it, those rows are like future rows above it, ties or not.
-        n_kept = rank if rank == n_rows else int(np.searchsorted(-falling, -falling[rank], side="left"))
-        n_wrong = int(wrong_before[n_kept])
-        level += doubt / len(ranks)
+        # Given the next confidence and the number of rows above it, those rows are distributed like future rows above it,
+        # with or without ties.
+        n_kept = rank
+        if rank < n_rows:
+            n_kept = int(np.searchsorted(-sorted_confidence, -sorted_confidence[rank], side="left"))
+        n_wrong = int(n_wrong_before[n_kept])
+        level += alpha / len(ranks)
         if n_kept and binom.cdf(n_wrong, n_kept, max_error) <= level:
             bound = float(exact_bounds(np.array([n_wrong]), np.array([n_kept]), level)[1][0])
             passed = rank, n_kept, n_wrong, bound
@@ -246,10 +252,10 @@ def select_threshold(
             nearest = min(nearest, (bound, n_kept, n_wrong)) if n_kept else nearest
             level = 0.0
     if passed is None:
-        _warn_of_none(nearest, n_rows, max_error, confidence, doubt / len(ranks))
+        _warn_no_threshold(nearest, n_rows, max_error, confidence, alpha / len(ranks))
         return SelectedThreshold(math.inf, 0.0, math.nan, math.nan, 0, n_rows, max_error, confidence)
     rank, n_kept, n_wrong, bound = passed
-    threshold = 0.0 if rank == n_rows else float(np.nextafter(falling[rank], 1.0))
+    threshold = 0.0 if rank == n_rows else float(np.nextafter(sorted_confidence[rank], 1.0))
     return SelectedThreshold(
         threshold, n_kept / n_rows, n_wrong / n_kept, min(bound, max_error), n_kept, n_rows, max_error, confidence
     )
@@ -269,17 +275,17 @@ def _check_n_rows(n_rows: int, max_error: float, confidence: float) -> None:
         )
 
 
-def _ranks(n_rows: int, max_error: float, doubt: float) -> list[int]:
-    """How many of the most confident rows each tested threshold keeps: as many steps as rows allow, at even distances."""
-    most = min(_MOST_STEPS, max(_FEW_STEPS, int(math.sqrt(n_rows) / 3.0)))
-    n_steps = max(steps for steps in range(1, most + 1) if _rows_needed(max_error, doubt / steps) <= n_rows)
-    first = _rows_needed(max_error, doubt / n_steps)
+def _ranks(n_rows: int, max_error: float, alpha: float) -> list[int]:
+    """How many of the most confident rows each tested threshold keeps: evenly spaced, as many steps as the rows allow."""
+    max_steps = min(_MAX_STEPS, max(_MIN_STEPS, int(math.sqrt(n_rows) / 3.0)))
+    n_steps = max(steps for steps in range(1, max_steps + 1) if _rows_needed(max_error, alpha / steps) <= n_rows)
+    first = _rows_needed(max_error, alpha / n_steps)
     return [int(rank) for rank in np.unique(np.linspace(first, n_rows, n_steps).round())]
 
 
-def _rows_needed(max_error: float, doubt: float) -> int:
-    """How many rows, all of them right, show an error of at most `max_error` but for some doubt."""
-    return math.ceil(math.log(doubt) / math.log1p(-max_error) - 1e-9)
+def _rows_needed(max_error: float, alpha: float) -> int:
+    """How many rows, all of them right, show an error rate of at most `max_error` with error probability `alpha`."""
+    return math.ceil(math.log(alpha) / math.log1p(-max_error) - 1e-9)
 
 
 def _share(value: Any) -> float:
@@ -288,7 +294,7 @@ def _share(value: Any) -> float:
     return float(value)
 
 
-def _warn_of_none(
+def _warn_no_threshold(
     nearest: tuple[float, int, int], n_rows: int, max_error: float, confidence: float, level: float
 ) -> None:
     bound, n_kept, n_wrong = nearest
@@ -297,10 +303,10 @@ def _warn_of_none(
     for factor in 2.0 ** np.arange(0.5, 8.5, 0.5):
         size: Any = round(n_kept * factor)
         if rate < max_error and binom.cdf(math.ceil(rate * size), size, max_error) <= level:
-            cure = f"if they stay as they are, about {math.ceil(n_rows * factor / 50) * 50} labelled rows would do"
+            cure = f"at the same error rate, about {math.ceil(n_rows * factor / 50) * 50} labelled rows would be enough"
             break
     warn(
-        f"no threshold keeps the error at {max_error:.4g} with confidence {confidence:.4g} on {n_rows} labelled rows. The "
-        f"nearest keeps {n_kept} of them, {n_wrong} wrong, and bounds their error by {bound:.3g}; {cure}",
+        f"no threshold keeps the error at or below {max_error:.4g} with confidence {confidence:.4g} on {n_rows} labelled rows. "
+        f"The closest keeps {n_kept} of them, {n_wrong} wrong, and bounds their error by {bound:.3g}; {cure}",
         CalibrationWarning,
     )

@@ -15,7 +15,7 @@ from .base import BaseCalibrator, check_keys, check_ridge, checked_numbers, chec
 
 
 class IdentityCalibrator(BaseCalibrator):
-    """The scores as they are: q = softmax(scores). Learns nothing but which column is which class.
+    """The scores as they are: q = softmax(scores). Fitting only records which column belongs to which class.
 
     Attributes
     ----------
@@ -46,9 +46,9 @@ class IdentityCalibrator(BaseCalibrator):
 
 
 class PriorCalibrator(BaseCalibrator):
-    """The frequencies of the classes, whatever the scores: what a model must beat to be of use.
+    """The frequencies of the classes, whatever the scores: the baseline that a useful model must beat.
 
-    One row is added to each class, so that none has probability 0 (the rule of succession).
+    One row is added to each class, so that no class gets probability 0 (the rule of succession).
 
     Attributes
     ----------
@@ -86,18 +86,18 @@ class PriorCalibrator(BaseCalibrator):
 
 
 class TemperatureCalibrator(BaseCalibrator):
-    """One number that makes all probabilities less, or more, extreme: q = softmax(scores / T).
+    """One number that makes all probabilities more or less extreme: q = softmax(scores / T).
 
     The temperature T minimises the mean negative log-likelihood of the labelled rows (Guo et al. 2017, "On Calibration
     of Modern Neural Networks", section 4.2). The most probable class never changes. The loss is convex in 1/T, so its
-    derivative has one root, and that is found between 1/T = 0.001 and 1000. Where it is not in between, the nearer end
-    is kept and a `CalibrationWarning` says why: every row right (T = 0.001), or scores without information or against
-    the labels (T = 1000, nearly uniform probabilities).
+    derivative has one root, which is searched between 1/T = 0.001 and 1000. If the root lies outside, the nearer end is
+    kept, and a `CalibrationWarning` says why: every row is right (T = 0.001), or the scores are uninformative or
+    contradict the labels (T = 1000, nearly uniform probabilities).
 
     Attributes
     ----------
     temperature_ : float
-        T; above 1 where the scores were over-confident.
+        T; above 1 if the scores were over-confident.
     classes_ : ndarray (K,)
         The class of each column.
 
@@ -116,9 +116,9 @@ class TemperatureCalibrator(BaseCalibrator):
     _name = "temperature"
 
     def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
-        beta, doubt = fit_temperature(scores, columns, weights)
+        beta, warning = fit_temperature(scores, columns, weights)
         self.temperature_ = 1.0 / beta
-        return doubt
+        return warning
 
     def _log_proba(self, scores: Floats) -> Floats:
         return log_softmax(scores / self.temperature_)
@@ -136,17 +136,17 @@ class BiasTemperatureCalibrator(BaseCalibrator):
 
     Minimises mean NLL + (ridge / n) sum_k b_k^2, which is convex in (1/T, b) (bias-corrected temperature scaling:
     Alexandari et al. 2020, "Maximum Likelihood with Bias-Corrected Calibration is Hard-To-Beat at Label Shift
-    Adaptation"; the ridge of strength K as in Berta et al. 2026). The bias removes a model's preference for some label
-    words, so the most probable class can change. The temperature lies in [0.001, 1000], and a fit that ends there warns
-    as `TemperatureCalibrator` does.
+    Adaptation"; the ridge of strength K is that of Berta et al. 2026). The bias removes a model's preference for some
+    label words, so the most probable class can change. The temperature lies in [0.001, 1000]; a fit that ends at either
+    end warns, as `TemperatureCalibrator` does.
 
     Parameters
     ----------
     ridge : "auto" or float
-        Strength of the pull of b towards 0; it fades as the number of rows n (the sum of the weights) grows. ``"auto"``
-        is K, which suits scores that lean a little. Where a language model leans towards some labels by several nats, as it
-        does with many classes, 0.1 needs far fewer rows; `AutoCalibrator` tries both. With 0, the mean of the fitted rows'
-        probabilities is exactly the class frequencies, and every class must be in `y`.
+        Strength of the pull of b towards 0; it weakens as the number of rows n (the sum of the weights) grows. ``"auto"``
+        is K, which suits scores with a small bias. If a language model prefers some labels by several nats, as with many
+        classes, 0.1 needs far fewer rows; `AutoCalibrator` tries both. With 0, the mean of the fitted rows' probabilities
+        equals the class frequencies exactly, and every class must occur in `y`.
 
     Attributes
     ----------
@@ -174,10 +174,10 @@ class BiasTemperatureCalibrator(BaseCalibrator):
     def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
         ridge = ridge_strength(self.ridge, classes.size)
         check_ridge(ridge, columns, classes)
-        beta, bias, doubt = fit_bias_temperature(scores, columns, weights, ridge)
+        beta, bias, warning = fit_bias_temperature(scores, columns, weights, ridge)
         self.temperature_ = 1.0 / beta
         self.bias_ = bias
-        return doubt
+        return warning
 
     def _log_proba(self, scores: Floats) -> Floats:
         return log_softmax(scores / self.temperature_ + self.bias_)

@@ -1,4 +1,4 @@
-"""The Venn-Abers predictor: two isotonic fits for every row, one for each answer that it might have."""
+"""The Venn-Abers predictor: two isotonic fits for every row, one for each label that it might have."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .one_vs_rest import AGAINST, EventCalibrator, events
 
 
 class VennAbersCalibrator(EventCalibrator):
-    """A probability with an interval, from what isotonic regression would say if the row were labelled either way.
+    """A probability with an interval, from the isotonic fits in which the row has the one label or the other.
 
-    The row is added to the fitted ones, once as no event and once as one, and isotonic regression of each gives p0 and p1.
-    One of the two is calibrated whatever the distribution of exchangeable rows; the probability is p1 / (1 - p0 + p1), which
+    The row is added to the fitted rows with label 0 and then with label 1; the two isotonic regressions give p0 and p1 for it.
+    One of the two is calibrated for any distribution of exchangeable rows. The probability is p1 / (1 - p0 + p1), which
     minimises the largest regret in log loss (Vovk, Petej & Fedorova 2015, "Large-scale probabilistic predictors with and
-    without guarantees of validity", section 4; here the two fits of every gap between scores are found at once). Never 0 or
-    1. One event per class where there are more than two, and the probabilities divided by the sum of the row.
+    without guarantees of validity", section 4; here the fits for all new rows are computed together). It is never 0 or 1.
+    With more than two classes, there is one event per class, and the probabilities are divided by the sum of their row.
 
     Attributes
     ----------
     maps_ : list of ndarray (3 m,)
-        m log-odds in rising order, the weight of the rows there, and the weight of those where the event happened: of the
-        second of two classes, or of every class.
+        m log-odds in increasing order, the weight of the rows at each, and the weight of those where the event happened: of
+        the second of two classes, or of every class.
     classes_ : ndarray (K,)
         The class of each column.
 
@@ -44,7 +44,7 @@ class VennAbersCalibrator(EventCalibrator):
     _name = "venn_abers"
 
     def predict_interval(self, scores: ArrayLike) -> tuple[Floats, Floats]:
-        """The two probabilities of every class, each class against the others.
+        """The two probabilities of every class, each class against the rest.
 
         Parameters
         ----------
@@ -54,8 +54,8 @@ class VennAbersCalibrator(EventCalibrator):
         Returns
         -------
         lower, upper : ndarray (n, K)
-            p0 and p1 of each class. With two classes the interval of the first mirrors that of the second; with more the
-            intervals are those before division by the sum of the row.
+            p0 and p1 of each class. With two classes, the interval of the first mirrors that of the second. With more, the
+            intervals are those before the division by the sum of the row.
 
         Raises
         ------
@@ -64,22 +64,22 @@ class VennAbersCalibrator(EventCalibrator):
         """
         matrix = self._checked(scores)
         pairs = [
-            _both_fits(odds, *np.split(numbers, 3))
-            for (_, odds), numbers in zip(events(matrix), self.maps_, strict=True)
+            _both_fits(log_odds, *np.split(numbers, 3))
+            for (_, log_odds), numbers in zip(events(matrix), self.maps_, strict=True)
         ]
         if len(pairs) == 1:
             p0, p1 = pairs[0]
             return np.column_stack([1.0 - p1, p0]), np.column_stack([1.0 - p0, p1])
         return np.column_stack([p0 for p0, _ in pairs]), np.column_stack([p1 for _, p1 in pairs])
 
-    def _fit_event(self, odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
-        values, members = np.unique(odds, return_inverse=True)
+    def _fit_event(self, log_odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
+        values, members = np.unique(log_odds, return_inverse=True)
         mass, hits = np.bincount(members, weights), np.bincount(members, weights * event)
         flat = np.ptp(isotonic_regression(hits / mass, weights=mass).x) == 0.0
         return np.concatenate([values, mass, hits]), AGAINST if flat else ""
 
-    def _log_event(self, odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
-        p0, p1 = _both_fits(odds, *np.split(numbers, 3))
+    def _log_event(self, log_odds: Floats, numbers: Floats) -> tuple[Floats, Floats]:
+        p0, p1 = _both_fits(log_odds, *np.split(numbers, 3))
         total = np.log(1.0 - p0 + p1)
         return np.log(p1) - total, np.log1p(-p0) - total
 
@@ -87,29 +87,30 @@ class VennAbersCalibrator(EventCalibrator):
         size = len(numbers) if isinstance(numbers, (list, tuple)) else 0
         rows = checked_numbers(numbers, (size,), "map")
         values, mass, hits = np.split(rows, 3) if size and size % 3 == 0 else (rows, rows, rows)
-        sound = (np.diff(values) > 0).all() and (mass > 0).all() and (hits >= 0).all() and (hits <= mass).all()
-        if not size or size % 3 or not sound:
+        is_valid = (np.diff(values) > 0).all() and (mass > 0).all() and (hits >= 0).all() and (hits <= mass).all()
+        if not size or size % 3 or not is_valid:
             raise InputError(
-                f"map={numbers!r}; expected rising log-odds, then as many positive weights, then as many parts of them"
+                f"map={numbers!r}; expected increasing log-odds, then as many positive weights, then as many weights of "
+                "events, none above its weight"
             )
         return rows
 
 
-def _both_fits(odds: Floats, values: Floats, mass: Floats, hits: Floats) -> tuple[Floats, Floats]:
-    """Isotonic fits p0 and p1 at each of `odds`, added with weight 1 as no event and as one."""
+def _both_fits(log_odds: Floats, values: Floats, mass: Floats, hits: Floats) -> tuple[Floats, Floats]:
+    """Isotonic fits p0 and p1 at each of `log_odds`, added with weight 1 and label 0 or 1."""
     size = len(values)
     left, right = _blocks(mass, hits), _blocks(mass[::-1], (mass - hits)[::-1])
-    start = np.searchsorted(values, odds, side="left")
-    tied = np.searchsorted(values, odds, side="right") > start
-    # Every row's answer depends on its place among the values alone.
-    places, members = np.unique(2 * start + tied, return_inverse=True)
-    start, tied = places // 2, places % 2 == 1
-    own = np.minimum(start, size - 1)
+    start = np.searchsorted(values, log_odds, side="left")
+    tied = np.searchsorted(values, log_odds, side="right") > start
+    # The result for a row depends only on its position among the values.
+    positions, members = np.unique(2 * start + tied, return_inverse=True)
+    start, tied = positions // 2, positions % 2 == 1
+    index = np.minimum(start, size - 1)
     fits = []
     for label in (0.0, 1.0):
         fit = _insert(
-            label + np.where(tied, hits[own], 0.0),
-            1.0 + np.where(tied, mass[own], 0.0),
+            label + np.where(tied, hits[index], 0.0),
+            1.0 + np.where(tied, mass[index], 0.0),
             start,
             start + tied,
             left,
@@ -120,7 +121,7 @@ def _both_fits(odds: Floats, values: Floats, mass: Floats, hits: Floats) -> tupl
 
 
 def _blocks(mass: Floats, hits: Floats) -> tuple[Floats, Floats, NDArray[np.intp]]:
-    """The last block of the isotonic fit of every prefix: its hits, its mass, and the length of the prefix before it."""
+    """The last block of the isotonic fit to every prefix: its hits, its mass, and the length of the prefix before it."""
     size = len(mass)
     block_hits, block_mass, before = np.zeros(size + 1), np.zeros(size + 1), np.zeros(size + 1, dtype=np.intp)
     for i in range(1, size + 1):
@@ -139,10 +140,10 @@ def _insert(
     left: tuple[Floats, Floats, NDArray[np.intp]],
     right: tuple[Floats, Floats, NDArray[np.intp]],
 ) -> Floats:
-    """The rate of the block around each new point: it takes in neighbours to both sides as long as the rate would fall.
+    """The rate of the block around each new point: it absorbs neighbours on both sides as long as the rates would decrease.
 
     `low` and `high` are the numbers of values before the block and up to its end. The blocks on the right are those of the
-    values in reverse order with misses for hits.
+    values in reverse order, with misses in place of hits.
     """
     size = len(right[0]) - 1
     hits, mass, low, behind = hits.copy(), mass.copy(), low.copy(), size - high

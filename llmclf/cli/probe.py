@@ -62,8 +62,8 @@ def probe(
     if probed is not None:
         for line in [*_facts(probed), *_table(routes)]:
             say(line)
-    summaries = {one.name: one.summary for one in routes}
-    say(f"route: {route} ({summaries.get(route, 'probabilities of the options, as the server gives them')})")
+    kinds = {one.name: f"{'exact' if one.is_exact else 'bounded'}: {one.summary}" for one in routes}
+    say(f"route: {route} ({kinds.get(route, 'probabilities of the options, as the server gives them')})")
     say(f"{usage.requests} requests, {usage.tokens_in} tokens read, {usage.tokens_out} written")
 
 

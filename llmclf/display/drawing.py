@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import MissingDependencyError
 
-# From the palette of Okabe and Ito (2008), which colour-blind readers can tell apart, and of different lightness.
+# From the palette of Okabe and Ito (2008): colour-blind readers can tell them apart, and they differ in lightness.
 BLUE, ORANGE, GREY, PALE = "#0072B2", "#D55E00", "#8C8C8C", "#BFBFBF"
 
 
@@ -18,7 +18,7 @@ def imported(package: str) -> ModuleType:
         return importlib.import_module(package)
     except ImportError as error:
         raise MissingDependencyError(
-            f"{package} is not installed, and the diagram needs it; pip install {package}"
+            f"{package} is not installed, but the diagram needs it; run: pip install {package}"
         ) from error
 
 
@@ -26,7 +26,7 @@ def new_axes(width: float, height: float) -> Any:
     from matplotlib import pyplot
 
     figure, ax = pyplot.subplots(figsize=(width, height), layout="constrained")
-    # The layout does not see what is appended to the axes, whose last tick label reaches over the edge.
+    # The layout ignores appended axes, so their last tick label would reach beyond the edge.
     figure.get_layout_engine().set(w_pad=0.12)
     return ax
 
@@ -45,16 +45,16 @@ def without_frame(*all_axes: Any) -> None:
         axes.spines[["top", "right"]].set_visible(False)
 
 
-def box_of_columns(ax: Any, columns: list[list[tuple[str, str]]], places: Any, keys: list[Any] | None = None) -> Any:
-    """Columns of coloured text in a box, in whichever of two corners covers fewer of `places` (m, 2), in data coordinates.
+def box_of_columns(ax: Any, columns: list[list[tuple[str, str]]], points: Any, keys: list[Any] | None = None) -> Any:
+    """Columns of coloured text in a box, in whichever of two corners covers fewer of the `points` (m, 2) in data coordinates.
 
-    `keys` are artists that stand before the first line of a column.
+    `keys` are artists to draw before the first line of a column.
     """
     from matplotlib.offsetbox import AnchoredOffsetbox, DrawingArea, HPacker, TextArea, VPacker
 
     def text(content: str, colour: str) -> Any:
         area = TextArea(content, textprops={"size": "x-small", "color": colour})
-        # Class names are data: a dollar sign in one is no mathematics.
+        # Class names are data: a dollar sign in one does not start mathematics.
         label: Any = area.get_children()[0]
         label.set_parse_math(False)
         return area
@@ -80,7 +80,7 @@ def box_of_columns(ax: Any, columns: list[list[tuple[str, str]]], places: Any, k
     ax.add_artist(box)
     covered = {}
     # The frame is not laid out yet, but box and axes are in proportion.
-    inside = ax.transAxes.inverted().transform(ax.transData.transform(places))
+    inside = ax.transAxes.inverted().transform(ax.transData.transform(points))
     corner = ax.transAxes.inverted().transform(box.get_window_extent())
     width, height = corner[1] - corner[0]
     for loc, left, bottom in (("upper left", 0.0, 1.0 - height - 0.03), ("lower right", 1.0 - width - 0.03, 0.0)):
@@ -92,10 +92,10 @@ def box_of_columns(ax: Any, columns: list[list[tuple[str, str]]], places: Any, k
 
 def set_title(ax: Any, name: str | None, **options: Any) -> None:
     if name is not None:
-        # No wrapping: matplotlib measures words to wrap as mathematics, whatever parse_math says.
+        # No wrapping: matplotlib measures the words to wrap as mathematics, whatever parse_math says.
         ax.set_title(printable(name), parse_math=False, **options)
 
 
 def printable(name: str) -> str:
-    """A name without characters that fonts and XML have no form for: control characters and halves of surrogate pairs."""
+    """A name without the characters that fonts and XML cannot represent: control characters and lone surrogates."""
     return "".join("\ufffd" if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in name)

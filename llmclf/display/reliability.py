@@ -1,4 +1,4 @@
-"""Reliability diagram: how often what has a probability of p happens."""
+"""Reliability diagram: how often events with a probability of p happen."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from .drawing import (
 from .summary import ReliabilitySummary, SummaryOptions, summarise
 
 _STRIP_BINS = 20
-MOST_PANELS = 12
+MAX_PANELS = 12
 _FEW_EVENTS = 20
-_LONGEST_NAME = 24
+_MAX_NAME_LENGTH = 24
 
 
 class ReliabilityDisplay:
-    """Reliability diagram: how often what has a probability of p happens.
+    """Reliability diagram: how often events with a probability of p happen.
 
-    By default the event is that the predicted class is right, and its probability the confidence. Make one with
+    By default, the event is that the predicted class is right, and its probability is the confidence. Make one with
     `from_predictions` or `from_estimator`, then `plot` or `frame` it.
 
     Parameters
@@ -46,14 +46,16 @@ class ReliabilityDisplay:
     classwise : dict of class to ReliabilitySummary, optional
         One small diagram per class, each class against the others.
     name : str, optional
-        Title, drawn as it is written.
+        Title, drawn literally.
+    pos_label : class, optional
+        The class whose probability is shown; None shows the confidence.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
         The diagram, after `plot`.
     strip_ax_ : matplotlib Axes
-        The strip below it: the distribution of the probability.
+        The strip below it, with the distribution of the probability.
     class_axes_ : dict of class to matplotlib Axes
         The small diagrams; empty without `classwise`.
     figure_ : matplotlib Figure
@@ -113,47 +115,50 @@ class ReliabilityDisplay:
         proba_before : array-like, optional
             The same rows' probabilities before calibration, for comparison.
         kind : {"corp", "mass", "uniform", "smooth"}
-            The curve: isotonic regression, whose blocks choose themselves (Dimitriadis, Gneiting & Jordan 2021); bins of equal
-            weight or width; or a mean with a Gaussian kernel.
+            The curve: isotonic regression, whose blocks follow from the data (Dimitriadis, Gneiting & Jordan 2021); bins of
+            equal weight or width; or a mean with a Gaussian kernel.
         n_bins : int
-            Bins of the curve, and of the calibration error in the box, which are of equal width always.
+            The number of bins of the curve and of the calibration error in the box; the latter's always have equal width.
         band : {"consistency", "confidence"} or None
-            Around the diagonal, where the curve of a calibrated model with these probabilities would lie (Bröcker & Smith
-            2007); or around the curve, from resampled rows, which near 0 and 1 and for "corp" is somewhat too narrow.
+            "consistency" lies around the diagonal, where the curve of a calibrated model with these probabilities would be
+            (Bröcker & Smith 2007). "confidence" lies around the curve and comes from resampled rows; near 0 and 1 and for "corp"
+            it is somewhat too narrow.
         confidence_level : float in (0, 1)
-            Of band, bars and the interval in the box; band and bars hold point by point.
+            Of the band, the bars and the interval in the box; the band and the bars are pointwise.
         n_resamples : int
-            Draws behind the band.
+            The number of draws for the band.
         classwise : bool
-            Add a small diagram per class against the others, for the twelve most frequent ones.
+            Add a small diagram for each class against the others, for at most the twelve most frequent classes.
         pos_label : class, optional
-            Speak of the probability of this class instead of the confidence.
+            Show the probability of this class instead of the confidence.
         classes, sample_weight
             As in `llmclf.metrics.reliability_curve`.
         name : str, optional
             Title.
         random_state : int, Generator or None
-            Draws band and interval.
+            Seeds the draws for the band and the interval.
 
         Raises
         ------
         InputError
-            Any argument cannot be used.
+            An argument cannot be used.
         """
         options = SummaryOptions(kind, n_bins, band, confidence_level, n_resamples, random_state)
         options.check()
         if proba_before is not None:
             checked_predictions(y, proba_before, classes, sample_weight)
-        own = {"pos_label": pos_label, "classes": classes, "sample_weight": sample_weight}
+        selection = {"pos_label": pos_label, "classes": classes, "sample_weight": sample_weight}
         panels = {}
         if classwise:
             if pos_label is not None:
-                raise InputError(f"pos_label={pos_label!r} is one class and classwise=True all of them; leave one out")
+                raise InputError(
+                    f"pos_label={pos_label!r} asks for one class and classwise=True for all; leave one out"
+                )
             for label in _panel_classes(y, proba, classes, sample_weight):
-                panels[label] = summarise(y, proba, options, **(own | {"pos_label": label}))
+                panels[label] = summarise(y, proba, options, **(selection | {"pos_label": label}))
         return cls(
-            summarise(y, proba, options, **own),
-            before=None if proba_before is None else summarise(y, proba_before, options, **own),
+            summarise(y, proba, options, **selection),
+            before=None if proba_before is None else summarise(y, proba_before, options, **selection),
             classwise=panels,
             name=name,
             pos_label=pos_label,
@@ -174,14 +179,14 @@ class ReliabilityDisplay:
         y : array-like (n,)
             Their true classes.
         name : str, optional
-            Title; the name of the classifier's class unless given.
+            Title; by default the name of the classifier's class.
         **options
-            The other arguments of `from_predictions`, but for `classes`.
+            The other arguments of `from_predictions`, except `classes`.
 
         Raises
         ------
         InputError
-            Any argument cannot be used.
+            An argument cannot be used.
 
         Examples
         --------
@@ -234,17 +239,17 @@ class ReliabilityDisplay:
     def plot(self, ax: Any = None, *, scale: str = "linear") -> ReliabilityDisplay:
         """Draw the diagram, with the distribution of the probability in a strip below.
 
-        Points lie at the mean probability and the frequency of each bin, with area by number of rows; bars are Wilson's
-        intervals (none for weighted rows, for "smooth", and under a confidence band). Below the diagonal is over-confident. The
-        box holds the calibration error with its interval, what a calibrated model would show on as few rows, and the parts of
-        the Brier score: miscalibration, discrimination, uncertainty.
+        Each point lies at the mean probability and the frequency of its bin; its area grows with the number of rows. Bars are
+        Wilson intervals (not drawn for weighted rows, for "smooth" or with a confidence band). Points below the diagonal are
+        over-confident. The box shows the calibration error with its interval, the error that a calibrated model would show on
+        this many rows, and the parts of the Brier score: miscalibration, discrimination and uncertainty.
 
         Parameters
         ----------
         ax : matplotlib Axes, optional
-            Where to draw; the strip takes its lower part. None makes a figure. Small diagrams need a figure of their own.
+            Where to draw; the strip takes the lower part. None makes a new figure, which the small diagrams need.
         scale : {"linear", "log_odds"}
-            With "log_odds" both axes are stretched towards 0 and 1, where confident models have their rows.
+            With "log_odds", both axes are stretched towards 0 and 1, where the rows of a confident model lie.
 
         Returns
         -------
@@ -296,7 +301,7 @@ class ReliabilityDisplay:
         Parameters
         ----------
         figure : matplotlib Figure, optional
-            Where to draw. None makes one.
+            Where to draw. None makes a new figure.
 
         Returns
         -------
@@ -325,7 +330,7 @@ class ReliabilityDisplay:
         for axes, (label, summary) in zip(cells, self.classwise.items(), strict=True):
             few = min(summary.n_events, summary.n_rows - summary.n_events) < _FEW_EVENTS
             _draw_panel(axes, [("", summary, PALE if few else BLUE, "o")], scale)
-            short = str(label) if len(str(label)) <= _LONGEST_NAME else f"{str(label)[:_LONGEST_NAME]}…"
+            short = str(label) if len(str(label)) <= _MAX_NAME_LENGTH else f"{str(label)[:_MAX_NAME_LENGTH]}…"
             title = f"{short} ({summary.n_events}{', too few' if few else ''})"
             set_title(axes, title, fontsize="small", color=GREY if few else "black")
             axes.tick_params(labelsize="small")
@@ -347,7 +352,7 @@ def _panel_classes(
         known = sorted(set(np.asarray(y, dtype=object).tolist()))
         assert (label_columns(known, n_columns) == np.arange(n_columns)).all()
     counts = np.bincount(columns, weights, minlength=n_columns)
-    return [known[k] for k in sorted(np.argsort(-counts, kind="stable")[:MOST_PANELS])]
+    return [known[k] for k in sorted(np.argsort(-counts, kind="stable")[:MAX_PANELS])]
 
 
 def _columns(summary: ReliabilitySummary) -> dict[str, Any]:
@@ -376,7 +381,7 @@ def _grid(n_panels: int) -> tuple[int, int]:
 
 
 def _halves(n_panels: int) -> tuple[Any, Any, Any]:
-    """A figure, one large axes on the left, and room for small ones on its right."""
+    """A figure, one large axes on the left, and a subfigure for small ones on the right."""
     from matplotlib import pyplot
 
     width, height = panels_size(n_panels)
@@ -428,7 +433,7 @@ def _draw_panel(ax: Any, drawn: list[tuple[str, ReliabilitySummary, str, str]], 
         ax.plot(inside(x), inside(height), color=colour, linewidth=1.4, alpha=0.8, zorder=zorder, **style)
         curve = summary.curve
         if summary.kind != "smooth" and summary.band_kind != "confidence":
-            # Rounding can put the end of an interval a hair inside the point, and error bars refuse negative lengths.
+            # Rounding can put the end of an interval just inside the point, and error bars cannot have negative lengths.
             middle = inside(curve.accuracy)
             below, above = inside(summary.lower), inside(summary.upper)
             ax.errorbar(
@@ -455,7 +460,7 @@ def _draw_panel(ax: Any, drawn: list[tuple[str, ReliabilitySummary, str, str]], 
 
 
 def _limits(summaries: list[ReliabilitySummary], scale: str) -> tuple[float, float]:
-    """0 and 1; on the stretched scale, far enough to show every mean probability, but no row's own certainty."""
+    """0 and 1; on the stretched scale, far enough to show the mean probability of every point, but not of every row."""
     if scale == "linear":
         return 0.0, 1.0
     size = max(summary.n_rows for summary in summaries)
@@ -464,8 +469,10 @@ def _limits(summaries: list[ReliabilitySummary], scale: str) -> tuple[float, flo
         return float(np.clip(min(values) / 1.5, max(0.2 / size, 1e-6), 0.08))
 
     heights = [np.clip(summary.curve.accuracy, 0.5 / size, 1.0 - 0.5 / size) for summary in summaries]
-    low = end([min(s.curve.confidence.min(), own.min()) for s, own in zip(summaries, heights, strict=True)])
-    high = end([1.0 - max(s.curve.confidence.max(), own.max()) for s, own in zip(summaries, heights, strict=True)])
+    low = end([min(s.curve.confidence.min(), height.min()) for s, height in zip(summaries, heights, strict=True)])
+    high = end(
+        [1.0 - max(s.curve.confidence.max(), height.max()) for s, height in zip(summaries, heights, strict=True)]
+    )
     return low, 1.0 - high
 
 
@@ -487,7 +494,7 @@ def _draw_strip(strip: Any, drawn: list[tuple[str, ReliabilitySummary, str, str]
     edges = np.linspace(0.0, 1.0, _STRIP_BINS + 1)
     bounds = edges
     if scale == "log_odds":
-        # The outermost bins hold all that lies further out.
+        # The outermost bins also hold everything beyond them.
         bounds = expit(np.linspace(logit(low), logit(high), _STRIP_BINS + 1))
         edges = np.concatenate([[0.0], bounds[1:-1], [1.0]])
     for order, (_, summary, colour, _) in enumerate(drawn):
@@ -507,7 +514,7 @@ def _draw_strip(strip: Any, drawn: list[tuple[str, ReliabilitySummary, str, str]
 
 
 def _draw_numbers(ax: Any, drawn: list[tuple[str, ReliabilitySummary, str, str]], event: str) -> None:
-    """Legend and numbers in one box, in whichever of two corners holds less of the curves."""
+    """Legend and numbers in one box, in whichever of two corners hides less of the curves."""
     from matplotlib.lines import Line2D
 
     dark = "#333333"
@@ -532,9 +539,12 @@ def _draw_numbers(ax: Any, drawn: list[tuple[str, ReliabilitySummary, str, str]]
         for column in columns[1:]:
             column.append((" ", dark))
     low, high = ax.get_xlim()
-    places = []
+    covered = []
     for _, summary, _, _ in drawn:
         points = np.column_stack([summary.curve.confidence, summary.curve.accuracy])
-        # A large point hides more than a small one; every point more than a piece of the line.
-        places += [summary.line.T, np.repeat(points, 1 + 40 * summary.curve.count // summary.curve.count.max(), axis=0)]
-    box_of_columns(ax, columns, np.clip(np.concatenate(places), low, high), keys)
+        # A large point counts more than a small one, and every point more than a piece of the line.
+        covered += [
+            summary.line.T,
+            np.repeat(points, 1 + 40 * summary.curve.count // summary.curve.count.max(), axis=0),
+        ]
+    box_of_columns(ax, columns, np.clip(np.concatenate(covered), low, high), keys)

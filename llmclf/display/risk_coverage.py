@@ -1,4 +1,4 @@
-"""Risk-coverage diagram: the error among the rows that are kept, as the least confident ones are left to a person."""
+"""Risk-coverage diagram: the error among the rows that are kept when the least confident ones are sent to a person."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..calibration import RiskCoverageCurve, SelectedThreshold, risk_coverage_cu
 from ..metrics import Aurc, aurc
 from .drawing import BLUE, GREY, ORANGE, box_of_columns, imported, new_axes, set_title, without_frame
 
-_MOST_POINTS = 2000
+_MAX_POINTS = 2000
 
 
 class RiskCoverageDisplay:
@@ -24,12 +24,12 @@ class RiskCoverageDisplay:
     curve : RiskCoverageCurve
     area : Aurc
     before : RiskCoverageCurve, optional
-        Of the same rows' probabilities before calibration.
+        The curve of the same rows' probabilities before calibration.
     area_before : Aurc, optional
     selected : SelectedThreshold, optional
         A threshold to mark; see `llmclf.calibration.select_threshold`.
     name : str, optional
-        Title, drawn as it is written.
+        Title, drawn literally.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class RiskCoverageDisplay:
         proba_before : array-like, optional
             The same rows' probabilities before calibration, for comparison.
         selected : SelectedThreshold, optional
-            What `select_threshold` returned, to mark it.
+            The threshold to mark, as `select_threshold` returns it.
         classes, sample_weight
             As in `llmclf.calibration.risk_coverage_curve`.
         name : str, optional
@@ -94,7 +94,7 @@ class RiskCoverageDisplay:
         Raises
         ------
         InputError
-            Any argument cannot be used.
+            An argument cannot be used.
         """
         options = {"classes": classes, "sample_weight": sample_weight}
         before = None if proba_before is None else risk_coverage_curve(y, proba_before, **options)
@@ -121,14 +121,14 @@ class RiskCoverageDisplay:
         y : array-like (n,)
             Their true classes.
         name : str, optional
-            Title; the name of the classifier's class unless given.
+            Title; by default the name of the classifier's class.
         **options
-            The other arguments of `from_predictions`, but for `classes`.
+            The other arguments of `from_predictions`, except `classes`.
 
         Raises
         ------
         InputError
-            Any argument cannot be used.
+            An argument cannot be used.
         """
         return cls.from_predictions(
             y,
@@ -165,7 +165,7 @@ class RiskCoverageDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, optional
-            Where to draw. None makes a figure.
+            Where to draw. None makes a new figure.
 
         Returns
         -------
@@ -198,12 +198,12 @@ class RiskCoverageDisplay:
         labels = ["AURC", "excess", "AUGRC", "error of all rows"]
         columns = [[(label, dark) for label in [" ", *labels]]]
         keys = []
-        for when, area, colour, own in (
+        for when, area, colour, drawn in (
             ("before", self.area_before, ORANGE, self.before),
             ("after" if compared else " ", self.area, BLUE, curve),
         ):
-            if area is not None and own is not None:
-                values = [area.aurc, area.excess, area.augrc, own.risk[-1]]
+            if area is not None and drawn is not None:
+                values = [area.aurc, area.excess, area.augrc, drawn.risk[-1]]
                 columns.append([(when, colour), *((f"{value:.3f}", dark) for value in values)])
                 keys.append(Line2D([1, 7], [4, 4], color=colour) if compared else None)
         chosen = self.selected
@@ -211,13 +211,13 @@ class RiskCoverageDisplay:
             ax.axhline(chosen.max_error, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1.5)
             ax.plot([chosen.coverage] * 2, [0, chosen.max_error], color=GREY, linewidth=1, zorder=1.5)
             ax.plot(chosen.coverage, chosen.error, "o", color=BLUE, markeredgecolor="white", markersize=8, zorder=4)
-            note = f"accept from {chosen.threshold:.3f} on: {chosen.coverage:.0%} of rows,"
-            bound = f"at most {chosen.max_error:.1%} wrong ({chosen.confidence:.0%} sure)"
+            note = f"accept from {chosen.threshold:.3f}: {chosen.coverage:.0%} of rows,"
+            bound = f"at most {chosen.max_error:.1%} wrong ({chosen.confidence:.0%} confidence)"
             columns[0] += [(note, dark), (bound, dark)]
             for column in columns[1:]:
                 column += [(" ", dark)] * 2
-        places = np.column_stack([curve.coverage, curve.risk])[curve.coverage >= 0.05]
-        box_of_columns(ax, columns, places.reshape(-1, 2), keys)
+        points = np.column_stack([curve.coverage, curve.risk])[curve.coverage >= 0.05]
+        box_of_columns(ax, columns, points.reshape(-1, 2), keys)
         without_frame(ax)
         set_title(ax, self.name)
         self.ax_, self.figure_ = ax, ax.figure
@@ -225,10 +225,10 @@ class RiskCoverageDisplay:
 
 
 def _drawn(curve: RiskCoverageCurve) -> RiskCoverageCurve:
-    """As many points of the curve as a picture can show, at even distances."""
-    if curve.coverage.size <= _MOST_POINTS:
+    """The curve, thinned to as many evenly spaced points as a picture can show."""
+    if curve.coverage.size <= _MAX_POINTS:
         return curve
-    kept = np.unique(np.linspace(0, curve.coverage.size - 1, _MOST_POINTS).round().astype(int))
+    kept = np.unique(np.linspace(0, curve.coverage.size - 1, _MAX_POINTS).round().astype(int))
     return RiskCoverageCurve(
         curve.threshold[kept], curve.coverage[kept], curve.risk[kept], curve.lower[kept], curve.upper[kept]
     )

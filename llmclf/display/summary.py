@@ -1,4 +1,4 @@
-"""The numbers behind a reliability diagram: points, a curve, a band, and what stands in the box."""
+"""The numbers behind a reliability diagram: points, a curve, a band, and the contents of the box."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from ..metrics import (
 KINDS = ("corp", "mass", "uniform", "smooth")
 BANDS = ("consistency", "confidence", None)
 _GRID = np.linspace(0.0, 1.0, 201)
-_NARROWEST = 0.03
-_MOST_CELLS = 2000
+_MIN_KERNEL_WIDTH = 0.03
+_MAX_CELLS = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,23 +46,23 @@ class ReliabilitySummary:
     curve : ReliabilityCurve
         The points: bins, or with "corp" the blocks of equal recalibrated probability, with "smooth" bins of equal mass.
     lower, upper : ndarray (n_points,)
-        Wilson's interval of each point's frequency; NaN where rows are weighted, as weights are no counts.
+        The Wilson interval of each point's frequency; NaN if rows are weighted, because weights are not counts.
     line : ndarray (2, m)
         Probability and frequency along the curve that is drawn.
     band : ndarray (3, m) or None
-        Probability, and lower and upper end of the band.
+        Probability, and the lower and upper end of the band.
     band_kind : {"consistency", "confidence"} or None
         Around the diagonal: where the curve of a calibrated model lies; or around the curve, from resampled rows.
     level : float
-        Of band and intervals, pointwise.
+        The confidence level of the band and the intervals, pointwise.
     probability, weight : ndarray (n_rows,)
-        Of each row of positive weight.
+        Of each row with positive weight.
     n_rows, n_events : int
     accuracy, confidence : float
         Weighted means of event and probability over all rows.
     error : CalibrationInterval
         Expected calibration error in bins of equal width, its interval, and the mean that a calibrated model would show;
-        `measure_error` computes it when it is asked for.
+        `measure_error` computes it on first use.
     corp : CorpDecomposition
         Of the Brier score of the event.
     """
@@ -123,7 +123,7 @@ def summarise(
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
 ) -> ReliabilitySummary:
-    """The summary of one event of checked or unchecked predictions."""
+    """The summary of one event; the predictions are checked here."""
     options.check()
     p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
     generator = np.random.default_rng(options.random_state)
@@ -135,7 +135,7 @@ def summarise(
         pos_label=1,
         n_bins=options.n_bins,
         confidence_level=options.confidence_level,
-        # The same number that the metric itself gives for this seed.
+        # With this seed, the metric itself gives the same number.
         random_state=options.random_state if seeded else int(generator.integers(2**63)),
         sample_weight=weights,
     )
@@ -193,25 +193,27 @@ def _curve_function(
         if grid.size > 400:
             grid = grid[np.unique(np.linspace(0, grid.size - 1, 400).round().astype(int))]
 
-        def stepped(own_p: Floats, own_event: Floats, own_weights: Floats) -> Floats:
-            values, first = np.unique(own_p, return_index=True)
-            heights: Floats = np.interp(grid, values, recalibrated(own_p, own_event, own_weights)[first])
+        def stepped(sample_p: Floats, sample_event: Floats, sample_weights: Floats) -> Floats:
+            values, first = np.unique(sample_p, return_index=True)
+            heights: Floats = np.interp(grid, values, recalibrated(sample_p, sample_event, sample_weights)[first])
             return heights
 
         return grid, stepped
     if options.kind == "smooth":
         inside = _GRID[(p.min() <= _GRID) & (p.max() >= _GRID)]
         grid = inside if inside.size > 1 else np.array([p.min(), p.max()])
-        # The width at which the smooth calibration error is measured, but not so narrow that single rows show.
-        width = max(smooth_calibration_error(event, p, pos_label=1, sample_weight=weights), _NARROWEST)
-        return grid, lambda own_p, own_event, own_weights: smooth_curve(own_p, own_event, own_weights, grid, width)
+        # The kernel width of the smooth calibration error, but wide enough that single rows do not show.
+        width = max(smooth_calibration_error(event, p, pos_label=1, sample_weight=weights), _MIN_KERNEL_WIDTH)
+        return grid, lambda sample_p, sample_event, sample_weights: smooth_curve(
+            sample_p, sample_event, sample_weights, grid, width
+        )
     edges = curve.upper[:-1]
 
-    def binned(own_p: Floats, own_event: Floats, own_weights: Floats) -> Floats:
-        members = np.searchsorted(edges, own_p, side="left")
-        mass = np.bincount(members, own_weights, curve.confidence.size)
+    def binned(sample_p: Floats, sample_event: Floats, sample_weights: Floats) -> Floats:
+        members = np.searchsorted(edges, sample_p, side="left")
+        mass = np.bincount(members, sample_weights, curve.confidence.size)
         with np.errstate(invalid="ignore", divide="ignore"):
-            heights: Floats = np.bincount(members, own_weights * own_event, curve.confidence.size) / mass
+            heights: Floats = np.bincount(members, sample_weights * sample_event, curve.confidence.size) / mass
         return heights
 
     return curve.confidence, binned
@@ -230,7 +232,7 @@ def _band(
     """Pointwise quantiles of the curve: of outcomes drawn from the probabilities themselves, or of resampled rows."""
     if options.band is None:
         return None
-    # Rows are drawn as often as their weights say; the outcomes of a calibrated model are drawn for them.
+    # Rows are drawn in proportion to their weights; then an outcome is drawn for each.
     mean, rate, mass = _cells(p, event, weights, curve if options.kind in ("mass", "uniform") else None)
     shares = mass / mass.sum()
     chance = rate if options.band == "confidence" else mean
@@ -248,27 +250,27 @@ def _band(
 def _cells(p: Floats, event: Floats, weights: Floats, bins: ReliabilityCurve | None) -> tuple[Floats, Floats, Floats]:
     """Probability, frequency of the event and weight of groups of rows that are drawn together.
 
-    Rows of one bin, or of one probability, are alike; so many different ones that a picture cannot show them are put with their
-    neighbours.
+    The rows of one bin, or of one probability, form a group. If there are more distinct probabilities than a picture can show,
+    neighbours are merged.
     """
     if bins is not None:
         members = np.searchsorted(bins.upper[:-1], p, side="left")
     else:
         distinct, members = np.unique(p, return_inverse=True)
-        if distinct.size > _MOST_CELLS:
+        if distinct.size > _MAX_CELLS:
             rank = np.cumsum(np.bincount(members, weights)) / weights.sum()
-            members = np.unique(np.ceil(rank * _MOST_CELLS), return_inverse=True)[1][members]
+            members = np.unique(np.ceil(rank * _MAX_CELLS), return_inverse=True)[1][members]
     mass: Floats = np.bincount(members, weights).astype(np.float64)
-    least, most = np.ones(mass.size), np.zeros(mass.size)
-    np.minimum.at(least, members, p)
-    np.maximum.at(most, members, p)
-    # The mean of equal numbers may be rounded beyond them, and over the edge of a bin.
-    mean = (np.bincount(members, weights * p) / mass).clip(least, most)
+    lowest, highest = np.ones(mass.size), np.zeros(mass.size)
+    np.minimum.at(lowest, members, p)
+    np.maximum.at(highest, members, p)
+    # Rounding may put the mean of equal numbers beyond them, and over the edge of a bin.
+    mean = (np.bincount(members, weights * p) / mass).clip(lowest, highest)
     return mean, np.bincount(members, weights * event) / mass, mass
 
 
 def _wilson(curve: ReliabilityCurve, level: float) -> tuple[Floats, Floats]:
-    """Wilson's (1927) interval of each point's frequency."""
+    """The interval of Wilson (1927) for each point's frequency."""
     n, share, z = curve.count, curve.accuracy, float(norm.ppf((1.0 + level) / 2.0))
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))

@@ -9,7 +9,7 @@ import numpy as np
 from ..backends import Backend
 from ..backends.base import Generates
 from ..errors import InputError
-from ..prompts.renderer import PromptRenderer
+from ..prompts.prompt import PromptRenderer
 from ..tables.rows import Row, Rows
 from ..tables.values import is_missing
 
@@ -72,7 +72,7 @@ def domain_rows(rows: Rows, used_fields: Sequence[str], random: np.random.Random
 def generated_rows(backend: Backend, renderer: PromptRenderer, rows: Rows, random: np.random.RandomState) -> Rows:
     """Rows whose text the model wrote itself, after the prompt's beginning and its shots, drawn at temperature 1.
 
-    Texts end where the template goes on after the field; blank ones are left out.
+    Texts end where the template continues after the field; blank ones are left out.
 
     Raises
     ------

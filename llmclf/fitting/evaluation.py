@@ -94,7 +94,7 @@ def _shown(record: Mapping[str, Any], fields: Sequence[str]) -> str:
 
 
 def _described(correction: Any) -> Any:
-    """A bias or calibrator with what it learned, or as it writes itself where it has no JSON form."""
+    """A bias or calibrator with its fitted values, or its repr where it has no JSON form."""
     if correction is None:
         return None
     return correction.to_dict() if hasattr(correction, "to_dict") else repr(correction)

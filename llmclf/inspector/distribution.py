@@ -88,7 +88,7 @@ class NextTokens:
 
 
 def plain_value(value: Any) -> Any:
-    """A processor's value as JSON has it: offsets as pairs, since its keys are no numbers, and infinities as text."""
+    """A processor's value as JSON has it: offsets as pairs, since JSON's keys are not numbers, and infinities as text."""
     if isinstance(value, Mapping):
         return [[int(token), plain_value(float(offset))] for token, offset in value.items()]
     return str(value) if isinstance(value, float) and math.isinf(value) else value

@@ -30,7 +30,7 @@ from .terminal import print_explanation
 
 SCHEMA_VERSION = 1
 N_ANSWER_TOKENS = 16
-"""How many tokens the model may write by itself."""
+"""Tokens of the model's own answer, at most."""
 N_ALTERNATIVE_TOKENS = 6
 """How many tokens are shown of each beginning that it finds likelier than a label."""
 MAX_TREE_TOKENS = 150
@@ -62,9 +62,9 @@ class Explanation:
         """Everything as JSON values.
 
         ``model``, ``prompt``, ``distribution`` (the next token, see `NextTokens.to_dict`; None where the backend does not show
-        it, and ``hidden`` says why), ``answer`` (what the model would say by itself), and for a classifier ``row``, ``labels``,
+        it, and ``hidden`` says why), ``answer`` (what the model would say), and for a classifier ``row``, ``labels``,
         ``tree``, ``alternatives`` (the likeliest beginnings other than a label's by the distribution that the labels were scored
-        by, and how the model itself goes on after each), ``label_mass``, ``path`` and ``prediction``.
+        by, and how the model continues after each), ``label_mass``, ``path`` and ``prediction``.
         """
         values: dict[str, Any] = json.loads(json.dumps(self._values))
         return values
@@ -250,11 +250,11 @@ _NO_TOKEN = 1 << 40
 
 
 def _alternatives(backend: ShowsDistributions, view: View) -> list[dict[str, Any]]:
-    """The likeliest beginnings that are not a label's, and how the model would go on after each."""
+    """The likeliest first tokens that are not a label's, and how the model continues after each."""
     lines = alternatives(view, backend.token_texts)
     for line in lines:
         following = None
-        if not backend.ends_answer(line["id"]):  # an answer that has ended does not go on
+        if not backend.ends_answer(line["id"]):  # an answer that has ended does not continue
             following = _what_it_says(backend, (*view.row.context, line["id"]), N_ALTERNATIVE_TOKENS - 1)
         line["text"] = line["token"] + ("" if following is None else following["text"])
     return lines
@@ -314,7 +314,7 @@ def _what_it_says(backend: ShowsDistributions, ids: tuple[int, ...], n_tokens: i
 
 
 def _shown(value: Any) -> Any:
-    """A value of a row as JSON has it; what has no such form as it writes itself."""
+    """A value of a row as JSON has it; its repr where JSON has no form for it."""
     try:
         return plain(value, "a value")
     except InputError:

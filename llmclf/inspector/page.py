@@ -53,7 +53,7 @@ def inspector_page(values: Mapping[str, Any], next_tokens: NextTokens | None) ->
         labels=sorted(values.get("labels", ()), key=lambda line: -line["probability"]),
         columns=[order] if len(order) <= _MOST_CLASSES else [order[:_MOST_CLASSES], order],
         **live,
-        line_of=lambda own: lines[repr(own["class"]), own["word"]],
+        line_of=lambda label: lines[repr(label["class"]), label["word"]],
         most=_MOST_LABELS,
         visible=visible,
         nats=lambda value, sign="": "−∞" if value is None else f"{round(value, 4) or 0.0:{sign}.4f}",
@@ -72,34 +72,36 @@ def visible(text: str) -> str:
     ('␣yes↵', '⟨U+202E⟩')
     """
     return "".join(
-        _MARKS.get(own) or (f"⟨U+{ord(own):04X}⟩" if unicodedata.category(own) in _UNSEEN else own) for own in text
+        _MARKS.get(character)
+        or (f"⟨U+{ord(character):04X}⟩" if unicodedata.category(character) in _UNSEEN else character)
+        for character in text
     )
 
 
-def _live(found: NextTokens) -> dict[str, Any]:
+def _live(tokens: NextTokens) -> dict[str, Any]:
     """What the script needs: the settings it starts from, the texts of all tokens that may be listed; and the logits."""
-    fixed, settings = _split(found.processors)
-    start = apply_chain(found.logits, fixed, found.context)
-    likeliest = np.argsort(-found.logits, kind="stable")[:_N_TEXTS].tolist()
-    always = [*dict.fromkeys([*found.named, *found.offsets])]
+    fixed, settings = _split(tokens.processors)
+    start = apply_chain(tokens.logits, fixed, tokens.context)
+    likeliest = np.argsort(-tokens.logits, kind="stable")[:_N_TEXTS].tolist()
+    always = [*dict.fromkeys([*tokens.named, *tokens.offsets])]
     others = [token for token in likeliest if token not in always][:_N_OTHERS]
-    counts = dict(zip(*(own.tolist() for own in np.unique(found.context, return_counts=True)), strict=True))
+    counts = dict(zip(*(part.tolist() for part in np.unique(tokens.context, return_counts=True)), strict=True))
     # A penalty can push down all that is in the context, and one below 1 raises it.
     outside = np.argsort(-start, kind="stable")[: _N_TEXTS + len(counts)].tolist()
     outside = [token for token in outside if token not in counts][:_N_TEXTS]
     ids = [int(token) for token in dict.fromkeys([*always, *likeliest, *outside, *counts])]
-    texts = zip(ids, found.texts(ids), strict=True)
+    texts = zip(ids, tokens.texts(ids), strict=True)
     return {
         "fixed": fixed,
         "unslid": {name: value for name, value in settings.items() if name.startswith(("presence", "frequency"))},
         "blocks": {
-            name: _numbers(x) for name, x in (("logits", found.logits), ("start", start)) if fixed or name == "logits"
+            name: _numbers(x) for name, x in (("logits", tokens.logits), ("start", start)) if fixed or name == "logits"
         },
         "payload": {
             "shown": N_SHOWN,
             "most": _MOST_LABELS,
             "context": list(counts.items()),
-            "texts": {token: [visible(text), list(found.named.get(token, ()))] for token, text in texts},
+            "texts": {token: [visible(text), list(tokens.named.get(token, ()))] for token, text in texts},
             "biased": always + others,
             "always": always,
             "chain": {name: plain_value(value) for name, value in settings.items()},

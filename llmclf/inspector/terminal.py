@@ -24,7 +24,7 @@ def rendered(values: Mapping[str, Any]) -> Group:
     if "hidden" in values:
         parts.append(Text(values["hidden"], "dim"))
     if values["answer"] is not None:
-        parts += [_title("What the model says by itself"), *_answer(values["answer"])]
+        parts += [_title("What the model would say"), *_answer(values["answer"])]
     if values.get("alternatives"):
         parts += [_title("What it would rather have said than a label"), _alternatives(values["alternatives"])]
     if "labels" in values:
@@ -89,16 +89,16 @@ def _head(values: Mapping[str, Any]) -> list[RenderableType]:
     return parts + [Text(note, "yellow") for name, note in notes.items() if values.get(name)]
 
 
-def _next_tokens(found: Mapping[str, Any]) -> list[RenderableType]:
-    steps = ", ".join(f"{step['name']}={_value(step['value'])}" for step in found["processors"])
-    line = f"{found['vocabulary']} tokens, entropy {found['entropy']:.4f} nats"
+def _next_tokens(distribution: Mapping[str, Any]) -> list[RenderableType]:
+    steps = ", ".join(f"{step['name']}={_value(step['value'])}" for step in distribution["processors"])
+    line = f"{distribution['vocabulary']} tokens, entropy {distribution['entropy']:.4f} nats"
     if steps:
-        line += f"; after {steps}: {found['kept']} kept, entropy {found['processed_entropy']:.4f}"
+        line += f"; after {steps}: {distribution['kept']} kept, entropy {distribution['processed_entropy']:.4f}"
     right = ("rank", "id", "logit", "log-prob", "before", "after")
     table = _table(
         "rank", "token", "id", "logit", "log-prob", "before", "", *(("after", "") if steps else ()), right=right
     )
-    for place, token in enumerate(found["tokens"]):
+    for place, token in enumerate(distribution["tokens"]):
         if place >= _N_TOKENS and not token["labels"] and token["offset"] is None:
             continue
         text = Text(shown(token["token"]), "bold cyan" if token["labels"] else "")
@@ -142,14 +142,14 @@ def _answer(answer: Mapping[str, Any]) -> list[RenderableType]:
     return [Text(shown(answer["text"])), table]
 
 
-def _alternatives(found: Sequence[Mapping[str, Any]]) -> Table:
+def _alternatives(alternatives: Sequence[Mapping[str, Any]]) -> Table:
     table = _table("beginning", "log-prob", "probability", "and on", right=("log-prob", "probability"))
-    for own in found:
+    for alternative in alternatives:
         table.add_row(
-            Text(shown(own["token"])),
-            f"{own['logprob']:.4f}",
-            f"{own['probability']:.4f}",
-            Text(shown(own["text"]), "dim"),
+            Text(shown(alternative["token"])),
+            f"{alternative['logprob']:.4f}",
+            f"{alternative['probability']:.4f}",
+            Text(shown(alternative["text"]), "dim"),
         )
     return table
 
@@ -162,8 +162,8 @@ def _tree(nodes: Sequence[Mapping[str, Any]]) -> Tree:
         line = Text.assemble((shown(node["token"]), "cyan"), f"  {node['logprob']:.4f}")
         if node.get("is_terminator"):
             line.append("  end of answer", "dim")
-        for own in node["words"]:
-            line.append(f"  = {node['sum']:.4f}  ", "bold").append(_plain(own["class"]))
+        for word in node["words"]:
+            line.append(f"  = {node['sum']:.4f}  ", "bold").append(_plain(word["class"]))
         branch = parent.add(line)
         waiting += [(branch, child) for child in reversed(node["children"])]
     return root
@@ -172,13 +172,13 @@ def _tree(nodes: Sequence[Mapping[str, Any]]) -> Tree:
 def _labels(values: Mapping[str, Any]) -> Group:
     numbers = ("tokens", "sum", "mean", "bytes", "probability")
     table = _table("class", "word", *numbers, right=numbers)
-    for own in sorted(values["labels"], key=lambda line: -line["probability"]):
+    for label in sorted(values["labels"], key=lambda line: -line["probability"]):
         table.add_row(
-            _plain(own["class"]),
-            Text(shown(own["word"])),
-            str(len(own["tokens"])),
-            *(_nats(own[name]) for name in ("sum", "mean", "bytes")),
-            f"{own['probability']:.4g}",
+            _plain(label["class"]),
+            Text(shown(label["word"])),
+            str(len(label["tokens"])),
+            *(_nats(label[name]) for name in ("sum", "mean", "bytes")),
+            f"{label['probability']:.4g}",
         )
     mass = f"mass on all labels: {values['label_mass']:.4g}"
     return Group(Padding(table, (1, 0, 0, 0)), Text(mass, "dim"))

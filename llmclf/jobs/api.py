@@ -71,10 +71,10 @@ def label_table(
     show_progress: bool = False,
     asking: Asking | None = None,
 ) -> JobResult:
-    """Label a table of any size: lose nothing, pay for nothing twice, and go on where it stopped.
+    """Label a table of any size: lose nothing, pay for nothing twice, and continue where it stopped.
 
     Every answer is written to a journal, and is on the disk before the next question takes its place. A job that was killed,
-    ran out of budget or lost its server goes on with ``resume=True``; what was answered is not asked again. Equal rows are
+    ran out of budget or lost its server continues with ``resume=True``; answered questions are not asked again. Equal rows are
     asked once. The output keeps the rows' order, and appears whole or not at all.
 
     Parameters
@@ -99,7 +99,7 @@ def label_table(
     resume : bool
         Go on with the journal if there is one; without it, a journal that is there is refused.
     retry_failed : bool
-        Ask again what was answered with an error, and go on with the journal.
+        Ask again what was answered with an error, and continue the journal.
     max_errors : int, optional
         Stop once more questions have failed in this run.
     logprobs : bool
@@ -288,7 +288,7 @@ def _within_budget(recipe: Recipe, journal: Journal) -> Recipe:
         return recipe
     if spent >= limit:
         raise BudgetError(
-            f"max_cost={limit:g} is reached: earlier runs of this job have spent {spent:.6g}; raise it to go on"
+            f"max_cost={limit:g} is reached: earlier runs of this job have spent {spent:.6g}; raise it to continue"
         )
     cheaper = open_backend(backend.name, **{**backend.options, "max_cost": limit - spent})
     return replace(recipe, pipeline=replace(recipe.pipeline, backend=cheaper))
@@ -300,7 +300,7 @@ def _check_threshold(threshold: Any) -> None:
 
 
 def _like(table: Any, labelled: pd.DataFrame | None, added: list[str]) -> Any:
-    """The labels beside the caller's own table, in its own library; a data frame where it is none."""
+    """The labels beside the caller's table, in the library that it came from; else as a pandas data frame."""
     assert labelled is not None
     if isinstance(table, pd.DataFrame):
         return table.assign(**{name: labelled[name].to_numpy() for name in added})
@@ -312,7 +312,7 @@ def _like(table: Any, labelled: pd.DataFrame | None, added: list[str]) -> Any:
     if not isinstance(native, nw.DataFrame):
         return labelled
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # columns of None have no type yet
+        warnings.simplefilter("ignore")  # columns of None are still untyped
         columns = [
             nw.new_series(name, [None if pd.isna(v) else v for v in labelled[name]], backend=native.implementation)
             for name in added

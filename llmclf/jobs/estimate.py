@@ -106,7 +106,7 @@ def _of_server(
 
 
 def _of_local(backend: Backend, sample: list[Request], share: float, known: dict[str, Any]) -> JobEstimate:
-    """A model in this process costs nothing to try: a few questions tell how long all take."""
+    """A model in this process costs nothing to try: the time of a few questions gives the time of all."""
     tokens_in = None
     if sample and isinstance(backend, CountsTokens):
         tokens_in = round(share * backend.count_tokens([request.prompt.text for request in sample]))

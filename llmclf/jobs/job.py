@@ -214,11 +214,11 @@ class Job:
             self.monitor.end()
 
     def kept(self) -> str:
-        """What the journal holds, and how to go on from it."""
+        """What the journal holds, and how to continue."""
         (n,) = self.journal.connection.execute("SELECT count(*) FROM answers").fetchone()
         if not n:
             return "nothing was answered yet"
-        return f"{n} answers are kept in the journal {self.journal.path}; go on from there with resume (--resume)"
+        return f"{n} answers are kept in the journal {self.journal.path}; continue with resume (--resume)"
 
     # --- write ---------------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ def encode_record(values: Sequence[Any]) -> bytes:
     Raises
     ------
     InputError
-        A value is of a type that has no such form.
+        A value is of a type without such a form.
 
     Examples
     --------

@@ -104,7 +104,7 @@ class Recipe:
     def backend(self) -> Backend:
         return self.pipeline.backend
 
-    @property
+    @cached_property
     def scorer(self) -> Scorer:
         return self.pipeline.scorer
 

@@ -1,7 +1,7 @@
-"""Arithmetic on logits and log-probabilities, in numpy: distributions, what is done to them before a draw, and the draw.
+"""Arithmetic on logits and log-probabilities, in numpy: distributions, logits processors, and sampling.
 
-Every function takes logits (..., vocabulary), speaks about the last axis unless it has an `axis`, works in float64 and leaves
-its input as it is. ``-inf`` is a masked token.
+Every function takes logits (..., vocabulary), works along the last axis unless it has a parameter `axis`, computes in float64
+and does not change its input. ``-inf`` is a masked token.
 """
 
 from .chain import Processor, apply_chain, chain

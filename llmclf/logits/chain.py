@@ -1,4 +1,4 @@
-"""Processors of logits in the order in which they are applied."""
+"""Chains of logits processors, in the order in which they are applied."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from .processors import (
 
 @dataclass(frozen=True, repr=False)
 class Processor:
-    """One named step between a model's logits and the draw of a token.
+    """One named step between a model's logits and the sampling of a token.
 
     Attributes
     ----------
     name : str
     value : object
-        The setting, as it is shown.
+        The setting, for display.
     function : callable
-        Of the logits (..., vocabulary) and of the token ids already there, the prompt's and those generated; gives logits of
-        the same shape.
+        Takes the logits (..., vocabulary) and the token ids so far (of the prompt and of the generated text), and returns
+        logits of the same shape.
 
     Examples
     --------
@@ -75,16 +75,16 @@ def chain(
     top_p: float | None = None,
     min_p: float | None = None,
 ) -> tuple[Processor, ...]:
-    """The processors that are given, always in the order of these parameters, however they are written.
+    """The processors whose settings are given, always in the order of the parameters below.
 
-    It is the order of transformers' ``generate``: what adds to logits, then what punishes repetition, then temperature, then
-    what cuts off. The order matters: a temperature changes which tokens the nucleus of `top_p` holds, and a bias what a
-    repetition penalty multiplies. For another order, put several chains one after the other, or write the tuple yourself.
+    This is the order of transformers' ``generate``: the logit bias, then the penalties for repetition, then the temperature,
+    then truncation. The order matters: the temperature changes which tokens the nucleus of `top_p` holds, and a bias changes
+    the logits that a repetition penalty multiplies. For another order, concatenate several chains or build the tuple yourself.
 
     Parameters
     ----------
     logit_bias : mapping of token id to offset, optional
-        See `add_logit_bias`. Whether an id is in the vocabulary can be said only when logits are there.
+        See `add_logit_bias`. Whether an id is in the vocabulary is checked only when the chain is applied.
     repetition_penalty : float, optional
         See `repetition_penalty`.
     presence_penalty, frequency_penalty : float, optional
@@ -101,7 +101,7 @@ def chain(
     Raises
     ------
     InputError
-        A value that its function would refuse, now and not when logits are there.
+        A setting is one that its function would refuse. It is refused here, not when the chain is applied.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def chain(
     >>> apply_chain([3.0, 1.0, 2.0], chain(top_k=2, temperature=0.5)).tolist()
     [6.0, -inf, 4.0]
     """
-    given = {
+    settings = {
         "logit_bias": logit_bias,
         "repetition_penalty": repetition_penalty,
         "presence_penalty": presence_penalty,
@@ -121,11 +121,11 @@ def chain(
         "min_p": min_p,
     }
     steps = []
-    for name, value in given.items():
+    for name, value in settings.items():
         if value is not None:
             check, function = _STEPS[name]
-            checked = check(value)
-            steps.append(Processor(name, checked, partial(function, checked)))
+            setting = check(value)
+            steps.append(Processor(name, setting, partial(function, setting)))
     return tuple(steps)
 
 
@@ -134,15 +134,15 @@ def apply_chain(
     processors: Iterable[Callable[[Floats, Sequence[int]], Any]],
     token_ids: Sequence[int] = (),
 ) -> Floats:
-    """Logits after one processor after the other; what each gives is checked.
+    """Logits after all processors in turn; the result of each is checked.
 
     Parameters
     ----------
     logits : array-like (..., vocabulary)
     processors : iterable of callable
-        Each a function of logits (..., vocabulary) and `token_ids`, as `chain` makes them or your own; see `Processor`.
+        Each a function of logits (..., vocabulary) and `token_ids`, from `chain` or written by you; see `Processor`.
     token_ids : sequence of int
-        The tokens already there, the prompt's and those generated after it, as transformers' repetition penalty counts them.
+        The tokens so far, of the prompt and of the text generated after it, as in transformers' repetition penalty.
 
     Returns
     -------
@@ -152,39 +152,39 @@ def apply_chain(
     Raises
     ------
     InputError
-        The logits cannot be used, or what a processor gives: another shape, NaN, ``+inf``, or a row with every token masked.
-        The message names the processor.
+        The logits cannot be used, or the result of a processor cannot be: another shape, NaN, ``+inf``, or a row with every
+        token masked. The message names the processor.
 
     Examples
     --------
     >>> apply_chain([2.0, 1.0], chain(repetition_penalty=2.0), token_ids=[0]).tolist()
     [1.0, 1.0]
     """
-    x = checked_logits(logits, "apply_chain").copy()  # a processor may write into what it gets
-    for place, processor in enumerate(processors):
+    x = checked_logits(logits, "apply_chain").copy()  # a processor may write into its input
+    for index, processor in enumerate(processors):
         if not callable(processor):
             raise InputError(
-                f"apply_chain: processors[{place}]={processor!r} is no function; expected one of logits and token ids"
+                f"apply_chain: processors[{index}]={processor!r} is not callable; expected a function of logits and token ids"
             )
-        who = f"apply_chain: {_named(processor)}"
-        found = processor(x, token_ids)
-        if not isinstance(found, np.ndarray):
-            raise InputError(f"{who}: gave {type(found).__name__}; expected a numpy array of logits")
-        if found.shape != x.shape:
+        caller = f"apply_chain: {_display_name(processor)}"
+        processed = processor(x, token_ids)
+        if not isinstance(processed, np.ndarray):
+            raise InputError(f"{caller}: returned {type(processed).__name__}; expected a numpy array of logits")
+        if processed.shape != x.shape:
             raise InputError(
-                f"{who}: gave logits of shape {found.shape}; expected {x.shape}, that of what it was given"
+                f"{caller}: returned logits of shape {processed.shape}; expected {x.shape}, the shape of its input"
             )
-        x = checked_logits(found, who, "its logits")
+        x = checked_logits(processed, caller, "its logits")
     return x
 
 
-def _named(processor: Any) -> str:
+def _display_name(processor: Any) -> str:
     if isinstance(processor, Processor):
         return repr(processor)
     return str(getattr(processor, "__name__", None) or repr(processor))
 
 
-# At module level, since an inner function could not be pickled.
+# At module level, since inner functions cannot be pickled.
 
 
 def _logit_bias(bias: Mapping[int, float], logits: Floats, token_ids: Sequence[int]) -> Floats:
@@ -224,10 +224,10 @@ _PENALTIES = "presence_and_frequency_penalty"
 _STEPS: dict[str, tuple[Callable[[Any], Any], Callable[..., Floats]]] = {
     "logit_bias": (checked_bias, _logit_bias),
     "repetition_penalty": (checked_repetition, _repetition_penalty),
-    "presence_penalty": (partial(checked_finite, who=_PENALTIES, name="presence"), _presence_penalty),
-    "frequency_penalty": (partial(checked_finite, who=_PENALTIES, name="frequency"), _frequency_penalty),
+    "presence_penalty": (partial(checked_finite, caller=_PENALTIES, name="presence"), _presence_penalty),
+    "frequency_penalty": (partial(checked_finite, caller=_PENALTIES, name="frequency"), _frequency_penalty),
     "temperature": (checked_temperature, _temperature),
-    "top_k": (partial(checked_count, who="top_k", name="k"), _top_k),
-    "top_p": (partial(checked_share, who="top_p"), _top_p),
-    "min_p": (partial(checked_share, who="min_p"), _min_p),
+    "top_k": (partial(checked_count, caller="top_k", name="k"), _top_k),
+    "top_p": (partial(checked_share, caller="top_p"), _top_p),
+    "min_p": (partial(checked_share, caller="min_p"), _min_p),
 }

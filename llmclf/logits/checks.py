@@ -1,4 +1,4 @@
-"""One place where logits, token ids and the settings of processors are checked; each error starts with who refuses."""
+"""Checks of logits, token ids and processors' settings; every error starts with the name of the function called."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..checks import check_whole_number, is_number, is_whole_number
 from ..errors import InputError
 
 
-def checked_logits(logits: ArrayLike, who: str, what: str = "logits") -> Floats:
-    """`logits` in float64, which every row can be sampled from; not a copy.
+def checked_logits(logits: ArrayLike, caller: str, name: str = "logits") -> Floats:
+    """`logits` in float64, every row of which can be sampled from; not a copy.
 
     Raises
     ------
     InputError
-        No numbers, no vocabulary, NaN, ``+inf``, or a row of only ``-inf``.
+        They are not numbers, the vocabulary is empty, or there is NaN, ``+inf``, or a row of only ``-inf``.
 
     Examples
     --------
@@ -30,33 +30,35 @@ def checked_logits(logits: ArrayLike, who: str, what: str = "logits") -> Floats:
     try:
         x: Floats = np.asarray(logits, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{who}: {what} are no array of numbers; expected one of shape (..., vocabulary)") from None
+        raise InputError(
+            f"{caller}: {name} are not an array of numbers; expected one of shape (..., vocabulary)"
+        ) from None
     if x.ndim == 0 or x.shape[-1] == 0:
-        raise InputError(f"{who}: {what} have shape {x.shape}; expected (..., vocabulary) with at least one token")
-    # One pass: the largest is NaN, +inf or -inf exactly where a row cannot be used.
+        raise InputError(f"{caller}: {name} have shape {x.shape}; expected (..., vocabulary) with at least one token")
+    # One pass is enough: the maximum is NaN, +inf or -inf exactly if a row cannot be used.
     top = x.max(axis=-1)
     if not np.isfinite(top).all():
-        raise InputError(f"{who}: {_unusable(x, top, what)}")
+        raise InputError(f"{caller}: {_unusable(x, top, name)}")
     return x
 
 
-def checked_result(processed: Floats, who: str, cure: str) -> Floats:
-    """`processed` itself, if every row of it can be sampled from; otherwise the error tells the `cure`."""
+def checked_result(processed: Floats, caller: str, cure: str) -> Floats:
+    """`processed` itself, if every row of it can be sampled from; otherwise the error ends with the `cure`."""
     top = processed.max(axis=-1)
     if np.isfinite(top).all():
         return processed
     index = np.argwhere(~np.isfinite(top))[0]
-    found = "all tokens masked" if top[tuple(index)] == -np.inf else "a logit that is not below +inf"
-    raise InputError(f"{who}: would leave {found}{_of_row(index)}; {cure}")
+    problem = "all tokens masked" if top[tuple(index)] == -np.inf else "a logit that is not below +inf"
+    raise InputError(f"{caller}: would leave {problem}{_of_row(index)}; {cure}")
 
 
-def checked_ids(token_ids: ArrayLike, shape: tuple[int, ...], who: str) -> NDArray[np.intp]:
-    """`token_ids` as an array of one dimension, or of the leading `shape` of logits with one more.
+def checked_ids(token_ids: ArrayLike, shape: tuple[int, ...], caller: str) -> NDArray[np.intp]:
+    """`token_ids` as an array of one dimension, or with the leading dimensions of `shape` (that of the logits) and one more.
 
     Raises
     ------
     InputError
-        Other shapes, ids that are no whole numbers, or ids outside the vocabulary ``shape[-1]``.
+        The shape is another one, ids are not whole numbers, or an id is outside the vocabulary of ``shape[-1]`` tokens.
 
     Examples
     --------
@@ -66,26 +68,28 @@ def checked_ids(token_ids: ArrayLike, shape: tuple[int, ...], who: str) -> NDArr
     try:
         ids = np.asarray(token_ids)
     except ValueError:
-        raise InputError(f"{who}: token_ids are ragged; expected as many for every row of the logits") from None
+        raise InputError(
+            f"{caller}: token_ids are ragged; expected the same number for every row of the logits"
+        ) from None
     if ids.ndim != 1 and (ids.ndim == 0 or ids.shape[:-1] != shape[:-1]):
         raise InputError(
-            f"{who}: token_ids have shape {ids.shape}; expected one dimension, or {shape[:-1]} and one more, since the "
+            f"{caller}: token_ids have shape {ids.shape}; expected one dimension, or {shape[:-1]} and one more, since the "
             f"logits have shape {shape}"
         )
-    return ids_in_vocabulary(ids, shape[-1], who)
+    return ids_in_vocabulary(ids, shape[-1], caller)
 
 
-def ids_in_vocabulary(ids: NDArray[Any], n_tokens: int, who: str) -> NDArray[np.intp]:
+def ids_in_vocabulary(ids: NDArray[Any], n_tokens: int, caller: str) -> NDArray[np.intp]:
     """`ids` as indices, if each is a token of a vocabulary of `n_tokens`."""
     if ids.size == 0:
         return ids.astype(np.intp)
     if ids.dtype.kind not in "iu":
         raise InputError(
-            f"{who}: token_ids are of type {ids.dtype}; expected whole numbers, the places in the vocabulary"
+            f"{caller}: token_ids are of type {ids.dtype}; expected whole numbers, the positions in the vocabulary"
         )
     outside = ids[(ids < 0) | (ids >= n_tokens)]
     if outside.size:
-        raise InputError(f"{who}: token id {outside[0]} is not in the vocabulary; expected 0 to {n_tokens - 1}")
+        raise InputError(f"{caller}: token id {outside[0]} is not in the vocabulary; expected 0 to {n_tokens - 1}")
     return ids.astype(np.intp)
 
 
@@ -100,17 +104,17 @@ def checked_temperature(temperature: Any) -> float:
     return t
 
 
-def checked_count(value: Any, who: str, name: str) -> int:
+def checked_count(value: Any, caller: str, name: str) -> int:
     """`value` as an int of at least 1."""
-    return check_whole_number(f"{who}: {name}", value, 1)
+    return check_whole_number(f"{caller}: {name}", value, 1)
 
 
-def checked_share(p: Any, who: str) -> float:
+def checked_share(p: Any, caller: str) -> float:
     """A probability above 0 and at most 1, as a float."""
     share = _number(p)
     if not 0 < share <= 1:
         raise InputError(
-            f"{who}: p={p!r}; expected a number above 0 and at most 1; leave {who} out to keep every token"
+            f"{caller}: p={p!r}; expected a number above 0 and at most 1; leave {caller} out to keep every token"
         )
     return share
 
@@ -120,22 +124,22 @@ def checked_repetition(penalty: Any) -> float:
     factor = _number(penalty)
     if not 0 < factor < math.inf:
         raise InputError(
-            f"repetition_penalty: penalty={penalty!r}; expected a finite number above 0. 1 changes nothing, more makes a "
-            "repetition less likely"
+            f"repetition_penalty: penalty={penalty!r}; expected a finite number above 0. 1 changes nothing, and a larger "
+            "number makes repetitions less likely"
         )
     return factor
 
 
-def checked_finite(value: Any, who: str, name: str) -> float:
+def checked_finite(value: Any, caller: str, name: str) -> float:
     """Any finite number, as a float."""
     number = _number(value)
     if not math.isfinite(number):
-        raise InputError(f"{who}: {name}={value!r}; expected a finite number")
+        raise InputError(f"{caller}: {name}={value!r}; expected a finite number")
     return number
 
 
 def checked_bias(bias: Any, n_tokens: int | None = None) -> dict[int, float]:
-    """A logit bias as a new dict; ids are held against a vocabulary where its size is known.
+    """A logit bias as a new dict; ids are checked against the vocabulary if its size is given.
 
     Examples
     --------
@@ -144,7 +148,7 @@ def checked_bias(bias: Any, n_tokens: int | None = None) -> dict[int, float]:
     """
     if not isinstance(bias, Mapping):
         raise InputError(f"add_logit_bias: bias={bias!r}; expected a mapping, {{token id: offset}}")
-    found = {}
+    offsets = {}
     for token, offset in bias.items():
         if not is_whole_number(token):
             raise InputError(
@@ -152,15 +156,15 @@ def checked_bias(bias: Any, n_tokens: int | None = None) -> dict[int, float]:
             )
         if token < 0 or (n_tokens is not None and token >= n_tokens):
             raise InputError(
-                f"add_logit_bias: token id {token} in bias is no token; expected 0 or more{_vocabulary(n_tokens)}"
+                f"add_logit_bias: token id {token} in bias is not a token; expected 0 or more{_vocabulary(n_tokens)}"
             )
         number = _number(offset)
         if not number < math.inf:
             raise InputError(
                 f"add_logit_bias: bias[{token}]={offset!r}; expected a finite offset in nats, or -inf to ban the token"
             )
-        found[int(token)] = number
-    return found
+        offsets[int(token)] = number
+    return offsets
 
 
 def _vocabulary(n_tokens: int | None) -> str:
@@ -168,7 +172,7 @@ def _vocabulary(n_tokens: int | None) -> str:
 
 
 def _number(value: Any) -> float:
-    """The value as a float, NaN where it is no real number."""
+    """The value as a float; NaN if it is not a real number."""
     if not is_number(value):
         return math.nan
     try:
@@ -177,14 +181,14 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-def _unusable(x: Floats, top: Floats, what: str) -> str:
+def _unusable(x: Floats, top: Floats, name: str) -> str:
     index = np.argwhere(~np.isfinite(top))[0]
     if top[tuple(index)] == -np.inf:
-        return f"{what} are all -inf{_of_row(index)}, so no token is possible; leave at least one finite"
-    at = np.argwhere(~(x < np.inf))[0]
-    place = ", ".join(str(i) for i in at)
+        return f"{name} are all -inf{_of_row(index)}, so no token is possible; leave at least one finite"
+    position = np.argwhere(~(x < np.inf))[0]
+    subscript = ", ".join(str(i) for i in position)
     return (
-        f"{what}[{place}]={x[tuple(at)]}; expected finite logits, or -inf for masked tokens. "
+        f"{name}[{subscript}]={x[tuple(position)]}; expected finite logits, or -inf for masked tokens. "
         "Leave out rows that were not scored"
     )
 

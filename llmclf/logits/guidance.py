@@ -1,4 +1,4 @@
-"""Two distributions, with and without a condition, put into one."""
+"""Classifier-free guidance: two distributions, with and without a condition, combined into one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .softmax import log_softmax
 
 
 def guide(conditional: ArrayLike, unconditional: ArrayLike, gamma: float) -> Floats:
-    r"""Classifier-free guidance: how far a condition is followed, :math:`\log u + \gamma (\log c - \log u)`.
+    r"""Classifier-free guidance, which strengthens or weakens a condition: :math:`\log u + \gamma (\log c - \log u)`.
 
-    c and u are the softmax distributions of the two logits (Sanchez et al. 2023, "Stay on topic with Classifier-Free
+    c and u are the softmax distributions of the two sets of logits (Sanchez et al. 2023, "Stay on topic with Classifier-Free
     Guidance", equation 7, after Ho & Salimans 2022), as in transformers' `UnbatchedClassifierFreeGuidanceLogitsProcessor`.
 
     Parameters
@@ -22,22 +22,22 @@ def guide(conditional: ArrayLike, unconditional: ArrayLike, gamma: float) -> Flo
     conditional : array-like (..., vocabulary)
         Logits after the whole prompt.
     unconditional : array-like (..., vocabulary)
-        Logits after the prompt without the condition, or with another to be avoided; of the same shape, or one that
+        Logits after the prompt without the condition, or with a condition to avoid; of the same shape, or a shape that
         broadcasts to it.
     gamma : float
-        Finite. 1 is the conditional distribution, 0 the unconditional one, above 1 exaggerates what the condition changes,
-        below 0 does the opposite of it.
+        Finite. 1 gives the conditional distribution and 0 the unconditional one. Above 1 exaggerates what the condition
+        changes, below 0 reverses it.
 
     Returns
     -------
     ndarray (..., vocabulary)
-        Logits: their sum of exponentials is not 1 unless `gamma` is 0 or 1. A token that is masked on either side is masked;
-        at `gamma` 1 only the conditional side counts, at 0 only the other.
+        Logits; their exponentials do not sum to 1 unless `gamma` is 0 or 1. A token that is masked on either side is masked;
+        with `gamma` 1 only the conditional side counts, with 0 only the other.
 
     Raises
     ------
     InputError
-        The vocabularies or shapes differ, `gamma` is not finite, no token is possible on both sides, or logits cannot be
+        The vocabularies or shapes differ, `gamma` is not finite, no token is possible on both sides, or the logits cannot be
         used.
 
     Examples
@@ -51,7 +51,7 @@ def guide(conditional: ArrayLike, unconditional: ArrayLike, gamma: float) -> Flo
     if c.shape[-1] != u.shape[-1]:
         raise InputError(
             f"guide: conditional has a vocabulary of {c.shape[-1]} tokens and unconditional of {u.shape[-1]}; expected the "
-            "same one, so two prompts of one model"
+            "same one, from two prompts of one model"
         )
     try:
         c, u = np.broadcast_arrays(c, u)
@@ -63,11 +63,12 @@ def guide(conditional: ArrayLike, unconditional: ArrayLike, gamma: float) -> Flo
         return np.array(c if weight else u)
     masked = np.isneginf(c) | np.isneginf(u)
     with np.errstate(over="ignore", invalid="ignore"):
-        # Masked only now, not before: -inf - -inf has no value, and none is wanted.
+        # Masked here and not earlier: -inf - -inf is NaN, which the mask replaces.
         guided = np.where(masked, -np.inf, u + weight * (c - u))
-        lost = (np.isinf(guided) & ~masked).any(axis=-1, keepdims=True)
-        if lost.any():  # A row beyond float64: take the largest gain as zero, which changes no probability.
+        overflow = (np.isinf(guided) & ~masked).any(axis=-1, keepdims=True)
+        if overflow.any():
+            # A row beyond the range of float64: shift its largest gain to zero, which does not change probabilities.
             gain = np.where(masked, -np.inf, np.sign(weight) * (c - u))
             gain = gain - gain.max(axis=-1, keepdims=True)
-            guided = np.where(lost & ~masked, u + abs(weight) * gain, guided)
-    return checked_result(guided, "guide", "no token is possible on both sides; mask less")
+            guided = np.where(overflow & ~masked, u + abs(weight) * gain, guided)
+    return checked_result(guided, "guide", "no token is possible on both sides; mask fewer tokens")

@@ -1,4 +1,4 @@
-"""Scores that an interface did not show, given a low finite value."""
+"""A low finite value for scores that an API did not show."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 FLOOR = 16.0
-"""Nats below the best score of its row at which a score of ``-inf`` is taken to lie, unless another score is lower still."""
+"""A score of ``-inf`` is replaced by a value this many nats below its row's best score, unless another score is even lower."""
 
 
 def floor_missing(scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Log-scores with every ``-inf`` replaced by a low finite number, and the rows where that happened.
 
-    An API that shows only the likeliest tokens may not see a label at all. Such a score becomes that of its row's lowest
-    label that was seen, or 16 nats (a probability of about 1e-7) below the best one, whichever is lower. The number depends
-    on nothing but the row.
+    An API that shows only the likeliest tokens may not show a label at all. Such a score becomes the row's lowest finite
+    score, or 16 nats (a factor of about 1e-7 in probability) below the row's best score, whichever is lower. The number
+    depends only on the row.
 
     Parameters
     ----------
     scores : ndarray (n, K)
-        At least one finite score in every row that holds ``-inf``; other rows stay as they are.
+        A row with ``-inf`` and at least one finite score is changed; all other rows stay as they are.
 
     Examples
     --------
@@ -27,13 +27,13 @@ def floor_missing(scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDA
     >>> floored[0].tolist(), rows.tolist()
     ([-1.0, -17.0, -3.0], [0])
     """
-    unseen = np.isneginf(scores)
-    rows = np.flatnonzero(unseen.any(axis=1) & (scores > -np.inf).any(axis=1))
+    is_missing = np.isneginf(scores)
+    rows = np.flatnonzero(is_missing.any(axis=1) & (scores > -np.inf).any(axis=1))
     if not rows.size:
         return scores, rows
     floored = scores.copy()
-    own, lost = scores[rows], unseen[rows]
-    lowest = np.where(lost, np.inf, own).min(axis=1)
-    level = np.minimum(lowest, own.max(axis=1) - FLOOR)
-    floored[rows] = np.where(lost, level[:, None], own)
+    row_scores, row_missing = scores[rows], is_missing[rows]
+    lowest = np.where(row_missing, np.inf, row_scores).min(axis=1)
+    level = np.minimum(lowest, row_scores.max(axis=1) - FLOOR)
+    floored[rows] = np.where(row_missing, level[:, None], row_scores)
     return floored, rows

@@ -1,7 +1,7 @@
-"""What is done to logits before a token is drawn: pure functions of logits (..., vocabulary) that give logits.
+"""Logits processors: pure functions that change logits (..., vocabulary) before a token is sampled.
 
-``-inf`` is a masked token, and stays one. All refuse logits with NaN, ``+inf`` or a row of only ``-inf``. Where the field has
-one library that everybody uses, transformers, they agree with it; `llmclf.logits.chain` puts them in its order.
+``-inf`` is a masked token, and stays one. All processors refuse logits with NaN, ``+inf`` or a row of only ``-inf``. A
+processor that transformers has too gives the same result, and `llmclf.logits.chain` applies them in the same order.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ def apply_temperature(logits: ArrayLike, temperature: float) -> Floats:
     ----------
     logits : array-like (..., vocabulary)
     temperature : float
-        At least 0. At 0 only the likeliest token is left, of equal ones that with the lowest id; at infinity all tokens
-        that are not masked are equally likely.
+        At least 0. At 0 only the likeliest token is left (the one with the lowest id if several are equally likely); at
+        infinity all tokens that are not masked are equally likely.
 
     Returns
     -------
     ndarray (..., vocabulary)
-        ``logits / temperature``. Where that would leave the range of float64, the row's largest logit is subtracted first,
-        which changes no probability, and a token that is still out of range is masked: its probability is 0.
+        ``logits / temperature``. If that would leave the range of float64, the row's largest logit is subtracted first,
+        which does not change probabilities, and a token that is still out of range is masked: its probability is 0.
 
     Raises
     ------
     InputError
-        The temperature is negative, NaN or no number, or the logits cannot be used.
+        The temperature is negative, NaN or not a number, or the logits cannot be used.
 
     Examples
     --------
@@ -60,14 +60,14 @@ def apply_temperature(logits: ArrayLike, temperature: float) -> Floats:
     t = checked_temperature(temperature)
     if t == 0:
         best = np.argmax(x, axis=-1, keepdims=True)
-        return _kept(x, np.arange(x.shape[-1]) == best)
+        return _keep(x, np.arange(x.shape[-1]) == best)
     if t == math.inf:
         return np.where(np.isneginf(x), -np.inf, 0.0)
     with np.errstate(over="ignore"):
         scaled: Floats = x / t
-        lost = (np.isinf(scaled) & ~np.isinf(x)).any(axis=-1, keepdims=True)
-        if lost.any():
-            scaled = np.where(lost, (x - x.max(axis=-1, keepdims=True)) / t, scaled)
+        overflow = (np.isinf(scaled) & ~np.isinf(x)).any(axis=-1, keepdims=True)
+        if overflow.any():
+            scaled = np.where(overflow, (x - x.max(axis=-1, keepdims=True)) / t, scaled)
     return scaled
 
 
@@ -78,18 +78,18 @@ def top_k(logits: ArrayLike, k: int) -> Floats:
     ----------
     logits : array-like (..., vocabulary)
     k : int
-        At least 1; beyond the vocabulary's size it keeps all.
+        At least 1; a number above the vocabulary's size keeps all tokens.
 
     Returns
     -------
     ndarray (..., vocabulary)
-        The logits of every token at least as likely as the k-th, so more than k where several share that place, as in
+        The logits of every token at least as likely as the k-th likeliest, so more than k tokens if there are ties, as in
         transformers. The others are ``-inf``.
 
     Raises
     ------
     InputError
-        `k` is no whole number of at least 1, or the logits cannot be used.
+        `k` is not a whole number of at least 1, or the logits cannot be used.
 
     Examples
     --------
@@ -98,15 +98,15 @@ def top_k(logits: ArrayLike, k: int) -> Floats:
     """
     x = checked_logits(logits, "top_k")
     n = x.shape[-1]
-    place = n - min(checked_count(k, "top_k", "k"), n)
-    return _kept(x, x >= np.partition(x, place, axis=-1)[..., place, None])
+    kth = n - min(checked_count(k, "top_k", "k"), n)
+    return _keep(x, x >= np.partition(x, kth, axis=-1)[..., kth, None])
 
 
 def top_p(logits: ArrayLike, p: float) -> Floats:
     """The nucleus: the smallest set of likeliest tokens whose probability reaches `p`; all others are masked.
 
-    A token is kept if those before it have less than `p` together, in the order of falling probability, equal ones by
-    rising id (Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", equation 2).
+    Tokens are sorted by decreasing probability, ties by increasing id. A token is kept if the tokens before it have a total
+    probability below `p` (Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", equation 2).
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def top_p(logits: ArrayLike, p: float) -> Floats:
     Returns
     -------
     ndarray (..., vocabulary)
-        The logits of the nucleus, and ``-inf``.
+        The logits of the nucleus; the others are ``-inf``.
 
     Raises
     ------
@@ -137,22 +137,22 @@ def top_p(logits: ArrayLike, p: float) -> Floats:
     probabilities = np.take_along_axis(softmax(x), order, axis=-1)
     before = np.zeros_like(x)
     np.cumsum(probabilities[..., :-1], axis=-1, out=before[..., 1:])
-    keep = np.empty(x.shape, dtype=bool)
-    np.put_along_axis(keep, order, before < share, axis=-1)
-    return _kept(x, keep)
+    in_nucleus = np.empty(x.shape, dtype=bool)
+    np.put_along_axis(in_nucleus, order, before < share, axis=-1)
+    return _keep(x, in_nucleus)
 
 
 def min_p(logits: ArrayLike, p: float) -> Floats:
     """The tokens with at least `p` times the probability of the likeliest; all others are masked.
 
-    In logits: those not more than ``-log(p)`` below the largest (Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling
+    In logits: those at most ``-log(p)`` below the largest (Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling
     for Creative and Coherent LLM Outputs").
 
     Parameters
     ----------
     logits : array-like (..., vocabulary)
     p : float
-        Above 0 and at most 1; at 1 only the likeliest is left, and those as likely.
+        Above 0 and at most 1; at 1 only the likeliest token and any equally likely ones are left.
 
     Returns
     -------
@@ -171,11 +171,11 @@ def min_p(logits: ArrayLike, p: float) -> Floats:
     x = checked_logits(logits, "min_p")
     share = checked_share(p, "min_p")
     with np.errstate(over="ignore"):
-        return _kept(x, x - x.max(axis=-1, keepdims=True) >= math.log(share))
+        return _keep(x, x - x.max(axis=-1, keepdims=True) >= math.log(share))
 
 
 def add_logit_bias(logits: ArrayLike, bias: Mapping[int, float]) -> Floats:
-    """Logits with an offset added to some tokens (``logit_bias`` of OpenAI's interface, without its limits of -100 and 100).
+    """Logits with an offset added to some tokens (``logit_bias`` of OpenAI's API, without its limits of -100 and 100).
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def add_logit_bias(logits: ArrayLike, bias: Mapping[int, float]) -> Floats:
     Raises
     ------
     InputError
-        An id is no token, an offset is NaN or ``+inf``, every token of a row would be masked, or the logits cannot be used.
+        An id is not a token, an offset is NaN or ``+inf``, every token of a row would be masked, or the logits cannot be used.
 
     Examples
     --------
@@ -201,23 +201,23 @@ def add_logit_bias(logits: ArrayLike, bias: Mapping[int, float]) -> Floats:
     for token, offset in checked_bias(bias, x.shape[-1]).items():
         with np.errstate(over="ignore"):
             x[..., token] += offset
-    return checked_result(x, "add_logit_bias", "leave a token of finite logit unbanned, and keep offsets moderate")
+    return checked_result(x, "add_logit_bias", "leave a token with a finite logit unbanned, and keep offsets moderate")
 
 
 def repetition_penalty(logits: ArrayLike, token_ids: ArrayLike, penalty: float) -> Floats:
-    """Logits in which the tokens of `token_ids` are less likely: positive ones divided by `penalty`, negative ones multiplied.
+    """Make the tokens of `token_ids` less likely: positive logits are divided by `penalty`, negative ones multiplied by it.
 
-    Each token counts once, however often it is there (Keskar et al. 2019, "CTRL", section 4.1, with the later care for the
-    sign). Unlike every other processor here it depends on where the logits have their zero: adding a constant to all of them
-    changes its result. So it belongs before what shifts logits, on those of the model itself.
+    Each token counts once, however often it occurs (Keskar et al. 2019, "CTRL", section 4.1, with the later distinction of
+    the sign). Unlike every other processor here, it is not invariant to adding a constant to all logits. So apply it to the
+    model's own logits, before any processor that shifts them.
 
     Parameters
     ----------
     logits : array-like (..., vocabulary)
     token_ids : array-like of int (m,) or (..., m)
-        The same for every row, or those of each row. Transformers counts the prompt among them. Empty: nothing changes.
+        The same for every row, or those of each row. Transformers includes the prompt. If empty, nothing changes.
     penalty : float
-        Above 0 and finite. 1 changes nothing; below 1 makes a repetition likelier.
+        Above 0 and finite. 1 changes nothing; below 1 makes repetitions likelier.
 
     Returns
     -------
@@ -226,7 +226,7 @@ def repetition_penalty(logits: ArrayLike, token_ids: ArrayLike, penalty: float) 
     Raises
     ------
     InputError
-        An id is no token, the shapes do not fit, the penalty cannot be used or leaves no finite logit, or the logits cannot
+        An id is not a token, the shapes do not fit, the penalty cannot be used or leaves no finite logit, or the logits cannot
         be used.
 
     Examples
@@ -236,9 +236,9 @@ def repetition_penalty(logits: ArrayLike, token_ids: ArrayLike, penalty: float) 
     """
     x = checked_logits(logits, "repetition_penalty")
     factor = checked_repetition(penalty)
-    there = _counts(token_ids, x, "repetition_penalty") > 0
+    occurs = _counts(token_ids, x, "repetition_penalty") > 0
     with np.errstate(over="ignore"):
-        penalised = np.where(there, np.where(x < 0, x * factor, x / factor), x)
+        penalised = np.where(occurs, np.where(x < 0, x * factor, x / factor), x)
     return checked_result(
         penalised, "repetition_penalty", f"penalty={penalty!r} is too extreme for them; use one near 1"
     )
@@ -247,7 +247,7 @@ def repetition_penalty(logits: ArrayLike, token_ids: ArrayLike, penalty: float) 
 def presence_and_frequency_penalty(
     logits: ArrayLike, token_ids: ArrayLike, *, presence: float = 0.0, frequency: float = 0.0
 ) -> Floats:
-    """Logits less ``frequency`` for each time that a token is in `token_ids`, and less ``presence`` if it is there at all.
+    """Logits less ``frequency`` for each occurrence of a token in `token_ids`, and less ``presence`` if it occurs at all.
 
     ``logit - count * frequency - [count > 0] * presence``, as OpenAI's documentation of both penalties defines them.
 
@@ -266,7 +266,7 @@ def presence_and_frequency_penalty(
     Raises
     ------
     InputError
-        An id is no token, the shapes do not fit, a penalty is not finite or leaves no finite logit, or the logits cannot be
+        An id is not a token, the shapes do not fit, a penalty is not finite or leaves no finite logit, or the logits cannot be
         used.
 
     Examples
@@ -274,24 +274,27 @@ def presence_and_frequency_penalty(
     >>> presence_and_frequency_penalty([1.0, 1.0, 1.0], [0, 0, 1], presence=0.5, frequency=0.25).tolist()
     [0.0, 0.25, 1.0]
     """
-    who = "presence_and_frequency_penalty"
-    x = checked_logits(logits, who)
-    once, each = checked_finite(presence, who, "presence"), checked_finite(frequency, who, "frequency")
-    counts = _counts(token_ids, x, who)
+    caller = "presence_and_frequency_penalty"
+    x = checked_logits(logits, caller)
+    presence_nats = checked_finite(presence, caller, "presence")
+    frequency_nats = checked_finite(frequency, caller, "frequency")
+    counts = _counts(token_ids, x, caller)
     with np.errstate(over="ignore", invalid="ignore"):
-        penalised = np.where(np.isneginf(x), x, x - counts * each - (counts > 0) * once)
-    return checked_result(penalised, who, f"presence={presence!r} and frequency={frequency!r} are too extreme for them")
+        penalised = np.where(np.isneginf(x), x, x - counts * frequency_nats - (counts > 0) * presence_nats)
+    return checked_result(
+        penalised, caller, f"presence={presence!r} and frequency={frequency!r} are too extreme for them"
+    )
 
 
-def _kept(x: Floats, keep: NDArray[Any]) -> Floats:
-    return np.where(keep, x, -np.inf)
+def _keep(x: Floats, kept: NDArray[Any]) -> Floats:
+    return np.where(kept, x, -np.inf)
 
 
-def _counts(token_ids: ArrayLike, x: Floats, who: str) -> NDArray[np.intp]:
+def _counts(token_ids: ArrayLike, x: Floats, caller: str) -> NDArray[np.intp]:
     """How often each token is among `token_ids`: (vocabulary,) or the shape of `x`."""
-    ids, n = checked_ids(token_ids, x.shape, who), x.shape[-1]
+    ids, n = checked_ids(token_ids, x.shape, caller), x.shape[-1]
     if ids.ndim == 1:
         return np.bincount(ids, minlength=n)
     rows = ids.reshape(math.prod(ids.shape[:-1]), ids.shape[-1])
-    own = rows + n * np.arange(len(rows))[:, None]
-    return np.bincount(own.ravel(), minlength=x.size).reshape(x.shape)
+    flat_ids = rows + n * np.arange(len(rows))[:, None]
+    return np.bincount(flat_ids.ravel(), minlength=x.size).reshape(x.shape)

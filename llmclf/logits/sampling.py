@@ -1,4 +1,4 @@
-"""Tokens drawn from logits."""
+"""Sampling of tokens from logits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .checks import checked_count, checked_logits
 from .softmax import softmax
 
 AT_ONCE = 2**21
-"""Random numbers held in memory at one time by the method "gumbel", unless one draw needs more; no result depends on it."""
+"""How many random numbers the method "gumbel" holds in memory at once, unless one draw needs more. It changes no result."""
 
 
 def sample(
@@ -24,19 +24,19 @@ def sample(
     size: int | None = None,
     method: str = "inverse",
 ) -> NDArray[np.intp]:
-    """Token ids drawn from the softmax distribution of each row; masked tokens are never drawn.
+    """Token ids sampled from the softmax distribution of each row; masked tokens are never sampled.
 
     Parameters
     ----------
     logits : array-like (..., vocabulary)
     seed : int, numpy Generator or None
-        An int gives the same ids each time. A Generator is drawn from, and so moves on. None is another seed each time.
+        An int gives the same ids each time. A Generator is used and so changes its state. None uses a new seed each time.
     size : int or None
-        How many independent draws of each row; None is one, without an axis for it.
+        The number of independent draws per row. None is one draw, without an axis for it.
     method : {"inverse", "gumbel"}
         "inverse" takes one random number for each draw and finds it in the cumulative distribution. "gumbel" takes one for
-        every token, adds ``-log(-log(u))`` to its logit and names the largest (Gumbel 1954): slower, but it needs no
-        normalised probabilities. Both draw from the same distribution; with the same seed their ids differ.
+        every token, adds ``-log(-log(u))`` to its logit and takes the largest (Gumbel 1954): it is slower, but does not need
+        normalised probabilities. Both sample from the same distribution; with the same seed, their ids differ.
 
     Returns
     -------
@@ -75,17 +75,17 @@ def _generator(seed: Any) -> np.random.Generator:
 def _by_inverse(x: Floats, random: np.random.Generator, n: int) -> NDArray[np.intp]:
     """(n, rows): how many tokens end at or below a random point of the cumulative distribution."""
     ends = np.cumsum(softmax(x), axis=-1).reshape(-1, x.shape[-1])
-    # A number below 1 times the last end is below that end in float64 as well, and a masked token ends where the one before
-    # it does. So the first token that ends above the point always exists, and is not masked.
+    # In float64 too, a number below 1 times the last end is below that end, and a masked token ends where the token before it
+    # does. So a first token that ends above the point always exists, and is not masked.
     points = random.random((n, len(ends))) * ends[:, -1]
     ids = np.empty(points.shape, dtype=np.intp)
-    for row, own in enumerate(ends):
-        ids[:, row] = own.searchsorted(points[:, row], side="right")
+    for row, row_ends in enumerate(ends):
+        ids[:, row] = row_ends.searchsorted(points[:, row], side="right")
     return ids
 
 
 def _by_gumbel(x: Floats, random: np.random.Generator, n: int) -> NDArray[np.intp]:
-    """(n, ...): the token that is largest with noise."""
+    """(n, ...): the token with the largest noisy logit."""
     ids = np.empty((n, *x.shape[:-1]), dtype=np.intp)
     step = max(1, AT_ONCE // max(1, x.size))
     for start in range(0, n, step):

@@ -18,7 +18,7 @@ def sequence_logprob(logits: ArrayLike, token_ids: ArrayLike) -> NDArray[Any]:
     Parameters
     ----------
     logits : array-like (..., T, vocabulary)
-        ``logits[..., t, :]`` are those from which token t is drawn: in a causal model the output one place before it.
+        ``logits[..., t, :]`` is the distribution of token t: in a causal model, the output one position before it.
     token_ids : array-like of int (..., T)
 
     Returns
@@ -28,7 +28,7 @@ def sequence_logprob(logits: ArrayLike, token_ids: ArrayLike) -> NDArray[Any]:
     Raises
     ------
     InputError
-        Shapes do not fit, an id is outside the vocabulary, or logits have NaN, ``+inf`` or a row of only ``-inf``.
+        The shapes do not fit, an id is outside the vocabulary, or the logits have NaN, ``+inf`` or a row of only ``-inf``.
 
     Examples
     --------
@@ -60,12 +60,12 @@ def perplexity(logprobs: ArrayLike) -> NDArray[Any]:
 
     Returns
     -------
-    ndarray (...), from 1 (every token was certain) to infinity (one was impossible); a uniform choice among V tokens has V
+    ndarray (...), from 1 (every token was certain) to infinity (one was impossible); V for a uniform choice among V tokens
 
     Raises
     ------
     InputError
-        No tokens, or a log-probability is NaN or above 0.
+        There are no tokens, or a log-probability is NaN or above 0.
 
     Examples
     --------
@@ -77,10 +77,10 @@ def perplexity(logprobs: ArrayLike) -> NDArray[Any]:
         raise InputError(f"perplexity: logprobs have shape {logs.shape}; expected (..., T) with at least one token")
     bad = np.argwhere(~(logs <= 0))
     if bad.size:
-        place = ", ".join(str(i) for i in bad[0])
+        subscript = ", ".join(str(i) for i in bad[0])
         raise InputError(
-            f"perplexity: logprobs[{place}]={logs[tuple(bad[0])]}; expected log-probabilities, at most 0. "
-            "Logits become them by log_softmax, probabilities by np.log"
+            f"perplexity: logprobs[{subscript}]={logs[tuple(bad[0])]}; expected log-probabilities, at most 0. "
+            "Convert logits with log_softmax, probabilities with np.log"
         )
     with np.errstate(over="ignore"):
         result: NDArray[Any] = np.exp(-logs.mean(axis=-1))

@@ -1,4 +1,4 @@
-"""From logits to a distribution, and how spread out that is."""
+"""The softmax distribution of logits, its normaliser and its entropy."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def logsumexp(logits: ArrayLike, axis: int = -1, keepdims: bool = False) -> NDAr
     Parameters
     ----------
     logits : array-like (..., vocabulary)
-        NaN passes through; a row of only ``-inf`` gives ``-inf``, one that holds ``+inf`` gives ``+inf``.
+        NaN gives NaN; a row of only ``-inf`` gives ``-inf``, and a row with ``+inf`` gives ``+inf``.
     axis : int
-        The axis that is summed over.
+        The axis to sum over.
     keepdims : bool
         Leave that axis in the result, with length 1.
 
@@ -48,10 +48,10 @@ def log_softmax(logits: ArrayLike, axis: int = -1) -> NDArray[Any]:
     Parameters
     ----------
     logits : array-like (..., vocabulary)
-        Any real numbers; a constant added along `axis` changes nothing. ``-inf`` is a masked token and stays ``-inf``; a
-        row that holds NaN (elsewhere: a row that was not scored) becomes NaN.
+        Any real numbers; adding a constant along `axis` changes nothing. ``-inf`` is a masked token and stays ``-inf``. A
+        row that holds NaN (which marks a row that was not scored) becomes NaN.
     axis : int
-        The axis that is one distribution.
+        The axis along which the probabilities sum to 1.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def log_softmax(logits: ArrayLike, axis: int = -1) -> NDArray[Any]:
     Raises
     ------
     InputError
-        A row is all ``-inf`` or holds ``+inf``, so that it has no distribution; or it has no entries.
+        A row is all ``-inf`` or holds ``+inf``, so it does not define a distribution; or it is empty.
 
     Examples
     --------
@@ -124,20 +124,20 @@ def entropy(logits: ArrayLike) -> NDArray[Any]:
     """
     logprobs = log_softmax(logits)
     p = np.exp(logprobs)
-    # Not p > 0: NaN has to pass.
+    # Not p > 0, which would drop NaN.
     terms = np.multiply(p, -logprobs, where=p != 0, out=np.zeros_like(p))
     result: NDArray[Any] = terms.sum(axis=-1)
     return result
 
 
 def _shifted(logits: ArrayLike, axis: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """The logits less the largest of their row, the logarithm of the sum of those exponentials, and the largest.
+    """The logits less their row's maximum, the logarithm of the sum of their exponentials, and the maximum.
 
-    Kept apart, because their sum forgets the second where logits are huge.
+    The last two are returned separately, because rounding would lose the logarithm in their sum if the maximum is huge.
     """
     x = np.asarray(logits, dtype=np.float64)
     if x.ndim and x.shape[axis] == 0:
-        raise InputError(f"logits have shape {x.shape}, with nothing along axis {axis}; expected at least one entry")
+        raise InputError(f"logits have shape {x.shape}, with no entries along axis {axis}; expected at least one")
     top = x.max(axis=axis, keepdims=True)
     shift = np.where(np.isfinite(top), top, 0.0)
     with np.errstate(divide="ignore", over="ignore"):
@@ -147,8 +147,8 @@ def _shifted(logits: ArrayLike, axis: int) -> tuple[NDArray[Any], NDArray[Any], 
 
 def _without_distribution(totals: NDArray[Any]) -> str:
     index = np.argwhere(np.isinf(totals))[0]
-    whole = "the logits are" if not index.size else f"row {index[0] if index.size == 1 else tuple(index.tolist())} is"
+    subject = "the logits are" if not index.size else f"row {index[0] if index.size == 1 else tuple(index.tolist())} is"
     if totals[tuple(index)] < 0:
-        return f"{whole} all -inf, which is no distribution; leave at least one finite, or NaN where nothing was scored"
-    some = "the logits hold" if not index.size else whole.removesuffix("is") + "holds"
-    return f"{some} +inf, which is no distribution; mask the other tokens with -inf to make one certain"
+        return f"{subject} all -inf, which is not a distribution; leave at least one finite, or use NaN if nothing was scored"
+    subject = "the logits hold" if not index.size else subject.removesuffix("is") + "holds"
+    return f"{subject} +inf, which is not a distribution; to make one token certain, mask all others with -inf"

@@ -1,7 +1,7 @@
-"""How good are the probabilities: proper scores, calibration errors, tests of calibration, and intervals that cover.
+"""How good the probabilities are: proper scores, calibration errors, tests of calibration, and confidence intervals.
 
-Every function takes the true classes `y` and the probabilities `proba`, checks both in one place, and works in float64.
-Where several columns share the largest probability, the first of them is the predicted class.
+Every function takes the true classes `y` and the probabilities `proba`, checks both in the same way, and computes in float64.
+If several columns share the largest probability, the first of them is the predicted class.
 """
 
 from .binned import (

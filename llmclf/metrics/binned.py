@@ -1,8 +1,8 @@
 """Calibration errors from bins: probability against frequency.
 
-All of them speak about an event with a probability. By default the event is "the most probable class is the true one" and
-its probability the confidence; with ``pos_label=`` it is "`pos_label` is the true class" and its probability that column.
-On the same two-class table the two give different numbers.
+Each of them measures the probability of an event. By default the event is "the most probable class is the true one", and its
+probability is the confidence. With ``pos_label=`` the event is "`pos_label` is the true class", and its probability is that
+column. On the same two-class table, the two give different numbers.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ class ReliabilityCurve:
     Attributes
     ----------
     lower, upper : ndarray (n_filled,)
-        The bin is ``(lower, upper]`` and the first one also holds probability 0; or, if `closed` is "left", it is
-        ``[lower, upper)`` and the last one also holds probability 1.
+        The bin is ``(lower, upper]``, and the first one also holds probability 0. If `closed` is "left", the bin is
+        ``[lower, upper)``, and the last one also holds probability 1.
     confidence : ndarray (n_filled,)
         Weighted mean probability of the rows in the bin.
     accuracy : ndarray (n_filled,)
-        Weighted share of those rows where the event happened: the prediction was right.
+        Weighted share of those rows for which the event happened, such as a correct prediction.
     weight : ndarray (n_filled,)
         Sum of the rows' weights.
     count : ndarray of int (n_filled,)
-        Number of rows of positive weight.
+        Number of rows with positive weight.
     closed : {"right", "left"}
     """
 
@@ -58,20 +58,20 @@ class ReliabilityCurve:
         Raises
         ------
         InputError
-            `norm` is none of the three.
+            `norm` is not one of the three.
         """
         return _norm(np.abs(self.accuracy - self.confidence), self.weight / self.weight.sum(), norm)
 
     def debiased_squared_error(self) -> float:
-        """The squared "l2" error less what chance alone adds to it; negative where chance would show more.
+        """The squared "l2" error minus its bias from chance alone; negative if chance alone would give a larger error.
 
-        In each bin the squared gap is lessened by ``accuracy * (1 - accuracy) / (weight - 1)``; bins of weight below 2
+        In each bin, ``accuracy * (1 - accuracy) / (weight - 1)`` is subtracted from the squared gap; bins of weight below 2
         add nothing (Kumar, Liang & Ma 2019, "Verified Uncertainty Calibration", definition 4).
         """
-        measured = self.weight >= 2
+        is_large = self.weight >= 2
         gap = self.accuracy - self.confidence
-        noise = self.accuracy * (1 - self.accuracy) / np.where(measured, self.weight - 1, 1.0)
-        return float((self.weight / self.weight.sum()) @ np.where(measured, gap**2 - noise, 0.0))
+        noise = self.accuracy * (1 - self.accuracy) / np.where(is_large, self.weight - 1, 1.0)
+        return float((self.weight / self.weight.sum()) @ np.where(is_large, gap**2 - noise, 0.0))
 
 
 def expected_calibration_error(
@@ -87,9 +87,9 @@ def expected_calibration_error(
     sample_weight: ArrayLike | None = None,
     return_curve: bool = False,
 ) -> Any:
-    r"""Gap between the confidence in the predicted class and how often that class is right.
+    r"""Gap between the confidence in the predicted class and the accuracy of that prediction.
 
-    With confidence :math:`c_i = \max_k p_{ik}`, bins :math:`B_m` of it, and weight shares :math:`W_m / W`, this is
+    With the confidence :math:`c_i = \max_k p_{ik}`, its bins :math:`B_m`, and the weight shares :math:`W_m / W`, this is
     :math:`(\sum_m W_m/W \, |acc(B_m) - conf(B_m)|^p)^{1/p}` (Guo et al. 2017, "On Calibration of Modern Neural
     Networks", equation 3, with p = 1). It is biased upwards on few rows: a perfectly calibrated model does not reach 0.
 
@@ -98,22 +98,22 @@ def expected_calibration_error(
     y : array-like (n,)
         The true class of each row; see `label_columns`.
     proba : array-like (n, K) or (n,)
-        Probabilities, rows summing to 1; one dimension is P(class 1) of two classes. The confidence is the larger of
-        the two then also.
+        Probabilities, rows summing to 1. One dimension is P(class 1) of two classes; the confidence is still the larger
+        of the two probabilities.
     n_bins : int
         Number of bins, at least 1.
     strategy : {"uniform", "mass"}
-        Bins of equal width, or of equal weight without ever splitting equal confidences.
+        Bins of equal width, or of equal weight (equal confidences always share a bin).
     norm : {"l1", "l2", "max"}
         ECE, root mean square calibration error, or maximum calibration error.
     closed : {"right", "left"}
-        To which bin a confidence on an edge of "uniform" bins belongs: the one below or the one above.
+        Which bin includes a confidence that lies on an edge of "uniform" bins: the bin below or the bin above.
     pos_label : class, optional
-        Speak of the probability of this class instead of the confidence.
+        Measure the probability of this class instead of the confidence.
     classes : array-like (K,), optional
         The class of each column; some may be absent from `y`.
     sample_weight : array-like (n,), optional
-        Non-negative; a weight of 2 is the row twice.
+        Non-negative. A weight of 2 counts the row twice.
     return_curve : bool
         Also return the bins.
 
@@ -146,7 +146,7 @@ def expected_calibration_error(
 
 
 def maximum_calibration_error(y: ArrayLike, proba: ArrayLike, **options: Any) -> Any:
-    """The largest gap between confidence and accuracy in any bin that holds a row.
+    """The largest gap between confidence and accuracy in any non-empty bin.
 
     Parameters
     ----------
@@ -181,8 +181,8 @@ def classwise_calibration_error(
 ) -> Any:
     """The calibration error of every column as the probability of its class, averaged over the K columns.
 
-    All columns count alike, those of classes absent from `y` too (Kull et al. 2019, "Beyond temperature scaling",
-    definition 2). With norm "l2" it is the root of the mean square, with "max" the largest.
+    All columns count equally, including those of classes absent from `y` (Kull et al. 2019, "Beyond temperature scaling",
+    definition 2). With norm "l2" it is the root mean square over the columns, with "max" the largest error.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def top_label_calibration_error(
     Parameters
     ----------
     y, proba, n_bins, strategy, norm, closed, classes, sample_weight
-        As in `expected_calibration_error`; the bins are made anew for each predicted class.
+        As in `expected_calibration_error`; each predicted class has its own bins.
     return_curve : bool
         Also return the bins of each predicted class.
 
@@ -280,7 +280,7 @@ def debiased_calibration_error(
     sample_weight: ArrayLike | None = None,
     return_curve: bool = False,
 ) -> Any:
-    """Root mean square calibration error without the part that chance alone adds on few rows.
+    """Root mean square calibration error without the bias that chance alone adds on few rows.
 
     See `ReliabilityCurve.debiased_squared_error` for the formula and its source.
 
@@ -289,15 +289,15 @@ def debiased_calibration_error(
     y, proba, n_bins, strategy, closed, pos_label, classes, sample_weight
         As in `expected_calibration_error`. Weights count rows: a bin of weight below 2 adds nothing.
     target : {"confidence", "classwise"}
-        One event, or every column with the mean of the squares taken over the K columns.
+        One event, or every column, with the mean of the squared errors taken over the K columns.
     squared : bool
-        Return the signed square, whose mean over many samples is the true squared error of the bins.
+        Return the signed square, whose expected value is the true squared error of the bins.
     return_curve : bool
         Also return the bins, or with "classwise" one set of bins per column.
 
     Returns
     -------
-    float in [0, 1], 0 where chance would show more; or the signed square; or one of them with the bins
+    float in [0, 1], 0 if chance alone would give a larger error; or the signed square; or one of them with the bins
 
     Examples
     --------
@@ -320,7 +320,7 @@ def debiased_calibration_error(
         square = curves.debiased_squared_error()
     elif target == "classwise":
         if pos_label is not None:
-            raise InputError(f"pos_label={pos_label!r} is one class and target='classwise' all of them; leave one out")
+            raise InputError(f"pos_label={pos_label!r} is one class and target='classwise' means all; leave one out")
         _, curves = classwise_calibration_error(
             y,
             proba,
@@ -348,17 +348,17 @@ def sweep_calibration_error(
     sample_weight: ArrayLike | None = None,
     return_curve: bool = False,
 ) -> Any:
-    """Calibration error in as many bins of equal mass as leave the accuracies rising from bin to bin.
+    """Calibration error in equal-mass bins, as many as keep the accuracies increasing from bin to bin.
 
     The number of bins grows from 1 as long as no bin is less accurate than the one before (Roelofs et al. 2022,
-    "Mitigating bias in calibration error estimation", algorithm 1): an answer to the question how many bins to take.
+    "Mitigating bias in calibration error estimation", algorithm 1). So there is no number of bins to choose.
 
     Parameters
     ----------
     y, proba, norm, pos_label, classes, sample_weight
         As in `expected_calibration_error`.
     return_curve : bool
-        Also return the bins, whose number was chosen.
+        Also return the bins.
 
     Returns
     -------
@@ -403,7 +403,7 @@ def reliability_curve(
     Returns
     -------
     ReliabilityCurve
-        The non-empty bins, by rising confidence.
+        The non-empty bins, by increasing confidence.
 
     Raises
     ------
@@ -429,12 +429,12 @@ def binned_calibration(
     closed: str = "right",
     sample_weight: ArrayLike | None = None,
 ) -> ReliabilityCurve:
-    """Probability of any yes-or-no event against how often it happened, bin by bin.
+    """Probability of any binary event against how often it happened, bin by bin.
 
     Parameters
     ----------
     probability : array-like (n,)
-        In [0, 1]: of the positive class, of one class of several, of being right.
+        In [0, 1]: of the positive class, of one of several classes, or of a correct prediction.
     event : array-like (n,)
         Whether it happened: booleans, or 0 and 1.
     n_bins, strategy, closed, sample_weight
@@ -469,14 +469,14 @@ def binned_calibration(
 def bin_numbers(
     p: Floats, weights: Floats, n_bins: int, strategy: str, closed: str
 ) -> tuple[NDArray[np.intp], Floats, Floats]:
-    """The bin of each row, counted over the bins that hold one, and the lower and upper edges of those bins."""
+    """The bin of each row, as a number among the non-empty bins, and the lower and upper edges of those bins."""
     if not is_whole_number(n_bins, 1):
         raise InputError(f"n_bins={n_bins!r}; expected a positive integer")
     if closed not in ("right", "left"):
         raise InputError(f"closed={closed!r} is unknown; expected 'right' or 'left'")
     if strategy == "uniform":
         edges = np.linspace(0.0, 1.0, n_bins + 1)
-        # Comparing with the edges themselves: floor(p * n_bins) puts 0.3 in the wrong one of ten bins.
+        # Compare with the edges themselves: floor(p * n_bins) puts 0.3 into the wrong one of ten bins.
         bins = np.searchsorted(edges[1:-1], p, side="left" if closed == "right" else "right")
         filled, members = np.unique(bins, return_inverse=True)
         return members, edges[filled], edges[filled + 1]
@@ -495,7 +495,7 @@ def bin_numbers(
 
 
 def _curve(p: Floats, event: Floats, weights: Floats, n_bins: int, strategy: str, closed: str) -> ReliabilityCurve:
-    """The bins of checked rows, all of positive weight."""
+    """The bins of checked rows, all with positive weight."""
     members, lower, upper = bin_numbers(p, weights, n_bins, strategy, closed)
     weight = np.bincount(members, weights)
     return ReliabilityCurve(
@@ -520,12 +520,12 @@ def _norm(gaps: Floats, shares: Floats, norm: str) -> float:
 
 
 def _equal_mass_bins(p: Floats, weights: Floats, n_bins: int) -> NDArray[np.intp]:
-    """Bin number of each row, equal probabilities always in one bin, whatever the order of the rows."""
+    """Bin number of each row. Equal probabilities always share a bin, and the order of the rows does not matter."""
     _, members = np.unique(p, return_inverse=True)
     mass = np.bincount(members, weights)
     before = np.concatenate([[0.0], np.cumsum(mass)[:-1]])
-    # A cut falls after the value that reaches j/n_bins of the weight. The small number keeps that true where the sum of
-    # fractional weights falls short of it by rounding.
+    # A bin ends with the value that reaches j/n_bins of the weight. The small number keeps this true if rounding leaves a sum
+    # of fractional weights just below that.
     bin_of_value = np.floor(before * n_bins / mass.sum() + 1e-9).astype(np.intp)
     result: NDArray[np.intp] = bin_of_value[members]
     return result

@@ -1,4 +1,4 @@
-"""One place where every metric has its arguments checked and brought into one form."""
+"""Checks of the arguments of all metrics, which bring them into one form."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import InputError
 
 TOLERANCE = 1e-6
-"""How far a row's sum may be from 1, and a probability outside [0, 1], and still count as rounding."""
+"""How far a row's sum may deviate from 1, or a probability lie outside [0, 1], and still count as rounding."""
 
 
 def checked_predictions(
     y: ArrayLike, proba: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-    """True columns (n,), probabilities (n, K) and weights (n,), as every metric wants them.
+    """True columns (n,), probabilities (n, K) and weights (n,), as every metric needs them.
 
     Parameters
     ----------
@@ -27,14 +27,14 @@ def checked_predictions(
     -------
     columns : ndarray of int (n,)
     probabilities : ndarray (n, K)
-        In [0, 1]. A one-dimensional `proba` has become the columns ``1 - p`` and ``p``.
+        In [0, 1]. A one-dimensional `proba` becomes the columns ``1 - p`` and ``p``.
     weights : ndarray (n,)
 
     Raises
     ------
     InputError
-        No rows, one column, NaN, values outside [0, 1], rows that do not sum to 1 within 1e-6, labels that are no
-        class, lengths that differ, or weights that `row_weights` refuses.
+        There are no rows, only one column, NaN, values outside [0, 1], rows that do not sum to 1 within 1e-6, labels that
+        are not classes, different lengths, or weights that `row_weights` refuses.
 
     Examples
     --------
@@ -45,12 +45,12 @@ def checked_predictions(
     n_rows, n_columns = probabilities.shape
     columns = label_columns(y, n_columns, classes)
     if columns.size != n_rows:
-        raise InputError(f"y has {columns.size} labels and proba {n_rows} rows; expected as many")
+        raise InputError(f"y has {columns.size} labels and proba {n_rows} rows; expected the same number")
     return columns, probabilities, row_weights(sample_weight, n_rows)
 
 
 def checked_probability_rows(proba: ArrayLike) -> NDArray[np.float64]:
-    """Probabilities (n, K) whose rows sum to 1; one dimension has become the columns ``1 - p`` and ``p``.
+    """Probabilities (n, K) whose rows sum to 1; one dimension becomes the columns ``1 - p`` and ``p``.
 
     Raises
     ------
@@ -70,10 +70,10 @@ def checked_probability_rows(proba: ArrayLike) -> NDArray[np.float64]:
             f"proba has {probabilities.shape[1]} column; expected at least two classes, or P(class 1) in one dimension"
         )
     sums = probabilities.sum(axis=1)
-    off = np.flatnonzero(np.abs(sums - 1.0) > TOLERANCE)
-    if off.size:
+    bad = np.flatnonzero(np.abs(sums - 1.0) > TOLERANCE)
+    if bad.size:
         raise InputError(
-            f"row {off[0]} of proba sums to {sums[off[0]]:.9g}; expected 1 within {TOLERANCE:g}. "
+            f"row {bad[0]} of proba sums to {sums[bad[0]]:.9g}; expected 1 within {TOLERANCE:g}. "
             "Divide each row by its sum if the rows are meant as shares"
         )
     return probabilities
@@ -86,25 +86,25 @@ def checked_event(
     sample_weight: ArrayLike | None = None,
     pos_label: Any = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """The event that a calibration error speaks about: its probability, whether it happened, and the rows' weights.
+    """The event that a calibration error measures: its probability, whether it happened, and the rows' weights.
 
     Parameters
     ----------
     y, proba, classes, sample_weight
         As in `checked_predictions`.
     pos_label : class, optional
-        None: the event is that the most probable class is the true one, its probability the confidence. A class: the
-        event is that this class is the true one, its probability that column.
+        None: the event is that the most probable class is the true one, and its probability is the confidence. A class:
+        the event is that this class is the true one, and its probability is that column.
 
     Returns
     -------
     probability, event, weights : ndarray (n_kept,)
-        Rows of weight 0 are left out; `event` holds 0.0 and 1.0.
+        Rows with weight 0 are left out; `event` holds 0.0 and 1.0.
 
     Raises
     ------
     InputError
-        As `checked_predictions`, or `pos_label` is no class.
+        As `checked_predictions`, or `pos_label` is not a class.
 
     Examples
     --------
@@ -127,7 +127,7 @@ def checked_event(
 
 
 def class_column(label: Any, y: ArrayLike, n_columns: int, classes: ArrayLike | None = None) -> int:
-    """The column of one class, found as `label_columns` finds those of `y`.
+    """The column of one class, determined as `label_columns` does for `y`.
 
     Examples
     --------
@@ -148,12 +148,12 @@ def label_columns(y: ArrayLike, n_columns: int, classes: ArrayLike | None = None
     Parameters
     ----------
     y : array-like (n,)
-        With `classes`, each label is one of them. Without, whole numbers are column numbers from 0, and labels of
-        any other kind are matched to the columns in sorted order, if there are exactly `n_columns` different ones.
+        With `classes`, each label is one of them. Without, whole numbers are column numbers from 0, and any other labels
+        are matched to the columns in sorted order, provided that there are exactly `n_columns` different ones.
     n_columns : int
         K.
     classes : array-like (K,), optional
-        The class of each column; classes that are absent from `y` are allowed.
+        The class of each column; classes absent from `y` are allowed.
 
     Returns
     -------
@@ -162,28 +162,28 @@ def label_columns(y: ArrayLike, n_columns: int, classes: ArrayLike | None = None
     Raises
     ------
     InputError
-        `y` is not one-dimensional, or a label belongs to no column; `classes` are not K different ones.
+        `y` is not one-dimensional, a label does not belong to any column, or `classes` are not K different ones.
 
     Examples
     --------
     >>> label_columns(["spam", "ham"], 3, classes=["ham", "other", "spam"]).tolist()
     [2, 0]
     """
-    given = np.asarray(y)
-    if given.ndim != 1:
-        raise InputError(f"y has shape {given.shape}; expected one label per row")
+    labels = np.asarray(y)
+    if labels.ndim != 1:
+        raise InputError(f"y has shape {labels.shape}; expected one label per row")
     if classes is None:
-        if given.dtype.kind in "buif":
+        if labels.dtype.kind in "buif":
             with np.errstate(invalid="ignore"):
-                outside = np.flatnonzero(~((given >= 0) & (given < n_columns) & (given == np.floor(given))))
-            if outside.size:
+                bad = np.flatnonzero(~((labels >= 0) & (labels < n_columns) & (labels == np.floor(labels))))
+            if bad.size:
                 raise InputError(
-                    f"y[{outside[0]}]={given[outside[0]].item()!r} is no column number of 0 .. {n_columns - 1}; "
+                    f"y[{bad[0]}]={labels[bad[0]].item()!r} is not a column number in 0 .. {n_columns - 1}; "
                     "give the classes of the columns as classes="
                 )
-            return given.astype(np.intp)
+            return labels.astype(np.intp)
         try:
-            known = sorted(set(given.tolist()))
+            known = sorted(set(labels.tolist()))
         except TypeError:
             raise InputError("the labels in y cannot be sorted; give the classes of the columns as classes=") from None
         if len(known) != n_columns:
@@ -196,20 +196,20 @@ def label_columns(y: ArrayLike, n_columns: int, classes: ArrayLike | None = None
         known = np.asarray(classes, dtype=object).tolist()
         if np.ndim(classes) != 1 or len(known) != n_columns:
             raise InputError(f"got {len(known)} classes for {n_columns} columns; expected one class per column")
-        given = np.asarray(y, dtype=object)
+        labels = np.asarray(y, dtype=object)
     column_of = {label: column for column, label in enumerate(known)}
     if len(column_of) != n_columns:
         raise InputError(f"classes={known} repeats a class; expected {n_columns} different ones")
-    labels = given.tolist()
+    values = labels.tolist()
     try:
-        return np.fromiter((column_of[label] for label in labels), dtype=np.intp, count=len(labels))
+        return np.fromiter((column_of[label] for label in values), dtype=np.intp, count=len(values))
     except KeyError:
-        row, label = next((row, label) for row, label in enumerate(labels) if label not in column_of)
+        row, label = next((row, label) for row, label in enumerate(values) if label not in column_of)
         raise InputError(f"y[{row}]={label!r} is none of the classes {known}") from None
 
 
 def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:
-    """The weights of the rows in float64, 1 each where none are given.
+    """The weights of the rows in float64; 1 each if none are given.
 
     Parameters
     ----------
@@ -235,12 +235,12 @@ def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.floa
     if bad.size:
         raise InputError(f"sample_weight[{bad[0]}]={weights[bad[0]]}; expected finite weights of at least 0")
     if not weights.any():
-        raise InputError("all sample weights are zero; expected at least one row of positive weight")
+        raise InputError("all sample weights are zero; expected at least one row with positive weight")
     return weights
 
 
 def checked_probabilities(values: ArrayLike, name: str, ndim: int) -> NDArray[np.float64]:
-    """`values` as float64 in [0, 1], of `ndim` dimensions and with at least one row; `name` stands in the errors."""
+    """`values` as float64 in [0, 1], with `ndim` dimensions and at least one row; errors name it `name`."""
     p = np.asarray(values, dtype=np.float64)
     if p.ndim != ndim:
         raise InputError(f"{name} has shape {p.shape}; expected {ndim} dimension{'s' if ndim > 1 else ''}")
@@ -251,7 +251,7 @@ def checked_probabilities(values: ArrayLike, name: str, ndim: int) -> NDArray[np
         bad = np.argwhere(~((p >= -TOLERANCE) & (p <= 1.0 + TOLERANCE)))
         raise InputError(
             f"row {bad[0][0]} of {name} holds {p[tuple(bad[0])]}; expected probabilities in [0, 1]. "
-            "Scores become probabilities by llmclf.logits.softmax"
+            "Convert scores with llmclf.logits.softmax"
         )
     result: NDArray[np.float64] = p.clip(0.0, 1.0)
     return result

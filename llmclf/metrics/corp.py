@@ -1,4 +1,4 @@
-"""How much of a proper score is miscalibration, and how much the model's knowledge wins back."""
+"""The CORP decomposition of a proper score into miscalibration, discrimination and uncertainty."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class CorpDecomposition:
     score : float
         The mean score of the probabilities.
     miscalibration : float, at least 0
-        What recalibration by a rising curve would win; infinite where a log score is.
+        How much recalibration by an increasing curve would improve the score; infinite if the log score is infinite.
     discrimination : float, at least 0
-        What the recalibrated probabilities win over the frequency of the event.
+        How much better the recalibrated probabilities score than the frequency of the event.
     uncertainty : float
         The score of that frequency.
     """
@@ -49,7 +49,7 @@ def corp_decomposition(
     """Miscalibration, discrimination and uncertainty without bins (CORP).
 
     The probabilities are recalibrated by isotonic regression (Dimitriadis, Gneiting & Jordan 2021, "Stable reliability
-    diagrams for probabilistic classifiers"), so on few rows miscalibration is biased upwards, as every such measure is.
+    diagrams for probabilistic classifiers"). On few rows miscalibration is biased upwards, as every such measure is.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def corp_decomposition(
     if target != "classwise":
         raise InputError(f"target={target!r} is unknown; expected 'confidence' or 'classwise'")
     if pos_label is not None:
-        raise InputError(f"pos_label={pos_label!r} is one class and target='classwise' all of them; leave one out")
+        raise InputError(f"pos_label={pos_label!r} is one class and target='classwise' means all; leave one out")
     columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
     kept = weights > 0
     parts = [
@@ -100,7 +100,7 @@ def corp_decomposition(
 
 
 def recalibrated(p: Floats, event: Floats, weights: Floats) -> Floats:
-    """The frequency of the event as a rising function of its probability: isotonic regression, ties pooled."""
+    """The frequency of the event as an increasing function of its probability: isotonic regression with pooled ties."""
     _, members = np.unique(p, return_inverse=True)
     mass = np.bincount(members, weights)
     frequency = np.bincount(members, weights * event) / mass
@@ -110,10 +110,10 @@ def recalibrated(p: Floats, event: Floats, weights: Floats) -> Floats:
 
 def _decompose(p: Floats, event: Floats, weights: Floats, loss: Any) -> CorpDecomposition:
     shares = weights / weights.sum()
-    own = float(shares @ loss(p, event))
-    best = float(shares @ loss(recalibrated(p, event, weights), event))
-    climate = float(shares @ loss(np.full_like(p, shares @ event), event))
-    return CorpDecomposition(own, own - best, climate - best, climate)
+    score = float(shares @ loss(p, event))
+    recalibrated_score = float(shares @ loss(recalibrated(p, event, weights), event))
+    uncertainty = float(shares @ loss(np.full_like(p, shares @ event), event))
+    return CorpDecomposition(score, score - recalibrated_score, uncertainty - recalibrated_score, uncertainty)
 
 
 def _brier(p: Floats, event: Floats) -> Floats:

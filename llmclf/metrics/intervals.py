@@ -1,8 +1,8 @@
-"""Intervals for calibration errors that cover.
+"""Confidence intervals for calibration errors, with correct coverage.
 
-A binned calibration error is biased upwards on few rows, and resampling rows biases it once more, so that the usual
-percentile bootstrap can miss the truth always. Here the interval holds the errors under which the observed one is no
-surprise: a test turned round.
+A binned calibration error is biased upwards on few rows, and resampling the rows biases it once more, so the usual percentile
+bootstrap can miss the true error every time. Here the interval holds the errors under which the observed error is not
+surprising: an inverted test.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..arrays import Floats
 from .binned import reliability_curve
 from .means import check_confidence_level, check_n_resamples
 
-_HALVINGS = 12  # of the searched range: a four-thousandth of it
+_HALVINGS = 12  # of the range searched, down to a four-thousandth of it
 
 
 class CalibrationInterval(NamedTuple):
@@ -29,7 +29,7 @@ class CalibrationInterval(NamedTuple):
     error : float
         The plug-in error of these rows, biased upwards; it may lie above `high`.
     null_mean : float
-        What a calibrated model shows on as few rows, on average.
+        The mean error of a calibrated model on the same number of rows.
     """
 
     low: float
@@ -52,15 +52,15 @@ def calibration_interval(
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
 ) -> CalibrationInterval:
-    """An interval that holds the true expected calibration error of the bins as often as it says.
+    """A confidence interval for the true expected calibration error of the bins.
 
-    The gaps between accuracy and confidence are scaled from none upwards, in three ways: as observed, bin by bin; as a
-    straight line fitted to them; and as observed in those bins alone where chance does not explain them. For each scale
-    the outcomes are simulated, and the scale is kept if the observed error is not among the outermost of theirs; the
-    interval is the range of errors of the scales kept (a test inverted, Neyman 1937, along three directions; for the
-    failure of the bootstrap near the boundary see Andrews 2000). Its upper end is never below that of the median calibrated
-    model, so that luck makes it neither empty nor too narrow (Cowan et al. 2011, "Power-constrained limits"). How often it
-    covers was simulated for five kinds of model and three sizes: experiments/interval_coverage.md.
+    The gaps between accuracy and confidence are scaled up from zero in three ways: as observed, bin by bin; as a straight
+    line fitted to them; and as observed, but only in the bins where chance does not explain them. Outcomes are simulated for
+    each scale, and the scale is kept if the observed error is not in the tails of the simulated errors. The interval is the
+    range of true errors of the scales kept (an inverted test, Neyman 1937, along three directions; for the failure of the
+    bootstrap near the boundary see Andrews 2000). Its upper end is never below that of the median calibrated model, so that a
+    lucky sample makes it neither empty nor too narrow (Cowan et al. 2011, "Power-constrained limits").
+    experiments/interval_coverage.md has its simulated coverage for five kinds of model and three sample sizes.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def calibration_interval(
         Simulated outcomes per scale.
     random_state : None, int or numpy Generator
     sample_weight : array-like (n,), optional
-        Numbers of rows: a weight of 2 is the row twice, so weights that only say what matters more make it too narrow.
+        Frequency weights: a weight of 2 counts the row twice. Weights that express importance make the interval too narrow.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def calibration_interval(
         classes=classes,
         sample_weight=sample_weight,
     )
-    # The same random numbers for every scale, so that the search is over a fixed function.
+    # Every scale uses the same random numbers, so that the search is over a deterministic function.
     seed = int(np.random.default_rng(random_state).integers(2**63))
     share = curve.weight / curve.weight.sum()
     counts = np.maximum(1, np.round(curve.weight)).astype(np.int64)
@@ -123,7 +123,7 @@ def calibration_interval(
         for direction in (
             gap,
             _line(curve.confidence, gap, curve.weight),
-            _outstanding(curve.confidence, gap, curve.weight),
+            _significant_gaps(curve.confidence, gap, curve.weight),
         )
     ]
     return CalibrationInterval(
@@ -139,11 +139,11 @@ def _ends(
     direction: Floats,
     share: Floats,
     observed: float,
-    for_upper_end: float,
+    observed_for_high: float,
     tail: float,
     simulated: Callable[[Floats], Floats],
 ) -> tuple[float, float]:
-    """The least and the greatest true error along one direction under which `observed` lies between the tails."""
+    """The smallest and the largest true error along one direction for which `observed` does not lie in the tails."""
 
     def frequency(scale: float) -> Floats:
         moved: Floats = np.clip(confidence + scale * direction, 0.0, 1.0)
@@ -156,17 +156,17 @@ def _ends(
         return bool(np.mean(simulated(frequency(scale)) >= observed - 1e-12) < tail)
 
     def too_large(scale: float) -> bool:
-        return bool(np.mean(simulated(frequency(scale)) <= for_upper_end + 1e-12) < tail)
+        return bool(np.mean(simulated(frequency(scale)) <= observed_for_high + 1e-12) < tail)
 
     unit = true_error(1.0)
     if unit < 1e-12:
-        direction = np.sqrt(confidence * (1.0 - confidence))  # no gap was seen: any could have been missed
+        direction = np.sqrt(confidence * (1.0 - confidence))  # no gap was observed, but any bin may have one
         unit = true_error(1.0)
         if unit < 1e-12:
             direction = 1.0 - 2.0 * confidence  # every probability is 0 or 1
             unit = true_error(1.0)
     high = max(1.0, observed / unit)
-    # Until chance never shows so little, or every frequency is 0 or 1 and no true error is larger.
+    # Stop when chance hardly ever gives so small an error, or when the true error cannot grow: all frequencies are 0 or 1.
     while not too_large(high) and true_error(2.0 * high) > true_error(high):
         high *= 2.0
     low = _bisect(too_small, 0.0, high) if too_small(0.0) else 0.0
@@ -175,15 +175,15 @@ def _ends(
 
 
 def _bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
-    """The end of the range from `low` on where `holds` is true."""
+    """The upper end of the range that starts at `low` and in which `holds` is true."""
     for _ in range(_HALVINGS):
         middle = (low + high) / 2.0
         low, high = (middle, high) if holds(middle) else (low, middle)
     return low
 
 
-def _outstanding(confidence: Floats, gap: Floats, weight: Floats) -> Floats:
-    """The gaps of more than two standard errors, and none elsewhere; all of them if none is so large."""
+def _significant_gaps(confidence: Floats, gap: Floats, weight: Floats) -> Floats:
+    """The gaps of more than two standard errors, and 0 elsewhere; all gaps if none is that large."""
     kept = gap**2 * weight > 4.0 * confidence * (1.0 - confidence)
     return np.where(kept, gap, 0.0) if kept.any() else gap
 

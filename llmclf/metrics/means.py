@@ -1,4 +1,4 @@
-"""Intervals for means and for shares of rows."""
+"""Confidence intervals for means and for proportions of rows."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ..checks import check_open_share, is_whole_number
 from ..errors import InputError
 from .checks import row_weights
 
-_MOST_CELLS = 1000
-_FEWEST_ROWS = 10
+_MAX_CELLS = 1000
+_MIN_ROWS = 10
 
 
 class MeanInterval(NamedTuple):
-    """A mean over rows and an interval for the mean of all rows like these.
+    """A mean over rows, and a confidence interval for the population mean.
 
     Attributes
     ----------
     mean : float
     low, high : float
-        NaN where there are too few rows to tell.
+        NaN if there are too few rows.
     """
 
     mean: float
@@ -41,25 +41,26 @@ def mean_interval(
     random_state: Any = None,
     sample_weight: ArrayLike | None = None,
 ) -> MeanInterval:
-    """An interval for the mean of a value per row, such as its log loss.
+    """A confidence interval for the mean of a value per row, such as its log loss.
 
-    The studentised bootstrap (Efron 1981; Hall 1988, "Theoretical comparison of bootstrap confidence intervals"): it allows for
-    the skewness that few but large losses bring, where the percentile bootstrap and the t interval are too narrow.
+    It is the studentised bootstrap (Efron 1981; Hall 1988, "Theoretical comparison of bootstrap confidence intervals"), which
+    allows for the skewness due to a few large losses; the percentile bootstrap and the t interval would be too narrow.
 
     Parameters
     ----------
     values : array-like (n,)
-        Finite. More than 1,000 different ones are drawn in cells of equally many neighbours; their sums and squares are exact.
+        Finite. More than 1,000 different values are grouped into 1,000 cells of equally many neighbouring values, which are
+        then resampled; the sums of values and of squares stay exact.
     confidence_level : float in (0, 1)
     n_resamples : int
     random_state : None, int or numpy Generator
     sample_weight : array-like (n,), optional
-        Numbers of rows.
+        Frequency weights: a weight of 2 counts the row twice.
 
     Returns
     -------
     MeanInterval
-        ``(mean, low, high)``; the ends are NaN for fewer than ten rows, and where a single row decides.
+        ``(mean, low, high)``; the ends are NaN for fewer than ten rows, and if a single row determines the result.
 
     Raises
     ------
@@ -75,31 +76,31 @@ def mean_interval(
     """
     check_confidence_level(confidence_level)
     check_n_resamples(n_resamples)
-    own = np.asarray(values, dtype=np.float64)
-    if own.ndim != 1 or not own.size or not np.isfinite(own).all():
-        raise InputError(f"values of shape {own.shape} cannot be averaged; expected one finite number per row")
-    weights = row_weights(sample_weight, own.size)
-    means, squares, mass = _cells(own[weights > 0], weights[weights > 0])
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or not x.size or not np.isfinite(x).all():
+        raise InputError(f"values of shape {x.shape} cannot be averaged; expected one finite number per row")
+    weights = row_weights(sample_weight, x.size)
+    means, squares, mass = _cells(x[weights > 0], weights[weights > 0])
     shares = mass / mass.sum()
     mean = float(shares @ means)
     size = round(float(mass.sum()))
-    # About their mean, so that no digit is lost to the square of a large one.
+    # Around their mean, so that the square of a large mean does not cost digits.
     centred, spread = means - mean, squares - 2.0 * mean * means + mean**2
     error = math.sqrt(max(0.0, float(shares @ spread)) / max(1, size - 1))
-    if size < _FEWEST_ROWS:
+    if size < _MIN_ROWS:
         return MeanInterval(mean, math.nan, math.nan)
     if error <= 1e-12 * max(1.0, abs(mean)):
         return MeanInterval(mean, mean, mean)
     generator = np.random.default_rng(random_state)
     studentised = np.empty(n_resamples)
     for number in range(n_resamples):
-        # Every row of weight w stands for w rows: they are drawn with that probability, as many as there are.
-        drawn = generator.multinomial(size, shares) / size
-        shift = float(drawn @ centred)
-        own_error = math.sqrt(max(0.0, float(drawn @ spread) - shift**2) / (size - 1))
-        studentised[number] = shift / own_error if own_error > 1e-9 * error else math.copysign(math.inf, shift)
+        # A row of weight w stands for w rows: it is drawn with a probability proportional to w.
+        drawn_shares = generator.multinomial(size, shares) / size
+        shift = float(drawn_shares @ centred)
+        drawn_error = math.sqrt(max(0.0, float(drawn_shares @ spread) - shift**2) / (size - 1))
+        studentised[number] = shift / drawn_error if drawn_error > 1e-9 * error else math.copysign(math.inf, shift)
     tail = (1.0 - confidence_level) / 2.0
-    # Not interpolated: between an infinite value and its neighbour there is no number.
+    # Without interpolation, which is undefined next to an infinite value.
     left, right = np.quantile(studentised, [tail, 1.0 - tail], method="closest_observation")
     low, high = mean - right * error, mean - left * error
     return (
@@ -110,12 +111,12 @@ def mean_interval(
 
 
 def proportion_interval(hits: ArrayLike, counts: ArrayLike, *, confidence_level: float = 0.95) -> tuple[Floats, Floats]:
-    """Exact intervals for shares of rows (Clopper & Pearson 1934): they cover at least as often as they say.
+    """Exact confidence intervals for proportions of rows, with at least nominal coverage (Clopper & Pearson 1934).
 
     Parameters
     ----------
     hits, counts : array-like of int (...)
-        Rows that count, of how many; 0 of 0 gives (0, 1).
+        The number of rows that count, and of all rows; 0 of 0 gives (0, 1).
     confidence_level : float in (0, 1)
 
     Returns
@@ -133,7 +134,7 @@ def proportion_interval(hits: ArrayLike, counts: ArrayLike, *, confidence_level:
 
 
 def exact_bounds(hits: NDArray[Any], counts: NDArray[Any], tail: float) -> tuple[Floats, Floats]:
-    """Clopper and Pearson's two bounds on a share, each missed with probability `tail` at most."""
+    """Clopper and Pearson's two bounds on a proportion, each wrong with probability at most `tail`."""
     with np.errstate(invalid="ignore"):
         lower = np.where(hits > 0, beta.ppf(tail, hits, counts - hits + 1), 0.0)
         upper = np.where(hits < counts, beta.ppf(1.0 - tail, hits + 1, counts - hits), 1.0)
@@ -141,8 +142,11 @@ def exact_bounds(hits: NDArray[Any], counts: NDArray[Any], tail: float) -> tuple
 
 
 def change_of_share(gained: float, lost: float, size: float, confidence_level: float) -> tuple[float, float]:
-    """An interval for (gained - lost) / size of paired rows (Bonett & Price 2012, "Adjusted Wald confidence interval for a
-    difference of binomial proportions based on paired data"); it has a width where no row changed, too."""
+    """A confidence interval for (gained - lost) / size of paired rows.
+
+    From Bonett & Price 2012, "Adjusted Wald confidence interval for a difference of binomial proportions based on paired
+    data". Its width is positive even if no row changed.
+    """
     up, down = (gained + 1.0) / (size + 2.0), (lost + 1.0) / (size + 2.0)
     width = float(norm.ppf((1.0 + confidence_level) / 2.0)) * math.sqrt((up + down - (up - down) ** 2) / (size + 2.0))
     return max(-1.0, up - down - width), min(1.0, up - down + width)
@@ -170,11 +174,11 @@ def check_n_resamples(number: Any) -> None:
 
 
 def _cells(values: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
-    """Mean value, mean square and mass of the different values, or of cells of neighbours where they are many."""
+    """Mean value, mean square and mass of each distinct value, or of cells of neighbouring values if there are many."""
     distinct, members = np.unique(values, return_inverse=True)
     mass: Floats = np.bincount(members, weights).astype(np.float64)
-    if distinct.size <= _MOST_CELLS:
+    if distinct.size <= _MAX_CELLS:
         return distinct, distinct**2, mass
-    cell = np.minimum(np.arange(distinct.size) * _MOST_CELLS // distinct.size, _MOST_CELLS - 1)
+    cell = np.minimum(np.arange(distinct.size) * _MAX_CELLS // distinct.size, _MAX_CELLS - 1)
     total: Floats = np.bincount(cell, mass).astype(np.float64)
     return np.bincount(cell, mass * distinct) / total, np.bincount(cell, mass * distinct**2) / total, total

@@ -1,4 +1,4 @@
-"""Did it get better? Two sets of probabilities for the same rows."""
+"""Whether a change made the probabilities better: two sets of them for the same rows."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .means import change_of_share, check_confidence_level, check_n_resamples, m
 
 
 class PairedDifference(NamedTuple):
-    """What changed from one set of probabilities to the other, with an interval.
+    """The change of a metric from one set of probabilities to the other, with a confidence interval.
 
     Attributes
     ----------
     difference : float
-        `after` less `before`.
+        `after` minus `before`.
     low, high : float
-        Interval of the difference.
+        Confidence interval for the difference.
     before, after : float
     """
 
@@ -46,13 +46,14 @@ def paired_difference(
     sample_weight: ArrayLike | None = None,
     **options: Any,
 ) -> PairedDifference:
-    """The change of a metric from one set of probabilities to another one for the same rows.
+    """The change of a metric from one set of probabilities to another for the same rows.
 
-    Log loss and Brier score are means over rows, and their change is the mean of the rows' differences, so that what both sets
-    find hard cancels: `mean_interval` resamples these. For the accuracy the rows that became right and those that became wrong
-    are counted (Bonett & Price 2012). The expected calibration error is no such mean, and the bootstrap of its difference hardly
-    ever covers where one of the two is calibrated; its interval is made of those of `calibration_interval` for both sets, each
-    with half of the error probability and the same random numbers, and is wider than a pairing could make it.
+    Log loss and Brier score are means over rows, and their change is the mean of the rows' differences, so the difficulty of a
+    row cancels out: `mean_interval` resamples the differences. For the accuracy, the rows that became right and those that
+    became wrong are counted (Bonett & Price 2012). The expected calibration error is not a mean over rows, and a bootstrap of
+    its difference has almost no coverage if one of the two sets is calibrated. Its interval combines those of
+    `calibration_interval` for the two sets, each with half of the error probability and with the same random numbers; it is
+    wider than an interval for paired rows could be.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def paired_difference(
     n_resamples : int
     random_state : None, int or numpy Generator
     sample_weight : array-like (n,), optional
-        Numbers of rows.
+        Frequency weights: a weight of 2 counts the row twice.
     **options
         For "ece": `n_bins`, `strategy`, `closed` and `pos_label`.
 
@@ -87,7 +88,7 @@ def paired_difference(
     check_confidence_level(confidence_level)
     check_n_resamples(n_resamples)
     if metric == "ece":
-        return _of_calibration_errors(
+        return _calibration_error_difference(
             (y, proba_before, proba_after), confidence_level, n_resamples, random_state, classes, sample_weight, options
         )
     if metric not in _ROW_VALUES:
@@ -102,11 +103,11 @@ def paired_difference(
     columns, weights = columns[kept], weights[kept]
     values = _ROW_VALUES[metric]
     first, second = values(columns, before[kept]), values(columns, after[kept])
-    for name, own in (("proba_before", first), ("proba_after", second)):
-        if not np.isfinite(own).all():
+    for name, row_values in (("proba_before", first), ("proba_after", second)):
+        if not np.isfinite(row_values).all():
             raise InputError(
-                f"{name} gives probability 0 to the true class of row {np.flatnonzero(kept)[~np.isfinite(own)][0]}, an infinite "
-                "log loss; take metric='brier', or probabilities above 0"
+                f"{name} gives probability 0 to the true class of row {np.flatnonzero(kept)[~np.isfinite(row_values)][0]}, so "
+                "the log loss is infinite; use metric='brier', or probabilities above 0"
             )
     change = second - first
     if metric == "accuracy":
@@ -127,7 +128,7 @@ def paired_difference(
     )
 
 
-def _of_calibration_errors(
+def _calibration_error_difference(
     data: tuple[ArrayLike, ArrayLike, ArrayLike],
     confidence_level: float,
     n_resamples: int,
@@ -169,9 +170,9 @@ def _brier_scores(columns: NDArray[np.intp], proba: Floats) -> Floats:
     return scores
 
 
-def _rightness(columns: NDArray[np.intp], proba: Floats) -> Floats:
+def _accuracies(columns: NDArray[np.intp], proba: Floats) -> Floats:
     right: Floats = (proba.argmax(axis=1) == columns).astype(np.float64)
     return right
 
 
-_ROW_VALUES = {"log_loss": _log_losses, "brier": _brier_scores, "accuracy": _rightness}
+_ROW_VALUES = {"log_loss": _log_losses, "brier": _brier_scores, "accuracy": _accuracies}

@@ -1,4 +1,4 @@
-"""Does confidence tell right from wrong: the error among the rows that are kept when the least confident are left out."""
+"""How well the confidence separates right from wrong: the error among the rows kept as the least confident are left out."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Aurc:
     aurc : float
         The error among the k most confident rows, averaged over k = 1 .. n.
     excess : float
-        `aurc` less that of a confidence that puts every right row before every wrong one (E-AURC).
+        `aurc` minus the AURC of a confidence that ranks every right row before every wrong one (E-AURC).
     augrc : float
-        The share of all n rows that are kept and wrong, averaged over k (AUGRC): wrong rows at high confidence count once,
-        not once in every longer prefix.
+        The share of all n rows that are kept and wrong, averaged over k (AUGRC). It does not divide by the number of rows
+        kept, which in `aurc` gives too much weight to errors at high confidence.
     """
 
     aurc: float
@@ -35,9 +35,9 @@ class Aurc:
 def aurc(
     y: ArrayLike, proba: ArrayLike, *, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
 ) -> Aurc:
-    """Area under the risk-coverage curve, whatever the order of rows with equal confidence.
+    """Area under the risk-coverage curve, independent of the order of rows with equal confidence.
 
-    Within a group of equal confidences the expected error over all orders is taken (Geifman, Uziel & El-Yaniv 2019,
+    Within a group of equal confidences, it takes the expected error over all orders (Geifman, Uziel & El-Yaniv 2019,
     "Bias-reduced uncertainty estimation for deep neural classifiers"; Traub et al. 2024, "Overcoming common flaws in the
     evaluation of selective classification systems").
 
@@ -61,10 +61,10 @@ def aurc(
     >>> round(result.aurc, 6), round(result.excess, 6), round(result.augrc, 6)
     (0.111111, 0.0, 0.111111)
     """
-    confidence, right, weights = checked_event(y, proba, classes, sample_weight)
+    confidence, is_right, weights = checked_event(y, proba, classes, sample_weight)
     # Groups of equal confidence, the most confident first.
     _, group = np.unique(-confidence, return_inverse=True)
-    mass, wrong = np.bincount(group, weights), np.bincount(group, weights * (1.0 - right))
+    mass, wrong = np.bincount(group, weights), np.bincount(group, weights * (1.0 - is_right))
     before, wrong_before = np.cumsum(mass) - mass, np.cumsum(wrong) - wrong
     total, rate = float(mass.sum()), wrong / mass
     # Within a group the expected number of errors rises evenly: a sum of (wrong_before + j * rate) / (before + j).
@@ -78,5 +78,5 @@ def aurc(
 
 
 def _harmonic(start: Any, steps: Any) -> Any:
-    """1/(start + 1) + ... + 1/(start + steps), and what lies between for fractional weights."""
+    """1/(start + 1) + ... + 1/(start + steps), interpolated for fractional weights."""
     return digamma(start + steps + 1) - digamma(start + 1)

@@ -1,4 +1,4 @@
-"""How much of the log loss a simple recalibration would take away, and how much would stay."""
+"""How much of the log loss a simple recalibration would remove, and how much would remain."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def refinement_error(
     sample_weight: ArrayLike | None = None,
     return_calibration: bool = False,
 ) -> Any:
-    """Log loss that is left after recalibration by a bias and a temperature: what the probabilities know, in nats.
+    """Log loss that remains after recalibration by a bias and a temperature, in nats: how informative the probabilities are.
 
-    Cross-validated: the two are fitted on four fifths of the rows and the loss taken on the rest, five times (Berta,
-    Holzmüller, Jordan & Bach 2025, "Rethinking early stopping: refine, then calibrate"; the map is that of
-    `BiasTemperatureCalibrator`). Log loss = refinement + calibration, so unlike a binned error the calibration part is in
-    the units of the loss, speaks of all classes, and may be negative: nothing to correct, and the fit cost a little.
+    It is cross-validated: the two are fitted on four fifths of the rows and the loss is computed on the rest, five times
+    (Berta, Holzmüller, Jordan & Bach 2025, "Rethinking early stopping: refine, then calibrate"; the map is that of
+    `BiasTemperatureCalibrator`). Log loss = refinement + calibration. So unlike a binned error, the calibration part has the
+    units of the loss and covers all classes. It may be negative if there is little to correct and the fit costs a little.
 
     Parameters
     ----------
     y, proba, classes, sample_weight
         As in `expected_calibration_error`. A probability of 0 is recalibrated as `llmclf.logits.floor_missing` says.
     return_calibration : bool
-        Also return the log loss less the refinement, infinite where a true class was given probability 0.
+        Also return the log loss minus the refinement; infinite if a true class was given probability 0.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def refinement_error(
     Raises
     ------
     InputError
-        Any argument cannot be used, or fewer than two rows have weight.
+        Any argument cannot be used, or fewer than two rows have positive weight.
 
     Examples
     --------
@@ -58,16 +58,19 @@ def refinement_error(
     with np.errstate(divide="ignore"):
         logs = np.log(probabilities)
     scores, _ = floor_missing(logs - logs.max(axis=1, keepdims=True))
-    parts = fold_weights(scores, columns, weights)
-    if np.count_nonzero(parts.any(axis=0)) < 2:
-        raise InputError("refinement_error needs at least two rows of positive weight; give more labelled rows")
+    folds = fold_weights(scores, columns, weights)
+    if np.count_nonzero(folds.any(axis=0)) < 2:
+        raise InputError("refinement_error needs at least two rows with positive weight; give more labelled rows")
     loss = 0.0
-    for own in parts.T:
-        rest = weights - own
-        held, seen = np.flatnonzero(own > 0), rest > 0
-        if held.size:
-            beta, bias, _ = fit_bias_temperature(scores[seen], columns[seen], rest[seen], float(probabilities.shape[1]))
-            loss -= own[held] @ log_softmax(beta * scores[held] + bias)[np.arange(held.size), columns[held]]
+    for test_weights in folds.T:
+        train_weights = weights - test_weights
+        test, train = np.flatnonzero(test_weights > 0), train_weights > 0
+        if test.size:
+            beta, bias, _ = fit_bias_temperature(
+                scores[train], columns[train], train_weights[train], float(probabilities.shape[1])
+            )
+            log_proba = log_softmax(beta * scores[test] + bias)
+            loss -= test_weights[test] @ log_proba[np.arange(test.size), columns[test]]
     refinement = float(loss / weights.sum())
     if not return_calibration:
         return refinement

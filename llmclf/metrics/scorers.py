@@ -1,4 +1,4 @@
-"""Scorers for scikit-learn's searches and cross-validation: higher is better, classes that a fold lacks are allowed."""
+"""Scorers for scikit-learn's searches and cross-validation: higher is better, and a fold may lack some classes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .refinement import refinement_error
 def neg_ece(estimator: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Minus the expected calibration error in 15 bins of equal width, for ``scoring=``.
 
-    A constant answer is well calibrated, so a search by this alone prefers a model that knows nothing: look at
-    `neg_refinement` or the log loss beside it.
+    A constant answer is well calibrated, so a search by this score alone may choose a useless model. Also look at
+    `neg_refinement` or the log loss.
 
     Parameters
     ----------
     estimator : fitted classifier with predict_proba and classes_
-    X : rows for it
+    X : rows for the estimator
     y : array-like (n,)
     sample_weight : array-like (n,), optional
 
@@ -37,9 +37,9 @@ def neg_ece(estimator: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | Non
 
 
 def neg_refinement(estimator: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-    """Minus the log loss that recalibration would leave (see `refinement_error`), for ``scoring=``.
+    """Minus the log loss that remains after recalibration (see `refinement_error`), for ``scoring=``.
 
-    The right score to choose a prompt or a model by when a calibrator will follow.
+    Use it to choose a prompt or a model if a calibrator will follow.
 
     Parameters
     ----------

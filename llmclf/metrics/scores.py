@@ -24,7 +24,7 @@ def log_loss(
     Returns
     -------
     float, at least 0, in nats
-        Infinite where a true class was given probability 0: that is what the score says, so nothing is clipped.
+        Infinite if a true class was given probability 0: the score is defined so, and nothing is clipped.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def log_loss(
     0.289909
     """
     columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
-    # Rows of weight 0 are left out first: 0 times an infinite loss is no number.
+    # Rows with weight 0 are left out first, since 0 times an infinite loss is NaN.
     kept = weights > 0
     with np.errstate(divide="ignore"):
         losses = -np.log(probabilities[kept, columns[kept]])
@@ -78,7 +78,7 @@ def brier_score(
 def accuracy(
     y: ArrayLike, proba: ArrayLike, *, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
 ) -> float:
-    """Share of rows whose most probable class is the true one; the first of equally probable classes counts.
+    """Share of rows whose most probable class is the true one; of equally probable classes the first counts.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def skill_score(
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
 ) -> float:
-    """Share of the loss of the class frequencies that the probabilities save: 1 is perfect, 0 no help, below 0 harm.
+    """Reduction of the loss relative to predicting the class frequencies: 1 is perfect, 0 useless, below 0 harmful.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def skill_score(
 
     Returns
     -------
-    float, at most 1; NaN where `y` holds a single class, whose frequency cannot be beaten
+    float, at most 1; NaN if `y` holds a single class, whose frequency cannot be beaten
 
     Raises
     ------
@@ -139,7 +139,7 @@ def skill_score(
         raise InputError(f"score={score!r} is unknown; expected 'log' or 'brier'")
     columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
     frequencies = np.bincount(columns, weights, minlength=probabilities.shape[1]) / weights.sum()
-    climate = losses[score](columns, np.tile(frequencies, (columns.size, 1)), sample_weight=weights)
-    if climate <= 0.0:
+    baseline = losses[score](columns, np.tile(frequencies, (columns.size, 1)), sample_weight=weights)
+    if baseline <= 0.0:
         return math.nan
-    return 1.0 - losses[score](columns, probabilities, sample_weight=weights) / climate
+    return 1.0 - losses[score](columns, probabilities, sample_weight=weights) / baseline

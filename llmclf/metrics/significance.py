@@ -1,4 +1,4 @@
-"""Could these be the probabilities of a calibrated model, and what would such a model show on as few rows?"""
+"""Tests of calibration: could a calibrated model have given these probabilities, and how large would its error be?"""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .means import check_n_resamples
 
 @dataclass(frozen=True)
 class CalibrationTest:
-    """A calibration error beside those of models that are calibrated.
+    """A calibration error, compared with those of calibrated models.
 
     Attributes
     ----------
     error : float
-        The statistic of the probabilities; the expected calibration error unless another one was asked for.
+        The statistic of the probabilities; the expected calibration error unless another one was requested.
     p_value : float in (0, 1]
-        How often a calibrated model with these very probabilities shows an error at least as large.
+        How often a calibrated model with the same probabilities has an error at least as large.
     null_mean : float
-        The mean statistic of such a model on these rows: what 0 looks like here.
+        The mean statistic of such a model on these rows: the value to expect under perfect calibration.
     """
 
     error: float
@@ -56,7 +56,7 @@ def calibration_test(
 ) -> CalibrationTest:
     """Test whether the probabilities are calibrated, by drawing true classes from the probabilities themselves.
 
-    Exact for any number of rows: under calibration the observed error is exchangeable with the drawn ones (Bröcker & Smith
+    Exact for any number of rows: under calibration, the observed error is exchangeable with the drawn ones (Bröcker & Smith
     2007, "Increasing the reliability of reliability diagrams", consistency resampling; Vaicenavicius et al. 2019).
 
     Parameters
@@ -64,12 +64,12 @@ def calibration_test(
     y, proba, n_bins, strategy, closed, norm, pos_label, classes, sample_weight
         As in `expected_calibration_error`.
     statistic : {"ece", "mcb", "ks", "kuiper"}
-        What is compared: the binned error; the miscalibration of `corp_decomposition` (Brier); or the largest (Kolmogorov and
-        Smirnov), or the whole (Kuiper), excursion of the sum of (event - probability) over rows in the order of their
-        probability, in units of its standard deviation at the end (Arrieta-Ibarra et al. 2022, "Metrics of calibration for
-        probabilistic predictions"). The last three need no bins.
+        The statistic to compare. "ece" is the binned error, "mcb" the miscalibration of `corp_decomposition` (Brier). "ks" and
+        "kuiper" take the cumulative sum of (event - probability) over the rows in the order of their probability, in units of
+        its standard deviation at the end: "ks" (Kolmogorov-Smirnov) its largest absolute value, "kuiper" its range
+        (Arrieta-Ibarra et al. 2022, "Metrics of calibration for probabilistic predictions"). The last three do not use bins.
     n_resamples : int
-        Draws, at least 1; the smallest p-value is 1 / (n_resamples + 1).
+        Number of draws, at least 1; the smallest p-value is 1 / (n_resamples + 1).
     random_state : None, int or numpy Generator
 
     Returns
@@ -98,7 +98,7 @@ def calibration_test(
         raise InputError(f"statistic={statistic!r} is unknown; expected 'ece', {', '.join(map(repr, _WITHOUT_BINS))}")
     generator = np.random.default_rng(random_state)
     if statistic == "ece":
-        # The metric's own number, to the last digit; sums over many draws at once may end in another.
+        # Exactly the number that the metric gives; sums over many draws at once may differ in the last digit.
         curve = binned_calibration(p, event, n_bins=n_bins, strategy=strategy, closed=closed, sample_weight=weights)
         observed = float(curve.error(norm))
     else:
@@ -119,10 +119,10 @@ def spiegelhalter_test(
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
 ) -> tuple[float, float]:
-    r"""Spiegelhalter's z: is the Brier score what calibrated probabilities would have?
+    r"""Spiegelhalter's z: does the Brier score agree with that of calibrated probabilities?
 
     :math:`z = \sum w (a - p)(1 - 2p) / \sqrt{\sum w (1 - 2p)^2 p (1 - p)}` (Spiegelhalter 1986, "Probabilistic
-    prediction in patient management and clinical trials"); a weight of 2 is the row twice.
+    prediction in patient management and clinical trials"); a weight of 2 counts the row twice.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def spiegelhalter_test(
     Returns
     -------
     z, p_value : float
-        Standard normal under calibration; two-sided. NaN where every probability is 0, 1/2 or 1.
+        z is standard normal under calibration; the p-value is two-sided. NaN if every probability is 0, 1/2 or 1.
 
     Raises
     ------
@@ -181,23 +181,23 @@ def _miscalibrations(p: Floats, weights: Floats) -> Any:
     shares = weights / weights.sum()
 
     def errors(events: Floats) -> Floats:
-        gains = [(p - own) ** 2 - (recalibrated(p, own, weights) - own) ** 2 for own in events]
+        gains = [(p - event) ** 2 - (recalibrated(p, event, weights) - event) ** 2 for event in events]
         means: Floats = np.array(gains) @ shares
         return means
 
     return errors
 
 
-def _excursions(p: Floats, weights: Floats, whole: bool) -> Any:
+def _excursions(p: Floats, weights: Floats, use_range: bool) -> Any:
     order = np.argsort(p, kind="stable")
-    # Rows of equal probability have no order: the sum is looked at after the last of them.
+    # The order among rows of equal probability is arbitrary, so the sum counts only after the last of them.
     ends = np.flatnonzero(np.append(np.diff(p[order]) > 0, True))
     spread = math.sqrt(float(weights @ (p * (1.0 - p))))
 
     def errors(events: Floats) -> Floats:
         sums = np.cumsum((events - p)[:, order] * weights[order], axis=1)[:, ends]
         top, bottom = sums.max(axis=1).clip(min=0.0), sums.min(axis=1).clip(max=0.0)
-        sizes: Floats = top - bottom if whole else np.maximum(top, -bottom)
+        sizes: Floats = top - bottom if use_range else np.maximum(top, -bottom)
         return sizes / spread if spread > 0.0 else sizes
 
     return errors
@@ -205,12 +205,12 @@ def _excursions(p: Floats, weights: Floats, whole: bool) -> Any:
 
 _WITHOUT_BINS: dict[str, Callable[[Floats, Floats], Any]] = {
     "mcb": _miscalibrations,
-    "ks": partial(_excursions, whole=False),
-    "kuiper": partial(_excursions, whole=True),
+    "ks": partial(_excursions, use_range=False),
+    "kuiper": partial(_excursions, use_range=True),
 }
 
 
 def _portions(n_resamples: int, n_rows: int) -> list[int]:
-    """How many draws at a time, so that memory stays at some ten million numbers."""
+    """How many draws to make at a time, so that memory holds at most some ten million numbers."""
     size = max(1, 4_000_000 // n_rows)
     return [min(size, n_resamples - done) for done in range(0, n_resamples, size)]

@@ -1,4 +1,4 @@
-"""Calibration slope and intercept: is the confidence too strong, or shifted?"""
+"""Calibration slope and intercept: whether the probabilities are too extreme, or shifted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NEAREST_TO_ONE = 1.0 - 2.0**-53
 
 
 class CalibrationSlope(NamedTuple):
-    """The line through the log-odds: 1 and 0 where the probabilities are calibrated."""
+    """The line through the log-odds; slope 1 and intercept 0 if the probabilities are calibrated."""
 
     slope: float
     intercept: float
@@ -32,18 +32,18 @@ def calibration_slope(
 ) -> CalibrationSlope:
     """Logistic regression of the event on the log-odds of its probability.
 
-    A slope below 1 says that probabilities are too extreme, an intercept above 0 that they are too low (Cox 1958, "Two
+    A slope below 1 means that the probabilities are too extreme, an intercept above 0 that they are too low (Cox 1958, "Two
     further applications of a model for binary regression"; "weak calibration" in Van Calster et al. 2016).
 
     Parameters
     ----------
     y, proba, pos_label, classes, sample_weight
-        As in `expected_calibration_error`. Probabilities of 0 and 1 count as 1e-16 from there.
+        As in `expected_calibration_error`. Probabilities of 0 and 1 are moved inwards by 1e-16.
 
     Returns
     -------
     CalibrationSlope
-        ``(slope, intercept)``; NaN where the event always happened, or never.
+        ``(slope, intercept)``; NaN if the event always happened, or never.
 
     Raises
     ------
@@ -59,6 +59,6 @@ def calibration_slope(
     p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
     if np.ptp(event) == 0.0:
         return CalibrationSlope(math.nan, math.nan)
-    odds = logit(np.clip(p, 1.0 - _NEAREST_TO_ONE, _NEAREST_TO_ONE))
-    slope, intercept = fit_logistic(odds[:, None], event, weights)
+    log_odds = logit(np.clip(p, 1.0 - _NEAREST_TO_ONE, _NEAREST_TO_ONE))
+    slope, intercept = fit_logistic(log_odds[:, None], event, weights)
     return CalibrationSlope(float(slope), float(intercept))

@@ -1,4 +1,4 @@
-"""The smooth calibration error: no bins, and so no number of bins."""
+"""The smooth calibration error, which does not need bins."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def smooth_calibration_error(
 ) -> float:
     r"""Calibration error by smoothing instead of binning (smECE).
 
-    With residuals :math:`r_i = a_i - c_i` (1 if the event happened, less its probability) and the Gaussian kernel
+    With residuals :math:`r_i = a_i - c_i` (1 if the event happened, minus its probability) and the Gaussian kernel
     :math:`K_s` reflected at 0 and 1, :math:`smECE_s = \int_0^1 |\sum_i w_i r_i K_s(t, c_i)| dt / \sum_i w_i`; the error is
     that of the width that equals it, :math:`s = smECE_s` (Błasiok & Nakkiran 2024, "Smooth ECE: Principled reliability
-    diagrams via kernel smoothing", definition 7). It changes continuously with the probabilities, as no binned error does.
+    diagrams via kernel smoothing", definition 7). Unlike a binned error, it changes continuously with the probabilities.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def smooth_calibration_error(
     Returns
     -------
     float in [0, 1]
-        Exact to about 1e-6; implementations on a coarse mesh differ by up to one part in a hundred.
+        Exact to about 1e-6; implementations on a coarse grid differ from it by up to one part in a hundred.
 
     Raises
     ------
@@ -61,36 +61,36 @@ def smooth_calibration_error(
     narrowest = 2.0 / _CELLS
     if smoothed(narrowest) <= narrowest:
         return smoothed(narrowest)
-    # A wider kernel never gives a larger error, and none is above 1, so the curves cross once.
+    # A wider kernel never gives a larger error, and the error is at most 1, so the curves cross once.
     if smoothed(1.0) >= 1.0:
         return 1.0
     return float(brentq(lambda width: smoothed(width) - width, narrowest, 1.0, xtol=1e-12))
 
 
 def smooth_curve(p: Floats, event: Floats, weights: Floats, places: Floats, width: float) -> Floats:
-    """The frequency of the event near each of `places`: a mean with the kernel of `smooth_calibration_error`."""
-    parts = [_smoothed(dct(_on_cells(p, values), type=2), width) for values in (weights * event, weights)]
+    """The frequency of the event near each of `places`: a kernel-weighted mean, as in `smooth_calibration_error`."""
+    sums = [_smoothed(dct(_on_cells(p, values), type=2), width) for values in (weights * event, weights)]
     middles = (np.arange(_CELLS) + 0.5) / _CELLS
-    happened, mass = (np.interp(places, middles, part) for part in parts)
-    # Far from all rows both are rounding errors.
-    found: Floats = np.clip(
+    happened, mass = (np.interp(places, middles, cell_sums) for cell_sums in sums)
+    # Far from all rows, both are only rounding errors.
+    frequency: Floats = np.clip(
         np.where(mass > 1e-9 * weights.sum() / _CELLS, happened / np.maximum(mass, 1e-300), np.nan), 0.0, 1.0
     )
-    return found
+    return frequency
 
 
 def _smoothed(coefficients: Floats, width: float) -> Floats:
-    # Reflection at both ends makes cosines of the Gaussian's eigenfunctions: smoothing damps each by its own factor.
+    # With reflection at both ends, the cosines are eigenfunctions of the smoothing: each is damped by its own factor.
     damped: Floats = idct(coefficients * np.exp(-0.5 * (np.pi * np.arange(_CELLS) * width) ** 2), type=2)
     return damped
 
 
 def _on_cells(p: Floats, values: Floats) -> Floats:
-    """Sums of `values` over equal cells of [0, 1], each value shared between the two cells whose middles are nearest."""
-    place = np.clip(p * _CELLS - 0.5, 0.0, _CELLS - 1.0)
-    left = np.minimum(place.astype(np.intp), _CELLS - 2)
-    part = place - left
+    """Sums of `values` over equal cells of [0, 1], each value split between the two cells with the nearest midpoints."""
+    position = np.clip(p * _CELLS - 0.5, 0.0, _CELLS - 1.0)
+    left = np.minimum(position.astype(np.intp), _CELLS - 2)
+    right_share = position - left
     cells = np.zeros(_CELLS)
-    cells += np.bincount(left, values * (1 - part), _CELLS)
-    cells += np.bincount(left + 1, values * part, _CELLS)
+    cells += np.bincount(left, values * (1 - right_share), _CELLS)
+    cells += np.bincount(left + 1, values * right_share, _CELLS)
     return cells

@@ -1,4 +1,4 @@
-"""Internal, on the ground floor: arrays of classes, folds and solvers that know nothing of labels, texts or models.
+"""Internal, in the lowest layer: arrays of classes, folds and solvers, independent of labels, texts and models.
 
-Imports `llmclf.errors` and `llmclf.logits` alone. A numerical method that two rooms need goes here.
+It imports only `llmclf.arrays` and `llmclf.logits`. A numerical method that several packages need goes here.
 """

@@ -1,4 +1,4 @@
-"""Classes are the caller's own objects; this is how they stand in an array."""
+"""Classes, which may be any objects of the caller, as an array."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def class_array(classes: Iterable[Any]) -> NDArray[Any]:
-    """Classes as a 1-D array: typed where numpy gives the same objects back, else an array of objects.
+    """Classes as a 1-D array: typed if numpy gives back equal objects of the same types, otherwise an array of objects.
 
     Examples
     --------
@@ -18,11 +18,11 @@ def class_array(classes: Iterable[Any]) -> NDArray[Any]:
     ('U', 'O')
     """
     values = classes.tolist() if isinstance(classes, np.ndarray) else list(classes)
-    as_given = np.empty(len(values), dtype=object)
-    as_given[:] = values
-    plain = [value.item() if isinstance(value, np.generic) else value for value in values]
-    if not all(type(value) in (str, bool, int, float) for value in plain):
-        return as_given
-    compact: NDArray[Any] = np.asarray(plain)
-    faithful = [(type(value), value) for value in compact.tolist()] == [(type(value), value) for value in plain]
-    return compact if faithful else as_given
+    objects = np.empty(len(values), dtype=object)
+    objects[:] = values
+    scalars = [value.item() if isinstance(value, np.generic) else value for value in values]
+    if not all(type(value) in (str, bool, int, float) for value in scalars):
+        return objects
+    typed: NDArray[Any] = np.asarray(scalars)
+    is_lossless = [(type(value), value) for value in typed.tolist()] == [(type(value), value) for value in scalars]
+    return typed if is_lossless else objects

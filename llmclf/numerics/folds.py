@@ -1,4 +1,4 @@
-"""Folds for cross-validation that depend on what the rows hold, and on nothing else."""
+"""Folds for cross-validation that depend only on the contents of the rows."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def fold_weights(
     weights: NDArray[np.float64],
     n_folds: int = N_FOLDS,
 ) -> NDArray[np.float64]:
-    """How much of each row's weight lies in each fold: as much of every class in each as can be, at random within the class.
+    """How much of each row's weight lies in each fold: stratified by class as evenly as possible, random within a class.
 
-    A weight that is a whole number is that many rows, which are dealt to different folds; any other weight stays together.
-    So a row of weight 2 and the row twice are the same thing, and neither the order of the rows nor that of the columns
-    matters (but for rows that hold the same numbers in other columns).
+    A whole-number weight counts as that many rows, which go to different folds; any other weight stays in one fold. So a row
+    of weight 2 is the same as the row twice, and neither the order of the rows nor that of the columns matters (except for
+    rows that hold the same numbers in different columns).
 
     Parameters
     ----------
@@ -45,23 +45,25 @@ def fold_weights(
     """
     table, members = np.unique(np.column_stack([columns, log_softmax(scores)]), axis=0, return_inverse=True)
     members = members.reshape(-1)
-    own_class = table[:, 0].astype(np.intp)
-    own_score = table[np.arange(len(table)), 1 + own_class]
-    # What does not change when columns are renamed: the score of the true class, and all scores in rising order.
-    order = np.lexsort([*np.sort(table[:, 1:], axis=1).T, own_score])
-    groups = [order[own_class[order] == k] for k in np.unique(own_class)]
-    groups.sort(key=lambda group: (len(group), own_score[group[0]]))
+    true_class = table[:, 0].astype(np.intp)
+    true_score = table[np.arange(len(table)), 1 + true_class]
+    # These keys do not change when columns are permuted: the score of the true class, and all scores in increasing order.
+    order = np.lexsort([*np.sort(table[:, 1:], axis=1).T, true_score])
+    groups = [order[true_class[order] == k] for k in np.unique(true_class)]
+    groups.sort(key=lambda group: (len(group), true_score[group[0]]))
     rank = np.empty(len(table), dtype=np.intp)
     rank[np.concatenate([np.random.default_rng(0).permutation(group) for group in groups])] = np.arange(len(table))
 
-    dealt = np.argsort(rank[members], kind="stable")
-    whole = weights == np.round(weights)
-    units = np.where(whole, weights, 1.0)[dealt]
-    share = np.where(whole, 1.0, weights)[dealt]
+    sequence = np.argsort(rank[members], kind="stable")
+    is_whole = weights == np.round(weights)
+    units = np.where(is_whole, weights, 1.0)[sequence]
+    unit_weight = np.where(is_whole, 1.0, weights)[sequence]
     before = np.cumsum(units) - units
-    # Of the first m units dealt in turn, fold f gets floor((m - f - 1) / n_folds) + 1.
-    turns = np.arange(n_folds)
-    got = np.floor((before + units)[:, None] - turns - 1) // n_folds - np.floor(before[:, None] - turns - 1) // n_folds
+    # If units are assigned to the folds in turn, fold f gets floor((m - f - 1) / n_folds) + 1 of the first m units.
+    fold = np.arange(n_folds)
+    n_units = (
+        np.floor((before + units)[:, None] - fold - 1) // n_folds - np.floor(before[:, None] - fold - 1) // n_folds
+    )
     result = np.empty((len(weights), n_folds))
-    result[dealt] = share[:, None] * got
+    result[sequence] = unit_weight[:, None] * n_units
     return result

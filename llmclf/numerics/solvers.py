@@ -1,6 +1,6 @@
-"""The optimisation under the calibrators: convex losses, solved to the last digits, with a word on what went wrong.
+"""The optimisation behind the calibrators: convex losses, solved to the last digits, with a warning if the fit is doubtful.
 
-All functions take log-scores whose row maximum is 0, the true column of each row, and positive weights.
+All functions of scores take log-scores whose row maximum is 0, the true column of each row, and positive weights.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..arrays import Floats
 from ..logits import log_softmax
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-3, 1e3
-"""The ends of the search; a fit that reaches one of them says so."""
+"""The bounds of the search; a fit that ends at one of them warns."""
 
 
 def fit_temperature(scores: Floats, columns: NDArray[np.intp], weights: Floats) -> tuple[float, str]:
@@ -38,8 +38,8 @@ def fit_temperature(scores: Floats, columns: NDArray[np.intp], weights: Floats) 
     Returns
     -------
     beta : float
-    doubt : str
-        Why beta is an end of the bracket; empty where it is not.
+    warning : str
+        Why beta is a bound of the search; empty if it is not.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def fit_temperature(scores: Floats, columns: NDArray[np.intp], weights: Floats) 
     """
     shares = weights / weights.sum()
     of_true_class = shares @ scores[np.arange(columns.size), columns]
-    # Class by class the sums run over long stretches of memory. No exponential overflows, as no score is above 0.
+    # With one class per row of memory, the sums run over contiguous blocks. No score is above 0, so nothing overflows.
     by_class = np.ascontiguousarray(scores.T)
     mass = np.empty_like(by_class)
 
@@ -76,58 +76,58 @@ def fit_bias_temperature(
     scores, columns, weights
         As in `fit_temperature`.
     ridge : float
-        At least 0; if 0, every column must be the true one of some row.
+        At least 0; if 0, every column must be the true column of some row.
 
     Returns
     -------
     beta : float
     bias : ndarray (K,)
         Sum 0.
-    doubt : str
-        Why beta is an end of the bracket; empty where it is not.
+    warning : str
+        Why beta is a bound of the search; empty if it is not.
 
     Examples
     --------
     >>> scores = np.log([[0.9, 0.1], [0.6, 0.4]] * 5)
     >>> columns = np.array([0, 1] * 4 + [1, 0])
-    >>> beta, bias, doubt = fit_bias_temperature(scores, columns, np.ones(10), ridge=0.0)
+    >>> beta, bias, warning = fit_bias_temperature(scores, columns, np.ones(10), ridge=0.0)
     >>> round(beta, 4), bias.round(4).tolist()
     (1.5474, [-1.0069, 1.0069])
     """
-    # In units of the scores' own spread beta is near 1 and the problem well conditioned, whatever the scores' scale.
+    # In units of the scores' standard deviation, beta is near 1 and the problem is well conditioned at any scale.
     centred = scores - scores.mean(axis=1, keepdims=True)
     scale = float(np.sqrt(np.average((centred**2).mean(axis=1), weights=weights))) or 1.0
     problem = _BiasTemperatureProblem(centred / scale, columns, weights, ridge)
     low, high = scale / HIGHEST_TEMPERATURE, scale / LOWEST_TEMPERATURE
-    # Scores that are equal within every row leave beta free: the end that claims least is kept.
+    # If the scores are equal within every row, beta is arbitrary: keep the bound with the least confident probabilities.
     solution = problem.solve(low, high if centred.any() else low)
-    doubt = ""
+    warning = ""
     if solution[0] <= low:
         without_scores = problem.solve(0.0, 0.0)
-        doubt = _NO_SIGNAL if problem.value_and_gradient(without_scores)[1][0] <= 1e-12 else _AGAINST
+        warning = _NO_SIGNAL if problem.value_and_gradient(without_scores)[1][0] <= 1e-12 else _AGAINST
     elif ridge == 0 and problem.all_right(solution):
-        # Without ridge, every row right means that beta and b growing together lower the loss for ever.
+        # Without ridge, if every row is right, the loss falls without end as beta and b grow together.
         solution *= high / solution[0]
-        doubt = _SEPARABLE
+        warning = _SEPARABLE
     elif problem.value_and_gradient(np.concatenate([[high], solution[1:]]))[1][0] <= 0:
-        # The loss still falls, or is flat at 0, at the far end. The solver stopped before it, where it was flat enough.
+        # The loss still falls, or is flat at 0, at the upper bound. The solver stopped earlier, where it was flat enough.
         solution = problem.solve(high, high)
-        doubt = _SEPARABLE
+        warning = _SEPARABLE
     bias = solution[1:] - solution[1:].mean()
-    return float(solution[0]) / scale, bias, doubt
+    return float(solution[0]) / scale, bias, warning
 
 
 _SEPARABLE = (
-    "every labelled row has the right class on top, so the sharper the probabilities the better the fit; "
-    f"the temperature {LOWEST_TEMPERATURE:g}, the end of the search, is kept. Label more rows"
+    "every labelled row has the right class on top, so the sharper the probabilities, the better the fit; "
+    f"the temperature {LOWEST_TEMPERATURE:g}, the bound of the search, is kept. Label more rows"
 )
 _NO_SIGNAL = (
     f"the scores say nothing about the labels; the temperature {HIGHEST_TEMPERATURE:g}, "
-    "the end of the search, is kept. Check that rows and labels belong together"
+    "the bound of the search, is kept. Check that rows and labels belong together"
 )
 _AGAINST = (
-    "the scores speak against the labels, so the best temperature would be negative; "
-    f"the temperature {HIGHEST_TEMPERATURE:g}, the end of the search, is kept. Check the order of the columns"
+    "the scores contradict the labels, so the best temperature would be negative; "
+    f"the temperature {HIGHEST_TEMPERATURE:g}, the bound of the search, is kept. Check the order of the columns"
 )
 
 
@@ -135,7 +135,7 @@ class _BiasTemperatureProblem:
     """The convex problem of `fit_bias_temperature` in the parameters (beta, b_1 .. b_K)."""
 
     def __init__(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, ridge: float) -> None:
-        # A row per class: sums over classes are sums of long rows then, several times as fast.
+        # One row per class: sums over classes then add long contiguous rows, which is several times as fast.
         self.by_class = np.ascontiguousarray(scores.T)
         self.columns = columns
         self.shares = weights / weights.sum()
@@ -189,12 +189,12 @@ class _BiasTemperatureProblem:
         start = np.zeros(n_classes + 1)
         start[0] = min(max(1.0, low), high)
         bounds = [(low, high)] + [(None, None)] * n_classes
-        found = minimize(
+        result = minimize(
             self.value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000}
         )
         lows, highs = np.full(n_classes + 1, -np.inf), np.full(n_classes + 1, np.inf)
         lows[0], highs[0] = low, high
-        return _polished(self.value_and_gradient, self.hessian, found.x, lows, highs)
+        return _polished(self.value_and_gradient, self.hessian, result.x, lows, highs)
 
 
 def fit_affine(
@@ -206,7 +206,7 @@ def fit_affine(
     centre: float = 1.0,
     centre_bias: Floats | None = None,
 ) -> tuple[Floats, Floats]:
-    r"""The matrix M and bias b that minimise the weighted mean NLL of softmax(M logs + b) with a pull towards M = c I, b = d.
+    r"""The M and b that minimise the weighted mean NLL of softmax(M logs + b), with a penalty that pulls to M = c I, b = d.
 
     The penalty is :math:`(r \sum_k (M_{kk} - c)^2 + r \sum_k (b_k - d_k)^2 + r' \sum_{k \ne j} M_{kj}^2) / \sum_i w_i`,
     and the problem is convex.
@@ -218,7 +218,7 @@ def fit_affine(
     columns, weights
         As in `fit_temperature`.
     ridge, ridge_off_diagonal : float
-        r and r', at least 0; without r' the matrix is diagonal.
+        r and r', at least 0; if r' is None, the matrix is diagonal.
     centre : float
         c.
     centre_bias : ndarray (K,), optional
@@ -240,10 +240,10 @@ def fit_affine(
     middle = np.zeros(logs.shape[1]) if centre_bias is None else centre_bias
     problem = _AffineProblem(logs, columns, weights, ridge, ridge_off_diagonal, centre * logs + middle)
     start = np.zeros(problem.rows.size)
-    found = minimize(
+    result = minimize(
         problem.value_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": 5000, "gtol": 1e-9}
     )
-    parameters: Floats = found.x
+    parameters: Floats = result.x
     if start.size <= _NEWTON_PARAMETERS:
         parameters = _polished(problem.value_and_gradient, problem.hessian, parameters)
     dense = problem.dense(parameters)
@@ -252,11 +252,14 @@ def fit_affine(
 
 
 _NEWTON_PARAMETERS = 200
-"""Up to this many parameters the Hessian is cheap, and the last digits are found with it."""
+"""Up to this many parameters the Hessian is cheap, so Newton steps give the last digits."""
 
 
 class _AffineProblem:
-    """The problem of `fit_affine` around the logits `middle`: a parameter multiplies a column of logs, or 1, in one logit."""
+    """The problem of `fit_affine` as offsets from the logits `middle`.
+
+    Each parameter multiplies one column of logs, or 1, in one logit.
+    """
 
     def __init__(
         self,
@@ -277,14 +280,14 @@ class _AffineProblem:
             used[:] = True
         self.middle = middle
         self.features = np.column_stack([logs, np.ones(len(logs))])
-        self.rows, self.places = np.nonzero(used)
+        self.rows, self.feature_columns = np.nonzero(used)
         self.penalty = penalty[used]
         self.columns = columns
         self.shares = weights / total
 
     def dense(self, parameters: Floats) -> Floats:
         result = np.zeros((self.middle.shape[1], self.features.shape[1]))
-        result[self.rows, self.places] = parameters
+        result[self.rows, self.feature_columns] = parameters
         return result
 
     def log_proba(self, parameters: Floats) -> Floats:
@@ -296,12 +299,12 @@ class _AffineProblem:
         value = -self.shares @ log_q[every, self.columns] + self.penalty @ parameters**2
         excess = np.exp(log_q)
         excess[every, self.columns] -= 1.0
-        gradient = ((self.shares[:, None] * excess).T @ self.features)[self.rows, self.places]
+        gradient = ((self.shares[:, None] * excess).T @ self.features)[self.rows, self.feature_columns]
         return float(value), gradient + 2.0 * self.penalty * parameters
 
     def hessian(self, parameters: Floats) -> Floats:
         q = np.exp(self.log_proba(parameters))
-        features = self.features[:, self.places]
+        features = self.features[:, self.feature_columns]
         weighted = features * q[:, self.rows]
         result: Floats = -(self.shares[:, None] * weighted).T @ weighted
         same = self.rows[:, None] == self.rows[None, :]
@@ -317,7 +320,7 @@ def _polished(
     lows: Floats | None = None,
     highs: Floats | None = None,
 ) -> Floats:
-    """Newton steps within bounds, each halved until it is a gain, from a point near the minimum of a convex function."""
+    """Newton steps within bounds, each halved until it improves, from a point near the minimum of a convex function."""
     lows = np.full(parameters.size, -np.inf) if lows is None else lows
     highs = np.full(parameters.size, np.inf) if highs is None else highs
     value, gradient = value_and_gradient(parameters)
@@ -332,7 +335,7 @@ def _polished(
         for halvings in range(30):
             candidate = np.clip(parameters + step / 2.0**halvings, lows, highs)
             new_value, new_gradient = value_and_gradient(candidate)
-            # Near the minimum the value no longer changes in its digits, and the gradient still does.
+            # Near the minimum, the digits of the value no longer change, but those of the gradient do.
             flatter = np.abs(new_gradient[free]).max(initial=0.0) < 0.5 * steepness
             if new_value < value or (flatter and new_value <= value + 1e-14 * abs(value)):
                 break
@@ -353,12 +356,12 @@ def fit_logistic(features: Floats, targets: Floats, weights: Floats, lowest: flo
     weights : ndarray (n,)
         Positive.
     lowest : float
-        No coefficient is below this; the intercept may be.
+        A lower bound on the coefficients; the intercept is unbounded.
 
     Returns
     -------
     ndarray (d + 1,)
-        a, then c. Coefficients end at 1000 times what one standard deviation of their feature asks for.
+        a, then c. A coefficient is at most 1000 divided by the standard deviation of its feature, in absolute value.
 
     Examples
     --------
@@ -369,7 +372,7 @@ def fit_logistic(features: Floats, targets: Floats, weights: Floats, lowest: flo
     shares = weights / weights.sum()
     middle = shares @ features
     scale = np.sqrt(shares @ (features - middle) ** 2)
-    # A feature that is constant but for rounding gets no coefficient.
+    # A feature that is constant up to rounding gets a coefficient of 0.
     flat = scale <= 1e-12 * (1.0 + np.abs(middle))
     scale[flat] = 1.0
     design = np.column_stack([np.where(flat, 0.0, (features - middle) / scale), np.ones(len(features))])
@@ -383,7 +386,7 @@ def fit_logistic(features: Floats, targets: Floats, weights: Floats, lowest: flo
     bounds = [*zip(low, high, strict=True), (None, None)]
     start = np.zeros(n_features + 1)
     start[:-1] = np.clip(0.0, low, high)
-    found = minimize(
+    optimum = minimize(
         value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 2000, "gtol": 1e-12}
     )
 
@@ -392,6 +395,6 @@ def fit_logistic(features: Floats, targets: Floats, weights: Floats, lowest: flo
         result: Floats = (design * (shares * q * (1.0 - q))[:, None]).T @ design
         return result
 
-    parameters = _polished(value_and_gradient, hessian, found.x, np.append(low, -np.inf), np.append(high, np.inf))
+    parameters = _polished(value_and_gradient, hessian, optimum.x, np.append(low, -np.inf), np.append(high, np.inf))
     coefficients = parameters[:-1] / scale
     return np.append(coefficients, parameters[-1] - coefficients @ middle)

@@ -1,4 +1,4 @@
-"""HTML files that stand alone: they ask nothing of the network and run nothing but their own script."""
+"""Internal: self-contained HTML pages, which load nothing from the network and run only their own script."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ..atomic_files import write_text
 
 
 def render_page(folder: Traversable, template: str, *, style: str, script: str | None, **content: Any) -> str:
-    """A template with its style sheet and its script in it, all three files of one folder; the style of all pages comes first.
+    """Render a template with its style sheet and its script inside; all three files lie in `folder`.
 
-    Everything in `content` is escaped. The template writes `policy` into its head: the browser then applies and runs what was in
-    the files, and nothing else.
+    The style that all pages share comes first. Everything in `content` is escaped. The template writes `policy` into its head, so
+    the browser applies and runs the contents of these files and nothing else.
     """
     common = (resources.files(__package__) / "base.css").read_text(encoding="utf-8")
     styles = common + (folder / style).read_text(encoding="utf-8")
     code = "" if script is None else (folder / script).read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return environment.from_string((folder / template).read_text(encoding="utf-8")).render(
-        # Between the tags stands exactly what was hashed, so that the browser runs and applies that alone.
+        # The tags hold exactly the text that was hashed, so the browser accepts that text and no other.
         policy=(
             f"default-src 'none'; style-src {_hash(styles)}; script-src {_hash(code) if code else repr('none')}; "
             "base-uri 'none'; form-action 'none'"
@@ -39,8 +39,7 @@ def render_page(folder: Traversable, template: str, *, style: str, script: str |
 
 
 def written(text: str, path: str | os.PathLike[str] | None) -> str:
-    """The text as UTF-8 can hold it, also in a file if a path is given."""
-    # Half a surrogate pair has no form there.
+    """The text with lone surrogates replaced, which UTF-8 cannot encode; also written to a file if a path is given."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     if path is not None:
         write_text(text, path)
@@ -48,7 +47,7 @@ def written(text: str, path: str | os.PathLike[str] | None) -> str:
 
 
 def in_notebook(page: str, title: str) -> str:
-    """A page inside another one, kept apart from it: neither's styles nor scripts reach the other."""
+    """A page inside another one, in a frame of its own: the styles and scripts of one do not affect the other."""
     return (
         f'<iframe title="{html.escape(title, quote=True)}" sandbox="allow-scripts" '
         f'style="width:100%;height:48rem;border:1px solid #ccc" srcdoc="{html.escape(page, quote=True)}"></iframe>'

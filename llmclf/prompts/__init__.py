@@ -3,8 +3,8 @@
 Users import `Prompt`; the rest is internal. Imports `llmclf.errors` alone.
 """
 
-from .prompt import Prompt
+from .prompt import Prompt, PromptRenderer
 from .rendered import TEXT_FIELD, RenderedPrompt, Span, Turn
-from .renderer import PromptRenderer, mark_turns
+from .templates import mark_turns
 
 __all__ = ["TEXT_FIELD", "Prompt", "PromptRenderer", "RenderedPrompt", "Span", "Turn", "mark_turns"]

@@ -1,19 +1,37 @@
 """From a table row to a prompt: a sandboxed template, an instruction, shots and label words.
 
 A template is written by the person who builds the classifier; the row is data. The two are never mixed: a template is
-rendered once, values are not rendered again, and every piece of the result remembers whether it came from the template
+rendered once, values are not rendered again, and every piece of the result records whether it came from the template
 or from the data, so that a backend can keep control tokens in the data from acting as control tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
+import jinja2
+
 from ..errors import PromptError
-from .rendered import TEXT_FIELD
-from .renderer import PromptRenderer
+from .rendered import TEXT_FIELD, RenderedPrompt, Span, Turn
+from .templates import (
+    BUILTIN_NAMES,
+    MARK_NAME,
+    Mark,
+    captures_output,
+    compile_template,
+    ending,
+    merge_spans,
+    plain_pieces,
+    quoted,
+    template_variables,
+)
+
+_TEXT_TEMPLATE = "Text: {{ text }}\nLabel:"
+_TABLE_TEMPLATE = "{% for name, value in fields.items() %}{{ name }}: {{ value }}\n{% endfor %}Label:"
+_DEFAULT_INSTRUCTION = "Give each text one of these labels: {{ label_words | join(', ') }}."
 
 
 @dataclass(frozen=True)
@@ -23,25 +41,25 @@ class Prompt:
     Parameters
     ----------
     template : str, optional
-        A jinja2 template over the row's fields. The column of a one-column input is called ``text``. Also known are
-        ``fields`` (all fields of the row, by name) and ``label_words`` (the first word of every class). The last
-        characters should be the answer's cue, without a space: the delimiter brings it. None gives
+        A jinja2 template over the row's fields. The column of a one-column input is called ``text``. A template can also
+        use ``fields`` (all fields of the row, by name) and ``label_words`` (the first word of every class). It should end
+        with a cue for the answer, without a space, which the delimiter adds. None gives
         ``"Text: {{ text }}\nLabel:"`` for texts and one ``name: value`` line per column for tables.
     instruction : str, optional
-        A template over ``label_words`` alone, put once before shots and text (the system turn of a chat). With
+        A template over ``label_words`` alone. It stands once, before shots and text (in a chat, as the system turn). With
         ``template=None`` it defaults to a sentence that lists the labels.
     words : dict, optional
-        Class -> word, or list of words whose probabilities add. Classes not named are written as ``str(class)``,
-        enum members by their value or name.
+        Class -> word, or a list of words whose probabilities are added. Classes that are not named are written as
+        ``str(class)``, enum members by their value or name.
     delimiter : str, optional
         What stands between prompt and word: ``" "`` for plain text, nothing for a chat.
     separator : str
         What stands between instruction, shots and text in plain text.
     terminator : {"auto", "eos"}, str or None
-        What ends an answer. Of two labels where one begins with the other ("neutral", "neutral news"), the shorter is
-        always at least as probable, so they can only be compared with an end: ``"auto"`` adds the model's
-        end-of-answer token to every label of such a row, ``"eos"`` always adds it, any other string is added to the words
-        as text, None never adds anything.
+        What ends an answer. If one label begins with another ("neutral news", "neutral"), the shorter one is always at
+        least as probable, so the two can be compared only with an end: ``"auto"`` adds the model's end-of-answer token to
+        every label of such a row, ``"eos"`` always adds it, any other string is added to the words as text, and None adds
+        nothing.
     chat : bool
         Use the model's chat template: instruction as the system turn, shots as turns, the answer at the assistant's
         first token, thinking switched off.
@@ -83,7 +101,7 @@ class Prompt:
             raise PromptError(f"Prompt(words={self.words!r}): expected a dict class -> word or list of words")
 
     def __hash__(self) -> int:
-        # A dict has no hash; prompts that differ in their words alone are told apart by ==.
+        # A dict cannot be hashed; == distinguishes prompts that differ only in their words.
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return hash((frozenset(values.pop("words") or ()), *values.values()))
 
@@ -97,7 +115,7 @@ class Prompt:
         return PromptRenderer(self, label_words, tuple(shots), tuple(field_names))
 
     def completion(self, word: str) -> str:
-        """A label word as it continues the prompt: delimiter, word, and a terminator that is text."""
+        """A label word as it continues the prompt: delimiter, word, and the terminator if it is text."""
         ending = self.terminator if self.terminator not in (None, "auto", "eos") else ""
         return f"{self.answer_delimiter}{word}{ending}"
 
@@ -125,3 +143,192 @@ class Prompt:
         if known.get("words") is not None:
             known["words"] = dict(known["words"])
         return cls(**known)
+
+
+class PromptRenderer:
+    """Renders rows with one prompt, one set of label words and one list of shots.
+
+    Whatever does not depend on the row (instruction and shots) is rendered once. If a template captures its own output and
+    then changes it (for example, trims a set block), data and template can no longer be separated, and all that it renders
+    counts as data.
+    """
+
+    def __init__(
+        self,
+        prompt: Prompt,
+        label_words: Sequence[str],
+        shots: Sequence[tuple[Mapping[str, Any], str]],
+        field_names: Sequence[str],
+    ) -> None:
+        self.prompt = prompt
+        self.label_words = list(label_words)
+        is_text = tuple(field_names) == (TEXT_FIELD,)
+        self._source = (
+            prompt.template if prompt.template is not None else (_TEXT_TEMPLATE if is_text else _TABLE_TEMPLATE)
+        )
+        self.used_fields = self._check_fields(field_names)
+        self.text_field = self._find_text_field(field_names)
+        self._shots = tuple(shots)
+        self._head = self._render_head(self._shots)
+        self._head_turns: tuple[Turn, ...] | None = None
+
+    def render(self, row: Mapping[str, Any], n_characters: int | None = None) -> RenderedPrompt:
+        """The prompt of one row; `n_characters` cuts the row's text field to that many characters."""
+        text = row.get(self.text_field) if self.text_field is not None else None
+        text_length = len(text) if isinstance(text, str) else 0
+        body = self._render(self._source, self._cut(row, n_characters))
+        if self.prompt.chat:
+            turns = (*self._head, Turn("user", body))
+        else:
+            turns = (Turn(None, merge_spans((*self._head[0].spans, *body)) if self._head else body),)
+        return RenderedPrompt(turns, text_length, self, row, n_characters)
+
+    def conversation(self, row: Mapping[str, Any], n_characters: int | None = None) -> tuple[Turn, ...]:
+        """The prompt of one row as turns, whatever ``Prompt(chat=...)`` says; see `RenderedPrompt.conversation`."""
+        if self._head_turns is None:
+            self._head_turns = self._head if self.prompt.chat else self._render_head_turns(self._shots)
+        return (*self._head_turns, Turn("user", self._render(self._source, self._cut(row, n_characters))))
+
+    def _cut(self, row: Mapping[str, Any], n_characters: int | None) -> Mapping[str, Any]:
+        """The row with its text field cut to `n_characters`, unless that is None."""
+        if n_characters is None:
+            return row
+        text = row.get(self.text_field) if self.text_field is not None else None
+        if self.text_field is None or not isinstance(text, str):
+            raise PromptError(
+                "the prompt is longer than the model's context and no field may be shortened; "
+                "name one with Prompt(text_field=...)"
+            )
+        return {**row, self.text_field: text[:n_characters]}
+
+    def render_unconditional(self) -> RenderedPrompt:
+        """The prompt of the task without a row, for pointwise mutual information and for guidance."""
+        source = self.prompt.unconditional
+        if source is None:
+            source = ending(self._source)
+            if not source:
+                raise PromptError(
+                    "scoring='pmi' and guidance need a prompt without the row, and nothing follows the last field of the "
+                    f"template {self._source!r}; give one with Prompt(unconditional=...)"
+                )
+        spans = self._render(source, {})
+        return RenderedPrompt((Turn("user" if self.prompt.chat else None, spans),))
+
+    def opening(self) -> tuple[RenderedPrompt, str]:
+        """The prompt up to its field, for a model that writes the field itself, and the text that follows the field.
+
+        Raises
+        ------
+        PromptError
+            The prompt is a chat, or does not show exactly one field, once.
+        """
+        body = self._render(self._source, dict.fromkeys(self.used_fields, "x"))
+        positions = [position for position, span in enumerate(body) if span.is_data]
+        if self.prompt.chat or len(self.used_fields) != 1 or len(positions) != 1:
+            raise PromptError(
+                "a model can write the text of a row only if the prompt is not a chat and shows exactly one field, once; this "
+                f"prompt shows {quoted(self.used_fields)}. bias='domain' makes texts from the words of the training rows instead"
+            )
+        head = self._head[0].spans if self._head else ()
+        before, after = merge_spans((*head, *body[: positions[0]])), body[positions[0] + 1 :]
+        # The space between a cue and its text belongs to the text's first token.
+        if before and before[-1].text.strip():
+            before = (*before[:-1], Span(before[-1].text.rstrip(" "), before[-1].is_data))
+        following = after[0].text if after and after[0].text.strip() else self.prompt.separator
+        return RenderedPrompt((Turn(None, before),)), following
+
+    def _check_fields(self, field_names: Sequence[str]) -> tuple[str, ...]:
+        wanted = template_variables(self._source)
+        missing = sorted(wanted - set(field_names) - BUILTIN_NAMES)
+        if missing:
+            raise PromptError(
+                f"the template uses {quoted(missing)}, which the rows do not have; their fields: {quoted(field_names)}"
+            )
+        for name, source in (("instruction", self.prompt.instruction), ("unconditional", self.prompt.unconditional)):
+            extra = sorted(template_variables(source or "") - {"label_words"})
+            if extra:
+                raise PromptError(
+                    f"Prompt({name}=...) uses {quoted(extra)}, but it is the same for all rows and can use label_words alone; "
+                    "move the field into the template"
+                )
+        choices = self.prompt.choices
+        if choices is not None and choices not in field_names:
+            raise PromptError(
+                f"Prompt(choices={choices!r}) does not name a field of the rows; their fields: {quoted(field_names)}"
+            )
+        return tuple(name for name in field_names if name in wanted or "fields" in wanted)
+
+    def _find_text_field(self, field_names: Sequence[str]) -> str | None:
+        named = self.prompt.text_field
+        if named is not None:
+            if named not in field_names:
+                raise PromptError(
+                    f"Prompt(text_field={named!r}) does not name a field of the rows; their fields: {quoted(field_names)}"
+                )
+            if named not in self.used_fields:
+                raise PromptError(
+                    f"Prompt(text_field={named!r}) names a field that the template does not use; "
+                    f"it uses {quoted(self.used_fields)}"
+                )
+            return named
+        if TEXT_FIELD in self.used_fields:
+            return TEXT_FIELD
+        return self.used_fields[0] if len(self.used_fields) == 1 else None
+
+    def _render_head(self, shots: Sequence[tuple[Mapping[str, Any], str]]) -> tuple[Turn, ...]:
+        prompt = self.prompt
+        if prompt.chat:
+            return self._render_head_turns(shots)
+        instruction = self._render_instruction()
+        spans: list[Span] = [*instruction, Span(prompt.separator, False)] if instruction else []
+        for row, word in shots:
+            spans += [*self._render(self._source, row), Span(prompt.answer_delimiter, False), Span(word, True)]
+            spans.append(Span(prompt.separator, False))
+        return (Turn(None, merge_spans(spans)),) if spans else ()
+
+    def _render_head_turns(self, shots: Sequence[tuple[Mapping[str, Any], str]]) -> tuple[Turn, ...]:
+        instruction = self._render_instruction()
+        head = [Turn("system", instruction)] if instruction else []
+        for row, word in shots:
+            head += [Turn("user", self._render(self._source, row)), Turn("assistant", (Span(word, True),))]
+        return tuple(head)
+
+    def _render_instruction(self) -> tuple[Span, ...]:
+        source = self.prompt.instruction
+        if source is None and self.prompt.template is None and self.prompt.choices is None:
+            source = _DEFAULT_INSTRUCTION
+        return self._render(source, {}) if source else ()
+
+    def _render(self, source: str, row: Mapping[str, Any]) -> tuple[Span, ...]:
+        pieces = plain_pieces(source)
+        if pieces is not None:
+            # Most templates are text and fields, which need no template engine and no marks.
+            with suppress(KeyError):  # where the row lacks a field, the engine raises an error that names it
+                return merge_spans([Span(str(row[piece.text]), True) if piece.is_data else piece for piece in pieces])
+        mark = Mark()
+        spans = mark.split(self._render_text(source, row, mark))
+        if captures_output(source):
+            # A template may cut, count or trim what it captures, and the marks with it.
+            text = self._render_text(source, row, None)
+            if "".join(span.text for span in spans) != text:
+                return merge_spans([Span(text, True)])
+        return spans
+
+    def _render_text(self, source: str, row: Mapping[str, Any], mark: Mark | None) -> str:
+        names = {"label_words": self.label_words, "fields": dict(row), **row, MARK_NAME: mark}
+        try:
+            return compile_template(source).render(names)
+        except jinja2.UndefinedError as error:
+            raise PromptError(
+                f"the template {source!r} could not be rendered: {error}; the row's fields: {quoted(row)}"
+            ) from error
+        except (
+            jinja2.TemplateError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise PromptError(f"the template {source!r} could not be rendered: {error}") from error

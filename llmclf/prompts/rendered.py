@@ -1,21 +1,15 @@
-"""A rendered prompt: turns of spans, each of which remembers whether it is data or the author's own text."""
+"""A rendered prompt: turns of spans, each of which records whether it is data or the author's own text."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .renderer import PromptRenderer
-
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ..errors import PromptError
 
 TEXT_FIELD = "text"
-"""The name under which a one-column input is known to templates."""
+"""The name of a one-column input in templates."""
 
 
 class Span(NamedTuple):
@@ -36,6 +30,23 @@ class Turn(NamedTuple):
         return "".join(span.text for span in self.spans)
 
 
+class RowRenderer(Protocol):
+    """What a rendered prompt needs of its renderer: to render its row again."""
+
+    @property
+    def text_field(self) -> str | None:
+        """The field that may be shortened; None where there is none."""
+        ...
+
+    def render(self, row: Mapping[str, Any], n_characters: int | None = None) -> RenderedPrompt:
+        """The prompt of a row, with at most this many characters of its text field."""
+        ...
+
+    def conversation(self, row: Mapping[str, Any], n_characters: int | None = None) -> tuple[Turn, ...]:
+        """The same as turns of a chat."""
+        ...
+
+
 @dataclass(frozen=True)
 class RenderedPrompt:
     """A prompt ready for a backend.
@@ -50,7 +61,7 @@ class RenderedPrompt:
 
     turns: tuple[Turn, ...]
     text_length: int = 0
-    _renderer: PromptRenderer | None = field(default=None, repr=False, compare=False)
+    _renderer: RowRenderer | None = field(default=None, repr=False, compare=False)
     _row: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
     _shown_length: int | None = field(default=None, repr=False, compare=False)
 
@@ -60,7 +71,7 @@ class RenderedPrompt:
 
     @property
     def text(self) -> str:
-        """The plain text of all turns, for people; a chat's own markup is not in it."""
+        """The plain text of all turns, for display; without the markup of a chat template."""
         return "\n".join(turn.text for turn in self.turns)
 
     @property
@@ -77,10 +88,11 @@ class RenderedPrompt:
     def conversation(self) -> tuple[Turn, ...]:
         """The prompt as system, user and assistant turns, the last of them the user's, whatever ``Prompt(chat=...)`` says.
 
-        A plain prompt that was not rendered from a row is one user's turn.
+        A plain prompt that was not rendered from a row is one turn of the user.
 
         Examples
         --------
+        >>> from llmclf import Prompt
         >>> prompt = Prompt("{{ text }}", instruction="Is it good?").renderer(["yes", "no"], [({"text": "A bore."}, "no")])
         >>> [(turn.role, turn.text) for turn in prompt.render({"text": "I laughed."}).conversation()]
         [('system', 'Is it good?'), ('user', 'A bore.'), ('assistant', 'no'), ('user', 'I laughed.')]

@@ -1,4 +1,4 @@
-"""Two runs side by side: which is better on the same rows, or what has changed from some rows to others."""
+"""Two runs side by side: which is better on the same rows, or what has changed between two sets of rows."""
 
 from __future__ import annotations
 
@@ -32,18 +32,19 @@ def compare(
 ) -> Comparison:
     """Put two runs side by side: two prompts or models on the same rows, or last month's rows and this month's.
 
-    On the same rows the differences are taken row by row, so that what both find hard cancels. On different rows the question is
-    drift: have the probabilities moved (seen without labels), and are rows of the same confidence right as often as before (seen
-    with labels)?
+    On the same rows, the differences are paired row by row, so that the difficulty of a row cancels out. On different rows, the
+    question is drift: have the probabilities moved (which needs no labels), and are rows of the same confidence right as often
+    as before (which needs labels)?
 
     Parameters
     ----------
     report_a : CalibrationReport
     report_b : CalibrationReport, or array-like (n, K)
-        Another report on the same classes; or the probabilities of rows without labels, in the order of the first one's classes,
-        for which only the label-free part can be said.
+        Another report on the same classes; or the probabilities of rows without labels, with columns in the order of the first
+        report's classes, for which only the part that needs no labels is computed.
     paired : bool, optional
-        Whether both speak of the same rows in the same order. None: they do if labels, and texts where both have them, are equal.
+        Whether both are about the same rows in the same order. With None, they are if the labels are equal, and the texts where
+        both have them.
 
     Raises
     ------
@@ -69,7 +70,7 @@ def compare(
         "b": None,
         "confidence": level,
         "paired": False,
-        "why_paired": "the second rows have no labels",
+        "why_paired": "the rows of B have no labels",
         "metrics": {},
         "agreement": None,
         "shift": None,
@@ -81,21 +82,21 @@ def compare(
         proba = checked_probability_rows(report_b)
         if proba.shape[1] != len(a.classes):
             raise InputError(
-                f"report_b has {proba.shape[1]} columns and report_a {len(a.classes)} classes; expected as many"
+                f"report_b has {proba.shape[1]} columns and report_a {len(a.classes)} classes; expected one column per class"
             )
         data["b"] = {"title": "Rows without labels", "n": len(proba), "provenance": None}
         data["shift"] = score_shift(a, proba, level)
         return Comparison({**data, "verdict": _verdict(data)})
     b = report_b.evidence
     for name in ("confidence", "n_bins"):
-        own, other = (getattr(report.settings, name) for report in (report_a, report_b))
-        if own != other:
-            raise InputError(f"the reports were made with {name}={own} and {name}={other}; make them with the same")
+        value_a, value_b = (getattr(report.settings, name) for report in (report_a, report_b))
+        if value_a != value_b:
+            raise InputError(f"the reports have {name}={value_a} and {name}={value_b}; make both with the same value")
     order = _order(a, b)
     proba, columns = b.proba[:, order], np.argsort(order)[b.columns]
-    same, why = _same_rows(a, b, columns) if paired is None else (paired, "as the caller said")
+    same, why = _same_rows(a, b, columns) if paired is None else (paired, "the caller said so")
     if same and a.n_rows != b.n_rows:
-        raise InputError(f"paired=True, but the reports have {a.n_rows} and {b.n_rows} rows; expected the same ones")
+        raise InputError(f"paired=True, but the reports have {a.n_rows} and {b.n_rows} rows; expected the same rows")
     if same and not np.array_equal(a.columns, columns):
         raise InputError(
             "paired=True, but the true classes of the two reports differ; give the same rows in the same order"
@@ -111,7 +112,7 @@ def compare(
 
 
 class Comparison:
-    """What `compare` found.
+    """The result of `compare`.
 
     Parameters
     ----------
@@ -129,15 +130,15 @@ class Comparison:
         return text
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that the comparison says, as JSON has it.
+        """Everything that the comparison says, in JSON types.
 
         Returns
         -------
         dict
             ``schema``, ``version``, ``a`` and ``b`` (``title``, ``n`` rows, ``provenance``), ``paired`` and ``why_paired``,
-            ``verdict``, ``metrics`` (name to ``a``, ``b`` and ``difference``, b less a, with ``low`` and ``high``; empty without
-            labels), ``agreement`` (share of the same rows predicted alike), ``shift`` (of the probabilities, seen without
-            labels), ``calibration_change`` and ``confidence``, that of the intervals.
+            ``verdict``, ``metrics`` (name to ``a``, ``b`` and ``difference``, b minus a, with ``low`` and ``high``; empty without
+            labels), ``agreement`` (the share of the same rows that get the same prediction), ``shift`` (of the probabilities;
+            needs no labels), ``calibration_change`` and ``confidence`` (the confidence level of the intervals).
         """
         return copy.deepcopy(self._data)
 
@@ -170,7 +171,7 @@ class Comparison:
                 [entry["title"], cell(name, entry["a"]), cell(name, entry["b"]), cell(name, entry["difference"])]
                 for name, entry in self._data["metrics"].items()
             ]
-            parts.append(table(["Metric", "A", "B", "B less A"], lines))
+            parts.append(table(["Metric", "A", "B", "B minus A"], lines))
         return written("\n\n".join(parts) + "\n", path)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
@@ -185,14 +186,14 @@ class Comparison:
 
 
 def _order(a: Evidence, b: Evidence) -> NDArray[np.intp]:
-    """Where the columns of `a` stand in `b`."""
-    places = {label: k for k, label in enumerate(b.classes)}
-    absent = [label for label in a.classes if label not in places]
+    """The position in `b` of each column of `a`."""
+    columns = {label: k for k, label in enumerate(b.classes)}
+    absent = [label for label in a.classes if label not in columns]
     if absent or len(a.classes) != len(b.classes):
         raise InputError(
-            f"the reports speak of different classes ({list(a.names)} and {list(b.names)}); compare runs with the same ones"
+            f"the reports have different classes ({list(a.names)} and {list(b.names)}); compare runs with the same classes"
         )
-    return np.array([places[label] for label in a.classes], dtype=np.intp)
+    return np.array([columns[label] for label in a.classes], dtype=np.intp)
 
 
 def _same_rows(a: Evidence, b: Evidence, columns_b: NDArray[Any]) -> tuple[bool, str]:
@@ -202,7 +203,7 @@ def _same_rows(a: Evidence, b: Evidence, columns_b: NDArray[Any]) -> tuple[bool,
         if a.texts == b.texts:
             return True, "labels and texts are equal"
         return False, "their texts differ"
-    return True, "the labels are equal row by row; say paired=False if the rows are others"
+    return True, "the labels are equal row by row; pass paired=False if the rows differ"
 
 
 def _head(report: CalibrationReport) -> dict[str, Any]:
@@ -213,19 +214,19 @@ def _head(report: CalibrationReport) -> dict[str, Any]:
 def _metrics(
     report_a: CalibrationReport, report_b: CalibrationReport, second: tuple[Floats, NDArray[Any]], same: bool
 ) -> dict[str, Any]:
-    """Each metric of both and its difference; `second` holds the second report's rows in the first one's order of classes."""
+    """Each metric of both reports, and its difference; `second` holds the second report's rows, with the first one's columns."""
     a, settings = report_a.evidence, report_a.settings
     metrics_b = report_b.to_dict()["metrics"]
-    found = {}
-    for name, own in report_a.to_dict()["metrics"].items():
-        entry_a, entry_b = own["after"], metrics_b[name]["after"]
+    metrics = {}
+    for name, metric in report_a.to_dict()["metrics"].items():
+        entry_a, entry_b = metric["after"], metrics_b[name]["after"]
         if same:
             difference = change(name, a.columns, a.proba, second[0], settings, entry_a["value"], entry_b["value"])
         else:
             difference = _unpaired(name, (a.proba, a.columns), second, settings, entry_a, entry_b)
-        shown = {key: own[key] for key in ("title", "unit", "better", "meaning")}
-        found[name] = {**shown, "a": entry_a, "b": entry_b, "difference": difference}
-    return found
+        shown = {key: metric[key] for key in ("title", "unit", "better", "meaning")}
+        metrics[name] = {**shown, "a": entry_a, "b": entry_b, "difference": difference}
+    return metrics
 
 
 def _unpaired(
@@ -236,8 +237,9 @@ def _unpaired(
     entry_a: Mapping[str, Any],
     entry_b: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The difference on different rows; its interval from those of the two, by the method of variance estimates recovery (Zou &
-    Donner 2008, "Construction of confidence limits about effect measures"), for the calibration error by Bonferroni's bound."""
+    """The difference on different rows. Its interval combines the intervals of the two, by the method of variance estimates
+    recovery (Zou & Donner 2008, "Construction of confidence limits about effect measures"), for the calibration error by
+    Bonferroni's bound."""
     value_a, value_b = entry_a["value"], entry_b["value"]
     if value_a is None or value_b is None:
         return entry(math.nan)
@@ -266,35 +268,40 @@ def _unpaired(
 def _verdict(data: Mapping[str, Any]) -> str:
     if data["paired"]:
         sentences = [
-            f"On the same {data['a']['n']:,} rows, {_changes(data)}. {percent(data['agreement'])} are predicted alike."
+            f"On the same {data['a']['n']:,} rows, {_changes(data)}. Both predict the same class in "
+            f"{percent(data['agreement'])} of the rows."
         ]
         return " ".join(sentences)
     shift, n_a, n_b = data["shift"], data["a"]["n"], data["b"]["n"]
-    before, now = shift["mean_confidence"]
+    mean_a, mean_b = shift["mean_confidence"]
     moved = (
-        f"The probabilities have moved from the {n_a:,} rows of A to the {n_b:,} of B"
+        f"The probabilities have moved between the {n_a:,} rows of A and the {n_b:,} rows of B"
         if shift["moved"]
-        else f"No shift of the probabilities can be seen from the {n_a:,} rows of A to the {n_b:,} of B"
+        else f"No shift of the probabilities can be seen between the {n_a:,} rows of A and the {n_b:,} rows of B"
     )
     sentences = [
-        f"{moved} ({p_text(shift['p_value'])}): the mean confidence was {percent(before)} and is {percent(now)}, and the shares "
-        f"of predicted classes differ by {percent(shift['predicted_distance'])}."
+        f"{moved} ({p_text(shift['p_value'])}): the mean confidence is {percent(mean_a)} in A and {percent(mean_b)} in B, and "
+        f"the shares of the predicted classes differ by {percent(shift['predicted_distance'])}."
     ]
     if not data["metrics"]:
         sentences.append(
-            "Without labels that is all there is to say: a shift is a reason to label new rows, and no shift proves no accuracy."
+            "Without labels, nothing more can be said. A shift is a reason to label new rows; the absence of a shift does not "
+            "prove that the accuracy is the same."
         )
         return " ".join(sentences)
     change = data["calibration_change"]
     if change["changed"] is None:
-        sentences.append("Whether rows of the same confidence are right as often cannot be told: too few are shared.")
+        sentences.append(
+            "Too few rows of A and B have the same confidence to tell whether these are right equally often."
+        )
     elif change["changed"]:
         sentences.append(
-            f"Rows of the same confidence are no longer right as often ({p_text(change['p_value'])}): calibrate on rows like B."
+            f"Rows of the same confidence are no longer right as often ({p_text(change['p_value'])}): calibrate again, on "
+            "rows like those of B."
         )
     else:
         sentences.append(
-            f"Rows of the same confidence are right as often, as far as can be seen ({p_text(change['p_value'])})."
+            f"Rows of the same confidence seem to be right as often as before ({p_text(change['p_value'])})."
         )
     sentences.append(f"From A to B, {_changes(data)}.")
     return " ".join(sentences)

@@ -1,4 +1,4 @@
-"""Have the probabilities moved from some rows to others, and are rows of the same confidence right as often?"""
+"""Drift between two sets of rows: have the probabilities moved, and are rows of the same confidence right equally often?"""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _DRAWS = 1999
 
 
 def score_shift(a: Evidence, proba: Floats, level: float) -> dict[str, Any]:
-    """Have the probabilities moved? Seen without labels: the confidences' distribution and the predicted classes' shares."""
+    """Have the probabilities moved? Needs no labels: it looks at the confidences and at the shares of the predicted classes."""
     confidence, predicted = proba.max(axis=1), proba.argmax(axis=1)
     moved = ks_2samp(a.confidence, confidence)
-    counts = np.array([np.bincount(own, minlength=len(a.classes)) for own in (a.predicted, predicted)])
+    counts = np.array([np.bincount(columns, minlength=len(a.classes)) for columns in (a.predicted, predicted)])
     shares = counts / counts.sum(axis=1, keepdims=True)
-    seen = counts[:, counts.sum(axis=0) > 0]
-    p_classes = float(chi2_contingency(seen).pvalue) if seen.shape[1] > 1 else 1.0
-    # Two tests, one question (Holm).
+    observed = counts[:, counts.sum(axis=0) > 0]
+    p_classes = float(chi2_contingency(observed).pvalue) if observed.shape[1] > 1 else 1.0
+    # Two tests of one question (Holm).
     smallest = min(1.0, 2.0 * min(float(moved.pvalue), p_classes))
     return {
         "confidence_distance": float(moved.statistic),
@@ -42,9 +42,10 @@ def score_shift(a: Evidence, proba: Floats, level: float) -> dict[str, Any]:
 def calibration_change(a: Evidence, proba: Floats, columns: NDArray[Any], seed: int) -> dict[str, Any]:
     """Are rows of the same confidence right as often as before?
 
-    In bins of equally many rows of both runs together, given how many of a bin's rows are right and how many belong to each run,
-    the right ones of the first run follow the hypergeometric law if nothing changed; the sum over bins of their squared standard
-    scores is compared with drawn ones. Exact for any number of rows.
+    The rows of both runs together are put into bins of equally many rows. Given how many rows of a bin are right and how many
+    belong to each run, the number of the first run's right rows follows the hypergeometric distribution if nothing changed. The
+    squared standard scores of these numbers are summed over the bins and compared with simulated sums. Exact for any number of
+    rows.
     """
     confidence = np.concatenate([a.confidence, proba.max(axis=1)])
     right = np.concatenate([a.right, proba.argmax(axis=1) == columns])
@@ -52,17 +53,17 @@ def calibration_change(a: Evidence, proba: Floats, columns: NDArray[Any], seed: 
     edges = np.unique(np.quantile(confidence, np.linspace(0, 1, _BINS + 1)[1:-1]))
     members = np.searchsorted(edges, confidence, side="left")
     total = np.bincount(members, minlength=edges.size + 1)
-    own = np.bincount(members[first], minlength=total.size)
+    first_total = np.bincount(members[first], minlength=total.size)
     hits = np.bincount(members[right], minlength=total.size)
-    seen = np.bincount(members[first & right], minlength=total.size)
-    kept = (own > 0) & (own < total) & (hits > 0) & (hits < total)
-    total, own, hits, seen = (part[kept] for part in (total, own, hits, seen))
-    mean = own * hits / total
-    variance = mean * (1.0 - hits / total) * (total - own) / np.maximum(total - 1, 1)
+    first_hits = np.bincount(members[first & right], minlength=total.size)
+    kept = (first_total > 0) & (first_total < total) & (hits > 0) & (hits < total)
+    total, first_total, hits, first_hits = (part[kept] for part in (total, first_total, hits, first_hits))
+    mean = first_total * hits / total
+    variance = mean * (1.0 - hits / total) * (total - first_total) / np.maximum(total - 1, 1)
     if not kept.any():
         return {"p_value": None, "statistic": None, "changed": None}
-    statistic = float(((seen - mean) ** 2 / variance).sum())
-    drawn = np.random.default_rng(seed).hypergeometric(hits, total - hits, own, size=(_DRAWS, own.size))
+    statistic = float(((first_hits - mean) ** 2 / variance).sum())
+    drawn = np.random.default_rng(seed).hypergeometric(hits, total - hits, first_total, size=(_DRAWS, first_total.size))
     values = ((drawn - mean) ** 2 / variance).sum(axis=1)
     p_value = float((1 + np.count_nonzero(values >= statistic - 1e-9)) / (_DRAWS + 1))
     return {"p_value": p_value, "statistic": statistic, "changed": p_value < 0.05}

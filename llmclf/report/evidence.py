@@ -1,4 +1,4 @@
-"""The labelled rows that a report speaks about, checked once."""
+"""The labelled rows behind a report, checked once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..metrics import checked_predictions
 from ..tables.values import is_missing
 
-_MOST_SLICES = 200
+_MAX_SLICES = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +25,14 @@ class Evidence:
     Attributes
     ----------
     columns : ndarray of int (n,)
-        True columns.
+        The column of each row's true class.
     proba : ndarray (n, K)
     proba_before : ndarray (n, K) or None
     classes : tuple of K objects
     rows : ndarray of int (n,)
-        The place of each row among those that were given: rows without label or without probabilities are left out.
+        The position of each row in the input; rows without a label or without probabilities are left out.
     n_unlabelled, n_unscored : int
-        How many were left out, for want of a label, and with a label for want of probabilities.
+        How many rows were left out: those without a label, and those with a label but without probabilities.
     texts : list of n str, or None
     groups : dict of name to ndarray (n,)
         Each a partition of the rows into slices.
@@ -56,7 +56,7 @@ class Evidence:
 
     @property
     def names(self) -> list[str]:
-        """What the classes are called where they are shown."""
+        """The classes as a report shows them."""
         return [str(label) for label in self.classes]
 
     @property
@@ -68,19 +68,19 @@ class Evidence:
 
     @cached_property
     def predicted(self) -> NDArray[np.intp]:
-        """The most probable column (n,), the first where several are."""
-        found: NDArray[np.intp] = self.proba.argmax(axis=1)
-        return found
+        """The most probable column (n,), the first one in a tie."""
+        columns: NDArray[np.intp] = self.proba.argmax(axis=1)
+        return columns
 
     @cached_property
     def confidence(self) -> Floats:
-        found: Floats = self.proba.max(axis=1)
-        return found
+        maxima: Floats = self.proba.max(axis=1)
+        return maxima
 
     @cached_property
     def right(self) -> NDArray[np.bool_]:
-        found: NDArray[np.bool_] = self.predicted == self.columns
-        return found
+        hits: NDArray[np.bool_] = self.predicted == self.columns
+        return hits
 
 
 def read_evidence(
@@ -98,7 +98,7 @@ def read_evidence(
     Raises
     ------
     InputError
-        Any argument cannot be used; see `llmclf.metrics.checked_predictions`.
+        An argument cannot be used; see `llmclf.metrics.checked_predictions`.
     """
     given = _probabilities(proba, "proba")
     scored: NDArray[np.bool_] = np.asarray(~np.isnan(given).any(axis=1))
@@ -110,14 +110,14 @@ def read_evidence(
     if truth.ndim != 1:
         raise InputError(f"y has shape {truth.shape}; expected one label per row")
     if len(truth) != len(given):
-        raise InputError(f"y has {len(truth)} labels and proba {len(given)} rows; expected as many")
+        raise InputError(f"y has {len(truth)} labels and proba {len(given)} rows; expected one label per row")
     labelled = np.array([not is_missing(label) for label in truth])
     kept = scored & labelled
     if not kept.any():
         raise InputError("no row has both a label and probabilities; a report needs labelled rows")
     labels = _labels(truth[kept])
     known = _known_classes(labels, given.shape[1], classes)
-    columns, own, _ = checked_predictions(labels, given[kept], known)
+    columns, checked, _ = checked_predictions(labels, given[kept], known)
     before = None
     if proba_before is not None:
         earlier = _probabilities(proba_before, "proba_before")
@@ -128,12 +128,12 @@ def read_evidence(
         lost = kept & np.isnan(earlier).any(axis=1)
         if lost.any():
             raise InputError(
-                f"row {np.flatnonzero(lost)[0]} has a probability after calibration and none before; leave such rows out"
+                f"row {np.flatnonzero(lost)[0]} has probabilities after calibration but not before; leave such rows out"
             )
         before = checked_predictions(labels, earlier[kept], known)[1]
     return Evidence(
         columns=columns,
-        proba=own,
+        proba=checked,
         proba_before=before,
         classes=tuple(known),
         rows=np.flatnonzero(kept),
@@ -146,16 +146,16 @@ def read_evidence(
 
 
 def _labels(truth: NDArray[Any]) -> NDArray[Any]:
-    """Numbers as numbers, which without `classes` are columns; all else as objects, so that 1 and "a" stay two kinds."""
-    found = np.asarray(truth.tolist())
-    return found if found.dtype.kind in "biuf" and found.ndim == 1 else truth
+    """Numeric labels as numbers, which are columns unless `classes` is given; others as objects, so that 1 and "a" stay apart."""
+    compact = np.asarray(truth.tolist())
+    return compact if compact.dtype.kind in "biuf" and compact.ndim == 1 else truth
 
 
 def _probabilities(proba: ArrayLike, name: str) -> Floats:
     try:
         given = np.asarray(proba, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{name} holds something that is no number ({error}); expected probabilities") from None
+        raise InputError(f"{name} holds a value that is not a number ({error}); expected probabilities") from None
     if given.ndim == 1:
         given = np.column_stack([1.0 - given, given])
     if given.ndim != 2:
@@ -164,7 +164,7 @@ def _probabilities(proba: ArrayLike, name: str) -> Floats:
 
 
 def _known_classes(labels: NDArray[Any], n_columns: int, classes: ArrayLike | None) -> list[Any]:
-    """The class of each column, which without `classes` follows from the labels as in the metrics."""
+    """The class of each column; without `classes`, inferred from the labels as in the metrics."""
     if classes is not None:
         if np.ndim(classes) != 1:
             raise InputError(f"classes={classes!r}; expected one class per column")
@@ -192,7 +192,7 @@ def _texts(texts: Sequence[Any] | None, kept: NDArray[np.bool_]) -> list[str] | 
 
 
 def _partitions(groups: Any, n_rows: int) -> dict[str, NDArray[Any]]:
-    """One column of slice names per partition: groups may be one column, or a table or dict of several."""
+    """One column of slice names per partition; `groups` is one column, or a table or dict of several."""
     if groups is None:
         return {}
     if hasattr(groups, "columns"):
@@ -202,22 +202,22 @@ def _partitions(groups: Any, n_rows: int) -> dict[str, NDArray[Any]]:
     else:
         name = getattr(groups, "name", None)
         parts = {"slice" if name is None else str(name): groups}
-    found = {}
+    partitions = {}
     for name, values in parts.items():
         column = np.asarray(values, dtype=object)
         if column.shape != (n_rows,):
             raise InputError(f"groups {name!r} has shape {column.shape}; expected ({n_rows},), one slice name per row")
         names = np.array(["(missing)" if is_missing(value) else str(value) for value in column], dtype=object)
-        found[name] = _largest(names)
-    return found
+        partitions[name] = _largest(names)
+    return partitions
 
 
 def _largest(names: NDArray[Any]) -> NDArray[Any]:
-    """The names of the slices, the smallest ones under one name where there are very many."""
+    """The slice names; if there are too many, the smallest slices share one name."""
     distinct, members = np.unique(names, return_inverse=True)
-    if distinct.size <= _MOST_SLICES:
+    if distinct.size <= _MAX_SLICES:
         return names
-    kept = np.argsort(-np.bincount(members), kind="stable")[: _MOST_SLICES - 1]
+    kept = np.argsort(-np.bincount(members), kind="stable")[: _MAX_SLICES - 1]
     rest = f"({distinct.size - kept.size} smaller slices)"
     return np.where(np.isin(members, kept), names, rest)
 

@@ -20,7 +20,7 @@ from ..atomic_files import write_file
 from ..calibration import SelectedThreshold
 from ..display import ReliabilityDisplay, RiskCoverageDisplay
 from ..display.drawing import BLUE, imported, without_frame
-from ..display.reliability import MOST_PANELS, panels_size
+from ..display.reliability import MAX_PANELS, panels_size
 from .evidence import Evidence
 from .measures import Settings
 from .verdict import percent
@@ -29,8 +29,8 @@ _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 
 
-_SCALE = 1.5  # pixels of a page per point: figures have small letters, pages larger ones
-_MOST_ROWS_OF_PANELS = 20_000
+_SCALE = 1.5  # page pixels per point: a page has larger letters than a figure
+_MAX_PANEL_ROWS = 20_000
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Drawing:
     Attributes
     ----------
     name : str
-        Of its file, without a suffix.
+        The name of its file, without a suffix.
     title : str
     alt : str
-        What it shows, for those who do not see it.
+        What it shows, for readers who cannot see it.
     plot : callable
         Returns a matplotlib Figure.
     """
@@ -56,14 +56,14 @@ class Drawing:
 
 def drawings(evidence: Evidence, settings: Settings, data: Mapping[str, Any]) -> list[Drawing]:
     """The figures of a report, in the order in which they are shown."""
-    found = [_reliability(evidence, settings, data), _risk_coverage(evidence, data), _classes(evidence, settings)]
+    figures = [_reliability(evidence, settings, data), _risk_coverage(evidence, data), _classes(evidence, settings)]
     if evidence.label_mass is not None:
-        found.append(_label_mass(evidence, data))
-    return found
+        figures.append(_label_mass(evidence, data))
+    return figures
 
 
 def svg(drawing: Drawing) -> str:
-    """The figure as an element for a page: text as text, no style that a page's security policy would refuse, no scripts."""
+    """The figure as an element for a page: text stays text, without scripts or styles that the page's policy would refuse."""
     figure = _figure(drawing)
     buffer = io.StringIO()
     matplotlib = imported("matplotlib")
@@ -91,7 +91,7 @@ def _figure(drawing: Drawing) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    # Class names may be of any script; where matplotlib's font lacks a letter, the browser's has it.
+    # Class names can be in any script. Where matplotlib's font lacks a letter, the browser finds a font that has it.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         yield
@@ -101,7 +101,7 @@ def _new_figure(width: float, height: float) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # A figure of its own, not pyplot's: no window, no global state.
+    # Not pyplot's figure: no window, no global state.
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -122,7 +122,7 @@ def _reliability(evidence: Evidence, settings: Settings, data: Mapping[str, Any]
 
     ece = data["metrics"]["ece"]
     alt = f"Reliability diagram: accuracy against confidence. The calibration error is {percent(ece['after']['value'])}"
-    alt += f", before calibration {percent(ece['before']['value'])}." if "before" in ece else "."
+    alt += f"; before calibration it was {percent(ece['before']['value'])}." if "before" in ece else "."
     return Drawing("reliability", "Reliability", alt, plot)
 
 
@@ -146,21 +146,21 @@ def _risk_coverage(evidence: Evidence, data: Mapping[str, Any]) -> Drawing:
         return figure
 
     if chosen["threshold"] is None:
-        end = "No threshold is marked: none keeps the error budget with the confidence asked for."
+        end = "No threshold is marked: none keeps the error budget with the requested confidence."
     else:
-        end = f"Marked: confidence {chosen['threshold']:.4g}, which accepts {percent(chosen['coverage'])} of the rows."
+        end = f"The threshold marked, a confidence of {chosen['threshold']:.4g}, accepts {percent(chosen['coverage'])} of rows."
     alt = f"Risk-coverage curve: error among the rows kept against the share of rows kept. {end}"
     return Drawing("risk_coverage", "Risk and coverage", alt, plot)
 
 
 def _classes(evidence: Evidence, settings: Settings) -> Drawing:
-    n_panels = min(len(evidence.classes), MOST_PANELS)
-    thinned = evidence.n_rows > _MOST_ROWS_OF_PANELS
+    n_panels = min(len(evidence.classes), MAX_PANELS)
+    thinned = evidence.n_rows > _MAX_PANEL_ROWS
 
     def plot() -> Any:
         drawn = np.arange(evidence.n_rows)
         if thinned:
-            drawn = np.sort(np.random.default_rng(settings.seed).choice(drawn, _MOST_ROWS_OF_PANELS, replace=False))
+            drawn = np.sort(np.random.default_rng(settings.seed).choice(drawn, _MAX_PANEL_ROWS, replace=False))
         display = ReliabilityDisplay.from_predictions(
             evidence.labels[drawn],
             evidence.proba[drawn],
@@ -174,10 +174,10 @@ def _classes(evidence: Evidence, settings: Settings) -> Drawing:
         return display.plot_classes(_new_figure(*panels_size(n_panels))).figure_
 
     which = "each class" if n_panels == len(evidence.classes) else f"each of the {n_panels} most frequent classes"
-    alt = f"Small reliability diagrams of {which} against the others: frequency against probability; numbers in the table."
+    alt = f"Small reliability diagrams of {which} against the others: frequency against probability. The table has the numbers."
     title = f"Reliability of {which}"
     return Drawing(
-        "classes", f"{title}, from {_MOST_ROWS_OF_PANELS:,} rows drawn at random" if thinned else title, alt, plot
+        "classes", f"{title}, from {_MAX_PANEL_ROWS:,} rows drawn at random" if thinned else title, alt, plot
     )
 
 
@@ -190,21 +190,21 @@ def _label_mass(evidence: Evidence, data: Mapping[str, Any]) -> Drawing:
         without_frame(ax)
         return figure
 
-    alt = "Histogram of the probability that the model gave to all labels together; "
+    alt = "Histogram of the total probability that the model gave to all labels; "
     alt += f"the median is {data['label_mass']['median']:.3g}."
     return Drawing("label_mass", "Label mass", alt, plot)
 
 
 def _as_objects(classes: tuple[Any, ...]) -> NDArray[Any]:
-    found = np.empty(len(classes), dtype=object)
-    found[:] = classes
-    return found
+    objects = np.empty(len(classes), dtype=object)
+    objects[:] = classes
+    return objects
 
 
 def _inline(text: str, drawing: Drawing) -> str:
-    """An SVG document as an element: every style as an attribute, every id its own, nothing that is not drawn."""
+    """An SVG document as an element: styles become attributes, ids become unique, and what is not drawn is removed."""
     root = ElementTree.fromstring(text)
-    names = {node: f"{drawing.name}-{node}" for node in (own.get("id") for own in root.iter()) if node}
+    names = {node: f"{drawing.name}-{node}" for node in (element.get("id") for element in root.iter()) if node}
     for parent in root.iter():
         for child in list(parent):
             if child.tag.endswith(("}metadata", "}style")):
@@ -218,7 +218,7 @@ def _inline(text: str, drawing: Drawing) -> str:
             elif key == "id":
                 node.set(key, names[value])
             elif key in ("href", f"{{{_XLINK}}}href"):
-                # Only places in the drawing itself are referred to; a page needs no namespace for that.
+                # All references point into the drawing itself; HTML needs no namespace for them.
                 del node.attrib[key]
                 node.set("href", f"#{names[value[1:]]}")
             elif "url(#" in value:
@@ -243,18 +243,18 @@ def _inline(text: str, drawing: Drawing) -> str:
 
 
 def _declarations(style: str) -> list[tuple[str, str]]:
-    """The declarations of a style attribute, but for white space, which pages collapse, and the short form of fonts."""
-    found = []
+    """The declarations of a style attribute, without white space, which pages collapse; of a font shorthand, only the size."""
+    declarations = []
     for declaration in filter(None, (part.strip() for part in style.split(";"))):
         name, value = (part.strip() for part in declaration.split(":", 1))
         if name == "font":
             size = re.search(r"([\d.]+px)", value)
             if size:
-                found.append(("font-size", size[1]))
+                declarations.append(("font-size", size[1]))
         elif name in ("font-size", "text-anchor", "fill", "stroke", "opacity") or name.startswith(("fill-", "stroke-")):
-            found.append((name, value))
-    return found
+            declarations.append((name, value))
+    return declarations
 
 
 def _renamed(value: str, names: Mapping[str, str]) -> str:
-    return re.sub(r"url\(#([^)]+)\)", lambda found: f"url(#{names.get(found[1], found[1])})", value)
+    return re.sub(r"url\(#([^)]+)\)", lambda match: f"url(#{names.get(match[1], match[1])})", value)

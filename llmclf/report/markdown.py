@@ -9,11 +9,11 @@ from typing import Any
 from .page import FORMATS
 from .verdict import p_text, percent
 
-_MOST_LINES = 20
+_MAX_ROWS = 20
 
 
 def report_markdown(data: Mapping[str, Any]) -> str:
-    """The verdict, the metrics, classes and slices; `data` as in `CalibrationReport.to_dict`."""
+    """The verdict, the metrics, the classes and the slices; `data` as in `CalibrationReport.to_dict`."""
     compared = "before" in data["metrics"]["accuracy"]
     parts = [f"## {escaped(data['title'])}", escaped(data["verdict"]["text"])]
     parts.append("\n".join(f"- {escaped(sentence)}" for sentence in data["verdict"]["advice"]))
@@ -25,31 +25,33 @@ def report_markdown(data: Mapping[str, Any]) -> str:
     parts.append(table(["Metric", *shown.values(), "If calibrated"], metrics))
     classes = [
         [
-            own["class"],
-            own["support"],
-            cell("accuracy", own["precision"]),
-            percent(own["confidence"]),
-            cell("accuracy", own["recall"]),
-            own["flag"] or "",
+            entry["class"],
+            entry["support"],
+            cell("accuracy", entry["precision"]),
+            percent(entry["confidence"]),
+            cell("accuracy", entry["recall"]),
+            entry["flag"] or "",
         ]
-        for own in _first(data["classes"], "support")
+        for entry in _first(data["classes"], "support")
     ]
     parts.append(table(["Class", "Rows", "Precision", "Mean confidence", "Recall", "Flag"], classes))
     if data["slices"]:
         slices = [
             [
-                f"{own['partition']} = {own['slice']}",
-                own["n_rows"],
-                cell("accuracy", own["accuracy"]),
-                percent(own["expected_accuracy"]),
-                own["flag"] or "",
+                f"{entry['partition']} = {entry['slice']}",
+                entry["n_rows"],
+                cell("accuracy", entry["accuracy"]),
+                percent(entry["expected_accuracy"]),
+                entry["flag"] or "",
             ]
-            for own in _first(data["slices"], "n_rows")
+            for entry in _first(data["slices"], "n_rows")
         ]
         parts.append(table(["Slice", "Rows", "Accuracy", "Expected", "Flag"], slices))
     if data["not_computed"]:
         parts.append(
-            "\n".join(f"- Not computed: {escaped(own['what'])}: {escaped(own['why'])}." for own in data["not_computed"])
+            "\n".join(
+                f"- Not computed: {escaped(entry['what'])}: {escaped(entry['why'])}." for entry in data["not_computed"]
+            )
         )
     return "\n\n".join(parts) + "\n"
 
@@ -66,20 +68,20 @@ def cell(name: str, entry: Mapping[str, Any]) -> str:
 
 
 def table(heading: list[str], lines: list[list[Any]]) -> str:
-    """A Markdown table whose cells are data."""
+    """A Markdown table; its cells are data, never markup."""
     rows = [heading, ["---"] * len(heading), *([escaped(str(value)) for value in line] for line in lines)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is: no markup, no HTML, no link, one line."""
-    shown = re.sub(r"([\\`*_{}\[\]<>#|~!&@])", lambda found: _entity(found[1]), " ".join(text.split()))
-    # Bare addresses become links, too.
+    shown = re.sub(r"([\\`*_{}\[\]<>#|~!&@])", lambda match: _entity(match[1]), " ".join(text.split()))
+    # Renderers turn bare addresses into links, too.
     return shown.replace("://", ":&#47;/").replace("www.", "www&#46;")
 
 
 def _entity(character: str) -> str:
-    # Some readers take backslashes away before they look for HTML and mentions.
+    # Some renderers remove backslashes before they look for HTML and mentions.
     return f"&#{ord(character)};" if character in "<>&@" else f"\\{character}"
 
 
@@ -90,7 +92,7 @@ def _null(entry: Mapping[str, Any]) -> str:
     return str(entry["better"]) if entry["better"] in ("0", "1") else ""
 
 
-def _first(lines: list[dict[str, Any]], size: str) -> list[dict[str, Any]]:
-    """Those that are flagged and the largest, in the order in which they stand."""
-    order = sorted(range(len(lines)), key=lambda i: (lines[i]["flag"] is None, -lines[i][size]))[:_MOST_LINES]
-    return [lines[i] for i in sorted(order)]
+def _first(entries: list[dict[str, Any]], size: str) -> list[dict[str, Any]]:
+    """The flagged and the largest entries, in their original order."""
+    order = sorted(range(len(entries)), key=lambda i: (entries[i]["flag"] is None, -entries[i][size]))[:_MAX_ROWS]
+    return [entries[i] for i in sorted(order)]

@@ -1,4 +1,4 @@
-"""The numbers of a report: how good the probabilities are, and how sure that is."""
+"""The numbers of a report: how good the probabilities are, and how certain that is."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from .evidence import Evidence
 
 @dataclass(frozen=True)
 class Settings:
-    """What a report was asked for.
+    """The settings of a report.
 
     Attributes
     ----------
     max_error, confidence : float
-        The error budget of accepted rows, and how sure it is to be kept; all intervals have this confidence, too.
+        The error budget for accepted rows, and the confidence level of keeping it and of all intervals.
     n_bins : int
     seed : int
     cost_error, cost_review : float
-        Of one wrong accepted row and of one row that a person looks at.
+        The cost of one wrong accepted row, and of one row that a person reviews.
     """
 
     max_error: float
@@ -48,36 +48,43 @@ class Settings:
     cost_review: float
 
 
-# name -> (title, unit, which direction is better, what it is)
+# name -> (title, unit, which direction is better, meaning)
 METRICS: dict[str, tuple[str, str, str, str]] = {
     "accuracy": ("Accuracy", "share", "higher", "Share of rows whose most probable class is the true one."),
     "confidence": (
         "Mean confidence",
         "share",
         "",
-        "Mean probability of the most probable class; the accuracy if calibrated.",
+        "Mean probability of the most probable class; equal to the accuracy if calibrated.",
     ),
-    "log_loss": ("Log loss", "nats", "lower", "Mean of -log of the probability given to the true class."),
+    "log_loss": ("Log loss", "nats", "lower", "Mean negative logarithm of the probability given to the true class."),
     "refinement": (
         "Log loss: refinement",
         "nats",
         "lower",
-        "Log loss that stays after a bias and a temperature fitted on other rows: what the probabilities know.",
+        "Log loss that remains after recalibration (a bias and a temperature, fitted on other rows): how well the "
+        "probabilities separate the classes.",
     ),
     "calibration": (
         "Log loss: calibration",
         "nats",
         "lower",
-        "Log loss that such a recalibration takes away; below 0 there is nothing to take away.",
+        "Log loss that this recalibration removes; below 0, it finds nothing to remove.",
     ),
     "brier": ("Brier score", "", "lower", "Mean squared distance between the probabilities and the truth, 0 to 2."),
     "ece": (
         "Calibration error (ECE)",
         "share",
         "lower",
-        "Mean distance between confidence and accuracy in bins of equal width; never 0 on few rows, see the null mean.",
+        "Mean distance between confidence and accuracy in bins of equal width. On few rows it is above 0 even for a "
+        "calibrated model.",
     ),
-    "smooth_ece": ("Smooth calibration error", "share", "lower", "The same with a kernel instead of bins."),
+    "smooth_ece": (
+        "Smooth calibration error",
+        "share",
+        "lower",
+        "The calibration error with a kernel instead of bins.",
+    ),
     "classwise_ece": (
         "Classwise calibration error",
         "share",
@@ -88,38 +95,39 @@ METRICS: dict[str, tuple[str, str, str, str]] = {
         "Brier: miscalibration",
         "",
         "lower",
-        "Part of the confidence's Brier score that isotonic regression takes away (CORP, MCB).",
+        "The part of the confidence's Brier score that isotonic regression removes (CORP, MCB).",
     ),
     "discrimination": (
         "Brier: discrimination",
         "",
         "higher",
-        "What the confidence knows beyond its mean: how well it tells right rows from wrong ones (CORP, DSC).",
+        "How well the confidence separates right rows from wrong ones (CORP, DSC).",
     ),
     "slope": (
         "Calibration slope",
         "",
         "1",
-        "Of right on the log-odds of the confidence; below 1 the confidence is too extreme.",
+        "Slope of a logistic regression of correctness on the log-odds of the confidence; below 1, the confidence is too "
+        "extreme.",
     ),
-    "intercept": ("Calibration intercept", "", "0", "Of the same line; 0 if calibrated."),
+    "intercept": ("Calibration intercept", "", "0", "Intercept of the same regression; 0 if calibrated."),
     "aurc": (
         "Risk-coverage: area",
         "share",
         "lower",
-        "Error among the most confident rows, averaged over coverages.",
+        "Error among the most confident rows, averaged over all coverages.",
     ),
     "excess_aurc": (
         "Risk-coverage: excess",
         "share",
         "lower",
-        "More than a confidence that puts all right rows first would have.",
+        "The area beyond that of a perfect ranking, which puts all right rows first.",
     ),
 }
 
 
 def measure(evidence: Evidence, settings: Settings) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """Every metric with what is known of its uncertainty, and what could not be computed.
+    """Every metric with its uncertainty, and what could not be computed.
 
     Returns
     -------
@@ -135,7 +143,7 @@ def measure(evidence: Evidence, settings: Settings) -> tuple[dict[str, Any], lis
     before = None
     if evidence.proba_before is not None:
         before = _measure(evidence, evidence.proba_before, settings, missing, " before calibration")
-    found = {}
+    metrics = {}
     for name, (title, unit, better, meaning) in METRICS.items():
         line: dict[str, Any] = {
             "title": title,
@@ -156,12 +164,12 @@ def measure(evidence: Evidence, settings: Settings) -> tuple[dict[str, Any], lis
                 before[name]["value"],
                 after[name]["value"],
             )
-        found[name] = line
-    return found, missing
+        metrics[name] = line
+    return metrics, missing
 
 
 def number(value: float) -> float | None:
-    """A number as JSON has it: None for NaN and infinity."""
+    """A number for JSON: None for NaN and infinity."""
     return float(value) if math.isfinite(value) else None
 
 
@@ -184,7 +192,7 @@ def _measure(
         losses = -np.log(proba[rows, y])
     accuracy = float(right.mean())
     low, high = proportion_interval(int(right.sum()), n_rows, confidence_level=level)
-    found = {
+    entries = {
         "accuracy": entry(accuracy, float(low), float(high)),
         "confidence": entry(float(confidence.mean())),
     }
@@ -192,47 +200,48 @@ def _measure(
     impossible = int(np.isinf(losses).sum())
     if impossible:
         skip("log loss", f"it is infinite: the true class has probability 0 in {impossible} of {n_rows} rows")
-        found["log_loss"] = entry(math.inf)
+        entries["log_loss"] = entry(math.inf)
     else:
-        found["log_loss"] = entry(*mean_interval(losses, **options))
+        entries["log_loss"] = entry(*mean_interval(losses, **options))
     squares = proba.copy()
     squares[rows, y] -= 1.0
-    found["brier"] = entry(*mean_interval((squares**2).sum(axis=1), **options))
+    entries["brier"] = entry(*mean_interval((squares**2).sum(axis=1), **options))
     if n_rows < 10:
         skip(
             "intervals of log loss and Brier score",
-            f"n = {n_rows} is too few to see how they vary; ten rows are the least",
+            f"n = {n_rows} is too small to estimate how they vary; at least ten rows are needed",
         )
     if n_rows >= 2:
         refinement, calibration = refinement_error(y, proba, return_calibration=True)
     else:
         refinement, calibration = math.nan, math.nan
         skip(
-            "refinement and calibration", "recalibration is fitted on some rows and judged on others: it needs two rows"
+            "refinement and calibration",
+            "recalibration is fitted on some rows and evaluated on others, so it needs two rows at least",
         )
-    found["refinement"], found["calibration"] = entry(refinement), entry(calibration)
+    entries["refinement"], entries["calibration"] = entry(refinement), entry(calibration)
     interval = calibration_interval(y, proba, n_bins=settings.n_bins, **options)
     test = calibration_test(y, proba, n_bins=settings.n_bins, n_resamples=499, random_state=settings.seed)
-    found["ece"] = entry(
+    entries["ece"] = entry(
         interval.error, interval.low, interval.high, null_mean=interval.null_mean, p_value=test.p_value
     )
-    found["smooth_ece"] = entry(smooth_calibration_error(y, proba))
-    found["classwise_ece"] = entry(classwise_calibration_error(y, proba, n_bins=settings.n_bins))
+    entries["smooth_ece"] = entry(smooth_calibration_error(y, proba))
+    entries["classwise_ece"] = entry(classwise_calibration_error(y, proba, n_bins=settings.n_bins))
     corp = corp_decomposition(y, proba)
-    found["miscalibration"], found["discrimination"] = entry(corp.miscalibration), entry(corp.discrimination)
+    entries["miscalibration"], entries["discrimination"] = entry(corp.miscalibration), entry(corp.discrimination)
     slope, intercept = calibration_slope(y, proba)
     if math.isnan(slope):
         skip(
             "calibration slope",
-            f"all rows are {'right' if accuracy else 'wrong'}, so nothing rises with the confidence",
+            f"all rows are {'right' if accuracy else 'wrong'}, so accuracy cannot rise with the confidence",
         )
     elif np.ptp(confidence) == 0.0:
         slope = intercept = math.nan
         skip("calibration slope", f"all rows have the same confidence, {confidence[0]:.4g}")
-    found["slope"], found["intercept"] = entry(slope), entry(intercept)
+    entries["slope"], entries["intercept"] = entry(slope), entry(intercept)
     area = aurc(y, proba)
-    found["aurc"], found["excess_aurc"] = entry(area.aurc), entry(area.excess)
-    return found
+    entries["aurc"], entries["excess_aurc"] = entry(area.aurc), entry(area.excess)
+    return entries
 
 
 def change(
@@ -244,14 +253,14 @@ def change(
     value_first: float | None,
     value_second: float | None,
 ) -> dict[str, Any]:
-    """The difference of a metric between two sets of probabilities (n, K) of the same rows, with an interval of the rows' paired
-    differences where there is one."""
+    """The difference of a metric between two sets of probabilities (n, K) of the same rows, with an interval from the rows'
+    paired differences where there is one."""
     if value_first is None or value_second is None:
         return entry(math.nan)
     if name not in ("accuracy", "log_loss", "brier", "ece"):
         return entry(value_second - value_first)
     options: dict[str, Any] = {"n_bins": settings.n_bins} if name == "ece" else {}
-    found = paired_difference(
+    paired = paired_difference(
         columns,
         first,
         second,
@@ -260,4 +269,4 @@ def change(
         random_state=settings.seed,
         **options,
     )
-    return entry(found.difference, found.low, found.high)
+    return entry(paired.difference, paired.low, paired.high)

@@ -1,4 +1,4 @@
-"""The report as one HTML file that asks nothing of the network and runs nothing but its own script."""
+"""The report as one HTML file that loads nothing from the network and runs only its own script."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ..pages import render_page
 from .measures import METRICS
 from .verdict import p_text, percent
 
-_LARGEST_MATRIX = 20
-_MOST_CONFUSIONS = 30
+_MAX_MATRIX_CLASSES = 20
+_MAX_CONFUSIONS = 30
 _SHADES = 8
 
 
 def short(value: float | None) -> str:
-    """A number in four digits, and a dash where it is unknown."""
+    """A number with four significant digits, or a dash where it is unknown."""
     return "–" if value is None else f"{value:.4g}"
 
 
 def fixed(value: float | None) -> str:
-    """A number with four decimals, and a dash where it is unknown."""
+    """A number with four decimal places, or a dash where it is unknown."""
     return "–" if value is None else f"{value:.4f}"
 
 
@@ -43,7 +43,7 @@ def report_page(data: Mapping[str, Any], figures: Mapping[str, Mapping[str, str]
         ``svg`` and ``title``.
     """
     counts = data["confusion"]["counts"]
-    small = len(counts) <= _LARGEST_MATRIX
+    small = len(counts) <= _MAX_MATRIX_CLASSES
     chosen = data["selection"]["threshold"]
     return _page(
         "report.html.j2",
@@ -56,7 +56,7 @@ def report_page(data: Mapping[str, Any], figures: Mapping[str, Mapping[str, str]
         matrix=_shaded(counts) if small else None,
         confusions=_confusions(data["confusion"]) if not small else [],
         provenance=lines_of(data["provenance"]),
-        # Numbers alone: nothing here could be taken for markup.
+        # Only numbers: nothing here can be mistaken for markup.
         payload=json.dumps(
             {
                 "n": data["rows"]["n"],
@@ -83,16 +83,16 @@ def comparison_page(data: Mapping[str, Any]) -> str:
 
 
 def lines_of(provenance: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """A nested dict as lines of a table: names joined by dots, lists as JSON."""
-    found: list[tuple[str, str]] = []
+    """A nested dict as lines of a table: names are joined by dots, lists become JSON."""
+    lines: list[tuple[str, str]] = []
     for name, value in provenance.items():
         if isinstance(value, Mapping):
-            found += lines_of(value, f"{prefix}{name}.")
+            lines += lines_of(value, f"{prefix}{name}.")
         elif value is not None:
-            found.append(
+            lines.append(
                 (f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
             )
-    return found
+    return lines
 
 
 def _page(template: str, script: str | None, **content: Any) -> str:
@@ -114,7 +114,7 @@ def _signed(form: Callable[[float | None], str]) -> Callable[[float | None], str
 
 
 def _some(points: list[dict[str, Any]], chosen: float | None) -> list[dict[str, Any]]:
-    """Those nearest to coverages of 100, 90 .. 10 %, and the chosen one."""
+    """The points nearest to coverages of 100 %, 90 %, ... 10 %, and the chosen one."""
     kept = {min(range(len(points)), key=lambda i: abs(points[i]["coverage"] - tenths / 10)) for tenths in range(1, 11)}
     kept |= {i for i, point in enumerate(points) if point["threshold"] == chosen}
     return [points[i] for i in sorted(kept)]
@@ -134,4 +134,4 @@ def _confusions(confusion: Mapping[str, Any]) -> list[dict[str, Any]]:
         for j, count in enumerate(row)
         if i != j and count
     ]
-    return sorted(pairs, key=lambda pair: -pair["count"])[:_MOST_CONFUSIONS]
+    return sorted(pairs, key=lambda pair: -pair["count"])[:_MAX_CONFUSIONS]

@@ -1,4 +1,4 @@
-"""CalibrationReport: can these probabilities be trusted, and from which confidence on need no person look?"""
+"""CalibrationReport: can these probabilities be trusted, and above which confidence is no review needed?"""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from .verdict import verdict
 
 SCHEMA_VERSION = 1
 
-_MOST_EXAMPLES = 50
-_LONGEST_TEXT = 2000
+_MAX_EXAMPLES = 50
+_MAX_TEXT_LENGTH = 2000
 _PACKAGES = ("numpy", "scipy", "scikit-learn")
 
 
 class CalibrationReport:
     """What labelled rows say about the probabilities of a classifier, for whoever must decide whether to rely on them.
 
-    Made from any classifier's probabilities for labelled rows that neither it nor its calibrator was fitted on. All numbers are
-    computed on all rows; only what is drawn is thinned.
+    It takes any classifier's probabilities for labelled rows on which neither the classifier nor its calibrator was fitted. All
+    numbers are computed from all rows; only the figures may show fewer.
 
     Parameters
     ----------
@@ -53,29 +53,29 @@ class CalibrationReport:
     proba_before : array-like, optional
         The same rows' probabilities before calibration.
     groups : array-like (n,), DataFrame or dict of name to array-like, optional
-        Slices of the rows to look at one by one: one column, or several, each a partition of its own.
+        Slices of the rows to examine separately: one column, or several columns, each of which partitions the rows.
     texts : sequence of n, optional
-        What the rows say, shown beside the most confident mistakes and the least confident rows. None shows row numbers alone.
+        The rows' texts, shown beside the most confident mistakes and the least confident rows. None shows only row numbers.
     metadata : mapping, optional
-        Where the probabilities come from: model, prompt, calibrator. Shown, and kept in `to_dict`, as given.
+        Where the probabilities come from: model, prompt, calibrator. The report shows it, and `to_dict` keeps it, as given.
     label_mass : array-like (n,), optional
-        The probability of all labels together; see `llmclf.LLMClassifier.label_mass`.
+        The total probability of all labels; see `llmclf.LLMClassifier.label_mass`.
     title : str
     max_error : float in (0, 1)
-        Share of errors that is allowed among rows accepted without a person.
+        The largest share of errors that is allowed among the rows accepted without review.
     confidence : float in (0, 1)
-        How sure that shall be; all intervals have this confidence, too.
+        The confidence level of that guarantee, and of all intervals.
     n_bins : int
-        Of the calibration errors.
+        The number of bins for the calibration errors.
     cost_error, cost_review : float
-        Of a wrong accepted row and of a row that a person looks at, in any unit; the page lets its reader change them.
+        The cost of a wrong accepted row, and of a row that a person reviews, in any unit. Readers of the page can change them.
     random_state : int
-        Seeds everything that is drawn: the same arguments give the same numbers.
+        Seeds all random draws: the same arguments give the same numbers.
 
     Raises
     ------
     InputError
-        Any argument cannot be used.
+        An argument cannot be used.
 
     Examples
     --------
@@ -84,7 +84,7 @@ class CalibrationReport:
     >>> y = np.where(rng.random(500) < p, "spam", "ham")
     >>> report = CalibrationReport(y, np.column_stack([1 - p, p]), classes=["ham", "spam"], max_error=0.1)
     >>> report.verdict[:80]
-    'On 500 labelled rows the most probable class is the true one in 76.4 % (72.4 to '
+    'On 500 labelled rows, the most probable class is right in 76.4 % of cases (95 % '
     >>> point = report.operating_point(0.9)
     >>> point["n_accepted"], point["n_wrong"]
     (105, 6)
@@ -111,7 +111,7 @@ class CalibrationReport:
     ) -> None:
         self.settings = _checked(max_error, confidence, n_bins, random_state, cost_error, cost_review)
         if metadata is not None and not isinstance(metadata, Mapping):
-            raise InputError(f"metadata is a {type(metadata).__name__}; expected a dict of what the report shall name")
+            raise InputError(f"metadata is a {type(metadata).__name__}; expected a dict of names and values to show")
         self.evidence = read_evidence(
             y, proba, classes=classes, proba_before=proba_before, groups=groups, texts=texts, label_mass=label_mass
         )
@@ -135,24 +135,25 @@ class CalibrationReport:
         Raises
         ------
         InputError
-            `threshold` is no number from 0 on.
+            `threshold` is not a number of at least 0.
         """
         if not is_number(threshold) or not threshold >= 0:
             raise InputError(f"threshold={threshold!r}; expected a confidence such as 0.9")
         return at_thresholds(self.evidence, self.settings, np.array([threshold], dtype=np.float64))[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that the report says, as JSON has it: dicts, lists, strings, numbers, and None where a number is unknown.
+        """Everything that the report says, in JSON types: dicts, lists, strings, numbers, and None for an unknown number.
 
-        ``llmclf/report/report.schema.json`` (JSON Schema) describes every entry; ``version`` grows when readers must change.
+        ``llmclf/report/report.schema.json`` (JSON Schema) describes every entry. ``version`` increases whenever programs that
+        read the report must change.
 
         Returns
         -------
         dict
             ``schema``, ``version``, ``title``, ``rows`` (how many, and how many without probabilities), ``settings``, ``verdict``
             (``text`` and ``advice``), ``metrics`` (see `to_frame`), ``selection`` (the recommended threshold, or the ``reason``
-            why there is none), ``thresholds`` (what happens at others), ``classes``, ``confusion``, ``slices``, ``label_mass``,
-            ``examples``, ``not_computed`` and ``provenance``.
+            why there is none), ``thresholds`` (what happens at other thresholds), ``classes``, ``confusion``, ``slices``,
+            ``label_mass``, ``examples``, ``not_computed`` and ``provenance``.
         """
         return copy.deepcopy(self._data)
 
@@ -203,8 +204,9 @@ class CalibrationReport:
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
         """The report as one HTML page, also written to a file if `path` is given.
 
-        The page loads nothing, can be read without scripts, prints, and follows the reader's light or dark mode. As PDF, with
-        any Chromium: ``chromium --headless --no-pdf-header-footer --print-to-pdf=report.pdf report.html``.
+        The page loads nothing from the network, can be read without scripts, prints well, and follows the reader's light or
+        dark mode. Any Chromium makes a PDF of it:
+        ``chromium --headless --no-pdf-header-footer --print-to-pdf=report.pdf report.html``.
 
         Raises
         ------
@@ -220,7 +222,7 @@ class CalibrationReport:
         return written(report_page(self._data, figures), path)
 
     def to_png(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Write the figures into a folder, which is made if it is missing.
+        """Write the figures into a folder, which is created if it does not exist.
 
         Returns
         -------
@@ -250,8 +252,8 @@ def _checked(
     for name, value in (("cost_error", cost_error), ("cost_review", cost_review)):
         if not is_finite_number(value) or value < 0:
             raise InputError(f"{name}={value!r}; expected a finite number of at least 0")
-    for name, value, least in (("n_bins", n_bins, 1), ("random_state", random_state, 0)):
-        check_whole_number(name, value, least)
+    for name, value, minimum in (("n_bins", n_bins, 1), ("random_state", random_state, 0)):
+        check_whole_number(name, value, minimum)
     return Settings(
         float(max_error), float(confidence), int(n_bins), int(random_state), float(cost_error), float(cost_review)
     )
@@ -264,10 +266,10 @@ def _contents(evidence: Evidence, settings: Settings, title: str, metadata: Mapp
     counts = np.zeros((len(evidence.classes),) * 2, dtype=np.int64)
     np.add.at(counts, (evidence.columns, evidence.predicted), 1)
     classes = class_rows(evidence, settings)
-    absent = [own["class"] for own in classes if not own["support"]]
+    absent = [entry["class"] for entry in classes if not entry["support"]]
     if absent:
         some = ", ".join(map(repr, absent[:5])) + (f" and {len(absent) - 5} others" if len(absent) > 5 else "")
-        missing.append({"what": f"recall of {some}", "why": "no labelled row has the class"})
+        missing.append({"what": f"recall of {some}", "why": "no labelled row has this class"})
     data: dict[str, Any] = {
         "schema": "llmclf.report",
         "version": SCHEMA_VERSION,
@@ -316,12 +318,12 @@ def _examples(evidence: Evidence) -> dict[str, Any]:
     names = evidence.names
 
     def line(i: int) -> dict[str, Any]:
-        own: dict[str, Any] = {"row": int(evidence.rows[i])}
+        example: dict[str, Any] = {"row": int(evidence.rows[i])}
         if evidence.texts is not None:
             text = evidence.texts[i]
-            own["text"] = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} …"
+            example["text"] = text if len(text) <= _MAX_TEXT_LENGTH else f"{text[:_MAX_TEXT_LENGTH]} …"
         return {
-            **own,
+            **example,
             "true": names[evidence.columns[i]],
             "predicted": names[evidence.predicted[i]],
             "confidence": float(evidence.confidence[i]),
@@ -329,11 +331,11 @@ def _examples(evidence: Evidence) -> dict[str, Any]:
         }
 
     rising = np.argsort(evidence.confidence, kind="stable")
-    mistakes = rising[~evidence.right[rising]][::-1][:_MOST_EXAMPLES]
+    mistakes = rising[~evidence.right[rising]][::-1][:_MAX_EXAMPLES]
     return {
         "has_texts": evidence.texts is not None,
         "mistakes": [line(i) for i in mistakes],
-        "uncertain": [line(i) for i in rising[:_MOST_EXAMPLES]],
+        "uncertain": [line(i) for i in rising[:_MAX_EXAMPLES]],
     }
 
 
@@ -354,11 +356,11 @@ def _provenance(evidence: Evidence, metadata: Mapping[str, Any]) -> dict[str, An
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it; what JSON lacks, as text."""
+    """A value in JSON types; whatever JSON lacks becomes text."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(own) for name, own in value.items()}
+        return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
-        return [_plain(own) for own in value]
+        return [_plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not np.isfinite(value):

@@ -1,4 +1,4 @@
-"""Parts of the rows by themselves: classes and slices, and which of them differ from the rest beyond chance."""
+"""Classes and slices: the numbers of each, and which of them differ from all rows beyond chance."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ..metrics import calibration_interval, mean_interval, proportion_interval, 
 from .evidence import Evidence
 from .measures import Settings, entry, number
 
-_WIDE = 1000.0  # variance of a count above which its law is taken as normal
-_NEVER = 1e-18  # what is rarer is left out of a law
+_NORMAL_VARIANCE = 1000.0  # above this variance a count is treated as normally distributed
+_NEGLIGIBLE = 1e-18  # a tail of this probability is cut off
 
 
 def class_rows(evidence: Evidence, settings: Settings) -> list[dict[str, Any]]:
-    """One dict per class: how often it is true and said, precision, recall, and how its probability is calibrated."""
+    """One dict per class: how often it is true and predicted, precision, recall, and the calibration of its probability."""
     n_classes = len(evidence.classes)
     support = np.bincount(evidence.columns, minlength=n_classes)
-    said = np.bincount(evidence.predicted, minlength=n_classes)
+    predicted = np.bincount(evidence.predicted, minlength=n_classes)
     hits = np.bincount(evidence.predicted[evidence.right], minlength=n_classes)
-    own_confidence = np.bincount(evidence.predicted, evidence.confidence, minlength=n_classes)
+    total_confidence = np.bincount(evidence.predicted, evidence.confidence, minlength=n_classes)
     level = settings.confidence
-    precision, recall = (proportion_interval(hits, counts, confidence_level=level) for counts in (said, support))
+    precision, recall = (proportion_interval(hits, counts, confidence_level=level) for counts in (predicted, support))
     verdicts = surprises(evidence, evidence.predicted, n_classes, 1.0 - level)
-    found = []
+    entries = []
     for k, label in enumerate(evidence.names):
         error = calibration_interval(
             evidence.columns == k,
@@ -40,45 +40,45 @@ def class_rows(evidence: Evidence, settings: Settings) -> list[dict[str, Any]]:
             n_resamples=400,
             random_state=settings.seed,
         )
-        found.append(
+        entries.append(
             {
                 "class": label,
                 "support": int(support[k]),
-                "predicted": int(said[k]),
-                "precision": _share(hits[k], said[k], precision, k),
+                "predicted": int(predicted[k]),
+                "precision": _share(hits[k], predicted[k], precision, k),
                 "recall": _share(hits[k], support[k], recall, k),
-                "confidence": number(own_confidence[k] / said[k]) if said[k] else None,
+                "confidence": number(total_confidence[k] / predicted[k]) if predicted[k] else None,
                 "ece": entry(error.error, error.low, error.high, null_mean=error.null_mean),
                 **verdicts[k],
             }
         )
-    return found
+    return entries
 
 
 def slice_rows(evidence: Evidence, settings: Settings, threshold: float) -> list[dict[str, Any]]:
-    """One dict per slice of each partition, the largest first: the report's numbers for its rows alone."""
-    found = []
+    """One dict per slice of each partition, the largest first: the report's numbers, computed on its rows alone."""
+    slices = []
     partitions = {name: np.unique(values, return_inverse=True) for name, values in evidence.groups.items()}
-    # One family of tests: the more slices there are, the more surprising one must be.
+    # One family of tests: the more slices there are, the stronger the evidence against one must be.
     n_slices = sum(len(names) for names, _ in partitions.values())
     for partition, (names, members) in partitions.items():
         verdicts = surprises(evidence, members, len(names), 1.0 - settings.confidence, n_slices)
         for k in np.argsort(-np.bincount(members), kind="stable"):
-            own = members == k
-            found.append(
+            mask = members == k
+            slices.append(
                 {
                     "partition": partition,
                     "slice": str(names[k]),
-                    **_slice(evidence, own, settings, threshold),
+                    **_slice(evidence, mask, settings, threshold),
                     **verdicts[k],
                 }
             )
-    return found
+    return slices
 
 
-def _slice(evidence: Evidence, own: NDArray[np.bool_], settings: Settings, threshold: float) -> dict[str, Any]:
-    y, proba = evidence.columns[own], evidence.proba[own]
-    level, n_rows, hits = settings.confidence, int(own.sum()), evidence.right[own]
+def _slice(evidence: Evidence, mask: NDArray[np.bool_], settings: Settings, threshold: float) -> dict[str, Any]:
+    y, proba = evidence.columns[mask], evidence.proba[mask]
+    level, n_rows, hits = settings.confidence, int(mask.sum()), evidence.right[mask]
     accuracy = proportion_interval(int(hits.sum()), n_rows, confidence_level=level)
     error = calibration_interval(
         y, proba, n_bins=settings.n_bins, confidence_level=level, n_resamples=400, random_state=settings.seed
@@ -90,13 +90,13 @@ def _slice(evidence: Evidence, own: NDArray[np.bool_], settings: Settings, thres
         if np.isinf(losses).any()
         else entry(*mean_interval(losses, confidence_level=level, n_resamples=400, random_state=settings.seed))
     )
-    accepted = evidence.confidence[own] >= threshold
+    accepted = evidence.confidence[mask] >= threshold
     wrong = int((~hits[accepted]).sum())
     bounds = proportion_interval(wrong, int(accepted.sum()), confidence_level=level)
     return {
         "n_rows": n_rows,
         "accuracy": entry(float(hits.mean()), float(accuracy[0]), float(accuracy[1])),
-        "confidence": float(evidence.confidence[own].mean()),
+        "confidence": float(evidence.confidence[mask].mean()),
         "log_loss": loss,
         "ece": entry(error.error, error.low, error.high, null_mean=error.null_mean),
         "coverage": float(accepted.mean()),
@@ -111,13 +111,13 @@ def _share(hits: Any, count: Any, bounds: tuple[Floats, Floats], k: Any) -> dict
 
 
 def surprises(
-    evidence: Evidence, members: NDArray[Any], n_parts: int, doubt: float, n_tests: int | None = None
+    evidence: Evidence, members: NDArray[Any], n_parts: int, alpha: float, n_tests: int | None = None
 ) -> list[dict[str, Any]]:
     """For each part of the rows: is it right more or less often than all rows are at the same confidences?
 
-    How often a row of some confidence is right is read off all rows by isotonic regression. Given these frequencies the number
-    of right rows in a part follows the Poisson-binomial law, whose two tails give an exact p-value, corrected for the number
-    of parts (Holm 1979, "A simple sequentially rejective multiple test procedure").
+    Isotonic regression on all rows gives the frequency of right rows at each confidence. Given these frequencies, the number of
+    right rows in a part follows the Poisson-binomial distribution, whose two tails give an exact p-value, corrected for the
+    number of parts (Holm 1979, "A simple sequentially rejective multiple test procedure").
 
     Returns
     -------
@@ -130,27 +130,28 @@ def surprises(
     hits = np.bincount(members, evidence.right, minlength=n_parts)
     order = np.argsort(members, kind="stable")
     parts = np.split(usual[order], np.cumsum(counts)[:-1])
-    raw = np.array([two_sided(round(own), p) if p.size else math.nan for own, p in zip(hits, parts, strict=True)])
+    raw = np.array([two_sided(round(count), p) if p.size else math.nan for count, p in zip(hits, parts, strict=True)])
     corrected = _holm(raw, n_tests)
-    found = []
+    entries = []
     for k in range(n_parts):
         flag = None
-        if corrected[k] < doubt:
+        if corrected[k] < alpha:
             flag = "worse" if hits[k] < expected[k] else "better"
-        found.append(
+        entries.append(
             {
                 "expected_accuracy": number(expected[k] / counts[k]) if counts[k] else None,
                 "p_value": number(corrected[k]),
                 "flag": flag,
             }
         )
-    return found
+    return entries
 
 
 def two_sided(hits: int, p: Floats) -> float:
-    """Twice the smaller tail of the Poisson-binomial law, at most 1: how surprising are `hits` successes of these chances?
+    """Twice the smaller tail of the Poisson-binomial distribution, at most 1: how surprising are `hits` successes?
 
-    Equal chances are one binomial law each, and the laws are folded; where the spread is wide the law is normal.
+    `p` holds the probability of each trial. Equal probabilities form one binomial distribution each, and these are convolved.
+    If the variance is large, the normal approximation is used.
 
     Examples
     --------
@@ -159,21 +160,21 @@ def two_sided(hits: int, p: Floats) -> float:
     """
     levels, counts = np.unique(p, return_counts=True)
     mean, variance = float(counts @ levels), float(counts @ (levels * (1.0 - levels)))
-    if variance > _WIDE:
+    if variance > _NORMAL_VARIANCE:
         spread = math.sqrt(variance)
         below, above = norm.cdf((hits + 0.5 - mean) / spread), norm.sf((hits - 0.5 - mean) / spread)
     else:
-        law, first = np.ones(1), 0
+        masses, first = np.ones(1), 0
         for level, count in zip(levels, counts, strict=True):
-            low, high = int(binom.ppf(_NEVER, count, level)), int(binom.isf(_NEVER, count, level))
-            law, first = np.convolve(law, binom.pmf(np.arange(low, high + 1), count, level)), first + low
-        place = hits - first
-        below, above = law[: max(0, place + 1)].sum(), law[max(0, place) :].sum()
+            low, high = int(binom.ppf(_NEGLIGIBLE, count, level)), int(binom.isf(_NEGLIGIBLE, count, level))
+            masses, first = np.convolve(masses, binom.pmf(np.arange(low, high + 1), count, level)), first + low
+        index = hits - first
+        below, above = masses[: max(0, index + 1)].sum(), masses[max(0, index) :].sum()
     return float(min(1.0, 2.0 * min(below, above)))
 
 
 def _holm(p_values: Floats, n_tests: int | None = None) -> Floats:
-    """P-values that may be compared with the level itself; NaN stays. `n_tests` counts tests that are not among these, too."""
+    """P-values to compare with the level itself; NaN stays NaN. `n_tests` also counts tests that are not among these."""
     corrected = np.full(p_values.shape, math.nan)
     order = np.argsort(p_values)[: np.count_nonzero(~np.isnan(p_values))]
     total = max(n_tests or 0, order.size)

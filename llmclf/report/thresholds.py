@@ -1,4 +1,4 @@
-"""From which confidence on rows may be accepted without a person."""
+"""The confidence above which rows can be accepted without review."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ..metrics import proportion_interval
 from .evidence import Evidence
 from .measures import Settings, number
 
-_MOST_POINTS = 400
+_MAX_POINTS = 400
 
 
 def recommended(evidence: Evidence, settings: Settings) -> dict[str, Any]:
-    """The threshold of `select_threshold`, or why there is none.
+    """The threshold of `select_threshold`, or the reason why there is none.
 
     Returns
     -------
     dict
-        ``max_error``, ``confidence``, ``threshold``, ``coverage``, ``n_accepted``, ``error``, ``error_bound``, and ``reason``, a
-        sentence where no threshold could be given (the others are None then, and nothing is accepted).
+        ``max_error``, ``confidence``, ``threshold``, ``coverage``, ``n_accepted``, ``error``, ``error_bound``, and ``reason``:
+        a sentence if there is no threshold (then ``threshold``, ``error`` and ``error_bound`` are None and nothing is accepted).
     """
-    asked = {"max_error": settings.max_error, "confidence": settings.confidence}
+    target = {"max_error": settings.max_error, "confidence": settings.confidence}
     nothing = {"threshold": None, "coverage": 0.0, "n_accepted": 0, "error": None, "error_bound": None}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CalibrationWarning)
@@ -36,11 +36,11 @@ def recommended(evidence: Evidence, settings: Settings) -> dict[str, Any]:
                 evidence.columns, evidence.proba, max_error=settings.max_error, confidence=settings.confidence
             )
         except InputError as error:
-            return {**asked, **nothing, "reason": str(error)}
+            return {**target, **nothing, "reason": str(error)}
     if math.isinf(chosen.threshold):
-        return {**asked, **nothing, "reason": "; ".join(str(warning.message) for warning in caught)}
+        return {**target, **nothing, "reason": "; ".join(str(warning.message) for warning in caught)}
     return {
-        **asked,
+        **target,
         "threshold": chosen.threshold,
         "coverage": chosen.coverage,
         "n_accepted": chosen.n_accepted,
@@ -51,10 +51,10 @@ def recommended(evidence: Evidence, settings: Settings) -> dict[str, Any]:
 
 
 def operating_points(evidence: Evidence, settings: Settings, chosen: float | None) -> list[dict[str, Any]]:
-    """What happens at each of up to some four hundred thresholds, at even steps of coverage, from accepting all rows on."""
+    """What happens at each of about four hundred thresholds at most, at even steps of coverage, beginning with all rows."""
     distinct = np.unique(evidence.confidence)
-    if distinct.size > _MOST_POINTS:
-        ranks = np.linspace(0, evidence.n_rows - 1, _MOST_POINTS).round().astype(int)
+    if distinct.size > _MAX_POINTS:
+        ranks = np.linspace(0, evidence.n_rows - 1, _MAX_POINTS).round().astype(int)
         distinct = np.unique(np.sort(evidence.confidence)[ranks])
     extra = [] if chosen is None else [chosen]
     return at_thresholds(evidence, settings, np.unique(np.concatenate([[0.0], distinct, extra])))
@@ -64,7 +64,7 @@ def at_thresholds(evidence: Evidence, settings: Settings, thresholds: Floats) ->
     """One dict per threshold.
 
     ``threshold``, ``coverage``, ``n_accepted``, ``n_wrong``, ``error`` with its exact interval ``low`` and ``high`` for this
-    threshold by itself, and ``cost`` per row: of the wrong accepted ones and of those that a person looks at.
+    threshold alone, and ``cost`` per row: that of the wrong accepted rows and of the rows that a person reviews.
     """
     order = np.argsort(evidence.confidence, kind="stable")
     rising = evidence.confidence[order]

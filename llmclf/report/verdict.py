@@ -1,16 +1,16 @@
-"""The words of a report: what its numbers say, in the order in which a reader asks."""
+"""A report in words: what its numbers mean, in the order of a reader's questions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-_FEW_ROWS_OF_A_CLASS = 10
-_MOST_NAMED = 3
+_MIN_ROWS_PER_CLASS = 10
+_MAX_NAMED = 3
 
 
 def verdict(data: Mapping[str, Any]) -> dict[str, Any]:
-    """One paragraph of plain language, and what to do next.
+    """One paragraph in plain language, and what to do next.
 
     Parameters
     ----------
@@ -28,12 +28,12 @@ def verdict(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """A share of rows as people say it: 78.2 %, and a dash where it is unknown."""
+    """A share as a percentage, such as "78.2 %"; a dash where it is unknown."""
     return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 
 def p_text(p_value: float | None) -> str:
-    """A p-value as "p = 0.03"; very small ones are all alike."""
+    """A p-value as "p = 0.03", or "p < 0.001" if it is very small."""
     if p_value is None:
         return "p unknown"
     return f"p = {p_value:.2g}" if p_value >= 0.001 else "p < 0.001"
@@ -53,42 +53,41 @@ def rows(count: int) -> str:
 def _accuracy(data: Mapping[str, Any]) -> str:
     entry = data["metrics"]["accuracy"]
     after, n_rows = entry["after"], data["rows"]["n"]
-    sentence = f"On {n_rows:,} labelled {'row' if n_rows == 1 else 'rows'} the most probable class is the true one in "
-    sentence += (
-        f"{percent(after['value'])} ({span(after)} with {percent(data['settings']['confidence'], 0)} confidence)"
-    )
-    most = max(data["classes"], key=lambda own: own["support"])
-    sentence += f"; always saying {most['class']!r} would be right in {percent(most['support'] / n_rows)}."
+    sentence = f"On {n_rows:,} labelled {'row' if n_rows == 1 else 'rows'}, the most probable class is right in "
+    sentence += f"{percent(after['value'])} of cases ({percent(data['settings']['confidence'], 0)} confidence interval "
+    sentence += f"{span(after)})."
+    majority = max(data["classes"], key=lambda entry: entry["support"])
+    sentence += f" Always predicting {majority['class']!r} would be right in {percent(majority['support'] / n_rows)}."
     change = entry.get("change")
     if change is not None:
         before = percent(entry["before"]["value"])
         if change["low"] is not None and change["low"] > 0:
-            sentence += f" Before calibration it was {before}: calibration made it better."
+            sentence += f" Before calibration, accuracy was {before}; calibration improved it."
         elif change["high"] is not None and change["high"] < 0:
-            sentence += f" Before calibration it was {before}: calibration made it worse."
+            sentence += f" Before calibration, accuracy was {before}; calibration made it worse."
         else:
-            sentence += f" Before calibration it was {before}, no more of a difference than chance makes."
+            sentence += f" Before calibration, accuracy was {before}; the difference is within chance."
     return sentence
 
 
 def _calibration(data: Mapping[str, Any]) -> str:
     entry = data["metrics"]["ece"]
     after = entry["after"]
-    sentence = f"Confidence and accuracy differ by {percent(after['value'])} on average (ECE; {span(after)})"
+    interval = f"; {span(after)}" if span(after) else ""
+    sentence = (
+        f"Confidence and accuracy differ by {percent(after['value'])} on average (ECE{interval}). A calibrated model "
+    )
+    sentence += f"would show {percent(after['null_mean'])} on this many rows"
     if after["p_value"] is None or after["p_value"] >= 0.05:
-        sentence += (
-            f", and a calibrated model shows {percent(after['null_mean'])} on as few rows: no miscalibration can be seen on "
-            f"these ({p_text(after['p_value'])})."
-        )
+        sentence += f", so no miscalibration can be seen ({p_text(after['p_value'])})."
     else:
         gap = data["metrics"]["confidence"]["after"]["value"] - data["metrics"]["accuracy"]["after"]["value"]
         manner = "over-confident" if gap > 0 else "under-confident"
         sentence += (
-            f", where a calibrated model would show {percent(after['null_mean'])} on as few rows: the probabilities are "
-            f"miscalibrated ({p_text(after['p_value'])}), on the whole {manner}."
+            f", so the probabilities are miscalibrated ({p_text(after['p_value'])}) and, on the whole, {manner}."
         )
     if "before" in entry:
-        sentence += f" Before calibration the error was {percent(entry['before']['value'])}."
+        sentence += f" Before calibration, the error was {percent(entry['before']['value'])}."
     return sentence
 
 
@@ -96,24 +95,28 @@ def _automation(data: Mapping[str, Any]) -> str:
     chosen = data["selection"]
     budget, sure = percent(chosen["max_error"]), percent(chosen["confidence"], 0)
     if chosen["threshold"] is None:
-        return f"No row can be accepted automatically with {sure} confidence that at most {budget} of those accepted are wrong."
+        return (
+            f"No row can be accepted automatically: no threshold gives {sure} confidence that at most {budget} of the accepted "
+            "rows are wrong."
+        )
     start = (
-        f"All rows can be accepted automatically ({chosen['n_accepted']:,} of {data['rows']['n']:,})"
+        f"All rows can be accepted automatically ({chosen['n_accepted']:,} of {data['rows']['n']:,})."
         if chosen["threshold"] == 0
-        else f"Accepting the rows with a confidence of at least {chosen['threshold']:.4g} automatically covers "
-        f"{percent(chosen['coverage'])} of the rows"
+        else f"Accepting rows with a confidence of at least {chosen['threshold']:.4g} automatically covers "
+        f"{percent(chosen['coverage'])} of the rows."
     )
     return (
-        f"{start}; {percent(chosen['error'])} of these were wrong here, and with {sure} confidence at most {budget} of all "
-        "future rows accepted so will be, provided that they are drawn like these, that neither model nor calibrator saw these "
-        "labels, and that more confident rows are not more often wrong."
+        f"{start} Of these, {percent(chosen['error'])} were wrong here. With {sure} confidence, at most {budget} of all future "
+        "rows accepted in this way will be wrong, provided that they come from the same source as these rows, that neither the "
+        "model nor the calibrator has seen these labels, and that more confident rows are not wrong more often."
     )
 
 
 def _advice(data: Mapping[str, Any]) -> list[str]:
     advice = [*_of_calibration(data), *_of_threshold(data), *_of_classes(data), *_of_slices(data), *_of_mass(data)]
     return advice or [
-        "Nothing stands out. Label new rows now and then and compare: data and models drift, and these numbers with them."
+        "Nothing stands out. Label some new rows from time to time and compare: data and models drift, and these numbers "
+        "change with them."
     ]
 
 
@@ -123,7 +126,7 @@ def _of_calibration(data: Mapping[str, Any]) -> list[str]:
     loss = metrics["log_loss"]["after"]["value"]
     if gain is not None and loss is not None and gain > max(0.005, 0.02 * loss):
         return [
-            f"Recalibrate: a bias and a temperature alone take {gain:.3g} of {loss:.3g} nats off the log loss, judged on rows "
+            f"Recalibrate: a bias and a temperature alone lower the log loss of {loss:.3g} nats by {gain:.3g}, measured on rows "
             "that they were not fitted on."
         ]
     if loss is None:
@@ -133,8 +136,8 @@ def _of_calibration(data: Mapping[str, Any]) -> list[str]:
         ]
     if p_value is not None and p_value < 0.01:
         return [
-            "The miscalibration is of a shape that a bias and a temperature do not mend: try calibrator='auto', 'isotonic' or "
-            "'matrix', and look at the diagram."
+            "A bias and a temperature do not correct this kind of miscalibration. Try calibrator='auto', 'isotonic' or 'matrix', "
+            "and look at the diagram."
         ]
     return []
 
@@ -147,27 +150,29 @@ def _of_threshold(data: Mapping[str, Any]) -> list[str]:
 
 def _of_classes(data: Mapping[str, Any]) -> list[str]:
     advice = []
-    worse = sorted((own for own in data["classes"] if own["flag"] == "worse"), key=lambda own: own["p_value"])
-    for own in worse[:_MOST_NAMED]:
+    worse = sorted((entry for entry in data["classes"] if entry["flag"] == "worse"), key=lambda entry: entry["p_value"])
+    for entry in worse[:_MAX_NAMED]:
         advice.append(
-            f"Look at the class {own['class']!r}: where it is predicted it is right in {percent(own['precision']['value'])} of "
-            f"{rows(own['predicted'])}, and other rows of such confidence are in {percent(own['expected_accuracy'])}."
+            f"Look at the class {entry['class']!r}: its predictions are right in {percent(entry['precision']['value'])} of "
+            f"{rows(entry['predicted'])}; among all rows of the same confidence, {percent(entry['expected_accuracy'])} are right."
         )
-    rare = [own for own in data["classes"] if own["support"] < _FEW_ROWS_OF_A_CLASS]
-    if rare and data["rows"]["n"] >= _FEW_ROWS_OF_A_CLASS:
-        names = ", ".join(repr(own["class"]) for own in rare[:_MOST_NAMED])
-        more = f" and {len(rare) - _MOST_NAMED} others" if len(rare) > _MOST_NAMED else ""
-        advice.append(f"Label more rows of {names}{more}: fewer than {_FEW_ROWS_OF_A_CLASS} say little about a class.")
+    rare = [entry for entry in data["classes"] if entry["support"] < _MIN_ROWS_PER_CLASS]
+    if rare and data["rows"]["n"] >= _MIN_ROWS_PER_CLASS:
+        names = ", ".join(repr(entry["class"]) for entry in rare[:_MAX_NAMED])
+        more = f" and {len(rare) - _MAX_NAMED} others" if len(rare) > _MAX_NAMED else ""
+        advice.append(
+            f"Label more rows of {names}{more}: fewer than {_MIN_ROWS_PER_CLASS} rows say little about a class."
+        )
     return advice
 
 
 def _of_slices(data: Mapping[str, Any]) -> list[str]:
-    worse = sorted((own for own in data["slices"] if own["flag"] == "worse"), key=lambda own: own["p_value"])
+    worse = sorted((entry for entry in data["slices"] if entry["flag"] == "worse"), key=lambda entry: entry["p_value"])
     return [
-        f"Look at {own['partition']} = {own['slice']!r}: {percent(own['accuracy']['value'])} of its {rows(own['n_rows'])} are "
-        f"right, and other rows of such confidence are in {percent(own['expected_accuracy'])}; a threshold for all rows accepts "
-        "too many errors there."
-        for own in worse[:_MOST_NAMED]
+        f"Look at {entry['partition']} = {entry['slice']!r}: {percent(entry['accuracy']['value'])} of its "
+        f"{rows(entry['n_rows'])} are right; among all rows of the same confidence, {percent(entry['expected_accuracy'])} are "
+        "right. A threshold for all rows accepts too many errors there."
+        for entry in worse[:_MAX_NAMED]
     ]
 
 
@@ -176,6 +181,6 @@ def _of_mass(data: Mapping[str, Any]) -> list[str]:
     if mass is None or mass["median"] >= 0.5:
         return []
     return [
-        f"Look at prompt and label words: on the median row all labels together have a probability of {mass['median']:.2g}, so "
-        "the model mostly wanted to say something else."
+        f"Look at prompt and label words: on the median row, all labels together have a probability of {mass['median']:.2g}. "
+        "The model would mostly have written something else."
     ]

@@ -44,7 +44,7 @@ def request_key(identity: Mapping[str, Any], request: Request) -> str:
         "version": SCORE_VERSION,
         "identity": identity,
         "turns": _turns(request.prompt),
-        # Which part of a prompt gives way when it is too long is no part of its text.
+        # Which part of a long prompt is shortened is not a part of its text.
         "text": [request.prompt.text_field, request.prompt.text_length],
         "completions": request.completions,
         "terminator": request.terminator,
@@ -94,13 +94,13 @@ class ScoreCache:
         with self.path.open("rb") as stream:
             start = stream.read(len(_MAGIC))
         if start not in (b"", _MAGIC):
-            raise StoreError(f"{str(self.path)!r} is no score cache; give cache= another path")
+            raise StoreError(f"{str(self.path)!r} is not a score cache; give cache= another path")
         with self._connect() as connection:
             self._prepare(connection)
 
     def get(self, keys: Sequence[str]) -> dict[str, RowScores]:
         """The scores that are known for some keys; a damaged row counts as unknown."""
-        found: dict[str, RowScores] = {}
+        known: dict[str, RowScores] = {}
         with self._connect() as connection:
             for start in range(0, len(keys), 500):
                 part = list(keys[start : start + 500])
@@ -109,8 +109,8 @@ class ScoreCache:
                 for key, value, checksum in connection.execute(query, part):
                     scores = _read(key, value, checksum)
                     if scores is not None:
-                        found[key] = scores
-        return found
+                        known[key] = scores
+        return known
 
     def put(self, items: Iterable[tuple[str, RowScores]]) -> None:
         """Store scores in one transaction: all of them, or none if the process dies meanwhile.
@@ -158,7 +158,7 @@ class ScoreCache:
         """A connection for one operation: threads and forked processes never share one."""
         try:
             with closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS)) as connection, connection:
-                # A damaged string is no reason to stop: its checksum will tell.
+                # A damaged string does not stop the work: its checksum shows the damage.
                 connection.text_factory = lambda value: value.decode("utf-8", "replace")
                 yield connection
         except sqlite3.Error as error:
@@ -179,7 +179,7 @@ class ScoreCache:
             connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
             connection.execute(_SCHEMA)
             connection.commit()
-        # Write-ahead logging lets readers go on while another process writes. It stays switched on in the file, but cannot be
+        # Write-ahead logging lets readers continue while another process writes. It stays switched on in the file, but cannot be
         # switched on while others are at work in it; then the next process does it.
         with suppress(sqlite3.OperationalError):
             connection.execute("PRAGMA journal_mode=WAL")

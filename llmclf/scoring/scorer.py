@@ -18,9 +18,8 @@ from ..backends.usage import Estimate
 from ..errors import InputError, ModelError, TerminatorWarning, TruncationWarning, warn
 from ..labels import LabelSet
 from ..progress import track
-from ..prompts.prompt import Prompt
+from ..prompts.prompt import Prompt, PromptRenderer
 from ..prompts.rendered import RenderedPrompt
-from ..prompts.renderer import PromptRenderer
 from ..tables.rows import Row, Rows, check_fields
 from ..tables.values import is_missing
 from .class_scores import ClassScores, ScoreTable, bounded_class_scores

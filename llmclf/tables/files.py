@@ -17,8 +17,8 @@ from .formats import SUFFIXES, read_chunks, write_chunks
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read a table by its suffix.
 
-    The cells of a CSV are strings as they stand there: "NA", "None" and "007" are not turned into something else. The values
-    of a JSONL or Parquet file keep their types. Lines of a CSV or JSONL file that hold nothing are passed over.
+    The cells of a CSV file are strings, exactly as written: "NA", "None" and "007" are not converted. The values of a JSONL
+    or Parquet file keep their types. Empty lines of a CSV or JSONL file are skipped.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
 
 
 def check_writable(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Write a table and throw it away: what cannot be written must fail before hours of work that fill it.
+    """Write a table and delete it: a table that cannot be written should fail before the hours of work that fill it.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def check_suffix(path: str | os.PathLike[str]) -> str:
     Raises
     ------
     InputError
-        It is none of .csv, .jsonl and .parquet.
+        It is not .csv, .jsonl or .parquet.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:

@@ -1,7 +1,7 @@
 """Table files piece by piece: CSV, JSON Lines and Parquet, read and written without holding a whole table in memory.
 
-A piece is a pandas DataFrame. The cells of a CSV are strings as they stand there; the values of JSON Lines keep their JSON
-types; those of Parquet their Arrow types.
+A piece is a pandas DataFrame. The cells of a CSV file are strings, exactly as written; the values of JSON Lines keep their
+JSON types, and those of Parquet their Arrow types.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,11 +24,12 @@ from .values import is_missing, json_value
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 CHUNK = 4096
-"""Rows of a piece, where nobody asks for another number."""
+"""The default number of rows of a piece."""
+_CSV_TERMINATOR = "\r\n"
 
 
 def read_chunks(file: Path, suffix: str, size: int = CHUNK) -> Iterator[pd.DataFrame]:
-    """The rows of a file, at most `size` at a time; the columns of JSON Lines may differ from piece to piece.
+    """The rows of a file, at most `size` at a time; the columns of JSON Lines may differ between pieces.
 
     Raises
     ------
@@ -44,12 +45,12 @@ def read_chunks(file: Path, suffix: str, size: int = CHUNK) -> Iterator[pd.DataF
     }
     try:
         if not file.is_file():
-            raise InputError(f"{str(file)!r} is no file; give the path of a CSV, JSONL or Parquet file")
+            raise InputError(f"{str(file)!r} is not a file; give the path of a CSV, JSONL or Parquet file")
         yield from readers[suffix](file, size)
     except InputError:
         raise
     except UnicodeDecodeError as error:
-        raise InputError(f"{str(file)!r} is no UTF-8 text ({error}); save it with the encoding UTF-8") from error
+        raise InputError(f"{str(file)!r} is not UTF-8 text ({error}); save it with the encoding UTF-8") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{str(file)!r} cannot be read as {suffix[1:].upper()}: {error}") from error
 
@@ -62,7 +63,7 @@ def write_chunks(
     schema: Any = None,
     metadata: Mapping[str, str] | None = None,
 ) -> int:
-    """Write pieces with the same columns one after the other.
+    """Write pieces with the same columns, one after the other.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def write_chunks(
     schema : pyarrow.Schema, optional
         The types of a Parquet file; by default those of the first piece.
     metadata : mapping, optional
-        Kept in a Parquet file; the other formats have no place for it.
+        Stored in a Parquet file; the other formats cannot hold it.
 
     Returns
     -------
@@ -95,15 +96,15 @@ def missing_pyarrow() -> MissingDependencyError:
 
 
 def _read_csv(file: Path, size: int) -> Iterator[pd.DataFrame]:
-    # Not pandas' own reader: it renames equal columns, fills short rows and takes one cell too many for an index.
+    # Not pandas' reader, which renames duplicate columns, fills short rows and takes an extra cell for an index.
     with file.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.reader(stream, strict=True)
         try:
             with _cells_of_any_length():
                 names = next(reader, [])
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise InputError(f"{str(file)!r} has two columns of the name {twice[0]!r}; rename one of them")
+            duplicates = sorted({name for name in names if names.count(name) > 1})
+            if duplicates:
+                raise InputError(f"{str(file)!r} has two columns named {duplicates[0]!r}; rename one of them")
             while True:
                 with _cells_of_any_length():
                     rows = list(islice(_csv_rows(reader, names, file), size))
@@ -111,7 +112,7 @@ def _read_csv(file: Path, size: int) -> Iterator[pd.DataFrame]:
                     return
                 yield pd.DataFrame(rows, columns=names, dtype=str)
         except csv.Error as error:
-            raise InputError(f"line {reader.line_num} of {str(file)!r} is no CSV: {error}") from error
+            raise InputError(f"line {reader.line_num} of {str(file)!r} is not valid CSV: {error}") from error
 
 
 def _csv_rows(reader: Any, names: list[str], file: Path) -> Iterator[list[str]]:
@@ -139,14 +140,14 @@ def _cells_of_any_length() -> Iterator[None]:
 def _write_csv(frames: Iterable[pd.DataFrame], target: Path) -> int:
     n_rows = 0
     with target.open("w", encoding="utf-8", newline="") as stream:
-        # The csv module quotes a lone carriage return only if the line ends with one.
-        lines = _Lines()
-        writer = csv.writer(lines, lineterminator="\r\n")
+        # The csv module quotes a lone carriage return only if its line terminator has one, so the terminator is replaced after.
+        lines: list[str] = []
+        writer = csv.writer(_CsvTarget(lines.append), lineterminator=_CSV_TERMINATOR)
         for number, frame in enumerate(frames):
             if not number:
                 writer.writerow(frame.columns)
             writer.writerows(zip(*(_cells(frame[name]) for name in frame.columns), strict=True))
-            stream.writelines([line[:-2] + "\n" for line in lines])
+            stream.writelines([line.removesuffix(_CSV_TERMINATOR) + "\n" for line in lines])
             lines.clear()
             n_rows += len(frame)
     return n_rows
@@ -154,7 +155,7 @@ def _write_csv(frames: Iterable[pd.DataFrame], target: Path) -> int:
 
 def _cells(column: pd.Series) -> list[Any]:
     if column.dtype == np.float64 and np.isfinite(column.to_numpy()).all() and len(column):
-        # As short and as exact as Python's own digits, and found four times as fast.
+        # As short and as exact as Python's repr, and four times as fast.
         return to_json(column.tolist()).decode()[1:-1].split(",")
     if column.dtype == np.bool_:
         return [str(value) for value in column.tolist()]
@@ -165,7 +166,7 @@ def _cells(column: pd.Series) -> list[Any]:
 
 
 def _values(column: pd.Series, missing: Any) -> list[Any]:
-    """The values of a column, those that are missing replaced."""
+    """The values of a column; `missing` replaces those that are missing."""
     values: list[Any] = column.tolist()
     dtype = column.dtype
     if dtype.kind in "iub" and not pd.api.types.is_extension_array_dtype(dtype):
@@ -177,14 +178,16 @@ def _values(column: pd.Series, missing: Any) -> list[Any]:
         if types == {type(None)}:
             return [missing] * len(values)
         return [missing if is_missing(value) else value for value in values]
-    gone = column.isna().to_numpy()
-    if gone.any():
-        values = [missing if no else value for value, no in zip(values, gone.tolist(), strict=True)]
+    missing_rows = column.isna().to_numpy()
+    if missing_rows.any():
+        values = [missing if is_na else value for value, is_na in zip(values, missing_rows.tolist(), strict=True)]
     return values
 
 
-class _Lines(list[str]):
-    write = list.append  # as files have it
+class _CsvTarget(NamedTuple):
+    """What csv.writer writes to: it calls `write` once per row."""
+
+    write: Callable[[str], object]
 
 
 # --- JSON Lines ----------------------------------------------------------------------------------------------------------
@@ -207,7 +210,7 @@ def _json_records(stream: Iterable[str], file: Path) -> Iterator[dict[str, Any]]
             record = json.loads(text)
         except json.JSONDecodeError as error:
             raise InputError(
-                f"line {number} of {str(file)!r} is no JSON: {error.msg} (character {error.colno})"
+                f"line {number} of {str(file)!r} is not valid JSON: {error.msg} (character {error.colno})"
             ) from error
         except RecursionError as error:
             raise InputError(f"line {number} of {str(file)!r} is nested too deeply") from error
@@ -231,7 +234,7 @@ def _write_jsonl(frames: Iterable[pd.DataFrame], target: Path) -> int:
 def _json_line(record: dict[str, Any]) -> bytes:
     try:
         line = json.dumps(record, ensure_ascii=False, default=json_value).encode()
-    except UnicodeEncodeError:  # half a surrogate pair: JSON has a form for it, UTF-8 has none
+    except UnicodeEncodeError:  # a lone surrogate: JSON can escape it, UTF-8 cannot encode it
         line = json.dumps(record, default=json_value).encode()
     return line + b"\n"
 
@@ -261,9 +264,9 @@ def _read_parquet(file: Path, size: int) -> Iterator[pd.DataFrame]:
 
 
 def arrow_frame(table: Any) -> pd.DataFrame:
-    """A pyarrow.Table as a DataFrame with Arrow's types, because numpy has no integers with gaps."""
+    """A pyarrow.Table as a DataFrame with Arrow's types, because numpy's integers cannot be missing."""
     frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
-    # An index with a name is one of the table's columns.
+    # A named index is one of the table's columns.
     return frame.reset_index(drop=all(name is None for name in frame.index.names))
 
 
@@ -277,8 +280,8 @@ def _write_parquet(frames: Iterable[pd.DataFrame], target: Path, schema: Any, me
             table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
             if writer is None:
                 schema = table.schema.remove_metadata()
-                own = {name.encode(): value.encode() for name, value in metadata.items()}
-                writer = pq.ParquetWriter(target, schema.with_metadata(own) if own else schema)
+                encoded = {name.encode(): value.encode() for name, value in metadata.items()}
+                writer = pq.ParquetWriter(target, schema.with_metadata(encoded) if encoded else schema)
             writer.write_table(table.cast(schema) if table.schema != schema else table.replace_schema_metadata(None))
             n_rows += len(frame)
     finally:

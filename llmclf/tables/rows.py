@@ -1,4 +1,4 @@
-"""From what a caller hands over (texts or a table) to rows of named fields, with every bad row refused by its number."""
+"""From texts or a table, as callers pass them, to rows of named fields; a bad row is refused with its number."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Rows:
     def __len__(self) -> int:
         return len(self.records)
 
-    def take(self, places: Iterable[int]) -> Rows:
-        """The rows at some places, in that order."""
-        return Rows([self.records[i] for i in places], self.field_names, self.is_table)
+    def take(self, positions: Iterable[int]) -> Rows:
+        """The rows at the given positions, in that order."""
+        return Rows([self.records[i] for i in positions], self.field_names, self.is_table)
 
 
 def read_rows(X: Any) -> Rows:
@@ -54,7 +54,7 @@ def read_rows(X: Any) -> Rows:
     Raises
     ------
     InputError
-        `X` is empty, of another kind, holds a value that is no text, or its rows have different fields.
+        `X` is empty or of another type, holds a value that is not a text, or its rows have different fields.
 
     Examples
     --------
@@ -121,8 +121,8 @@ def _read_texts(values: Sequence[Any]) -> Rows:
             )
         if not isinstance(value, str):
             raise InputError(
-                f"row {number} of X is {reprlib.repr(value)}, a {type(value).__name__}; expected a str. Texts are 1-D and "
-                "strings; Reshape your data to two dimensions if it is a table"
+                f"row {number} of X is {reprlib.repr(value)}, a {type(value).__name__}; expected a str. Texts must be "
+                "strings in one dimension. Reshape your data to two dimensions if it is a table"
             )
     return Rows([{TEXT_FIELD: str(value)} for value in values], (TEXT_FIELD,), False)
 
@@ -154,7 +154,7 @@ def _read_records(names: Iterable[Any], records: Iterable[Row], n_rows: int) -> 
     if not names:
         raise InputError(f"X is empty: found 0 feature(s) (shape=({n_rows}, 0)) while a minimum of 1 is required.")
     if not any(isinstance(name, str) for name in names):
-        # Numbered columns, as pandas gives them to an array, are named like an array's.
+        # Numbered columns, which pandas gives an array, get the same names as the columns of an array.
         positions = tuple(f"x{j}" for j in range(len(names)))
         renamed = dict(zip(names, positions, strict=True))
         return Rows([{renamed[name]: value for name, value in record.items()} for record in records], positions, True)

@@ -1,4 +1,4 @@
-"""What a single value of a table is in JSON, and whether it is missing."""
+"""A single value of a table: its form in JSON, and whether it is missing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..errors import InputError
 
 
 def json_value(value: Any) -> Any:
-    """What stands in JSON for a value that JSON does not know.
+    """The JSON form of a value whose type JSON lacks: the `default` of `json.dumps`.
 
     Raises
     ------
     TypeError
-        Nothing does.
+        The value has no JSON form.
     """
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
@@ -32,12 +32,12 @@ def json_value(value: Any) -> Any:
 
 
 def plain(value: Any, what: str) -> Any:
-    """A value as JSON keeps it; `what` names it in the error.
+    """A value that JSON gives back as it was; `what` names it in the error.
 
     Raises
     ------
     InputError
-        The value is of a type that JSON would not give back as it was (an enum member, a date, an array).
+        The value is of another type (an enum member, a date, an array).
     """
     value = value.item() if isinstance(value, np.generic) else value
     if type(value) in (str, int, float, bool) or value is None:
@@ -48,7 +48,7 @@ def plain(value: Any, what: str) -> Any:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value stands for "no value" in any of the table libraries."""
+    """Whether a value means "missing" in any of the table libraries."""
     if value is None:
         return True
     if isinstance(value, (float, np.floating)):

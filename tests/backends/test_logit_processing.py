@@ -7,9 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
 from contract import assert_same, reference_for, requests_for, score
-from transformers import SequenceBiasLogitsProcessor, TemperatureLogitsWarper
 
 from llmclf import LLMClassifier, Prompt, load, open_backend
 from llmclf.backends import FakeBackend, Request
@@ -72,6 +70,9 @@ def test_every_route_is_the_reference(tiny, model_folder, values):
 
 def test_the_real_model_agrees_with_transformers(smollm2):
     """SmolLM2's scores are those of transformers' own processors, applied by hand at every token."""
+    import torch
+    from transformers import SequenceBiasLogitsProcessor, TemperatureLogitsWarper
+
     tokenizer, model = smollm2.tokenizer, smollm2.model
     clf = classifier(
         smollm2, LONG, guidance=1.7, logit_bias={" sure": 1.5}, temperature=0.6, unconditional_prompt="Sentiment:"

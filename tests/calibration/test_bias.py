@@ -175,7 +175,7 @@ class TestMakeBias:
     @pytest.mark.parametrize("spec", ["magic", 3, BiasCorrector, object()])
     def test_anything_else_is_refused(self, spec):
         """The message lists the names."""
-        with pytest.raises(InputError, match="is no correction; expected None, one of .*'contextual'"):
+        with pytest.raises(InputError, match="is not a correction; expected None, one of .*'contextual'"):
             make_bias(spec)
 
 
@@ -202,7 +202,7 @@ class TestBadInput:
     def test_a_class_without_probability_is_reported(self):
         """A prior that no finite bias reaches in good time is a warning, not a silent wrong number."""
         scores = np.array([[0.0, -2000.0], [0.0, -1e6]])
-        with pytest.warns(CalibrationWarning, match="did not settle"):
+        with pytest.warns(CalibrationWarning, match="did not converge"):
             BiasCorrector("ucpa", target_prior=[0.4, 0.6]).fit(scores)
 
 

@@ -78,6 +78,7 @@ MODELS = {
 
 
 class TestSelectThreshold:
+    @pytest.mark.slow
     @pytest.mark.parametrize("model", MODELS)
     @pytest.mark.parametrize("n", [100, 400, 2000])
     def test_the_guarantee_holds(self, model, n):
@@ -172,7 +173,7 @@ class TestSelectThreshold:
         assert caught[0].filename == __file__
         right = np.ones(100, dtype=bool)
         right[[3, 40]] = False
-        with pytest.warns(CalibrationWarning, match="about 300 labelled rows would do"):
+        with pytest.warns(CalibrationWarning, match="about 300 labelled rows would be enough"):
             select_threshold(*sure(np.linspace(1, 0.9, 100), right), max_error=0.05)
 
     @pytest.mark.parametrize(
@@ -251,7 +252,7 @@ class TestConformal:
             ({"method": "raps"}, [[0.5, 0.5]], [0], "method='raps' is unknown"),
             ({"confidence_level": 90}, [[0.5, 0.5]], [0], "confidence_level=90"),
             ({}, [[0.5, 0.4]], [0], "sums to 0.9"),
-            ({}, [[0.5, 0.5]], [2], "is no column number"),
+            ({}, [[0.5, 0.5]], [2], "is not a column number"),
             ({}, [[0.5, 0.5]], [0, 1], "2 labels and proba 1 rows"),
         ],
     )

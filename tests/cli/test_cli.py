@@ -129,7 +129,7 @@ def test_fit_chooses_a_threshold_that_predict_heeds(run, model, tmp_path, max_er
         )
     else:
         assert promise == "accepts no rows: at no confidence are at most 1 % of them wrong (90 % confidence)"
-        assert result.err.startswith("warning: no threshold keeps the error at 0.01")
+        assert result.err.startswith("warning: no threshold keeps the error at or below 0.01")
     assert run("predict", tmp_path / "in.csv", target, "--text-column", "text", "--classifier", folder).code == 0
     frame = read_table(target)
     assert list(frame.columns) == ["text", "label", "confidence", "accepted", "p_neg", "p_pos"]
@@ -203,6 +203,7 @@ def predictions(folder: Path, n: int = 200) -> Path:
     return folder / "labelled.csv"
 
 
+@pytest.mark.slow
 def test_report_writes_every_form(run, tmp_path):
     """A report of predictions in a file: page, JSON, Markdown and figures; rows without a label are left out and counted."""
     source = predictions(tmp_path)
@@ -281,9 +282,9 @@ print(json.dumps(results))
 TEXTS = "--text-column text "
 ERRORS = [
     ("predict data.csv out.txt --labels a,b", 2, r"'out.txt' ends with '.txt'; expected .csv, .jsonl, .parquet"),
-    ("predict nope.csv out.csv --labels a,b", 2, "'nope.csv' is no file"),
+    ("predict nope.csv out.csv --labels a,b", 2, "'nope.csv' is not a file"),
     ("predict notes.txt out.csv --labels a,b", 2, "'notes.txt' ends with '.txt'"),
-    ("predict broken.jsonl out.csv --labels a,b", 2, "line 2 of 'broken.jsonl' is no JSON"),
+    ("predict broken.jsonl out.csv --labels a,b", 2, "line 2 of 'broken.jsonl' is not valid JSON"),
     ("predict short.csv out.csv --labels a,b", 2, "line 3 of 'short.csv' has 1 cells"),
     ("predict data.csv out.csv", 2, "give --labels a,b,c or --classifier FOLDER"),
     (f"predict data.csv out.csv {TEXTS}--labels a", 2, r"labels has 1 class \(\['a'\]\); a classifier needs at least two"),
@@ -294,7 +295,7 @@ ERRORS = [
     ("predict data.csv out.csv --text-column nope --labels a,b", 2,
      "--text-column 'nope' is not a column of the table; its columns: 'id', 'text', 'mood'"),
     ("predict data.csv out.csv --labels a,b --prompt {{nope}}:", 2, "uses 'nope', which the rows do not have; .*'id', 'text'"),
-    (f"predict data.csv out.csv {TEXTS}--labels a,b --prompt {{{{text}}", 2, "no valid jinja2 template"),
+    (f"predict data.csv out.csv {TEXTS}--labels a,b --prompt {{{{text}}", 2, "not a valid jinja2 template"),
     (f"predict data.csv out.csv {TEXTS}--labels a,b --prompt @nope.txt", 2, "the prompt file 'nope.txt' cannot be read"),
     (f"predict data.csv out.csv {TEXTS}--labels a,b --model nosuch", 2, "model='nosuch' names no model .*'smollm2'"),
     (f"predict data.csv out.csv {TEXTS}--labels a,b --scoring best", 2, "scoring='best': expected one of 'sum', 'mean'"),
@@ -305,12 +306,12 @@ ERRORS = [
     ("predict data.csv out.csv --classifier full --labels a,b", 2, "--labels belongs to a new classifier"),
     ("predict data.csv out.csv --classifier full --model smollm2", 2, "--model belongs to a new classifier"),
     ("predict data.csv out.csv --classifier full --scoring sum", 2, "--scoring belongs to a new classifier"),
-    (f"predict data.csv out.csv {TEXTS}--labels a,b --cache notes.txt", 1, "'notes.txt' is no score cache"),
+    (f"predict data.csv out.csv {TEXTS}--labels a,b --cache notes.txt", 1, "'notes.txt' is not a score cache"),
     (f"predict data.csv notes.txt/out.csv {TEXTS}--labels a,b", 1, "'notes.txt/out.csv' cannot be written"),
     (f"predict mixed.jsonl out.parquet {TEXTS}--labels a,b", 1, "'out.parquet' cannot be written"),
     ("fit data.csv --label-column nope -o out", 2, "--label-column 'nope' is not a column of the table; its columns: 'id'"),
     ("fit blank.csv --label-column text -o out", 2, "--label-column 'text' is empty in row 1; drop the rows without a label"),
-    (f"fit data.csv {TEXTS}--label-column mood -o full", 1, "'full' exists and is no saved classifier; give another folder"),
+    (f"fit data.csv {TEXTS}--label-column mood -o full", 1, "'full' exists and is not a saved classifier; give another folder"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --calibrator magic", 2, "calibrator='magic'"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --bias magic", 2, "bias='magic'"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --shots 99", 2, "n_shots=99, but there are only 4 training rows"),
@@ -332,7 +333,7 @@ ERRORS = [
     ("report wrong.csv --label-column mood", 2, "column 'p_neg', row 0: 'much' is not a number"),
     ("report scored.csv --label-column mood -o full", 1, "'full' cannot be written"),
     ("cache info nope.sqlite", 2, "'nope.sqlite' is not a file; give the path that was given as --cache"),
-    ("cache clear notes.txt", 1, "'notes.txt' is no score cache"),
+    ("cache clear notes.txt", 1, "'notes.txt' is not a score cache"),
 ]  # fmt: skip
 
 
@@ -340,6 +341,7 @@ def listing(folder: Path) -> dict[str, bytes | None]:
     return {str(file.relative_to(folder)): file.read_bytes() if file.is_file() else None for file in folder.rglob("*")}
 
 
+@pytest.mark.slow
 def test_errors_are_one_line_and_early(data, tmp_path):
     """Each mistake ends with its exit code and one line that names it: no traceback, no file, and before torch is loaded."""
     (tmp_path / "notes.txt").write_text("my notes")
@@ -503,6 +505,7 @@ def test_help_names_every_option(command):
     assert "..." not in text.replace("A,B,...", "").replace("[OPTIONS]", "").replace("[ARGS]...", "")
 
 
+@pytest.mark.slow
 def test_help_needs_no_heavy_package():
     """Help comes at once: neither torch nor pandas nor scikit-learn is loaded for it."""
     script = (

@@ -158,6 +158,7 @@ class TestFrame:
 
 
 class TestBand:
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["corp", "mass", "uniform", "smooth"])
     def test_a_calibrated_model_lies_within_its_consistency_band(self, kind):
         """Point by point, some nineteen of twenty places of calibrated models' curves are inside."""
@@ -171,6 +172,7 @@ class TestBand:
             assert summary.band_kind == "consistency"
         assert 0.85 < np.mean(inside) <= 1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["corp", "mass", "smooth"])
     def test_a_confidence_band_holds_the_truth(self, kind):
         """Point by point, most of the true frequencies of an over-confident model are inside its band."""
@@ -292,6 +294,7 @@ class TestPlot:
         area = box.get_window_extent()
         assert not any(area.contains(*display.ax_.transData.transform(point)) for point in drawn.get_offsets())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["corp", "mass", "uniform", "smooth"])
     @pytest.mark.parametrize("band", ["consistency", "confidence", None])
     @pytest.mark.parametrize("scale", ["linear", "log_odds"])

@@ -360,6 +360,7 @@ class Neighbours(KNeighborsClassifier):
         return np.log(np.maximum(self.predict_proba(X), 1e-12))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:no threshold keeps:llmclf.errors.CalibrationWarning")
 @pytest.mark.parametrize("calibrator", ["isotonic", Neighbours(9, weights="distance")])
 def test_the_guarantee_holds(calibrator):

@@ -386,7 +386,7 @@ def test_the_budget_is_that_of_the_job_over_all_its_runs(tmp_path):
 
     with FakeServer("openai_chat") as server:
         options = {"concurrency": 2, "price": price}
-        with pytest.raises(JobError, match=r"max_cost=2 is reached.*go on from there with resume"):
+        with pytest.raises(JobError, match=r"max_cost=2 is reached.*continue with resume"):
             label_table(table, out, **chat(server, max_cost=2.0, **options))
         assert 0.5 < spent(server) <= 2.0
         before = asked(server, "number ")
@@ -476,6 +476,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", place], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_loses_nothing(small_disk):
     """The job stops with the journal's name, and once there is room goes on with what it had; a table too large is not begun."""
 
@@ -570,10 +571,10 @@ def test_an_earlier_journal_is_not_gone_on_with_unasked(frame, tmp_path):
     """Without resume a journal is refused; a file that is none, too."""
     options = {"text_column": "text", "labels": LABELS, "model": FakeBackend()}
     label_table(frame, tmp_path / "out.csv", **options)
-    with pytest.raises(InputError, match="is the journal of an earlier run; go on from it with resume"):
+    with pytest.raises(InputError, match="is the journal of an earlier run; continue it with resume"):
         label_table(frame, tmp_path / "out.csv", **options)
     (tmp_path / "text").write_text("no journal at all, but long enough to be looked at " * 20)
-    with pytest.raises(StoreError, match="is no journal"):
+    with pytest.raises(StoreError, match="is not a journal"):
         label_table(frame, tmp_path / "out.csv", journal=tmp_path / "text", resume=True, **options)
     sqlite3.connect(tmp_path / "other.db").execute("CREATE TABLE mine (x)").connection.close()
     with pytest.raises(StoreError, match="is a database of another program"):
@@ -772,6 +773,7 @@ def test_what_cannot_be_committed_does_not_stand_in_the_way(tmp_path):
         assert journal.connection.execute("SELECT count(*) FROM answers").fetchone() == (1,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("value", "refusing", "message"),
     [
@@ -818,7 +820,7 @@ def test_a_job_through_batches_equals_a_live_one_and_goes_on_where_it_stopped(tm
     refused = Fate(errors=[{"code": "invalid", "message": "no more today", "line": 1}])
     with BatchServer("openai_chat", [Fate(looks=2), refused]) as server:
         asking = BatchAsking(poll_seconds=0.01, max_requests=8, parallel=1)
-        with pytest.raises(JobError, match="no more today.*go on from there with resume"):
+        with pytest.raises(JobError, match="no more today.*continue with resume"):
             label_table(table, out, id_column="id", asking=asking, **chat(server))
         assert sum(server.batches.paid.values()) == 8
         result = label_table(table, out, id_column="id", asking=asking, resume=True, **chat(server))

@@ -741,21 +741,24 @@ ERRORS = {
     # softmax
     "log_softmax all -inf": (
         lambda: log_softmax(broken(-INF, 1)),
-        "row 1 is all -inf, which is no distribution; leave at",
+        "row 1 is all -inf, which is not a distribution; leave at",
     ),
     "log_softmax +inf": (
         lambda: log_softmax(broken(INF)),
-        "row 1 holds +inf, which is no distribution; mask the other",
+        "row 1 holds +inf, which is not a distribution; to make one token certain, mask",
     ),
     "softmax one row": (
         lambda: softmax([-INF, -INF]),
-        "the logits are all -inf, which is no distribution; leave at least",
+        "the logits are all -inf, which is not a distribution; leave at least",
     ),
     "softmax one row +inf": (lambda: softmax([INF, 0]), "the logits hold +inf, which"),
     "softmax axis 0": (lambda: softmax(broken(-INF, (slice(None), 2)), axis=0), "row 2 is all -inf"),
     "softmax 3-D": (lambda: softmax(np.array([TWO_ROWS, broken(-INF, 1)])), "row (1, 1) is all -inf"),
     "entropy": (lambda: entropy([-INF]), "all -inf"),
-    "logsumexp of nothing": (lambda: logsumexp(np.zeros((2, 0))), "shape (2, 0), with nothing along axis -1; expected"),
+    "logsumexp of nothing": (
+        lambda: logsumexp(np.zeros((2, 0))),
+        "shape (2, 0), with no entries along axis -1; expected",
+    ),
     # logits of processors
     "NaN": (
         lambda: top_k(broken(NAN), 1),
@@ -777,7 +780,10 @@ ERRORS = {
         "top_k: logits have shape (2, 0); expected (..., vocabulary)",
     ),
     "a number": (lambda: top_k(3.0, 1), "top_k: logits have shape (); expected"),
-    "ragged": (lambda: top_k([[1.0], [1.0, 2.0]], 1), "top_k: logits are no array of numbers; expected one of shape"),
+    "ragged": (
+        lambda: top_k([[1.0], [1.0, 2.0]], 1),
+        "top_k: logits are not an array of numbers; expected one of shape",
+    ),
     "bias, NaN": (lambda: add_logit_bias([NAN, 0], {}), "add_logit_bias: logits[0]=nan"),
     "repetition, NaN": (lambda: repetition_penalty([NAN, 0], [], 2), "repetition_penalty: logits[0]=nan"),
     "presence, +inf": (lambda: presence_and_frequency_penalty([INF, 0], []), "frequency_penalty: logits[0]=inf"),
@@ -829,11 +835,11 @@ ERRORS = {
     ),
     "bias beyond": (
         lambda: add_logit_bias([0, 0, 0], {3: 1}),
-        "token id 3 in bias is no token; expected 0 or more, below the vocabulary's size of 3",
+        "token id 3 in bias is not a token; expected 0 or more, below the vocabulary's size of 3",
     ),
     "bias negative": (
         lambda: add_logit_bias([0, 0, 0], {-1: 1}),
-        "token id -1 in bias is no token; expected 0 or more",
+        "token id -1 in bias is not a token; expected 0 or more",
     ),
     "bias text": (
         lambda: add_logit_bias([0, 0, 0], {"yes": 1}),
@@ -873,7 +879,7 @@ ERRORS = {
     ),
     "ids ragged": (
         lambda: repetition_penalty(TWO_ROWS, [[0], [1, 2]], 2),
-        "token_ids are ragged; expected as many for every row",
+        "token_ids are ragged; expected the same number for every row",
     ),
     "id alone": (lambda: repetition_penalty([0, 0], 1, 2), "token_ids have shape (); expected one dimension"),
     "sequence id": (
@@ -905,7 +911,7 @@ ERRORS = {
     ),
     "perplexity above 0": (
         lambda: perplexity([[-1.0, 0.1]]),
-        "perplexity: logprobs[0, 1]=0.1; expected log-probabilities, at most 0. Logits become them by log_softmax",
+        "perplexity: logprobs[0, 1]=0.1; expected log-probabilities, at most 0. Convert logits with log_softmax",
     ),
     "perplexity NaN": (lambda: perplexity([NAN]), "perplexity: logprobs[0]=nan; expected log-probabilities"),
     "perplexity number": (lambda: perplexity(-1.0), "perplexity: logprobs have shape (); expected"),
@@ -944,7 +950,7 @@ ERRORS = {
     # chain
     "chain bias": (
         lambda: chain(logit_bias={-1: 1.0}),
-        "add_logit_bias: token id -1 in bias is no token; expected 0 or more",
+        "add_logit_bias: token id -1 in bias is not a token; expected 0 or more",
     ),
     "chain offset": (lambda: chain(logit_bias={1: NAN}), "add_logit_bias: bias[1]=nan; expected"),
     "chain repetition": (lambda: chain(repetition_penalty=0), "repetition_penalty: penalty=0; expected"),
@@ -959,15 +965,15 @@ ERRORS = {
     "chain min_p": (lambda: chain(min_p=2), "min_p: p=2; expected"),
     "chain bias later": (
         lambda: apply_chain([0, 0], chain(logit_bias={2: 1})),
-        "token id 2 in bias is no token; expected 0 or more, below the vocabulary's size of 2",
+        "token id 2 in bias is not a token; expected 0 or more, below the vocabulary's size of 2",
     ),
     "other shape": (
         lambda: apply_chain(TWO_ROWS, [shorter]),
-        "apply_chain: shorter: gave logits of shape (2, 2); expected (2, 3), that of",
+        "apply_chain: shorter: returned logits of shape (2, 2); expected (2, 3), the shape of",
     ),
     "None": (
         lambda: apply_chain([0, 0], [gives(None)]),
-        "apply_chain: custom: gave NoneType; expected a numpy array of logits",
+        "apply_chain: custom: returned NoneType; expected a numpy array of logits",
     ),
     "result NaN": (
         lambda: apply_chain([0, 0], [gives(np.array([0, NAN]))]),
@@ -987,7 +993,7 @@ ERRORS = {
     ),
     "no function": (
         lambda: apply_chain([0, 0], [*chain(top_k=1), 0.7]),
-        "apply_chain: processors[1]=0.7 is no function; expected one of logits and",
+        "apply_chain: processors[1]=0.7 is not callable; expected a function of logits and",
     ),
 }
 

@@ -140,6 +140,7 @@ class TestGoldenValues:
 
 
 class TestLaws:
+    @pytest.mark.slow
     @given(predictions(), st.sampled_from(["uniform", "mass"]), st.sampled_from(["right", "left"]))
     @settings(max_examples=80, deadline=None)
     def test_rows_and_weights(self, given_predictions, strategy, closed):
@@ -226,6 +227,7 @@ class TestLaws:
 
 
 class TestNull:
+    @pytest.mark.slow
     def test_size(self):
         """Under calibration, p-values below 0.1 come about as often as they should."""
         rejected = 0
@@ -257,6 +259,7 @@ class TestNull:
 
 
 class TestInterval:
+    @pytest.mark.slow
     @pytest.mark.parametrize(("n", "slope"), [(200, 1.0), (200, 1.4), (1000, 1.4)])
     def test_coverage(self, n, slope):
         """At 90 % the interval holds the true error in at least 82 % of 100 data sets (a 90 % one does: chance 0.99)."""
@@ -378,6 +381,7 @@ class TestStatistics:
         found = calibration_test(y, p, pos_label=1, statistic="mcb", n_resamples=9, random_state=0)
         assert found.error == pytest.approx(0.0155930225, abs=1e-9)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("statistic", ["ece", "mcb", "ks", "kuiper"])
     def test_size(self, statistic):
         """A calibrated model is rejected at the 10 % level about every tenth time."""
@@ -492,6 +496,7 @@ class TestIntervalsThatLuckCannotEmpty:
 
 
 class TestMeanInterval:
+    @pytest.mark.slow
     @pytest.mark.parametrize("n_rows", [20, 50, 300])
     def test_covers_skewed_losses(self, n_rows):
         """An over-confident model's log loss has few large values; the interval covers its mean all the same."""
@@ -581,6 +586,7 @@ class TestPairedDifference:
         losses = -np.log(proba[np.arange(300), y])
         assert found.high - found.low < 0.3 * 2 * 1.96 * losses.std() / math.sqrt(300)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("metric", ["log_loss", "brier", "accuracy", "ece"])
     def test_coverage(self, metric):
         """The interval holds the true difference about as often as it says, or more often."""

@@ -15,7 +15,7 @@ from llmclf import LLMClassifier, Prompt
 from llmclf.backends import FakeBackend
 from llmclf.errors import PromptError
 from llmclf.prompts.rendered import RenderedPrompt, Span, Turn
-from llmclf.prompts.renderer import mark_turns
+from llmclf.prompts.templates import mark_turns
 
 LABELS = ["positive", "negative"]
 SHOTS = [({"text": "A delight."}, "positive"), ({"text": "Too long."}, "negative")]
@@ -323,7 +323,7 @@ def test_unknown_field_is_named_before_rendering():
 @pytest.mark.parametrize("parameter", ["template", "instruction", "unconditional"])
 def test_syntax_error_names_its_line(template, line, parameter):
     """Bad syntax in any of the three templates is refused before a row is rendered."""
-    with pytest.raises(PromptError, match=rf"no valid jinja2 template.*\(line {line}\)"):
+    with pytest.raises(PromptError, match=rf"not a valid jinja2 template.*\(line {line}\)"):
         Prompt(**{"template": "{{ text }}:", parameter: template}).renderer(LABELS)
 
 
@@ -339,7 +339,7 @@ def test_fixed_templates_know_label_words_alone(parameter):
 @pytest.mark.parametrize("parameter", ["text_field", "choices"])
 def test_named_fields_must_exist(parameter):
     """The shortened field and the column of choices must be among the rows' fields."""
-    with pytest.raises(PromptError, match=rf"Prompt\({parameter}='nope'\) names no field.*'text'"):
+    with pytest.raises(PromptError, match=rf"Prompt\({parameter}='nope'\) does not name a field.*'text'"):
         Prompt("{{ text }}:", **{parameter: "nope"}).renderer(LABELS)
 
 

@@ -272,6 +272,7 @@ class TestHostileText:
         watched.page.close()
 
 
+@pytest.mark.slow
 def test_a_large_report_is_small(tmp_path):
     """At 100,000 rows with texts, slices and probabilities before calibration the file stays below 2 MB."""
     y, proba = draw(100_000, 10)

@@ -232,6 +232,7 @@ class TestSlices:
         assert slices["hard"]["accuracy"]["high"] < slices["easy"]["accuracy"]["low"]
         assert slices["hard"]["flag"] is slices["easy"]["flag"] is None
 
+    @pytest.mark.slow
     def test_chance_seldom_flags_any_of_many_slices(self):
         """Of 100 reports with forty slices at random, seven have a flag or fewer, where 5 % are asked for at most."""
         flagged = 0
@@ -297,6 +298,7 @@ ODD: dict[str, Any] = {
 
 
 class TestOddData:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ODD)
     def test_every_form_is_made_without_a_warning(self, name, tmp_path):
         """Odd rows make a report in all its forms, that follows the schema and says what could not be computed."""
@@ -363,6 +365,7 @@ class TestOddData:
         with pytest.raises(InputError, match=match):
             CalibrationReport(**{**rows, **change})
 
+    @pytest.mark.slow
     def test_an_unwritable_file(self, report, tmp_path):
         """A page that cannot be written is an error of the store, and leaves nothing behind."""
         with pytest.raises(StoreError, match="cannot be written"):
@@ -459,6 +462,7 @@ class TestAdvice:
         assert any("prompt and label words" in sentence for sentence in low)
 
 
+@pytest.mark.slow
 class TestCompare:
     def test_the_same_rows(self, rows):
         """On the same rows the differences are paired, and the better run is named."""
@@ -510,6 +514,7 @@ class TestCompare:
         assert data["calibration_change"]["changed"]
         assert "no longer right as often" in data["verdict"]
 
+    @pytest.mark.slow
     def test_how_often_nothing_is_called_a_change(self):
         """The exact test of the calibration is passed by about 95 % of pairs of samples from one source."""
         changed = sum(

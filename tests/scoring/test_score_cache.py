@@ -260,7 +260,7 @@ def test_another_file_is_refused_and_untouched(tmp_path, content):
 def test_text_file_is_not_advised_to_be_removed(tmp_path):
     """The message for a file of another kind does not tell the user to delete it."""
     (tmp_path / "notes.txt").write_text("my notes")
-    with pytest.raises(StoreError, match="is no score cache; give cache= another path") as caught:
+    with pytest.raises(StoreError, match="is not a score cache; give cache= another path") as caught:
         ScoreCache(tmp_path / "notes.txt")
     assert "remove" not in str(caught.value)
 
@@ -309,6 +309,7 @@ def test_info_and_clear(cache):
 # Company
 
 
+@pytest.mark.slow
 def test_threads_lose_nothing(cache):
     """Threads that read and write one cache at once see what was written, and nothing is lost."""
     errors: list[BaseException] = []
@@ -361,6 +362,7 @@ def start(process: subprocess.Popen) -> None:
     process.stdin.flush()
 
 
+@pytest.mark.slow
 def test_processes_lose_nothing(tmp_path):
     """Four processes that make one new cache at the same moment and put 200 answers each leave 800."""
     path = tmp_path / "scores.sqlite"
@@ -398,6 +400,7 @@ def _open_and_put(folder: str, barrier, failures, n: int) -> None:
     failures.put(None)
 
 
+@pytest.mark.slow
 def test_many_processes_may_make_one_cache(tmp_path):
     """Six processes that open the same new file at once, twenty times over, all get in."""
     context = multiprocessing.get_context("fork")

@@ -69,6 +69,7 @@ def test_odd_texts_survive(suffix):
     assert again["order"].tolist() == frame["order"].tolist()
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(CELL, CELL), min_size=1, max_size=4))
 @example([("\r", '"'), ("", "")])
 def test_any_text_survives(rows):
@@ -81,6 +82,7 @@ def test_any_text_survives(rows):
         assert round_trip(again, suffix).equals(again)
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=5))
 def test_numbers_are_written_exactly(numbers):
     """A probability loses no digit in any kind of file."""
@@ -197,18 +199,18 @@ def test_csv_of_windows_and_of_long_texts(tmp_path):
     [
         ("a,b\n1,2\n3\n", ".csv", "line 3 of .* has 1 cells and the first line has 2; a cell that holds commas"),
         ("a,b\n1,2,3\n", ".csv", "line 2 of .* has 3 cells and the first line has 2"),
-        ("a,b,a\n1,2,3\n", ".csv", "two columns of the name 'a'; rename one"),
-        ('a,b\n1,"x\n', ".csv", "line 2 of .* is no CSV: unexpected end of data"),
-        ('a,b\n1,"x"y\n', ".csv", "line 2 of .* is no CSV"),
+        ("a,b,a\n1,2,3\n", ".csv", "two columns named 'a'; rename one"),
+        ('a,b\n1,"x\n', ".csv", "line 2 of .* is not valid CSV: unexpected end of data"),
+        ('a,b\n1,"x"y\n', ".csv", "line 2 of .* is not valid CSV"),
         ("a,b\n", ".csv", "has no rows"),
         ("", ".csv", "has no rows"),
-        ("text\nGröße\n".encode("latin1"), ".csv", "is no UTF-8 text .*save it with the encoding UTF-8"),
-        ('{"a": 1}\n{"a":\n', ".jsonl", r"line 2 of .* is no JSON: Expecting value \(character 6\)"),
+        ("text\nGröße\n".encode("latin1"), ".csv", "is not UTF-8 text .*save it with the encoding UTF-8"),
+        ('{"a": 1}\n{"a":\n', ".jsonl", r"line 2 of .* is not valid JSON: Expecting value \(character 6\)"),
         ('{"a": 1}\n\n[1]\n', ".jsonl", "line 3 of .* is a list; expected a JSON object"),
         ('[{"a": 1}]\n', ".jsonl", "line 1 of .* is a list; expected a JSON object"),
         ("[" * 100_000, ".jsonl", "line 1 of .* nested too deeply"),
         ("\n \n", ".jsonl", "has no rows"),
-        ('{"a": "é"}\n'.encode("latin1"), ".jsonl", "is no UTF-8 text"),
+        ('{"a": "é"}\n'.encode("latin1"), ".jsonl", "is not UTF-8 text"),
         ("a,b\n1,2\n", ".parquet", "cannot be read as PARQUET"),
         ("", ".parquet", "cannot be read as PARQUET"),
     ],
@@ -239,10 +241,10 @@ def test_other_suffixes_are_refused(tmp_path, name):
 
 
 def test_missing_files_and_folders_are_refused(tmp_path):
-    """A path that is no file is named."""
+    """A path that is not a file is named."""
     (tmp_path / "folder.csv").mkdir()
     for name in ("nothing.csv", "folder.csv", "no/where.jsonl"):
-        with pytest.raises(InputError, match=f"{name}' is no file; give the path of a CSV, JSONL or Parquet file"):
+        with pytest.raises(InputError, match=f"{name}' is not a file; give the path of a CSV, JSONL or Parquet file"):
             read_table(tmp_path / name)
 
 

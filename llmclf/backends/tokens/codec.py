@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ...errors import PromptError, RowError
 from ...prompts.rendered import RenderedPrompt, Span
-from ...prompts.renderer import mark_turns
+from ...prompts.templates import mark_turns
 from ..base import Request, needs_terminator
 from ..logit_processing import Processing, TokenProcessing
 
@@ -77,7 +77,7 @@ class TokenCodec:
     ----------
     encoder : Encoder
     context_length : int
-        The most tokens that the model can read at once.
+        The largest number of tokens that the model can read at once.
     """
 
     def __init__(self, encoder: Encoder, context_length: int) -> None:

@@ -87,14 +87,14 @@ class TokenizerEncoder:
 
 
 def _refuse_surrogates(texts: Sequence[str]) -> None:
-    """Refuse half of a surrogate pair, which is no character, before a tokenizer does so without saying where."""
+    """Refuse half of a surrogate pair, which is not a character, before a tokenizer does so without saying where."""
     for text in texts:
         try:
             text.encode()
         except UnicodeEncodeError as error:
             around = text[max(0, error.start - 20) : error.end + 20]
             raise RowError(
-                f"the text holds half of a surrogate pair, which is no character, at {around!r}; clean it, for example with "
+                f"the text holds half of a surrogate pair, which is not a character, at {around!r}; clean it, for example with "
                 "text.encode('utf-8', 'replace').decode()"
             ) from error
 
@@ -144,7 +144,7 @@ def token_texts(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
 
 
 def model_context_length(model: Any) -> int:
-    """The most tokens that a transformers model can read at once, by its configuration."""
+    """The largest number of tokens that a transformers model can read at once, by its configuration."""
     config = model.config.get_text_config()
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
         length = getattr(config, name, None)

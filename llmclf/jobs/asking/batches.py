@@ -16,7 +16,7 @@ from .base import Here, Kept, answered
 class BatchAsking:
     """Asks through ``/v1/files`` and ``/v1/batches`` of an OpenAI-compatible server.
 
-    The journal keeps the ids of batches that are open and every answer that came, so that a job that is started again goes on
+    The journal keeps the ids of batches that are open and every answer that came, so that a restarted job continues
     waiting where it stopped, and pays for nothing twice.
 
     Parameters

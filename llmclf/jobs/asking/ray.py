@@ -2,7 +2,7 @@
 
 The driver plans, keeps the journal and writes the output, by the code of any other job, so that the result is the same row for
 row. What takes the time, the asking, is a Ray Data pipeline: pages of questions go through ``map_batches`` with a pool of actors,
-each with a model of its own, or a connection to a server. An actor hands in its answers row by row and goes on once they are in
+each with a model of its own, or a connection to a server. An actor sends its answers row by row and continues once they are in
 the journal. When a node is lost Ray repeats its pages, and a page holds only what has no answer yet: Ray's own checkpoints, which
 are per block, would repeat finished calls.
 """
@@ -30,7 +30,7 @@ from ..journal.plan import Plan, read_questions
 from ..recipe import Recipe
 from .base import Kept, answered, used
 
-_PAGE = 500  # questions that an actor is handed together: so many wait at most for one that is slow
+_PAGE = 500  # questions that an actor gets at once: at most so many wait for a slow one
 
 
 class RayAsking:
@@ -46,7 +46,7 @@ class RayAsking:
     num_cpus, num_gpus : float
         What each actor takes of its machine.
     page : int
-        Questions that an actor is handed together.
+        Questions that an actor gets at once.
 
     Examples
     --------
@@ -155,7 +155,7 @@ class RayAsking:
 
 
 class _Mailbox:
-    """Between the actors and the journal: hands out questions, takes in answers, and lets who brought one go when it is safe.
+    """Between the actors and the journal: gives out questions, takes answers, and releases an actor once its answer is stored.
 
     It runs beside the driver, whose plan it reads.
     """
@@ -170,7 +170,7 @@ class _Mailbox:
         self._changed = asyncio.Condition()
 
     async def page(self, number: int) -> list[tuple[int, bytes, bytes]]:
-        """Number, key and record of the questions of a page that have no answer yet."""
+        """Number, key and record of the questions of a page without an answer yet."""
         with closing(sqlite3.connect(self._plan)) as connection:
             rows = read_questions(connection, number * self._page, self._page)
         return [row for row in rows if not self._finished[row[0]]]
@@ -225,7 +225,7 @@ class _Asker:
                 raise BudgetError(f"an actor's share of max_cost, {task['options']['max_cost']:.6g}, is spent")
         self._recipe = Recipe(FittedPipeline.from_dict(task["pipeline"], model_options=options))
         self._mailbox = mailbox
-        self._name = f"{actor}.{os.urandom(8).hex()}"  # of this life of the actor: each counts its own usage
+        self._name = f"{actor}.{os.urandom(8).hex()}"  # of this start of the actor: each start counts its own usage
         identity = self._recipe.backend.identity()
         name = differing(task["identity"], identity)
         if name is not None:

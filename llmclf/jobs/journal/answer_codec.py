@@ -58,7 +58,7 @@ def encode_answer(key: bytes, answer: RowScores) -> bytes:
     Raises
     ------
     InputError
-        A log-probability is no finite number of at most 0.
+        A log-probability is not a finite number of at most 0.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def decode_block(
     """
     n_rows = len(keys)
     block = AnswerBlock.missing(n_rows, n_completions, damaged)
-    scores, found = [block.scores.sums.copy() for _ in range(4)], list(errors)
+    scores, problems = [block.scores.sums.copy() for _ in range(4)], list(errors)
     by_shape: dict[bytes, list[int]] = {}
     for i, (key, data, error) in enumerate(zip(keys, values, errors, strict=True)):
         if error is not None:
@@ -123,12 +123,12 @@ def decode_block(
             end = _HEAD.size + 2 * (data[1] | data[2] << 8)
             by_shape.setdefault(data[:end], []).append(i)
         else:
-            found[i] = damaged
+            problems[i] = damaged
     for shape, places in by_shape.items():
         flags, n = _HEAD.unpack_from(shape)
         if n != n_completions:
             for i in places:
-                found[i] = damaged
+                problems[i] = damaged
             continue
         lengths = np.frombuffer(shape, dtype="<u2", offset=_HEAD.size).astype(np.int64)
         table = np.frombuffer(b"".join([values[i] or b"" for i in places]), dtype=np.uint8).reshape(len(places), -1)
@@ -142,10 +142,10 @@ def decode_block(
         is_bounded = bool(flags & _BOUNDED)
         lower = numbers[:, n_tokens : n_tokens + n] if is_bounded else sums
         upper = numbers[:, n_tokens + n :] if is_bounded else sums
-        for target, own in zip(scores, (sums, lower, upper, lengths), strict=True):
-            target[places] = own
+        for target, values_of_rows in zip(scores, (sums, lower, upper, lengths), strict=True):
+            target[places] = values_of_rows
         block.truncated[places] = cut > 0
-    return AnswerBlock(ScoreTable(*scores), block.truncated, found)
+    return AnswerBlock(ScoreTable(*scores), block.truncated, problems)
 
 
 @lru_cache(maxsize=256)

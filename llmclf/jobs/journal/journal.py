@@ -43,7 +43,7 @@ class Journal:
     path : path
         Made when missing, readable by its owner alone.
     resume : bool
-        Whether a journal that is there is gone on with; else it is refused.
+        Whether to continue an existing journal; otherwise it is refused.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class Journal:
         is_new = not self.path.exists() or not self.path.stat().st_size
         if not is_new and not resume:
             raise InputError(
-                f"{str(self.path)!r} is the journal of an earlier run; go on from it with resume (--resume), give another path "
+                f"{str(self.path)!r} is the journal of an earlier run; continue it with resume (--resume), give another path "
                 "(--journal), or remove the file if nothing in it is worth keeping"
             )
         try:
@@ -152,8 +152,8 @@ class Journal:
     @property
     def identity(self) -> dict[str, Any] | None:
         """The model that has answered; None while none has."""
-        found: dict[str, Any] | None = self._meta("identity")
-        return found
+        identity: dict[str, Any] | None = self._meta("identity")
+        return identity
 
     def add(self, answers: Iterable[tuple[bytes, RowScores]], usage: Mapping[str, Any] | None = None) -> None:
         """Keep answers, and what this run has used so far, in one transaction that is on the disk when this returns."""
@@ -182,7 +182,7 @@ class Journal:
                 yield
                 self.connection.execute("COMMIT")
             except BaseException:
-                # SQLite has undone some failures by itself, and leaves a commit that failed open.
+                # SQLite rolls some failures back itself, and leaves a failed commit open.
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
@@ -214,7 +214,7 @@ class Journal:
                 ) from error
             raise StoreError(f"the journal {str(self.path)!r} cannot be opened: {error}") from error
         except sqlite3.DatabaseError as error:
-            raise StoreError(f"{str(self.path)!r} is no journal ({error}); give another path") from error
+            raise StoreError(f"{str(self.path)!r} is not a journal ({error}); give another path") from error
         if self._meta("format") != _FORMAT:
             raise StoreError(f"the journal {str(self.path)!r} was written by another version of llmclf; remove it")
 
@@ -224,8 +224,8 @@ class Journal:
         return bool(is_there and self.connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone())
 
     def _meta(self, name: str) -> Any:
-        found = self.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return None if found is None else json.loads(found[0])
+        row = self.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row[0])
 
     def _agree(self, what: str, now: Mapping[str, Any], whose: str) -> None:
         text = json.dumps(now, sort_keys=True)

@@ -176,25 +176,25 @@ class Plan:
 
     def digest(self, place: int) -> bytes | None:
         """The hash of the piece of the table that began at a place."""
-        found = self._connection.execute("SELECT digest FROM plan.pieces WHERE place = ?", (place,)).fetchone()
-        return None if found is None else bytes(found[0])
+        row = self._connection.execute("SELECT digest FROM plan.pieces WHERE place = ?", (place,)).fetchone()
+        return None if row is None else bytes(row[0])
 
     def learn(self) -> None:
-        """Take in what the journal was told in this run, before rows are read with their answers."""
+        """Copy this run's answers from the journal, before rows are read with them."""
         with self._writing():
             self._know()
 
     def block(self, start: int, stop: int) -> tuple[list[bytes | None], AnswerBlock]:
         """Records and answers of some rows, by their places in the table."""
-        found = self._connection.execute(
+        rows = self._connection.execute(
             "SELECT r.key, r.record, r.problem, a.value, a.error FROM plan.rows r "
             "LEFT JOIN plan.known k ON k.key = r.key LEFT JOIN main.answers a ON a.n = k.n "
             "WHERE r.place >= ? AND r.place < ? ORDER BY r.place",
             (start, stop),
         ).fetchall()
-        errors = [problem if problem is not None else error for _, _, problem, _, error in found]
-        keys = [row[0] for row in found]
-        return [row[1] for row in found], self._decoded(keys, [row[3] for row in found], errors)
+        errors = [problem if problem is not None else error for _, _, problem, _, error in rows]
+        keys = [row[0] for row in rows]
+        return [row[1] for row in rows], self._decoded(keys, [row[3] for row in rows], errors)
 
     def answers(self, keys: Sequence[bytes | None]) -> AnswerBlock:
         """The answers to some questions; None stands for one that could not be asked."""
@@ -208,7 +208,9 @@ class Plan:
 
     def _decoded(self, keys: Sequence[bytes | None], values: Sequence[Any], errors: Sequence[Any]) -> AnswerBlock:
         block = decode_block(keys, values, errors, self._n_completions, DAMAGED)
-        self.damaged += [key for key, own in zip(keys, block.errors, strict=True) if own is DAMAGED and key is not None]
+        self.damaged += [
+            key for key, error in zip(keys, block.errors, strict=True) if error is DAMAGED and key is not None
+        ]
         return block
 
     def _know(self) -> None:
@@ -248,10 +250,10 @@ class Plan:
 
     def first_problem(self) -> str | None:
         """Why the first of the rows that cannot be asked cannot be."""
-        found = self._connection.execute(
+        row = self._connection.execute(
             "SELECT place, problem FROM plan.rows WHERE problem IS NOT NULL ORDER BY place LIMIT 1"
         ).fetchone()
-        return None if found is None else f"row {found[0]}: {found[1]}"
+        return None if row is None else f"row {row[0]}: {row[1]}"
 
     def _writing(self) -> Any:
         return self.journal.transaction()

@@ -1,4 +1,4 @@
-"""What a table's columns hold, found out piece by piece: files and databases want to know before the first row is written."""
+"""The kinds of values in a table's columns, piece by piece: files and databases need them before the first row."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _OF_TYPE: dict[type, str] = {
 }
 _LOOKED_AT = {str, int, list, dict}
 _LACKING = {
-    "UTF-8": "half a surrogate pair, which is no UTF-8",
+    "UTF-8": "half a surrogate pair, which is not UTF-8",
     "64 bits": "an integer of more than 64 bits",
     "JSON": "a list or dict that has no JSON form",
 }
@@ -46,15 +46,15 @@ class ColumnKinds:
     ----------
     names : list of str
     unlike : dict
-        Where a value stands that some formats have no form for, by what it lacks: ``"UTF-8"`` for half a surrogate pair,
+        Where a value stands that some formats cannot hold, by what it lacks: ``"UTF-8"`` for half a surrogate pair,
         ``"64 bits"`` for a longer integer, ``"JSON"`` for a list or dict that holds what JSON does not know.
 
     Examples
     --------
-    >>> found = ColumnKinds()
-    >>> found.add(pd.DataFrame({"a": [1, 2]}))
-    >>> found.add(pd.DataFrame({"a": [0.5], "b": ["x"]}))
-    >>> found.names, found.kinds
+    >>> kinds = ColumnKinds()
+    >>> kinds.add(pd.DataFrame({"a": [1, 2]}))
+    >>> kinds.add(pd.DataFrame({"a": [0.5], "b": ["x"]}))
+    >>> kinds.names, kinds.kinds
     (['a', 'b'], {'a': 'float', 'b': 'str'})
     """
 
@@ -72,7 +72,7 @@ class ColumnKinds:
         Raises
         ------
         InputError
-            Two columns have the same name, or a name is no text.
+            Two columns have the same name, or a name is not a text.
         """
         for name in frame.columns:
             if not isinstance(name, str):
@@ -88,7 +88,7 @@ class ColumnKinds:
         self._n_rows += len(frame)
 
     def refuse(self, *lacks: str, where: str) -> None:
-        """Refuse a table whose values some format has no form for.
+        """Refuse a table with values that a format cannot hold.
 
         Raises
         ------
@@ -128,8 +128,8 @@ class ColumnKinds:
                 raise InputError(
                     f"the values of the column {name!r} have no common type in Parquet ({exact}); write CSV or JSONL"
                 )
-            own = arrow_type(self.kinds[name]) if exact is None or pa.types.is_null(exact) else exact
-            fields.append(pa.field(name, own))
+            column_type = arrow_type(self.kinds[name]) if exact is None or pa.types.is_null(exact) else exact
+            fields.append(pa.field(name, column_type))
         return pa.schema([*fields, *(pa.field(name, arrow_type(kind)) for name, kind in added.items())])
 
     def _take(self, name: str, column: pd.Series) -> None:
@@ -140,7 +140,7 @@ class ColumnKinds:
         kinds = self._found[name]
         if isinstance(dtype, pd.ArrowDtype):
             kinds.add(_kind_of_arrow(dtype.pyarrow_dtype))
-            self._meet(name, dtype.pyarrow_dtype)
+            self._add_arrow_type(name, dtype.pyarrow_dtype)
         elif pd.api.types.is_object_dtype(dtype):
             values = [value for value in column.tolist() if not is_missing(value)]
             types = set(map(type, values))
@@ -168,7 +168,7 @@ class ColumnKinds:
         except ImportError:
             return
         try:
-            self._meet(name, pa.array(values, from_pandas=True).type)
+            self._add_arrow_type(name, pa.array(values, from_pandas=True).type)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             self._arrow[name] = error
 
@@ -181,15 +181,15 @@ class ColumnKinds:
             if lack is not None and lack not in self.unlike:
                 self.unlike[lack] = f"row {number} (counted from 0), column {name!r}, holds {_LACKING[lack]}"
 
-    def _meet(self, name: str, found: Any) -> None:
+    def _add_arrow_type(self, name: str, column_type: Any) -> None:
         import pyarrow as pa
 
         before = self._arrow.get(name)
         if before is None or isinstance(before, Exception):
-            self._arrow.setdefault(name, found)
+            self._arrow.setdefault(name, column_type)
             return
         try:
-            schemas = [pa.schema([(name, before)]), pa.schema([(name, found)])]
+            schemas = [pa.schema([(name, before)]), pa.schema([(name, column_type)])]
             self._arrow[name] = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
         except pa.ArrowException as error:
             self._arrow[name] = error
@@ -228,12 +228,12 @@ def arrow_type(kind: str) -> Any:
 
 
 def _joined(kinds: set[str]) -> str:
-    found = kinds - {""}
-    if not found:
+    known = kinds - {""}
+    if not known:
         return "str"
-    if len(found) == 1:
-        return next(iter(found))
-    return "float" if found == {"int", "float"} else "json"
+    if len(known) == 1:
+        return next(iter(known))
+    return "float" if known == {"int", "float"} else "json"
 
 
 def _lack(value: Any) -> str | None:
@@ -250,10 +250,10 @@ def _lack(value: Any) -> str | None:
     return None
 
 
-def _kind_of_arrow(found: Any) -> str:
+def _kind_of_arrow(column_type: Any) -> str:
     import pyarrow as pa
 
-    name = str(found)
+    name = str(column_type)
     if name in _OF_ARROW:
         return _OF_ARROW[name]
     tests = (
@@ -265,12 +265,12 @@ def _kind_of_arrow(found: Any) -> str:
         (pa.types.is_binary, "bytes"),
         (pa.types.is_large_binary, "bytes"),
     )
-    kind = next((kind for test, kind in tests if test(found)), "json")
-    return _kind_of_arrow(found.value_type) if kind == "json" and pa.types.is_dictionary(found) else kind
+    kind = next((kind for test, kind in tests if test(column_type)), "json")
+    return _kind_of_arrow(column_type.value_type) if kind == "json" and pa.types.is_dictionary(column_type) else kind
 
 
-def _kind_of_numpy(found: type) -> str:
+def _kind_of_numpy(column_type: type) -> str:
     for base, kind in ((np.bool_, "bool"), (np.integer, "int"), (np.floating, "float"), (np.datetime64, "datetime")):
-        if issubclass(found, base):
+        if issubclass(column_type, base):
             return kind
-    return next((kind for base, kind in _OF_TYPE.items() if kind and issubclass(found, base)), "json")
+    return next((kind for base, kind in _OF_TYPE.items() if kind and issubclass(column_type, base)), "json")

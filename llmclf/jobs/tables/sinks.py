@@ -22,7 +22,7 @@ _LACKS = {
     ".csv": ("UTF-8", "JSON"),
     ".jsonl": ("JSON",),
     ".parquet": ("UTF-8", "64 bits"),
-}  # what a format has no form for
+}  # what a format cannot hold
 Written = Iterator[tuple[str, Iterator[pd.DataFrame]]]
 """Names of parts, and the finished rows of each in pieces. A part is read to its end before the next is asked for."""
 
@@ -71,7 +71,7 @@ class Sink(Protocol):
         sample : DataFrame
             A few rows with all columns, to try.
         rows : iterable of DataFrame
-            All rows of the table that is read, for who wants to see every value.
+            All rows of the table that is read, for a sink that checks every value.
         """
         ...
 

@@ -24,14 +24,14 @@ SPOOLS = (".parquet", ".rows")
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a table that is written by itself where the output is a folder.
+    """A part of a table, which becomes a file of its own where the output is a folder.
 
     Attributes
     ----------
     name : str
         The name that its file has, or would have.
     read : callable
-        Gives the rows in pieces of at most as many as it is told, the same at every call.
+        Takes the largest size of a piece and yields the rows in such pieces, the same at every call.
     """
 
     name: str
@@ -101,22 +101,22 @@ def open_source(table: Any, spool: Path) -> Source:
 def _files(path: Path) -> Source:
     text = str(path)
     if path.is_dir():
-        found = sorted(child for child in path.iterdir() if _is_table(child))
-        if not found:
+        files = sorted(child for child in path.iterdir() if _is_table(child))
+        if not files:
             raise InputError(f"{text!r} holds no table; expected files that end with {', '.join(SUFFIXES)}")
     elif not path.exists() and any(mark in text for mark in "*?["):
-        found = sorted(
+        files = sorted(
             Path(name) for name in glob.glob(os.path.expanduser(text), recursive=True) if _is_table(Path(name))
         )
-        if not found:
+        if not files:
             raise InputError(f"{text!r} matches no file that ends with {', '.join(SUFFIXES)}")
     else:
-        found = [path.expanduser()]
-    for file in found:
+        files = [path.expanduser()]
+    for file in files:
         check_suffix(file)
         if not file.is_file():
-            raise InputError(f"{str(file)!r} is no file; give the path of a CSV, JSONL or Parquet file")
-    return Source(text, tuple(Part(file.name, _file_reader(file)) for file in found), tuple(found))
+            raise InputError(f"{str(file)!r} is not a file; give the path of a CSV, JSONL or Parquet file")
+    return Source(text, tuple(Part(file.name, _file_reader(file)) for file in files), tuple(files))
 
 
 def _file_reader(file: Path) -> Callable[[int], Iterator[pd.DataFrame]]:
@@ -148,7 +148,7 @@ def _as_pandas(table: Any, start: int, stop: int) -> pd.DataFrame:
 
 
 def _is_stream(table: Any) -> bool:
-    """Whether a table gives its rows away only once, or has no slices."""
+    """Whether a table can be read only once, or cannot be sliced."""
     return hasattr(table, "__arrow_c_stream__") and not nw.dependencies.is_into_dataframe(table)
 
 

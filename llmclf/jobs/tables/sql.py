@@ -78,14 +78,14 @@ class SqlSource:
         StoreError
             The database cannot be reached.
         """
-        with self._table.told("read"), self._connect() as connection:
+        with self._table.errors_translated("read"), self._connect() as connection:
             return list(self._described(connection))
 
     def chunks(self, size: int) -> Iterator[pd.DataFrame]:
         """All rows as they are at one moment, at most `size` at a time.
 
         They come in the order of the primary key if there is one. The columns hold Python objects, None where there is no value;
-        what Python has no type for (UUIDs, network addresses, ranges) comes as text. In SQLite, where a column may hold anything,
+        values without a Python type (UUIDs, network addresses, ranges) come as text. In SQLite, where a column may hold anything,
         truth values and dates are recognised by the column's declared type, and stay what they are if they do not fit it.
 
         Raises
@@ -95,7 +95,7 @@ class SqlSource:
         """
         import sqlalchemy as sa
 
-        with self._table.told("read"), self._connect() as connection:
+        with self._table.errors_translated("read"), self._connect() as connection:
             types = self._described(connection)
             keys = self._table.keys(connection)
             # Columns without a type: values come as the driver gives them, and none is converted with a loss.
@@ -119,13 +119,13 @@ class SqlSource:
         """The columns, and what their values have to be converted to."""
         import sqlalchemy as sa
 
-        found = self._table.described(connection)
+        declared_types = self._table.described(connection)
         if connection.dialect.name != "sqlite":
-            return dict.fromkeys(found, "")
+            return dict.fromkeys(declared_types, "")
         kinds = ((sa.Boolean, "bool"), (sa.DateTime, "datetime"), (sa.Date, "date"))
         return {
             name: next((kind for base, kind in kinds if isinstance(declared, base)), "")
-            for name, declared in found.items()
+            for name, declared in declared_types.items()
         }
 
 
@@ -188,7 +188,7 @@ class SqlSink:
         StoreError
             The database cannot be reached, or lets no table be made; or a value cannot be stored.
         """
-        with self._table.told("written"), self._table.engine.connect() as connection:
+        with self._table.errors_translated("written"), self._table.engine.connect() as connection:
             self._replace(connection, self._new(connection, columns, kinds))
             connection.rollback()
         cells, n_rows = Cells(kinds, self._table.engine.dialect.name), 0
@@ -200,12 +200,12 @@ class SqlSink:
         """Write all rows, missing values as NULL.
 
         Integers have 64 bits and timestamps microseconds; ``json`` becomes JSON text. In PostgreSQL a column of timestamps has a
-        time zone if its values have one. SQLite has no type for timestamps, dates and decimals: they are kept as exact text.
+        time zone if its values have one. SQLite lacks types for timestamps, dates and decimals: they are kept as exact text.
 
         Parameters
         ----------
         frames : iterable of DataFrame
-            A column that one of them lacks has no values there.
+            A column that one of them lacks is empty there.
         kinds : mapping
             As in `check`; its order is that of the columns.
 
@@ -222,29 +222,29 @@ class SqlSink:
         import sqlalchemy as sa
 
         n_rows = 0
-        # What fails in `frames` is not the database's fault, so it is asked for them outside of `told`.
-        told = self._table.told
+        # An error in `frames` is not the database's, so `frames` is advanced outside of `errors_translated`.
+        errors_translated = self._table.errors_translated
         with self._connect() as connection:
-            with told("written"):
+            with errors_translated("written"):
                 table = self._new(connection, list(kinds), kinds)
             cells = Cells(kinds, connection.dialect.name)
             for frame in frames:
                 for start in range(0, len(frame), _BATCH):
                     part = frame.iloc[start : start + _BATCH]
                     rows = cells.rows(part, n_rows, self.name)
-                    with told("written"):
+                    with errors_translated("written"):
                         for name in cells.newly_zoned():
                             _change_type(connection, table, name, sa.DateTime(timezone=True))
                         _insert(connection, table, rows)
                     n_rows += len(part)
-            with told("written"):
+            with errors_translated("written"):
                 self._replace(connection, table)
                 connection.commit()
         return n_rows
 
     @contextmanager
     def _connect(self) -> Iterator[sa.Connection]:
-        with self._table.told("written"):
+        with self._table.errors_translated("written"):
             connection = self._table.engine.connect()
         try:
             yield connection
@@ -289,8 +289,8 @@ class SqlSink:
 
         inspector = sa.inspect(connection)
         self._table.check_schema(inspector)
-        found = {self._as_compared(name): name for name in inspector.get_table_names(table.schema)}
-        old = found.get(self._as_compared(self._table.table))
+        names = {self._as_compared(name): name for name in inspector.get_table_names(table.schema)}
+        old = names.get(self._as_compared(self._table.table))
         if old is None:
             if inspector.has_table(self._table.table, schema=table.schema):
                 raise InputError(f"{self.name} is a view, or no ordinary table; give the output another table name")
@@ -306,9 +306,9 @@ class SqlSink:
                 )
         with without_warnings():
             columns = [column["name"] for column in inspector.get_columns(old, schema=table.schema)]
-        own = [column.name for column in table.columns]
-        odd = [f"has a column {name!r}, which this job does not write" for name in columns if name not in own]
-        odd += [f"lacks the column {name!r}, which this job writes" for name in own if name not in columns]
+        existing = [column.name for column in table.columns]
+        odd = [f"has a column {name!r}, which this job does not write" for name in columns if name not in existing]
+        odd += [f"lacks the column {name!r}, which this job writes" for name in existing if name not in columns]
         if odd:
             raise InputError(
                 f"the table {self.name} exists and {odd[0]}; give the output another table name, or drop that table"

@@ -61,8 +61,8 @@ def is_sql_url(text: str) -> bool:
     >>> [is_sql_url(text) for text in ("sqlite:///file.db?table=reviews", "reviews.csv", "https://host/reviews.csv")]
     [True, False, False]
     """
-    found = _SCHEME.match(text)
-    return found is not None and found["dialect"].lower() not in _NOT_SQL
+    match = _SCHEME.match(text)
+    return match is not None and match["dialect"].lower() not in _NOT_SQL
 
 
 @dataclass(frozen=True, repr=False)
@@ -120,8 +120,8 @@ class SqlTable:
         return cls(engine, table, schema or None, name.render_as_string(), tuple(hidden))
 
     @contextmanager
-    def told(self, done: str) -> Iterator[None]:
-        """Tell of the database's errors in our own words, and of nothing that must not be seen."""
+    def errors_translated(self, done: str) -> Iterator[None]:
+        """Turn the database's errors into ours, without passwords."""
         import sqlalchemy as sa
 
         try:
@@ -204,7 +204,7 @@ def _check_file(url: sa.URL, is_output: bool) -> None:
         )
     if not (is_output or url.host or "uri" in url.query) and not Path(str(url.database)).is_file():
         raise InputError(
-            f"{url.database!r} is no file; give the path of a SQLite database (sqlite:////absolute/path.db)"
+            f"{url.database!r} is not a file; give the path of a SQLite database (sqlite:////absolute/path.db)"
         )
 
 

@@ -50,7 +50,7 @@ def plain_column(values: Sequence[Any], kind: str, name: str) -> list[Any]:
     Raises
     ------
     InputError
-        A value is of a type that has no plain form.
+        A value is of a type without a plain form.
 
     Examples
     --------
@@ -140,14 +140,14 @@ class Cells:
 
     def _converter(self, name: str) -> Callable[[Any], Any]:
         kind = self._kinds[name]
-        own: dict[str, Callable[[Any], Any]] = {
+        by_kind: dict[str, Callable[[Any], Any]] = {
             "str": partial(_text, may_hold_nul=self._is_sqlite),
             "datetime": partial(self._datetime, name),
             "date": partial(_date, as_text=self._is_sqlite),
             "decimal": partial(_decimal, as_text=self._is_sqlite),
         }
         others = {"bool": _bool, "int": _int, "float": _float, "bytes": _bytes, "json": _json}
-        return own.get(kind) or others[kind]
+        return by_kind.get(kind) or others[kind]
 
     def _datetime(self, name: str, value: Any) -> Any:
         if isinstance(value, np.datetime64):
@@ -171,7 +171,7 @@ class Cells:
 
 
 def _ready(values: list[Any], kind: str) -> list[Any] | None:
-    """The values of a column that need no conversion one by one, or None: most are such, and it is several times as fast."""
+    """The values of a column that need no conversion one by one, or None: this is the usual case, and several times as fast."""
     types = set(map(type, values)) - {type(None)}
     if kind == "float" and types <= {float}:
         return [None if value != value else value for value in values]
@@ -212,7 +212,7 @@ def _text(value: Any, *, may_hold_nul: bool) -> str:
     if not may_hold_nul and "\0" in value:
         raise ValueError(f"a NUL character (U+0000) at position {value.index(chr(0))}, which PostgreSQL cannot store")
     if not value.isascii():
-        value.encode()  # half a surrogate pair has no UTF-8
+        value.encode()  # UTF-8 cannot hold half a surrogate pair
     return str.__str__(value)  # the text of a subclass, whatever it shows
 
 

@@ -4,7 +4,7 @@
   const percent = (share) => (share === null ? "–" : (100 * share).toFixed(1) + " %");
   const shown = (value) => String(Number(value.toPrecision(4)));
 
-  // The slider walks over thresholds for which everything was counted on all rows; only coverage, error and cost are divided here.
+  // Each position of the slider is a threshold whose counts were taken on all rows; only coverage, error and cost are computed here.
   const explorer = byId("explorer");
   if (explorer) {
     const { n, points, recommended } = JSON.parse(byId("points").textContent);
@@ -41,7 +41,7 @@
     go(recommended === null ? 0 : recommended);
   }
 
-  // Sorting: by a cell's data-value as a number, else by its text; what is unknown comes last.
+  // Sort by a cell's data-value as a number, or else by its text; unknown values come last.
   const key = (cell) => {
     const value = cell.dataset.value;
     if (value === undefined) return cell.textContent.trim().toLowerCase();

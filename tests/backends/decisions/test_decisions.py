@@ -758,6 +758,7 @@ def mock_url():
         yield url
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("server", ["sparrow_url", "mock_url"])
 def test_the_official_client_gets_the_same_probabilities(server, request):
     """Choice, noul and score agree with typesafe-sdk on a real decision model and on the reference server."""

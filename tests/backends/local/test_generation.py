@@ -7,7 +7,6 @@ import warnings
 
 import numpy as np
 import pytest
-from transformers import GenerationConfig
 
 from llmclf import Prompt, open_backend
 from llmclf.errors import InputError, ModelError
@@ -18,6 +17,8 @@ PROMPTS = ["The capital of France is", "Review: A fine film.\nSentiment:", "x"]
 
 def theirs(backend, prompt: str, n: int, **options) -> list[int]:
     """What transformers' own generate says after a prompt."""
+    from transformers import GenerationConfig
+
     ids = backend.tokenizer(prompt, return_tensors="pt")["input_ids"]
     ends = backend.model.generation_config.eos_token_id
     config = GenerationConfig(max_new_tokens=n, do_sample=False, eos_token_id=ends, pad_token_id=0, **options)
@@ -145,13 +146,13 @@ def test_control_tokens_act_in_a_str_and_not_in_data(tiny_bpe):
         (("a", 1000), "exceed the model's context of 256"),
         (("a", 5, (), -1), "seed=-1"),
         (("a", 5, (), None, [""]), "stop="),
-        (("a", 5, [3]), "is no function"),
+        (("a", 5, [3]), "is not callable"),
         (([10**6], 5), "vocabulary"),
         (([1.7, 2], 5), "list of token ids"),
         ((5, 5), "list of token ids"),
         (("a", 5, (), None, None), "stop=None"),
         (("a", 5, None), "processors=None"),
-        (("a", 5, [lambda logits, ids: logits[:3]]), "gave logits of shape"),
+        (("a", 5, [lambda logits, ids: logits[:3]]), "returned logits of shape"),
         (("a", 5, [lambda logits, ids: logits * np.nan]), "=nan"),
     ],
 )

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from llmclf import Prompt, open_backend
 from llmclf.backends import Request
 from llmclf.backends.local import loaded_model as loaded
-from llmclf.backends.local.packed_linear import PackedLinear, can_pack, pack_linear_layers
 from llmclf.backends.local.weights import load
 from llmclf.errors import InputError, ModelError, ModelNameError, PromptError
 from llmclf.logits import log_softmax
@@ -386,6 +385,7 @@ def test_unknown_models_are_refused(model, match):
         open_backend(model).identity()
 
 
+@pytest.mark.model
 def test_a_file_that_is_no_gguf_is_refused(tmp_path):
     """The first bytes of a GGUF file are checked before anything reads it."""
     file = tmp_path / "model.gguf"
@@ -397,6 +397,7 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path):
         open_backend(f"gguf:{file}").identity()
 
 
+@pytest.mark.model
 def test_a_model_that_is_not_there_says_what_to_do():
     """A hub name without a network, and a folder without a model, are errors with a cure."""
     with pytest.raises(ModelError, match="could not be loaded"):
@@ -455,6 +456,8 @@ def test_packed_layers_are_the_plain_ones(model_folder):
     """Packing changes no number beyond rounding: with and without bias, for any number of rows, laid out in any way."""
     import torch
 
+    from llmclf.backends.local.packed_linear import PackedLinear, can_pack
+
     if not can_pack():
         pytest.skip("this processor or build of PyTorch has no packed product")
     generator = torch.Generator().manual_seed(0)
@@ -476,6 +479,8 @@ def test_packed_layers_are_the_plain_ones(model_folder):
 def test_only_plain_float32_layers_are_packed(model_folder):
     """All linear layers of a float32 model, the output layer included, and none of a bfloat16 one."""
     import torch
+
+    from llmclf.backends.local.packed_linear import can_pack, pack_linear_layers
 
     if not can_pack():
         pytest.skip("this processor or build of PyTorch has no packed product")

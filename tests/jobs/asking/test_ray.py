@@ -19,6 +19,7 @@ from llmclf.jobs.asking.ray import RayAsking, _Mailbox
 from llmclf.tables.files import read_table, write_table
 
 pytestmark = [
+    pytest.mark.ray,
     pytest.mark.usefixtures("no_waiting"),
     pytest.mark.filterwarnings("ignore"),  # Ray's own
 ]
@@ -92,7 +93,7 @@ def test_what_the_journal_holds_is_not_asked_by_the_actors(cluster, tmp_path):
             label_table(table(200), out, **job(server))
         known = len(rows_asked(server))
         assert 80 <= known < 120
-        with pytest.raises(JobError, match=r"the actors stopped: .*401.*go on from there with resume"):
+        with pytest.raises(JobError, match=r"the actors stopped: .*401.*continue with resume"):
             label_table(table(200), out, resume=True, asking=RayAsking("auto", actors=2, page=20), **job(server))
         is_ill = False
         result = label_table(table(200), out, resume=True, asking=RayAsking("auto", actors=2, page=20), **job(server))

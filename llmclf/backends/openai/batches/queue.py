@@ -29,7 +29,7 @@ class PendingRequest:
     Attributes
     ----------
     path, body, tokens
-        The request, and the most tokens that it may read and write.
+        The request, and how many tokens it may read and write at most.
     spoiled : str
         Why the answer that is stored cannot be used.
     error : str

@@ -22,7 +22,7 @@ class BatchResults:
         Its usage grows by what was answered; the caller settles the cost.
     store : BatchStore
     requests : mapping
-        The requests of the batch by custom_id, with the most tokens that each may have taken.
+        The requests of the batch by custom_id, with the largest number of tokens that each may have taken.
 
     Attributes
     ----------

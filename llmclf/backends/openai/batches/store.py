@@ -138,6 +138,7 @@ class BatchStore:
     >>> store.close(record.n, "completed", {})
     >>> BatchStore(connection).replies(["a1", "a2"])
     {'a1': Reply(body={'choices': []}, error=None, status=200)}
+    >>> connection.close()
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:

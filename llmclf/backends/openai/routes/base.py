@@ -314,7 +314,7 @@ def refuse_chat(request: Request) -> None:
 
 
 def max_tokens(text: str) -> int:
-    """The most tokens that a text can have: one for each of its bytes, and one before it.
+    """The largest number of tokens that a text can have: one for each of its bytes, and one before it.
 
     Examples
     --------

@@ -24,7 +24,7 @@ class Chat(Route):
     """One request a row: the likeliest tokens at each place of the answer that the model gives."""
 
     name = "chat"
-    summary = "bounded: only the likeliest tokens of a chat's answer are shown"
+    summary = "only the likeliest tokens of a chat's answer are shown"
     is_exact = False
     sees_tokens = False
 

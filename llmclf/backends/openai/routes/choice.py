@@ -22,7 +22,7 @@ class Choice(Route):
     """
 
     name = "choice"
-    summary = "exact: echo or named_tokens, whichever is less work for the server with the labels at hand"
+    summary = "echo or named_tokens, whichever is less work for the server with the labels at hand"
     is_exact = True
     identity_name = SHARED_IDENTITY
     depends_on_rows = True

@@ -34,7 +34,7 @@ class Echo(Route):
     """
 
     name = "echo"
-    summary = "exact: the server tells how probable each token of prompt and label was"
+    summary = "the server tells how probable each token of prompt and label was"
     is_exact = True
     identity_name = SHARED_IDENTITY
 

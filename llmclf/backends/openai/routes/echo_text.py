@@ -18,7 +18,7 @@ class EchoText(Route):
     """
 
     name = "echo_text"
-    summary = "exact: texts are echoed with the log-probabilities of their tokens"
+    summary = "texts are echoed with the log-probabilities of their tokens"
     is_exact = True
 
     def obstacle(self, server: ServerFacts) -> str | None:

@@ -35,7 +35,7 @@ class Grammar(Route):
     """
 
     name = "grammar"
-    summary = "exact: each label is forced by a grammar, and its log-probabilities are those from before it"
+    summary = "each label is forced by a grammar, and its log-probabilities are those from before it"
     is_exact = True
     identity_name = SHARED_IDENTITY
     batch_obstacle = (

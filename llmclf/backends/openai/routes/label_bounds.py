@@ -110,7 +110,7 @@ class LabelBounds:
         shown : sequence of pairs of a tuple of int and a float
             Every token once.
         least : float, optional
-            The most probability that any other token can have; by default, that of the least likely token shown.
+            The largest probability that any other token can have; by default, that of the least likely token shown.
         unclear : sequence of Unclear
             Tokens that are not in `shown`.
         way : float, optional
@@ -194,7 +194,7 @@ class LabelBounds:
         return mass if node.way is None else min(mass, node.way)
 
     def _missing(self, node: _Node, remaining: Symbols) -> float:
-        """The most probability that hidden and unclear tokens can have on the way to a label."""
+        """The largest probability that hidden and unclear tokens can have on the way to a label."""
         if self._is_tokens:
             possible = 0 if any(symbols == remaining[:1] for symbols, _ in node.shown) else 1
         elif remaining == (END,):

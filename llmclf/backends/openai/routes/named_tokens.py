@@ -37,7 +37,7 @@ class NamedTokens(Route):
     """
 
     name = "named_tokens"
-    summary = "exact: the server tells the log-probabilities of the labels' tokens, node by node of their trie"
+    summary = "the server tells the log-probabilities of the labels' tokens, node by node of their trie"
     is_exact = True
     identity_name = SHARED_IDENTITY
 

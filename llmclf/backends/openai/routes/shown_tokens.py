@@ -28,7 +28,7 @@ class Seen:
     unclear : list of Unclear
         Tokens that are shown so that they could be one of several.
     least : float
-        The most probability that any other token can have.
+        The largest probability that any other token can have.
     written : pair of a tuple of int and a float, or None
         The token that the server wrote; None where it is unclear which one that was.
     """
@@ -108,7 +108,7 @@ def _symbols(entry: Entry, end: bytes | None, terminated: bool) -> Symbols | Unc
 
 
 def _max_hidden(position: Position, k: int) -> float:
-    """The most probability that a token outside the likeliest k can have, as far as the answer tells."""
+    """The largest probability that a token outside the likeliest k can have, as far as the answer tells."""
     chosen = position.chosen
     values = sorted((entry.logprob for entry in position.top if entry.logprob is not None), reverse=True)
     if len(values) > k:

@@ -21,7 +21,7 @@ class TopLogprobs(Route):
     """The label trie is walked along the likeliest tokens, with a further request for each branch that matters."""
 
     name = "top_logprobs"
-    summary = "bounded: only the likeliest tokens are shown; further requests narrow the bounds where it matters"
+    summary = "only the likeliest tokens are shown; further requests narrow the bounds where it matters"
     is_exact = False
     sees_tokens = False
 

@@ -566,7 +566,8 @@ def test_the_budget_holds_before_anything_is_submitted(database):
     with BatchServer("openai_chat") as server:
         price = {"input": 1.0, "output": 1.0}
         probing = backend_for(server, price=price)
-        label_all(server, opened(":memory:"), requests, backend=probing)
+        with contextlib.closing(opened(":memory:")) as other:
+            label_all(server, other, requests, backend=probing)
         whole = probing.usage.cost
         first = len(server.batches.batches)
         server.batches.paid.clear()
@@ -592,7 +593,8 @@ def test_a_batch_that_is_taken_up_again_counts_against_the_budget(database):
     price = {"input": 1.0, "output": 1.0}
     with BatchServer("openai_chat", [Plan(looks=9), Plan()]) as server:
         whole = backend_for(server, price=price)
-        label_all(server, opened(":memory:"), requests, backend=whole)
+        with contextlib.closing(opened(":memory:")) as other:
+            label_all(server, other, requests, backend=whole)
         with pytest.raises(KilledError):
             label_all(
                 server,
@@ -787,7 +789,8 @@ def test_the_route_that_the_first_rows_chose_is_kept(database, tokenizer):
     with BatchServer("vllm") as server:
         # Of the labels' deeper tokens is asked in a second batch, unless all is echoed.
         backend = backend_for(server, tokenizer=tokenizer)
-        label_all(server, opened(":memory:"), [*long, *short], backend=backend)
+        with contextlib.closing(opened(":memory:")) as other:
+            label_all(server, other, [*long, *short], backend=backend)
         asked = set(server.batches.paid)
         assert len(asked) == 4
         assert len(server.batches.batches) == 2
@@ -869,7 +872,7 @@ def test_a_job_killed_at_every_request_pays_once(tmp_path, fork_server, personal
             if code == 0:
                 break
         assert n_killed > 8
-        with sqlite3.connect(path) as connection:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
             found = dict(connection.execute("SELECT place, value FROM answers"))
         assert sorted(found) == list(range(len(MANY)))
         options = {"prompt": CHAT, "shots": ()} if personality == "openai_chat" else {}
@@ -877,7 +880,6 @@ def test_a_job_killed_at_every_request_pays_once(tmp_path, fork_server, personal
         assert [RowScores.from_json(json.loads(found[place])) for place in range(len(MANY))] == live
         assert set(server.batches.paid.values()) == {1}
         assert not any(batch["metadata"] is None for batch in server.batches.batches)
-        connection.close()
 
 
 def test_a_job_killed_at_any_time_pays_once(tmp_path, fork_server):

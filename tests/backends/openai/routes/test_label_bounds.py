@@ -36,6 +36,7 @@ pytestmark = pytest.mark.usefixtures("no_waiting")
 # --- the law ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_bounds_law(data):
@@ -135,6 +136,7 @@ def drawn_labels(data):
     return [tuple(word.encode()) + ((END,) if terminated else ()) for word in words], terminated
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_bounds_law_of_texts(data):
@@ -169,6 +171,7 @@ def test_bounds_law_of_texts(data):
         assert prefix is None or bytes(prefix).decode() is not None
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_bounds_law_of_chats(data):

@@ -37,7 +37,7 @@ class Toy(Route):
     """One completion a row, whose first token stands for every label: worth nothing, but honest about it."""
 
     name = "toy"
-    summary = "bounded: a toy that asks once and measures labels by their length"
+    summary = "a toy that asks once and measures labels by their length"
     is_exact = False
     sees_tokens = False
 
@@ -105,7 +105,7 @@ def test_probe_lists_a_registered_route():
         assert [name for name, _ in rows] == [*NAMES, "toy"]
         assert dict(rows)["toy"] == "yes"
         assert dict(rows)["grammar"].startswith("no: the server does not force tokens by a grammar")
-        assert f"route: toy ({Toy.summary})" in table
+        assert f"route: toy (bounded: {Toy.summary})" in table
         assert "  toy           no: the server does not continue toys" in probe(chats.url)
         values = json.loads(probe(server.url, "--json", "--model-option", "use_route=toy"))
         assert values["route"] == "toy"

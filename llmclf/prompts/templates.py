@@ -1,0 +1,142 @@
+"""Sandboxed templates, and the marks that keep data and the author's own text apart while a template is rendered."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import jinja2
+from jinja2 import meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from ..errors import PromptError
+from .rendered import Span, Turn
+
+BUILTIN_NAMES = frozenset({"fields", "label_words"})
+"""The names that every template knows besides the fields of the row."""
+MARK_NAME = "__data_mark__"
+
+
+class Mark:
+    """Brackets around every value that a template prints, which separate data from template afterwards.
+
+    They hold a random number, so that no text can contain them, in characters without upper and lower case, so that they
+    pass through nearly all filters.
+    """
+
+    def __init__(self) -> None:
+        nonce = "".join(chr(0xE100 + byte) for byte in secrets.token_bytes(8))
+        self._stem = f"\ue000{nonce}"
+        self.opening, self.closing = f"{self._stem}\ue001", f"{self._stem}\ue002"
+
+    def wrap(self, value: str) -> str:
+        return f"{self.opening}{value}{self.closing}"
+
+    def split(self, text: str) -> tuple[Span, ...]:
+        # Not a regular expression: each mark would need a new one, and compiling it would take longer than all the rest.
+        before, *pieces = text.split(self._stem)
+        spans = [Span(before, False)]
+        depth = 0
+        for piece in pieces:
+            depth += 1 if piece[0] == self.opening[-1] else -1
+            spans.append(Span(piece[1:], depth > 0))
+        return merge_spans(spans)
+
+
+def mark_turns(turns: Sequence[Turn]) -> tuple[list[dict[str, str]], Mark]:
+    """Chat messages whose data spans are bracketed, and the mark that splits the rendered chat into spans again."""
+    mark = Mark()
+    messages = [
+        {
+            "role": str(turn.role),
+            "content": "".join(mark.wrap(span.text) if span.is_data else span.text for span in turn.spans),
+        }
+        for turn in turns
+    ]
+    return messages, mark
+
+
+@jinja2.pass_context
+def _mark_data(context: jinja2.runtime.Context, value: Any) -> Any:
+    mark = context.get(MARK_NAME)
+    # An undefined value must reach jinja2 unchanged: printing it raises the error that names it.
+    if isinstance(value, jinja2.Undefined):
+        return value
+    return str(value) if mark is None else mark.wrap(str(value))
+
+
+_ENVIRONMENT = ImmutableSandboxedEnvironment(
+    undefined=jinja2.StrictUndefined, finalize=_mark_data, keep_trailing_newline=True, autoescape=False
+)
+
+
+@lru_cache(maxsize=256)
+def compile_template(source: str) -> jinja2.Template:
+    try:
+        return _ENVIRONMENT.from_string(source)
+    except jinja2.TemplateSyntaxError as error:
+        raise PromptError(
+            f"the template {source!r} is not a valid jinja2 template: {error.message} (line {error.lineno})"
+        ) from error
+
+
+@lru_cache(maxsize=256)
+def template_variables(source: str) -> frozenset[str]:
+    compile_template(source)
+    return frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(source)))
+
+
+@lru_cache(maxsize=256)
+def plain_pieces(source: str) -> tuple[Span, ...] | None:
+    """The pieces of a template that is only text and fields; a data span holds a field's name. None for any other template."""
+    compile_template(source)
+    pieces: list[Span] = []
+    for output in _ENVIRONMENT.parse(source).body:
+        for node in output.nodes if isinstance(output, nodes.Output) else [output]:
+            if isinstance(node, nodes.TemplateData):
+                pieces.append(Span(node.data, False))
+            elif isinstance(node, nodes.Name) and node.name not in BUILTIN_NAMES:
+                pieces.append(Span(node.name, True))
+            else:
+                return None
+    return tuple(pieces)
+
+
+@lru_cache(maxsize=256)
+def captures_output(source: str) -> bool:
+    """Whether a template can handle its own output as a value: set blocks, filter blocks, macros, recursive loops."""
+    tree = _ENVIRONMENT.parse(source)
+    kinds: tuple[type[nodes.Node], ...] = (
+        nodes.AssignBlock,
+        nodes.FilterBlock,
+        nodes.Macro,
+        nodes.CallBlock,
+        nodes.Block,
+    )
+    return any(tree.find(kind) for kind in kinds) or any(loop.recursive for loop in tree.find_all(nodes.For))
+
+
+def ending(source: str) -> str:
+    """The literal text after the last tag of a template, without the line break that ends the field before it."""
+    return re.split(r"\}\}|%\}|#\}", source)[-1].lstrip()
+
+
+def merge_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Adjacent spans of the same kind joined, so that equal prompts have equal spans."""
+    merged: list[Span] = []
+    for span in spans:
+        text, is_data = span
+        if not text:
+            continue
+        if merged and merged[-1].is_data == is_data:
+            merged[-1] = Span(merged[-1].text + text, is_data)
+        else:
+            merged.append(span)
+    return tuple(merged)
+
+
+def quoted(names: Iterable[Any]) -> str:
+    return ", ".join(repr(name) for name in names) or "none"
