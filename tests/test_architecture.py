@@ -32,15 +32,6 @@ ALLOWED = {
         "backends/local/weights.py",
         "getattr(model.config, '_commit_hash', None)",
     ): "where transformers keeps the revision that it loaded",
-    ("calibration/auto.py", "candidate._name"): "a calibrator made of calibrators of the same base class",
-    ("calibration/auto.py", "self.calibrator_._fit_map"): "a calibrator made of calibrators of the same base class",
-    ("calibration/auto.py", "self.calibrator_._log_proba"): "a calibrator made of calibrators of the same base class",
-    ("calibration/auto.py", "fitted._fit_map"): "a calibrator made of calibrators of the same base class",
-    ("calibration/auto.py", "fitted._log_proba"): "a calibrator made of calibrators of the same base class",
-    (
-        "calibration/registry.py",
-        "calibrator._name",
-    ): "the table of all calibrators, by the name that each class gives itself",
 }
 """Private names of others that are read, each with the reason."""
 

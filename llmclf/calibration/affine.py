@@ -57,13 +57,13 @@ class VectorCalibrator(BaseCalibrator):
     [[0.8, 0.2], [0.2, 0.8]]
     """
 
-    _name = "vector"
+    name = "vector"
     _off_diagonal: ClassVar[bool] = False
 
     def __init__(self, ridge: float | str = "auto") -> None:
         self.ridge = ridge
 
-    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+    def fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
         ridge = ridge_strength(self.ridge, 1.0)
         check_ridge(ridge, columns, classes)
         beta, bias, warning = fit_bias_temperature(scores, columns, weights, WEAK_RIDGE)
@@ -81,7 +81,7 @@ class VectorCalibrator(BaseCalibrator):
         self.temperature_ = 1.0 / beta
         return warning
 
-    def _log_proba(self, scores: Floats) -> Floats:
+    def map_log_proba(self, scores: Floats) -> Floats:
         return log_softmax(log_softmax(scores) / self.temperature_ @ self.matrix_.T + self.bias_)
 
     def _fitted(self) -> dict[str, Any]:
@@ -135,5 +135,5 @@ class MatrixCalibrator(VectorCalibrator):
     ['a', 'b', 'b']
     """
 
-    _name = "matrix"
+    name = "matrix"
     _off_diagonal = True

@@ -26,7 +26,7 @@ _CANDIDATES: dict[str, BaseCalibrator] = {
     "vector": VectorCalibrator(),
     "matrix": MatrixCalibrator(),
 }
-_KINDS = {candidate._name: type(candidate) for candidate in _CANDIDATES.values()}
+_KINDS = {candidate.name: type(candidate) for candidate in _CANDIDATES.values()}
 
 BIAS_ROWS = 50
 """With at least this many rows the default is a bias and a temperature; with fewer, a temperature alone."""
@@ -62,9 +62,9 @@ class AutoCalibrator(BaseCalibrator):
     (BiasTemperatureCalibrator(), 0.14)
     """
 
-    _name = "auto"
+    name = "auto"
 
-    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+    def fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
         self.losses_: dict[str, float] = {}
         name = "identity"
         if weights.sum() >= ENOUGH_ROWS:
@@ -74,13 +74,13 @@ class AutoCalibrator(BaseCalibrator):
             }
             name = _choice(losses, loss_weights)
         self.calibrator_ = clone(_CANDIDATES[name])
-        warning: str = self.calibrator_._fit_map(scores, columns, weights, classes)
+        warning: str = self.calibrator_.fit_map(scores, columns, weights, classes)
         self.calibrator_.classes_ = classes
         self.calibrator_.n_features_in_ = classes.size
         return warning
 
-    def _log_proba(self, scores: Floats) -> Floats:
-        log_proba: Floats = self.calibrator_._log_proba(scores)
+    def map_log_proba(self, scores: Floats) -> Floats:
+        log_proba: Floats = self.calibrator_.map_log_proba(scores)
         return log_proba
 
     def _fitted(self) -> dict[str, Any]:
@@ -117,8 +117,8 @@ def _cross_validated_losses(
         rows = np.arange(np.count_nonzero(test))
         for name, candidate in _CANDIDATES.items():
             calibrator = clone(candidate)
-            calibrator._fit_map(scores[train], columns[train], train_weights[train], classes)
-            losses[name].append(-calibrator._log_proba(scores[test])[rows, columns[test]])
+            calibrator.fit_map(scores[train], columns[train], train_weights[train], classes)
+            losses[name].append(-calibrator.map_log_proba(scores[test])[rows, columns[test]])
     return {name: np.concatenate(fold_losses) for name, fold_losses in losses.items()}, np.concatenate(loss_weights)
 
 

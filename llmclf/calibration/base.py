@@ -31,10 +31,10 @@ WEAK_RIDGE = 0.1
 class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
     """What all calibrators share: validation, prediction, and conversion to and from JSON.
 
-    A calibrator adds `_name`, `_fit_map`, `_log_proba`, `_fitted` and `_restore`.
+    A calibrator adds `name`, `fit_map`, `map_log_proba`, `_fitted` and `_restore`.
     """
 
-    _name: ClassVar[str]
+    name: ClassVar[str]
 
     # The first argument is named scores because it holds scores, not arbitrary features. Metadata routing would otherwise
     # treat it as an extra argument, like sample_weight and classes.
@@ -112,7 +112,7 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
                 f"{type(self).__name__}: fitted on {n_rows} labelled rows; {ENOUGH_ROWS} or more are needed",
                 CalibrationWarning,
             )
-        warning = self._fit_map(_below_top(matrix[kept]), columns[kept], weights[kept], known)
+        warning = self.fit_map(_below_top(matrix[kept]), columns[kept], weights[kept], known)
         if warning:
             warn(f"{type(self).__name__}: {warning}", CalibrationWarning)
         # Last, because it marks the calibrator as fitted.
@@ -138,7 +138,7 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         NotFittedError
             `fit` was not called.
         """
-        return self._log_proba(self._checked(scores))
+        return self.map_log_proba(self._checked(scores))
 
     def predict_proba(self, scores: ArrayLike) -> Floats:
         """Calibrated probabilities, rows summing to 1; see `predict_log_proba`."""
@@ -181,7 +181,7 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
             name: value.item() if isinstance(value, np.generic) else value for name, value in self.get_params().items()
         }
         return {
-            "name": self._name,
+            "name": self.name,
             "parameters": parameters,
             "classes": _json_classes(self.classes_.tolist()),
             "fitted": self._fitted(),
@@ -197,8 +197,8 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
             An entry is missing or unknown, or not a value that fitting can produce.
         """
         check_keys(description, ["name", "parameters", "classes", "fitted"], "the description")
-        if description["name"] != cls._name:
-            raise InputError(f"name={description['name']!r}; expected {cls._name!r} for a {cls.__name__}")
+        if description["name"] != cls.name:
+            raise InputError(f"name={description['name']!r}; expected {cls.name!r} for a {cls.__name__}")
         check_keys(description["parameters"], cls._get_param_names(), "'parameters'")
         calibrator = cls(**description["parameters"])
         if not isinstance(description["classes"], (list, tuple)):
@@ -218,19 +218,19 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         return tags
 
     @abstractmethod
-    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+    def fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
         """Fit on scores (n, K) with row maximum 0, true columns (n,) and positive weights (n,).
 
         Returns a warning that says why the fit is doubtful; empty if it is not.
         """
 
     @abstractmethod
-    def _log_proba(self, scores: Floats) -> Floats:
+    def map_log_proba(self, scores: Floats) -> Floats:
         """Calibrated log-probabilities (n, K) of scores (n, K) with row maximum 0."""
 
     @abstractmethod
     def _fitted(self) -> dict[str, Any]:
-        """The values that `_fit_map` fitted, ready for JSON."""
+        """The values that `fit_map` fitted, ready for JSON."""
 
     @abstractmethod
     def _restore(self, fitted: Any, n_classes: int) -> None:

@@ -139,7 +139,7 @@ class Corrections:
             scores = where_scored(self._unbiased, scores)
             yield "bias", scores
         if self.calibrator is not None:
-            scores = where_scored(partial(_log_proba, self.calibrator), scores)
+            scores = where_scored(partial(_calibrated_log_proba, self.calibrator), scores)
             yield "calibrator", scores
         if self.log_prior is not None:
             yield "prior", scores + self.log_prior
@@ -211,7 +211,7 @@ class Corrections:
                     f"calibration_proba_ needs rows of every class in every fold for calibrator={self.calibrator!r}; "
                     "label more rows of the rarest class"
                 )
-            proba[test] = np.exp(_log_proba(calibrator, scores[test]))
+            proba[test] = np.exp(_calibrated_log_proba(calibrator, scores[test]))
         return proba
 
     def to_dict(self) -> dict[str, Any]:
@@ -255,7 +255,7 @@ def _fit(
     calibrator.fit(scores, columns, **extra)
 
 
-def _log_proba(calibrator: Any, scores: Floats) -> Floats:
+def _calibrated_log_proba(calibrator: Any, scores: Floats) -> Floats:
     if hasattr(calibrator, "predict_log_proba"):
         logs: Floats = calibrator.predict_log_proba(scores)
         return logs

@@ -23,7 +23,7 @@ from .base import BaseCalibrator, check_keys, checked_numbers
 class EventCalibrator(BaseCalibrator):
     """One map per event, an array of numbers, from log-odds to the log-probabilities of the event and its complement."""
 
-    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+    def fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
         warnings = []
         self.maps_: list[Floats] = []
         for k, log_odds in events(scores):
@@ -35,7 +35,7 @@ class EventCalibrator(BaseCalibrator):
                 warnings.append(f"class {classes.tolist()[k]!r}: {warning}")
         return "; ".join(warnings)
 
-    def _log_proba(self, scores: Floats) -> Floats:
+    def map_log_proba(self, scores: Floats) -> Floats:
         parts = [
             self._log_event(log_odds, numbers)
             for (_, log_odds), numbers in zip(events(scores), self.maps_, strict=True)
@@ -90,7 +90,7 @@ class PlattCalibrator(EventCalibrator):
     [[0.79, 0.21], [0.21, 0.79]]
     """
 
-    _name = "platt"
+    name = "platt"
 
     def _fit_event(self, log_odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
         n_yes = float(weights @ event)
@@ -129,7 +129,7 @@ class BetaCalibrator(EventCalibrator):
     [[0.8, 0.2], [0.2, 0.8]]
     """
 
-    _name = "beta"
+    name = "beta"
 
     def _fit_event(self, log_odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
         if not 0.0 < weights @ event < weights.sum():
@@ -179,7 +179,7 @@ class IsotonicCalibrator(EventCalibrator):
     [[0.8, 0.2], [0.2, 0.8]]
     """
 
-    _name = "isotonic"
+    name = "isotonic"
 
     def _fit_event(self, log_odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
         values, members = np.unique(log_odds, return_inverse=True)

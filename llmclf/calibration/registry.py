@@ -16,7 +16,7 @@ from .temperature import BiasTemperatureCalibrator, IdentityCalibrator, PriorCal
 from .venn_abers import VennAbersCalibrator
 
 _BY_NAME: dict[str, type[BaseCalibrator]] = {
-    calibrator._name: calibrator
+    calibrator.name: calibrator
     for calibrator in (
         AutoCalibrator,
         IdentityCalibrator,

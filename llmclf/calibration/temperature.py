@@ -30,12 +30,12 @@ class IdentityCalibrator(BaseCalibrator):
     [[0.5, 0.5]]
     """
 
-    _name = "identity"
+    name = "identity"
 
-    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+    def fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
         return ""
 
-    def _log_proba(self, scores: Floats) -> Floats:
+    def map_log_proba(self, scores: Floats) -> Floats:
         return log_softmax(scores)
 
     def _fitted(self) -> dict[str, Any]:
@@ -65,14 +65,14 @@ class PriorCalibrator(BaseCalibrator):
     [[0.75, 0.25]]
     """
 
-    _name = "prior"
+    name = "prior"
 
-    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+    def fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
         counts = np.bincount(columns, weights, minlength=classes.size)
         self.prior_ = (counts + 1.0) / (counts.sum() + classes.size)
         return ""
 
-    def _log_proba(self, scores: Floats) -> Floats:
+    def map_log_proba(self, scores: Floats) -> Floats:
         return np.tile(np.log(self.prior_), (len(scores), 1))
 
     def _fitted(self) -> dict[str, Any]:
@@ -113,14 +113,14 @@ class TemperatureCalibrator(BaseCalibrator):
     [[0.8, 0.2]]
     """
 
-    _name = "temperature"
+    name = "temperature"
 
-    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+    def fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
         beta, warning = fit_temperature(scores, columns, weights)
         self.temperature_ = 1.0 / beta
         return warning
 
-    def _log_proba(self, scores: Floats) -> Floats:
+    def map_log_proba(self, scores: Floats) -> Floats:
         return log_softmax(scores / self.temperature_)
 
     def _fitted(self) -> dict[str, Any]:
@@ -166,12 +166,12 @@ class BiasTemperatureCalibrator(BaseCalibrator):
     [[0.8, 0.2], [0.2, 0.8]]
     """
 
-    _name = "bias_temperature"
+    name = "bias_temperature"
 
     def __init__(self, ridge: float | str = "auto") -> None:
         self.ridge = ridge
 
-    def _fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+    def fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
         ridge = ridge_strength(self.ridge, classes.size)
         check_ridge(ridge, columns, classes)
         beta, bias, warning = fit_bias_temperature(scores, columns, weights, ridge)
@@ -179,7 +179,7 @@ class BiasTemperatureCalibrator(BaseCalibrator):
         self.bias_ = bias
         return warning
 
-    def _log_proba(self, scores: Floats) -> Floats:
+    def map_log_proba(self, scores: Floats) -> Floats:
         return log_softmax(scores / self.temperature_ + self.bias_)
 
     def _fitted(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class VennAbersCalibrator(EventCalibrator):
     ([[0.784, 0.196]], [[0.788, 0.212]], [[0.804, 0.216]])
     """
 
-    _name = "venn_abers"
+    name = "venn_abers"
 
     def predict_interval(self, scores: ArrayLike) -> tuple[Floats, Floats]:
         """The two probabilities of every class, each class against the rest.
