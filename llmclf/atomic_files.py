@@ -56,7 +56,8 @@ def check_file(path: str | os.PathLike[str]) -> None:
     StoreError
         It cannot be written.
     """
-    with filled_file(lambda _: None, path):
+    # Always the same name, so that what a killed process leaves is removed by the next.
+    with filled_file(lambda _: None, path, f".{Path(path).name}.trial"):
         pass
 
 

@@ -536,7 +536,7 @@ class VllmServer(Personality):
             ids,
             n,
             temperature=body.get("temperature", 1.0),
-            rng=self._rng,
+            rng=np.random.default_rng(body["seed"]) if "seed" in body else self._rng,
             allowed=allowed,
             bias=body.get("logit_bias"),
             processed=self._processed,

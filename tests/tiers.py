@@ -52,7 +52,7 @@ _NAMES = {
     "send_signal": "kill",
     "cluster_utils": "ray",
 }
-_FIXTURES = {"smollm2": "model", "model_folder": "model"}
+_FIXTURES = {"smollm2": "model", "model_folder": "model", "llama_url": "server"}
 _TESTS = str(Path(__file__).parent)
 _PACKAGE = Path(__file__).parent.parent / "llmclf"
 
@@ -151,9 +151,10 @@ def _is_ours(thing: Any) -> bool:
 
 
 class Watch:
-    """A plugin: a test that imports PyTorch or listens on a port without the marker for it fails, and says so."""
+    """A plugin: a test of the quick tier that imports PyTorch or listens on a port fails, and the marker it lacks is named.
 
-    _LISTENERS = frozenset({"server", "browser", "database", "kill", "ray"})
+    Tests of the other tiers are left alone: which of them is the first to import PyTorch depends on what else is run.
+    """
 
     def __init__(self) -> None:
         self._n_bound = 0
@@ -184,9 +185,10 @@ class Watch:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Any:
         result = yield
-        marks = {mark.name for mark in item.iter_markers()}
-        if "model" not in marks and "torch" in sys.modules and not self._had_torch:
+        if any(mark.name in MARKERS for mark in item.iter_markers()):
+            return result
+        if "torch" in sys.modules and not self._had_torch:
             pytest.fail("this test imports PyTorch: give it @pytest.mark.model", pytrace=False)
-        if self._n_bound and not marks & self._LISTENERS:
+        if self._n_bound:
             pytest.fail("this test listens on a port: give it @pytest.mark.server", pytrace=False)
         return result

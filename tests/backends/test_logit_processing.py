@@ -411,7 +411,7 @@ def test_the_generative_bias_needs_a_model_that_writes_and_one_field(tiny_bpe):
     """A server, a chat and a prompt of several fields are refused with the cure."""
     with pytest.raises(InputError, match="use a local model or 'domain'"):
         classifier(FakeBackend(), bias="generative")
-    with pytest.raises(PromptError, match="shows one field, once"):
+    with pytest.raises(PromptError, match="shows exactly one field, once"):
         classifier(tiny_bpe, bias="generative", prompt=Prompt("{{ text }} {{ text }}:"))
-    with pytest.raises(PromptError, match="shows one field, once"):
+    with pytest.raises(PromptError, match="shows exactly one field, once"):
         classifier(tiny_bpe, bias="generative", prompt=Prompt(PROMPT, chat=True))

@@ -135,8 +135,12 @@ class FileSink:
         layout.columns.refuse(*_LACKS[suffix], where=repr(self.name))
         schema = layout.schema(suffix)
         trial = self.path.with_name(f".{self.path.name}.{self.job}.trial")
-        # Into a file of its own, which never takes the place of the output.
-        write_file(lambda target: write_chunks([sample], target, suffix, schema=schema), trial)
+        # Into a file of its own, which never takes the place of the output; a killed job's next run uses both names again.
+        write_file(
+            lambda target: write_chunks([sample], target, suffix, schema=schema),
+            trial,
+            temporary_name=f"{trial.name}.new",
+        )
         trial.unlink()
 
     def write(self, parts: Written, layout: Layout) -> int:
