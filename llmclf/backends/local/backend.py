@@ -27,7 +27,8 @@ from .generation import Generation, LogitsProcessor, check_generation, end_ids, 
 from .loaded_model import LoadedModel, open_model
 from .trie_view import TrieView
 
-_BATCH_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 16384}
+BATCH_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 16384}
+"""Token columns of one forward pass on each kind of device, where `batch_tokens` does not say."""
 
 
 @describe_options
@@ -112,7 +113,7 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
             return
         loaded = self._loaded
         rows = self._codec.encode(requests)
-        budget = self.batch_tokens or _BATCH_TOKENS[loaded.model.device.type]
+        budget = self.batch_tokens or BATCH_TOKENS[loaded.model.device.type]
         for place, logprobs in loaded.score(rows, budget):
             row = rows[place]
             error = None
