@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from threading import local
@@ -16,6 +15,7 @@ from .backends import Backend
 from .backends.base import CountsUsage
 from .backends.usage import Usage
 from .calibration import SelectedThreshold
+from .errors import RenamedWarning, warn
 from .pipeline import FittedPipeline
 
 
@@ -109,17 +109,16 @@ class FittedAttributes:
 
         False in rows whose route is exact, and in rows that could not be scored.
 
-        .. deprecated:: 0.2
+        .. deprecated:: 0.1
             Use ``predict(X, return_undecided=True)`` or ``predict_proba(X, return_undecided=True)``.
         """
         undecided = _last_masks().get(self)
         if undecided is None:
             raise AttributeError("undecided_ is there once rows were scored")
-        warnings.warn(
+        warn(
             "undecided_ will be removed in the next version; predict(X, return_undecided=True) and predict_proba(X, "
             "return_undecided=True) return it beside their result",
-            FutureWarning,
-            stacklevel=2,
+            RenamedWarning,
         )
         return undecided
 
