@@ -55,8 +55,8 @@ def test_only_an_immediate_transaction_locks_at_once(tmp_path):
     first, second = (sqlite3.connect(tmp_path / "x.sqlite", isolation_level=None, timeout=0) for _ in range(2))
     with transaction(first, immediate=False), transaction(second, immediate=True):
         pass
-    with transaction(first, immediate=True), pytest.raises(sqlite3.OperationalError, match="locked"):
-        with transaction(second, immediate=True):
-            raise AssertionError("unreachable")
+    locked = pytest.raises(sqlite3.OperationalError, match="locked")
+    with transaction(first, immediate=True), locked, transaction(second, immediate=True):
+        raise AssertionError("unreachable")
     first.close()
     second.close()

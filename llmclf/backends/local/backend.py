@@ -20,7 +20,7 @@ from ..base import (
     check_requests,
 )
 from ..handle import Handle
-from ..options import describe_options, one_of, option, positive_count
+from ..options import describe_options, one_of, option, positive_count, takes_earlier_name
 from ..tokens.codec import TokenCodec, TokenRow
 from ..tokens.transformers_encoder import token_texts
 from .generation import Generation, LogitsProcessor, check_generation, end_ids, generate
@@ -31,6 +31,7 @@ BATCH_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 16384}
 """Token columns of one forward pass on each kind of device, where `batch_tokens` does not say."""
 
 
+@takes_earlier_name("model", "name")
 @describe_options
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings, CountsTokens):
