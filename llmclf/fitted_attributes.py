@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Floats, Integers
 from .backends import Backend
 from .backends.base import CountsUsage
 from .backends.usage import Usage
@@ -60,7 +61,7 @@ class FittedAttributes:
         return self.pipeline_.calibrated_on
 
     @property
-    def calibration_rows_(self) -> NDArray[np.int64]:
+    def calibration_rows_(self) -> Integers:
         """The numbers (m,) of the rows of the fit that bias and calibrator were fitted on."""
         return self.pipeline_.calibration_rows.numbers
 
@@ -74,7 +75,7 @@ class FittedAttributes:
         self.pipeline_ = replace(self.pipeline_, threshold=threshold)
 
     @property
-    def calibration_proba_(self) -> NDArray[np.float64]:
+    def calibration_proba_(self) -> Floats:
         """Honest probabilities (m, K) of the rows that the calibrator was fitted on, without asking the model again.
 
         The calibrator is fitted anew on four fifths of `calibration_rows_` and applied to the rest, five times, so that no
