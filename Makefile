@@ -47,7 +47,7 @@ bench: .venv/installed .bench/cappr/installed .bench/lm-eval/installed
 picture: demo
 	$(BIN)/python experiments/picture.py report.html experiments/report.png
 	$(BIN)/llmclf inspect 'A fine film, but far too long.' --labels 'positive=positive|good,negative=negative|bad,odd=not sure' \
-		--prompt 'Review: {{ text }}\nSentiment:' --temperature 0.7 --top-k 20 --bias ' good=+2' --html why.html
+		--prompt 'Review: {{ text }}\nSentiment:' --temperature 0.7 --top-k 20 --logit-bias ' good=+2' --html why.html
 	$(BIN)/python experiments/picture.py why.html experiments/inspector.png 1180
 
 oracles: .venv/installed .bench/oracles/installed

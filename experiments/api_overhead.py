@@ -24,7 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from llmclf.backends.http.async_bridge import Engine
+from llmclf.backends.http.async_bridge import AsyncBridge
 from llmclf.backends.http.client import Client
 from llmclf.backends.http.options import ServerOptions
 from llmclf.backends.http.replies import choices, logprob, mapping, sequence
@@ -117,11 +117,11 @@ async def serve(client: Client, unit: int) -> list[float]:
     return [await client.call("/completions", BODY, read, tokens_in=N_TOKENS, tokens_out=1)]
 
 
-def with_engine(url: str, n: int) -> float:
-    engine = Engine(
+def with_bridge(url: str, n: int) -> float:
+    bridge = AsyncBridge(
         Client(ServerOptions(url, concurrency=CONCURRENCY, price={"input": 1.0, "output": 1.0}, max_cost=1e9))
     )
-    return sum(engine.stream(range(n), serve))
+    return sum(bridge.stream(range(n), serve))
 
 
 async def workers(n: int, ask: Callable[[], Any]) -> float:
@@ -195,7 +195,7 @@ def with_raw(url: str, n: int, *, client: Callable[[], Any]) -> float:
 
 
 CONTENDERS: dict[str, Callable[[str, int], float]] = {
-    "llmclf, `Engine.stream`": with_engine,
+    "llmclf, `AsyncBridge.stream`": with_bridge,
     "openai, `completions.create`": lambda url, n: with_openai(url, n, aiohttp=False),
     "openai, `completions.create`, on aiohttp": lambda url, n: with_openai(url, n, aiohttp=True),
     "httpx2 alone, nothing checked": lambda url, n: with_raw(url, n, client=httpx_client),
@@ -208,8 +208,8 @@ CONTENDERS: dict[str, Callable[[str, int], float]] = {
 
 def stream_rows(url: str, n: int) -> None:
     """Stream n rows, and print the peak memory of this process, in MB."""
-    engine = Engine(Client(ServerOptions(url, concurrency=CONCURRENCY)))
-    assert sum(1 for _ in engine.stream(iter(range(n)), serve)) == n
+    bridge = AsyncBridge(Client(ServerOptions(url, concurrency=CONCURRENCY)))
+    assert sum(1 for _ in bridge.stream(iter(range(n)), serve)) == n
     status = Path("/proc/self/status").read_text(encoding="ascii")
     print(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
 
@@ -259,15 +259,15 @@ def main() -> None:
         "# What the client for API servers costs\n\n"
         f"{n} requests, {CONCURRENCY} in flight, to a local server that answers each after {LATENCY * 1000:.0f} ms with "
         f"the log-probabilities of {N_TOKENS + 1} tokens ({len(json.dumps(REPLY)) / 1000:.1f} kB); "
-        f"ideal: {ideal:.0f} requests per second. Median of {options.rounds} interleaved rounds. `Engine.stream` checks every "
-        f"number of the reply and applies limits and budget; the others check nothing. The rate of aiohttp alone is about what "
-        f"this server and machine allow. Times include connecting. "
+        f"ideal: {ideal:.0f} requests per second. Median of {options.rounds} interleaved rounds. `AsyncBridge.stream` checks "
+        f"every number of the reply and applies limits and budget; the others check nothing. The rate of aiohttp alone is about "
+        f"what this server and machine allow. Times include connecting. "
         f"{os.cpu_count()} cores (one of them for the server), Python {platform.python_version()}, {packages}. "
         "Written by `api_overhead.py`.\n\n"
         "| client | requests/s | share of the ideal | range over the rounds | processor time per request, ms |\n"
         "|---|--:|--:|--:|--:|\n"
         + "\n".join(lines)
-        + "\n\nPeak memory of a process that streams rows from a generator through `Engine.stream`, in MB: "
+        + "\n\nPeak memory of a process that streams rows from a generator through `AsyncBridge.stream`, in MB: "
         + ", ".join(f"{peak:.0f} for {rows:,} rows" for rows, peak in peaks.items())
         + ".\n"
     )

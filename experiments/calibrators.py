@@ -91,7 +91,7 @@ def judge(file: Path, size: int, draw: int) -> tuple[dict[str, tuple[float, floa
         metrics[name] = log_loss(truth, proba), accuracy(truth, proba), expected_calibration_error(truth, proba)
         if name == "auto":
             inner = fitted.calibrator_
-            chosen = inner._name + (" (weak pull)" if getattr(inner, "ridge", None) == 0.1 else "")
+            chosen = inner.name + (" (weak pull)" if getattr(inner, "ridge", None) == 0.1 else "")
     return metrics, chosen
 
 

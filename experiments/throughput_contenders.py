@@ -197,12 +197,12 @@ class Limit:
         self.requests[case.name] = requests_of(case.spans, case.completions)
 
     def measure(self, case: Case, n_rows: int) -> dict[str, float]:
-        from llmclf.backends.local.backend import _BATCH_TOKENS
+        from llmclf.backends.local.backend import BATCH_TOKENS
         from llmclf.backends.local.trie_batches import plan, shared_prefix
         from llmclf.backends.tokens.label_trie import label_trie
 
         rows = self.codec.encode(self.requests[case.name][:n_rows])
-        budget, n_prefix = _BATCH_TOKENS["cpu"], len(shared_prefix(rows))
+        budget, n_prefix = BATCH_TOKENS["cpu"], len(shared_prefix(rows))
         self.timed: dict[tuple[int, tuple[int, ...]], tuple[float, float]] = {}
         ordinary = fastest = flops = 0.0
         # (columns of the product, columns that are needed, shape, how many such layers)

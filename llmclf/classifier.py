@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from .arrays import Floats, Integers
 from .backends import Backend, RowScores, open_backend
 from .backends.logit_processing import Processing
 from .backends.usage import Estimate
@@ -453,16 +454,16 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         pipeline, rows = self.pipeline_and_rows(X)
         return pipeline.scorer.estimate(rows, pipeline.scoring)
 
-    def label_mass(self, X: Any) -> NDArray[np.float64]:
+    def label_mass(self, X: Any) -> Floats:
         """Probability (n,) that the model gave to all labels together, before they were normalised.
 
         A small mass means that the model wanted to say something else: prompt and label words do not fit.
         """
         pipeline, rows = self.pipeline_and_rows(X)
-        mass: NDArray[np.float64] = np.exp(logsumexp(pipeline.scores(rows, scoring="sum").values, axis=1))
+        mass: Floats = np.exp(logsumexp(pipeline.scores(rows, scoring="sum").values, axis=1))
         return mass
 
-    def decision_function(self, X: Any) -> NDArray[np.float64]:
+    def decision_function(self, X: Any) -> Floats:
         """Log-scores (n, K), or the log-odds (n,) of the second of two classes.
 
         Without bias, calibrator and prior these are the raw scores, so that scikit-learn's own calibrators can be fitted
@@ -471,11 +472,17 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         scores = self._decisions(X).log_scores
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
-    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+    def predict_log_proba(self, X: Any) -> Floats:
         """Log-probability (n, K) of every class; NaN in rows that could not be scored."""
         return log_softmax(self._decisions(X).log_scores)
 
-    def predict_proba(self, X: Any, return_undecided: bool = False) -> Any:
+    @overload
+    def predict_proba(self, X: Any, return_undecided: Literal[False] = False) -> Floats: ...
+
+    @overload
+    def predict_proba(self, X: Any, return_undecided: Literal[True]) -> tuple[Floats, NDArray[np.bool_]]: ...
+
+    def predict_proba(self, X: Any, return_undecided: bool = False) -> Floats | tuple[Floats, NDArray[np.bool_]]:
         """Probability of every class; NaN in rows that could not be scored.
 
         Where a server bounds a label's probability from both sides, the middle of the two bounds stands for it;
@@ -503,7 +510,13 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         decisions = self._decisions(X)
         return (decisions.probabilities, decisions.undecided) if return_undecided else decisions.probabilities
 
-    def predict(self, X: Any, return_undecided: bool = False) -> Any:
+    @overload
+    def predict(self, X: Any, return_undecided: Literal[False] = False) -> NDArray[Any]: ...
+
+    @overload
+    def predict(self, X: Any, return_undecided: Literal[True]) -> tuple[NDArray[Any], NDArray[np.bool_]]: ...
+
+    def predict(self, X: Any, return_undecided: bool = False) -> NDArray[Any] | tuple[NDArray[Any], NDArray[np.bool_]]:
         """The most probable class, the first of them where several are; None in rows that could not be scored.
 
         Parameters
@@ -646,7 +659,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         offsets = dict(self.logit_bias) if isinstance(self.logit_bias, Mapping) else self.logit_bias
         return [(type(value), value) for value in (offsets, *(getattr(self, name) for name in names))]
 
-    def _labelled(self, X: Any, y: Any) -> tuple[FittedPipeline, Rows, NDArray[np.int64]]:
+    def _labelled(self, X: Any, y: Any) -> tuple[FittedPipeline, Rows, Integers]:
         """Rows to be judged, their true columns, and the pipeline that is judged."""
         pipeline, rows = self.pipeline_and_rows(X)
         return pipeline, rows, pipeline.labels.indices(read_classes(y, len(rows)).tolist())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from threading import local
@@ -12,10 +11,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Floats, Integers
 from .backends import Backend
 from .backends.base import CountsUsage
 from .backends.usage import Usage
 from .calibration import SelectedThreshold
+from .errors import RenamedWarning, warn
 from .pipeline import FittedPipeline
 
 
@@ -60,7 +61,7 @@ class FittedAttributes:
         return self.pipeline_.calibrated_on
 
     @property
-    def calibration_rows_(self) -> NDArray[np.int64]:
+    def calibration_rows_(self) -> Integers:
         """The numbers (m,) of the rows of the fit that bias and calibrator were fitted on."""
         return self.pipeline_.calibration_rows.numbers
 
@@ -74,7 +75,7 @@ class FittedAttributes:
         self.pipeline_ = replace(self.pipeline_, threshold=threshold)
 
     @property
-    def calibration_proba_(self) -> NDArray[np.float64]:
+    def calibration_proba_(self) -> Floats:
         """Honest probabilities (m, K) of the rows that the calibrator was fitted on, without asking the model again.
 
         The calibrator is fitted anew on four fifths of `calibration_rows_` and applied to the rest, five times, so that no
@@ -109,17 +110,16 @@ class FittedAttributes:
 
         False in rows whose route is exact, and in rows that could not be scored.
 
-        .. deprecated:: 0.2
+        .. deprecated:: 0.1
             Use ``predict(X, return_undecided=True)`` or ``predict_proba(X, return_undecided=True)``.
         """
         undecided = _last_masks().get(self)
         if undecided is None:
             raise AttributeError("undecided_ is there once rows were scored")
-        warnings.warn(
+        warn(
             "undecided_ will be removed in the next version; predict(X, return_undecided=True) and predict_proba(X, "
             "return_undecided=True) return it beside their result",
-            FutureWarning,
-            stacklevel=2,
+            RenamedWarning,
         )
         return undecided
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
+from .arrays import Floats, Integers
 from .errors import InputError
 from .numerics.class_array import class_array
 from .tables.values import is_missing
@@ -51,7 +52,7 @@ class LabelSet:
         """The class index of each of `all_words`."""
         return [k for k, words in enumerate(self.words) for _ in words]
 
-    def indices(self, y: Iterable[Any]) -> NDArray[np.int64]:
+    def indices(self, y: Iterable[Any]) -> Integers:
         """The column of each value of `y`.
 
         Where no class is a number, whole numbers from 0 to K - 1 are taken for columns: scikit-learn's `cross_val_predict`
@@ -132,7 +133,7 @@ def label_set(
     return result
 
 
-def label_prior(prior: str | Mapping[Any, float] | None, labels: LabelSet) -> NDArray[np.float64] | None:
+def label_prior(prior: str | Mapping[Any, float] | None, labels: LabelSet) -> Floats | None:
     """Log-probability (K,) of each class where the classifier will be used; None where nothing is known.
 
     Raises
@@ -158,7 +159,7 @@ def label_prior(prior: str | Mapping[Any, float] | None, labels: LabelSet) -> ND
         raise InputError(
             f"prior={dict(prior)!r}: expected positive probabilities that sum to 1 (sum: {values.sum():g})"
         )
-    log_prior: NDArray[np.float64] = np.log(values)
+    log_prior: Floats = np.log(values)
     return log_prior
 
 

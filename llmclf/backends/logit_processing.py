@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Floats
 from ..checks import is_finite_number, is_whole_number
 from ..errors import InputError
 from ..logits import add_logit_bias, apply_temperature, guide
@@ -125,7 +126,7 @@ class TokenProcessing:
     logit_bias: tuple[tuple[int, float], ...] = ()
     temperature: float = 1.0
 
-    def apply(self, logits: NDArray[Any], unconditional: NDArray[Any] | None = None) -> NDArray[np.float64]:
+    def apply(self, logits: NDArray[Any], unconditional: NDArray[Any] | None = None) -> Floats:
         """Processed logits (..., vocabulary); where they are guided, `unconditional` are those without the row.
 
         Examples
@@ -133,7 +134,7 @@ class TokenProcessing:
         >>> TokenProcessing(logit_bias=((1, 1.0),), temperature=2.0).apply(np.array([0.0, 3.0])).tolist()
         [0.0, 2.0]
         """
-        processed: NDArray[np.float64] = np.asarray(logits, dtype=np.float64)
+        processed: Floats = np.asarray(logits, dtype=np.float64)
         if self.guidance != 1:
             assert unconditional is not None
             processed = guide(processed, unconditional, self.guidance)

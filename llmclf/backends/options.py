@@ -7,6 +7,7 @@ classifiers, job files and the command line.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import re
 import textwrap
@@ -17,7 +18,7 @@ from typing import Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 from ..checks import is_finite_number, is_whole_number
-from ..errors import InputError
+from ..errors import InputError, RenamedWarning, warn
 
 T = TypeVar("T")
 Commands = Literal["model", "job"]
@@ -148,6 +149,41 @@ def _entry(kind: type, field: OptionField) -> str:
     name = written.removesuffix(" | None")
     default = "optional" if field.default is None else f"default={field.default!r}"
     return f"{field.name} : {name}, {default}\n" + textwrap.indent(textwrap.fill(field.option.help, 116), "    ")
+
+
+def takes_earlier_name(old: str, new: str) -> Callable[[type[T]], type[T]]:
+    """A class decorator: for one more version, the constructor takes its first parameter by its earlier name too.
+
+    Examples
+    --------
+    >>> @takes_earlier_name("width", "size")
+    ... @dataclass
+    ... class Toy:
+    ...     size: int
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True) as seen:
+    ...     warnings.simplefilter("always")
+    ...     Toy(width=3).size, str(seen[0].message)
+    (3, 'Toy(width=) is now called size=; the next version will not read the old name')
+    """
+
+    def decorate(kind: type[T]) -> type[T]:
+        init: Callable[..., None] = kind.__init__
+
+        @functools.wraps(init)
+        def construct(self: Any, *args: Any, **given: Any) -> None:
+            if old in given:
+                message = f"{kind.__name__}({old}=) is now called {new}="
+                if args or new in given:
+                    raise InputError(f"{message}, and both are given; leave {old}= out")
+                warn(f"{message}; the next version will not read the old name", RenamedWarning)
+                given[new] = given.pop(old)
+            init(self, *args, **given)
+
+        kind.__init__ = construct  # type: ignore[method-assign]
+        return kind
+
+    return decorate
 
 
 def whole_number(least: int) -> Callable[[str, Any], None]:

@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress, islice
 
-from ..errors import InputError, ModelError, RowError
+from ..checks import check_whole_number
+from ..errors import ModelError, RowError
 from .base import Backend, Request, RowScores, Streams
 
 _SECONDS = 0.5  # how long an answer may wait for others, besides the time in which the model makes the next one
@@ -62,8 +63,7 @@ def stream(
     >>> [[place for place, _ in group] for group in stream(FakeBackend(), requests, chunk=2)]
     [[0, 1], [2]]
     """
-    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-        raise InputError(f"chunk={chunk!r}: expected a positive whole number")
+    chunk = check_whole_number("chunk", chunk, 1)
     if isinstance(backend, Streams):
         return backend.stream(requests, n_requests=n_requests)
     return _in_chunks(backend, iter(requests), chunk)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
-from ..arrays import Floats
+from ..arrays import Floats, Integers
 from ..errors import InputError
 from ..logits import floor_missing
 from ..numerics.folds import fold_weights
@@ -45,7 +45,7 @@ class Corrections:
         self.bias = bias
         self.calibrator = calibrator
         self.log_prior = log_prior
-        self._fitted_on: tuple[Floats, NDArray[np.int64], Floats | None] | None = None
+        self._fitted_on: tuple[Floats, Integers, Floats | None] | None = None
 
     @property
     def wants_content_free(self) -> str | None:
@@ -68,7 +68,7 @@ class Corrections:
         """Whether there is any correction between scores and probabilities."""
         return self.bias is not None or self.calibrator is not None or self.log_prior is not None
 
-    def check(self, columns: NDArray[np.int64], sample_weight: Floats | None, classes: tuple[Any, ...]) -> None:
+    def check(self, columns: Integers, sample_weight: Floats | None, classes: tuple[Any, ...]) -> None:
         """Refuse labelled rows that the calibrator cannot be fitted on, before any of them is scored.
 
         Raises
@@ -91,7 +91,7 @@ class Corrections:
     def fit(
         self,
         scores: Floats | None,
-        columns: NDArray[np.int64] | None = None,
+        columns: Integers | None = None,
         sample_weight: Floats | None = None,
         content_free: Floats | None = None,
     ) -> Corrections:
@@ -244,9 +244,9 @@ class Corrections:
 def _fit(
     calibrator: Any,
     scores: Floats,
-    columns: NDArray[np.int64],
+    columns: Integers,
     sample_weight: Floats | None,
-    classes: NDArray[np.int64],
+    classes: Integers,
 ) -> None:
     # Weights and classes are passed only if given and accepted: the calibrator may be any estimator of the caller.
     extra: dict[str, Any] = {} if sample_weight is None else {"sample_weight": sample_weight}

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import binom
 
 from ..arrays import Floats
-from ..checks import check_open_share
+from ..checks import check_open_share, is_number, is_whole_number
 from ..errors import CalibrationWarning, InputError, warn
 from ..metrics import checked_event, exact_bounds
 
@@ -141,7 +141,7 @@ class SelectedThreshold:
             The values are not a result of `to_dict`.
         """
         n_accepted, n_rows = values["n_accepted"], values["n_rows"]
-        if type(n_accepted) is not int or type(n_rows) is not int or not 0 <= n_accepted <= n_rows:
+        if not is_whole_number(n_accepted, 0) or not is_whole_number(n_rows, n_accepted):
             raise ValueError(f"a threshold accepts {n_accepted!r} of {n_rows!r} rows")
         # If no row is accepted, these three are stored as None.
         threshold, error, error_bound = math.inf, math.nan, math.nan
@@ -151,7 +151,7 @@ class SelectedThreshold:
         elif stored != [None, None, None]:
             raise ValueError(f"a threshold that accepts no row holds {stored!r}; expected None three times")
         coverage, max_error, confidence = (_share(values[name]) for name in ("coverage", "max_error", "confidence"))
-        return cls(threshold, coverage, error, error_bound, n_accepted, n_rows, max_error, confidence)
+        return cls(threshold, coverage, error, error_bound, int(n_accepted), int(n_rows), max_error, confidence)
 
 
 def check_selectable(n_rows: int, max_error: Any, confidence: Any) -> None:
@@ -289,7 +289,7 @@ def _rows_needed(max_error: float, alpha: float) -> int:
 
 
 def _share(value: Any) -> float:
-    if type(value) not in (int, float) or not 0 <= value <= 1:
+    if not is_number(value) or not 0 <= value <= 1:
         raise ValueError(f"a threshold holds {value!r}; expected a number between 0 and 1")
     return float(value)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import InputError
+from ..errors import InputError, RenamedWarning, warn
 from .classify import is_given, saved_classifier
 from .console import OUT, say
 from .flags import takes_model_options
@@ -46,7 +46,7 @@ def inspect(
     scoring: Scoring = "sum",
     model: Model = "smollm2",
     backend_options: dict[str, Any],  # typer sees the flags of the options in its place
-    bias: Annotated[
+    logit_bias: Annotated[
         list[str] | None,
         typer.Option(
             metavar="TOKEN=OFFSET",
@@ -54,6 +54,7 @@ def inspect(
             "given again.",
         ),
     ] = None,
+    bias: Annotated[list[str] | None, typer.Option(metavar="TOKEN=OFFSET", hidden=True)] = None,
     repetition_penalty: Annotated[
         float | None, typer.Option(metavar="R", help="Make tokens of the prompt less likely: above 1.")
     ] = None,
@@ -79,18 +80,24 @@ def inspect(
 ) -> None:
     """Show why a text gets its label: what the model would say next, each label's tokens, and every step to the probability.
 
-    Processors act in this order, whatever the order of the options: bias, repetition penalty, temperature, top-k, top-p, min-p.
+    Processors act in this order, whatever the order of the options: logit bias, repetition penalty, temperature, top-k, top-p,
+    min-p.
 
     \b
     Examples:
       llmclf inspect 'I laughed.' --labels positive,negative --prompt 'Review: {{ text }}\\nSentiment:'
       llmclf inspect 'I laughed.' --classifier moods --html why.html
-      llmclf inspect 'The capital of France is' --temperature 0.7 --top-k 20 --top-p 0.9 --bias ' Paris=+2'
+      llmclf inspect 'The capital of France is' --temperature 0.7 --top-k 20 --top-p 0.9 --logit-bias ' Paris=+2'
     """
     from ..inspector import explain, explain_prompt
 
+    if bias:
+        warn(
+            "--bias TOKEN=OFFSET is now called --logit-bias TOKEN=OFFSET; the next version will not read the old name",
+            RenamedWarning,
+        )
     given = {
-        "logit_bias": _offsets(bias),
+        "logit_bias": _offsets([*(logit_bias or ()), *(bias or ())]),
         "repetition_penalty": repetition_penalty,
         "temperature": temperature,
         "top_k": top_k,
@@ -123,9 +130,9 @@ def inspect(
         explanation.print()
 
 
-def _offsets(given: list[str] | None) -> dict[str | int, float] | None:
+def _offsets(given: list[str]) -> dict[str | int, float] | None:
     offsets: dict[str | int, float] = {}
-    for text in given or ():
+    for text in given:
         # From the right: a token may be an equals sign.
         token, is_given, number = text.rpartition("=")
         try:
@@ -133,14 +140,14 @@ def _offsets(given: list[str] | None) -> dict[str | int, float] | None:
         except ValueError:
             is_given = ""
         if not is_given or not token:
-            raise InputError(f"--bias {text!r}: expected TOKEN=OFFSET, such as ' positive=+2' or 'id:3967=-1'")
+            raise InputError(f"--logit-bias {text!r}: expected TOKEN=OFFSET, such as ' positive=+2' or 'id:3967=-1'")
         key: str | int = token.replace("\\n", "\n")
         if token.startswith("id:"):
             if not token[3:].isdecimal():
-                raise InputError(f"--bias {text!r}: expected a token id after id:")
+                raise InputError(f"--logit-bias {text!r}: expected a token id after id:")
             key = int(token[3:])
         if key in offsets:
-            raise InputError(f"--bias names {token!r} twice")
+            raise InputError(f"--logit-bias names {token!r} twice")
         offsets[key] = offset
     return offsets or None
 

@@ -75,9 +75,9 @@ def _takes_job_keys(
 def label(job: Path | None, quiet: bool, **flags: Any) -> None:
     """Label a table of any size, and continue after whatever stopped it.
 
-    \b
     Adds label, confidence, accepted, p_CLASS, label_mass, truncated, undecided and error to every row. Exit codes: 0 all rows are
     labelled, 3 some could not be, 1 the job stopped, 2 an argument or a file is wrong, 130 interrupted.
+
     \b
     Example:
       llmclf label reviews.csv labelled.parquet --id-column id --text-column review --labels good,bad --resume

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..backends import OpenAIBackend, open_backend
-from ..backends.http.async_bridge import Engine
+from ..backends.http.async_bridge import AsyncBridge
 from ..backends.http.client import Client
 from ..backends.http.replies import mapping, sequence, string
 from ..backends.openai.probe import Probe
@@ -78,7 +78,7 @@ def _only_model(base_url: str | None, api_key_env: str | None) -> str:
     async def ask(client: Client) -> list[str]:
         return await client.call("/models", None, read, max_retries=0)
 
-    names = Engine(Client(handle.server_options)).call(ask)
+    names = AsyncBridge(Client(handle.server_options)).call(ask)
     if len(names) != 1:
         raise InputError(f"the server lists {len(names)} models ({', '.join(names[:20])}); name one: openai:NAME")
     return f"openai:{names[0]}"

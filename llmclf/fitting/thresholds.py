@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Integers
 from ..calibration import SelectedThreshold, select_threshold
 from ..calibration.selective import check_selectable
 from ..errors import InputError
@@ -14,7 +14,7 @@ from .seen_rows import SeenRows
 
 
 def choose_threshold(
-    pipeline: FittedPipeline, rows: Rows, columns: NDArray[np.int64], *, max_error: float, confidence: float
+    pipeline: FittedPipeline, rows: Rows, columns: Integers, *, max_error: float, confidence: float
 ) -> SelectedThreshold:
     """The threshold that labelled rows (n,) with these true columns allow; see `llmclf.LLMClassifier.fit_threshold`.
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Floats
 from ..logits import Processor, apply_chain, entropy, log_softmax
 
 N_SHOWN = 30
@@ -33,7 +33,7 @@ class NextTokens:
         What each token adds to a text.
     """
 
-    logits: NDArray[np.float64]
+    logits: Floats
     processors: tuple[Processor, ...]
     context: tuple[int, ...]
     named: Mapping[int, Sequence[str]]

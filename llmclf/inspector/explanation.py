@@ -314,7 +314,7 @@ def _what_it_says(backend: ShowsDistributions, ids: tuple[int, ...], n_tokens: i
 
 
 def _shown(value: Any) -> Any:
-    """A value of a row as JSON has it; its repr where JSON has no form for it."""
+    """A value of a row as JSON has it; its `str` where JSON has no form for it."""
     try:
         return plain(value, "a value")
     except InputError:

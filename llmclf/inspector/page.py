@@ -11,8 +11,8 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Floats
 from ..logits import Processor, apply_chain, chain
 from ..pages import render_page
 from .distribution import N_SHOWN, NextTokens, plain_value
@@ -118,7 +118,7 @@ def _split(processors: Sequence[Processor]) -> tuple[Sequence[Processor], dict[s
     return processors[:place], {step.name: step.value for step in processors[place:]}
 
 
-def _numbers(logits: NDArray[np.float64]) -> tuple[str, str]:
+def _numbers(logits: Floats) -> tuple[str, str]:
     """Little-endian numbers as base64, in half the room where that loses nothing."""
     with np.errstate(over="ignore"):
         single = logits.astype("<f4")

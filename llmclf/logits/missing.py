@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Floats
+
 FLOOR = 16.0
 """A score of ``-inf`` is replaced by a value this many nats below its row's best score, unless another score is even lower."""
 
 
-def floor_missing(scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+def floor_missing(scores: Floats) -> tuple[Floats, NDArray[np.intp]]:
     """Log-scores with every ``-inf`` replaced by a low finite number, and the rows where that happened.
 
     An API that shows only the likeliest tokens may not show a label at all. Such a score becomes the row's lowest finite

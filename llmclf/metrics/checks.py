@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..arrays import Floats
 from ..errors import InputError
 
 TOLERANCE = 1e-6
@@ -15,7 +16,7 @@ TOLERANCE = 1e-6
 
 def checked_predictions(
     y: ArrayLike, proba: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
-) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.intp], Floats, Floats]:
     """True columns (n,), probabilities (n, K) and weights (n,), as every metric needs them.
 
     Parameters
@@ -49,7 +50,7 @@ def checked_predictions(
     return columns, probabilities, row_weights(sample_weight, n_rows)
 
 
-def checked_probability_rows(proba: ArrayLike) -> NDArray[np.float64]:
+def checked_probability_rows(proba: ArrayLike) -> Floats:
     """Probabilities (n, K) whose rows sum to 1; one dimension becomes the columns ``1 - p`` and ``p``.
 
     Raises
@@ -85,7 +86,7 @@ def checked_event(
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     pos_label: Any = None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[Floats, Floats, Floats]:
     """The event that a calibration error measures: its probability, whether it happened, and the rows' weights.
 
     Parameters
@@ -208,7 +209,7 @@ def label_columns(y: ArrayLike, n_columns: int, classes: ArrayLike | None = None
         raise InputError(f"y[{row}]={label!r} is none of the classes {known}") from None
 
 
-def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:
+def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> Floats:
     """The weights of the rows in float64; 1 each if none are given.
 
     Parameters
@@ -239,7 +240,7 @@ def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.floa
     return weights
 
 
-def checked_probabilities(values: ArrayLike, name: str, ndim: int) -> NDArray[np.float64]:
+def checked_probabilities(values: ArrayLike, name: str, ndim: int) -> Floats:
     """`values` as float64 in [0, 1], with `ndim` dimensions and at least one row; errors name it `name`."""
     p = np.asarray(values, dtype=np.float64)
     if p.ndim != ndim:
@@ -253,5 +254,5 @@ def checked_probabilities(values: ArrayLike, name: str, ndim: int) -> NDArray[np
             f"row {bad[0][0]} of {name} holds {p[tuple(bad[0])]}; expected probabilities in [0, 1]. "
             "Convert scores with llmclf.logits.softmax"
         )
-    result: NDArray[np.float64] = p.clip(0.0, 1.0)
+    result: Floats = p.clip(0.0, 1.0)
     return result

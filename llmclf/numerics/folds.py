@@ -5,17 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Floats
 from ..logits import log_softmax
 
 N_FOLDS = 5
 
 
 def fold_weights(
-    scores: NDArray[np.float64],
+    scores: Floats,
     columns: NDArray[np.intp],
-    weights: NDArray[np.float64],
+    weights: Floats,
     n_folds: int = N_FOLDS,
-) -> NDArray[np.float64]:
+) -> Floats:
     """How much of each row's weight lies in each fold: stratified by class as evenly as possible, random within a class.
 
     A whole-number weight counts as that many rows, which go to different folds; any other weight stays in one fold. So a row

@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Floats
 from ..backends import Backend, Request, RowScores
 from ..backends.base import EstimatesCost, processes_logits, sees_tokens
 from ..backends.logit_processing import Processing
@@ -116,7 +116,7 @@ class Scorer:
         """What the backend answers for each row, in the rows' order."""
         return self._ask([self.request(record) for record in rows.records])
 
-    def class_scores(self, rows: Rows, scoring: str, answers: Sequence[RowScores] | None = None) -> NDArray[np.float64]:
+    def class_scores(self, rows: Rows, scoring: str, answers: Sequence[RowScores] | None = None) -> Floats:
         """Log-score (n, K) of every class; see `llmclf.scoring.class_scores`. `answers` saves asking for them again."""
         return self.bounded_scores(rows, scoring, answers).values
 

@@ -13,7 +13,7 @@ from llmclf.backends import DecisionsBackend, LocalBackend, OpenAIBackend, Syste
 from llmclf.backends.http.options import RequestOptions, ServerOptions
 from llmclf.backends.http.server_handle import SERVERS, server
 from llmclf.backends.options import option, options_of
-from llmclf.errors import InputError, UnknownOptionError
+from llmclf.errors import InputError, RenamedWarning, UnknownOptionError
 
 URL = "http://localhost:9/v1"
 BACKENDS = {"openai": OpenAIBackend, "systemone": SystemOneBackend, "decisions": DecisionsBackend, "hf": LocalBackend}
@@ -107,6 +107,19 @@ def test_a_servers_model_is_a_name():
             assert backend.model_name == "org/x:7b"
             with pytest.warns(FutureWarning, match="is now called model_name"):
                 assert backend.model == "org/x:7b"
+
+
+def test_a_local_model_may_still_be_given_as_model():
+    """The constructor reads its parameter's earlier name with a warning at the caller's line, and refuses both names at once."""
+    with pytest.warns(RenamedWarning, match=r"LocalBackend\(model=\) is now called name=") as caught:
+        backend = LocalBackend(model="smollm2", batch_tokens=64)
+    assert caught[0].filename == __file__
+    assert backend == LocalBackend("smollm2", batch_tokens=64) == LocalBackend(name="smollm2", batch_tokens=64)
+    assert pickle.loads(pickle.dumps(backend)) == backend
+    assert replace(backend, batch_tokens=None) == LocalBackend("smollm2")
+    for args, given in ((("smollm2",), {}), ((), {"name": "smollm2"})):
+        with pytest.raises(InputError, match="both are given; leave model= out"):
+            LocalBackend(*args, model="smollm2", **given)
 
 
 def test_a_scheme_belongs_to_one_class():

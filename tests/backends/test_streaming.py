@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from llmclf import Prompt, open_backend
 from llmclf.backends import FakeBackend, Request, streaming
 from llmclf.backends.decisions.backend import DecisionsBackend, SystemOneBackend
-from llmclf.backends.http.async_bridge import Engine
+from llmclf.backends.http.async_bridge import AsyncBridge
 from llmclf.backends.http.client import Client
 from llmclf.backends.http.options import ServerOptions
 from llmclf.backends.streaming import stream
@@ -286,11 +286,11 @@ def test_engine_groups():
         return [unit] * (unit % 3)  # none, for some
 
     with FakeServer() as server:
-        engine = Engine(Client(ServerOptions(server.url, concurrency=3)))
-        found = [result for group in engine.groups(range(50), serve) for result in group]
+        bridge = AsyncBridge(Client(ServerOptions(server.url, concurrency=3)))
+        found = [result for group in bridge.groups(range(50), serve) for result in group]
         assert sorted(found) == [i for i in range(50) for _ in range(i % 3)]
         before = len(server.requests)
-        with closing(engine.groups(itertools.repeat(1), serve, ahead=7)) as groups:
+        with closing(bridge.groups(itertools.repeat(1), serve, ahead=7)) as groups:
             next(groups)
             assert quiet(server) - before == 3 + 7
             groups.close()

@@ -261,9 +261,9 @@ def test_a_process_of_its_own_shows_a_bar_on_a_terminal(table, server, tmp_path)
 
 def test_packages_that_are_not_installed_are_named(run, table, server, tmp_path, monkeypatch):
     """Without the packages for servers or Parquet: one line that says what to install, and nothing left behind."""
-    from llmclf.backends.http.async_bridge import Engine
+    from llmclf.backends.http.async_bridge import AsyncBridge
 
-    assert Engine is not None  # imported before the packages go
+    assert AsyncBridge is not None  # imported before the packages go
     for package, extra, output, more in (
         ("anyio.from_thread", "api", "out.csv", ["--concurrency", "3"]),
         ("pyarrow", "parquet", "out.parquet", []),

@@ -342,7 +342,18 @@ def test_the_command_line_says_the_same(run, smollm2, tmp_path):
         "--model",
         smollm2.name,
     ]
-    knobs = ["--temperature", 0.7, "--top-k", 20, "--top-p", 0.9, "--bias", " positive=+2", "--repetition-penalty", 1.2]
+    knobs = [
+        "--temperature",
+        0.7,
+        "--top-k",
+        20,
+        "--top-p",
+        0.9,
+        "--logit-bias",
+        " positive=+2",
+        "--repetition-penalty",
+        1.2,
+    ]
     shown = run(*asked, *knobs)
     assert shown.code == 0, shown.err
     assert "From scores to probability" in shown.out
@@ -358,23 +369,36 @@ def test_the_command_line_says_the_same(run, smollm2, tmp_path):
     clf.save(tmp_path / "saved")
     saved = json.loads(run("inspect", TEXT, "--classifier", tmp_path / "saved", "--json").out)
     assert saved["path"] == expected["path"]
-    bare = json.loads(run("inspect", "x", "--model", smollm2.name, "--bias", "id:7=1.5", "--json").out)
+    bare = json.loads(run("inspect", "x", "--model", smollm2.name, "--logit-bias", "id:7=1.5", "--json").out)
     assert bare["distribution"]["processors"] == [{"name": "logit_bias", "value": [[7, 1.5]]}]
+
+
+@pytest.mark.filterwarnings("always:.*is now called")
+def test_the_offsets_may_still_be_called_bias(run):
+    """The flag of an earlier version is read, with one line that has the new name, and the help does not show it."""
+    result = run("inspect", TEXT, "--bias", "a=1", "--logit-bias", "a=2")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.count("warning:") == 1
+    assert "--bias TOKEN=OFFSET is now called --logit-bias TOKEN=OFFSET" in result.err
+    assert "--logit-bias names 'a' twice" in result.err
+    text = run("inspect", "--help").out
+    assert "--logit-bias" in text
+    assert "--bias" not in text
 
 
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["--bias", "positive"], "expected TOKEN=OFFSET"),
-        (["--bias", "=2"], "expected TOKEN=OFFSET"),
-        (["--bias", "a=b"], "expected TOKEN=OFFSET"),
-        (["--bias", "id:x=1"], "expected a token id"),
-        (["--bias", "a=1", "--bias", "a=2"], "twice"),
+        (["--logit-bias", "positive"], "expected TOKEN=OFFSET"),
+        (["--logit-bias", "=2"], "expected TOKEN=OFFSET"),
+        (["--logit-bias", "a=b"], "expected TOKEN=OFFSET"),
+        (["--logit-bias", "id:x=1"], "expected a token id"),
+        (["--logit-bias", "a=1", "--logit-bias", "a=2"], "twice"),
         (["--top-p", "2"], "top_p"),
         (["--prompt", "{{ text }}"], "give --labels"),
         (["--chat"], "give --labels"),
         (["--scoring", "mean"], "give --labels"),
-        (["--bias", " good=nan"], "' good': nan"),
+        (["--logit-bias", " good=nan"], "' good': nan"),
         (["--classifier", "nowhere"], "holds no saved classifier"),
         (["--model", "openai:x"], "use a local model"),
     ],

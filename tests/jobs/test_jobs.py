@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+import struct
 import subprocess
 from contextlib import closing, suppress
 from functools import partial
@@ -26,7 +27,7 @@ from llmclf.backends import FakeBackend, RowScores
 from llmclf.errors import BudgetError, CalibrationWarning, InputError, JobError, StoreError
 from llmclf.jobs import estimate_table, label_table
 from llmclf.jobs.journal import plan as plan_module
-from llmclf.jobs.journal.answer_codec import decode_answer, decode_block, encode_answer
+from llmclf.jobs.journal.answer_codec import decode_block, encode_answer
 from llmclf.jobs.journal.journal import Journal
 from llmclf.jobs.journal.plan import Plan
 from llmclf.jobs.questions import Question, decode_record, encode_record
@@ -667,6 +668,17 @@ def test_a_real_local_model_labels_and_a_long_text_costs_only_its_row(tiny_bpe):
 LOGPROB = st.floats(-1e6, 0.0)
 
 
+def by_the_format(data: bytes) -> RowScores:
+    """An answer read by the format's definition: flags, lengths, characters cut, log-probabilities and bounds, a checksum."""
+    flags, n = data[0], int.from_bytes(data[1:3], "little")
+    lengths = struct.unpack_from(f"<{n}H", data, 3)
+    start = 3 + 2 * n
+    (cut,) = struct.unpack_from("<I", data, start)
+    values = list(struct.unpack(f"<{(len(data) - start - 8) // 8}d", data[start + 4 : -4]))
+    tokens = tuple(tuple(values.pop(0) for _ in range(length)) for length in lengths)
+    return RowScores(tokens, tuple(values[:n]), tuple(values[n:]), cut, bool(flags & 1), bool(flags & 2))
+
+
 @given(
     tokens=st.lists(st.lists(LOGPROB, min_size=1, max_size=4), min_size=1, max_size=5),
     width=st.one_of(st.none(), st.floats(0.0, 3.0)),
@@ -675,7 +687,7 @@ LOGPROB = st.floats(-1e6, 0.0)
     terminated=st.booleans(),
 )
 def test_answers_are_read_as_they_were_written(tokens, width, cut, healed, terminated):
-    """One by one and in blocks; any flipped byte is seen."""
+    """In the bytes that the format says, and in blocks; any flipped byte is seen."""
     exact = RowScores(tuple(map(tuple, tokens)))
     bounds = (
         ((), ())
@@ -684,8 +696,7 @@ def test_answers_are_read_as_they_were_written(tokens, width, cut, healed, termi
     )
     answer = RowScores(exact.token_logprobs, *bounds, cut, healed, terminated)
     data = encode_answer(b"k", answer)
-    assert decode_answer(b"k", data) == answer
-    assert decode_answer(b"other", data) is None
+    assert by_the_format(data) == answer
     block = decode_block([b"k", None, b"k"], [data, None, data[:-1]], [None, "no", None], len(tokens), "damaged")
     expected = ScoreTable.of([answer, RowScores((), error="no")], len(tokens))
     for name in ("sums", "lower", "upper", "n_tokens"):
@@ -693,7 +704,9 @@ def test_answers_are_read_as_they_were_written(tokens, width, cut, healed, termi
     assert block.errors == [None, "no", "damaged"]
     assert block.truncated.tolist() == [cut > 0, False, False]
     for i in range(0, len(data), 7):
-        assert decode_answer(b"k", data[:i] + bytes([data[i] ^ 64]) + data[i + 1 :]) is None
+        flipped = data[:i] + bytes([data[i] ^ 64]) + data[i + 1 :]
+        assert decode_block([b"k"], [flipped], [None], len(tokens), "damaged").errors == ["damaged"]
+    assert decode_block([b"other"], [data], [None], len(tokens), "damaged").errors == ["damaged"]
 
 
 VALUE = st.recursive(

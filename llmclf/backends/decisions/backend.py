@@ -13,8 +13,9 @@ from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ...arrays import Floats
 from ...errors import CapabilityError, InputError, PromptError
 from ...prompts.rendered import RenderedPrompt
 from ..base import CountsUsage, EstimatesCost, Request, RowScores, SeesTokens, Streams, check_requests
@@ -252,7 +253,7 @@ def confidence(probabilities: ArrayLike, *, ordered: bool = False) -> float:
     >>> round(confidence([0.1, 0.7, 0.2], ordered=True), 3)
     0.55
     """
-    p: NDArray[np.float64] = np.asarray(probabilities, dtype=np.float64)
+    p: Floats = np.asarray(probabilities, dtype=np.float64)
     n = len(p)
     if n == 1:
         return 1.0

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...errors import ServerError
 from ..base import RowScores
-from ..http.async_bridge import Engine
+from ..http.async_bridge import AsyncBridge
 from ..http.client import Client
 from ..http.options import ServerOptions
 from ..http.replies import expect, mapping, string
@@ -44,7 +44,7 @@ class Unit:
     placed: tuple[tuple[int, Question], ...]
 
 
-class DecisionConnection(Engine):
+class DecisionConnection(AsyncBridge):
     """One server and model: its client, which model answers there, and how many options it takes.
 
     Parameters

@@ -16,8 +16,8 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ...arrays import Floats
 from .shares import Shares
 
 
@@ -92,12 +92,12 @@ def link(parts: Sequence[Shares], winners: Shares) -> Shares:
     return Shares(logp, np.minimum(_share(low, high), logp), np.maximum(_share(high, low), logp))
 
 
-def _share(logs: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+def _share(logs: Floats, others: Floats) -> Floats:
     """log(exp(logs[i]) / (exp(logs[i]) + sum of exp(others[j]) over all other j)); 0 where `logs` has no limit."""
     table = np.tile(others, (len(logs), 1))
     np.fill_diagonal(table, logs)
     with np.errstate(invalid="ignore"):
-        result: NDArray[np.float64] = logs - np.logaddexp.reduce(table, axis=1)
+        result: Floats = logs - np.logaddexp.reduce(table, axis=1)
     return np.minimum(np.where(logs == np.inf, 0.0, result), 0.0)
 
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from ...arrays import Floats
 
 FLOOR = 1e-4
 """The least probability that is believed: a server that states less says "very unlikely", not how unlikely."""
@@ -22,9 +24,9 @@ _SUM_TOLERANCE = 0.05  # of the sum of probabilities, for all other reasons
 class Shares:
     """Log-probabilities (n,) of n options that exclude each other and leave nothing out, and bounds on them, in nats."""
 
-    logp: NDArray[np.float64]
-    lower: NDArray[np.float64]
-    upper: NDArray[np.float64]
+    logp: Floats
+    lower: Floats
+    upper: Floats
 
     @property
     def is_exact(self) -> bool:
@@ -93,8 +95,8 @@ def average(answers: Sequence[Shares]) -> Shares:
     if len(answers) == 1:
         return answers[0]
 
-    def mean(logs: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-        result: NDArray[np.float64] = np.logaddexp.reduce(logs, axis=0) - np.log(len(logs))
+    def mean(logs: list[Floats]) -> Floats:
+        result: Floats = np.logaddexp.reduce(logs, axis=0) - np.log(len(logs))
         return np.minimum(result, 0.0)
 
     logp = mean([answer.logp for answer in answers])

@@ -18,7 +18,7 @@ U = TypeVar("U")
 _BUFFER = 256  # units whose results may wait for a caller that reads them one by one
 
 
-class Engine:
+class AsyncBridge:
     """Runs asynchronous work on a client for synchronous callers, whatever event loop runs in their own thread.
 
     The event loop has a thread of its own for as long as anybody is asking. When the last caller is done, it ends and closes its
@@ -109,7 +109,7 @@ class Engine:
 
 
 class Pump(Protocol[T]):
-    """Work on one side, a reader of its results on the other, both in the event loop of an `Engine`."""
+    """Work on one side, a reader of its results on the other, both in the event loop of an `AsyncBridge`."""
 
     async def run(self) -> None:
         """Work until all is done, or until cancelled."""

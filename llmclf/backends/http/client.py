@@ -56,7 +56,7 @@ class _Failure:
 
 
 class Client:
-    """Requests to one server, from the event loop of an `Engine`.
+    """Requests to one server, from the event loop of an `AsyncBridge`.
 
     Attributes
     ----------

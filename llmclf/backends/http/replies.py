@@ -151,6 +151,7 @@ def _count(*values: Any) -> int:
 
 
 def _number(value: Any, name: str) -> float:
+    # Not `checks.is_number`: this runs for every token of a reply, and asking for an abstract class is slow.
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     is_finite = is_number and -_LARGEST <= value <= _LARGEST  # JSON has whole numbers that no float can hold
     expect(is_finite, f"{name} is {_shown(value)}; expected a finite number")

@@ -72,4 +72,5 @@ def cost_of(price: Mapping[str, float] | None, tokens_in: int, tokens_out: int, 
 
 
 def _is_amount(value: Any) -> bool:
+    # Python's numbers alone: the price is kept as it was given, and JSON cannot write numpy's integers.
     return isinstance(value, (int, float)) and is_finite_number(value) and value >= 0

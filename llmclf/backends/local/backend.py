@@ -20,16 +20,18 @@ from ..base import (
     check_requests,
 )
 from ..handle import Handle
-from ..options import describe_options, one_of, option, positive_count
+from ..options import describe_options, one_of, option, positive_count, takes_earlier_name
 from ..tokens.codec import TokenCodec, TokenRow
 from ..tokens.transformers_encoder import token_texts
 from .generation import Generation, LogitsProcessor, check_generation, end_ids, generate
 from .loaded_model import LoadedModel, open_model
 from .trie_view import TrieView
 
-_BATCH_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 16384}
+BATCH_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 16384}
+"""Token columns of one forward pass on each kind of device, where `batch_tokens` does not say."""
 
 
+@takes_earlier_name("model", "name")
 @describe_options
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings, CountsTokens):
@@ -112,7 +114,7 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
             return
         loaded = self._loaded
         rows = self._codec.encode(requests)
-        budget = self.batch_tokens or _BATCH_TOKENS[loaded.model.device.type]
+        budget = self.batch_tokens or BATCH_TOKENS[loaded.model.device.type]
         for place, logprobs in loaded.score(rows, budget):
             row = rows[place]
             error = None

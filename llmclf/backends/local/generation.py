@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ...arrays import Floats
+from ...checks import check_whole_number, is_whole_number
 from ...errors import InputError, ModelError
 from ...logits import apply_chain, log_softmax, sample
 from ..tokens.transformers_encoder import text_after, token_texts
 
-LogitsProcessor = Callable[[NDArray[np.float64], Sequence[int]], NDArray[np.float64]]
+LogitsProcessor = Callable[[Floats, Sequence[int]], Floats]
 """A function of logits (vocabulary,) and of the tokens before them; see `llmclf.logits.chain`."""
 
 
@@ -46,10 +47,10 @@ class Generation:
     finish_reason: str
 
     @property
-    def perplexities(self) -> NDArray[np.float64]:
+    def perplexities(self) -> Floats:
         """Perplexity (n,) of the first 1, 2, ... n tokens: the exponential of their mean negative log-probability."""
         n = np.arange(1, len(self.logprobs) + 1)
-        perplexities: NDArray[np.float64] = np.exp(-np.cumsum(self.logprobs) / n)
+        perplexities: Floats = np.exp(-np.cumsum(self.logprobs) / n)
         return perplexities
 
 
@@ -60,12 +61,11 @@ def check_generation(max_tokens: Any, n: Any, seed: Any, stop: Any) -> tuple[str
     ------
     InputError
     """
-    for name, value in (("max_tokens", max_tokens), ("n", n)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise InputError(f"{name}={value!r}: expected a whole number of at least 1")
+    check_whole_number("max_tokens", max_tokens, 1)
+    check_whole_number("n", n, 1)
     if seed is None and n > 1:
         raise InputError(f"n={n}, but without a seed every answer is the likeliest one; give seed=")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0):
+    if seed is not None and not is_whole_number(seed, 0):
         raise InputError(f"seed={seed!r}: expected a whole number of at least 0, or None for the likeliest tokens")
     if not isinstance(stop, (str, Sequence)):
         raise InputError(f"stop={stop!r}: expected a text or a list of texts; () for none")

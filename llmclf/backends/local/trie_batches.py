@@ -17,6 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from ...arrays import Integers
 from ..tokens.codec import TokenRow
 from ..tokens.label_trie import LabelTrie, label_trie
 
@@ -39,8 +40,8 @@ class Batch:
 
     places: tuple[int, ...]
     tries: tuple[LabelTrie, ...]
-    tokens: NDArray[np.int64]
-    positions: NDArray[np.int64]
+    tokens: Integers
+    positions: Integers
     mask: NDArray[np.bool_]
     n_predict: int
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ...arrays import Floats
 from ..tokens.codec import TokenRow
 from ..tokens.label_trie import LabelTrie
 
@@ -28,11 +26,11 @@ class TrieView:
 
     row: TokenRow
     trie: LabelTrie
-    logits: NDArray[np.float64]
-    unconditional: NDArray[np.float64] | None = None
+    logits: Floats
+    unconditional: Floats | None = None
 
     @property
-    def processed(self) -> NDArray[np.float64]:
+    def processed(self) -> Floats:
         """The logits after what the request does to them."""
         processing = self.row.processing
         return self.logits if processing is None else processing.apply(self.logits, self.unconditional)

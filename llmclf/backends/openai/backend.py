@@ -162,7 +162,7 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
     @property
     def usage(self) -> Usage:
         """What this and equal backends have asked of the server since it was opened."""
-        return self._connection.engine.client.usage
+        return self._connection.bridge.client.usage
 
     def identity(self) -> dict[str, Any]:
         connection = self._connection

@@ -11,7 +11,7 @@ from typing import Any
 from ...errors import CapabilityError, InputError, MissingDependencyError, RowError, ServerError
 from ...prompts.rendered import Span
 from ..base import Request, RowScores, check_requests
-from ..http.async_bridge import Engine
+from ..http.async_bridge import AsyncBridge
 from ..http.client import Client
 from ..http.options import ServerOptions
 from ..http.usage import cost_of
@@ -88,7 +88,7 @@ class Connection:
         extra: Mapping[str, Any],
     ) -> None:
         self.options = options
-        self.engine = Engine(Client(options))
+        self.bridge = AsyncBridge(Client(options))
         self._routes = Routes(RouteOptions(top_calls, tolerance))
         self._model = model
         self._extra = extra
@@ -107,7 +107,7 @@ class Connection:
         """What the server was seen to do; asks it on first use."""
         with self._lock:
             if self._probe is None:
-                probed = self.engine.call(self._open)
+                probed = self.bridge.call(self._open)
                 self._route = self._routes.choose(self._facts(probed), self._use_route)
                 self._probe = probed
             return self._probe
@@ -131,11 +131,11 @@ class Connection:
 
     def score(self, requests: Sequence[Request]) -> Iterator[Answer]:
         task = self._task(requests, len(requests))
-        return self.engine.stream(task, partial(self._serve, task), leader=self._leads)
+        return self.bridge.stream(task, partial(self._serve, task), leader=self._leads)
 
     def stream(self, requests: Iterable[Request], n_requests: int | None) -> Iterator[list[Answer]]:
         task = self._task(requests, n_requests)
-        return self.engine.groups(task, partial(self._serve, task), leader=self._leads)
+        return self.bridge.groups(task, partial(self._serve, task), leader=self._leads)
 
     def batches(self, requests: Iterable[Request], store: BatchStore, options: BatchOptions) -> Iterator[list[Answer]]:
         route = self.route
@@ -143,7 +143,7 @@ class Connection:
             raise CapabilityError(
                 f"the route {route.name!r} {route.batch_obstacle}; ask live, or name another route (use_route=)"
             )
-        runner = BatchRunner(self.engine.client, store, options)
+        runner = BatchRunner(self.bridge.client, store, options)
         settled = route.recalled(store.kept("route"))
         # A row by itself asks the same in every process, whatever rows are left.
         task = _Task(requests, lambda _: 1, self._client(runner), settled)
@@ -152,7 +152,7 @@ class Connection:
             if route.depends_on_rows and task.route is not None:
                 store.keep("route", task.route.name)
 
-        return self.engine.drain(runner.over(task, partial(self._serve, task), decided))
+        return self.bridge.drain(runner.over(task, partial(self._serve, task), decided))
 
     @property
     def _leads(self) -> bool:
@@ -166,7 +166,7 @@ class Connection:
         return RouteClient(client, self._facts(self.probe), {"model": self._model, **self._extra})
 
     def _task(self, requests: Iterable[Request], n_requests: int | None) -> _Task:
-        client, route = self._client(self.engine.client), self.route
+        client, route = self._client(self.bridge.client), self.route
         size = partial(self._unit_size, route, n_requests)
         return _Task(requests, size, client, None if route.depends_on_rows else route)
 

@@ -145,6 +145,7 @@ def _named_id(text: str) -> int | None:
 
 def _seen(value: Any) -> float | None:
     """A log-probability; None for the numbers that stand for "too unlikely to tell"."""
+    # Not `checks.is_number`: this runs for every token of a reply, and asking for an abstract class is slow.
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value <= UNKNOWN:
         return None
     return logprob(value)

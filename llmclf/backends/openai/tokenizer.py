@@ -139,6 +139,7 @@ def _in_loop(function: Callable[[Any], Coroutine[Any, Any, T]], argument: Any) -
 
 def _ids(reply: Any) -> list[int]:
     ids = sequence(mapping(reply, "the reply").get("tokens"), "tokens")
+    # Not `checks.is_whole_number`: this runs for every token of a text, and asking for an abstract class is slow.
     expect(all(isinstance(token, int) and not isinstance(token, bool) for token in ids), "tokens are not whole numbers")
     return list(ids)
 

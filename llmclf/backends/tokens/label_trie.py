@@ -8,6 +8,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ...arrays import Integers
+
 
 @dataclass(frozen=True)
 class LabelTrie:
@@ -24,11 +26,11 @@ class LabelTrie:
         is node i.
     """
 
-    tokens: NDArray[np.int64]
-    depths: NDArray[np.int64]
+    tokens: Integers
+    depths: Integers
     visible: NDArray[np.bool_]
-    columns: tuple[NDArray[np.int64], ...]
-    targets: tuple[NDArray[np.int64], ...]
+    columns: tuple[Integers, ...]
+    targets: tuple[Integers, ...]
 
     @property
     def n_nodes(self) -> int:

@@ -1,4 +1,4 @@
-"""Answers as the journal keeps them: a few bytes each, read back one by one or thousands at a time as arrays.
+"""Answers as the journal keeps them: a few bytes each, read back thousands at a time as arrays.
 
 An answer is ``flags, number of completions, tokens of each | characters cut | log-probabilities (and bounds) | checksum``,
 little-endian. The log-probabilities are 64-bit floats, so that what is read is what was written.
@@ -63,8 +63,9 @@ def encode_answer(key: bytes, answer: RowScores) -> bytes:
     Examples
     --------
     >>> answer = RowScores(((-0.5, -0.25), (-2.0,)), characters_cut=7)
-    >>> decode_answer(b"key", encode_answer(b"key", answer)) == answer
-    True
+    >>> block = decode_block([b"key"], [encode_answer(b"key", answer)], [None], 2, "damaged")
+    >>> block.scores.sums.tolist(), block.truncated.tolist()
+    ([[-0.75, -2.0]], [True])
     """
     logprobs = answer.token_logprobs
     values = list(chain.from_iterable(logprobs))
@@ -77,22 +78,6 @@ def encode_answer(key: bytes, answer: RowScores) -> bytes:
     n = len(logprobs)
     data = _layout(n, len(values)).pack(flags, n, *map(len, logprobs), answer.characters_cut, *values)
     return data + _SUM.pack(zlib.crc32(data, zlib.crc32(key)))
-
-
-def decode_answer(key: bytes, data: bytes) -> RowScores | None:
-    """The inverse of `encode_answer`; None if the bytes are damaged."""
-    if not _is_whole(key, data):
-        return None
-    flags, n = _HEAD.unpack_from(data)
-    lengths = struct.unpack_from(f"<{n}H", data, _HEAD.size)
-    start = _HEAD.size + 2 * n
-    (cut,) = _CUT.unpack_from(data, start)
-    n_tokens = sum(lengths)
-    values = struct.unpack_from(f"<{n_tokens + (2 * n if flags & _BOUNDED else 0)}d", data, start + _CUT.size)
-    ends = np.cumsum(lengths).tolist()
-    tokens = tuple(values[end - length : end] for end, length in zip(ends, lengths, strict=True))
-    bounds = (values[n_tokens : n_tokens + n], values[n_tokens + n :]) if flags & _BOUNDED else ((), ())
-    return RowScores(tokens, *bounds, cut, bool(flags & _HEALED), bool(flags & _TERMINATED))
 
 
 def decode_block(

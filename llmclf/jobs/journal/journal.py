@@ -21,6 +21,7 @@ from typing import Any
 from ...backends import RowScores
 from ...backends.identity import current_facts
 from ...errors import InputError, StoreError
+from ...sqlite_transactions import transaction
 from .answer_codec import encode_answer
 
 _SCHEMA = """
@@ -175,17 +176,10 @@ class Journal:
     def transaction(self) -> Iterator[None]:
         """All of what is done inside, or nothing of it."""
         try:
-            # Not IMMEDIATE, which would also lock the plan, attached to this connection: its questions are read meanwhile by
+            # Not immediate, which would also lock the plan, attached to this connection: its questions are read meanwhile by
             # another, and whichever came second would be refused. The journal itself is locked since it was opened.
-            self.connection.execute("BEGIN")
-            try:
+            with transaction(self.connection, immediate=False):
                 yield
-                self.connection.execute("COMMIT")
-            except BaseException:
-                # SQLite rolls some failures back itself, and leaves a failed commit open.
-                if self.connection.in_transaction:
-                    self.connection.execute("ROLLBACK")
-                raise
         except sqlite3.Error as error:
             raise StoreError(f"the journal {str(self.path)!r} cannot be written: {error}") from error
 

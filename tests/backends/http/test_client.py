@@ -37,7 +37,7 @@ from llmclf.backends.http import async_bridge as engine_module
 from llmclf.backends.http import client as client_module
 from llmclf.backends.http import rate_limits as limits_module
 from llmclf.backends.http import replies
-from llmclf.backends.http.async_bridge import Engine, together
+from llmclf.backends.http.async_bridge import AsyncBridge, together
 from llmclf.backends.http.client import Client
 from llmclf.backends.http.options import ServerOptions
 from llmclf.backends.http.replies import BadReplyError
@@ -55,8 +55,10 @@ def quick(monkeypatch):
     monkeypatch.setattr(client_module, "_LONGEST_WAIT", 0.02)
 
 
-def make(server: FakeServer, **options) -> Engine:
-    return Engine(Client(ServerOptions(server.url, **{"timeout": 5.0, "max_retries": 3, "concurrency": 8, **options})))
+def make(server: FakeServer, **options) -> AsyncBridge:
+    return AsyncBridge(
+        Client(ServerOptions(server.url, **{"timeout": 5.0, "max_retries": 3, "concurrency": 8, **options}))
+    )
 
 
 def text_of(reply):
@@ -68,8 +70,8 @@ async def serve(client, unit):
     return [unit]
 
 
-def ask(engine: Engine, **options) -> str:
-    return engine.call(lambda client: client.call("/completions", {"prompt": "x"}, text_of, **options))
+def ask(bridge: AsyncBridge, **options) -> str:
+    return bridge.call(lambda client: client.call("/completions", {"prompt": "x"}, text_of, **options))
 
 
 def most_in_any_window(times, seconds: float) -> int:
@@ -136,20 +138,20 @@ def patience(fault) -> float:
 def test_retried(fault, transport):
     """A request that failed in a way that may heal is sent again until there is a good answer, and counted each time."""
     with FakeServer(faults=[fault, fault]) as server:
-        engine = make(server, timeout=patience(fault))
-        assert ask(engine) == "ok"
+        bridge = make(server, timeout=patience(fault))
+        assert ask(bridge) == "ok"
         assert server.count("/v1/completions") == len(server.requests) == 3
-        assert engine.client.usage.requests == 3
-        assert engine.client.usage.retries == 2
+        assert bridge.client.usage.requests == 3
+        assert bridge.client.usage.retries == 2
 
 
 @pytest.mark.parametrize("fault", RETRIED.values(), ids=RETRIED)
 def test_retried_to_the_end(fault, transport):
     """After the last attempt there is an error that says how many there were."""
     with FakeServer(faults=lambda request: fault) as server:
-        engine = make(server, timeout=patience(fault), max_retries=1)
+        bridge = make(server, timeout=patience(fault), max_retries=1)
         with pytest.raises(ServerError, match="after 2 attempts") as caught:
-            ask(engine)
+            ask(bridge)
         assert len(server.requests) == 2
         assert not caught.value.is_final
         if isinstance(fault, Status) and fault.code != 204:
@@ -180,15 +182,15 @@ def test_never_retried(status, transport):
 def test_hopeless(fault):
     """No second attempt where the quota is used up, the server forbids it, or it asks to wait for more than ten minutes."""
     with FakeServer(faults=[fault]) as server:
-        engine = make(server)
+        bridge = make(server)
         with pytest.raises(ServerError) as caught:
-            ask(engine)
+            ask(bridge)
         assert caught.value.is_final
         assert len(server.requests) == 1
         if fault.headers and "x-should-retry" not in fault.headers:
             assert "it asks to wait for 700 s" in str(caught.value)
         begun = time.monotonic()
-        assert ask(engine) == "ok"  # a new call does not wait for the ten minutes either
+        assert ask(bridge) == "ok"  # a new call does not wait for the ten minutes either
         assert time.monotonic() - begun < 2.0
 
 
@@ -203,9 +205,9 @@ def test_max_retries_of_one_call():
 def test_unreachable(transport):
     """A server that is not there is named, and makes an error that is final."""
     with FakeServer() as server:
-        engine = make(server, max_retries=1)
+        bridge = make(server, max_retries=1)
     with pytest.raises(ServerError, match=r"cannot be reached at http://127.0.0.1:\d+/v1, after 2 attempts") as caught:
-        ask(engine)
+        ask(bridge)
     assert caught.value.is_final
     assert caught.value.status is None
 
@@ -271,12 +273,12 @@ def test_error_of_one_row_is_the_workers():
 def test_paths():
     """A path is added to the base URL, or to the server's root where it begins with two slashes; no body makes a GET."""
     with FakeServer("vllm") as server:
-        engine = make(server)
-        found = engine.call(
+        bridge = make(server)
+        found = bridge.call(
             lambda client: client.call("//tokenize", {"prompt": "The film"}, lambda reply: reply["tokens"])
         )
         assert found == server.model.encode("The film")
-        assert engine.call(lambda client: client.call("/models", None, lambda reply: reply["data"][0]["id"])) == "tiny"
+        assert bridge.call(lambda client: client.call("/models", None, lambda reply: reply["data"][0]["id"])) == "tiny"
         assert [(request.method, request.path) for request in server.requests] == [
             ("POST", "/tokenize"),
             ("GET", "/v1/models"),
@@ -472,10 +474,10 @@ def test_limits_hold_in_every_window(limit, n_threads, monkeypatch):
 
     monkeypatch.setattr(client_module, "RateLimits", Watched)
     with FakeServer() as server:
-        engine = make(server, concurrency=16, **limit)
+        bridge = make(server, concurrency=16, **limit)
         found = []
         threads = [
-            threading.Thread(target=lambda: found.extend(engine.stream(range(35 // n_threads), serve)))
+            threading.Thread(target=lambda: found.extend(bridge.stream(range(35 // n_threads), serve)))
             for _ in range(n_threads)
         ]
         begun = time.monotonic()
@@ -494,9 +496,9 @@ def test_limits_outlast_a_call(monkeypatch):
     """What earlier calls used counts for later ones, though every call has an event loop of its own."""
     monkeypatch.setattr(limits_module, "_WINDOW", 0.3)
     with FakeServer() as server:
-        engine = make(server, rpm=3)
+        bridge = make(server, rpm=3)
         for _ in range(7):
-            ask(engine)
+            ask(bridge)
         assert most_in_any_window([request.time for request in server.requests], 0.2) <= 3
 
 
@@ -524,8 +526,8 @@ def test_request_larger_than_a_minute():
 def test_concurrency():
     """As many requests are under way as allowed, and never one more, whoever shares the client."""
     with FakeServer(latency=0.05) as server:
-        engine = make(server, concurrency=5)
-        threads = [threading.Thread(target=lambda: list(engine.stream(range(20), serve))) for _ in range(2)]
+        bridge = make(server, concurrency=5)
+        threads = [threading.Thread(target=lambda: list(bridge.stream(range(20), serve))) for _ in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -541,10 +543,10 @@ def test_usage():
     """Requests, retries and tokens are counted exactly, those of useless replies too."""
     faults = [Status(500), change(index=3), None, BrokenJson(), None]
     with FakeServer(faults=faults) as server:
-        engine = make(server, price=PRICE, concurrency=1)
-        list(engine.stream(range(4), serve))
+        bridge = make(server, price=PRICE, concurrency=1)
+        list(bridge.stream(range(4), serve))
         worst = cost_of(PRICE, 10, 1)  # the reply that was no JSON may have cost as much
-        usage = engine.client.usage
+        usage = bridge.client.usage
         assert usage.cost == pytest.approx(5 * COST + worst, rel=1e-12)
         usage.cost = None
         assert usage == Usage(requests=7, retries=3, tokens_in=50, tokens_cached=20, tokens_out=5)
@@ -555,14 +557,14 @@ def test_usage():
 def test_max_cost(concurrency):
     """The budget is never passed, not a request short of it is refused, and what was answered before is kept."""
     with FakeServer() as server:
-        engine = make(server, price=PRICE, max_cost=20.5 * COST + cost_of(PRICE, 10, 1), concurrency=concurrency)
+        bridge = make(server, price=PRICE, max_cost=20.5 * COST + cost_of(PRICE, 10, 1), concurrency=concurrency)
         found = []
         with pytest.raises(BudgetError, match=r"max_cost=.* is reached: .* is spent.*raise max_cost"):
-            found.extend(engine.stream(range(1000), serve))
+            found.extend(bridge.stream(range(1000), serve))
         # Each request costs less than its worst case, so that one more fits than the worst case of all would say.
         assert len(server.requests) == 21
-        assert engine.client.usage.cost == pytest.approx(21 * COST)
-        assert engine.client.usage.cost <= engine.client.options.max_cost
+        assert bridge.client.usage.cost == pytest.approx(21 * COST)
+        assert bridge.client.usage.cost <= bridge.client.options.max_cost
 
 
 @pytest.mark.parametrize("unit", [0.1, 0.7, 1 / 3])
@@ -570,10 +572,10 @@ def test_max_cost_exact(unit):
     """A budget that is enough to the last digit is enough, though sums of fractions are not exact."""
     with FakeServer() as server:
         price = {"input": unit, "output": 0.0}
-        engine = make(server, price=price, max_cost=cost_of(price, 30 * 10, 0), concurrency=7)
-        assert len(list(engine.stream(range(30), serve))) == 30
+        bridge = make(server, price=price, max_cost=cost_of(price, 30 * 10, 0), concurrency=7)
+        assert len(list(bridge.stream(range(30), serve))) == 30
         with pytest.raises(BudgetError):
-            ask(engine, tokens_in=10)
+            ask(bridge, tokens_in=10)
         assert len(server.requests) == 30
 
 
@@ -581,31 +583,31 @@ def test_lost_requests_cost():
     """A request whose reply was lost counts at what it could have cost; one that was refused costs nothing."""
     hang = Hang(60.0)
     with FakeServer(faults=[hang, Reset(), Status(500), Status(400)]) as server:
-        engine = make(server, price=PRICE, timeout=patience(hang))
+        bridge = make(server, price=PRICE, timeout=patience(hang))
         with pytest.raises(ServerError, match="400"):
-            ask(engine, tokens_in=1000, tokens_out=10)
-        assert engine.client.usage.cost == pytest.approx(2 * cost_of(PRICE, 1000, 10))
+            ask(bridge, tokens_in=1000, tokens_out=10)
+        assert bridge.client.usage.cost == pytest.approx(2 * cost_of(PRICE, 1000, 10))
 
 
 def test_unreachable_costs_nothing():
     """No request reaches a server that is not there, so none costs."""
     with FakeServer() as server:
-        engine = make(server, price=PRICE, max_retries=1)
+        bridge = make(server, price=PRICE, max_retries=1)
     with pytest.raises(ServerError):
-        ask(engine, tokens_in=1000)
-    assert engine.client.usage.cost == 0.0
+        ask(bridge, tokens_in=1000)
+    assert bridge.client.usage.cost == 0.0
 
 
 def test_cancelled_requests_cost():
     """Who stops listening has paid for what was under way."""
     with FakeServer(faults=lambda request: Hang(60.0) if request.body["unit"] else None) as server:
-        engine = make(server, price=PRICE, concurrency=4)
-        results = engine.stream(range(100), serve)
+        bridge = make(server, price=PRICE, concurrency=4)
+        results = bridge.stream(range(100), serve)
         assert next(results) == 0
         while len(server.requests) < 5:
             time.sleep(0.01)
         results.close()
-        assert engine.client.usage.cost == pytest.approx(COST + 4 * cost_of(PRICE, 10, 1))
+        assert bridge.client.usage.cost == pytest.approx(COST + 4 * cost_of(PRICE, 10, 1))
 
 
 # --- the synchronous face ----------------------------------------------------------------------------------------------
@@ -631,10 +633,10 @@ def test_stream():
         return [unit] * (unit % 3)  # none, for some
 
     with FakeServer() as server:
-        engine = make(server)
-        assert sorted(engine.stream(range(50), twice)) == [i for i in range(50) for _ in range(i % 3)]
-        assert list(engine.stream([], twice)) == []
-        assert list(engine.stream([0, 3], twice)) == []
+        bridge = make(server)
+        assert sorted(bridge.stream(range(50), twice)) == [i for i in range(50) for _ in range(i % 3)]
+        assert list(bridge.stream([], twice)) == []
+        assert list(bridge.stream([0, 3], twice)) == []
         assert len(server.requests) == 52
 
 
@@ -714,11 +716,11 @@ def test_errors_come_as_they_are(place, leader):
 
     before = own_threads()
     with FakeServer() as server:
-        engine = make(server, concurrency=2)
+        bridge = make(server, concurrency=2)
         with pytest.raises(OurOwnError, match="7"):
-            list(engine.stream(Units() if place == "iter" else units(), failing, leader=leader))
+            list(bridge.stream(Units() if place == "iter" else units(), failing, leader=leader))
         assert own_threads() == before
-        assert sorted(engine.stream(range(5), serve, leader=leader)) == list(range(5))  # and it can be used again
+        assert sorted(bridge.stream(range(5), serve, leader=leader)) == list(range(5))  # and it can be used again
         assert settled(server)
 
 
@@ -731,10 +733,10 @@ def test_errors_of_one_call():
             group.create_task(asyncio.sleep(30))
 
     with FakeServer(faults=[Status(404)]) as server:
-        engine = make(server)
+        bridge = make(server)
         with pytest.raises(ServerError, match="404"):
-            engine.call(failing)
-        assert ask(engine) == "ok"
+            bridge.call(failing)
+        assert ask(bridge) == "ok"
 
 
 def test_together():
@@ -758,31 +760,31 @@ def test_together():
     with FakeServer(
         faults=lambda request: Status(400) if request.body["unit"] == "bad" else None, latency=0.05
     ) as server:
-        engine = make(server)
-        assert engine.call(work) == list(units)
+        bridge = make(server)
+        assert bridge.call(work) == list(units)
         assert server.peak() == 6
         with pytest.raises(ServerError, match="400"):
-            engine.call(failing)
+            bridge.call(failing)
         assert len(server.requests) == 7
 
 
 def test_bug_in_a_reader():
     """An error of the reading function's own is no bad reply: it is not hidden by retries."""
     with FakeServer() as server:
-        engine = make(server, price=PRICE)
+        bridge = make(server, price=PRICE)
         with pytest.raises(ZeroDivisionError):
-            engine.call(lambda client: client.call("/completions", {}, lambda reply: 1 / 0))
+            bridge.call(lambda client: client.call("/completions", {}, lambda reply: 1 / 0))
         assert len(server.requests) == 1
-        assert engine.client.usage.cost == pytest.approx(COST)
+        assert bridge.client.usage.cost == pytest.approx(COST)
 
 
 def test_inside_a_running_loop():
     """It works where an event loop is already running, as in a notebook."""
     with FakeServer() as server:
-        engine = make(server)
+        bridge = make(server)
 
         async def cell():
-            return ask(engine), sorted(engine.stream(range(20), serve))
+            return ask(bridge), sorted(bridge.stream(range(20), serve))
 
         assert asyncio.run(cell()) == ("ok", list(range(20)))
 
@@ -800,14 +802,14 @@ def test_two_engines():
 
 
 def test_many_threads():
-    """Threads that come and go share one engine without a mistake."""
+    """Threads that come and go share one bridge without a mistake."""
     with FakeServer() as server:
-        engine = make(server)
+        bridge = make(server)
         found = []
 
         def work():
             for _ in range(10):
-                found.append(ask(engine))
+                found.append(ask(bridge))
 
         threads = [threading.Thread(target=work) for _ in range(6)]
         for thread in threads:
@@ -815,7 +817,7 @@ def test_many_threads():
         for thread in threads:
             thread.join()
         assert found == ["ok"] * 60
-        assert engine.client.usage.requests == len(server.requests) == 60
+        assert bridge.client.usage.requests == len(server.requests) == 60
         assert settled(server)
 
 
@@ -823,12 +825,12 @@ SCRIPT = """
 import sys, threading
 sys.path[:0] = {path!r}
 from llmclf.backends.http.client import Client, ServerOptions
-from llmclf.backends.http.async_bridge import Engine
+from llmclf.backends.http.async_bridge import AsyncBridge
 
 async def serve(client, unit):
     return [await client.call("/completions", {{"unit": unit}}, lambda reply: unit)]
 
-results = Engine(Client(ServerOptions({url!r}, concurrency=8))).stream(range(1_000_000), serve)
+results = AsyncBridge(Client(ServerOptions({url!r}, concurrency=8))).stream(range(1_000_000), serve)
 try:
     for result in results:
         print(result, flush=True)

@@ -14,7 +14,7 @@ from sklearn.base import clone
 
 from llmclf import LLMClassifier, open_backend
 from llmclf.backends.http import client as client_module
-from llmclf.backends.http.async_bridge import Engine
+from llmclf.backends.http.async_bridge import AsyncBridge
 from llmclf.backends.http.client import Client
 from llmclf.backends.http.options import ServerOptions
 from llmclf.errors import BudgetError, LlmclfError
@@ -79,10 +79,10 @@ def assert_clean(text: str) -> None:
         assert shape not in text
 
 
-def make(server: FakeServer | None, **options) -> Engine:
+def make(server: FakeServer | None, **options) -> AsyncBridge:
     url = "http://127.0.0.1:9/v1" if server is None else server.url
     given = {"timeout": 5.0, "max_retries": 1, "concurrency": 4, "api_key_env": NAME, **options}
-    return Engine(Client(ServerOptions(url, **given)))
+    return AsyncBridge(Client(ServerOptions(url, **given)))
 
 
 async def serve(client, unit):
@@ -125,8 +125,8 @@ def test_failures(fault, transport, log):
     """No failure shows the key in its message, its causes or the variables of its frames, nor does a log at any level."""
     with FakeServer(faults=lambda request: fault) as server:
         # Short only where it has to pass: on a busy machine a good answer takes its time.
-        engine = make(server, timeout=1.0 if isinstance(fault, Hang) else 5.0)
-        for attempt in (lambda: list(engine.stream([1], serve)), lambda: engine.call(lambda client: serve(client, 1))):
+        bridge = make(server, timeout=1.0 if isinstance(fault, Hang) else 5.0)
+        for attempt in (lambda: list(bridge.stream([1], serve)), lambda: bridge.call(lambda client: serve(client, 1))):
             with pytest.raises((LlmclfError, IndexError)) as caught:
                 attempt()
             assert_clean(everything(caught.value))
@@ -149,9 +149,9 @@ def test_unreachable(transport, log):
 @pytest.mark.parametrize("host", ["a" * 80, "a..b", "127.0.0.1:1", "ex\u00e4mple.invalid", "xn--a.invalid"])
 def test_odd_addresses(host, transport):
     """Nor does an address that the network's libraries choke on."""
-    engine = Engine(Client(ServerOptions(f"http://{host}/v1", api_key_env=NAME, max_retries=0, timeout=5.0)))
+    bridge = AsyncBridge(Client(ServerOptions(f"http://{host}/v1", api_key_env=NAME, max_retries=0, timeout=5.0)))
     with pytest.raises(LlmclfError) as caught:
-        engine.call(lambda client: serve(client, 1))
+        bridge.call(lambda client: serve(client, 1))
     assert_clean(everything(caught.value))
 
 
@@ -197,11 +197,11 @@ def test_redirect(transport):
 def test_success(transport, log):
     """Work that goes well logs no key, and no text of the user's above DEBUG."""
     with FakeServer(key=KEY) as server:
-        engine = make(server)
-        assert list(engine.stream(range(5), serve)) == ["ok"] * 5
-        for shown in (engine, engine.client, engine.client.options, engine.client.usage, engine.client.usage.to_dict()):
+        bridge = make(server)
+        assert list(bridge.stream(range(5), serve)) == ["ok"] * 5
+        for shown in (bridge, bridge.client, bridge.client.options, bridge.client.usage, bridge.client.usage.to_dict()):
             assert_clean(repr(shown))
-        assert_clean(repr(vars(engine.client)) + repr(vars(engine.client.options)))
+        assert_clean(repr(vars(bridge.client)) + repr(vars(bridge.client.options)))
     for level, text in log:
         assert_clean(text)
         assert level <= logging.DEBUG or TEXT not in text

@@ -24,6 +24,7 @@ from llmclf.errors import (
     InputError,
     ModelError,
     ModelNameError,
+    RenamedWarning,
 )
 from llmclf.jobs import label_table
 from llmclf.logits import softmax
@@ -68,7 +69,7 @@ def test_the_old_name_of_the_undecided_rows_still_works(tokenizer):
         _, expected = clf.predict_proba(TEXTS, return_undecided=True)
         for score in (clf.predict, clf.predict_proba, clf.predict_log_proba, clf.decision_function, clf.score_labels):
             score(TEXTS)
-            with pytest.warns(FutureWarning, match="return_undecided=True"):
+            with pytest.warns(RenamedWarning, match="return_undecided=True"):
                 np.testing.assert_array_equal(clf.undecided_, expected)
         with ThreadPoolExecutor(1) as pool, pytest.raises(AttributeError, match="once rows were scored"):
             pool.submit(lambda: clf.undecided_).result()

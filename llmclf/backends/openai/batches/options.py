@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ....checks import check_whole_number, is_finite_number
 from ....errors import InputError
 
 
@@ -50,9 +50,7 @@ class BatchOptions:
 
     def __post_init__(self) -> None:
         for name in ("window", "max_requests", "max_bytes", "max_rounds", "parallel"):
-            value, least = getattr(self, name), int(name != "max_rounds")
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InputError(f"{name}={value!r}: expected a whole number of at least {least}")
-        value = self.poll_seconds
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-            raise InputError(f"poll_seconds={value!r}: expected a positive number of seconds")
+            value = check_whole_number(name, getattr(self, name), int(name != "max_rounds"))
+            object.__setattr__(self, name, value)  # numpy's numbers become Python's, which SQLite and JSON can write
+        if not is_finite_number(self.poll_seconds) or self.poll_seconds <= 0:
+            raise InputError(f"poll_seconds={self.poll_seconds!r}: expected a positive number of seconds")

@@ -28,6 +28,7 @@ from hashlib import sha256
 from typing import Any
 
 from ....errors import InputError, StoreError
+from ....sqlite_transactions import transaction
 
 UPLOADING, CREATING, OPEN = "uploading", "creating", "open"
 
@@ -299,16 +300,8 @@ class BatchStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _store_errors():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                # SQLite undoes some failures by itself, but leaves a failed commit open.
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        with _store_errors(), transaction(self._connection, immediate=True) as run:
+            yield run
 
 
 @contextmanager

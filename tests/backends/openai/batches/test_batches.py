@@ -24,7 +24,7 @@ from contract import TEXTS, in_order, requests_for, score
 from faults import BrokenJson, Close, FakeServer, Mutate, Reset, Status, Truncate, backend_for
 
 from llmclf.backends import Request, RowScores
-from llmclf.backends.http.async_bridge import Engine, together
+from llmclf.backends.http.async_bridge import AsyncBridge, together
 from llmclf.backends.http.client import Client
 from llmclf.backends.http.file_transfers import Download
 from llmclf.backends.http.options import ServerOptions
@@ -451,9 +451,9 @@ def test_a_full_disk_is_told():
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with FakeServer("plain") as server:
-        engine = Engine(Client(ServerOptions(server.url)))
+        bridge = AsyncBridge(Client(ServerOptions(server.url)))
         with pytest.raises(StoreError, match=r"No space left.*make room"):
-            engine.call(lambda client: client.call("/files/file-1/content", Download(Full()), int))
+            bridge.call(lambda client: client.call("/files/file-1/content", Download(Full()), int))
         assert len(server.requests) == 1
 
 
@@ -731,7 +731,7 @@ def test_ctrl_c_leaves_nothing_under_way(database):
     with BatchServer("openai_chat", [Plan(looks=3)]) as server:
         backend = backend_for(server)
         _ = backend.probe
-        with backend._connection.engine._provider as portal:
+        with backend._connection.bridge._provider as portal:
             before = portal.call(n_tasks)
             with pytest.raises(KeyboardInterrupt):
                 label_all(server, database, chat_requests(), backend=backend, report=interrupt, poll_seconds=1.0)
@@ -746,8 +746,8 @@ async def one_by_one(*questions):
 
 def serve(server, connection, rows, asking=one_by_one, **options):
     """Answers to rows that ask the given questions, one after the other or as told."""
-    engine = Engine(Client(ServerOptions(server.url)))
-    runner = BatchRunner(engine.client, BatchStore(connection), BatchOptions(**{**QUICK, **options}))
+    bridge = AsyncBridge(Client(ServerOptions(server.url)))
+    runner = BatchRunner(bridge.client, BatchStore(connection), BatchOptions(**{**QUICK, **options}))
 
     async def ask(_, row):
         place, prompts = row
@@ -756,7 +756,7 @@ def serve(server, connection, rows, asking=one_by_one, **options):
         await asking(*(partial(runner.call, "/completions", body, read) for body in bodies))
         return [(place, RowScores((), error=str(place)))]
 
-    return engine.drain(runner.over(iter(enumerate(rows)), ask, lambda: None))
+    return bridge.drain(runner.over(iter(enumerate(rows)), ask, lambda: None))
 
 
 def test_an_answer_is_kept_for_all_who_need_it(database):
