@@ -221,6 +221,7 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
     def estimate(self, requests: Sequence[Request]) -> Estimate:
         """What answering would take, counted without sending anything.
 
-        The route is the one that was chosen where the server was asked before, else `use_route`, else ``"echo"``.
+        The route is the one that was chosen where the server was asked before, else `use_route`, else the
+        default of the first registered route: ``"echo"``, unless one was added before it.
         """
         return self._connection.estimate(requests)
