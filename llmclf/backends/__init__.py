@@ -57,7 +57,7 @@ def open_backend(model: str | Backend, **options: Any) -> Backend:
     Raises
     ------
     ModelNameError
-        The string names no model.
+        The string does not name a model.
     UnknownOptionError
         The backend does not have an option.
 

@@ -47,7 +47,7 @@ def _is_tolerance(name: str, value: Any) -> None:
 
 def _is_extra(name: str, value: Any) -> None:
     if not isinstance(value, Mapping):
-        raise InputError(f"{name}={value!r}: expected a dict of what requests carry besides")
+        raise InputError(f"{name}={value!r}: expected a dict of further fields of each request")
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
