@@ -6,7 +6,7 @@
 # make servers  an environment that holds vLLM for the CPU, with which the tests hold its routes to the local model
 # make docs     the documentation site, in site/; a broken link, anchor or reference fails
 # make bench    the throughput table, beside other packages in environments of their own (half an hour)
-# make picture  the demo, and the pictures of its report and of the inspector in the README; needs the system's Chromium
+# make picture  the demo, and the pictures of its report (README) and of the inspector (docs); needs the system's Chromium
 # make oracles  the golden values and the speed of the calibration layer, against other packages (some minutes)
 
 PYTHON ?= python3

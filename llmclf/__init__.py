@@ -1,4 +1,9 @@
-"""llmclf: any language model as a scikit-learn classifier whose probabilities can be trusted."""
+"""llmclf: any language model as a scikit-learn classifier whose probabilities can be trusted.
+
+The modules directly here are the estimator, the fitted pipeline, and what several packages share. Imports go down only, in
+the order that ``pyproject.toml`` states, and this module imports nothing until a name is used. Another public name goes into
+``__all__`` and ``_HOMES``; another module or package gets its layer in ``pyproject.toml``.
+"""
 
 from typing import TYPE_CHECKING, Any
 

@@ -108,7 +108,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
     threshold_ : SelectedThreshold or None
         From which confidence on rows may be accepted without a person; None before `fit_threshold` has chosen it.
     pipeline_ : FittedPipeline
-        All that was fitted, as one object that never changes; `current_pipeline` gives it with the parameters as they are now.
+        All that was fitted, as one object that never changes, whatever is done to the estimator's parameters later.
     backend_ : Backend
     undecided_ : ndarray of bool (n,)
         Deprecated: `predict` and `predict_proba` return it with ``return_undecided=True``; see the property.

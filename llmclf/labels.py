@@ -70,7 +70,7 @@ class LabelSet:
         for number, value in enumerate(y):
             if not _hashable(value) or value not in place:
                 raise InputError(
-                    f"y has the value {value!r} (row {number}), which is none of the labels {list(self.classes)!r}; "
+                    f"y has the value {value!r} (row {number}), which is not one of the labels {list(self.classes)!r}; "
                     "add it to labels or drop the row"
                 )
             columns.append(place[value])
@@ -118,7 +118,7 @@ def label_set(
     if not isinstance(labels, Mapping):
         extra = [label for label in (words or {}) if label not in set(given)]
         if extra:
-            raise InputError(f"Prompt(words=...) has words for {extra[0]!r}, which is none of the labels {given!r}")
+            raise InputError(f"Prompt(words=...) has words for {extra[0]!r}, which is not one of the labels {given!r}")
         chosen = {label: (words or {}).get(label, _default_word(label)) for label in given}
     ordered = _sorted(given)
     result = LabelSet(tuple(ordered), tuple(_words(label, chosen[label]) for label in ordered))

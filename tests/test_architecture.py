@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import llmclf
 
 PACKAGE = Path(llmclf.__file__).parent
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+PACKAGES = sorted(file.parent for file in PACKAGE.rglob("__init__.py"))
+MAX_MODULES = 17
 
 ALLOWED = {
     (
@@ -116,3 +119,19 @@ def test_nobody_reads_a_private_attribute_of_another_class():
 def test_the_search_sees_what_is_private(source, reads):
     """It reports reads and imports of others' private names, and nothing that a class does with its own objects."""
     assert [text for _, text in private_reads(source)] == reads
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: str(package.relative_to(PACKAGE.parent)))
+def test_every_package_introduces_itself(package):
+    """Its docstring says what is there, what it may import, and where the next one goes; its folder fits one glance."""
+    docstring = ast.get_docstring(ast.parse((package / "__init__.py").read_text(encoding="utf-8"))) or ""
+    title, _, rest = docstring.partition("\n\n")
+    assert title.endswith(".")
+    assert re.search(r"\bimports?\b", rest), "say what the package may import"
+    assert re.search(r"\b(?:[Tt]o add|adds?|goes|[Aa]nother)\b", rest), "say where the next one goes"
+    assert len(list(package.glob("*.py"))) <= MAX_MODULES, "make a package of those that belong together"
+
+
+def test_every_folder_with_modules_is_a_package():
+    """So no folder is left out above."""
+    assert {file.parent for file in PACKAGE.rglob("*.py")} == set(PACKAGES)

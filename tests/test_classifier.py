@@ -602,7 +602,7 @@ def test_bad_texts_are_refused_before_the_model_is_called(X, match):
         ({"labels": LABELS, "bias": "magic"}, LABELS * 3, "bias='magic'"),
         ({"labels": LABELS, "prior": {"positive": 1.0}}, None, "without a probability: .'negative'"),
         ({"labels": LABELS, "prior": {"positive": 0.5, "negative": 0.6}}, None, "sum to 1"),
-        ({"labels": LABELS, "model": "gpt-9"}, None, "names no model"),
+        ({"labels": LABELS, "model": "gpt-9"}, None, "does not name a model"),
         (
             {"labels": [*LABELS, "new"], "prior": "uniform", "calibrator": "temperature"},
             LABELS * 3,

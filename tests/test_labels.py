@@ -126,7 +126,7 @@ def test_every_class_finds_its_own_column(classes):
         ({"a": "x", "b": "x"}, None, "the word 'x' stands for 'a' and for 'b'"),
         ({"a": ["x", "x"], "b": "y"}, None, "the word 'x' stands for 'a' and for 'a'; every word must be used once"),
         ([1, "1"], None, "the word '1' stands for 1 and for '1'"),
-        (["a", "b"], {"c": "x"}, "has words for 'c', which is none of the labels"),
+        (["a", "b"], {"c": "x"}, "has words for 'c', which is not one of the labels"),
         (["a", "b"], {"a": "b"}, "the word 'b' stands for 'a' and for 'b'"),
         ({"a": "x", "b": "y"}, {"a": "z"}, "gives words too; leave one of them out"),
     ],
@@ -141,7 +141,7 @@ def test_bad_labels_are_named(labels, words, message):
 def test_unknown_values_of_y_are_named_with_their_row(value):
     """A value that is no label is shown with its row and the labels that there are; unhashable ones too."""
     with pytest.raises(
-        InputError, match=r"\(row 2\), which is none of the labels \['x', 3\]; add it to labels or drop"
+        InputError, match=r"\(row 2\), which is not one of the labels \['x', 3\]; add it to labels or drop"
     ):
         label_set(["x", 3]).indices(["x", 3, value])
 

@@ -1,4 +1,9 @@
-"""Backends: where the log-probabilities come from."""
+"""Backends: where the log-probabilities come from.
+
+The modules directly here hold what all backends share: the protocols, handles, options and counts. They and the packages may
+import ``prompts``, ``downloads``, ``logits``, ``checks`` and ``errors``. Another backend is a package with a handle; a
+server's handle is registered with ``http.server_handle.server``, any other gets its scheme in `open_backend`.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +57,7 @@ def open_backend(model: str | Backend, **options: Any) -> Backend:
     Raises
     ------
     ModelNameError
-        The string names no model.
+        The string does not name a model.
     UnknownOptionError
         The backend does not have an option.
 

@@ -2,7 +2,8 @@
 
 All calibrators are used in the same way: ``fit(scores, y)`` on the (n, K) log-scores that a language model gave to the K
 classes, then ``predict_proba(scores)``. They are scikit-learn classifiers whose features are those scores, and they can be
-saved as JSON.
+saved as JSON. The package may import ``metrics``, ``numerics``, ``logits`` and what lies below them, and nothing that knows
+texts or models. Another calibrator is a subclass of ``base.BaseCalibrator``; its name goes into ``registry``.
 """
 
 from .affine import MatrixCalibrator, VectorCalibrator

@@ -1,4 +1,9 @@
-"""The command line: `llmclf demo | fit | predict | label | estimate | report | inspect | probe | cache`."""
+"""The command line: `llmclf demo | fit | predict | label | estimate | report | inspect | probe | cache`.
+
+May import every other package; no other package imports it. Another command is a function in a module here, registered
+below; options that several commands share go into ``options`` or ``flags``. ``python docs/write_cli.py`` then writes its
+reference.
+"""
 
 from __future__ import annotations
 

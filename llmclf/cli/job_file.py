@@ -121,8 +121,8 @@ class JobFile(BaseModel):
                 str | None,
                 typer.Option(
                     metavar="FOLDER",
-                    help="A folder that fit saved: its model, prompt, labels, calibrator and threshold. Labels, prompt and model "
-                    "given besides must be the same.",
+                    help="A folder that fit saved: its model, prompt, labels, calibrator and threshold. If labels, prompt "
+                    "or model are given too, they must be the same.",
                 ),
             ]
         ),

@@ -42,7 +42,9 @@ def probe(
         model = _only_model(base_url, api_key_env)
     scheme = model.partition(":")[0]
     if scheme not in ("openai", "systemone", "decisions"):
-        raise InputError(f"{model!r} names no server's model; expected openai:NAME, systemone:NAME or decisions:NAME")
+        raise InputError(
+            f"{model!r} does not name a model behind a server; expected openai:NAME, systemone:NAME or decisions:NAME"
+        )
     backend: Any = open_backend(open_model(model, base_url, api_key_env, model_option))
     try:
         values = backend.identity()

@@ -113,7 +113,7 @@ def explain(classifier: LLMClassifier, row: Any, **processors: Any) -> Explanati
     Raises
     ------
     InputError
-        A value cannot be used; or processors are given and the backend shows no distribution.
+        A value cannot be used; or processors are given and the backend does not show a distribution.
     ModelError
         Bias, calibrator or threshold belong to another model.
     """
@@ -123,7 +123,7 @@ def explain(classifier: LLMClassifier, row: Any, **processors: Any) -> Explanati
     pipeline.check_model_identity()
     backend, scorer = pipeline.backend, pipeline.scorer
     if _chain(processors, None) and not isinstance(backend, ShowsDistributions):
-        raise InputError(f"{backend!r} shows no whole distribution, which processors act on; use a local model")
+        raise InputError(f"{backend!r} does not show a whole distribution, which processors act on; use a local model")
     answer = scorer.answers(rows)[0]
     if answer.error is not None:
         raise InputError(f"the row could not be scored: {answer.error}")
@@ -147,7 +147,7 @@ def explain(classifier: LLMClassifier, row: Any, **processors: Any) -> Explanati
         values["distribution"] = next_tokens.to_dict()
         values["answer"] = _what_it_says(backend, view.row.context, N_ANSWER_TOKENS)
     else:
-        values["hidden"] = f"{type(backend).__name__} shows no whole distribution; a local model does"
+        values["hidden"] = f"{type(backend).__name__} does not show a whole distribution; a local model does"
     by_class = [_shown(pipeline.labels.classes[k]) for k in scorer.class_of]
     lines = label_lines(answer, words, by_class, tokens)
     longest = max(len(line["tokens"]) for line in lines)
@@ -210,7 +210,7 @@ def explain_prompt(model: str | Backend, prompt: str, **processors: Any) -> Expl
     _chain(processors, None)
     if not isinstance(backend, ShowsDistributions):
         raise InputError(
-            f"{backend!r} shows no whole distribution, and without labels there is nothing else to see; use a local model"
+            f"{backend!r} does not show a whole distribution, and without labels there is nothing else to see; use a local model"
         )
     ids, logits = backend.next_logits(prompt)
     steps = _chain(processors, lambda text: backend.token_of(prompt, text))

@@ -1,7 +1,8 @@
 """Arithmetic on logits and log-probabilities, in numpy: distributions, logits processors, and sampling.
 
-Every function takes logits (..., vocabulary), works along the last axis unless it has a parameter `axis`, computes in float64
-and does not change its input. ``-inf`` is a masked token.
+Every function takes logits (..., vocabulary), works along the last axis unless it has a parameter `axis`, computes in
+float64 and does not change its input. ``-inf`` is a masked token. The package may import ``arrays``, ``checks`` and
+``errors`` alone. Another logits processor goes into ``processors``, and its place in transformers' order into ``chain``.
 """
 
 from .chain import Processor, apply_chain, chain

@@ -1,7 +1,9 @@
 """How good the probabilities are: proper scores, calibration errors, tests of calibration, and confidence intervals.
 
-Every function takes the true classes `y` and the probabilities `proba`, checks both in the same way, and computes in float64.
-If several columns share the largest probability, the first of them is the predicted class.
+Every function takes the true classes `y` and the probabilities `proba`, checks both in the same way, and computes in
+float64. If several columns share the largest probability, the first of them is the predicted class. The package may import
+``numerics``, ``logits`` and what lies below them. Another metric goes into the module of its kind, checks its input with
+``checks``, and adds its name to ``__all__``.
 """
 
 from .binned import (

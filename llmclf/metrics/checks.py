@@ -139,7 +139,7 @@ def class_column(label: Any, y: ArrayLike, n_columns: int, classes: ArrayLike | 
         return int(label_columns([*np.asarray(y, dtype=object).tolist(), label], n_columns, classes)[-1])
     except InputError:
         raise InputError(
-            f"pos_label={label!r} is none of the classes; expected one of y's labels, of classes=, or a column number"
+            f"pos_label={label!r} is not one of the classes; expected one of y's labels, of classes=, or a column number"
         ) from None
 
 
@@ -206,7 +206,7 @@ def label_columns(y: ArrayLike, n_columns: int, classes: ArrayLike | None = None
         return np.fromiter((column_of[label] for label in values), dtype=np.intp, count=len(values))
     except KeyError:
         row, label = next((row, label) for row, label in enumerate(values) if label not in column_of)
-        raise InputError(f"y[{row}]={label!r} is none of the classes {known}") from None
+        raise InputError(f"y[{row}]={label!r} is not one of the classes {known}") from None
 
 
 def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> Floats:

@@ -1,4 +1,8 @@
-"""Internal: self-contained HTML pages, which load nothing from the network and run only their own script."""
+"""Internal: self-contained HTML pages, which load nothing from the network and run only their own script.
+
+May import ``atomic_files`` and ``errors`` alone. What all pages share goes here; the template, the style and the script of
+one page go into the package that shows it.
+"""
 
 from __future__ import annotations
 

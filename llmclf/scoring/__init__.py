@@ -1,7 +1,7 @@
 """Internal: rows go in, class scores come out. The scorer asks a backend; the cache keeps what was answered.
 
-May import ``backends``, ``prompts``, ``tables`` and what lies below; knows no calibrator. Another way from token
-log-probabilities to a class score goes into ``class_scores``.
+May import ``backends``, ``labels``, ``prompts``, ``tables`` and what lies below them; it does not use calibrators. Another
+way from token log-probabilities to a class score goes into ``class_scores``.
 """
 
 from .class_scores import SCORINGS, ClassScores, ScoreTable, class_scores

@@ -1,6 +1,6 @@
 """Internal: rows of any table that a user may hold, and table files (CSV, JSON Lines, Parquet), read without guessing.
 
-Imports `llmclf.errors` and ``atomic_files``. Another file format goes into ``formats``.
+May import ``prompts``, ``atomic_files`` and ``errors``. Another file format goes into ``formats``.
 """
 
 from .rows import Row, Rows, check_fields, read_rows

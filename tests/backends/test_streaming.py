@@ -1,4 +1,4 @@
-"""Answers in groups: every request once, read lazily, and a server never ahead of what was taken care of."""
+"""Answers in groups: every request once, read lazily, and a server never far ahead of what was already handled."""
 
 from __future__ import annotations
 
@@ -200,11 +200,11 @@ def test_requests_are_checked_as_they_come(scheme):
         assert len(seen) >= len(good) - 2
 
 
-# --- taken care of -----------------------------------------------------------------------------------------------------
+# --- already handled ---------------------------------------------------------------------------------------------------
 
 
-def test_no_request_is_ahead_of_what_is_taken_care_of():
-    """At every moment, requests that came in less those whose answers were taken care of are at most `concurrency`."""
+def test_requests_wait_for_what_is_already_handled():
+    """At every moment, requests that came in less those whose answers were already handled are at most `concurrency`."""
     ahead, taken, backend = [], [0], None
 
     def watch(request):

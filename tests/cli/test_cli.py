@@ -297,7 +297,7 @@ ERRORS = [
     ("predict data.csv out.csv --labels a,b --prompt {{nope}}:", 2, "uses 'nope', which the rows do not have; .*'id', 'text'"),
     (f"predict data.csv out.csv {TEXTS}--labels a,b --prompt {{{{text}}", 2, "not a valid jinja2 template"),
     (f"predict data.csv out.csv {TEXTS}--labels a,b --prompt @nope.txt", 2, "the prompt file 'nope.txt' cannot be read"),
-    (f"predict data.csv out.csv {TEXTS}--labels a,b --model nosuch", 2, "model='nosuch' names no model .*'smollm2'"),
+    (f"predict data.csv out.csv {TEXTS}--labels a,b --model nosuch", 2, "model='nosuch' does not name a model .*'smollm2'"),
     (f"predict data.csv out.csv {TEXTS}--labels a,b --scoring best", 2, "scoring='best': expected one of 'sum', 'mean'"),
     (f"predict blank.csv out.csv {TEXTS}--labels a,b", 2, r"blank text \(row 1: '  '\)"),
     (f"predict taken.csv out.csv {TEXTS}--labels a,b", 2, "'taken.csv' already has a column 'p_b', which predict would add"),
@@ -315,7 +315,7 @@ ERRORS = [
     (f"fit data.csv {TEXTS}--label-column mood -o out --calibrator magic", 2, "calibrator='magic'"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --bias magic", 2, "bias='magic'"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --shots 99", 2, "n_shots=99, but there are only 4 training rows"),
-    (f"fit data.csv {TEXTS}--label-column mood -o out --labels pos,bad", 2, "y has the value 'neg' .*none of the labels"),
+    (f"fit data.csv {TEXTS}--label-column mood -o out --labels pos,bad", 2, "y has the value 'neg' .*not one of the labels"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --cache full", 1, "the score cache 'full' cannot be opened"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --max-error 5", 2, "max_error=5.0; expected a number between 0 and 1"),
     (f"fit data.csv {TEXTS}--label-column mood -o out --max-error 0.5 --shots 1", 2, "3 labelled rows cannot show .* at least 5"),
@@ -324,7 +324,7 @@ ERRORS = [
     ("report data.csv --label-column mood", 2, "'data.csv' has no columns p_CLASS with the probabilities of at least two"),
     ("report scored.csv --label-column nope", 2, "--label-column 'nope' is not a column"),
     ("report scored.csv --label-column empty", 2, "--label-column 'empty' is empty in all rows"),
-    ("report scored.csv --label-column text", 2, "is none of the classes"),
+    ("report scored.csv --label-column text", 2, "is not one of the classes"),
     ("report scored.csv --label-column mood --text-column nope", 2, "--text-column 'nope' is not a column"),
     ("report scored.csv --label-column mood --group-column nope", 2, "--group-column 'nope' is not a column"),
     ("report scored.csv --label-column mood --max-error 5", 2, "max_error=5.0; expected a number between 0 and 1"),
@@ -373,7 +373,7 @@ def test_errors_are_one_line_and_early(data, tmp_path):
 
 
 def test_models_that_cannot_be_opened(run, data, tmp_path):
-    """A folder, file or name that holds no model is one line and exit code 2, and nothing is written."""
+    """A folder, file or name without a model is one line and exit code 2, and nothing is written."""
     (tmp_path / "bad.gguf").write_text("Not Found")
     (tmp_path / "empty").mkdir()
     before = listing(tmp_path)

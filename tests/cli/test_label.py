@@ -55,7 +55,7 @@ def test_label_writes_a_table_a_summary_and_one_line(run, table, server, tmp_pat
 
 
 def test_the_second_run_wants_resume(run, table, server, tmp_path):
-    """A journal that is there is gone on with when told so; the message says how."""
+    """A journal that exists is continued only with --resume; the message says so."""
     command = ["label", table, tmp_path / "out.csv", "--text-column", "review", *flags(server)]
     assert run(*command).code == 0
     result = run(*command)

@@ -148,7 +148,7 @@ class TestFrame:
             ({"n_resamples": 0}, "n_resamples=0"),
             ({"confidence_level": 95}, "confidence_level=95"),
             ({"classwise": True, "pos_label": 1}, "leave one out"),
-            ({"pos_label": "x"}, "pos_label='x' is none of the classes"),
+            ({"pos_label": "x"}, "pos_label='x' is not one of the classes"),
         ],
     )
     def test_bad_options_are_refused(self, options, match):

@@ -77,7 +77,7 @@ def test_the_command_line_is_that_of_the_program():
 
 
 def test_the_keys_of_a_job_file_are_those_of_the_model():
-    """The table of keys names every key once; whole numbers, truth values and tables are called so."""
+    """The table of keys names every key once; whole numbers, booleans and tables are called so."""
     text = (DOCS / "reference" / "job-file.md").read_text(encoding="utf-8")
     types = {}
     for names, kind in re.findall(r"^\| (`[^|]*`) \| ([^|]*) \|", text, re.MULTILINE):

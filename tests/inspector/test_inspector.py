@@ -256,8 +256,8 @@ def test_a_server_shows_its_scores_and_says_what_it_hides():
     values = explained.to_dict()
     assert values["distribution"] is values["tree"] is values["alternatives"] is None
     assert values["path"]["probabilities"] == pytest.approx(clf.predict_proba([TEXT])[0].tolist(), rel=1e-12)
-    assert "FakeBackend shows no whole distribution" in terminal(values)
-    with pytest.raises(InputError, match="shows no whole distribution"):
+    assert "FakeBackend does not show a whole distribution" in terminal(values)
+    with pytest.raises(InputError, match="does not show a whole distribution"):
         explain(clf, TEXT, temperature=2.0)
 
 

@@ -202,12 +202,12 @@ def test_a_folder_becomes_a_folder_with_a_file_per_part(frame, tmp_path):
     label_table(str(tmp_path / "in" / "?.csv"), tmp_path / "one.jsonl", **options)
     assert read_table(tmp_path / "one.jsonl")["id"].tolist() == [*ROWS["id"][2:], *ROWS["id"][:2]]
     shutil.copy(tmp_path / "in" / "a.csv", tmp_path / "out" / "other.csv")
-    with pytest.raises(InputError, match="holds 'other.csv', which is none of this job's files"):
+    with pytest.raises(InputError, match="holds 'other.csv', which is not one of this job's files"):
         label_table(tmp_path / "in", tmp_path / "out", resume=True, **options)
 
 
 def test_a_fitted_classifier_labels_with_its_calibrator(frame, tmp_path):
-    """A saved folder gives the probabilities of the loaded classifier; what is said besides must agree with it."""
+    """A saved folder gives the probabilities of the loaded classifier; further arguments must agree with it."""
     texts = [f"text {i}" for i in range(60)]
     y = LLMClassifier(FakeBackend(), labels=LABELS).fit(texts).predict(texts)
     y[::5] = "good"
@@ -843,5 +843,5 @@ def test_a_job_through_batches_equals_a_live_one_and_goes_on_where_it_stopped(tm
         live = label_table(table, tmp_path / "live.csv", id_column="id", **chat(server))
         assert live.summary.labelled == 40
     assert out.read_bytes() == (tmp_path / "live.csv").read_bytes()
-    with pytest.raises(InputError, match="takes no batches"):
+    with pytest.raises(InputError, match="does not take batches"):
         label_table(table, text_column="text", labels=LABELS, model=FakeBackend(), asking=asking)

@@ -304,7 +304,7 @@ class TestBadInput:
         ("call", "match"),
         [
             (lambda: expected_calibration_error([0, 1], [0.1, 0.9], closed="both"), "closed='both'.*'right' or 'left'"),
-            (lambda: expected_calibration_error([0, 1], [0.1, 0.9], pos_label="x"), "pos_label='x' is none"),
+            (lambda: expected_calibration_error([0, 1], [0.1, 0.9], pos_label="x"), "pos_label='x' is not one"),
             (lambda: debiased_calibration_error([0, 1], [0.1, 0.9], target="all"), "target='all'"),
             (lambda: debiased_calibration_error([0, 1], [0.1, 0.9], target="classwise", pos_label=1), "leave one out"),
             (lambda: corp_decomposition([0, 1], [0.1, 0.9], score="l1"), "score='l1'.*'brier' or 'log'"),

@@ -343,7 +343,7 @@ class TestOddData:
         [
             ({"proba": [[0.5, 0.6]] * 600}, "sums to 1.1"),
             ({"y": ["billing"] * 5}, "y has 5 labels and proba 600 rows"),
-            ({"y": ["other"] * 600}, "y\\[0\\]='other' is none of the classes"),
+            ({"y": ["other"] * 600}, "y\\[0\\]='other' is not one of the classes"),
             ({"classes": None, "y": ["billing"] * 600, "proba_before": None}, "1 different labels for 3 columns"),
             ({"proba": np.full((600, 3), math.nan)}, "no row of proba has probabilities"),
             ({"proba_before": [[0.5, 0.5]] * 600}, "proba_before has shape"),

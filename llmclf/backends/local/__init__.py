@@ -1,7 +1,8 @@
 """A causal language model of transformers in this process: weights, the label trie in one forward pass, generation.
 
-Users import `LocalBackend`; the rest is internal. May import ``backends.tokens`` and the modules directly in ``backends``, but
-neither ``http`` nor a server's package. Another way to lay out or attend to a batch is one more module here.
+Users import `LocalBackend`; the rest is internal. May import ``backends.tokens``, the modules directly in ``backends``,
+``downloads`` and ``logits``, but neither ``http`` nor a server's package. Another way to lay out or attend to a batch is one
+more module here.
 """
 
 from .backend import LocalBackend

@@ -26,7 +26,7 @@ def check_name(name: str) -> None:
     Raises
     ------
     ModelNameError
-        The string names no model, no folder or no file.
+        The string does not name a model, a folder or a file.
     InputError
         A file is not a GGUF file.
     """
@@ -46,8 +46,8 @@ def check_name(name: str) -> None:
             )
     elif name != "smollm2":
         raise ModelNameError(
-            f"model={name!r} names no model that can be opened; expected 'smollm2', 'hf:org/name[@revision]', 'hf:folder', "
-            "'gguf:path', 'openai:NAME', 'systemone:NAME' or 'decisions:NAME'"
+            f"model={name!r} does not name a model that can be opened; expected 'smollm2', 'hf:org/name[@revision]', "
+            "'hf:folder', 'gguf:path', 'openai:NAME', 'systemone:NAME' or 'decisions:NAME'"
         )
 
 

@@ -47,7 +47,7 @@ def _is_tolerance(name: str, value: Any) -> None:
 
 def _is_extra(name: str, value: Any) -> None:
     if not isinstance(value, Mapping):
-        raise InputError(f"{name}={value!r}: expected a dict of what requests carry besides")
+        raise InputError(f"{name}={value!r}: expected a dict of further fields of each request")
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -221,6 +221,7 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
     def estimate(self, requests: Sequence[Request]) -> Estimate:
         """What answering would take, counted without sending anything.
 
-        The route is the one that was chosen where the server was asked before, else `use_route`, else ``"echo"``.
+        The route is the one that was chosen where the server was asked before, else `use_route`, else the
+        default of the first registered route: ``"echo"``, unless one was added before it.
         """
         return self._connection.estimate(requests)

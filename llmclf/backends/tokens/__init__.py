@@ -1,6 +1,7 @@
 """Internal: from prompts and completions to token ids, and the trie of a row's completions.
 
-Imports nothing of the other backend packages. A tokenizer of another kind is one more module with an ``Encoder``.
+May import ``prompts`` and the modules directly in ``backends``, but none of its packages. A tokenizer of another kind is one
+more module with an ``Encoder``.
 """
 
 from .codec import Encoder, TokenCodec, TokenRow

@@ -66,7 +66,7 @@ class Encoder(Protocol):
         ...
 
     def chat(self, messages: Sequence[dict[str, str]]) -> str | None:
-        """A chat as the model reads it, up to the answer's first token; None where the model knows no chat."""
+        """A chat as the model reads it, up to the answer's first token; None where the model does not know chats."""
         ...
 
 

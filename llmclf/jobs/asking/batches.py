@@ -51,7 +51,7 @@ class BatchAsking:
         """
         backend = recipe.backend
         if not isinstance(backend, Batches):
-            raise InputError(f"{backend!r} takes no batches; they are for models named openai:NAME")
+            raise InputError(f"{backend!r} does not take batches; use a model named openai:NAME")
         self._here = Here(backend)
         connection = plan.journal.connection
         return answered(

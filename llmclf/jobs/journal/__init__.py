@@ -1,4 +1,6 @@
 """Internal: what a job knows on disk: the journal of answers, and the plan of what is left to ask.
 
-Imports no other part of ``jobs`` but its questions. A change of format raises the version in the module that writes it.
+May import ``backends``, ``scoring`` and ``jobs.questions``, but no other part of ``jobs``. Whatever a run must know after a
+crash goes into ``journal``, and what can be made anew from the table into ``plan``. A change of format raises the version in
+the module that writes it.
 """

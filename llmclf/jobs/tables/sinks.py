@@ -245,5 +245,5 @@ def _check_folder(path: Path, names: list[str]) -> None:
     )
     if odd:
         raise InputError(
-            f"the output folder {str(path)!r} holds {odd[0]!r}, which is none of this job's files; give a new or empty folder"
+            f"the output folder {str(path)!r} holds {odd[0]!r}, which is not one of this job's files; give a new or empty folder"
         )

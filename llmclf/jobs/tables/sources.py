@@ -103,7 +103,7 @@ def _files(path: Path) -> Source:
     if path.is_dir():
         files = sorted(child for child in path.iterdir() if _is_table(child))
         if not files:
-            raise InputError(f"{text!r} holds no table; expected files that end with {', '.join(SUFFIXES)}")
+            raise InputError(f"{text!r} does not hold a table; expected files that end with {', '.join(SUFFIXES)}")
     elif not path.exists() and any(mark in text for mark in "*?["):
         files = sorted(
             Path(name) for name in glob.glob(os.path.expanduser(text), recursive=True) if _is_table(Path(name))

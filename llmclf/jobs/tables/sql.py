@@ -42,7 +42,7 @@ class SqlSource:
     Raises
     ------
     InputError
-        The URL names no table or no known driver.
+        The URL does not name a table or a known driver.
     MissingDependencyError
         SQLAlchemy or the database's driver is not installed.
 
@@ -86,7 +86,7 @@ class SqlSource:
 
         They come in the order of the primary key if there is one. The columns hold Python objects, None where there is no value;
         values without a Python type (UUIDs, network addresses, ranges) come as text. In SQLite, where a column may hold anything,
-        truth values and dates are recognised by the column's declared type, and stay what they are if they do not fit it.
+        booleans and dates are recognised by the column's declared type, and stay what they are if they do not fit it.
 
         Raises
         ------
@@ -148,7 +148,7 @@ class SqlSink:
     Raises
     ------
     InputError
-        The URL names no table, no known driver, or a database of another kind.
+        The URL does not name a table or a known driver, or it names a database of another kind.
     MissingDependencyError
         SQLAlchemy or the database's driver is not installed.
 
@@ -293,7 +293,9 @@ class SqlSink:
         old = names.get(self._as_compared(self._table.table))
         if old is None:
             if inspector.has_table(self._table.table, schema=table.schema):
-                raise InputError(f"{self.name} is a view, or no ordinary table; give the output another table name")
+                raise InputError(
+                    f"{self.name} is not an ordinary table (it may be a view); give the output another table name"
+                )
             return None
         if connection.dialect.name == "postgresql":
             whole = connection.dialect.identifier_preparer.format_table(

@@ -88,7 +88,7 @@ class SqlTable:
         if url is None or "@" in (url.host or ""):
             # What cannot be understood may hold the password anywhere.
             raise InputError(
-                f"the URL that starts with {text.partition('://')[0]!r} is none that SQLAlchemy understands; expected "
+                f"the URL that starts with {text.partition('://')[0]!r} is not one that SQLAlchemy understands; expected "
                 "dialect+driver://user:password@host:port/database?table=NAME, with %40 for @ and the like in user and password"
             )
         options = dict(url.query)
@@ -97,7 +97,7 @@ class SqlTable:
         name = sa.URL.create(url.drivername, url.username, None, url.host, url.port, url.database, shown)
         if not table:
             raise InputError(
-                f"{name.render_as_string()} names no table; add ?table=NAME (after other parameters: &table=NAME)"
+                f"{name.render_as_string()} does not name a table; add ?table=NAME (after other parameters: &table=NAME)"
             )
         values = [url.password or "", *(str(value) for key, value in options.items() if _SECRET.search(key))]
         hidden = {form for value in values if value for form in (value, quote(value, safe=""), quote_plus(value))}
@@ -105,7 +105,7 @@ class SqlTable:
             url.get_dialect()
         except sa.exc.NoSuchModuleError:
             raise InputError(
-                f"{name.render_as_string()}: SQLAlchemy knows no {url.drivername!r}; expected a dialect and a driver, as in "
+                f"{name.render_as_string()}: SQLAlchemy does not know {url.drivername!r}; expected a dialect and a driver, as in "
                 "postgresql+psycopg or sqlite"
             ) from None
         # Before a driver is asked for that would not help.

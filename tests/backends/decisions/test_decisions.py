@@ -315,7 +315,7 @@ def test_groups_are_asked_in_every_order():
 
 
 def test_rounded_groups_keep_bounds_that_hold_the_truth():
-    """Bounds pass through the linking of groups."""
+    """Bounds stay true when the answers of groups are joined."""
     labels = tuple(f"label {i}" for i in range(12))
     with DecisionServer(cap=5, digits=2) as server:
         for text, row in zip(TEXTS, score(backend(server), requests_for(labels=labels)), strict=True):
@@ -389,7 +389,7 @@ def test_the_winner_of_a_group_has_the_bounds_of_its_place_among_winners():
     assert np.exp(found.upper[1]) == pytest.approx(most / (1.0 + most))
 
 
-def test_linking_one_group_changes_nothing():
+def test_joining_one_group_changes_nothing():
     """A single group is its own answer."""
     part = shares([0.2, 0.5, 0.3], rounded=False)
     np.testing.assert_allclose(link([part], shares([1.0], rounded=False)).logp, part.logp, atol=1e-12)

@@ -372,8 +372,8 @@ def test_half_precision_is_normalised_in_float32(model_folder):
 @pytest.mark.parametrize(
     ("model", "match"),
     [
-        ("gpt-4", "names no model that can be opened"),
-        ("hf:", "names no model that can be opened"),
+        ("gpt-4", "does not name a model that can be opened"),
+        ("hf:", "does not name a model that can be opened"),
         ("gguf:/no/such/file.gguf", "does not name a file"),
         ("hf:./no/such/folder", "names neither a folder"),
         (7, "expected a model string or a backend"),

@@ -164,22 +164,22 @@ def test_urls_are_told_from_paths(text, expected):
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("sqlite:///x.db", r"sqlite:///x\.db names no table; add \?table=NAME"),
-        ("sqlite:///x.db?table=", "names no table"),
+        ("sqlite:///x.db", r"sqlite:///x\.db does not name a table; add \?table=NAME"),
+        ("sqlite:///x.db?table=", "does not name a table"),
         ("sqlite:///x.db?table=a&table=b", "gives 'table' more than once"),
         ("sqlite://?table=a", "in memory is gone"),
         ("sqlite:///:memory:?table=a", "in memory is gone"),
         ("sqlite://user:hunter2@host/x.db?table=a", "cannot be used: Invalid SQLite URL"),
-        ("postgres://u:hunter2@host/db?table=a", "knows no 'postgres'; expected a dialect and a driver"),
-        ("postgresql+nodriver://u:hunter2@host/db?table=a", r"knows no 'postgresql\+nodriver'"),
+        ("postgres://u:hunter2@host/db?table=a", "does not know 'postgres'; expected a dialect and a driver"),
+        ("postgresql+nodriver://u:hunter2@host/db?table=a", r"does not know 'postgresql\+nodriver'"),
         ("postgresql+asyncpg://u:hunter2@host/db?table=a", "asynchronous|driver asyncpg"),
         ("postgresql+psycopg_async://u:hunter2@host/db?table=a", "is an asynchronous driver"),
         ("postgresql://u:hun@ter2@host/db?table=a", "with %40 for @"),
-        ("postgresql://u:hunter2@host:port/db?table=a", "is none that SQLAlchemy understands"),
+        ("postgresql://u:hunter2@host:port/db?table=a", "is not one that SQLAlchemy understands"),
     ],
 )
 def test_a_bad_url_is_refused_at_once(kind, url, message):
-    """A URL that names no table or no known driver is refused with the cure, and no password is shown."""
+    """A URL without a table or a known driver is refused with the cure, and no password is shown."""
     with pytest.raises((InputError, MissingDependencyError), match=message) as caught:
         kind(url)
     assert "ter2" not in shown(caught.value)
@@ -215,7 +215,7 @@ def test_the_file_of_a_source_must_exist(tmp_path):
 
 
 def test_other_parameters_reach_the_driver(postgresql):
-    """What the URL says besides table and schema is the driver's."""
+    """Whatever else the URL says than table and schema is the driver's."""
     postgresql.run("CREATE VIEW v AS SELECT current_setting('application_name') AS name")
     assert values(postgresql.url("v", application_name="a labelling job")) == {"name": ["a labelling job"]}
 
@@ -604,7 +604,7 @@ def test_postgresqls_own_types_are_plain(postgresql):
 
 
 def test_sqlites_values_are_read_by_declared_type_where_they_fit(sqlite):
-    """SQLite stores truth values as numbers and dates as text; what is no such value stays as it is stored."""
+    """SQLite stores booleans as numbers and dates as text; what is no such value stays as it is stored."""
     sqlite.run(
         "CREATE TABLE t (b BOOLEAN, d DATE, t TIMESTAMP, n NUMERIC, x)",
         "INSERT INTO t VALUES (1, '2026-01-02', '2026-01-02 03:04:05', 0.1, 1), (2, '1/2/2026', 17, 'many', 'a')",
@@ -688,7 +688,8 @@ def test_a_view_is_not_replaced(database):
     for kind in ["VIEW"] if database.is_sqlite else ["VIEW", "MATERIALIZED VIEW"]:
         database.run(f"CREATE {kind} t AS SELECT 1 AS id, 'x' AS label")
         with pytest.raises(
-            InputError, match=r"\?table=t is a view, or no ordinary table; give the output another table name"
+            InputError,
+            match=r"\?table=t is not an ordinary table \(it may be a view\); give the output another table name",
         ):
             SqlSink(database.url("t")).check(list(KINDS), KINDS)
         database.run(f"DROP {kind} t")

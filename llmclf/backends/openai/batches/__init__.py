@@ -1,6 +1,7 @@
 """Internal: rows asked about through a server's Batch API, so that nothing that was submitted is lost or paid for twice.
 
-May import ``backends.http`` and its siblings here. Another endpoint or file format is one more module.
+May import ``backends.http``, ``backends.base`` and ``errors``, but no route: the connection hands it the requests to send.
+Another endpoint or file format is one more module.
 """
 
 from .options import BatchOptions

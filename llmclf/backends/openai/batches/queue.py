@@ -251,5 +251,5 @@ class BatchQueue:
         return asyncio.get_running_loop().time() + self._options.poll_seconds
 
     def _cost(self, tokens: Iterable[Tokens]) -> float:
-        """The most that requests could cost."""
+        """What requests cost at most."""
         return sum(cost_of(self._client.options.price, *pair) or 0.0 for pair in tokens)

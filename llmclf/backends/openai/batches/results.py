@@ -68,7 +68,7 @@ class BatchResults:
         self._left -= set(self._refused)
         lost = self._left - set(self._reasons)
         if lost and status == "completed":
-            # The server may have processed them: lost answers count at the most that they could have cost.
+            # The server may have processed them: lost answers count at their maximum cost.
             cost = sum(self._worst(custom_id) for custom_id in lost)
             self._store.add({}, {"cost": cost})
             self.cost += cost

@@ -40,7 +40,7 @@ class SupportsCall(Protocol):
         tokens_in: int = 0,
         tokens_out: int = 0,
     ) -> T:
-        """The result that `read` makes of the reply; the tokens are the most that the request may take."""
+        """The result that `read` makes of the reply; the tokens are what the request takes at most."""
         ...
 
 

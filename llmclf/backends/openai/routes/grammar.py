@@ -72,7 +72,7 @@ class Grammar(Route):
             expect(len(positions) >= len(target), f"{len(positions)} tokens came back for a label of {len(target)}")
             for position, token in zip(positions, words, strict=False):
                 expect(position.chosen.token == token, "the server wrote another token than the grammar allows")
-            expect(positions[len(target) - 1].chosen.token is not None, "the server names no token ids")
+            expect(positions[len(target) - 1].chosen.token is not None, "the server does not name token ids")
             return list(positions[: len(target)])
 
         body = {

@@ -673,7 +673,7 @@ def stop_at(word: str):
 
 
 def test_a_reader_that_stops_loses_nothing(database):
-    """After any group the rest can be had later, by the same requests in another order; what was taken care of is not kept."""
+    """After any group the rest can be had later, by the same requests in another order; what was already handled is not kept."""
     requests = chat_requests(MANY)
     with BatchServer("openai_chat") as server:
         expected = score(backend_for(server), requests)
@@ -687,7 +687,7 @@ def test_a_reader_that_stops_loses_nothing(database):
             for i, scores in next(groups):
                 assert scores == expected[places[i]]
                 del left[places[i]]
-            groups.close()  # the last group was not taken care of: it may come again
+            groups.close()  # the last group was not yet handled: it may come again
             assert threading.active_count() <= threads + len(server._threads)
         assert_paid_once(server, len(MANY))
 
@@ -760,12 +760,12 @@ def serve(server, connection, rows, asking=one_by_one, **options):
 
 
 def test_an_answer_is_kept_for_all_who_need_it(database):
-    """What one row is done with is not forgotten while another, which asked the same, is not taken care of."""
+    """An answer that one row has used is kept until another row, which asked the same, is handled."""
     with BatchServer("vllm") as server:
         groups = serve(server, database, [["one"], ["one", "two"], ["one", "two", "three"]], report=stop_at("batch_2"))
         for place in range(2):
             assert [answer for answer, _ in next(groups)] == [place]
-        # Now the first two are taken care of, and the third waits.
+        # Now the first two are already handled, and the third waits.
         with pytest.raises(KilledError):
             next(groups)
         assert kept(database)["batch_replies"] == 2
