@@ -133,7 +133,7 @@ def test_every_place_comes_once(n, chunk):
 @pytest.mark.parametrize("chunk", [0, -1, True, 2.0])
 def test_a_chunk_is_a_positive_number(chunk):
     """Another chunk is refused before anything is read."""
-    with pytest.raises(InputError, match=r"chunk=.*positive"):
+    with pytest.raises(InputError, match=r"chunk=.*whole number of at least 1"):
         stream(FakeBackend(), iter([]), chunk=chunk)
 
 
