@@ -762,9 +762,9 @@ def test_answers_are_kept_while_questions_are_read(tmp_path):
             assert [error is None for error in errors] == [True, False, False]
 
 
-def test_a_job_over_many_pages_of_questions(chat_server, tmp_path, monkeypatch):
+def test_a_job_over_many_chunks_of_questions(chat_server, tmp_path, monkeypatch):
     """Each answer is kept at once though the next question is looked up at any instant; none is asked or kept twice."""
-    monkeypatch.setattr(plan_module, "_PAGE", 1)
+    monkeypatch.setattr(plan_module, "_CHUNK", 1)
     table = pd.DataFrame({"text": [f"<review {i}>" for i in range(400)]})
     summary = label_table(table, tmp_path / "out.csv", **chat(chat_server, concurrency=6)).summary
     assert (summary.labelled, summary.failed, summary.asked) == (400, 0, 400)

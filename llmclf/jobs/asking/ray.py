@@ -1,10 +1,10 @@
 """A labelling job on several machines: its questions asked by the actors of a Ray Data pipeline.
 
-The driver plans, keeps the journal and writes the output, by the code of any other job, so that the result is the same row for
-row. What takes the time, the asking, is a Ray Data pipeline: pages of questions go through ``map_batches`` with a pool of actors,
-each with a model of its own, or a connection to a server. An actor sends its answers row by row and continues once they are in
-the journal. When a node is lost Ray repeats its pages, and a page holds only what has no answer yet: Ray's own checkpoints, which
-are per block, would repeat finished calls.
+The driver plans, keeps the journal and writes the output, by the code of any other job, so that the result is the same row
+for row. What takes the time, the asking, is a Ray Data pipeline: chunks of questions go through ``map_batches`` with a pool
+of actors, each with a model of its own, or a connection to a server. An actor sends its answers row by row and continues
+once they are in the journal. When a node is lost Ray repeats its chunks, and a chunk holds only what has no answer yet:
+Ray's own checkpoints, which are per block, would repeat finished calls.
 """
 
 from __future__ import annotations

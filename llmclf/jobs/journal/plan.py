@@ -25,7 +25,7 @@ CREATE TABLE plan.extra (key BLOB PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROW
 CREATE TABLE plan.todo (n INTEGER PRIMARY KEY, place INTEGER NOT NULL)
 """
 DAMAGED = "its answer in the journal is missing or damaged; ask again (--retry-failed)"
-_PAGE = 500  # questions that are read from the disk together
+_CHUNK = 500  # questions that are read from the disk together
 
 
 @dataclass(frozen=True)
@@ -169,9 +169,9 @@ class Plan:
         start = 0
         # A connection of its own: the journal is written meanwhile.
         with closing(sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)) as connection:
-            while page := read_questions(connection, start, _PAGE):
-                start = page[-1][0]
-                for _, key, record in page:
+            while chunk := read_questions(connection, start, _CHUNK):
+                start = chunk[-1][0]
+                for _, key, record in chunk:
                     yield key, record
 
     def digest(self, place: int) -> bytes | None:
