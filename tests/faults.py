@@ -339,6 +339,7 @@ class Personality:
     def __init__(self, model: TinyModel, name: str) -> None:
         self.model = model
         self.name = name
+        self.draws_by_prompt = False
         self._rng = np.random.default_rng(0)
         self._lock = threading.Lock()
         self._cached: set[tuple[int, ...]] = set()
@@ -536,7 +537,7 @@ class VllmServer(Personality):
             ids,
             n,
             temperature=body.get("temperature", 1.0),
-            rng=np.random.default_rng(body["seed"]) if "seed" in body else self._rng,
+            rng=np.random.default_rng(list(ids)) if self.draws_by_prompt else self._rng,
             allowed=allowed,
             bias=body.get("logit_bias"),
             processed=self._processed,
@@ -1029,6 +1030,8 @@ class FakeServer:
         The served model.
     key : str, optional
         Requests without this key are refused with 401.
+    draws_by_prompt : bool
+        A completion draws the same token for the same prompt, whatever was asked before.
 
     Attributes
     ----------
@@ -1046,10 +1049,12 @@ class FakeServer:
         *,
         name: str = "tiny",
         key: str | None = None,
+        draws_by_prompt: bool = False,
     ) -> None:
         self.model = tiny_model()
         self.name = name
         self.personality = PERSONALITIES[personality](self.model, name)
+        self.personality.draws_by_prompt = draws_by_prompt
         self.latency = latency
         self.key = key
         self.requests: list[Request] = []
