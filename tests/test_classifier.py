@@ -425,6 +425,7 @@ class TestReport:
             judged = load(tmp_path / "clf").report(X, y).to_dict()["provenance"]["judged"]
         assert judged == {"held_out": 10, "cross_fitted": 0, "seen_by_calibrator": 28, "shots": 2}
 
+    @pytest.mark.slow
     def test_without_texts(self):
         """With texts=None no text of any row is in the page, nor in the JSON, the shots' included."""
         X, y = labelled(60)

@@ -92,6 +92,7 @@ def same(one, other) -> bool:
 @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cache"])
 @pytest.mark.parametrize("knobs", [{}, {"scoring": "pmi"}], ids=["fitted", "changed"])
 @pytest.mark.filterwarnings("ignore::llmclf.errors.CalibrationWarning")
+@pytest.mark.slow
 def test_sixteen_threads_get_what_one_thread_gets(fitted, cached, knobs, tmp_path):
     """Each thread asks about its own rows by every method, many times; nothing of another thread's rows is in its answers."""
     fitted.set_params(cache=tmp_path / "scores.sqlite" if cached else None, **knobs)
@@ -240,6 +241,7 @@ def test_a_job_takes_a_pipeline_and_says_what_the_classifier_says(fitted):
         label_table(frame, text_column="text", classifier=3)
 
 
+@pytest.mark.slow
 def test_a_fit_does_not_load_the_report():
     """Fitting, predicting and choosing a threshold import neither the report nor what draws it."""
     program = """

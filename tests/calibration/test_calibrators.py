@@ -811,6 +811,7 @@ def no_columns_for_the_classes(estimator):
     expected_failed_checks=no_columns_for_the_classes,
     xfail_strict=True,
 )
+@pytest.mark.slow
 def test_scikit_learn_checks(estimator, check):
     """scikit-learn's own checks pass, save those whose data have no column per class."""
     check(estimator)

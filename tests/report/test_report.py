@@ -400,6 +400,7 @@ class TestForms:
             if table.startswith("| "):
                 assert len({line.replace("\\|", "").count("|") for line in table.splitlines()}) == 1
 
+    @pytest.mark.slow
     def test_notebook(self, report):
         """In a notebook the page stands in a frame of its own, with all its quotes escaped."""
         frame = report._repr_html_()
@@ -407,6 +408,7 @@ class TestForms:
         assert frame.count('"') == 2 * frame.split("srcdoc")[0].count('="') + 2
         assert repr(report).startswith("<CalibrationReport of 600 rows: On 600 labelled rows")
 
+    @pytest.mark.slow
     def test_figures_as_files(self, report, tmp_path):
         """Each figure is written as a PNG, and matplotlib's own state is left as it was."""
         import matplotlib
