@@ -198,7 +198,7 @@ def load_card(name: str) -> DatasetCard:
     Raises
     ------
     InputError
-        There is no card of this name, or the card has a mistake.
+        No card has this name, or the card has a mistake.
 
     Examples
     --------

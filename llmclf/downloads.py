@@ -127,7 +127,7 @@ class PackagedFile:
         Raises
         ------
         DownloadError
-            There is no such copy and none could be fetched; the message says what to run.
+            The file is not on this machine and could not be fetched; the message says what to run.
         """
         for path in (*self._installed_paths(), self.cached_path):
             if file_sha256(path) == self.sha256:
@@ -230,7 +230,7 @@ class PackagedFile:
 
 
 def file_sha256(path: Path) -> str | None:
-    """A file's sha256, or None if there is no file; a stamp saves it until the file's size or modification time changes."""
+    """A file's sha256, or None without a file; a stamp keeps it until the file's size or modification time changes."""
     try:
         facts = _facts(path)
         # The stamp records the file as it was before hashing, so a file that changes meanwhile will not match it.

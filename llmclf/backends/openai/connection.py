@@ -21,7 +21,19 @@ from .batches.options import BatchOptions
 from .batches.runner import BatchRunner
 from .batches.store import BatchStore
 from .probe import Probe, probe
-from .routes.base import Answer, Labels, Placed, Route, RouteClient, RouteOptions, ServerFacts, SupportsCall, n_fitting
+from .routes.base import (
+    Answer,
+    Labels,
+    Placed,
+    Route,
+    RouteClient,
+    RouteOptions,
+    ServerFacts,
+    SupportsCall,
+    TextRoute,
+    TokenRoute,
+    n_fitting,
+)
 from .routes.registry import RouteReport, Routes
 from .tokenizer import ServerEncoder
 
@@ -266,15 +278,16 @@ class Connection:
     async def _serve(self, task: _Task, client: Client, unit: _Unit) -> list[Answer]:
         answers: list[Answer] = []
         rows: list[Placed] = []
-        takes_tokens = (task.route or self.route).takes_tokens(task.client.server)
+        chosen = task.route or self.route
+        takes_tokens = chosen.takes_tokens(task.client.server)
         for place, row in unit:
             try:
                 if isinstance(row, TokenRow):
                     rows.append((place, row))
-                elif takes_tokens:
-                    rows.append((place, await self._tokens(row)))
+                elif isinstance(chosen, TextRoute) and not takes_tokens:
+                    answers.append((place, await chosen.score_text(task.client, row)))
                 else:
-                    answers.append((place, await self.route.score_text(task.client, row)))
+                    rows.append((place, await self._tokens(row)))
             except (RowError, ServerError) as error:
                 answers.append((place, _missing(error)))
         if rows:
@@ -282,6 +295,7 @@ class Connection:
                 # The first rows decide for all: they come alone, and labels are those of all.
                 task.route = self.route.settle(rows)
             route = self._used = task.route
+            assert isinstance(route, TokenRoute)
             n = n_fitting(route, rows)
             if n < len(rows):
                 # Rows that need a request of their own come later, so that what is answered can be stored soon.

@@ -75,7 +75,7 @@ def open_source(table: Any, spool: Path) -> Source:
     Raises
     ------
     InputError
-        There is no such table.
+        The table does not exist.
 
     Examples
     --------

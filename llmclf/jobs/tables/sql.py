@@ -74,7 +74,7 @@ class SqlSource:
         Raises
         ------
         InputError
-            There is no such table.
+            The table does not exist.
         StoreError
             The database cannot be reached.
         """
@@ -184,9 +184,9 @@ class SqlSink:
         Raises
         ------
         InputError
-            There is no such schema, the name is that of a view or of a table with other columns, or a name cannot be one here.
+            The schema does not exist, or the name belongs to a view, to a table with other columns, or is not allowed.
         StoreError
-            The database cannot be reached, or lets no table be made; or a value cannot be stored.
+            The database cannot be reached or refuses to make a table, or a value cannot be stored.
         """
         with self._table.errors_translated("written"), self._table.engine.connect() as connection:
             self._replace(connection, self._new(connection, columns, kinds))

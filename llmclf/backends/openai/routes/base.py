@@ -139,7 +139,7 @@ class Work:
 class Route(ABC):
     """One way to the log-probabilities of a row's labels. A connection has one object of each registered class.
 
-    A subclass implements `score_tokens`, `score_text`, or both, and `takes_tokens` says which of them a server needs. All that it
+    A subclass is a `TokenRoute`, a `TextRoute`, or both, and `takes_tokens` then says which of them a server needs. All that it
     asks goes through `RouteClient.complete`. If its requests depend on nothing but the row, they also go through the Batch API:
     a restarted process then makes the same requests and finds their answers. Otherwise `batch_obstacle` says why not.
 
@@ -190,8 +190,8 @@ class Route(ABC):
         """
 
     def takes_tokens(self, server: ServerFacts) -> bool:
-        """Whether rows come as token ids (`score_tokens`) or as text (`score_text`)."""
-        return True
+        """Whether rows come as token ids or as text; a route of both kinds decides by what the server can do."""
+        return isinstance(self, TokenRoute)
 
     def rows_together(self, n_labels: int) -> int:
         """How many rows with this many labels may go together, at most."""
@@ -223,6 +223,11 @@ class Route(ABC):
             "tolerance": None,
         }
 
+
+class TokenRoute(Route):
+    """A route that takes rows as token ids."""
+
+    @abstractmethod
     async def score_tokens(self, client: RouteClient, rows: Sequence[Placed]) -> list[Answer]:
         """The scores of rows of token ids that go together.
 
@@ -231,10 +236,14 @@ class Route(ABC):
         ServerError
             The server refuses a request, or still fails after the last attempt.
         """
-        raise NotImplementedError(f"the route {self.name!r} takes text")
 
+
+class TextRoute(Route):
+    """A route that takes rows as text, whose tokens are known to the server alone."""
+
+    @abstractmethod
     async def score_text(self, client: RouteClient, request: Request) -> RowScores:
-        """The scores of a row whose tokens are known to the server alone.
+        """The scores of a row.
 
         Raises
         ------
@@ -243,7 +252,6 @@ class Route(ABC):
         RowError, ServerError
             This row has no answer.
         """
-        raise NotImplementedError(f"the route {self.name!r} takes token ids")
 
 
 NO_TOKENIZER = (

@@ -11,7 +11,7 @@ from ...base import Request, RowScores
 from ...http.replies import expect
 from ..probe import Probe
 from ..token_replies import Position, chat_reader
-from .base import NOT_RAW, Labels, Route, RouteClient, ServerFacts, Work, max_tokens
+from .base import NOT_RAW, Labels, RouteClient, ServerFacts, TextRoute, Work, max_tokens
 from .label_bounds import LabelBounds, Symbols
 from .shown_tokens import bounded_scores, by_bytes, byte_labels
 
@@ -20,7 +20,7 @@ _TURN_TOKENS = 8  # tokens that it may add to each turn
 _MAX_ANSWER = 16  # tokens of the answer that are looked at, at most
 
 
-class Chat(Route):
+class Chat(TextRoute):
     """One request a row: the likeliest tokens at each place of the answer that the model gives."""
 
     name = "chat"
@@ -35,9 +35,6 @@ class Chat(Route):
         if probe.chat_top_logprobs < 2:
             return f"a chat names {probe.chat_top_logprobs or 'none'} of the likeliest tokens; at least 2 are needed"
         return None if probe.raw else NOT_RAW
-
-    def takes_tokens(self, server: ServerFacts) -> bool:
-        return False
 
     def work(self, context: int, labels: Labels, n_together: int) -> Work:
         return Work(1, context, max(map(len, labels)))

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from ...identity import current_spelling
 from ...tokens.codec import TokenRow
 from ...tokens.label_trie import label_trie
-from .base import SHARED_IDENTITY, Answer, Labels, Placed, Route, RouteClient, RouteOptions, ServerFacts, Work
+from .base import SHARED_IDENTITY, Answer, Labels, Placed, RouteClient, RouteOptions, ServerFacts, TokenRoute, Work
 from .echo import Echo
 from .named_tokens import NamedTokens
 
 _NODE_TOKENS = 24  # what a node of the label trie costs a server with a prefix cache, in tokens read
 
 
-class Choice(Route):
+class Choice(TokenRoute):
     """The first rows decide for all: they come alone, and labels are those of all rows.
 
     An echo reads prompt and label anew for each label. Named tokens read the prompt once, and each further node of the label trie
@@ -33,7 +33,7 @@ class Choice(Route):
         self._named_tokens = NamedTokens(options)
 
     @property
-    def default(self) -> Route:
+    def default(self) -> TokenRoute:
         return self._echo
 
     def obstacle(self, server: ServerFacts) -> str | None:
@@ -42,13 +42,13 @@ class Choice(Route):
     def rows_together(self, n_labels: int) -> int:
         return min(route.rows_together(n_labels) for route in (self._echo, self._named_tokens))
 
-    def settle(self, rows: Sequence[Placed]) -> Route:
+    def settle(self, rows: Sequence[Placed]) -> TokenRoute:
         echoed = sum(len(row.context) + len(target) for _, row in rows for target in row.targets)
         named = sum(len(row.context) + _NODE_TOKENS * label_trie(row.targets).n_nodes for _, row in rows)
         return self._named_tokens if named <= echoed and rows else self._echo
 
-    def recalled(self, name: str | None) -> Route | None:
-        routes: dict[str, Route] = {route.name: route for route in (self._echo, self._named_tokens)}
+    def recalled(self, name: str | None) -> TokenRoute | None:
+        routes: dict[str, TokenRoute] = {route.name: route for route in (self._echo, self._named_tokens)}
         return routes.get(current_spelling(name))
 
     def work(self, context: int, labels: Labels, n_together: int) -> Work:

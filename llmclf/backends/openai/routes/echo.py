@@ -16,9 +16,9 @@ from .base import (
     Answer,
     Labels,
     Placed,
-    Route,
     RouteClient,
     ServerFacts,
+    TokenRoute,
     Work,
     echo_obstacle,
     exact_scores,
@@ -27,7 +27,7 @@ from .base import (
 from .label_bounds import Symbols
 
 
-class Echo(Route):
+class Echo(TokenRoute):
     """Every pair of prompt and label is read by the server, several pairs in a request.
 
     It sends token ids, so that server and client cannot disagree about what is a token.

@@ -8,10 +8,10 @@ from typing import Any
 from ....errors import CapabilityError, RowError
 from ...base import Request, RowScores, needs_terminator
 from ...http.replies import choices, expect, logprob, mapping, sequence, string
-from .base import Labels, Route, RouteClient, ServerFacts, Work, echo_obstacle, max_tokens, refuse_chat
+from .base import Labels, RouteClient, ServerFacts, TextRoute, Work, echo_obstacle, max_tokens, refuse_chat
 
 
-class EchoText(Route):
+class EchoText(TextRoute):
     """For servers that echo where nobody can tokenise: one row at a time, as text.
 
     The prompt is sent by itself as well: only what follows the tokens that it shares with every continuation is scored.
@@ -23,9 +23,6 @@ class EchoText(Route):
 
     def obstacle(self, server: ServerFacts) -> str | None:
         return echo_obstacle(server.probe)
-
-    def takes_tokens(self, server: ServerFacts) -> bool:
-        return False
 
     def work(self, context: int, labels: Labels, n_together: int) -> Work:
         return Work(1, context * len(labels) + sum(map(len, labels)), len(labels))

@@ -15,10 +15,10 @@ from .base import (
     Answer,
     Labels,
     Placed,
-    Route,
     RouteClient,
     RouteOptions,
     ServerFacts,
+    TokenRoute,
     Work,
     exact_scores,
 )
@@ -27,7 +27,7 @@ from .label_bounds import Symbols
 _MAX_ENDS = 8  # kinds of tokens that end an answer, at most
 
 
-class Grammar(Route):
+class Grammar(TokenRoute):
     """Each label is forced by a grammar of its token ids; the log-probabilities are those from before the grammar.
 
     Where a grammar ends, the server writes the likeliest of its tokens that end an answer. Those of them that are not the one

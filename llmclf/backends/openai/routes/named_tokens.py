@@ -18,9 +18,9 @@ from .base import (
     Answer,
     Labels,
     Placed,
-    Route,
     RouteClient,
     ServerFacts,
+    TokenRoute,
     Work,
     exact_scores,
     request_groups,
@@ -30,7 +30,7 @@ from .label_bounds import Symbols
 _MAX_NAMED = 128  # ids in one request, at most: vLLM's limit
 
 
-class NamedTokens(Route):
+class NamedTokens(TokenRoute):
     """The label trie is walked node by node; the server's prefix cache serves all nodes of a row.
 
     The roots come first, so that the deeper nodes find the prompt in the cache.

@@ -63,7 +63,7 @@ def check_name(use_route: str | None) -> str | None:
     Raises
     ------
     InputError
-        There is no such route.
+        The name does not stand for a route.
 
     Examples
     --------

@@ -12,12 +12,24 @@ from ...tokens.codec import TokenRow
 from ...tokens.label_trie import label_trie
 from ..probe import Probe
 from ..token_replies import Position
-from .base import NOT_RAW, Answer, Labels, Placed, Route, RouteClient, ServerFacts, Work, max_tokens, refuse_chat
+from .base import (
+    NOT_RAW,
+    Answer,
+    Labels,
+    Placed,
+    RouteClient,
+    ServerFacts,
+    TextRoute,
+    TokenRoute,
+    Work,
+    max_tokens,
+    refuse_chat,
+)
 from .label_bounds import LabelBounds, Symbols
 from .shown_tokens import Seen, bounded_scores, by_bytes, by_id, byte_labels, read_first
 
 
-class TopLogprobs(Route):
+class TopLogprobs(TokenRoute, TextRoute):
     """The label trie is walked along the likeliest tokens, with a further request for each branch that matters."""
 
     name = "top_logprobs"

@@ -19,7 +19,7 @@ from llmclf.backends.identity import check_same_model, differing
 from llmclf.backends.openai.batches.store import BatchStore
 from llmclf.backends.openai.probe import Probe
 from llmclf.backends.openai.routes import Routes, register, route_names, unregister
-from llmclf.backends.openai.routes.base import Route, RouteOptions, ServerFacts, Work, max_tokens
+from llmclf.backends.openai.routes.base import RouteOptions, ServerFacts, TextRoute, Work, max_tokens
 from llmclf.backends.openai.routes.shown_tokens import read_first
 from llmclf.cli import app
 from llmclf.errors import BudgetError, CapabilityError, InputError
@@ -33,7 +33,7 @@ FRAME = pd.DataFrame({"text": TEXTS})
 JOB = {"text_column": "text", "labels": LABELS, "prompt": "Review: {{ text }}\nSentiment:"}
 
 
-class Toy(Route):
+class Toy(TextRoute):
     """One completion a row, whose first token stands for every label: worth nothing, but honest about it."""
 
     name = "toy"
@@ -43,9 +43,6 @@ class Toy(Route):
 
     def obstacle(self, server):
         return None if server.probe.completions else "the server does not continue toys"
-
-    def takes_tokens(self, server):
-        return False
 
     def work(self, context, labels, n_together):
         return Work(1, context, 7)
