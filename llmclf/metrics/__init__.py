@@ -7,16 +7,14 @@ float64. If several columns share the largest probability, the first of them is 
 """
 
 from .binned import (
-    ReliabilityCurve,
-    binned_calibration,
     classwise_calibration_error,
     debiased_calibration_error,
     expected_calibration_error,
     maximum_calibration_error,
-    reliability_curve,
     sweep_calibration_error,
     top_label_calibration_error,
 )
+from .bins import ReliabilityCurve, binned_calibration, reliability_curve
 from .checks import TOLERANCE, checked_event, checked_predictions, checked_probability_rows, label_columns, row_weights
 from .corp import CorpDecomposition, corp_decomposition, recalibrated
 from .intervals import CalibrationInterval, calibration_interval

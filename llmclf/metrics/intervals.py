@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import Floats
-from .binned import reliability_curve
+from .bins import reliability_curve
 from .means import check_confidence_level, check_n_resamples
 
 _HALVINGS = 12  # of the range searched, down to a four-thousandth of it

@@ -14,7 +14,7 @@ from scipy.special import ndtr
 
 from ..arrays import Floats
 from ..errors import InputError
-from .binned import bin_numbers, binned_calibration
+from .bins import bin_numbers, binned_calibration
 from .checks import checked_event
 from .corp import recalibrated
 from .means import check_n_resamples

@@ -20,7 +20,7 @@ from ..atomic_files import write_file
 from ..calibration import SelectedThreshold
 from ..display import ReliabilityDisplay, RiskCoverageDisplay
 from ..display.drawing import BLUE, imported, without_frame
-from ..display.reliability import MAX_PANELS, panels_size
+from ..display.panels import MAX_PANELS, panels_size
 from .evidence import Evidence
 from .measures import Settings
 from .verdict import percent
