@@ -50,9 +50,7 @@ def without_frame(*all_axes: Any) -> None:
         axes.spines[["top", "right"]].set_visible(False)
 
 
-def box_of_columns(
-    ax: Any, columns: list[list[tuple[str, str]]], divider: Any, keys: list[Any] | None = None
-) -> Any:
+def box_of_columns(ax: Any, columns: list[list[tuple[str, str]]], divider: Any, keys: list[Any] | None = None) -> Any:
     """Columns of coloured text in a box to the right of `ax`, whose place the divider takes from `ax`.
 
     `keys` are artists to draw before the first line of a column.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from ..arrays import Floats
 from ..errors import InputError
 from ..logits import floor_missing, log_softmax
 from ..numerics.folds import fold_weights
@@ -55,24 +56,54 @@ def refinement_error(
     columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
     kept = weights > 0
     columns, probabilities, weights = columns[kept], probabilities[kept], weights[kept]
+    losses, loss_weights = recalibrated_losses(columns, probabilities, weights)
+    refinement = float(np.average(losses, weights=loss_weights))
+    if not return_calibration:
+        return refinement
     with np.errstate(divide="ignore"):
-        logs = np.log(probabilities)
+        logs = np.log(probabilities[np.arange(columns.size), columns])
+    raw = float(-(weights @ logs) / weights.sum())
+    return refinement, raw - refinement
+
+
+def recalibrated_losses(columns: NDArray[np.intp], proba: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """The log loss of each row after a bias and a temperature that were fitted on other rows.
+
+    Parameters
+    ----------
+    columns : (n,)
+        The column of each row's true class.
+    proba : (n, K)
+    weights : (n,)
+        Positive.
+
+    Returns
+    -------
+    losses : ndarray (n,)
+        In nats.
+    weights : ndarray (n,)
+        The weights with which they were computed: those given, up to rounding.
+
+    Raises
+    ------
+    InputError
+        There are fewer than two rows.
+    """
+    with np.errstate(divide="ignore"):
+        logs = np.log(proba)
     scores, _ = floor_missing(logs - logs.max(axis=1, keepdims=True))
     folds = fold_weights(scores, columns, weights)
     if np.count_nonzero(folds.any(axis=0)) < 2:
         raise InputError("refinement_error needs at least two rows with positive weight; give more labelled rows")
-    loss = 0.0
+    sums, totals = np.zeros(columns.size), np.zeros(columns.size)
     for test_weights in folds.T:
         train_weights = weights - test_weights
         test, train = np.flatnonzero(test_weights > 0), train_weights > 0
         if test.size:
             beta, bias, _ = fit_bias_temperature(
-                scores[train], columns[train], train_weights[train], float(probabilities.shape[1])
+                scores[train], columns[train], train_weights[train], float(proba.shape[1])
             )
             log_proba = log_softmax(beta * scores[test] + bias)
-            loss -= test_weights[test] @ log_proba[np.arange(test.size), columns[test]]
-    refinement = float(loss / weights.sum())
-    if not return_calibration:
-        return refinement
-    raw = float(-(weights @ logs[np.arange(columns.size), columns]) / weights.sum())
-    return refinement, raw - refinement
+            sums[test] -= test_weights[test] * log_proba[np.arange(test.size), columns[test]]
+            totals[test] += test_weights[test]
+    return sums / totals, totals
