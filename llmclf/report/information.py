@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays import Floats
 from ..metrics import mean_interval
@@ -48,7 +49,7 @@ def information(evidence: Evidence, settings: Settings) -> dict[str, Any]:
         raw = -np.log(proba[np.arange(n_rows), columns])
     if np.isfinite(raw).all():
         found["recalibration"] = entry(*mean_interval(raw - losses, **options))
-    frequencies = _frequency_losses(evidence)
+    frequencies = frequency_losses(columns, n_classes)
     if not constant:
         found["gain"] = entry(*mean_interval(frequencies - losses, **options))
         low = found["gain"]["low"]
@@ -59,11 +60,10 @@ def information(evidence: Evidence, settings: Settings) -> dict[str, Any]:
     return found
 
 
-def _frequency_losses(evidence: Evidence) -> Floats:
-    """The log loss (n,) of each row under the class frequencies of the other rows."""
-    counts = np.bincount(evidence.columns, minlength=len(evidence.classes))
-    others = counts[evidence.columns] - 1
-    losses: Floats = -np.log((others + 0.5) / (evidence.n_rows - 1 + 0.5 * counts.size))
+def frequency_losses(columns: NDArray[np.intp], n_classes: int) -> Floats:
+    """The log loss (n,) of each row, in nats, under the class frequencies of the other rows."""
+    counts = np.bincount(columns, minlength=n_classes)
+    losses: Floats = -np.log((counts[columns] - 0.5) / (columns.size - 1 + 0.5 * n_classes))
     return losses
 
 
