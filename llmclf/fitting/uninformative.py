@@ -10,9 +10,8 @@ from scipy.special import ndtri
 
 from ..arrays import Floats, Integers
 from ..errors import CalibrationWarning, warn
-from ..metrics.refinement import recalibrated_losses
+from ..metrics.refinement import recalibrate
 from ..numerics.bag_of_words import bag_of_words_proba
-from ..report.information import frequency_losses
 
 _MIN_ROWS = 20
 _SAME = 1e-6  # difference of two probabilities that does not count
@@ -43,9 +42,9 @@ def warn_of_one_answer(proba: Floats, columns: Integers, classes: Sequence[Any],
     if n_rows < _MIN_ROWS or np.unique(columns).size < 2 or (predicted != predicted[0]).any():
         return
     counts = np.bincount(columns, minlength=n_classes)
-    by_chance = frequency_losses(columns, n_classes)
+    losses, by_chance, _ = recalibrate(columns, proba, np.ones(n_rows))
     constant = bool((np.ptp(proba, axis=0) < _SAME).all())
-    if not constant and _is_lower(recalibrated_losses(columns, proba, np.ones(n_rows))[0], by_chance):
+    if not constant and _is_lower(losses, by_chance):
         return
     answer = "the class frequencies" if constant else f"the answer {classes[predicted[0]]!r}"
     message = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,8 +56,8 @@ def refinement_error(
     columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
     kept = weights > 0
     columns, probabilities, weights = columns[kept], probabilities[kept], weights[kept]
-    losses, loss_weights = recalibrated_losses(columns, probabilities, weights)
-    refinement = float(np.average(losses, weights=loss_weights))
+    recalibrated = recalibrate(columns, probabilities, weights)
+    refinement = float(np.average(recalibrated.losses, weights=recalibrated.weights))
     if not return_calibration:
         return refinement
     with np.errstate(divide="ignore"):
@@ -66,8 +66,26 @@ def refinement_error(
     return refinement, raw - refinement
 
 
-def recalibrated_losses(columns: NDArray[np.intp], proba: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """The log loss of each row after a bias and a temperature that were fitted on other rows.
+class Recalibrated(NamedTuple):
+    """Log losses (n,) in nats of rows that were judged by what other rows taught.
+
+    Attributes
+    ----------
+    losses : ndarray (n,)
+        After a bias and a temperature.
+    by_frequency : ndarray (n,)
+        Of the class frequencies alone, of the same other rows.
+    weights : ndarray (n,)
+        Those given, up to rounding.
+    """
+
+    losses: Floats
+    by_frequency: Floats
+    weights: Floats
+
+
+def recalibrate(columns: NDArray[np.intp], proba: Floats, weights: Floats) -> Recalibrated:
+    """Judge each row by a bias and a temperature, and by class frequencies, that come from four fifths of the other rows.
 
     Parameters
     ----------
@@ -76,13 +94,6 @@ def recalibrated_losses(columns: NDArray[np.intp], proba: Floats, weights: Float
     proba : (n, K)
     weights : (n,)
         Positive.
-
-    Returns
-    -------
-    losses : ndarray (n,)
-        In nats.
-    weights : ndarray (n,)
-        The weights with which they were computed: those given, up to rounding.
 
     Raises
     ------
@@ -95,15 +106,17 @@ def recalibrated_losses(columns: NDArray[np.intp], proba: Floats, weights: Float
     folds = fold_weights(scores, columns, weights)
     if np.count_nonzero(folds.any(axis=0)) < 2:
         raise InputError("refinement_error needs at least two rows with positive weight; give more labelled rows")
-    sums, totals = np.zeros(columns.size), np.zeros(columns.size)
+    n_classes = proba.shape[1]
+    losses, by_frequency, totals = (np.zeros(columns.size) for _ in range(3))
     for test_weights in folds.T:
         train_weights = weights - test_weights
         test, train = np.flatnonzero(test_weights > 0), train_weights > 0
         if test.size:
-            beta, bias, _ = fit_bias_temperature(
-                scores[train], columns[train], train_weights[train], float(proba.shape[1])
-            )
+            beta, bias, _ = fit_bias_temperature(scores[train], columns[train], train_weights[train], float(n_classes))
             log_proba = log_softmax(beta * scores[test] + bias)
-            sums[test] -= test_weights[test] * log_proba[np.arange(test.size), columns[test]]
+            losses[test] -= test_weights[test] * log_proba[np.arange(test.size), columns[test]]
+            counts = np.bincount(columns[train], train_weights[train], minlength=n_classes)
+            frequencies = (counts + 0.5) / (counts.sum() + 0.5 * n_classes)
+            by_frequency[test] -= test_weights[test] * np.log(frequencies[columns[test]])
             totals[test] += test_weights[test]
-    return sums / totals, totals
+    return Recalibrated(losses / totals, by_frequency / totals, totals)

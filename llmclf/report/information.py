@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..arrays import Floats
 from ..metrics import mean_interval
-from ..metrics.refinement import recalibrated_losses
+from ..metrics.refinement import recalibrate
 from ..numerics.bag_of_words import bag_of_words_proba
 from .evidence import Evidence
 from .measures import Settings, entry
@@ -44,12 +43,11 @@ def information(evidence: Evidence, settings: Settings) -> dict[str, Any]:
     if n_rows < 2:
         return found
     options: dict[str, Any] = {"confidence_level": settings.confidence, "random_state": settings.seed}
-    losses, _ = recalibrated_losses(columns, proba, np.ones(n_rows))
+    losses, frequencies, _ = recalibrate(columns, proba, np.ones(n_rows))
     with np.errstate(divide="ignore"):
         raw = -np.log(proba[np.arange(n_rows), columns])
     if np.isfinite(raw).all():
         found["recalibration"] = entry(*mean_interval(raw - losses, **options))
-    frequencies = frequency_losses(columns, n_classes)
     if not constant:
         found["gain"] = entry(*mean_interval(frequencies - losses, **options))
         low = found["gain"]["low"]
@@ -58,13 +56,6 @@ def information(evidence: Evidence, settings: Settings) -> dict[str, Any]:
     if found["is_informative"] is False and evidence.texts is not None:
         found["bag_of_words"] = _bag_of_words(evidence, n_classes, frequencies, options)
     return found
-
-
-def frequency_losses(columns: NDArray[np.intp], n_classes: int) -> Floats:
-    """The log loss (n,) of each row, in nats, under the class frequencies of the other rows."""
-    counts = np.bincount(columns, minlength=n_classes)
-    losses: Floats = -np.log((counts[columns] - 0.5) / (columns.size - 1 + 0.5 * n_classes))
-    return losses
 
 
 def _bag_of_words(

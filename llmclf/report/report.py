@@ -153,8 +153,8 @@ class CalibrationReport:
         dict
             ``schema``, ``version``, ``title``, ``rows`` (how many, and how many without probabilities), ``settings``, ``verdict``
             (``text``, the same as ``headlines`` for a row of numbers, ``details`` and ``advice``), ``metrics`` (see `to_frame`),
-            ``information`` (whether the probabilities say anything about the labels), ``selection`` (the recommended threshold, or
-            the ``reason`` why there is none), ``thresholds`` (what happens at other thresholds), ``classes``, ``confusion``,
+            ``information`` (whether the probabilities say anything about the labels), ``selection`` (the recommended threshold,
+            or the ``reason`` why there is none), ``thresholds`` (what happens at other thresholds), ``classes``, ``confusion``,
             ``slices``, ``label_mass``, ``examples``, ``not_computed`` and ``provenance``.
         """
         return copy.deepcopy(self._data)

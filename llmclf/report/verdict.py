@@ -121,8 +121,8 @@ def _automation(data: Mapping[str, Any]) -> str:
 
 
 def _state(data: Mapping[str, Any]) -> str:
-    """What can be said of the probabilities: "calibrated", "over-confident", "under-confident", "unknown", or "miscalibrated" in a
-    way that the confidence alone does not show.
+    """What can be said of the probabilities: "calibrated", "over-confident", "under-confident", "unknown", or "miscalibrated" in
+    a way that the confidence alone does not show.
 
     A test of the confidence and one of the log loss decide together, so that verdict and advice cannot contradict each other.
     """
@@ -200,9 +200,9 @@ def _details(data: Mapping[str, Any]) -> list[str]:
             "all rows" if chosen["threshold"] == 0 else f"rows with a confidence of at least {chosen['threshold']:.4g}"
         )
         details.append(
-            f"The promise is about {which} ({chosen['n_accepted']:,} of {data['rows']['n']:,} here, {percent(chosen['error'])} of "
-            "them wrong). It holds if future rows come from the same source as these, if neither the model nor the calibrator has "
-            "seen these labels, and if more confident rows are not wrong more often."
+            f"The promise is about {which} ({chosen['n_accepted']:,} of {data['rows']['n']:,} here, {percent(chosen['error'])} "
+            "of them wrong). It holds if future rows come from the same source as these, if neither the model nor the calibrator "
+            "has seen these labels, and if more confident rows are not wrong more often."
         )
     return details
 
