@@ -344,6 +344,10 @@ class ShowsDistributions(Generates, Protocol):
         """What each token adds to a text."""
         ...
 
+    def joined_texts(self, token_ids: Sequence[int]) -> list[str]:
+        """What each token adds to the text of those before it; empty where it only begins a character."""
+        ...
+
     def token_of(self, prompt: str | RenderedPrompt, text: str) -> int:
         """The id of the one token that a text is directly after a prompt."""
         ...

@@ -11,10 +11,12 @@ from sklearn.utils import check_random_state
 from ..arrays import Floats, Integers
 from ..calibration import Corrections
 from ..errors import InputError
+from ..logits import softmax
 from ..pipeline import CalibrationRows, FittedPipeline
 from ..tables.rows import Rows
 from .content_free import content_free_rows, domain_rows, generated_rows
-from .seen_rows import fingerprints
+from .seen_rows import fingerprints, shown_text
+from .uninformative import warn_of_one_answer
 
 
 def fit_corrections(
@@ -80,6 +82,9 @@ def fit_corrections(
         hashes = fingerprints([rows.records[i] for i in places], pipeline.scorer.shown_fields)
         is_weighted = weights is not None and bool((weights != weights[0]).any())
         calibrated = CalibrationRows(places, columns, hashes, is_weighted)
+        if scores is not None and pipeline.prompt.choices is None:
+            shown = [shown_text(rows.records[i], pipeline.scorer.shown_fields) for i in places]
+            warn_of_one_answer(softmax(corrections.apply(scores)), columns, pipeline.labels.classes, shown)
     return replace(
         pipeline,
         corrections=corrections,

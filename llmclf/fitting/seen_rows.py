@@ -99,3 +99,10 @@ class SeenRows(NamedTuple):
             CalibrationWarning,
         )
         return proba
+
+
+def shown_text(record: Row, fields: Sequence[str]) -> str:
+    """What the prompt shows of a row, in a form for people."""
+    if len(fields) == 1:
+        return str(record[fields[0]])
+    return "\n".join(f"{name}: {record[name]}" for name in fields)

@@ -21,6 +21,7 @@ from ..errors import InputError
 from ..pages import in_notebook, written
 from .evidence import Evidence, read_evidence
 from .figures import drawings, png, svg
+from .information import information
 from .markdown import report_markdown
 from .measures import Settings, measure
 from .page import report_page
@@ -151,9 +152,10 @@ class CalibrationReport:
         -------
         dict
             ``schema``, ``version``, ``title``, ``rows`` (how many, and how many without probabilities), ``settings``, ``verdict``
-            (``text`` and ``advice``), ``metrics`` (see `to_frame`), ``selection`` (the recommended threshold, or the ``reason``
-            why there is none), ``thresholds`` (what happens at other thresholds), ``classes``, ``confusion``, ``slices``,
-            ``label_mass``, ``examples``, ``not_computed`` and ``provenance``.
+            (``text``, the same as ``headlines`` for a row of numbers, ``details`` and ``advice``), ``metrics`` (see `to_frame`),
+            ``information`` (whether the probabilities say anything about the labels), ``selection`` (the recommended threshold,
+            or the ``reason`` why there is none), ``thresholds`` (what happens at other thresholds), ``classes``, ``confusion``,
+            ``slices``, ``label_mass``, ``examples``, ``not_computed`` and ``provenance``.
         """
         return copy.deepcopy(self._data)
 
@@ -289,6 +291,7 @@ def _contents(evidence: Evidence, settings: Settings, title: str, metadata: Mapp
             "cost_review": settings.cost_review,
         },
         "metrics": metrics,
+        "information": information(evidence, settings),
         "selection": selection,
         "thresholds": operating_points(evidence, settings, chosen),
         "classes": classes,

@@ -91,6 +91,52 @@ class TestNumbers:
         assert ece["before"]["p_value"] < 0.01
         assert "no miscalibration can be seen" in report.verdict
 
+    @pytest.mark.parametrize("seed", range(12))
+    def test_verdict_and_advice_agree(self, seed):
+        """Whatever the data, a report does not call probabilities calibrated and advise to recalibrate them, nor the reverse."""
+        rng = np.random.default_rng(seed)
+        logits = rng.normal(size=(250, 3)) * 2 + rng.normal(size=3) * rng.choice([0, 0.3])
+        proba = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        y = np.array([rng.choice(3, p=row) for row in proba])
+        stated = proba ** rng.choice([0.8, 1.0, 1.25]) * np.exp(rng.normal(size=3) * rng.choice([0, 0.25]))
+        verdict = CalibrationReport(y, stated / stated.sum(axis=1, keepdims=True)).to_dict()["verdict"]
+        advised = any("Recalibrate" in line or "miscalibration" in line for line in verdict["advice"])
+        assert advised is ("cannot be taken at their word" in verdict["text"])
+        assert ("no miscalibration can be seen" in verdict["text"]) is not advised
+
+    def test_three_sentences_and_three_numbers(self, report):
+        """A report begins with three short sentences, and the same as three numbers."""
+        verdict = report.to_dict()["verdict"]
+        sentences = re.split(r"(?<=[.])\s(?=[A-Z0-9])", verdict["text"])
+        assert len(sentences) == 3
+        assert max(map(len, sentences)) < 180
+        assert [line["name"] for line in verdict["headlines"]] == ["accuracy", "calibration", "automation"]
+        ece = report.to_dict()["metrics"]["ece"]["after"]["value"]
+        assert verdict["headlines"][1]["value"] == f"{100 * ece:.1f} points"
+
+    def test_differences_are_in_points(self, report):
+        """A difference of two percentages is one of points, on the page and in Markdown."""
+        for text in (report.to_html(), report.to_markdown()):
+            assert re.search(r"-?\d+\.\d points", text)
+            assert not re.search(r"[+-]\d+\.\d %", text)
+
+    @pytest.mark.parametrize("constant", [True, False])
+    def test_one_answer_to_everybody(self, constant):
+        """Probabilities that say nothing about the labels are called so first, with what does better."""
+        rng = np.random.default_rng(1)
+        y = rng.integers(2, size=300)
+        p = np.full(300, 0.45) if constant else 0.3 + 0.1 * rng.random(300)
+        texts = [f"{'fine lovely' if k else 'dull poor'} film {i}" for i, k in enumerate(y)]
+        report = CalibrationReport(y, np.column_stack([1 - p, p]), texts=texts)
+        assert report.verdict.startswith(
+            "These scores say nothing" if constant else "On 300 rows, these scores are not seen"
+        )
+        assert "TF-IDF and logistic regression are right in 100.0 %" in report.verdict
+        assert "taken at their word: no" not in report.verdict
+        assert "another prompt" in report.to_dict()["verdict"]["advice"][0]
+        mute = CalibrationReport(y, np.column_stack([1 - p, p]), texts=[f"film {i}" for i in range(300)])
+        assert "TF-IDF" not in mute.verdict
+
     def test_the_threshold_is_that_of_select_threshold(self, rows, report):
         """Threshold, coverage and bound; and the row of the table at this threshold counts the same."""
         chosen = select_threshold(rows["y"], rows["proba"], max_error=0.2, classes=CLASSES)
@@ -478,6 +524,60 @@ class TestCompare:
         assert "A is better" in data["verdict"]
         assert data["agreement"] == 1.0
         assert data["shift"] is None
+
+    @pytest.mark.parametrize(
+        ("metadata", "names"),
+        [
+            (({"model": {"name": "small"}}, {"model": {"name": "large"}}), ("small", "large")),
+            (({"prompt": {"template": "{{ text }}:"}}, {"prompt": {"template": "x"}}), ("“{{ text }}:”", "x")),
+            (({"calibrator": None}, {"calibrator": {"name": "auto"}}), ("no\N{NO-BREAK SPACE}calibrator", "auto")),
+            (({"model": "m"}, {"model": "m"}), ("A", "B")),
+        ],
+    )
+    def test_the_sides_have_names(self, rows, metadata, names):
+        """The sides of a comparison are called by what tells them apart: model, prompt or calibrator."""
+        a, b = (
+            CalibrationReport(rows["y"], rows[part], classes=CLASSES, metadata=given)
+            for part, given in zip(("proba", "proba_before"), metadata, strict=True)
+        )
+        comparison = compare(a, b)
+        data = comparison.to_dict()
+        assert (data["a"]["name"], data["b"]["name"]) == names
+        assert f"{names[0]} is better" in comparison.verdict
+        assert "minus" not in comparison.to_markdown()
+        named = compare(a, b, names=("short prompt", "long prompt"))
+        assert "short prompt is better" in named.verdict
+        assert "long prompt" in named.to_html()
+
+    @pytest.mark.parametrize("names", [("a",), ("a", "a"), ("a", ""), "ab", (1, 2)])
+    def test_names_that_tell_nothing_apart(self, rows, names):
+        """Names must be two different texts."""
+        a = CalibrationReport(rows["y"], rows["proba"], classes=CLASSES)
+        with pytest.raises(InputError, match="two different names"):
+            compare(a, a, names=names)
+
+    def test_rows_that_changed(self, rows):
+        """Rows with another prediction are listed with their texts and class names, those that became wrong first."""
+        other = rows["proba"][:, [1, 0, 2]]
+        a = CalibrationReport(rows["y"], rows["proba"], classes=CLASSES, texts=rows["texts"])
+        b = CalibrationReport(rows["y"], other, classes=CLASSES, texts=rows["texts"])
+        changed = compare(a, b).to_dict()["changed"]
+        one, two = (np.array(CLASSES)[p.argmax(axis=1)] for p in (rows["proba"], other))
+        y = np.asarray(rows["y"])
+        assert changed["n"] == (one != two).sum()
+        assert changed["n_broken"] == ((one == y) & (two != y)).sum()
+        assert changed["n_mended"] == ((one != y) & (two == y)).sum()
+        kinds = [(row["b"] == row["true"], row["a"] != row["true"]) for row in changed["rows"]]
+        assert kinds == sorted(kinds)
+        for row in changed["rows"]:
+            i = row["row"]
+            assert (row["true"], row["a"], row["b"], row["text"]) == (
+                str(y[i]),
+                str(one[i]),
+                str(two[i]),
+                rows["texts"][i],
+            )
+            assert row["text"] in compare(a, b).to_html() or "&" in row["text"]
 
     def test_columns_in_another_order(self, rows):
         """The second report's classes may stand in another order; the same probabilities show no difference."""

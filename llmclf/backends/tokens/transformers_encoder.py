@@ -124,7 +124,7 @@ def text_after(tokenizer: Any, token_ids: Sequence[int]) -> str:
 
 
 def token_texts(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
-    """What each token adds to a text; a part of a character, or nothing at all, shows as the vocabulary has it.
+    """What each token adds to a text; parts of a character by their bytes ("⟨F0 9F⟩"), what adds nothing by its name.
 
     Parameters
     ----------
@@ -137,10 +137,73 @@ def token_texts(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
     texts = []
     for token, raw in zip(token_ids, tokenizer.convert_ids_to_tokens(list(token_ids)), strict=True):
         text = tokenizer.decode([anchor, token], clean_up_tokenization_spaces=False)
-        is_whole = text.startswith(before) and text != before and "\ufffd" not in text
+        is_whole = text.startswith(before) and text != before and _CUT not in text
         # A model's vocabulary may be padded beyond the tokenizer's.
-        texts.append(text[len(before) :] if is_whole else raw if raw is not None else f"<{token}>")
+        texts.append(text[len(before) :] if is_whole else f"<{token}>" if raw is None else _with_bytes(raw))
     return texts
+
+
+def streamed_texts(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
+    """What each token adds to the text of those before it; a character that several tokens write belongs to the last of them.
+
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer
+    token_ids : sequence of int
+
+    Returns
+    -------
+    list of str
+        Empty for a token that only begins a character. Control tokens are shown.
+    """
+    alone = token_texts(tokenizer, token_ids)
+    anchor = tokenizer("a", add_special_tokens=False)["input_ids"][-1]
+    before = tokenizer.decode([anchor], clean_up_tokenization_spaces=False)
+    texts: list[str] = []
+    begun: list[int] = []
+    for place, token in enumerate(token_ids):
+        begun.append(token)
+        text = tokenizer.decode([anchor, *begun], clean_up_tokenization_spaces=False).removeprefix(before)
+        if len(begun) == 1 and not text.endswith(_CUT):
+            texts.append(alone[place])
+            begun = []
+        elif not text.endswith(_CUT):
+            texts.append(text)
+            begun = []
+        elif len(begun) == _MAX_PARTS or place == len(token_ids) - 1:
+            # It stays a part: bytes that belong to no character, or an answer that ends within one.
+            texts.append("")
+            texts[-len(begun) :] = alone[place + 1 - len(begun) : place + 1]
+            begun = []
+        else:
+            texts.append("")
+    return texts
+
+
+def _with_bytes(raw: str) -> str:
+    """A token of the vocabulary as text, with bytes that are no whole character in brackets."""
+    byte = re.fullmatch(r"<0x([0-9A-Fa-f]{2})>", raw)
+    data = bytes([int(byte[1], 16)]) if byte else None
+    if data is None and all(character in _BYTE_OF for character in raw):
+        data = bytes(_BYTE_OF[character] for character in raw)
+    if data is None:
+        return raw
+    shown = data.decode("utf-8", "surrogateescape")
+    return re.sub(
+        "[\udc80-\udcff]+", lambda part: "⟨" + " ".join(f"{ord(c) - 0xDC00:02X}" for c in part[0]) + "⟩", shown
+    )
+
+
+def _byte_of_characters() -> dict[str, int]:
+    """The characters in which byte-level vocabularies write bytes: visible ones as they are, the others from U+0100 on."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in visible]
+    return {chr(byte): byte for byte in visible} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+
+
+_BYTE_OF = _byte_of_characters()
+_CUT = "\ufffd"
+_MAX_PARTS = 4  # tokens of a character, at most
 
 
 def model_context_length(model: Any) -> int:
