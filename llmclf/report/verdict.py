@@ -154,7 +154,8 @@ def _of_classes(data: Mapping[str, Any]) -> list[str]:
     for entry in worse[:_MAX_NAMED]:
         advice.append(
             f"Look at the class {entry['class']!r}: its predictions are right in {percent(entry['precision']['value'])} of "
-            f"{rows(entry['predicted'])}; among all rows of the same confidence, {percent(entry['expected_accuracy'])} are right."
+            f"{rows(entry['predicted'])}; among the other rows of the same confidence, {percent(entry['expected_accuracy'])} are right. "
+            f"{_allowed(entry)}"
         )
     rare = [entry for entry in data["classes"] if entry["support"] < _MIN_ROWS_PER_CLASS]
     if rare and data["rows"]["n"] >= _MIN_ROWS_PER_CLASS:
@@ -170,10 +171,14 @@ def _of_slices(data: Mapping[str, Any]) -> list[str]:
     worse = sorted((entry for entry in data["slices"] if entry["flag"] == "worse"), key=lambda entry: entry["p_value"])
     return [
         f"Look at {entry['partition']} = {entry['slice']!r}: {percent(entry['accuracy']['value'])} of its "
-        f"{rows(entry['n_rows'])} are right; among all rows of the same confidence, {percent(entry['expected_accuracy'])} are "
-        "right. A threshold for all rows accepts too many errors there."
+        f"{rows(entry['n_rows'])} are right; among the other rows of the same confidence, "
+        f"{percent(entry['expected_accuracy'])} are right. {_allowed(entry)} A threshold for all rows accepts too many errors there."
         for entry in worse[:_MAX_NAMED]
     ]
+
+
+def _allowed(entry: Mapping[str, Any]) -> str:
+    return f"Chance alone would keep it between {percent(entry['expected_low'])} and {percent(entry['expected_high'])}."
 
 
 def _of_mass(data: Mapping[str, Any]) -> list[str]:
