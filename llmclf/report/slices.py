@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Floats
-from ..metrics import calibration_interval, mean_interval, proportion_interval
+from ..metrics import calibration_interval, proportion_interval
 from .evidence import Evidence
-from .measures import Settings, entry, number
+from .measures import Settings, entry, log_loss_entry, number
 from .stratified import PartTest, compare_parts
 
 
@@ -89,10 +89,8 @@ def _slice(evidence: Evidence, mask: NDArray[np.bool_], settings: Settings, thre
     )
     with np.errstate(divide="ignore"):
         losses = -np.log(proba[np.arange(n_rows), y])
-    loss = (
-        entry(math.inf)
-        if np.isinf(losses).any()
-        else entry(*mean_interval(losses, confidence_level=level, n_resamples=400, random_state=settings.seed))
+    loss, _ = log_loss_entry(
+        losses, evidence.proba, confidence_level=level, n_resamples=400, random_state=settings.seed
     )
     accepted = evidence.confidence[mask] >= threshold
     wrong = int((~hits[accepted]).sum())

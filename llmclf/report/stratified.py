@@ -56,8 +56,8 @@ class PartTest:
 def strata_of(confidence: Floats) -> NDArray[np.intp]:
     """The stratum of each row: neighbours in confidence; equal confidences always share one.
 
-    There are ten strata (fewer if they would hold less than five rows), and from 1,000 rows on one for every hundred: the confidences
-    in a stratum should hardly differ, and strata of few rows waste information.
+    There are ten strata (fewer if they would hold less than five rows), and from 1,000 rows on one for every hundred: the
+    confidences in a stratum should hardly differ, and strata of few rows waste information.
     """
     n_rows = confidence.size
     number = max(1, min(_STRATA, n_rows // _SMALLEST_STRATUM), min(_MAX_STRATA, n_rows // _USUAL_STRATUM))
@@ -79,9 +79,10 @@ def compare_parts(
     """Test each part of each partition against the other rows of the same confidence.
 
     The surprise at a part is a two-sided mid-p-value (Lancaster 1961, "Significance tests in discrete distributions"): the chance
-    that the number of right rows lies at least as far from its mean, where half of an equal distance counts. A p-value is the probability that the greatest surprise of all parts is as great (Tippett 1931; Westfall & Young 1993,
-    "Resampling-based multiple testing", single step). It is simulated: the numbers of right rows have their exact distributions
-    and exact correlations, joined by a Gaussian copula. So parts that say the same count once.
+    that the number of right rows lies at least as far from its mean, where half of an equal distance counts. A p-value is the
+    chance that the greatest surprise of all parts is as great (Tippett 1931; Westfall & Young 1993, "Resampling-based multiple
+    testing", single step). It is simulated: the numbers of right rows have their exact distributions and correlations, joined by
+    a Gaussian copula, so that parts which ask the same question count once.
 
     Parameters
     ----------

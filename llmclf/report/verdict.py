@@ -154,8 +154,8 @@ def _of_classes(data: Mapping[str, Any]) -> list[str]:
     for entry in worse[:_MAX_NAMED]:
         advice.append(
             f"Look at the class {entry['class']!r}: its predictions are right in {percent(entry['precision']['value'])} of "
-            f"{rows(entry['predicted'])}; among the other rows of the same confidence, {percent(entry['expected_accuracy'])} are right. "
-            f"{_allowed(entry)}"
+            f"{rows(entry['predicted'])}; among the other rows of the same confidence, "
+            f"{percent(entry['expected_accuracy'])} are right. {_allowed(entry)}"
         )
     rare = [entry for entry in data["classes"] if entry["support"] < _MIN_ROWS_PER_CLASS]
     if rare and data["rows"]["n"] >= _MIN_ROWS_PER_CLASS:
@@ -172,7 +172,8 @@ def _of_slices(data: Mapping[str, Any]) -> list[str]:
     return [
         f"Look at {entry['partition']} = {entry['slice']!r}: {percent(entry['accuracy']['value'])} of its "
         f"{rows(entry['n_rows'])} are right; among the other rows of the same confidence, "
-        f"{percent(entry['expected_accuracy'])} are right. {_allowed(entry)} A threshold for all rows accepts too many errors there."
+        f"{percent(entry['expected_accuracy'])} are right. {_allowed(entry)} A threshold for all rows accepts too many "
+        "errors there."
         for entry in worse[:_MAX_NAMED]
     ]
 
