@@ -47,8 +47,8 @@ def mean_interval(
     Rows do not show how much the rare rows cost that are not among them: thirty losses of 0 do not prove a mean loss of 0. Only
     bounds that no value can exceed limit it. With `bounds`, the rows are weighted at random (Dirichlet weights), together with
     one more row that has the greatest possible value, for the upper end, or the least, for the lower (Learned-Miller & Thomas
-    2019, "A new confidence interval for the mean of a bounded random variable"). For shares it is the exact interval of Clopper and
-    Pearson; no bounded distribution is known for which it covers too seldom, and its width is never zero.
+    2019, "A new confidence interval for the mean of a bounded random variable"). For shares it is the exact interval of Clopper
+    and Pearson; no bounded distribution is known for which it covers too seldom, and its width is never zero.
 
     Without `bounds`, it is the studentised bootstrap (Efron 1981; Hall 1988, "Theoretical comparison of bootstrap confidence
     intervals"), which allows for the skewness due to a few large values. Positive values are taken to be log losses: a loss of x

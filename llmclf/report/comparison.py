@@ -107,7 +107,7 @@ def compare(
         data["agreement"] = float((a.predicted == proba.argmax(axis=1)).mean())
     else:
         data["shift"] = score_shift(a, proba, level)
-        data["calibration_change"] = calibration_change(a, proba, columns, report_a.settings.seed)
+        data["calibration_change"] = calibration_change(a, proba, columns, level, report_a.settings.seed)
     return Comparison({**data, "verdict": _verdict(data)})
 
 

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from ..arrays import Floats
 from ..metrics import (
     aurc,
-    calibration_interval,
     calibration_slope,
-    calibration_test,
     classwise_calibration_error,
     corp_decomposition,
     mean_interval,
@@ -23,6 +21,7 @@ from ..metrics import (
     refinement_error,
     smooth_calibration_error,
 )
+from ..metrics.intervals import interval_and_test
 from ..metrics.means import MIN_ROWS
 from .evidence import Evidence
 
@@ -239,8 +238,14 @@ def _measure(
             "recalibration is fitted on some rows and evaluated on others, so it needs two rows at least",
         )
     entries["refinement"], entries["calibration"] = entry(refinement), entry(calibration)
-    interval = calibration_interval(y, proba, n_bins=settings.n_bins, **options)
-    test = calibration_test(y, proba, n_bins=settings.n_bins, n_resamples=499, random_state=settings.seed)
+    interval, test = interval_and_test(
+        confidence,
+        right.astype(np.float64),
+        np.ones(n_rows),
+        {"n_bins": settings.n_bins, "strategy": "uniform", "closed": "right"},
+        n_resamples=999,
+        **options,
+    )
     entries["ece"] = entry(
         interval.error, interval.low, interval.high, null_mean=interval.null_mean, p_value=test.p_value
     )

@@ -24,7 +24,7 @@ def class_rows(evidence: Evidence, settings: Settings) -> list[dict[str, Any]]:
     total_confidence = np.bincount(evidence.predicted, evidence.confidence, minlength=n_classes)
     level = settings.confidence
     precision, recall = (proportion_interval(hits, counts, confidence_level=level) for counts in (predicted, support))
-    verdicts = surprises(evidence, evidence.predicted, n_classes, 1.0 - level, settings.seed)
+    verdicts = surprises(evidence, evidence.predicted, n_classes, round(1.0 - level, 12), settings.seed)
     entries = []
     for k, label in enumerate(evidence.names):
         error = calibration_interval(
@@ -58,7 +58,7 @@ def slice_rows(evidence: Evidence, settings: Settings, threshold: float) -> list
     if not partitions:
         return slices
     # One family of tests: the more slices there are, the stronger the evidence against one must be.
-    alpha = 1.0 - settings.confidence
+    alpha = round(1.0 - settings.confidence, 12)
     tests = compare_parts(
         evidence.confidence,
         evidence.right,

@@ -36,14 +36,20 @@ def p_text(p_value: float | None) -> str:
     """A p-value as "p = 0.03", or "p < 0.001" if it is very small."""
     if p_value is None:
         return "p unknown"
-    return f"p = {p_value:.2g}" if p_value >= 0.001 else "p < 0.001"
+    if p_value < 0.001:
+        return "p < 0.001"
+    # Not rounded to 0.05, which would leave open on which side it lies.
+    return f"p = {p_value:.3g}" if 0.045 < p_value < 0.055 else f"p = {p_value:.2g}"
 
 
 def span(entry: Mapping[str, Any], digits: int = 1) -> str:
     """The interval of a share: "75.5 to 80.7 %"; empty where it is unknown."""
     if entry.get("low") is None or entry.get("high") is None:
         return ""
-    return f"{100 * entry['low']:.{digits}f} to {percent(entry['high'], digits)}"
+    low = f"{100 * entry['low']:.{digits}f}"
+    if entry["low"] > 0.0 and not float(low):
+        low = "above 0"
+    return f"{low} to {percent(entry['high'], digits)}"
 
 
 def rows(count: int) -> str:
@@ -78,7 +84,8 @@ def _calibration(data: Mapping[str, Any]) -> str:
         f"Confidence and accuracy differ by {percent(after['value'])} on average (ECE{interval}). A calibrated model "
     )
     sentence += f"would show {percent(after['null_mean'])} on this many rows"
-    if after["p_value"] is None or after["p_value"] >= 0.05:
+    # The interval begins above 0 if and only if the p-value is below this.
+    if after["p_value"] is None or after["p_value"] >= round(1.0 - data["settings"]["confidence"], 12):
         sentence += f", so no miscalibration can be seen ({p_text(after['p_value'])})."
     else:
         gap = data["metrics"]["confidence"]["after"]["value"] - data["metrics"]["accuracy"]["after"]["value"]

@@ -31,6 +31,7 @@ from llmclf.metrics import (
 from llmclf.report import CalibrationReport, compare
 from llmclf.report.evidence import read_evidence
 from llmclf.report.slices import surprises
+from llmclf.report.verdict import p_text, span
 
 SCHEMA = json.loads((resources.files("llmclf.report") / "report.schema.json").read_text())
 CLASSES = ["billing", "delivery", "returns"]
@@ -180,6 +181,58 @@ class TestNumbers:
         for data in (again, first):
             data["provenance"]["report"].pop("made")
         assert again == first
+
+
+class TestAgreement:
+    @pytest.mark.slow
+    @pytest.mark.parametrize("confidence", [0.95, 0.8])
+    def test_verdict_interval_and_p_value_say_the_same(self, confidence):
+        """Of calibrated and slightly sharpened probabilities: miscalibrated is what has an interval above 0, and p below it."""
+        seen = set()
+        for seed in range(24):
+            y, proba = draw(150, seed=seed)
+            report = CalibrationReport(y, softmax(np.log(proba) * (1 + 0.25 * (seed % 4))), confidence=confidence)
+            ece = report.to_dict()["metrics"]["ece"]["after"]
+            found = {
+                ece["low"] > 0,
+                ece["p_value"] < round(1 - confidence, 9),
+                "so the probabilities are miscalibrated" in report.verdict,
+                "no miscalibration can be seen" not in report.verdict,
+                "ECE; 0.0 to" not in report.verdict,
+            }
+            assert len(found) == 1
+            seen |= found
+        assert seen == {True, False}
+
+    def test_numbers_near_a_border_are_not_rounded_onto_it(self):
+        """A p-value of .0496 is no 0.05, and an interval that begins just above 0 does not begin at 0.0."""
+        assert p_text(0.0496) == "p = 0.0496"
+        assert p_text(0.03) == "p = 0.03"
+        assert span({"low": 0.0001, "high": 0.056}) == "above 0 to 5.6 %"
+        assert span({"low": 0.0, "high": 0.056}) == "0.0 to 5.6 %"
+
+
+class TestRareLosses:
+    def test_what_was_never_wrong_still_has_an_upper_end(self):
+        """Thirty rows of .99 that are all right: loss and Brier score have intervals as wide as the next mistake is costly."""
+        data = CalibrationReport([0] * 30, [[0.99, 0.01]] * 30).to_dict()
+        for name, worst in (("log_loss", -math.log(0.01)), ("brier", 2.0)):
+            own = data["metrics"][name]["after"]
+            assert own["low"] < own["value"] < own["high"]
+            assert own["high"] == pytest.approx((1 - 0.025 ** (1 / 30)) * worst, rel=0.05)
+
+    def test_where_no_interval_can_be_given_the_report_says_so(self):
+        """Probabilities of 0 and 1, and few rows, have a log loss without an interval, and a reason; Brier has one."""
+        for y, proba, why in (
+            ([0] * 30, [[1.0, 0.0]] * 30, "no upper limit is known"),
+            ([0] * 5, [[0.9, 0.1]] * 5, "n = 5 is too small"),
+        ):
+            data = CalibrationReport(y, proba, groups=["a"] * len(y)).to_dict()
+            for entry in (data["metrics"]["log_loss"]["after"], data["slices"][0]["log_loss"]):
+                assert entry["low"] is entry["high"] is None
+            assert data["metrics"]["brier"]["after"]["high"] > 0.1
+            (said,) = [own for own in data["not_computed"] if own["what"] == "intervals of log loss"]
+            assert why in said["why"]
 
 
 class TestSlices:
