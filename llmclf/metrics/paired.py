@@ -120,7 +120,7 @@ def paired_difference(
             )
     difference, low, high = mean_interval(
         second - first,
-        bounds=_bounds(metric, *possible, weights),
+        bounds=_bounds(metric, possible[0], possible[1], weights),
         confidence_level=confidence_level,
         n_resamples=n_resamples,
         random_state=random_state,

@@ -53,7 +53,7 @@ def class_rows(evidence: Evidence, settings: Settings) -> list[dict[str, Any]]:
 
 def slice_rows(evidence: Evidence, settings: Settings, threshold: float) -> list[dict[str, Any]]:
     """One dict per slice of each partition, the largest first: the report's numbers, computed on its rows alone."""
-    slices = []
+    slices: list[dict[str, Any]] = []
     partitions = {name: np.unique(values, return_inverse=True) for name, values in evidence.groups.items()}
     if not partitions:
         return slices

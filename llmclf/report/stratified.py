@@ -272,12 +272,13 @@ def _part_test(
     compared = float((rows * (total - rows) / total).sum())
     accuracy = float(right_rows.sum() / rows.sum()) if rows.any() else math.nan
     if not compared:
-        return PartTest(accuracy, *[math.nan] * 4)
+        return PartTest(accuracy, math.nan, math.nan, math.nan, math.nan)
     own = float(family.p_values(np.array([law.own_surprise]))[0])
     expected = accuracy - (law.hits - law.mean) / compared
     few, many = _allowed(law, family, alpha)
     low, high = (expected + (number - law.mean) / compared for number in (few, many))
-    return PartTest(accuracy, *(min(1.0, max(0.0, share)) for share in (expected, low, high)), own)
+    expected, low, high = (min(1.0, max(0.0, share)) for share in (expected, low, high))
+    return PartTest(accuracy, expected, low, high, own)
 
 
 def _allowed(law: _Law, family: _Family, alpha: float) -> tuple[float, float]:

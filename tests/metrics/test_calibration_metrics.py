@@ -305,7 +305,7 @@ class TestInterval:
         ["half reversed", "reversed above 0.75", "half of all rows reversed", "calibrated", "wrong in one place"],
     )
     def test_covers_where_the_error_depends_on_the_row(self, name, n_bins):
-        """The share of rows in each bin is drawn, too: the interval at .95 holds the true error in 93 % of 200 data sets."""
+        """The share of rows in each bin is drawn, too: of 200 intervals at .95, 182 or more hold the true error."""
 
         def draw(rng, n):
             p = rng.beta(0.5, 0.5, n)
@@ -331,7 +331,7 @@ class TestInterval:
                 rng.random(400) < chance, p, pos_label=1, n_bins=n_bins, n_resamples=300, random_state=seed
             )
             hits += low <= true <= high
-        assert hits >= 186
+        assert hits >= 182  # 190 expected, standard deviation 3.1
 
     @pytest.mark.parametrize("level", [0.8, 0.95])
     @pytest.mark.parametrize("options", [{}, {"n_bins": 4, "strategy": "mass"}, {"closed": "left"}])
