@@ -122,7 +122,7 @@ def compare(
         data["agreement"] = 1.0 - data["changed"]["n"] / a.n_rows
     else:
         data["shift"] = score_shift(a, proba, level)
-        data["calibration_change"] = calibration_change(a, proba, columns, report_a.settings.seed)
+        data["calibration_change"] = calibration_change(a, proba, columns, level, report_a.settings.seed)
     return Comparison({**data, "verdict": _verdict(data)})
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 _MIN_ROWS_PER_CLASS = 10
 _MAX_NAMED = 3
-_LEVEL = 0.05  # of the tests of calibration
 
 
 def verdict(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,14 +48,20 @@ def p_text(p_value: float | None) -> str:
     """A p-value as "p = 0.03", or "p < 0.001" if it is very small."""
     if p_value is None:
         return "p unknown"
-    return f"p = {p_value:.2g}" if p_value >= 0.001 else "p < 0.001"
+    if p_value < 0.001:
+        return "p < 0.001"
+    # Not rounded to 0.05, which would leave open on which side it lies.
+    return f"p = {p_value:.3g}" if 0.045 < p_value < 0.055 else f"p = {p_value:.2g}"
 
 
 def span(entry: Mapping[str, Any], digits: int = 1) -> str:
     """The interval of a share: "75.5 to 80.7 %"; empty where it is unknown."""
     if entry.get("low") is None or entry.get("high") is None:
         return ""
-    return f"{100 * entry['low']:.{digits}f} to {percent(entry['high'], digits)}"
+    low = f"{100 * entry['low']:.{digits}f}"
+    if entry["low"] > 0.0 and not float(low):
+        low = "above 0"
+    return f"{low} to {percent(entry['high'], digits)}"
 
 
 def rows(count: int) -> str:
@@ -128,7 +133,8 @@ def _state(data: Mapping[str, Any]) -> str:
     """
     metrics = data["metrics"]
     p_value = metrics["ece"]["after"]["p_value"]
-    if p_value is not None and p_value < _LEVEL:
+    # The interval begins above 0 if and only if the p-value is below this.
+    if p_value is not None and p_value < round(1.0 - data["settings"]["confidence"], 12):
         gap = metrics["confidence"]["after"]["value"] - metrics["accuracy"]["after"]["value"]
         return "over-confident" if gap > 0 else "under-confident"
     low = data["information"]["recalibration"]["low"]
@@ -186,7 +192,7 @@ def _details(data: Mapping[str, Any]) -> list[str]:
             accuracy += f" Before calibration, accuracy was {before}; the difference is within chance."
     ece = data["metrics"]["ece"]
     after = ece["after"]
-    interval = "" if after["low"] is None else f"; {100 * after['low']:.1f} to {points(after['high'])}"
+    interval = f"; {span(after).replace(' %', ' points')}" if span(after) else ""
     calibration = (
         f"Confidence and accuracy differ by {points(after['value'])} on average (ECE{interval}); a calibrated model "
     )
@@ -264,7 +270,8 @@ def _of_classes(data: Mapping[str, Any]) -> list[str]:
     for entry in worse[:_MAX_NAMED]:
         advice.append(
             f"Look at the class {entry['class']!r}: its predictions are right in {percent(entry['precision']['value'])} of "
-            f"{rows(entry['predicted'])}; among all rows of the same confidence, {percent(entry['expected_accuracy'])} are right."
+            f"{rows(entry['predicted'])}; among the other rows of the same confidence, "
+            f"{percent(entry['expected_accuracy'])} are right. {_allowed(entry)}"
         )
     rare = [entry for entry in data["classes"] if entry["support"] < _MIN_ROWS_PER_CLASS]
     if rare and data["rows"]["n"] >= _MIN_ROWS_PER_CLASS:
@@ -280,10 +287,15 @@ def _of_slices(data: Mapping[str, Any]) -> list[str]:
     worse = sorted((entry for entry in data["slices"] if entry["flag"] == "worse"), key=lambda entry: entry["p_value"])
     return [
         f"Look at {entry['partition']} = {entry['slice']!r}: {percent(entry['accuracy']['value'])} of its "
-        f"{rows(entry['n_rows'])} are right; among all rows of the same confidence, {percent(entry['expected_accuracy'])} are "
-        "right. A threshold for all rows accepts too many errors there."
+        f"{rows(entry['n_rows'])} are right; among the other rows of the same confidence, "
+        f"{percent(entry['expected_accuracy'])} are right. {_allowed(entry)} A threshold for all rows accepts too many "
+        "errors there."
         for entry in worse[:_MAX_NAMED]
     ]
+
+
+def _allowed(entry: Mapping[str, Any]) -> str:
+    return f"Chance alone would keep it between {percent(entry['expected_low'])} and {percent(entry['expected_high'])}."
 
 
 def _of_mass(data: Mapping[str, Any]) -> list[str]:

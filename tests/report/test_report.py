@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom, norm
+from scipy.stats import binom
 
 from llmclf.calibration import select_threshold
 from llmclf.errors import InputError, StoreError
@@ -30,7 +30,8 @@ from llmclf.metrics import (
 )
 from llmclf.report import CalibrationReport, compare
 from llmclf.report.evidence import read_evidence
-from llmclf.report.slices import surprises, two_sided
+from llmclf.report.slices import surprises
+from llmclf.report.verdict import p_text, span
 
 SCHEMA = json.loads((resources.files("llmclf.report") / "report.schema.json").read_text())
 CLASSES = ["billing", "delivery", "returns"]
@@ -228,34 +229,56 @@ class TestNumbers:
         assert again == first
 
 
-class TestTwoSided:
-    @settings(max_examples=60, deadline=None)
-    @given(
-        levels=st.lists(st.sampled_from([0.0, 0.02, 0.3, 0.5, 0.9, 0.999, 1.0]), min_size=1, max_size=40),
-        share=st.floats(0, 1),
-    )
-    def test_it_is_the_law_of_independent_chances(self, levels, share):
-        """The p-value is that of the law folded chance by chance."""
-        law = np.ones(1)
-        for chance in levels:
-            law = np.convolve(law, [1 - chance, chance])
-        hits = round(share * len(levels))
-        exact = min(1.0, 2 * min(law[: hits + 1].sum(), law[hits:].sum()))
-        assert two_sided(hits, np.array(levels)) == pytest.approx(exact, rel=1e-9, abs=1e-15)
+class TestAgreement:
+    @pytest.mark.slow
+    @pytest.mark.parametrize("confidence", [0.95, 0.8])
+    def test_verdict_interval_and_p_value_say_the_same(self, confidence):
+        """Of calibrated and slightly sharpened probabilities: miscalibrated is what has an interval above 0, and p below it."""
+        seen = set()
+        for seed in range(24):
+            y, proba = draw(150, seed=seed)
+            report = CalibrationReport(y, softmax(np.log(proba) * (1 + 0.25 * (seed % 4))), confidence=confidence)
+            ece = report.to_dict()["metrics"]["ece"]["after"]
+            found = {
+                ece["low"] > 0,
+                ece["p_value"] < round(1 - confidence, 9),
+                "so the probabilities are miscalibrated" in report.verdict,
+                "no miscalibration can be seen" not in report.verdict,
+                "ECE; 0.0 to" not in report.verdict,
+            }
+            assert len(found) == 1
+            seen |= found
+        assert seen == {True, False}
 
-    def test_many_rows_that_hardly_vary(self):
-        """Of 50,000 rows of chance .9999 five wrong ones are usual and thirty are not; a normal law would not say how rare."""
-        p = np.full(50_000, 0.9999)
-        for wrong in (5, 30):
-            exact = 2 * min(binom.cdf(wrong, 50_000, 1e-4), binom.sf(wrong - 1, 50_000, 1e-4))
-            assert two_sided(50_000 - wrong, p) == pytest.approx(min(1.0, exact), rel=1e-6)
+    def test_numbers_near_a_border_are_not_rounded_onto_it(self):
+        """A p-value of .0496 is no 0.05, and an interval that begins just above 0 does not begin at 0.0."""
+        assert p_text(0.0496) == "p = 0.0496"
+        assert p_text(0.03) == "p = 0.03"
+        assert span({"low": 0.0001, "high": 0.056}) == "above 0 to 5.6 %"
+        assert span({"low": 0.0, "high": 0.056}) == "0.0 to 5.6 %"
 
-    def test_the_normal_law_follows_on(self):
-        """Where exact folding ends, the normal law says nearly the same."""
-        p = np.linspace(0.3, 0.7, 5000)
-        hits = int(p.sum() - 2.5 * np.sqrt((p * (1 - p)).sum()))
-        exact = 2 * norm.cdf(-2.5)
-        assert two_sided(hits, p) == pytest.approx(exact, rel=0.05)
+
+class TestRareLosses:
+    def test_what_was_never_wrong_still_has_an_upper_end(self):
+        """Thirty rows of .99 that are all right: loss and Brier score have intervals as wide as the next mistake is costly."""
+        data = CalibrationReport([0] * 30, [[0.99, 0.01]] * 30).to_dict()
+        for name, worst in (("log_loss", -math.log(0.01)), ("brier", 2.0)):
+            own = data["metrics"][name]["after"]
+            assert own["low"] < own["value"] < own["high"]
+            assert own["high"] == pytest.approx((1 - 0.025 ** (1 / 30)) * worst, rel=0.05)
+
+    def test_where_no_interval_can_be_given_the_report_says_so(self):
+        """Probabilities of 0 and 1, and few rows, have a log loss without an interval, and a reason; Brier has one."""
+        for y, proba, why in (
+            ([0] * 30, [[1.0, 0.0]] * 30, "no upper limit is known"),
+            ([0] * 5, [[0.9, 0.1]] * 5, "n = 5 is too small"),
+        ):
+            data = CalibrationReport(y, proba, groups=["a"] * len(y)).to_dict()
+            for entry in (data["metrics"]["log_loss"]["after"], data["slices"][0]["log_loss"]):
+                assert entry["low"] is entry["high"] is None
+            assert data["metrics"]["brier"]["after"]["high"] > 0.1
+            (said,) = [own for own in data["not_computed"] if own["what"] == "intervals of log loss"]
+            assert why in said["why"]
 
 
 class TestSlices:
@@ -277,6 +300,26 @@ class TestSlices:
         slices = {own["slice"]: own for own in CalibrationReport(y, proba, groups=hard).to_dict()["slices"]}
         assert slices["hard"]["accuracy"]["high"] < slices["easy"]["accuracy"]["low"]
         assert slices["hard"]["flag"] is slices["easy"]["flag"] is None
+
+    @pytest.mark.slow
+    def test_a_flag_is_an_accuracy_that_chance_does_not_allow(self):
+        """Flag, p-value, and the range of accuracies beside them say the same, of slices and of classes."""
+        n_flags = 0
+        for seed in range(8):
+            y, proba = draw(300, seed=seed)
+            rng = np.random.default_rng(seed)
+            groups = {"a": rng.integers(0, 5, 300), "b": rng.integers(0, 2, 300)}
+            spoilt = (groups["a"] == 0) & (rng.random(300) < 0.6)
+            data = CalibrationReport(np.where(spoilt, rng.integers(0, 3, 300), y), proba, groups=groups).to_dict()
+            parts = [(own, own["accuracy"]) for own in data["slices"]]
+            parts += [(own, own["precision"]) for own in data["classes"]]
+            for own, share in parts:
+                below, above = share["value"] < own["expected_low"], share["value"] > own["expected_high"]
+                assert own["flag"] == ("worse" if below else "better" if above else None)
+                assert (own["flag"] is not None) == (own["p_value"] < 0.05)
+                assert own["expected_low"] <= own["expected_accuracy"] <= own["expected_high"]
+                n_flags += own["flag"] is not None
+        assert 3 <= n_flags <= 30
 
     @pytest.mark.slow
     def test_chance_seldom_flags_any_of_many_slices(self):
