@@ -232,7 +232,7 @@ def test_numpy_strings_are_strings():
         (iter("ab"), "iterator; expected a list"),
         ({"a": 1, "b": 2}, "y is a dict; expected a list"),
         ({"a", "b"}, "y is a set; expected a list"),
-        (5, "y is a int; expected a list"),
+        (5, "y is an int; expected a list"),
         (["a", "b", "a"], r"X has 2 rows and y has 3; expected one class per row"),
         (["a"], r"X has 2 rows and y has 1"),
         ([], r"X has 2 rows and y has 0"),

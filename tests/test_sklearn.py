@@ -19,11 +19,16 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from llmclf import LLMClassifier, Prompt
 from llmclf.backends import FakeBackend
-from llmclf.errors import LabelWordWarning
 from llmclf.logits import softmax
 
 TEXTS = [f"text number {i}" for i in range(60)]
 Y = np.random.default_rng(0).choice(["neg", "pos"], 60).tolist()
+
+
+# The checks' classes are numbers, and no model is asked for digits that nobody named.
+NUMBERS = Prompt(
+    words={-1: "minus", 0: "zero", 1: "single", 2: "double", 3: "triple", "one": "1", "two": "2", "three": "3"}
+)
 
 
 def expected_failures(estimator):
@@ -34,11 +39,13 @@ def expected_failures(estimator):
 
 
 @parametrize_with_checks(
-    [LLMClassifier(FakeBackend()), LLMClassifier(FakeBackend(), n_shots=2, scoring="mean", random_state=0)],
+    [
+        LLMClassifier(FakeBackend(), prompt=NUMBERS),
+        LLMClassifier(FakeBackend(), prompt=NUMBERS, n_shots=2, scoring="mean", random_state=0),
+    ],
     expected_failed_checks=expected_failures,
     xfail_strict=True,
 )
-@pytest.mark.filterwarnings("ignore::llmclf.errors.LabelWordWarning")
 def test_scikit_learn_checks(estimator, check):
     """Every check of scikit-learn passes on tables."""
     check(estimator)
@@ -105,22 +112,6 @@ def test_scikit_learns_calibration_of_a_frozen_classifier(method):
     if method == "temperature":
         beta = calibrated.calibrated_classifiers_[0].calibrators[0].beta_
         np.testing.assert_allclose(proba, softmax(beta * clf.decision_function(TEXTS)), atol=1e-6)
-
-
-def test_numbers_as_classes_are_asked_for_as_digits_and_said_so():
-    """Without words for them, the model is asked for "0" and "1", and the user is told how to give words."""
-    with pytest.warns(LabelWordWarning, match="labels="):
-        clf = LLMClassifier(FakeBackend()).fit(TEXTS, [0, 1] * 30)
-    assert clf.label_words_ == [["0"], ["1"]]
-
-
-def test_cross_val_predict_hands_over_columns():
-    """y as places of the sorted classes, as cross_val_predict gives it, means these classes."""
-    names = LLMClassifier(FakeBackend(), labels=["neg", "pos"], n_shots=2, random_state=0).fit(TEXTS, Y)
-    places = LLMClassifier(FakeBackend(), labels=["neg", "pos"], n_shots=2, random_state=0)
-    places.fit(TEXTS, np.array([0 if label == "neg" else 1 for label in Y]))
-    assert places.shots_ == names.shots_
-    assert places.classes_.tolist() == ["neg", "pos"]
 
 
 def test_threads_of_joblib_share_a_backend():

@@ -9,6 +9,7 @@ import numpy as np
 import typer
 
 from ..errors import InputError
+from ..numerics.class_matching import match_classes
 from ..tables.values import is_missing
 from .console import say
 from .options import column
@@ -64,9 +65,13 @@ def report(
     frame = read_table(predictions)
     truth = column(frame, label_column, "--label-column")
     classes, proba = _probabilities(frame, predictions)
-    labels = [None if is_missing(value) or not str(value).strip() else str(value) for value in truth]
-    if not any(label is not None for label in labels):
+    rows = [row for row, value in enumerate(truth) if not is_missing(value) and str(value).strip()]
+    if not rows:
         raise InputError(f"--label-column {label_column!r} is empty in all rows; a report needs labelled rows")
+    labels: list[str | None] = [None] * len(truth)
+    values = truth.tolist()
+    for row, k in zip(rows, match_classes([values[row] for row in rows], classes, is_y=False), strict=True):
+        labels[row] = classes[k]
     earlier = None
     if before is not None:
         names, earlier = _probabilities(read_table(before), before)

@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...errors import type_of
+
 _MESSAGE_LENGTH = 500
 _MOST_TOKENS = 10**9  # a reply that counts more is wrong
 _LARGEST = sys.float_info.max
@@ -160,10 +162,4 @@ def _number(value: Any, name: str) -> float:
 
 def _shown(value: Any) -> str:
     """A value for a message: short, and never the user's text."""
-    return (
-        "missing"
-        if value is None
-        else f"a {type(value).__name__}"
-        if isinstance(value, (str, list, dict))
-        else repr(value)[:30]
-    )
+    return "missing" if value is None else type_of(value) if isinstance(value, (str, list, dict)) else repr(value)[:30]
