@@ -236,8 +236,8 @@ def warn_of_descriptions(labels: LabelSet) -> None:
         many = f" (and those of {len(found) - 1} more)" if len(found) > 1 else ""
         warn(
             f"the word {reprlib.repr(word)} of label {label!r}{many} looks like a description, and what is scored is how "
-            "probable exactly this text is as the model's answer; give a short word, labels={class: word}, and put descriptions into "
-            "the prompt's text or its instruction, Prompt(..., instruction=...)",
+            "probable exactly this text is as the model's answer; give a short word, labels={class: word}, and put "
+            "descriptions into the prompt's text or its instruction, Prompt(..., instruction=...)",
             LabelWordWarning,
         )
 
@@ -252,7 +252,7 @@ def _looks_like_a_description(word: str, label: Any) -> bool:
     is_sentence = text.endswith((".", "!", "?", "。")) or any(mark in text for mark in (",", ";", ":", "(", "、", "，"))
     if is_name:
         return n_words >= 12 or (n_words >= 6 and text.endswith((".", "。")))
-    return n_words >= 6 or (n_words >= 4 and is_sentence)
+    return n_words >= 6 or (n_words >= 5 and is_sentence)
 
 
 def _letters(text: str) -> str:

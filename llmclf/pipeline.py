@@ -370,7 +370,8 @@ class FittedPipeline:
             "prompt": replace(self.prompt, words=None).to_dict(),
             "classes": classes,
             "words": words,
-            "named_order": None if self.labels.named_order is None else list(self.labels.named_order),
+            # Absent in folders of earlier versions.
+            **({} if self.labels.named_order is None else {"named_order": list(self.labels.named_order)}),
             "shots": self._shots_as_json(),
             "field_names": list(self.field_names),
             "processing": None if self.processing is None else self.processing.to_dict(),

@@ -472,7 +472,7 @@ def test_a_cache_asks_every_text_once_for_ever(tmp_path):
     X, y = labelled()
     cache = tmp_path / "scores.sqlite"
     backend = CountingBackend()
-    clf = LLMClassifier(backend, labels=LABELS, calibrator="temperature", cache=cache)
+    clf = LLMClassifier(backend, labels=sorted(LABELS), calibrator="temperature", cache=cache)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         first = cross_val_predict(clf, X, y, cv=4, method="predict_proba")
@@ -480,7 +480,7 @@ def test_a_cache_asks_every_text_once_for_ever(tmp_path):
     clf.set_params(calibrator=None, scoring="mean").fit(X, y).predict(X)
     assert len(backend.asked) == len(X)
     other = CountingBackend(seed=1)
-    LLMClassifier(other, labels=LABELS, cache=cache).fit(X).predict(X)
+    LLMClassifier(other, labels=sorted(LABELS), cache=cache).fit(X).predict(X)
     assert len(other.asked) == len(X), "another model's scores were used"
     assert first.shape == (40, 2)
 
@@ -558,7 +558,7 @@ def test_shortened_texts_are_reported(tiny_bpe):
         (["a", float("nan")], r"missing value \(row 1: NaN\)"),
         (pd.Series(["a", None]), r"missing value \(row 1"),
         (["a", "  "], r"blank text \(row 1"),
-        (["a", 3], r"row 1 of X is 3, a int"),
+        (["a", 3], r"row 1 of X is 3, an int"),
         ("one text", "single text"),
         ([["a"], ["b"]], "X holds a table"),
     ],

@@ -71,7 +71,7 @@ def match_classes(
     ...
     llmclf.errors.InputError: y holds the numbers 0 and 1, and the labels are words in the order 'good' and 'bad': ...
     """
-    values = [value.item() if isinstance(value, np.generic) else value for value in values]
+    values, classes = _plain(values), _plain(classes)
     first_row: dict[tuple[type, Any], int] = {}
     for row, value in enumerate(values):
         if not is_hashable(value):
@@ -120,11 +120,15 @@ def is_hashable(value: Any) -> bool:
     return True
 
 
+def _plain(values: Iterable[Any]) -> list[Any]:
+    return [value.item() if isinstance(value, np.generic) else value for value in values]
+
+
 class _Meaning:
     """The classes, and how values find them."""
 
-    def __init__(self, classes: Sequence[Any], is_y: bool) -> None:
-        self.classes = list(classes)
+    def __init__(self, classes: list[Any], is_y: bool) -> None:
+        self.classes = classes
         codes = [as_code(label) for label in self.classes]
         self.has_numbers = any(
             code is not None and not isinstance(label, str) for label, code in zip(classes, codes, strict=True)
@@ -237,7 +241,10 @@ def _is_sorted(classes: Sequence[Any]) -> bool:
 
 
 def _unknown(value: Any, row: int, classes: Sequence[Any]) -> str:
-    message = f"y has the value {value!r} (row {row}), which is not one of the labels {list(classes)!r}; add it to labels or drop the row"
+    message = (
+        f"y has the value {value!r} (row {row}), which is not one of the labels {list(classes)!r}; add it to labels or drop "
+        "the row"
+    )
     if not is_hashable(value):
         return message
     if _kind(value) == "truth":

@@ -105,18 +105,15 @@ def check_fields(rows: Rows, names: Sequence[str], text_field: str | None) -> No
             if name == text_field and isinstance(value, str) and not value.strip()
         ]
         if blank:
-            raise InputError(
-                f"X contains a blank text ({rows_named(blank)}{of_field}: {values[blank[0]]!r}); drop these rows or fill them in"
-            )
+            where = f"{rows_named(blank)}{of_field}: {values[blank[0]]!r}"
+            raise InputError(f"X contains a blank text ({where}); drop these rows or fill them in")
 
 
 def _check_none_missing(values: Sequence[Any], of_field: str = "") -> None:
     missing = [number for number, value in enumerate(values) if is_missing(value)]
     if missing:
-        raise InputError(
-            f"X contains a missing value ({rows_named(missing)}{of_field}: {_missing_name(values[missing[0]])}); drop these rows "
-            "or fill them in"
-        )
+        where = f"{rows_named(missing)}{of_field}: {_missing_name(values[missing[0]])}"
+        raise InputError(f"X contains a missing value ({where}); drop these rows or fill them in")
 
 
 def _missing_name(value: Any) -> str:

@@ -62,12 +62,11 @@ def rows_named(numbers: Sequence[int]) -> str:
 
     Examples
     --------
-    >>> rows_named([3]), rows_named([3, 5, 8])
-    ('row 3', '3 rows: 3, 5, 8')
+    >>> rows_named([3]), rows_named([3, 5])
+    ('row 3', 'row 3, row 5: 2 rows')
     >>> rows_named(range(2, 100))
-    '98 rows: 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ...'
+    'row 2, row 3, row 4, row 5, row 6, row 7, row 8, row 9, row 10, row 11, ...: 98 rows'
     """
-    if len(numbers) == 1:
-        return f"row {numbers[0]}"
+    shown = ", ".join(f"row {number}" for number in numbers[:10])
     more = ", ..." if len(numbers) > 10 else ""
-    return f"{len(numbers)} rows: {', '.join(map(str, numbers[:10]))}{more}"
+    return shown if len(numbers) == 1 else f"{shown}{more}: {len(numbers)} rows"
