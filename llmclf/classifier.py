@@ -51,8 +51,8 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
     model : str or Backend, default="smollm2"
         See `llmclf.open_backend`.
     labels : list, or dict class -> word or list of words, optional
-        None takes the classes seen in fit. Classes come back as the objects given here; the words of a class add their
-        probabilities.
+        None takes the classes seen in fit, unless they are numbers or truth values, for which the model should not be asked
+        by accident. Classes come back as the objects given here; the words of a class add their probabilities.
     prompt : str or Prompt, optional
         A template such as ``"Review: {{ text }}\\nSentiment:"``; None gives a plain one that lists the labels.
     n_shots : int, default=0
@@ -179,7 +179,9 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         ----------
         X : n texts (list, 1-D array or Series of str) or a table (DataFrame, 2-D array, list of dicts)
         y : n classes, optional
-            Needed for shots, for a calibrator, and where `labels` is None.
+            Needed for shots, for a calibrator, and where `labels` is None. Numbers are read as places of labels that are words
+            only if they are exactly 0 to K - 1 and the labels were named in sorted order; see
+            `llmclf.numerics.class_matching.match_classes`.
         sample_weight : (n,), optional
             Weights of the rows in the calibrator.
 

@@ -16,7 +16,7 @@
     └── MissingDependencyError (ImportError)  an optional package is needed but not installed
 
     LlmclfWarning (UserWarning)
-    ├── LabelWordWarning                      classes are numbers, so the model scores their digits
+    ├── LabelWordWarning                      the words of a label are hardly what the model should answer
     ├── TruncationWarning                     texts were shortened to fit the model's context
     ├── TerminatorWarning                     an end-of-answer token was added to every label
     ├── CalibrationWarning                    a calibrator was fitted on doubtful data
@@ -107,7 +107,7 @@ class LlmclfWarning(UserWarning):
 
 
 class LabelWordWarning(LlmclfWarning):
-    """Classes are numbers without words, so the model scores their digits."""
+    """A word of a label is hardly what a model should answer: it looks like a description of the class."""
 
 
 class TruncationWarning(LlmclfWarning):
