@@ -75,12 +75,13 @@ def report(
     earlier = None
     if before is not None:
         names, earlier = _probabilities(read_table(before), before)
-        if set(names) != set(classes) or len(earlier) != len(proba):
+        columns = _same_classes(classes, names)
+        if columns is None or len(earlier) != len(proba):
             raise InputError(
                 f"{str(before)!r} has {len(earlier)} rows of the classes {names}, and {str(predictions)!r} {len(proba)} of "
                 f"{classes}; give predictions for the same rows"
             )
-        earlier = earlier[:, [names.index(name) for name in classes]]
+        earlier = earlier[:, columns]
     texts = None if text_column is None else column(frame, text_column, "--text-column").tolist()
     groups = {name: column(frame, name, "--group-column").tolist() for name in group_column or []}
     mass = None
@@ -130,6 +131,15 @@ def _probabilities(frame: Any, path: Path) -> tuple[list[str], Any]:
         )
     values = [[_number(value, name, i) for i, value in enumerate(frame[name])] for name in columns]
     return [name.removeprefix("p_") for name in columns], np.array(values).T
+
+
+def _same_classes(classes: list[str], names: list[str]) -> Any:
+    """The place of each class among the names of another file; None if these are other classes."""
+    try:
+        columns = match_classes(classes, names, is_y=False)
+    except InputError:
+        return None
+    return columns if len(set(columns.tolist())) == len(names) == len(classes) else None
 
 
 def _number(value: Any, column: str, row: int) -> float:
