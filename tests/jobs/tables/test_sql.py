@@ -457,7 +457,7 @@ def test_nul_characters(database):
         ("datetime", WHEN.date(), "a date: expected a timestamp"),
         ("decimal", 1.5, "a float: expected a decimal"),
         ("bytes", "x", "a str: expected bytes"),
-        ("json", object(), "a object: a object has no JSON form"),
+        ("json", object(), "an object: an object has no JSON form"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named(database, kind, value, message):
