@@ -21,12 +21,12 @@ from .backends.usage import Estimate
 from .calibration import Corrections, make_bias, make_calibrator
 from .calibration.selective import check_selectable
 from .checks import is_whole_number
-from .errors import InputError, LabelWordWarning, PromptError, warn
+from .errors import InputError, PromptError, type_of
 from .fitted_attributes import FittedAttributes
 from .fitting.fit_corrections import fit_corrections
 from .fitting.shots import answered_shots, draw_shots
 from .fitting.thresholds import choose_cross_fitted_threshold, choose_threshold
-from .labels import LabelSet, label_prior, label_set, read_classes
+from .labels import label_prior, label_set, labels_of_classes, read_classes, warn_of_descriptions
 from .logits import log_softmax, logsumexp
 from .pipeline import Decisions, FittedPipeline
 from .prompts.prompt import Prompt
@@ -51,8 +51,8 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
     model : str or Backend, default="smollm2"
         See `llmclf.open_backend`.
     labels : list, or dict class -> word or list of words, optional
-        None takes the classes seen in fit. Classes come back as the objects given here; the words of a class add their
-        probabilities.
+        None takes the classes seen in fit, unless they are numbers or truth values, for which the model should not be asked
+        by accident. Classes come back as the objects given here; the words of a class add their probabilities.
     prompt : str or Prompt, optional
         A template such as ``"Review: {{ text }}\\nSentiment:"``; None gives a plain one that lists the labels.
     n_shots : int, default=0
@@ -179,7 +179,9 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         ----------
         X : n texts (list, 1-D array or Series of str) or a table (DataFrame, 2-D array, list of dicts)
         y : n classes, optional
-            Needed for shots, for a calibrator, and where `labels` is None.
+            Needed for shots, for a calibrator, and where `labels` is None. Numbers are read as places of labels that are words
+            only if they are exactly 0 to K - 1 and the labels were named in sorted order; see
+            `llmclf.numerics.class_matching.match_classes`.
         sample_weight : (n,), optional
             Weights of the rows in the calibrator.
 
@@ -195,9 +197,12 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         rows = read_input(self, X, reset=True)
         classes = self._read_y(y, len(rows))
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, np.empty((len(rows), 1)))
-        labels = label_set(_distinct(classes) if self.labels is None else self.labels, prompt.words)
-        if self.labels is None and prompt.words is None and prompt.choices is None:
-            _warn_of_digits(labels)
+        if self.labels is None:
+            labels = labels_of_classes(_listed(classes), prompt.words, are_asked=prompt.choices is None)
+        else:
+            labels = label_set(self.labels, prompt.words)
+        if prompt.choices is None:
+            warn_of_descriptions(labels)
         codes = None if classes is None else labels.indices(classes.tolist())
         log_prior = label_prior(self.prior, labels)
         # A bias that the user named aims at the prior; where a calibrator follows, that one sees to it.
@@ -250,7 +255,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         processing, corrections = pipeline.processing or Processing(), pipeline.corrections
         classifier = cls(
             pipeline.backend,
-            labels=dict(zip(pipeline.labels.classes, map(list, pipeline.labels.words), strict=True)),
+            labels=pipeline.labels.as_named,
             prompt=pipeline.prompt,
             scoring=pipeline.scoring,
             bias=None if corrections.bias is None else clone(corrections.bias),
@@ -692,7 +697,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         prompt = Prompt() if self.prompt is None else self.prompt
         prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
         if not isinstance(prompt, Prompt):
-            raise PromptError(f"prompt={prompt!r} is a {type(prompt).__name__}; expected a template or a Prompt")
+            raise PromptError(f"prompt={prompt!r} is {type_of(prompt)}; expected a template or a Prompt")
         if self.unconditional_prompt is None:
             return prompt
         if prompt.unconditional is not None:
@@ -710,15 +715,7 @@ None stands for the fitted pipeline itself, which would else never be freed.
 """
 
 
-def _warn_of_digits(labels: LabelSet) -> None:
-    if isinstance(labels.classes[0], (int, float)):
-        warn(
-            f"y holds the numbers {list(labels.classes[:3])!r}..., and the model is asked for these digits; give "
-            "labels={number: word, ...} if they stand for something",
-            LabelWordWarning,
-        )
-
-
-def _distinct(classes: NDArray[Any] | None) -> list[Any]:
+def _listed(classes: NDArray[Any] | None) -> list[Any]:
     assert classes is not None
-    return list(dict.fromkeys(classes.tolist()))
+    listed: list[Any] = classes.tolist()
+    return listed

@@ -16,7 +16,7 @@
     └── MissingDependencyError (ImportError)  an optional package is needed but not installed
 
     LlmclfWarning (UserWarning)
-    ├── LabelWordWarning                      classes are numbers, so the model scores their digits
+    ├── LabelWordWarning                      the words of a label are hardly what the model should answer
     ├── TruncationWarning                     texts were shortened to fit the model's context
     ├── TerminatorWarning                     an end-of-answer token was added to every label
     ├── CalibrationWarning                    a calibrator was fitted on doubtful data
@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Iterable
 
 
 class LlmclfError(Exception):
@@ -106,7 +107,7 @@ class LlmclfWarning(UserWarning):
 
 
 class LabelWordWarning(LlmclfWarning):
-    """Classes are numbers without words, so the model scores their digits."""
+    """A word of a label is hardly what a model should answer: it looks like a description of the class."""
 
 
 class TruncationWarning(LlmclfWarning):
@@ -134,3 +135,29 @@ def warn(message: str, category: type[LlmclfWarning]) -> None:
     while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in _LIBRARIES:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level if frame is not None else level - 1)
+
+
+def type_of(value: object) -> str:
+    """The type of a value with its article, as messages name it.
+
+    Examples
+    --------
+    >>> type_of(1), type_of("a")
+    ('an int', 'a str')
+    """
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeio' else 'a'} {name}"
+
+
+def listed(items: Iterable[str], most: int = 10) -> str:
+    """Items as a sentence lists them; of many, the first ones and how many there are.
+
+    Examples
+    --------
+    >>> listed(["0"]), listed(["0", "1", "2"]), listed(["0", "1", "2"], most=2)
+    ('0', '0, 1 and 2', '0, 1, ... (3)')
+    """
+    shown = list(items)
+    if len(shown) > most:
+        return f"{', '.join(shown[:most])}, ... ({len(shown)})"
+    return " and ".join(part for part in (", ".join(shown[:-1]), shown[-1]) if part)

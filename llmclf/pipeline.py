@@ -370,6 +370,8 @@ class FittedPipeline:
             "prompt": replace(self.prompt, words=None).to_dict(),
             "classes": classes,
             "words": words,
+            # Absent in folders of earlier versions.
+            **({} if self.labels.named_order is None else {"named_order": list(self.labels.named_order)}),
             "shots": self._shots_as_json(),
             "field_names": list(self.field_names),
             "processing": None if self.processing is None else self.processing.to_dict(),
@@ -392,11 +394,15 @@ class FittedPipeline:
         check_model: bool = True,
     ) -> FittedPipeline:
         """The inverse of `to_dict`; `model_options` replace those that were saved."""
-        threshold = values.get("threshold")  # absent in folders of earlier versions
+        threshold, named = values.get("threshold"), values.get("named_order")  # absent in folders of earlier versions
         return cls(
             backend=open_backend(values["model"], **{**values["model_options"], **(model_options or {})}),
             prompt=Prompt.from_dict(values["prompt"]),
-            labels=LabelSet(tuple(values["classes"]), tuple(tuple(map(str, words)) for words in values["words"])),
+            labels=LabelSet(
+                tuple(values["classes"]),
+                tuple(tuple(map(str, words)) for words in values["words"]),
+                None if named is None else tuple(map(int, named)),
+            ),
             field_names=tuple(values["field_names"]),
             is_table=bool(values["is_table"]),
             shots=tuple((dict(row), str(word)) for row, word in values["shots"]),

@@ -472,7 +472,7 @@ def test_a_cache_asks_every_text_once_for_ever(tmp_path):
     X, y = labelled()
     cache = tmp_path / "scores.sqlite"
     backend = CountingBackend()
-    clf = LLMClassifier(backend, labels=LABELS, calibrator="temperature", cache=cache)
+    clf = LLMClassifier(backend, labels=sorted(LABELS), calibrator="temperature", cache=cache)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         first = cross_val_predict(clf, X, y, cv=4, method="predict_proba")
@@ -480,7 +480,7 @@ def test_a_cache_asks_every_text_once_for_ever(tmp_path):
     clf.set_params(calibrator=None, scoring="mean").fit(X, y).predict(X)
     assert len(backend.asked) == len(X)
     other = CountingBackend(seed=1)
-    LLMClassifier(other, labels=LABELS, cache=cache).fit(X).predict(X)
+    LLMClassifier(other, labels=sorted(LABELS), cache=cache).fit(X).predict(X)
     assert len(other.asked) == len(X), "another model's scores were used"
     assert first.shape == (40, 2)
 
@@ -558,7 +558,7 @@ def test_shortened_texts_are_reported(tiny_bpe):
         (["a", float("nan")], r"missing value \(row 1: NaN\)"),
         (pd.Series(["a", None]), r"missing value \(row 1"),
         (["a", "  "], r"blank text \(row 1"),
-        (["a", 3], r"row 1 of X is 3, a int"),
+        (["a", 3], r"row 1 of X is 3, an int"),
         ("one text", "single text"),
         ([["a"], ["b"]], "X holds a table"),
     ],
@@ -679,6 +679,27 @@ def test_saved_tables_keep_their_columns(tiny_bpe, tmp_path):
         again.predict(frame.rename(columns={"b": "c"}))
 
 
+@pytest.mark.parametrize(
+    "template", [None, "{{ a }} {{ b }}:", "{% for f in fields %}{{ f }}={{ fields[f] }} {% endfor %}:"]
+)
+def test_columns_are_found_by_their_names(template):
+    """In another order, beside new ones, and without those that the prompt does not show, columns make the same prompts."""
+    frame = pd.DataFrame({"a": TEXTS, "b": [f"b of {text}" for text in TEXTS], "c": "x"})
+    frame = frame if template is not None and "fields" not in template else frame.drop(columns="c")
+    clf = LLMClassifier(FakeBackend(), labels=LABELS, prompt=template).fit(frame)
+    expected = clf.predict_proba(frame)
+    others = frame.assign(label_words="new", fields="new", z=1)
+    for table in (
+        frame[frame.columns[::-1]],
+        others[others.columns[::-1]],
+        frame[["b", "a"]],
+        others.to_dict("records"),
+    ):
+        np.testing.assert_array_equal(clf.predict_proba(table), expected)
+    with pytest.raises(InputError, match="X lacks the field 'b' that the prompt uses; its fields: \\['a'\\]"):
+        clf.predict(frame[["a"]])
+
+
 @pytest.mark.filterwarnings("ignore::llmclf.errors.CalibrationWarning")  # a random model knows nothing of the classes
 def test_a_calibrator_refuses_another_model(tiny_bpe, model_folder, tmp_path):
     """What was fitted on one model's scores is not applied to another's."""
@@ -735,3 +756,43 @@ def test_the_public_names_are_there_and_sorted():
         llmclf.nothing  # noqa: B018
     assert isinstance(TemperatureCalibrator(), TemperatureCalibrator)
     assert issubclass(PromptError, ValueError)
+
+
+def test_numbers_mean_the_same_before_and_after_saving(tmp_path):
+    """The order in which the labels were named belongs to the saved classifier, and to what is fitted again from it."""
+    backend = open_backend("openai:any", base_url="http://127.0.0.1:9/v1")  # never asked
+    for labels, is_read in ((["neg", "pos"], True), (["pos", "neg"], False), ({"pos": "good", "neg": "bad"}, False)):
+        LLMClassifier(backend, labels=labels).fit(["any"]).save(tmp_path / "clf")
+        again = load(tmp_path / "clf")
+        assert list(again.labels) == list(labels)
+        for labels_now in (again.pipeline_.labels, again.fit(["any"]).pipeline_.labels):
+            if is_read:
+                assert labels_now.indices([1, 0]).tolist() == [1, 0]
+            else:
+                with pytest.raises(InputError, match="in the order 'pos' and 'neg'"):
+                    labels_now.indices([1, 0])
+
+
+@pytest.mark.parametrize("method", ["report", "fit_threshold"])
+def test_numbers_are_judged_as_they_are_fitted(method):
+    """Labelled rows to judge may hold places under the same conditions, and nothing else."""
+    y = [0, 1] * 40
+    X = [f"text {i}" for i in range(80)]
+    options = {"max_error": 0.9} if method == "fit_threshold" else {}
+    named = LLMClassifier(FakeBackend(), labels=["neg", "pos"]).fit(X)
+    getattr(named, method)(X, y, **options)
+    for labels, answers in ((["pos", "neg"], y), (["neg", "pos"], [1] * 80), (["neg", "pos"], [v == 1 for v in y])):
+        clf = LLMClassifier(FakeBackend(), labels=labels).fit(X)
+        with pytest.raises(InputError, match="y h"):
+            getattr(clf, method)(X, answers, **options)
+
+
+def test_all_rows_without_a_text_are_named():
+    """The first ten, and how many there are."""
+    texts = ["x", *[None] * 11]
+    with pytest.raises(InputError, match=r"missing value \(row 1, .*row 10, \.\.\.: 11 rows: None\); drop these rows"):
+        LLMClassifier(FakeBackend(), labels=LABELS).fit(texts)
+    with pytest.raises(InputError, match=r"missing value \(row 1, row 2: 2 rows, field 'a': None\)"):
+        LLMClassifier(FakeBackend(), labels=LABELS).fit([{"a": "x"}, {"a": None}, {"a": None}])
+    with pytest.raises(InputError, match=r"blank text \(row 0, row 2: 2 rows: ' '\)"):
+        LLMClassifier(FakeBackend(), labels=LABELS).fit([" ", "x", ""])

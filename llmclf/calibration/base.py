@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..arrays import Floats
 from ..checks import is_finite_number
-from ..errors import CalibrationWarning, InputError, warn
+from ..errors import CalibrationWarning, InputError, type_of, warn
 from ..logits import FLOOR, floor_missing
 from ..metrics import TOLERANCE, label_columns, row_weights
 from ..numerics.class_array import class_array
@@ -302,7 +302,7 @@ def _json_classes(classes: Sequence[Any]) -> Sequence[Any]:
     for label in classes:
         if not isinstance(label, (str, int, float)):
             raise InputError(
-                f"class {label!r} is a {type(label).__name__}, which JSON cannot keep; "
+                f"class {label!r} is {type_of(label)}, which JSON cannot keep; "
                 "expected classes that are text, numbers or booleans"
             )
     return classes

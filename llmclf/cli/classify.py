@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from ..tables.values import is_missing
+from ..numerics.class_matching import as_code
+from ..tables.values import is_missing, rows_named
 from .console import say
 from .flags import takes_model_options
 from .options import (
@@ -194,9 +195,9 @@ def predict(
 
 def _classes(frame: Any, name: str) -> Any:
     y = column(frame, name, "--label-column")
-    for number, value in enumerate(y):
-        if is_missing(value) or (isinstance(value, str) and not value.strip()):
-            raise InputError(f"--label-column {name!r} is empty in row {number}; drop the rows without a label")
+    empty = [row for row, value in enumerate(y) if is_missing(value) or (isinstance(value, str) and not value.strip())]
+    if empty:
+        raise InputError(f"--label-column {name!r} is empty in {rows_named(empty)}; drop the rows without a label")
     return y
 
 
@@ -228,5 +229,9 @@ def _typed(labels: dict[str, list[str]] | None, y: Any) -> dict[Any, list[str]] 
     """Labels as the table has them: a JSONL file may hold the number 1 where a command line can only say "1"."""
     if labels is None:
         return None
-    values = {str(value): value for value in y}
-    return {values.get(name, name): words for name, words in labels.items()}
+    codes = {name: as_code(name) for name in labels}
+    values = [as_code(value) for value in y if not isinstance(value, str)]
+    are_truths = {isinstance(value, bool) for value in (*values, *codes.values())}
+    if len(values) < len(y) or None in (*values, *codes.values()) or len(are_truths) > 1:
+        return labels
+    return {codes[name]: words for name, words in labels.items()}

@@ -16,7 +16,7 @@ from ..backends import Backend, Request, RowScores, open_backend
 from ..backends.base import ShowsDistributions, View, Written
 from ..checks import is_number
 from ..classifier import LLMClassifier
-from ..errors import InputError
+from ..errors import InputError, type_of
 from ..logits import Processor, chain, floor_missing, guide, logsumexp
 from ..pages import in_notebook, written
 from ..pipeline import FittedPipeline
@@ -205,7 +205,7 @@ def explain_prompt(model: str | Backend, prompt: str, **processors: Any) -> Expl
         As in `explain`.
     """
     if not isinstance(prompt, str):
-        raise InputError(f"prompt={prompt!r} is a {type(prompt).__name__}; expected a text")
+        raise InputError(f"prompt={prompt!r} is {type_of(prompt)}; expected a text")
     backend = open_backend(model)
     _chain(processors, None)
     if not isinstance(backend, ShowsDistributions):

@@ -19,8 +19,8 @@ from ..backends.base import BehindServer
 from ..backends.handle import Handle
 from ..checks import is_number, is_whole_number
 from ..classifier import LLMClassifier
-from ..errors import BudgetError, InputError
-from ..labels import label_set
+from ..errors import BudgetError, InputError, type_of
+from ..labels import LabelSet, label_set
 from ..loading import load_pipeline
 from ..pipeline import FittedPipeline
 from ..progress import monitor
@@ -257,7 +257,7 @@ def _pipeline(classifier: Any) -> FittedPipeline:
         return classifier.current_pipeline()
     if not isinstance(classifier, (str, os.PathLike)):
         raise InputError(
-            f"classifier={classifier!r} is a {type(classifier).__name__}; expected a fitted LLMClassifier, its pipeline, or the "
+            f"classifier={classifier!r} is {type_of(classifier)}; expected a fitted LLMClassifier, its pipeline, or the "
             "folder of a saved one"
         )
     return load_pipeline(classifier)
@@ -272,7 +272,9 @@ def _check_same(pipeline: FittedPipeline, labels: Any, model: Any, prompt: Promp
         "scoring": (scoring, pipeline.scoring),
     }
     for name, (given, fitted) in said.items():
-        if given is not None and given != fitted:
+        # A command line and a job file say "1" where the classifier's class is 1.
+        is_same = given.is_task_of(fitted) if isinstance(given, LabelSet) else given == fitted
+        if given is not None and not is_same:
             raise InputError(
                 f"{name}={given!r} is not the classifier's, which is {fitted!r}; leave it out, or fit a new classifier"
             )

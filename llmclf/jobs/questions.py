@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, type_of
 from ..tables.values import is_missing
 
 _TAG = "\0llmclf"
@@ -82,7 +82,7 @@ def _tagged(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return {_TAG: "bytes", "value": base64.b64encode(bytes(value)).decode()}
     raise InputError(
-        f"a value is a {type(value).__name__}; expected text, a number, a boolean, a date, or a list or dict of them"
+        f"a value is {type_of(value)}; expected text, a number, a boolean, a date, or a list or dict of them"
     )
 
 

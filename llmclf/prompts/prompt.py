@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 
-from ..errors import PromptError
+from ..errors import PromptError, type_of
 from .rendered import TEXT_FIELD, RenderedPrompt, Span, Turn
 from .templates import (
     BUILTIN_NAMES,
@@ -96,7 +96,7 @@ class Prompt:
             value = getattr(self, name)
             if not isinstance(value, str) and (value is not None or name == "separator"):
                 expected = "a str" if name == "separator" else "a str or None"
-                raise PromptError(f"Prompt({name}={value!r}) is a {type(value).__name__}; expected {expected}")
+                raise PromptError(f"Prompt({name}={value!r}) is {type_of(value)}; expected {expected}")
         if self.words is not None and not isinstance(self.words, Mapping):
             raise PromptError(f"Prompt(words={self.words!r}): expected a dict class -> word or list of words")
 
@@ -162,6 +162,7 @@ class PromptRenderer:
     ) -> None:
         self.prompt = prompt
         self.label_words = list(label_words)
+        self.field_names = tuple(field_names)
         is_text = tuple(field_names) == (TEXT_FIELD,)
         self._source = (
             prompt.template if prompt.template is not None else (_TEXT_TEMPLATE if is_text else _TABLE_TEMPLATE)
@@ -315,7 +316,9 @@ class PromptRenderer:
         return spans
 
     def _render_text(self, source: str, row: Mapping[str, Any], mark: Mark | None) -> str:
-        names = {"label_words": self.label_words, "fields": dict(row), **row, MARK_NAME: mark}
+        # In the order of the fit, without what came later: other columns of a table must not change its prompts.
+        fields = {name: row[name] for name in self.field_names if name in row}
+        names = {"label_words": self.label_words, "fields": fields, **fields, MARK_NAME: mark}
         try:
             return compile_template(source).render(names)
         except jinja2.UndefinedError as error:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Floats
-from ..errors import InputError
+from ..errors import InputError, type_of
 from ..metrics import calibration_interval, checked_probability_rows
 from ..pages import in_notebook, written
 from .changed_rows import changed_rows
@@ -72,7 +72,7 @@ def compare(
     (True, 'On the same 500 rows, accuracy:')
     """
     if not isinstance(report_a, CalibrationReport):
-        raise InputError(f"report_a is a {type(report_a).__name__}; expected a CalibrationReport")
+        raise InputError(f"report_a is {type_of(report_a)}; expected a CalibrationReport")
     a, level = report_a.evidence, report_a.settings.confidence
     data: dict[str, Any] = {
         "schema": "llmclf.comparison",

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..checks import check_open_share, check_whole_number, is_finite_number, is_number
-from ..errors import InputError
+from ..errors import InputError, type_of
 from ..pages import in_notebook, written
 from .evidence import Evidence, read_evidence
 from .figures import drawings, png, svg
@@ -112,7 +112,7 @@ class CalibrationReport:
     ) -> None:
         self.settings = _checked(max_error, confidence, n_bins, random_state, cost_error, cost_review)
         if metadata is not None and not isinstance(metadata, Mapping):
-            raise InputError(f"metadata is a {type(metadata).__name__}; expected a dict of names and values to show")
+            raise InputError(f"metadata is {type_of(metadata)}; expected a dict of names and values to show")
         self.evidence = read_evidence(
             y, proba, classes=classes, proba_before=proba_before, groups=groups, texts=texts, label_mass=label_mass
         )

@@ -105,7 +105,8 @@ class Scorer:
         absent = [name for name in self.used_fields if name not in rows.field_names]
         if absent:
             raise InputError(
-                f"X lacks the field {absent[0]!r} that the prompt uses; its fields: {list(rows.field_names)!r}"
+                f"X lacks the field {absent[0]!r} that the prompt uses; its fields: {list(rows.field_names)!r}. The order of "
+                "feature names does not matter, nor do those that the prompt does not use"
             )
         check_fields(rows, self.used_fields, self.renderer.text_field)
         if self.prompt.choices is not None:

@@ -23,14 +23,14 @@ def read_input(estimator: BaseEstimator, X: Any, *, reset: bool) -> Rows:
         Keeps number and names of the columns of a table.
     X : n texts (list, 1-D array or Series of str) or a table (DataFrame, 2-D array, list of dicts)
     reset : bool
-        Whether this is a fit: number and names of the columns are then noted, else compared.
+        Whether this is a fit: number and names of the columns are then noted, else compared where they have no names.
 
     Raises
     ------
     InputError
         As `read_rows`.
     ValueError
-        A table has other columns than in the fit.
+        A table without names has another number of columns than in the fit, or only one of both has names.
     """
     if not isinstance(X, (list, tuple)) and not nw.dependencies.is_into_dataframe(X) and hasattr(X, "__array__"):
         X = X if nw.dependencies.is_into_series(X) else np.asarray(X)
@@ -38,8 +38,10 @@ def read_input(estimator: BaseEstimator, X: Any, *, reset: bool) -> Rows:
     if isinstance(first, (list, tuple, np.ndarray)) or (isinstance(X, np.ndarray) and X.ndim == 2) or issparse(X):
         return read_rows(validate_data(estimator, X, reset=reset, dtype=None))
     rows = read_rows(X)
-    if rows.is_table:
-        # Names and number of columns are scikit-learn's business; which values are needed, the prompt knows.
+    is_named = all(isinstance(name, str) for name in getattr(X, "columns", rows.field_names))
+    is_known = not reset and is_named and getattr(estimator, "feature_names_in_", None) is not None
+    if rows.is_table and not is_known:
+        # Among named columns the prompt finds those that it shows, wherever they stand and whatever else there is.
         validate_data(estimator, _header(rows, X), reset=reset, skip_check_array=True)
     return rows
 

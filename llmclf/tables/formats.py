@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from pydantic_core import to_json
 
-from ..errors import InputError, MissingDependencyError
+from ..errors import InputError, MissingDependencyError, type_of
 from .values import is_missing, json_value
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -215,7 +215,7 @@ def _json_records(stream: Iterable[str], file: Path) -> Iterator[dict[str, Any]]
         except RecursionError as error:
             raise InputError(f"line {number} of {str(file)!r} is nested too deeply") from error
         if not isinstance(record, dict):
-            raise InputError(f"line {number} of {str(file)!r} is a {type(record).__name__}; expected a JSON object")
+            raise InputError(f"line {number} of {str(file)!r} is {type_of(record)}; expected a JSON object")
         yield record
 
 

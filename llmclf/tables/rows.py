@@ -11,9 +11,9 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from narwhals.exceptions import DuplicateError
 
-from ..errors import InputError
+from ..errors import InputError, type_of
 from ..prompts import TEXT_FIELD
-from .values import is_missing
+from .values import is_missing, rows_named
 
 Row = Mapping[str, Any]
 
@@ -82,7 +82,7 @@ def read_rows(X: Any) -> Rows:
             return _read_array(np.asarray(X, dtype=object))
         return _read_texts(X)
     raise InputError(
-        f"X is a {type(X).__name__}; expected texts (list, 1-D array or Series of str) or a table "
+        f"X is {type_of(X)}; expected texts (list, 1-D array or Series of str) or a table "
         "(DataFrame, 2-D array or list of dicts)"
     )
 
@@ -93,18 +93,27 @@ def check_fields(rows: Rows, names: Sequence[str], text_field: str | None) -> No
     Raises
     ------
     InputError
-        Names the first bad row, its field and its value.
+        Names all rows without a value, and the field.
     """
-    for number, record in enumerate(rows.records):
-        for name in names:
-            value = record[name]
-            where = f"row {number}" if not rows.is_table else f"row {number}, field {name!r}"
-            if is_missing(value):
-                raise InputError(
-                    f"X contains a missing value ({where}: {_missing_name(value)}); drop these rows or fill them in"
-                )
-            if name == text_field and isinstance(value, str) and not value.strip():
-                raise InputError(f"X contains a blank text ({where}: {value!r}); drop these rows or fill them in")
+    for name in names:
+        values = [record[name] for record in rows.records]
+        of_field = f", field {name!r}" if rows.is_table else ""
+        _check_none_missing(values, of_field)
+        blank = [
+            number
+            for number, value in enumerate(values)
+            if name == text_field and isinstance(value, str) and not value.strip()
+        ]
+        if blank:
+            where = f"{rows_named(blank)}{of_field}: {values[blank[0]]!r}"
+            raise InputError(f"X contains a blank text ({where}); drop these rows or fill them in")
+
+
+def _check_none_missing(values: Sequence[Any], of_field: str = "") -> None:
+    missing = [number for number, value in enumerate(values) if is_missing(value)]
+    if missing:
+        where = f"{rows_named(missing)}{of_field}: {_missing_name(values[missing[0]])}"
+        raise InputError(f"X contains a missing value ({where}); drop these rows or fill them in")
 
 
 def _missing_name(value: Any) -> str:
@@ -114,14 +123,11 @@ def _missing_name(value: Any) -> str:
 def _read_texts(values: Sequence[Any]) -> Rows:
     if len(values) == 0:
         raise InputError("X is empty: found 0 sample(s), expected at least one text")
+    _check_none_missing(values)
     for number, value in enumerate(values):
-        if is_missing(value):
-            raise InputError(
-                f"X contains a missing value (row {number}: {_missing_name(value)}); drop these rows or fill them in"
-            )
         if not isinstance(value, str):
             raise InputError(
-                f"row {number} of X is {reprlib.repr(value)}, a {type(value).__name__}; expected a str. Texts must be "
+                f"row {number} of X is {reprlib.repr(value)}, {type_of(value)}; expected a str. Texts must be "
                 "strings in one dimension. Reshape your data to two dimensions if it is a table"
             )
     return Rows([{TEXT_FIELD: str(value)} for value in values], (TEXT_FIELD,), False)
@@ -140,7 +146,7 @@ def _read_dicts(records: Sequence[Any]) -> Rows:
     names = list(records[0])
     for number, record in enumerate(records):
         if not isinstance(record, Mapping):
-            raise InputError(f"row {number} of X is a {type(record).__name__}; expected a dict like the first row")
+            raise InputError(f"row {number} of X is {type_of(record)}; expected a dict like the first row")
         if set(record) != set(names):
             odd = sorted(set(record) ^ set(names), key=str)
             raise InputError(f"row {number} of X has other fields than row 0: {odd[0]!r} is in only one of them")
@@ -160,7 +166,5 @@ def _read_records(names: Iterable[Any], records: Iterable[Row], n_rows: int) -> 
         return Rows([{renamed[name]: value for name, value in record.items()} for record in records], positions, True)
     odd = [name for name in names if not isinstance(name, str)]
     if odd:
-        raise InputError(
-            f"the column name {odd[0]!r} is a {type(odd[0]).__name__}; expected str, so rename the columns"
-        )
+        raise InputError(f"the column name {odd[0]!r} is {type_of(odd[0])}; expected str, so rename the columns")
     return Rows(list(records), names, True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 import decimal
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, type_of
 
 
 def json_value(value: Any) -> Any:
@@ -28,7 +29,7 @@ def json_value(value: Any) -> Any:
         return str(value)  # a JSON number would not keep its digits
     if is_missing(value):
         return None
-    raise TypeError(f"{value!r} is a {type(value).__name__} and has no JSON form; choose another suffix")
+    raise TypeError(f"{value!r} is {type_of(value)} and has no JSON form; choose another suffix")
 
 
 def plain(value: Any, what: str) -> Any:
@@ -44,7 +45,7 @@ def plain(value: Any, what: str) -> Any:
         return value
     if isinstance(value, (list, tuple)):
         return [plain(item, what) for item in value]
-    raise InputError(f"{what} {value!r} is a {type(value).__name__} and has no JSON form; use str, int, float or bool")
+    raise InputError(f"{what} {value!r} is {type_of(value)} and has no JSON form; use str, int, float or bool")
 
 
 def is_missing(value: Any) -> bool:
@@ -54,3 +55,18 @@ def is_missing(value: Any) -> bool:
     if isinstance(value, (float, np.floating)):
         return math.isnan(value)
     return type(value).__name__ in {"NAType", "NaTType"}
+
+
+def rows_named(numbers: Sequence[int]) -> str:
+    """Row numbers as messages name them: the first ten, and how many there are.
+
+    Examples
+    --------
+    >>> rows_named([3]), rows_named([3, 5])
+    ('row 3', 'row 3, row 5: 2 rows')
+    >>> rows_named(range(2, 100))
+    'row 2, row 3, row 4, row 5, row 6, row 7, row 8, row 9, row 10, row 11, ...: 98 rows'
+    """
+    shown = ", ".join(f"row {number}" for number in numbers[:10])
+    more = ", ..." if len(numbers) > 10 else ""
+    return shown if len(numbers) == 1 else f"{shown}{more}: {len(numbers)} rows"

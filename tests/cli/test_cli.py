@@ -513,3 +513,122 @@ def test_help_needs_no_heavy_package():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+LABELLED = {
+    "csv": 'text,y\na fine film,{1}\na waste,{0}\n"fine, fine",{1}\n',
+    "jsonl": '{{"text": "a fine film", "y": {1}}}\n{{"text": "a waste", "y": {0}}}\n{{"text": "fine, fine", "y": {1}}}\n',
+}
+
+
+def write_labelled(folder, name, values):
+    """Three labelled rows; `values` are what the file has for the two classes."""
+    file = folder / name
+    if file.suffix == ".parquet":
+        pd.DataFrame(
+            {"text": ["a fine film", "a waste", "fine, fine"], "y": [values[1], values[0], values[1]]}
+        ).to_parquet(file)
+    else:
+        file.write_text(LABELLED[file.suffix[1:]].format(*map(str, values)))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("suffix", "values"),
+    [
+        ("csv", (0, 1)),
+        ("csv", ("0.0", "1.0")),
+        ("jsonl", (0, 1)),
+        ("jsonl", (0.0, 1.0)),
+        ("jsonl", ('"0"', '"1"')),
+        ("parquet", (0, 1)),
+        ("parquet", (0.0, 1.0)),
+        ("parquet", ("0", "1")),
+    ],
+)
+def test_labels_whose_type_changed_are_the_same_classes(run, model, tmp_path, suffix, values):
+    """What fit, predict and report read and write may be text, numbers or floats; 1 is 1."""
+    train, folder = write_labelled(tmp_path, f"train.{suffix}", values), tmp_path / "saved"
+    options = ("--text-column", "text", "--label-column", "y")
+    fitted = run("fit", train, *options, "-o", folder, "--labels", "1=good,0=bad", "--calibrator", "none", "--shots", "2",
+                 "--model", model)  # fmt: skip
+    assert fitted.code == 0, fitted.err
+    saved = load(folder)
+    assert {row["text"][:6]: word for row, word in saved.shots_}["a wast"] == "bad"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", ["1=good,0=bad", "True=good,False=bad"])
+def test_a_report_finds_the_classes_of_a_label_column_whose_type_changed(run, model, tmp_path, labels):
+    """1 is "1" and 1.0; True is "True" and, where a column had gaps, 1.0."""
+    values = (0, 1) if labels[0] == "1" else ("false", "true")
+    train, folder = write_labelled(tmp_path, "train.jsonl", values), tmp_path / "saved"
+    fitted = run("fit", train, "--text-column", "text", "--label-column", "y", "-o", folder, "--labels", labels,
+                 "--calibrator", "none", "--model", model)  # fmt: skip
+    assert fitted.code == 0, fitted.err
+    files = [("csv", (0, 1)), ("parquet", (0.0, 1.0))]
+    files.append(("jsonl", ('"0"', '"1.0"')) if labels[0] == "1" else ("csv", ("False", "True")))
+    for form, other in files:
+        test, target = write_labelled(tmp_path, f"test.{form}", other), tmp_path / f"out.{form}"
+        assert run("predict", test, target, "--text-column", "text", "--classifier", folder).code == 0
+        made = run("report", target, "--label-column", "y", "-o", tmp_path / "r.html", "--json")
+        assert made.code == 0, made.err
+        accuracy = json.loads((tmp_path / "r.json").read_text())["metrics"]["accuracy"]["after"]["value"]
+        proba = read_table(target)[f"p_{labels.split('=')[0]}"].astype(float).to_numpy()
+        assert accuracy == pytest.approx(np.mean((proba > 0.5) == np.array([True, False, True])))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "values", "labels", "message"),
+    [
+        ("csv", (0, 1), None, "y holds the numbers '0' and '1', and no words for them"),
+        ("jsonl", (0, 1), None, "y holds the numbers 0 and 1, and no words for them"),
+        ("jsonl", ("false", "true"), None, "y holds the truth values False and True"),
+        (
+            "jsonl",
+            (0, 1),
+            "positive,negative",
+            "y holds the numbers 0 and 1, and the labels are words in the order 'positive'",
+        ),
+        ("jsonl", ("false", "true"), "negative,positive", "y has the value True (row 0)"),
+        ("csv", (0, 1), "negative,positive", "y has the value '1' (row 0)"),
+        ("csv", ("", 1), "0,1", "--label-column 'y' is empty in row 1; drop the rows without a label"),
+        ("csv", (0, ""), "0,1", "--label-column 'y' is empty in row 0, row 2: 2 rows; drop the rows without a label"),
+    ],
+)
+def test_numbers_that_could_mean_another_class_stop_a_fit(run, model, tmp_path, suffix, values, labels, message):
+    """Before anything is scored, with the cure for a command line."""
+    train = write_labelled(tmp_path, f"train.{suffix}", values)
+    named = () if labels is None else ("--labels", labels)
+    result = run(
+        "fit", train, "--text-column", "text", "--label-column", "y", "-o", tmp_path / "saved", *named, "--model", model
+    )
+    assert result.code == 2
+    assert message in " ".join(result.err.split())
+    assert labels is not None or "--labels '" in result.err
+
+
+def test_a_job_may_name_the_classes_as_a_command_line_does(run, model, tmp_path):
+    """label and estimate take the labels of a classifier whose classes are numbers."""
+    train, folder = write_labelled(tmp_path, "train.jsonl", (0, 1)), tmp_path / "saved"
+    fit = (
+        "fit",
+        train,
+        "--text-column",
+        "text",
+        "--label-column",
+        "y",
+        "-o",
+        folder,
+        "--calibrator",
+        "none",
+        "--model",
+        model,
+    )
+    assert run(*fit, "--labels", "1=good,0=bad").code == 0
+    job = (train, "--text-column", "text", "--classifier", folder)
+    for labels in ("0=bad,1=good", "1=good,0=bad", "1.0=good,0.0=bad"):
+        assert run("estimate", *job, "--labels", labels).code == 0
+        assert run("label", train, tmp_path / f"{labels}.csv", *job[1:], "--labels", labels, "--quiet").code == 0
+    for labels in ("0=good,1=bad", "0=bad,2=good", "0=bad,1=good,2=x"):
+        assert "is not the classifier's" in " ".join(run("estimate", *job, "--labels", labels).err.split())

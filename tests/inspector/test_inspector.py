@@ -306,7 +306,7 @@ def test_bad_settings_are_refused(tiny_bpe, given, match):
         explain(clf, TEXT, **given)
     with pytest.raises(InputError, match=match):
         explain_prompt(tiny_bpe, "a", **given)
-    with pytest.raises(InputError, match="prompt=5 is a int"):
+    with pytest.raises(InputError, match="prompt=5 is an int"):
         explain_prompt(tiny_bpe, 5)
 
 

@@ -437,7 +437,10 @@ def test_the_same_job_over_an_exact_route(tmp_path):
         ({"text": None}, r"the table has no column 'text'"),
         ({"label": ["x"] * 5}, r"already has a column 'label', which labelling adds"),
         ({"text": [""] * 5}, r"none of the 5 rows can be asked about; row 0: field 'text' is blank"),
-        ({"text": [1, 2, 3, 4, 5]}, r"none of the 5 rows can be asked about; row 0: the text is a int; expected a str"),
+        (
+            {"text": [1, 2, 3, 4, 5]},
+            r"none of the 5 rows can be asked about; row 0: the text is an int; expected a str",
+        ),
     ],
 )
 def test_tables_are_refused_before_anything_is_asked(chat_server, tmp_path, change, message):

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ...errors import type_of
+
 _MESSAGE_LENGTH = 500
 _PAGE_LENGTH = 20_000  # characters of a page that are looked at
 _MOST_TOKENS = 10**9  # a reply that counts more is wrong
@@ -277,10 +279,4 @@ def _number(value: Any, name: str) -> float:
 
 def _shown(value: Any) -> str:
     """A value for a message: short, and never the user's text."""
-    return (
-        "missing"
-        if value is None
-        else f"a {type(value).__name__}"
-        if isinstance(value, (str, list, dict))
-        else repr(value)[:30]
-    )
+    return "missing" if value is None else type_of(value) if isinstance(value, (str, list, dict)) else repr(value)[:30]

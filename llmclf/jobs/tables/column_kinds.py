@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...errors import InputError
+from ...errors import InputError, type_of
 from ...tables.formats import missing_pyarrow
 from ...tables.values import is_missing, json_value
 
@@ -76,7 +76,7 @@ class ColumnKinds:
         """
         for name in frame.columns:
             if not isinstance(name, str):
-                raise InputError(f"the column name {name!r} is a {type(name).__name__}; expected str")
+                raise InputError(f"the column name {name!r} is {type_of(name)}; expected str")
         if not frame.columns.is_unique:
             twice = frame.columns[frame.columns.duplicated()][0]
             raise InputError(f"the table has two columns of the name {twice!r}; rename one of them")
