@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Mapping
 
 
 class LlmclfError(Exception):
@@ -44,7 +45,17 @@ class PromptError(InputError):
 
 
 class RowError(PromptError):
-    """One row cannot be scored, because it is too long or cannot be sent safely; other rows of the task can."""
+    """Rows cannot be scored, because they are too long or cannot be sent safely; other rows of the task can.
+
+    Attributes
+    ----------
+    problems : dict of int -> str
+        The place of each such row among the requests, and its reason; empty where they are not known.
+    """
+
+    def __init__(self, message: str, problems: Mapping[int, str] | None = None) -> None:
+        super().__init__(message)
+        self.problems = dict(problems or {})
 
 
 class ModelNameError(InputError):

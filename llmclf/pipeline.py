@@ -29,6 +29,7 @@ from .prompts.prompt import Prompt
 from .prompts.rendered import TEXT_FIELD
 from .scoring.class_scores import ClassScores
 from .scoring.scorer import Scorer
+from .tables.bad_rows import check_problems
 from .tables.rows import Row, Rows
 from .tables.values import plain
 
@@ -153,7 +154,7 @@ class FittedPipeline:
     cache : path or None
         The score cache.
     on_error : {"raise", "missing"}
-        What a row does that the model cannot score.
+        What a row does that cannot be asked about, or that the model cannot score.
     check_model : bool
         Whether another model than that of `calibrated_on` is refused; if not, a warning says so.
 
@@ -223,15 +224,17 @@ class FittedPipeline:
     # --- checks --------------------------------------------------------------------------------------------------------
 
     def check(self, rows: Rows) -> None:
-        """Refuse rows that cannot be rendered and scored, before anything is asked.
+        """Refuse what cannot be rendered and scored, before anything is asked.
 
         Raises
         ------
         InputError
-            The rows are texts where a table is expected, or the other way round; a field that the prompt shows is absent,
-            missing or blank; or the backend cannot give what the scores need.
+            The rows are texts where a table is expected, or the other way round; a field that the prompt shows is absent; the
+            backend cannot give what the scores need; or, with ``on_error="raise"``, some rows cannot be asked about: the error
+            names them.
         """
         if rows.is_table != self.is_table:
+            check_problems(rows.problems, len(rows))  # what is no text is no table either
             then, now = ("a table", "texts") if self.is_table else ("texts", "a table")
             raise InputError(f"X holds {now}, but the classifier was fitted on {then}; give X in the same form")
         self.scorer.check(rows, self.scoring)

@@ -1,0 +1,160 @@
+"""Rows that a model cannot be asked about: why, and one error that names them all."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import InputError
+from .values import is_missing
+
+N_NAMED = 10
+"""How many rows an error names; it counts the others."""
+
+_KINDS = {
+    "missing": ("a missing value", "missing values"),
+    "blank": ("a blank text", "blank texts"),
+    "surrogate": (
+        "half of a surrogate pair, which is not a character",
+        "halves of surrogate pairs, which are no characters",
+    ),
+    "infinite": ("an infinite number", "infinite numbers"),
+    "other": ("a row that cannot be asked about", "rows that cannot be asked about"),
+}
+_CURE = "drop these rows or fill them in"
+_CURES = {
+    "surrogate": "clean them, for example with text.encode('utf-8', 'replace').decode()",
+    "other": "mend or drop these rows",
+}
+
+
+class Problem(NamedTuple):
+    """Why a row cannot be asked about.
+
+    Attributes
+    ----------
+    kind : {"missing", "blank", "surrogate", "infinite", "type", "other"}
+    reason : str
+        As it is kept beside the row.
+    shown : str
+        The value, for an error that names the row.
+    field : str or None
+        Where the value stands, in a table.
+    """
+
+    kind: str
+    reason: str
+    shown: str
+    field: str | None = None
+
+
+def value_problem(value: Any, name: str, *, is_text: bool) -> Problem | None:
+    """Why a row with this value in the field `name` cannot be asked about; `is_text` asks for a text that is not blank.
+
+    Examples
+    --------
+    >>> value_problem(" ", "review", is_text=True).reason
+    "field 'review' is blank"
+    >>> value_problem(" ", "review", is_text=False) is None
+    True
+    """
+    if is_missing(value):
+        return Problem("missing", f"field {name!r} is missing", _missing_name(value), name)
+    if not isinstance(value, str):
+        return None
+    if is_text and (not value or value.isspace()):
+        return Problem("blank", f"field {name!r} is blank", repr(value), name)
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            around = value[max(0, error.start - 20) : error.end + 20]
+            reason = f"field {name!r} holds half of a surrogate pair, which is not a character, at {around!r}"
+            return Problem("surrogate", reason, repr(around), name)
+    return None
+
+
+def text_problem(value: Any) -> Problem | None:
+    """Why a member of a sequence of texts is not a text; None if it is one."""
+    if is_missing(value):
+        return Problem("missing", "the text is missing", _missing_name(value))
+    if not isinstance(value, str):
+        kind = type(value).__name__
+        return Problem("type", f"the text is a {kind}; expected a str", f"{reprlib.repr(value)}, a {kind}")
+    return None
+
+
+def check_problems(problems: Mapping[int, Problem], n_rows: int) -> None:
+    """Refuse bad rows, if there are any: the error names the first of them, and says how many there are.
+
+    Parameters
+    ----------
+    problems : mapping of row number -> Problem
+    n_rows : int
+        How many rows there are, good and bad.
+
+    Raises
+    ------
+    InputError
+
+    Examples
+    --------
+    >>> check_problems({1: text_problem(None), 4: text_problem(5)}, 6)
+    Traceback (most recent call last):
+    ...
+    llmclf.errors.InputError: X contains a missing value (row 1: None); drop these rows or fill them in. Also, row 4 of X is 5, \
+a int; expected a str. Texts must be strings in one dimension. Reshape your data to two dimensions if it is a table. Or leave \
+bad rows out with on_error='missing'
+    """
+    if not problems:
+        return
+    by_kind: dict[str, dict[int, Problem]] = {}
+    for number, problem in sorted(problems.items()):
+        by_kind.setdefault(problem.kind, {})[number] = problem
+    parts = [_of_kind(kind, found, n_rows) for kind, found in by_kind.items()]
+    raise InputError(". Also, ".join(parts) + ". Or leave bad rows out with on_error='missing'")
+
+
+def named_rows(reasons: Mapping[int, str]) -> str:
+    """The first bad rows with their reasons, and how many more there are.
+
+    Examples
+    --------
+    >>> named_rows({3: "field 'text' is missing", 7: "field 'text' is blank"})
+    "row 3: field 'text' is missing; row 7: field 'text' is blank"
+    """
+    return _listed((f"row {number}: {reason}" for number, reason in sorted(reasons.items())), len(reasons), "; ")
+
+
+def _of_kind(kind: str, found: Mapping[int, Problem], n_rows: int) -> str:
+    (number, first), n = next(iter(found.items())), len(found)
+    if kind == "type":
+        more = "" if n == 1 else f" ({n} of {n_rows} rows are no texts: {_listed(map(str, found), n)})"
+        return (
+            f"row {number} of X is {first.shown}; expected a str{more}. Texts must be strings in one dimension. Reshape your "
+            "data to two dimensions if it is a table"
+        )
+    where = _listed((_place(number, problem) for number, problem in found.items()), n)
+    one, many = _KINDS[kind]
+    what = one if n == 1 else f"{many} in {n} of {n_rows} rows"
+    return f"X contains {what} ({where}); {_CURES.get(kind, _CURE)}"
+
+
+def _place(number: int, problem: Problem) -> str:
+    if problem.kind == "other":
+        return f"row {number}, {problem.shown}"
+    where = f"row {number}" if problem.field is None else f"row {number}, field {problem.field!r}"
+    return f"{where}: {problem.shown}"
+
+
+def _listed(parts: Iterable[str], n: int, separator: str = ", ") -> str:
+    shown = separator.join(islice(parts, N_NAMED))
+    return shown if n <= N_NAMED else f"{shown}{separator}and {n - N_NAMED} more"
+
+
+def _missing_name(value: Any) -> str:
+    return "NaN" if isinstance(value, (float, np.floating)) else str(value)
