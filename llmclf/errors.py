@@ -20,6 +20,7 @@
     ├── TruncationWarning                     texts were shortened to fit the model's context
     ├── TerminatorWarning                     an end-of-answer token was added to every label
     ├── CalibrationWarning                    a calibrator was fitted on doubtful data
+    ├── ColumnNameWarning                     an added column has another name, since its own is taken
     └── RenamedWarning (FutureWarning)        a name of an earlier version, which the next one will not know
 
 Every error is also the built-in error that a caller expects, so ``except ValueError`` and scikit-learn's checks catch it.
@@ -130,6 +131,10 @@ class TerminatorWarning(LlmclfWarning):
 
 class CalibrationWarning(LlmclfWarning):
     """A calibrator was fitted on too few rows, on no signal, or on anti-informative scores."""
+
+
+class ColumnNameWarning(LlmclfWarning):
+    """A column that was to be added has another name, since the table has a column of its own name."""
 
 
 class RenamedWarning(LlmclfWarning, FutureWarning):

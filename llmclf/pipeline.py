@@ -62,6 +62,10 @@ class CalibrationRows:
     fingerprints: list[str] = field(default_factory=list)
     is_weighted: bool = False
 
+    def __repr__(self) -> str:
+        """How many rows."""
+        return f"<CalibrationRows: {len(self.numbers) or len(self.fingerprints)}>"
+
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
@@ -83,6 +87,13 @@ class Decisions:
     log_scores: Floats
     undecided: NDArray[np.bool_]
     threshold: float | None = None
+
+    def __repr__(self) -> str:
+        """How many rows, and how many of them could not be scored."""
+        n_rows, n_classes = self.log_scores.shape
+        return (
+            f"<Decisions on {n_rows} rows between {n_classes} classes; {int(self.missing.sum())} could not be scored>"
+        )
 
     @cached_property
     def missing(self) -> NDArray[np.bool_]:
@@ -197,6 +208,15 @@ class FittedPipeline:
         if not self.fitted_on_scores:
             object.__setattr__(self, "fitted_on_scores", self.kind_of_scores)
         _ = self.scorer  # a prompt that cannot be rendered is refused here
+
+    def __repr__(self) -> str:
+        """Model, classes and what was fitted, in one line."""
+        classes, corrections = self.labels.classes, self.corrections
+        parts = [f"{len(classes)} classes ({', '.join(map(repr, classes[:3]))}{', ...' if len(classes) > 3 else ''})"]
+        parts += [f"{len(self.shots)} shots"] if self.shots else []
+        parts += [repr(part) for part in (corrections.bias, corrections.calibrator) if part is not None]
+        parts += [] if self.threshold is None else [f"accepts from confidence {self.threshold.threshold:.4g} on"]
+        return f"<FittedPipeline: {self.backend!r}, {', '.join(parts)}>"
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "scorer"}

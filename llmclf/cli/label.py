@@ -109,6 +109,7 @@ def label(job: Path | None, quiet: bool, **flags: Any) -> None:
             max_errors=config.max_errors,
             threshold=config.threshold,
             logprobs=config.logprobs,
+            prefix=config.prefix,
             show_progress=not quiet,
             asking=_asking(config, quiet),
             **_recipe(config),

@@ -39,6 +39,10 @@ class Rows:
     is_table: bool
     problems: Mapping[int, Problem] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """How many rows, and their fields."""
+        return f"<Rows: {len(self)} of the fields {', '.join(map(repr, self.field_names))}>"
+
     def __len__(self) -> int:
         return len(self.records)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -193,21 +192,6 @@ class ColumnKinds:
             self._arrow[name] = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
         except pa.ArrowException as error:
             self._arrow[name] = error
-
-
-def check_added(names: Sequence[str], added: Sequence[str], where: str) -> None:
-    """Refuse a table that has a column of a name that is to be added.
-
-    Raises
-    ------
-    InputError
-    """
-    taken = [name for name in added if name in names]
-    if taken:
-        raise InputError(f"{where} already has a column {taken[0]!r}, which labelling adds; rename or drop it first")
-    twice = [name for i, name in enumerate(added) if name in added[:i]]
-    if twice:
-        raise InputError(f"two columns of the name {twice[0]!r} would be added; rename the class behind it")
 
 
 def arrow_type(kind: str) -> Any:
