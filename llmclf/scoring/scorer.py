@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -348,18 +349,18 @@ class Scorer:
         answers = cache.get(list(asked))
         missing = {key: question for key, question in asked.items() if key not in answers}
         names = list(missing)
+        requests, numbers = [one for _, one in missing.values()], [number for number, _ in missing.values()]
         fresh: list[tuple[str, RowScores]] = []
         try:
-            for i, answer in self._answered(
-                [request for _, request in missing.values()], [n for n, _ in missing.values()]
-            ):
-                answers[names[i]] = answer
-                if answer.error is not None:
-                    continue
-                fresh.append((names[i], answer))
-                if len(fresh) >= _STORE_EVERY:
-                    cache.put(fresh)
-                    fresh = []
+            with closing(self._answered(requests, numbers)) as answered:
+                for i, answer in answered:
+                    answers[names[i]] = answer
+                    if answer.error is not None:
+                        continue
+                    fresh.append((names[i], answer))
+                    if len(fresh) >= _STORE_EVERY:
+                        cache.put(fresh)
+                        fresh = []
         finally:
             # What was paid for is kept, also when the user or an error stops the work.
             if fresh:
@@ -369,15 +370,18 @@ class Scorer:
             for key, question in zip(keys, questions, strict=True)
         ]
 
-    def _answered(self, requests: Sequence[Request], numbers: Sequence[int]) -> Iterator[tuple[int, RowScores]]:
+    def _answered(
+        self, requests: Sequence[Request], numbers: Sequence[int]
+    ) -> Generator[tuple[int, RowScores], None, None]:
         """The answer to each request, with its place; `numbers` are those of their rows, for errors."""
         is_strict = self.on_error == "raise"
         answers = self.backend.score(requests) if is_strict else score_each(self.backend, requests)
         try:
-            for place, answer in track(answers, len(requests), "scoring"):
-                if is_strict and answer.error is not None:
-                    raise ModelError(f"row {numbers[place]} could not be scored: {answer.error}; {_LEAVE_OUT}")
-                yield place, answer
+            with track(answers, len(requests), "scoring") as tracked:
+                for place, answer in tracked:
+                    if is_strict and answer.error is not None:
+                        raise ModelError(f"row {numbers[place]} could not be scored: {answer.error}; {_LEAVE_OUT}")
+                    yield place, answer
         except RowError as error:
             if not error.problems:
                 raise
