@@ -163,7 +163,7 @@ class JobFile(BaseModel):
     logprobs: Annotated[bool, Flag(_switch("--logprobs", "Add logprob_CLASS, the score of each class, in nats."))] = (
         False
     )
-    prefix: Annotated[str | None, Flag(Prefix)] = None
+    prefix: Annotated[str | None, _both(Prefix)] = None
     summary: Annotated[str | None, Flag(_path("Write what the job did, in numbers, as JSON."))] = None
     batch_api: Annotated[
         bool,

@@ -163,6 +163,7 @@ def estimate_table(
     classifier: LLMClassifier | FittedPipeline | str | os.PathLike[str] | None = None,
     journal: str | os.PathLike[str] | None = None,
     seconds_per_request: float = 1.0,
+    prefix: str | None = None,
 ) -> JobEstimate:
     """What labelling a table would take: rows, questions, tokens, cost and time. Nothing is sent to a server.
 
@@ -173,6 +174,8 @@ def estimate_table(
         What is answered in it is not counted.
     seconds_per_request : float
         How long a server takes for a request; limits and number of requests under way do the rest.
+    prefix : str, optional
+        As `label_table` has it: what that would refuse, this refuses.
 
     Returns
     -------
@@ -191,7 +194,7 @@ def estimate_table(
         path = journal if is_there and journal is not None else Path(folder) / "estimate.journal"
         with Journal(path, resume=True) as opened, _source(table, opened) as source:
             recipe = _recipe(source, classifier, labels, model, prompt, scoring, text_column, None)
-            job = Job(source, FrameSink(), recipe, opened, Options(), monitor(False))
+            job = Job(source, FrameSink(), recipe, opened, Options(prefix=prefix), monitor(False))
             return estimate(job, seconds_per_request)
 
 

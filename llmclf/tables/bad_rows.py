@@ -51,6 +51,11 @@ class Problem(NamedTuple):
     shown: str
     field: str | None = None
 
+    @property
+    def without_field(self) -> Problem:
+        """The same of a row that has one field only, whose name goes without saying."""
+        return Problem(self.kind, self.reason, self.shown)
+
 
 def value_problem(value: Any, name: str, *, is_text: bool) -> Problem | None:
     """Why a row with this value in the field `name` cannot be asked about; `is_text` asks for a text that is not blank.

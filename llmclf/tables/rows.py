@@ -48,7 +48,7 @@ class Rows:
 
     def placed(self, problem: Problem) -> Problem:
         """A problem as an error names it: where there is one field only, that goes without saying."""
-        return problem if self.is_table else problem._replace(field=None)
+        return problem if self.is_table else problem.without_field
 
     def take(self, positions: Iterable[int]) -> Rows:
         """The rows at the given positions, in that order."""
