@@ -254,7 +254,7 @@ class FittedPipeline:
             names them.
         """
         if rows.is_table != self.is_table:
-            check_problems(rows.problems, len(rows))  # what is no text is no table either
+            check_problems(rows.problems)  # what is no text is no table either
             then, now = ("a table", "texts") if self.is_table else ("texts", "a table")
             raise InputError(f"X holds {now}, but the classifier was fitted on {then}; give X in the same form")
         self.scorer.check(rows, self.scoring)

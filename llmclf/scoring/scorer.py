@@ -111,7 +111,7 @@ class Scorer:
                 f"X lacks the field {absent[0]!r} that the prompt uses; its fields: {list(rows.field_names)!r}"
             )
         if self.on_error == "raise":
-            check_problems(self.problems(rows), len(rows))
+            check_problems(self.problems(rows))
 
     def problems(self, rows: Rows) -> dict[int, Problem]:
         """The rows that cannot be asked about, by number, and why."""

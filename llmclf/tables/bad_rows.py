@@ -10,20 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import InputError
-from .values import is_missing
+from .values import is_missing, rows_named
 
 N_NAMED = 10
 """How many rows an error names; it counts the others."""
 
 _KINDS = {
-    "missing": ("a missing value", "missing values"),
-    "blank": ("a blank text", "blank texts"),
-    "surrogate": (
-        "half of a surrogate pair, which is not a character",
-        "halves of surrogate pairs, which are no characters",
-    ),
-    "infinite": ("an infinite number", "infinite numbers"),
-    "other": ("a row that cannot be asked about", "rows that cannot be asked about"),
+    "missing": "a missing value",
+    "blank": "a blank text",
+    "surrogate": "half of a surrogate pair, which is not a character",
+    "infinite": "an infinite number",
+    "other": "a row that cannot be asked about",
 }
 _CURE = "drop these rows or fill them in"
 _CURES = {
@@ -93,14 +90,12 @@ def text_problem(value: Any) -> Problem | None:
     return None
 
 
-def check_problems(problems: Mapping[int, Problem], n_rows: int) -> None:
+def check_problems(problems: Mapping[int, Problem]) -> None:
     """Refuse bad rows, if there are any: the error names the first of them, and says how many there are.
 
     Parameters
     ----------
     problems : mapping of row number -> Problem
-    n_rows : int
-        How many rows there are, good and bad.
 
     Raises
     ------
@@ -108,7 +103,7 @@ def check_problems(problems: Mapping[int, Problem], n_rows: int) -> None:
 
     Examples
     --------
-    >>> check_problems({1: text_problem(None), 4: text_problem(5)}, 6)
+    >>> check_problems({1: text_problem(None), 4: text_problem(5)})
     Traceback (most recent call last):
     ...
     llmclf.errors.InputError: X contains a missing value (row 1: None); drop these rows or fill them in. Also, row 4 of X is 5, \
@@ -117,10 +112,10 @@ bad rows out with on_error='missing'
     """
     if not problems:
         return
-    by_kind: dict[str, dict[int, Problem]] = {}
+    alike: dict[tuple[str, str | None], dict[int, Problem]] = {}
     for number, problem in sorted(problems.items()):
-        by_kind.setdefault(problem.kind, {})[number] = problem
-    parts = [_of_kind(kind, found, n_rows) for kind, found in by_kind.items()]
+        alike.setdefault((problem.kind, problem.field), {})[number] = problem
+    parts = [_of_kind(kind, found) for (kind, _), found in alike.items()]
     raise InputError(". Also, ".join(parts) + ". Or leave bad rows out with on_error='missing'")
 
 
@@ -135,25 +130,21 @@ def named_rows(reasons: Mapping[int, str]) -> str:
     return _listed((f"row {number}: {reason}" for number, reason in sorted(reasons.items())), len(reasons), "; ")
 
 
-def _of_kind(kind: str, found: Mapping[int, Problem], n_rows: int) -> str:
+def _of_kind(kind: str, found: Mapping[int, Problem]) -> str:
+    """The bad rows of one kind and field."""
     (number, first), n = next(iter(found.items())), len(found)
+    where = rows_named(list(found))
     if kind == "type":
-        more = "" if n == 1 else f" ({n} of {n_rows} rows are no texts: {_listed(map(str, found), n)})"
+        more = "" if n == 1 else f" (no texts are {where})"
         return (
             f"row {number} of X is {first.shown}; expected a str{more}. Texts must be strings in one dimension. Reshape your "
             "data to two dimensions if it is a table"
         )
-    where = _listed((_place(number, problem) for number, problem in found.items()), n)
-    one, many = _KINDS[kind]
-    what = one if n == 1 else f"{many} in {n} of {n_rows} rows"
-    return f"X contains {what} ({where}); {_CURES.get(kind, _CURE)}"
-
-
-def _place(number: int, problem: Problem) -> str:
-    if problem.kind == "other":
-        return f"row {number}, {problem.shown}"
-    where = f"row {number}" if problem.field is None else f"row {number}, field {problem.field!r}"
-    return f"{where}: {problem.shown}"
+    if kind == "other":
+        shown = _listed((f"row {number}, {problem.shown}" for number, problem in found.items()), n, "; ")
+        return f"X contains {_KINDS[kind]} ({shown}); {_CURES[kind]}"
+    of_field = "" if first.field is None else f", field {first.field!r}"
+    return f"X contains {_KINDS[kind]} ({where}{of_field}: {first.shown}); {_CURES.get(kind, _CURE)}"
 
 
 def _listed(parts: Iterable[str], n: int, separator: str = ", ") -> str:

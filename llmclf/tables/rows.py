@@ -79,7 +79,7 @@ def read_rows(X: Any, *, keep_bad: bool = False) -> Rows:
     """
     rows = _read(X, keep_bad)
     if not keep_bad:
-        check_problems(rows.problems, len(rows))
+        check_problems(rows.problems)
     return rows
 
 
@@ -140,7 +140,7 @@ def check_fields(rows: Rows, names: Sequence[str], text_field: str | None) -> No
     """
     found = ((number, field_problem(record, names, text_field)) for number, record in enumerate(rows.records))
     problems = {number: problem for number, problem in found if problem is not None}
-    check_problems({number: rows.placed(problem) for number, problem in problems.items()}, len(rows))
+    check_problems({number: rows.placed(problem) for number, problem in problems.items()})
 
 
 def _read_texts(values: Sequence[Any]) -> Rows:

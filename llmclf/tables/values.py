@@ -9,7 +9,7 @@ import json
 import math
 import reprlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,3 +106,18 @@ def is_missing(value: Any) -> bool:
     if isinstance(value, decimal.Decimal):
         return value.is_nan()
     return type(value).__name__ in {"NAType", "NaTType"}
+
+
+def rows_named(numbers: Sequence[int]) -> str:
+    """Row numbers as messages name them: the first ten, and how many there are.
+
+    Examples
+    --------
+    >>> rows_named([3]), rows_named([3, 5])
+    ('row 3', 'row 3, row 5: 2 rows')
+    >>> rows_named(range(2, 100))
+    'row 2, row 3, row 4, row 5, row 6, row 7, row 8, row 9, row 10, row 11, ...: 98 rows'
+    """
+    shown = ", ".join(f"row {number}" for number in numbers[:10])
+    more = ", ..." if len(numbers) > 10 else ""
+    return shown if len(numbers) == 1 else f"{shown}{more}: {len(numbers)} rows"

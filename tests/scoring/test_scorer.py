@@ -175,7 +175,9 @@ def test_arrays_of_two_dimensions():
     clf = classifier().fit(X[[0, 2]])
     bad = {1: "field 'x0' is missing", 3: "field 'x1' is infinite", 4: "field 'x0' is infinite"}
     assert_only_missing(clf, X, bad, X[[0, 2]])
-    with pytest.raises(InputError, match=r"\(row 1, field 'x0': NaN\).*infinite.*row 3, field 'x1': inf, row 4"):
+    with pytest.raises(
+        InputError, match=r"\(row 1, field 'x0': NaN\).*infinite.*row 3, field 'x1': inf.*row 4, field 'x0': -inf"
+    ):
         clf.set_params(on_error="raise").predict(X)
 
 
