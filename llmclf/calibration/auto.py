@@ -75,8 +75,11 @@ class AutoCalibrator(BaseCalibrator):
 
         Examples
         --------
-        >>> AutoCalibrator().fit([[0.0, -1.0], [-1.0, 0.0]] * 5, ["a", "b"] * 5).choice_  # doctest: +SKIP
-        'chose IdentityCalibrator(), as there are too few rows to compare'
+        >>> import numpy as np
+        >>> scores = np.log([[0.99, 0.01], [0.01, 0.99], [0.6, 0.4], [0.3, 0.7]] * 25)
+        >>> calibrator = AutoCalibrator().fit(scores, ["no", "yes", "no", "yes"] * 20 + ["yes", "no", "no", "yes"] * 5)
+        >>> calibrator.choice_[:60]
+        'chose BiasTemperatureCalibrator(): cross-validated log loss '
         """
         if not self.losses_:
             return f"chose {self.calibrator_!r}, as there are too few rows to compare"
