@@ -90,7 +90,10 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
     cache : path, optional
         A score cache (SQLite): a text is asked once per model and prompt, whatever happens after it.
     on_error : {"raise", "missing"}, default="raise"
-        What a row that the model cannot score does: stop, or become NaN (and None in `predict`).
+        What a row does that cannot be asked about (a missing or blank text, half of a surrogate pair, a value for which the
+        template fails), or that the model cannot score (too long, refused by the server): stop the call with an error that
+        names the bad rows, or become NaN (and None in `predict`) while the others are answered. ``score_rows(X)[i].error``
+        says why. `fit` and `fit_threshold` leave such rows out and warn; a report counts them.
     random_state : int, RandomState or None
         Draws the shots, and the texts of ``bias="domain"`` and ``"generative"``.
 
@@ -221,9 +224,10 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             on_error=self.on_error,
         )
         pipeline.check(rows)
-        shots = draw_shots(self.n_shots, codes, len(labels.classes), self.random_state)
+        bad = pipeline.scorer.problems(rows)
+        shots = draw_shots(self.n_shots, codes, len(labels.classes), self.random_state, bad)
         pipeline = replace(pipeline, shots=answered_shots(pipeline.scorer, rows, codes, shots))
-        self.pipeline_ = fit_corrections(pipeline, corrections, rows, codes, shots, weights, self.random_state)
+        self.pipeline_ = fit_corrections(pipeline, corrections, rows, codes, shots, bad, weights, self.random_state)
         self._forget_last_call()
         return self
 
@@ -329,7 +333,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         Raises
         ------
         InputError
-            X is not of the form that the classifier was fitted on, or a row cannot be asked about.
+            X is not of the form that the classifier was fitted on; or, with ``on_error="raise"``, rows cannot be asked about.
         """
         check_is_fitted(self)
         rows = read_input(self, X, reset=False)

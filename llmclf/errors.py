@@ -20,6 +20,7 @@
     ├── TruncationWarning                     texts were shortened to fit the model's context
     ├── TerminatorWarning                     an end-of-answer token was added to every label
     ├── CalibrationWarning                    a calibrator was fitted on doubtful data
+    ├── ColumnNameWarning                     an added column has another name, since its own is taken
     └── RenamedWarning (FutureWarning)        a name of an earlier version, which the next one will not know
 
 Every error is also the built-in error that a caller expects, so ``except ValueError`` and scikit-learn's checks catch it.
@@ -29,7 +30,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class LlmclfError(Exception):
@@ -45,7 +46,17 @@ class PromptError(InputError):
 
 
 class RowError(PromptError):
-    """One row cannot be scored, because it is too long or cannot be sent safely; other rows of the task can."""
+    """Rows cannot be scored, because they are too long or cannot be sent safely; other rows of the task can.
+
+    Attributes
+    ----------
+    problems : dict of int -> str
+        The place of each such row among the requests, and its reason; empty where they are not known.
+    """
+
+    def __init__(self, message: str, problems: Mapping[int, str] | None = None) -> None:
+        super().__init__(message)
+        self.problems = dict(problems or {})
 
 
 class ModelNameError(InputError):
@@ -120,6 +131,10 @@ class TerminatorWarning(LlmclfWarning):
 
 class CalibrationWarning(LlmclfWarning):
     """A calibrator was fitted on too few rows, on no signal, or on anti-informative scores."""
+
+
+class ColumnNameWarning(LlmclfWarning):
+    """A column that was to be added has another name, since the table has a column of its own name."""
 
 
 class RenamedWarning(LlmclfWarning, FutureWarning):

@@ -64,6 +64,29 @@ class AutoCalibrator(BaseCalibrator):
 
     name = "auto"
 
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """As scikit-learn shows an estimator; once fitted, with what was chosen."""
+        shown: str = super().__repr__(N_CHAR_MAX)
+        return f"<{shown} {self.choice_}>" if hasattr(self, "calibrator_") else shown
+
+    @property
+    def choice_(self) -> str:
+        """What was chosen, in a few words.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> scores = np.log([[0.99, 0.01], [0.01, 0.99], [0.6, 0.4], [0.3, 0.7]] * 25)
+        >>> calibrator = AutoCalibrator().fit(scores, ["no", "yes", "no", "yes"] * 20 + ["yes", "no", "no", "yes"] * 5)
+        >>> calibrator.choice_[:60]
+        'chose BiasTemperatureCalibrator(): cross-validated log loss '
+        """
+        if not self.losses_:
+            return f"chose {self.calibrator_!r}, as there are too few rows to compare"
+        chosen = [name for name, one in _CANDIDATES.items() if repr(one) == repr(self.calibrator_)]
+        loss, before = self.losses_[chosen[0]], self.losses_["identity"]
+        return f"chose {self.calibrator_!r}: cross-validated log loss {loss:.3f}, {before:.3f} without calibration"
+
     def fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
         self.losses_: dict[str, float] = {}
         name = "identity"

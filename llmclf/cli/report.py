@@ -36,6 +36,9 @@ def report(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Look at each value of this column by itself; may be given again."),
     ] = None,
+    prefix: Annotated[
+        str, typer.Option(metavar="TEXT", help="What the names of the columns that predict added begin with.")
+    ] = "",
     before: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Predictions for the same rows, in the same order, before calibration."),
@@ -64,7 +67,7 @@ def report(
 
     frame = read_table(predictions)
     truth = column(frame, label_column, "--label-column")
-    classes, proba = _probabilities(frame, predictions)
+    classes, proba = _probabilities(frame, predictions, prefix)
     rows = [row for row, value in enumerate(truth) if not is_missing(value) and str(value).strip()]
     if not rows:
         raise InputError(f"--label-column {label_column!r} is empty in all rows; a report needs labelled rows")
@@ -74,7 +77,7 @@ def report(
         labels[row] = classes[k]
     earlier = None
     if before is not None:
-        names, earlier = _probabilities(read_table(before), before)
+        names, earlier = _probabilities(read_table(before), before, prefix)
         columns = _same_classes(classes, names)
         if columns is None or len(earlier) != len(proba):
             raise InputError(
@@ -85,8 +88,8 @@ def report(
     texts = None if text_column is None else column(frame, text_column, "--text-column").tolist()
     groups = {name: column(frame, name, "--group-column").tolist() for name in group_column or []}
     mass = None
-    if "label_mass" in frame.columns:
-        mass = [_number(value, "label_mass", row) for row, value in enumerate(frame["label_mass"])]
+    if f"{prefix}label_mass" in frame.columns:
+        mass = [_number(value, "label_mass", row) for row, value in enumerate(frame[f"{prefix}label_mass"])]
     made = CalibrationReport(
         labels,
         proba,
@@ -121,16 +124,16 @@ def report(
     say(f"report: {', '.join(map(str, written))}")
 
 
-def _probabilities(frame: Any, path: Path) -> tuple[list[str], Any]:
+def _probabilities(frame: Any, path: Path, prefix: str) -> tuple[list[str], Any]:
     """The classes and their probabilities (n, K), NaN in rows that could not be scored."""
-    columns = [name for name in frame.columns if name.startswith("p_")]
+    columns = [name for name in frame.columns if name.startswith(f"{prefix}p_")]
     if len(columns) < 2:
         raise InputError(
-            f"{str(path)!r} has no columns p_CLASS with the probabilities of at least two classes, as predict adds them; its "
-            f"columns: {', '.join(map(repr, frame.columns))}"
+            f"{str(path)!r} has no columns {prefix}p_CLASS with the probabilities of at least two classes, as predict adds "
+            f"them; its columns: {', '.join(map(repr, frame.columns))}"
         )
     values = [[_number(value, name, i) for i, value in enumerate(frame[name])] for name in columns]
-    return [name.removeprefix("p_") for name in columns], np.array(values).T
+    return [name.removeprefix(f"{prefix}p_") for name in columns], np.array(values).T
 
 
 def _same_classes(classes: list[str], names: list[str]) -> Any:

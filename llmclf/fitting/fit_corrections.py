@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +11,10 @@ from sklearn.utils import check_random_state
 
 from ..arrays import Floats, Integers
 from ..calibration import Corrections
-from ..errors import InputError
+from ..errors import CalibrationWarning, InputError, ModelError, warn
 from ..logits import softmax
 from ..pipeline import CalibrationRows, FittedPipeline
+from ..tables.bad_rows import Problem, named_rows
 from ..tables.rows import Rows
 from .content_free import content_free_rows, domain_rows, generated_rows
 from .seen_rows import fingerprints, shown_text
@@ -25,6 +27,7 @@ def fit_corrections(
     rows: Rows,
     codes: Integers | None,
     shots: list[int],
+    bad: Mapping[int, Problem],
     sample_weight: Floats | None,
     random_state: Any,
 ) -> FittedPipeline:
@@ -41,6 +44,8 @@ def fit_corrections(
         True columns.
     shots : list of int
         Row numbers.
+    bad : mapping of row number -> Problem
+        Rows that cannot be asked about.
     sample_weight : ndarray (n,) or None
     random_state : int, RandomState or None
         Draws the words of ``bias="domain"`` and the texts of ``bias="generative"``.
@@ -53,12 +58,24 @@ def fit_corrections(
     Raises
     ------
     InputError
-        The rows do not suffice; before any of them is scored.
+        The rows do not suffice; before any of them is scored. Or none could be scored.
+
+    Warns
+    -----
+    CalibrationWarning
+        Some rows were left out, as they could not be scored.
     """
+    reasons = {number: problem.reason for number, problem in bad.items()}
     if corrections.bias is None and corrections.calibrator is None:
+        _warn_of_left_out(reasons if shots else {}, len(rows))
         return replace(pipeline, corrections=corrections)
-    places = np.setdiff1d(np.arange(len(rows)), shots)
+    places = np.setdiff1d(np.arange(len(rows)), [*shots, *bad])
     if not len(places):
+        if bad:
+            raise InputError(
+                f"none of the {len(rows)} training rows is left to calibrate on: {len(shots)} are shots, {len(bad)} cannot be "
+                f"asked about ({named_rows(reasons)})"
+            )
         raise InputError(
             f"all {len(rows)} rows are shots, so none is left to calibrate on; give more rows or fewer shots"
         )
@@ -70,9 +87,15 @@ def fit_corrections(
     if corrections.wants_content_free is not None:
         content_free = _content_free_scores(corrections.wants_content_free, pipeline, rows.take(places), random_state)
     if corrections.wants_rows:
-        scores = pipeline.scores(rows.take(places)).values
+        asked = rows.take(places)
+        answers = pipeline.scorer.answers(asked)
+        scores = pipeline.scores(asked, answers).values
+        reasons |= {int(places[i]): answer.error for i, answer in enumerate(answers) if answer.error is not None}
         scored = ~np.isnan(scores).any(axis=1)
+        if not scored.any():
+            raise ModelError(f"none of the {len(places)} training rows could be scored ({named_rows(reasons)})")
         scores, places = scores[scored], places[scored]
+    _warn_of_left_out(reasons, len(rows))
     columns = None if codes is None else codes[places]
     weights = None if sample_weight is None else sample_weight[places]
     corrections.fit(scores, columns, weights, content_free)
@@ -93,6 +116,15 @@ def fit_corrections(
     )
 
 
+def _warn_of_left_out(reasons: Mapping[int, str], n_rows: int) -> None:
+    if reasons:
+        warn(
+            f"{len(reasons)} of {n_rows} training rows could not be scored and are left out of shots and calibration "
+            f"({named_rows(reasons)})",
+            CalibrationWarning,
+        )
+
+
 def _content_free_scores(method: str, pipeline: FittedPipeline, rows: Rows, random_state: Any) -> Floats:
     """Scores (m, K) of the rows that a bias is fitted on instead of those of the table."""
     if pipeline.prompt.choices is not None:
@@ -108,4 +140,4 @@ def _content_free_scores(method: str, pipeline: FittedPipeline, rows: Rows, rand
         asked = generated_rows(pipeline.backend, scorer.renderer, rows, check_random_state(random_state))
     else:
         asked = domain_rows(rows, fields, check_random_state(random_state))
-    return pipeline.scores(asked).values
+    return pipeline.scores(asked, scorer.answers(asked, are_ours=True)).values

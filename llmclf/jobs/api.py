@@ -50,6 +50,11 @@ class JobResult:
     summary: Summary
     table: Any = None
 
+    def __repr__(self) -> str:
+        """The summary's line, and how large the table is."""
+        shape = "" if self.table is None else f"; table: {len(self.table)} rows, {len(self.table.columns)} columns"
+        return f"<JobResult: {self.summary.line}{shape}>"
+
 
 def label_table(
     table: Any,
@@ -68,6 +73,7 @@ def label_table(
     retry_failed: bool = False,
     max_errors: int | None = None,
     logprobs: bool = False,
+    prefix: str | None = None,
     show_progress: bool = False,
     asking: Asking | None = None,
 ) -> JobResult:
@@ -104,6 +110,9 @@ def label_table(
         Stop once more questions have failed in this run.
     logprobs : bool
         Also write each class's summed log-probability, ``logprob_CLASS``.
+    prefix : str, optional
+        Begins the name of every added column. By default an added column whose name the table has already is called
+        ``predicted_NAME``, and a warning says so; a table that has ``p_CLASS`` already is refused.
     show_progress : bool
         A bar on a terminal, lines elsewhere, on standard error.
     asking : Asking, optional
@@ -132,13 +141,14 @@ def label_table(
     if max_errors is not None and not is_whole_number(max_errors, 0):
         raise InputError(f"max_errors={max_errors!r}: expected a whole number of at least 0, or None for no limit")
     _check_threshold(threshold)
-    options = Options(id_column, retry_failed, max_errors, logprobs)
+    options = Options(id_column, retry_failed, max_errors, logprobs, prefix)
     with _journal(journal, output, resume=resume or retry_failed) as opened, _source(table, opened) as source:
         recipe = _recipe(source, classifier, labels, model, prompt, scoring, text_column, threshold)
         recipe = _within_budget(recipe, opened)
         sink = open_sink(output, source, opened.name)
-        summary = Job(source, sink, recipe, opened, options, monitor(show_progress)).run(asking)
-        added = list(recipe.added_columns(logprobs))
+        job = Job(source, sink, recipe, opened, options, monitor(show_progress))
+        summary = job.run(asking)
+        added = list(job.names.values())
         return JobResult(summary, _like(table, sink.frame, added) if isinstance(sink, FrameSink) else None)
 
 
@@ -153,6 +163,7 @@ def estimate_table(
     classifier: LLMClassifier | FittedPipeline | str | os.PathLike[str] | None = None,
     journal: str | os.PathLike[str] | None = None,
     seconds_per_request: float = 1.0,
+    prefix: str | None = None,
 ) -> JobEstimate:
     """What labelling a table would take: rows, questions, tokens, cost and time. Nothing is sent to a server.
 
@@ -163,6 +174,8 @@ def estimate_table(
         What is answered in it is not counted.
     seconds_per_request : float
         How long a server takes for a request; limits and number of requests under way do the rest.
+    prefix : str, optional
+        As `label_table` has it: what that would refuse, this refuses.
 
     Returns
     -------
@@ -181,7 +194,7 @@ def estimate_table(
         path = journal if is_there and journal is not None else Path(folder) / "estimate.journal"
         with Journal(path, resume=True) as opened, _source(table, opened) as source:
             recipe = _recipe(source, classifier, labels, model, prompt, scoring, text_column, None)
-            job = Job(source, FrameSink(), recipe, opened, Options(), monitor(False))
+            job = Job(source, FrameSink(), recipe, opened, Options(prefix=prefix), monitor(False))
             return estimate(job, seconds_per_request)
 
 

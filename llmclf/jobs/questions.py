@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import datetime
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from hashlib import blake2b
@@ -79,6 +80,8 @@ def _tagged(value: Any) -> Any:
         return {_TAG: "timedelta", "value": [value.days, value.seconds, value.microseconds]}
     if isinstance(value, Decimal):
         return {_TAG: "decimal", "value": str(value)}
+    if isinstance(value, uuid.UUID):
+        return {_TAG: "uuid", "value": str(value)}
     if isinstance(value, (bytes, bytearray, memoryview)):
         return {_TAG: "bytes", "value": base64.b64encode(bytes(value)).decode()}
     raise InputError(
@@ -100,6 +103,8 @@ def _untagged(value: Mapping[str, Any]) -> Any:
         return datetime.timedelta(*inner)
     if kind == "decimal":
         return Decimal(inner)
+    if kind == "uuid":
+        return uuid.UUID(inner)
     return base64.b64decode(inner)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 
-from ..errors import PromptError, type_of
+from ..errors import PromptError, RowError, type_of
 from .rendered import TEXT_FIELD, RenderedPrompt, Span, Turn
 from .templates import (
     BUILTIN_NAMES,
@@ -169,6 +169,8 @@ class PromptRenderer:
         )
         self.used_fields = self._check_fields(field_names)
         self.text_field = self._find_text_field(field_names)
+        self.may_fail = plain_pieces(self._source) is None
+        """Whether the template does more than show fields, so that it may fail for some rows."""
         self._shots = tuple(shots)
         self._head = self._render_head(self._shots)
         self._head_turns: tuple[Turn, ...] | None = None
@@ -196,7 +198,7 @@ class PromptRenderer:
             return row
         text = row.get(self.text_field) if self.text_field is not None else None
         if self.text_field is None or not isinstance(text, str):
-            raise PromptError(
+            raise RowError(
                 "the prompt is longer than the model's context and no field may be shortened; "
                 "name one with Prompt(text_field=...)"
             )

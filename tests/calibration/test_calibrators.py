@@ -849,3 +849,17 @@ def test_pickle(calibrator):
     fitted = clone(calibrator).fit(scores, y)
     restored = pickle.loads(pickle.dumps(fitted))
     assert (restored.predict_proba(scores) == fitted.predict_proba(scores)).all()
+
+
+def test_auto_shows_what_it_chose():
+    """Once fitted, its repr names the choice and the losses; before, and as a parameter, it is scikit-learn's."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(200, 2)) * 3
+    labels = np.where(rng.random(200) < 1 / (1 + np.exp((scores[:, 0] - scores[:, 1]) / 4)), "b", "a")
+    auto = AutoCalibrator()
+    assert repr(auto) == "AutoCalibrator()"
+    auto.fit(scores, labels)
+    chosen = repr(auto.calibrator_)
+    assert repr(auto).startswith(f"<AutoCalibrator() chose {chosen}: cross-validated log loss 0.")
+    assert repr(auto).endswith(f"{auto.losses_['identity']:.3f} without calibration>")
+    assert repr(AutoCalibrator.from_dict(auto.to_dict())) == repr(auto)

@@ -80,7 +80,9 @@ def test_fit_saves_what_predict_uses(run, model, data, tmp_path):
     write_table(pd.concat([pd.DataFrame(ROWS)] * 6), data)
     result = run("fit", data, "--text-column", "text", "--label-column", "mood", "-o", folder, "--prompt", PROMPT,
                  "--shots", 2, "--seed", 3, "--model", model)  # fmt: skip
-    assert result == (0, f"fitted on 24 rows of the classes neg, pos; saved in {folder}\n", "")
+    fitted, chosen = result.out.splitlines()
+    assert (result.code, fitted, result.err) == (0, f"fitted on 24 rows of the classes neg, pos; saved in {folder}", "")
+    assert chosen == f"calibrator: auto {load(folder).calibrator_.choice_}"
     assert os.listdir(folder) == ["classifier.json"]
     (tmp_path / "plain").touch()
     assert (folder / "classifier.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
@@ -136,7 +138,57 @@ def test_fit_chooses_a_threshold_that_predict_heeds(run, model, tmp_path, max_er
     assert frame["accepted"].tolist() == (frame["confidence"] >= chosen.threshold).tolist()
     assert (0 < frame["accepted"].sum() < 40) if max_error == 0.2 else not frame["accepted"].any()
     again = run("predict", target, tmp_path / "b.csv", "--text-column", "text", "--classifier", folder)
-    assert (again.code, "already has a column 'label'" in again.err) == (2, True)
+    assert (again.code, "already has a column 'p_neg'" in again.err) == (2, True)
+
+
+@pytest.mark.filterwarnings("default::llmclf.errors.ColumnNameWarning")
+def test_predict_leaves_a_column_of_the_same_name(run, model, tmp_path):
+    """A table with columns label and confidence keeps them; the new ones are called otherwise, and one line says so."""
+    frame = pd.DataFrame({"text": ROWS["text"], "label": ROWS["mood"], "confidence": [1, 2, 3, 4]}).astype(str)
+    write_table(frame, tmp_path / "in.csv")
+    words = ("--text-column", "text", "--labels", "pos,neg", "--model", model)
+    result = run("predict", tmp_path / "in.csv", tmp_path / "out.csv", *words)
+    assert (result.code, result.err.count("\n")) == (0, 1)
+    assert "'label' is called 'predicted_label', 'confidence' is called 'predicted_confidence'" in result.err
+    out = read_table(tmp_path / "out.csv")
+    names = ["label", "confidence", "p_neg", "p_pos"]
+    assert list(out.columns) == [*frame.columns, "predicted_label", "predicted_confidence", "p_neg", "p_pos"]
+    assert out[list(frame.columns)].equals(frame)
+    report = run("report", tmp_path / "out.csv", "--label-column", "label", "-o", tmp_path / "r.html")
+    assert report.out.startswith("On 4 labelled rows")
+    # What predict wrote is labelled again under a prefix, and report reads either.
+    again = run("predict", tmp_path / "out.csv", tmp_path / "b.jsonl", *words, "--prefix", "new_")
+    assert (again.code, again.err) == (0, "")
+    assert list(read_table(tmp_path / "b.jsonl").columns) == [*out.columns, *(f"new_{name}" for name in names)]
+    second = run(
+        "report", tmp_path / "b.jsonl", "--label-column", "label", "-o", tmp_path / "r.html", "--prefix", "new_"
+    )
+    assert second.out.splitlines()[0] == report.out.splitlines()[0]
+    taken = run("predict", tmp_path / "b.jsonl", tmp_path / "c.csv", *words, "--prefix", "new_")
+    assert (taken.code, "already has a column 'new_label'" in taken.err) == (2, True)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_predict_goes_on_without_bad_rows(run, model, tmp_path, suffix):
+    """With --on-error missing, bad rows have no label and a reason; without it all of them are named and nothing is written."""
+    texts = ["A fine film.", " ", "A waste.", *([] if suffix == ".csv" else [None])]
+    write_table(pd.DataFrame({"text": texts, "id": range(len(texts))}), tmp_path / f"in{suffix}")
+    words = ("predict", tmp_path / f"in{suffix}", tmp_path / f"out{suffix}", "--text-column", "text", "--labels", "a,b")
+    stopped = run(*words, "--model", model)
+    assert (stopped.code, (tmp_path / f"out{suffix}").exists()) == (2, False)
+    assert re.search(r"row 1.*on_error='missing'", stopped.err)
+    result = run(*words, "--model", model, "--on-error", "missing")
+    n = len(texts)
+    assert (result.code, result.out) == (0, f"labelled 2 of {n} rows; written to {tmp_path / f'out{suffix}'}\n")
+    assert f"{n - 2} of {n} rows could not be scored (row 1: field 'text' is blank" in result.err
+    out = read_table(tmp_path / f"out{suffix}")
+    assert list(out.columns) == ["text", "id", "label", "confidence", "p_a", "p_b", "error"]
+    is_bad = [not text or not text.strip() for text in texts]
+    for name in ("label", "confidence", "p_a", "p_b"):
+        assert [pd.isna(value) or value == "" for value in out[name]] == is_bad
+    assert [not pd.isna(value) and value != "" for value in out["error"]] == is_bad
+    report = run("report", tmp_path / f"out{suffix}", "--label-column", "label", "-o", tmp_path / "r.html")
+    assert report.code == 0, report.err
 
 
 def test_whole_rows_are_fields_of_the_prompt(run, model, tmp_path):
@@ -300,7 +352,7 @@ ERRORS = [
     (f"predict data.csv out.csv {TEXTS}--labels a,b --model nosuch", 2, "model='nosuch' does not name a model .*'smollm2'"),
     (f"predict data.csv out.csv {TEXTS}--labels a,b --scoring best", 2, "scoring='best': expected one of 'sum', 'mean'"),
     (f"predict blank.csv out.csv {TEXTS}--labels a,b", 2, r"blank text \(row 1: '  '\)"),
-    (f"predict taken.csv out.csv {TEXTS}--labels a,b", 2, "'taken.csv' already has a column 'p_b', which predict would add"),
+    (f"predict taken.csv out.csv {TEXTS}--labels a,b", 2, "'taken.csv' already has a column 'p_b', which would be added"),
     ("predict data.csv out.csv --classifier nope", 1, "'nope' holds no saved classifier"),
     ("predict data.csv out.csv --classifier full", 1, "'full' holds no saved classifier"),
     ("predict data.csv out.csv --classifier full --labels a,b", 2, "--labels belongs to a new classifier"),

@@ -92,7 +92,25 @@ class TokenCodec:
         PromptError
             A prompt cannot be made to fit, shares no token with its continuation, or two completions are the same; or a
             request's processing names a word that is not one token, or a prompt whose completions are other tokens.
+            A `RowError` knows all requests that are to blame.
         """
+        try:
+            return self._rows(requests)
+        except RowError as error:
+            problems = self._problems(requests) if len(requests) > 1 else {0: str(error)}
+            raise RowError(str(error), problems) from error
+
+    def _problems(self, requests: Sequence[Request]) -> dict[int, str]:
+        """The requests that cannot be tokenised, by their places, and why."""
+        problems = {}
+        for place, request in enumerate(requests):
+            try:
+                self._rows([request])
+            except RowError as error:
+                problems[place] = str(error)
+        return problems
+
+    def _rows(self, requests: Sequence[Request]) -> list[TokenRow]:
         rows = self._encode(requests)
         for place, (request, row) in enumerate(zip(requests, rows, strict=True)):
             if row.n_inputs > self.context_length:
@@ -148,7 +166,7 @@ class TokenCodec:
         # A completion that ends inside the common part would have nothing left to score.
         start = min(start, min(len(ids) for ids in joint) - 1)
         if start < 1:
-            raise PromptError(
+            raise RowError(
                 f"prompt {request.prompt.text[-40:]!r} and its continuation share no token, so there is nothing to condition "
                 "on; begin the template with some text"
             )
