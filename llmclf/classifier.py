@@ -23,6 +23,8 @@ from .calibration.selective import check_selectable
 from .checks import is_whole_number
 from .errors import InputError, LabelWordWarning, PromptError, warn
 from .fitted_attributes import FittedAttributes
+from .fitting.answer_columns import warn_of_shown_answers, without_answers
+from .fitting.doubtful_prompts import warn_of_doubtful_prompt
 from .fitting.fit_corrections import fit_corrections
 from .fitting.shots import answered_shots, draw_shots
 from .fitting.thresholds import choose_cross_fitted_threshold, choose_threshold
@@ -204,11 +206,12 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         target = None if log_prior is None or calibrator is not None else np.exp(log_prior)
         corrections = Corrections(make_bias(self.bias, target), calibrator, log_prior)
 
+        shown = without_answers(rows, prompt, codes, labels, y)
         pipeline = FittedPipeline(
             backend,
             prompt,
             labels,
-            rows.field_names,
+            shown.field_names,
             rows.is_table,
             processing=self._processing(),
             scoring=self.scoring,
@@ -216,6 +219,8 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             on_error=self.on_error,
         )
         pipeline.check(rows)
+        warn_of_shown_answers(pipeline, rows, codes, y)
+        warn_of_doubtful_prompt(pipeline, rows.records[0])
         shots = draw_shots(self.n_shots, codes, len(labels.classes), self.random_state)
         pipeline = replace(pipeline, shots=answered_shots(pipeline.scorer, rows, codes, shots))
         self.pipeline_ = fit_corrections(pipeline, corrections, rows, codes, shots, weights, self.random_state)
@@ -327,7 +332,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             X is not of the form that the classifier was fitted on, or a row cannot be asked about.
         """
         check_is_fitted(self)
-        rows = read_input(self, X, reset=False)
+        rows = read_input(self, X, reset=False, needed=self.pipeline_.field_names)
         pipeline = self._current_pipeline()
         pipeline.check(rows)
         return pipeline, rows
@@ -648,7 +653,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
 
     def _decisions(self, X: Any) -> Decisions:
         check_is_fitted(self)
-        rows = read_input(self, X, reset=False)
+        rows = read_input(self, X, reset=False, needed=self.pipeline_.field_names)
         decisions = self._current_pipeline().predict(rows)
         self._note_undecided(decisions.undecided)
         return decisions

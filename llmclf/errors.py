@@ -16,6 +16,7 @@
     └── MissingDependencyError (ImportError)  an optional package is needed but not installed
 
     LlmclfWarning (UserWarning)
+    ├── PromptWarning                         a prompt probably says something else than was meant
     ├── LabelWordWarning                      classes are numbers, so the model scores their digits
     ├── TruncationWarning                     texts were shortened to fit the model's context
     ├── TerminatorWarning                     an end-of-answer token was added to every label
@@ -103,6 +104,10 @@ class MissingDependencyError(LlmclfError, ImportError):
 
 class LlmclfWarning(UserWarning):
     """Base of every warning that llmclf gives."""
+
+
+class PromptWarning(LlmclfWarning):
+    """A prompt probably says something else than was meant: it shows the answer, or its spaces do not fit the words."""
 
 
 class LabelWordWarning(LlmclfWarning):

@@ -15,11 +15,12 @@ from ..backends import Backend, Request, RowScores
 from ..backends.base import EstimatesCost, processes_logits, sees_tokens
 from ..backends.logit_processing import Processing
 from ..backends.usage import Estimate
-from ..errors import InputError, ModelError, TerminatorWarning, TruncationWarning, warn
+from ..errors import InputError, ModelError, PromptWarning, TerminatorWarning, TruncationWarning, warn
 from ..labels import LabelSet
 from ..progress import track
 from ..prompts.prompt import Prompt, PromptRenderer
 from ..prompts.rendered import RenderedPrompt
+from ..prompts.seams import author_spaces, doubtful_end, doubtful_words, row_spaces
 from ..tables.rows import Row, Rows, check_fields
 from ..tables.values import is_missing
 from .class_scores import ClassScores, ScoreTable, bounded_class_scores
@@ -51,7 +52,7 @@ class Scorer:
     Raises
     ------
     PromptError
-        Template, fields or label words do not fit together.
+        Template, fields or label words do not fit together, or the template shows nothing of a row.
     """
 
     backend: Backend
@@ -64,7 +65,7 @@ class Scorer:
     on_error: str = "raise"
 
     def __post_init__(self) -> None:
-        _ = self.renderer  # a prompt that cannot be rendered is refused here
+        self.renderer.check_shows_row()  # a prompt that cannot be rendered is refused here, too
 
     @cached_property
     def renderer(self) -> PromptRenderer:
@@ -111,6 +112,21 @@ class Scorer:
         if self.prompt.choices is not None:
             for number, record in enumerate(rows.records):
                 self._check_choices(number, record.get(self.prompt.choices))
+
+    def doubtful_spaces(self, record: Row) -> list[str]:
+        """Why the spaces between prompt and words are probably not meant, where they are the same for all rows.
+
+        Parameters
+        ----------
+        record : dict
+            Any row.
+        """
+        spaces = author_spaces(self.renderer.render(record))
+        found = [doubtful_end(self.prompt, spaces, "the prompt")]
+        if self.prompt.unconditional is not None:
+            alone = author_spaces(self.renderer.render_unconditional())
+            found.append(doubtful_end(self.prompt, alone, "the prompt without the row"))
+        return [*filter(None, found), *doubtful_words(self.prompt, self.words(record), spaces)]
 
     def answers(self, rows: Rows) -> list[RowScores]:
         """What the backend answers for each row, in the rows' order."""
@@ -274,6 +290,7 @@ class Scorer:
         """Answers in the order of the requests; equal requests are asked once, those in the cache not at all."""
         answers = self._ask_once(requests) if self.cache is None else self._ask_cached(requests, ScoreCache(self.cache))
         _warn_of_cuts(answers)
+        self._warn_of_spaces(requests)
         if self.prompt.terminator == "auto":
             _warn_of_terminators(answers)
         return answers
@@ -314,6 +331,15 @@ class Scorer:
             if fresh:
                 cache.put(fresh)
         return [answers[key] for key in keys]
+
+    def _warn_of_spaces(self, requests: Sequence[Request]) -> None:
+        """Warn where a prompt ends with the row's own text, and that with spaces."""
+        places = [place for place, request in enumerate(requests) if row_spaces(request.prompt)]
+        if places:
+            what = f"in {len(places)} of {len(requests)} rows (first: row {places[0]}) the prompt"
+            doubt = doubtful_end(self.prompt, row_spaces(requests[places[0]].prompt), what)
+            if doubt is not None:
+                warn(f"{doubt}, or trim the field: {{{{ ... | trim }}}}", PromptWarning)
 
     def _refuse(self, number: int, error: str) -> None:
         if self.on_error == "raise":

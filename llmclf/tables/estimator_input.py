@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -14,7 +15,7 @@ from sklearn.utils.validation import validate_data
 from .rows import Rows, read_rows
 
 
-def read_input(estimator: BaseEstimator, X: Any, *, reset: bool) -> Rows:
+def read_input(estimator: BaseEstimator, X: Any, *, reset: bool, needed: Collection[str] | None = None) -> Rows:
     """Rows of named fields; shapes, feature counts and names are checked as scikit-learn does.
 
     Parameters
@@ -24,6 +25,8 @@ def read_input(estimator: BaseEstimator, X: Any, *, reset: bool) -> Rows:
     X : n texts (list, 1-D array or Series of str) or a table (DataFrame, 2-D array, list of dicts)
     reset : bool
         Whether this is a fit: number and names of the columns are then noted, else compared.
+    needed : collection of str, optional
+        The columns of the fit that may be shown; a table may lack the others. None needs all.
 
     Raises
     ------
@@ -40,8 +43,20 @@ def read_input(estimator: BaseEstimator, X: Any, *, reset: bool) -> Rows:
     rows = read_rows(X)
     if rows.is_table:
         # Names and number of columns are scikit-learn's business; which values are needed, the prompt knows.
-        validate_data(estimator, _header(rows, X), reset=reset, skip_check_array=True)
+        validate_data(estimator, _completed(estimator, _header(rows, X), needed), reset=reset, skip_check_array=True)
     return rows
+
+
+def _completed(estimator: BaseEstimator, header: Any, needed: Collection[str] | None) -> Any:
+    """A header with the columns of the fit that it may lack."""
+    fitted = getattr(estimator, "feature_names_in_", None)
+    if needed is None or fitted is None or not isinstance(header, pd.DataFrame):
+        return header
+    given = list(header.columns)
+    if all(name in given for name in fitted if name not in needed):
+        return header
+    names = [name for name in fitted if name in given or name not in needed]
+    return pd.DataFrame(columns=[*names, *(name for name in given if name not in names)])
 
 
 def _header(rows: Rows, X: Any) -> Any:
