@@ -31,9 +31,10 @@ def answer_columns(
 
     A column gives it away if it says the class of every row (as the class or one of its words, whatever case and spaces around),
     or divides the rows exactly as y does, which encoded copies do. The second may happen by chance: in a random order of the
-    column's values the probability of that, ``prod(n_k!) prod(m_s!) / n!`` with n_k rows of each value and m_s values of each such
-    number, must be at most .01. Where all values differ it is 1. Several columns that y determines, and that determine it together
-    (one column per class), count as one. A column of texts, and one of an array, counts only where it says the labels' own words.
+    column's values the probability of that, ``prod(n_k!) prod(m_s!) / n!`` with n_k rows of each value and m_s values of each
+    such number, must be at most .01. Where all values differ it is 1. Several columns that y determines, and that determine it
+    together (one column per class), count as one. A column of texts, or of an array, counts only where it says the labels' own
+    words.
 
     Without y, the columns count all of whose values are words of the labels, unless other columns often have them, too
     (numbers, yes and no).
@@ -142,8 +143,8 @@ def warn_of_shown_answers(pipeline: FittedPipeline, rows: Rows, codes: Integers 
     shown = {name: says_it for name, says_it in found.items() if name in scorer.used_fields}
     if shown:
         warn(
-            f"the prompt shows {_listed(shown)}: {_reason(shown, codes)}. What is measured so says nothing about rows whose answer "
-            "is not known; leave it out of the template",
+            f"the prompt shows {_listed(shown)}: {_reason(shown, codes)}. What is measured so says nothing about rows whose "
+            "answer is not known; leave it out of the template",
             PromptWarning,
         )
 

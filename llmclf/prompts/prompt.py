@@ -282,8 +282,8 @@ class PromptRenderer:
             ("unconditional", self.prompt.unconditional, ["label_words"]),
         )
         return [
-            f"Prompt({name}=...) says {quoted(found)}, which is plain text to a template; a value is written in two braces, as in "
-            f"{{{{ {wanted[0]} }}}}"
+            f"Prompt({name}=...) says {quoted(found)}, which is plain text to a template; a value is written in two braces, "
+            f"as in {{{{ {wanted[0]} }}}}"
             for name, source, wanted in sources
             if source is not None and (found := placeholders(source, wanted))
         ]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmclf import LLMClassifier, Prompt, load
+from llmclf import LLMClassifier, load
 from llmclf.backends import FakeBackend, LocalBackend
 from llmclf.errors import InputError, PromptWarning
 from llmclf.fitting.answer_columns import answer_columns
