@@ -12,7 +12,7 @@ import numpy as np
 
 from ..arrays import Floats
 from ..backends import Backend, Request, RowScores
-from ..backends.base import EstimatesCost, processes_logits, sees_tokens
+from ..backends.base import EstimatesCost, chat_frame, processes_logits, sees_tokens
 from ..backends.logit_processing import Processing
 from ..backends.usage import Estimate
 from ..errors import InputError, ModelError, PromptWarning, TerminatorWarning, TruncationWarning, warn
@@ -307,7 +307,14 @@ class Scorer:
 
     def _ask_cached(self, requests: Sequence[Request], cache: ScoreCache) -> list[RowScores]:
         identity = self.backend.identity()
-        keys = [request_key(identity, request) for request in requests]
+        # Asked anew in each call: a template may write the date.
+        frames: dict[tuple[str | None, ...], str | None] = {}
+        keys = []
+        for request in requests:
+            roles = tuple(turn.role for turn in request.prompt.turns)
+            if roles not in frames:
+                frames[roles] = chat_frame(self.backend, request.prompt)
+            keys.append(request_key(identity, request, frames[roles]))
         first: dict[str, int] = {}
         for number, key in enumerate(keys):
             first.setdefault(key, number)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from ...errors import PromptError, RowError
+from ...errors import PromptError, RowError, ServerError
 from ...prompts.rendered import Span
 from ..http.async_bridge import together
 from ..http.client import Client
@@ -23,6 +23,8 @@ T = TypeVar("T")
 # How models write their control tokens. The pattern is tried at every position, since one may stand within other brackets.
 _CONTROL_LIKE = re.compile(r"(?=(<[^<>\s]{1,60}>|\[[^\[\]\s]{1,60}\]))")
 
+_TEMPLATE_STATUS = (400, 422, 500)
+"""How servers answer if a chat template fails."""
 _REMEMBERED = 10_000
 
 
@@ -58,7 +60,18 @@ class ServerEncoder:
         return _in_loop(self.encode_all, list(texts))
 
     def chat(self, messages: Sequence[dict[str, str]]) -> str | None:
-        return _in_loop(self._chat, list(messages))
+        try:
+            return _in_loop(self._chat, list(messages))
+        except ServerError as error:
+            if error.status not in _TEMPLATE_STATUS:
+                raise
+            raise PromptError(
+                f"the server's chat template cannot write this conversation ({error}); if it takes no system turn, write the "
+                "instruction into the prompt's template; else use chat=False"
+            ) from error
+
+    def answered_chat(self, messages: Sequence[dict[str, str]]) -> str | None:
+        return None  # a server opens an answer of its own after every conversation, or continues the last one
 
     async def encode_all(self, texts: Sequence[Sequence[Span]]) -> list[list[int]]:
         """`encode`, from within the event loop."""

@@ -44,11 +44,17 @@ class TokenizerEncoder:
         return encoded
 
     def chat(self, messages: Sequence[dict[str, str]]) -> str | None:
+        return self._chat(messages, opens_answer=True)
+
+    def answered_chat(self, messages: Sequence[dict[str, str]]) -> str | None:
+        return self._chat(messages, opens_answer=False)
+
+    def _chat(self, messages: Sequence[dict[str, str]], *, opens_answer: bool) -> str | None:
         if not self.tokenizer.chat_template:
             return None
         # Models that think have a switch in their template; others ignore it.
         text: str = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            messages, tokenize=False, add_generation_prompt=opens_answer, enable_thinking=False
         )
         return text
 
