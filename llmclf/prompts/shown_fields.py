@@ -83,10 +83,9 @@ def bare_placeholders(source: str) -> list[str]:
 
 
 def _plain_texts(source: str) -> Iterator[str]:
-    for node in parse_template(source).find_all((nodes.TemplateData, nodes.Const)):
-        value = node.data if isinstance(node, nodes.TemplateData) else node.value
-        if isinstance(value, str):
-            yield value
+    tree = parse_template(source)
+    yield from (node.data for node in tree.find_all(nodes.TemplateData))
+    yield from (node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str))
 
 
 def _collect(node: nodes.Node, shown: set[str], flows: list[tuple[set[str], set[str]]]) -> None:

@@ -1,8 +1,9 @@
 """The score cache: answers of a model, kept in SQLite, so that no text is asked twice.
 
 A key is the SHA-256 of the canonical JSON of everything the answer depends on: the version of the scores, the model's
-identity, the prompt piece by piece, what a chat template writes around it, the completions, the terminator and what is done to the logits. A value is the JSON of the
-token log-probabilities with a checksum. Nothing is ever unpickled, and a row that cannot be read is asked again.
+identity, the prompt piece by piece, what a chat template writes around it, the completions, the terminator and what is done to
+the logits. A value is the JSON of the token log-probabilities with a checksum. Nothing is ever unpickled, and a row that cannot
+be read is asked again.
 """
 
 from __future__ import annotations

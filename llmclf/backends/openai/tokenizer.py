@@ -16,6 +16,7 @@ from ...prompts.rendered import Span
 from ..http.async_bridge import together
 from ..http.client import Client
 from ..http.replies import expect, mapping, sequence, string
+from ..tokens.acting_tokens import is_markup
 from ..tokens.codec import find, is_author
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class ServerEncoder:
         self.head: list[int] = []
         self._bos_token = ""
         self._controls: dict[str, int | None] = {}
+        self._always: set[str] = set()  # control tokens that the server also reads where it should read none
 
     async def open(self, bos_token: str = "", eos_token: str = "") -> ServerEncoder:
         """Find out what the tokenizer puts before a text, and the id of the end-of-answer token if its text is known."""
@@ -91,10 +93,17 @@ class ServerEncoder:
         ids: list[int] = []
         position = 0
         for match in controls:
-            if is_author(spans, *match.span(1)) and match.start(1) >= position:
+            if match.start(1) < position:
+                continue
+            always = match.group(1) in self._always
+            if is_author(spans, *match.span(1)) and not always:
                 ids += await self._piece(text[position : match.start(1)])
                 ids += await self._tokenize(match.group(1), control=True)
                 position = match.end(1)
+            elif always and not is_author(spans, *match.span(1)):
+                # llama.cpp reads what a user has defined as one token wherever it stands, so it is cut inside.
+                ids += await self._piece(text[position : match.end(1) - 1])
+                position = match.end(1) - 1
         return ids + await self._piece(text[position:])
 
     async def _piece(self, text: str) -> list[int]:
@@ -105,10 +114,14 @@ class ServerEncoder:
         if text not in self._controls:
             if len(self._controls) >= _REMEMBERED:
                 self._controls.clear()
+                self._always.clear()
             as_control = await self._tokenize(text, control=True)
             is_one = len(as_control) == 1
             if is_one and self._kind == "llama_server":
-                is_one = await self._tokenize(text) != as_control
+                is_always = await self._tokenize(text) == as_control
+                is_one = not is_always or is_markup(text)
+                if is_always and is_one:
+                    self._always.add(text)
             self._controls[text] = as_control[0] if is_one else None
         return self._controls[text]
 

@@ -194,7 +194,9 @@ def open_thought(tail: str) -> str | None:
     >>> open_thought("<|start|>assistant<|channel|>analysis<|message|>")
     '<|channel|>analysis<|message|>'
     """
-    channel = re.search(r"<\|channel\|?>\s*(?!final)\w+(?:<\|message\|>)?(?!.*(?:<\|end\|>|<channel\|>))", tail, re.DOTALL)
+    channel = re.search(
+        r"<\|channel\|?>\s*(?!final)\w+(?:<\|message\|>)?(?!.*(?:<\|end\|>|<channel\|>))", tail, re.DOTALL
+    )
     if channel is not None:
         return channel.group()
     opened: list[str] = []

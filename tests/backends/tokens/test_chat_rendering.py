@@ -103,12 +103,21 @@ def test_families_of_templates_are_written_as_they_write(template, has_system, t
 @pytest.mark.parametrize(
     ("template", "fault"),
     [
-        (GEMMA, r"System role not supported\); it takes no system turn, so write the instruction into the prompt's template"),
+        (
+            GEMMA,
+            r"System role not supported\); it takes no system turn, so write the instruction into the prompt's template",
+        ),
         (R1, "opens a thought before the answer \\('<think>'\\)"),
         (MAGISTRAL, r"opens a thought before the answer \('\[THINK\]'\)"),
         (HARMONY, r"stops before the answer begins: it writes '<\|channel\|>final<\|message\|>'"),
-        (HARMONY.replace("assistant{% endif %}", "assistant<|channel|>analysis<|message|>{% endif %}"), "opens a thought"),
-        (CHATML.replace("m.content }}", "m.content | lower }}"), r"changes, drops or moves the words of turn 1 \(system\)"),
+        (
+            HARMONY.replace("assistant{% endif %}", "assistant<|channel|>analysis<|message|>{% endif %}"),
+            "opens a thought",
+        ),
+        (
+            CHATML.replace("m.content }}", "m.content | lower }}"),
+            r"changes, drops or moves the words of turn 1 \(system\)",
+        ),
         (CHATML.replace("m.content }}", "m.content[:12] }}"), "changes, drops or moves the words"),
         (CHATML.replace("m.content }}", "m.content | replace('.', '') }}"), "changes, drops or moves the words"),
         (CHATML.replace("m.content }}", "m.content | tojson }}"), "changes, drops or moves the words"),
@@ -130,7 +139,9 @@ def test_every_fault_is_one_error(template, fault):
 
 def test_a_template_of_one_turn_says_so():
     """One that knows neither system turns nor shots asks to leave both out."""
-    template = "{% if messages | length > 1 %}{{ raise_exception('one turn') }}{% endif %}Q: {{ messages[0].content }} A:"
+    template = (
+        "{% if messages | length > 1 %}{{ raise_exception('one turn') }}{% endif %}Q: {{ messages[0].content }} A:"
+    )
     with pytest.raises(PromptError, match="single turn of the user, so leave out instruction= and shots"):
         ChatRenderer(Encoder(template)).spans(conversation())
     assert ChatRenderer(Encoder(template)).spans(conversation(system=False, shots=False))
