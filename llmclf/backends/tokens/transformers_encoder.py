@@ -36,7 +36,7 @@ class TokenizerEncoder:
             text for text, ids in zip(acting, self._ids(list(acting), self._whole), strict=True) if acting[text] in ids
         ]
         pattern = "|".join(re.escape(text) for text in sorted(known, key=len, reverse=True))
-        self._acting = re.compile(pattern) if pattern else None
+        self._special = re.compile(pattern) if pattern else None
         self._ids_of = acting
         byte = "<0x41>"
         self._reads_bytes = tokenizer.convert_tokens_to_ids(byte) in (self._ids([byte], self._whole)[0])
@@ -78,7 +78,7 @@ class TokenizerEncoder:
     def _data_acts(self, text: str, spans: Sequence[Span], ids: Sequence[int]) -> bool:
         """Whether a token that acts came out of the data: one whose text stands there, or one more than the author wrote."""
         n_author = 0
-        for match in self._acting.finditer(text) if self._acting is not None else ():
+        for match in self._special.finditer(text) if self._special is not None else ():
             if not is_author(spans, *match.span()):
                 return True
             n_author += self._ids_of[match.group()] in self._acting_ids
@@ -90,7 +90,7 @@ class TokenizerEncoder:
         """Split at the author's control tokens by hand and read everything between as text."""
         ids: list[int] = []
         position = 0
-        found = self._acting.finditer(text) if self._acting is not None else ()
+        found = self._special.finditer(text) if self._special is not None else ()
         acting = [match for match in found if is_author(spans, *match.span())]
         for match in [*acting, None]:
             piece = text[position : match.start() if match else len(text)]
