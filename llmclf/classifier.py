@@ -23,6 +23,8 @@ from .calibration.selective import check_selectable
 from .checks import is_whole_number
 from .errors import InputError, PromptError, type_of
 from .fitted_attributes import FittedAttributes
+from .fitting.answer_columns import warn_of_shown_answers, without_answers
+from .fitting.doubtful_prompts import warn_of_doubtful_prompt
 from .fitting.fit_corrections import fit_corrections
 from .fitting.shots import answered_shots, draw_shots
 from .fitting.thresholds import choose_cross_fitted_threshold, choose_threshold
@@ -212,11 +214,12 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         target = None if log_prior is None or calibrator is not None else np.exp(log_prior)
         corrections = Corrections(make_bias(self.bias, target), calibrator, log_prior)
 
+        shown = without_answers(rows, prompt, codes, labels, y)
         pipeline = FittedPipeline(
             backend,
             prompt,
             labels,
-            rows.field_names,
+            shown.field_names,
             rows.is_table,
             processing=self._processing(),
             scoring=self.scoring,
@@ -225,6 +228,10 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         )
         pipeline.check(rows)
         bad = pipeline.scorer.problems(rows)
+        warn_of_shown_answers(pipeline, rows, codes, y)
+        good = next((record for number, record in enumerate(rows.records) if number not in bad), None)
+        if good is not None:
+            warn_of_doubtful_prompt(pipeline, good)
         shots = draw_shots(self.n_shots, codes, len(labels.classes), self.random_state, bad)
         pipeline = replace(pipeline, shots=answered_shots(pipeline.scorer, rows, codes, shots))
         self.pipeline_ = fit_corrections(pipeline, corrections, rows, codes, shots, bad, weights, self.random_state)

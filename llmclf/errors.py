@@ -16,6 +16,7 @@
     └── MissingDependencyError (ImportError)  an optional package is needed but not installed
 
     LlmclfWarning (UserWarning)
+    ├── PromptWarning                         a prompt probably says something else than was meant
     ├── LabelWordWarning                      the words of a label are hardly what the model should answer
     ├── TruncationWarning                     texts were shortened to fit the model's context
     ├── TerminatorWarning                     an end-of-answer token was added to every label
@@ -115,6 +116,10 @@ class MissingDependencyError(LlmclfError, ImportError):
 
 class LlmclfWarning(UserWarning):
     """Base of every warning that llmclf gives."""
+
+
+class PromptWarning(LlmclfWarning):
+    """A prompt probably says something else than was meant: it shows the answer, or its spaces do not fit the words."""
 
 
 class LabelWordWarning(LlmclfWarning):

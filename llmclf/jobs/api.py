@@ -20,11 +20,15 @@ from ..backends.handle import Handle
 from ..checks import is_number, is_whole_number
 from ..classifier import LLMClassifier
 from ..errors import BudgetError, InputError, type_of
+from ..fitting.answer_columns import warn_of_shown_answers, without_answers
+from ..fitting.doubtful_prompts import warn_of_doubtful_prompt
 from ..labels import LabelSet, label_set
 from ..loading import load_pipeline
 from ..pipeline import FittedPipeline
 from ..progress import monitor
 from ..prompts.prompt import Prompt
+from ..prompts.rendered import TEXT_FIELD
+from ..tables.rows import Rows
 from .asking.base import Asking
 from .estimate import JobEstimate, estimate
 from .job import Job, Options
@@ -255,12 +259,28 @@ def _recipe(
         if labels is None:
             raise InputError("labels are missing: give labels=[...] (--labels a,b,c), or a fitted classifier")
         backend = open_backend(model if model is not None else "smollm2")
-        return Recipe.zero_shot(
+        assert first is not None
+        prompt = prompt or Prompt()
+        words = label_set(labels, prompt.words)
+        if text_column is None:
+            columns = list(without_answers(_rows(first), prompt, None, words).field_names)
+        recipe = Recipe.zero_shot(
             backend, labels, prompt, columns, text_column, scoring=scoring or "sum", threshold=threshold
         )
+        rows = _rows(first if text_column is None else first[[text_column]].set_axis([TEXT_FIELD], axis=1))
+        askable = next((row for row in rows.records if recipe.scorer.problem(row) is None), None)
+        if askable is not None:
+            warn_of_shown_answers(recipe.pipeline, rows, None)
+            warn_of_doubtful_prompt(recipe.pipeline, askable)
+        return recipe
     pipeline = _pipeline(classifier)
     _check_same(pipeline, labels, model, prompt, scoring)
     return Recipe.of_pipeline(pipeline, columns, text_column, threshold)
+
+
+def _rows(frame: pd.DataFrame) -> Rows:
+    """The rows of a piece of the table, with its columns' own names."""
+    return Rows(frame.to_dict("records"), tuple(map(str, frame.columns)), True)
 
 
 def _pipeline(classifier: Any) -> FittedPipeline:

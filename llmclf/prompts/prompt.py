@@ -16,6 +16,7 @@ import jinja2
 
 from ..errors import PromptError, RowError, type_of
 from .rendered import TEXT_FIELD, RenderedPrompt, Span, Turn
+from .shown_fields import bare_placeholders, placeholders, shown_variables
 from .templates import (
     BUILTIN_NAMES,
     MARK_NAME,
@@ -261,6 +262,34 @@ class PromptRenderer:
             )
         return tuple(name for name in field_names if name in wanted or "fields" in wanted)
 
+    def check_shows_row(self) -> None:
+        """Refuse a template that writes the same for every row, unless each row brings its own choices.
+
+        Raises
+        ------
+        PromptError
+            With a hint where a field is written as another language writes it.
+        """
+        shown = shown_variables(self._source) & {*self.field_names, "fields"}
+        if not shown and self.prompt.choices is None:
+            raise PromptError(_shows_nothing(self._source, self.field_names))
+
+    def likely_mistakes(self) -> list[str]:
+        """What of the prompt is probably not meant so, in words: a field that is written as another language writes it."""
+        shown = shown_variables(self._source)
+        names = [name for name in self.field_names if name not in shown] if "fields" not in shown else []
+        sources = (
+            ("template", self.prompt.template, [*names, "label_words"]),
+            ("instruction", self.prompt.instruction, ["label_words"]),
+            ("unconditional", self.prompt.unconditional, ["label_words"]),
+        )
+        return [
+            f"Prompt({name}=...) says {quoted(found)}, which is plain text to a template; a value is written in two braces, "
+            f"as in {{{{ {wanted[0]} }}}}"
+            for name, source, wanted in sources
+            if source is not None and (found := placeholders(source, wanted))
+        ]
+
     def _find_text_field(self, field_names: Sequence[str]) -> str | None:
         named = self.prompt.text_field
         if named is not None:
@@ -318,7 +347,8 @@ class PromptRenderer:
         return spans
 
     def _render_text(self, source: str, row: Mapping[str, Any], mark: Mark | None) -> str:
-        # In the order of the fit, without what came later: other columns of a table must not change its prompts.
+        # In the order of the fit, and only what the renderer was told of: other columns of a table (one that holds the answer,
+        # say) must not change its prompts.
         fields = {name: row[name] for name in self.field_names if name in row}
         names = {"label_words": self.label_words, "fields": fields, **fields, MARK_NAME: mark}
         try:
@@ -337,3 +367,14 @@ class PromptRenderer:
             ValueError,
         ) as error:
             raise PromptError(f"the template {source!r} could not be rendered: {error}") from error
+
+
+def _shows_nothing(source: str, field_names: Sequence[str]) -> str:
+    """Why a template that shows nothing of a row is refused, with the cure."""
+    found = placeholders(source, field_names) or bare_placeholders(source)
+    example = f"{{{{ {TEXT_FIELD if TEXT_FIELD in field_names or not field_names else field_names[0]} }}}}"
+    hint = f"{quoted(found)} is plain text to it; " if found else ""
+    return (
+        f"the template {source!r} shows nothing of the row, so every row would get the same answer; {hint}write a field in two "
+        f"braces, as in {example} (fields: {quoted(field_names)})"
+    )

@@ -13,15 +13,25 @@ import numpy as np
 
 from ..arrays import Floats
 from ..backends import Backend, Request, RowScores
-from ..backends.base import EstimatesCost, processes_logits, sees_tokens
+from ..backends.base import EstimatesCost, chat_frame, processes_logits, sees_tokens
 from ..backends.logit_processing import Processing
 from ..backends.streaming import score_each
 from ..backends.usage import Estimate
-from ..errors import InputError, ModelError, PromptError, RowError, TerminatorWarning, TruncationWarning, warn
+from ..errors import (
+    InputError,
+    ModelError,
+    PromptError,
+    PromptWarning,
+    RowError,
+    TerminatorWarning,
+    TruncationWarning,
+    warn,
+)
 from ..labels import LabelSet
 from ..progress import track
 from ..prompts.prompt import Prompt, PromptRenderer
 from ..prompts.rendered import RenderedPrompt
+from ..prompts.seams import author_spaces, doubtful_end, doubtful_words, row_spaces
 from ..tables.bad_rows import Problem, check_problems, named_rows, value_problem
 from ..tables.rows import Row, Rows, field_problem
 from .class_scores import ClassScores, ScoreTable, bounded_class_scores
@@ -54,7 +64,7 @@ class Scorer:
     Raises
     ------
     PromptError
-        Template, fields or label words do not fit together.
+        Template, fields or label words do not fit together, or the template shows nothing of a row.
     """
 
     backend: Backend
@@ -67,7 +77,7 @@ class Scorer:
     on_error: str = "raise"
 
     def __post_init__(self) -> None:
-        _ = self.renderer  # a prompt that cannot be rendered is refused here
+        self.renderer.check_shows_row()  # a prompt that cannot be rendered is refused here, too
 
     @cached_property
     def renderer(self) -> PromptRenderer:
@@ -144,6 +154,21 @@ class Scorer:
                 for number, record in enumerate(rows.records)
             ]
         )
+
+    def doubtful_spaces(self, record: Row) -> list[str]:
+        """Why the spaces between prompt and words are probably not meant, where they are the same for all rows.
+
+        Parameters
+        ----------
+        record : dict
+            Any row.
+        """
+        spaces = author_spaces(self.renderer.render(record))
+        found = [doubtful_end(self.prompt, spaces, "the prompt")]
+        if self.prompt.unconditional is not None:
+            alone = author_spaces(self.renderer.render_unconditional())
+            found.append(doubtful_end(self.prompt, alone, "the prompt without the row"))
+        return [*filter(None, found), *doubtful_words(self.prompt, self.words(record), spaces)]
 
     def class_scores(self, rows: Rows, scoring: str, answers: Sequence[RowScores] | None = None) -> Floats:
         """Log-score (n, K) of every class; see `llmclf.scoring.class_scores`. `answers` saves asking for them again."""
@@ -325,6 +350,7 @@ class Scorer:
             self._ask_once(questions) if self.cache is None else self._ask_cached(questions, ScoreCache(self.cache))
         )
         _warn_of_cuts(answers)
+        self._warn_of_spaces(questions)
         if self.prompt.terminator == "auto":
             _warn_of_terminators(answers)
         return answers
@@ -342,10 +368,17 @@ class Scorer:
         identity = self.backend.identity()
         asked: dict[str, tuple[int, Request]] = {}
         keys: list[str] = []
+        # Asked anew in each call: a template may write the date.
+        frames: dict[tuple[str | None, ...], str | None] = {}
         for place, question in enumerate(questions):
-            key = request_key(identity, question) if isinstance(question, Request) else ""
-            if isinstance(question, Request):
-                asked.setdefault(key, (place, question))
+            if isinstance(question, RowScores):
+                keys.append("")
+                continue
+            roles = tuple(turn.role for turn in question.prompt.turns)
+            if roles not in frames:
+                frames[roles] = chat_frame(self.backend, question.prompt)
+            key = request_key(identity, question, frames[roles])
+            asked.setdefault(key, (place, question))
             keys.append(key)
         answers = cache.get(list(asked))
         missing = {key: question for key, question in asked.items() if key not in answers}
@@ -390,6 +423,20 @@ class Scorer:
             raise RowError(
                 f"{len(problems)} of {len(numbers)} rows cannot be scored ({named_rows(problems)}); {_LEAVE_OUT}"
             ) from error
+
+    def _warn_of_spaces(self, questions: Sequence[Request | RowScores]) -> None:
+        """Warn where a prompt ends with the row's own text, and that with spaces."""
+        spaces = {
+            place: found
+            for place, question in enumerate(questions)
+            if isinstance(question, Request) and (found := row_spaces(question.prompt))
+        }
+        if spaces:
+            first = next(iter(spaces))
+            what = f"in {len(spaces)} of {len(questions)} rows (first: row {first}) the prompt"
+            doubt = doubtful_end(self.prompt, spaces[first], what)
+            if doubt is not None:
+                warn(f"{doubt}, or trim the field: {{{{ ... | trim }}}}", PromptWarning)
 
 
 def _warn_of_cuts(answers: Sequence[RowScores]) -> None:

@@ -170,6 +170,10 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
         """How many tokens the texts have together, without special tokens."""
         return sum(map(len, self.tokenizer(list(texts), add_special_tokens=False)["input_ids"])) if texts else 0
 
+    def chat_frame(self, prompt: RenderedPrompt) -> str | None:
+        """What the model's chat template writes around the turns of a prompt, now; None for plain text."""
+        return self._codec.frame(prompt)
+
     def token_texts(self, token_ids: Sequence[int]) -> list[str]:
         """What each token adds to a text; for parts of characters, their bytes."""
         return token_texts(self.tokenizer, token_ids)
