@@ -60,7 +60,8 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         y : array-like (n,)
             The true class of each row.
         sample_weight : array-like (n,), optional
-            Non-negative. A weight of 2 counts the row twice, so do not scale the weights to sum to 1.
+            Non-negative. Whole-number weights are repetitions: a weight of 2 is the row twice. Of other weights only the ratios
+            matter; see `llmclf.metrics.row_weights`.
         classes : array-like (K,), optional
             The class of each column, in any order; some may be absent from `y`. None: the classes in `y`, sorted.
 
@@ -106,10 +107,11 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         if classes is not None:
             columns = label_columns(y, known.size, known)
         kept = weights > 0
-        n_rows = int(kept.sum())
+        n_rows = int(min(kept.sum(), np.ceil(weights.sum() - 1e-6)))
         if n_rows < ENOUGH_ROWS:
             warn(
-                f"{type(self).__name__}: fitted on {n_rows} labelled rows; {ENOUGH_ROWS} or more are needed",
+                f"{type(self).__name__}: fitted on {n_rows} labelled rows; {ENOUGH_ROWS} or more are needed"
+                + (" (in units of rows of equal weight)" if n_rows < kept.sum() else ""),
                 CalibrationWarning,
             )
         warning = self.fit_map(_below_top(matrix[kept]), columns[kept], weights[kept], known)
@@ -199,8 +201,12 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         check_keys(description, ["name", "parameters", "classes", "fitted"], "the description")
         if description["name"] != cls.name:
             raise InputError(f"name={description['name']!r}; expected {cls.name!r} for a {cls.__name__}")
-        check_keys(description["parameters"], cls._get_param_names(), "'parameters'")
-        calibrator = cls(**description["parameters"])
+        parameters = description["parameters"]
+        if isinstance(parameters, Mapping) and "prior_rows" in cls._get_param_names():
+            # Calibrators of earlier versions were fitted without.
+            parameters = {"prior_rows": 0.0, **parameters}
+        check_keys(parameters, cls._get_param_names(), "'parameters'")
+        calibrator = cls(**parameters)
         if not isinstance(description["classes"], (list, tuple)):
             raise InputError(f"classes={description['classes']!r}; expected a list")
         classes = _class_array(_json_classes(description["classes"]))
@@ -270,6 +276,16 @@ def ridge_strength(ridge: Any, auto: float) -> float:
     if not is_finite_number(ridge) or ridge < 0:
         raise InputError(f"ridge={ridge!r}; expected 'auto' or a finite number of at least 0")
     return float(ridge)
+
+
+def checked_prior_rows(prior_rows: Any) -> float:
+    """The number of rows of ``prior_rows=``."""
+    if not is_finite_number(prior_rows) or prior_rows < 0:
+        raise InputError(
+            f"prior_rows={prior_rows!r}; expected a finite number of at least 0, the number of labelled rows that the "
+            "scores as they are count as"
+        )
+    return float(prior_rows)
 
 
 def check_ridge(ridge: float, columns: NDArray[np.intp], classes: NDArray[Any]) -> None:

@@ -85,7 +85,7 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
             `llmclf.logits.floor_missing`). Adding a constant to a row changes nothing, except in "contextual" and "domain".
         y : ignored
         sample_weight : array-like (n,), optional
-            Non-negative. A weight of 2 counts the row twice.
+            Non-negative. Only their ratios matter.
 
         Raises
         ------

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from ..errors import InputError
 from ..logits import floor_missing, log_softmax
 from ..numerics.folds import fold_weights
-from ..numerics.solvers import fit_bias_temperature
+from ..numerics.solvers import PRIOR_ROWS, fit_bias_temperature
 from .checks import checked_predictions
 
 
@@ -67,7 +67,7 @@ def refinement_error(
         test, train = np.flatnonzero(test_weights > 0), train_weights > 0
         if test.size:
             beta, bias, _ = fit_bias_temperature(
-                scores[train], columns[train], train_weights[train], float(probabilities.shape[1])
+                scores[train], columns[train], train_weights[train], float(probabilities.shape[1]), PRIOR_ROWS
             )
             log_proba = log_softmax(beta * scores[test] + bias)
             loss -= test_weights[test] @ log_proba[np.arange(test.size), columns[test]]
