@@ -28,6 +28,10 @@ WEAK_RIDGE = 0.1
 """The ridge that suits biases with a standard deviation of 2.2 nats, typical of label words in language models."""
 
 
+LARGEST_DISTANCE = 1e6
+"""Scores of a row that are further apart are no log-probabilities: masks such as -1e30, overflows, or another unit."""
+
+
 class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
     """What all calibrators share: validation, prediction, and conversion to and from JSON.
 
@@ -182,6 +186,9 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         parameters = {
             name: value.item() if isinstance(value, np.generic) else value for name, value in self.get_params().items()
         }
+        if parameters.get("prior_rows") == 0:
+            # As earlier versions wrote it, which can read it.
+            del parameters["prior_rows"]
         return {
             "name": self.name,
             "parameters": parameters,
@@ -335,7 +342,7 @@ def checked_scores(scores: Floats, name: str) -> Floats:
     Raises
     ------
     InputError
-        A score is NaN or ``+inf``, a row has no finite score, or the scores are probabilities.
+        A score is NaN or ``+inf``, a row has no finite score, its scores are a million nats apart, or they are probabilities.
     """
     bad = np.argwhere(np.isnan(scores) | (scores == np.inf))
     if bad.size:
@@ -344,6 +351,16 @@ def checked_scores(scores: Floats, name: str) -> Floats:
         raise InputError(
             f"row {row} of the scores holds {value} in column {column}; expected log-scores: finite numbers, or -inf for "
             "a label that the model's API did not show. Leave the row out"
+        )
+    shown = np.where(np.isneginf(scores), np.nan, scores)
+    lowest = np.fmin.reduce(shown, axis=1)
+    # Halved, so that the distance between two numbers of any size is finite. A row without any number is refused below.
+    far = np.flatnonzero(scores.max(axis=1) / 2 - lowest / 2 > LARGEST_DISTANCE / 2)
+    if far.size:
+        row = far[0]
+        raise InputError(
+            f"row {row} of the scores goes from {lowest[row]:g} to {scores[row].max():g}; expected log-scores in nats, which are "
+            f"not further apart than {LARGEST_DISTANCE:g}. A label that cannot be scored is -inf"
         )
     # If all scores lie in [0, 1] and every row sums to 1, that is not a coincidence.
     if scores.min() >= 0.0 and scores.max() < 1.0 and np.abs(scores.sum(axis=1) - 1.0).max() < TOLERANCE:

@@ -714,6 +714,87 @@ def test_a_label_that_was_not_seen(calibrator):
     assert found == pytest.approx(clone(calibrator).fit(floored, y).predict_proba(floored), abs=1e-12)
 
 
+class TestExtremes:
+    """Numbers of any size: the right answer, or an error that names them; never NaN, and no warning of numpy."""
+
+    scores, y = noisy(1)
+
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    @pytest.mark.parametrize("value", [1e300, -1e300, -1.7e308, float(np.finfo(np.float32).min), 1e7])
+    def test_scores_that_are_no_log_probabilities(self, calibrator, value):
+        """A mask such as -1e300, or scores of another unit, are refused with the row."""
+        cell, column = self.scores.copy(), self.scores.copy()
+        cell[3, 1] = column[:, 1] = value
+        for scores in (cell, column, self.scores * (value / 10)):
+            with pytest.raises(InputError, match=r"row \d+ of the scores goes from .* not further apart than 1e\+06"):
+                clone(calibrator).fit(scores, self.y)
+
+    def test_predict_refuses_them_too(self):
+        """What cannot be fitted cannot be predicted from."""
+        with pytest.raises(InputError, match=r"row 1 of the scores goes from -1e\+300 to 0;"):
+            TemperatureCalibrator().fit(self.scores, self.y).predict_proba([[0.0, 0.0, 0.0], [0.0, -1e300, -1.0]])
+
+    @unwarned
+    @pytest.mark.filterwarnings("error::RuntimeWarning")
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    @pytest.mark.parametrize("scale", [0.0, 5e-324, 1e-320, 1e-300, 1e-12, 1e4], ids=str)
+    def test_scores_of_any_size(self, calibrator, scale):
+        """From scores that are equal to scores that leave no doubt, every calibrator answers with probabilities."""
+        scores = scale * np.round(self.scores * 8)
+        proba = clone(calibrator).fit(scores, self.y).predict_proba(scores)
+        assert proba.sum(axis=1) == pytest.approx(np.ones(60))
+
+    @unwarned
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    @pytest.mark.parametrize("kind", [np.float32, np.float16, int, object])
+    def test_numbers_of_any_type(self, calibrator, kind):
+        """Small floats and whole numbers are the same numbers."""
+        scores = np.round(self.scores * 8)
+        expected = clone(calibrator).fit(scores, self.y).predict_proba(scores)
+        assert (clone(calibrator).fit(scores.astype(kind), self.y).predict_proba(scores.astype(kind)) == expected).all()
+
+    @unwarned
+    @pytest.mark.filterwarnings("error::RuntimeWarning")
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    @pytest.mark.parametrize("unit", [1 / 60, 1e-300, 5e-324, 1e300])
+    def test_weights_of_another_unit(self, calibrator, unit):
+        """Weights that are no counts have no unit: equal ones, of whatever size, are as none."""
+        expected = clone(calibrator).fit(self.scores, self.y).predict_proba(self.scores)
+        found = clone(calibrator).fit(self.scores, self.y, sample_weight=np.full(60, unit)).predict_proba(self.scores)
+        assert found == pytest.approx(expected, abs=1e-7)
+
+    @unwarned
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    @given(any_seed, st.floats(-250, 250))
+    @settings(max_examples=10, deadline=None)
+    def test_only_the_ratios_of_importance_weights_matter(self, calibrator, seed, exponent):
+        """Importance weights that sum to 1, or to anything else, give the same probabilities."""
+        scores, y = noisy(seed)
+        weights = np.random.default_rng(seed).uniform(0.1, 3.0, 60)
+        one = clone(calibrator).fit(scores, y, sample_weight=weights / weights.sum()).predict_proba(scores)
+        other = clone(calibrator).fit(scores, y, sample_weight=weights * 10.0**exponent).predict_proba(scores)
+        assert np.isfinite(one).all()
+        assert other == pytest.approx(one, abs=1e-6)
+
+    @unwarned
+    @pytest.mark.parametrize("calibrator", [c for c in ALL if c not in (SOFTMAX[2], EVENT[1])], ids=repr)
+    def test_one_row_with_all_the_weight(self, calibrator):
+        """It counts as one row, so the scores stay nearly as they are; nothing becomes NaN or certain."""
+        for rest in (0.0, 1e-12):
+            weights = np.r_[1.0, np.full(59, rest)]
+            proba = clone(calibrator).fit(self.scores, self.y, sample_weight=weights, classes=[0, 1, 2]).predict_proba(
+                self.scores
+            )
+            assert np.isfinite(proba).all()
+            assert proba.max() < 1 - 1e-6
+
+    def test_few_effective_rows(self):
+        """Sixty rows of which one has nearly all weight are one row, and the warning says so."""
+        weights = np.r_[1.0, np.full(59, 1e-3)]
+        with pytest.warns(CalibrationWarning, match="fitted on 2 labelled rows; 20 or more are needed .in units of rows"):
+            TemperatureCalibrator().fit(self.scores, self.y, sample_weight=weights)
+
+
 class TestErrors:
     scores, y = noisy(1)
 
