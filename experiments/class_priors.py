@@ -64,7 +64,10 @@ def priors(name, world, n, draws):
             mean = np.log(np.exp(on_rows).mean(axis=0))
             assumed = np.log(assumed_prior(on_rows, y))
             losses.append(
-                [loss(on_test, truth), *(loss(log_softmax(on_test + log_used - own), truth) for own in (counts, mean, assumed))]
+                [
+                    loss(on_test, truth),
+                    *(loss(log_softmax(on_test + log_used - own), truth) for own in (counts, mean, assumed)),
+                ]
             )
         cells = " | ".join(f"{value:.3f}" for value in np.mean(losses, axis=0))
         lines.append(f"| {name} | {n} | {calibrator} | {cells} | {loss(ideal, truth):.3f} |")
@@ -86,7 +89,9 @@ def targets(name, world, n, draws):
                 corrected = log_softmax(fitted.apply(test))
                 found.append([loss(corrected, truth), (corrected.argmax(1) == truth).mean()])
             cells.append("{:.3f} ({:.3f})".format(*np.mean(found, axis=0)))
-    return f"| {name} | {n} | {' | '.join(cells)} | {loss(ideal, truth):.3f} ({(ideal.argmax(1) == truth).mean():.3f}) |"
+    return (
+        f"| {name} | {n} | {' | '.join(cells)} | {loss(ideal, truth):.3f} ({(ideal.argmax(1) == truth).mean():.3f}) |"
+    )
 
 
 def main() -> None:
@@ -117,8 +122,8 @@ def main() -> None:
         "",
         "## A bias alone",
         "",
-        "Log loss and accuracy where the frequencies do not shift, by the target: equal frequencies (what a fit without y aims at), "
-        "or the frequencies of y (what a fit with y aims at).",
+        "Log loss and accuracy where the frequencies do not shift, by the target: equal frequencies (what a fit without y aims "
+        "at), or the frequencies of y (what a fit with y aims at).",
         "",
         "| world | rows | raw | batch_logmean equal | of y | batch_meanlog equal | of y | ucpa equal | of y | ideal |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",

@@ -38,7 +38,7 @@ class Corrections:
     --------
     >>> from llmclf.calibration import TemperatureCalibrator
     >>> scores, columns = np.log([[0.99, 0.01], [0.01, 0.99]] * 10), np.array([0, 1] * 8 + [1, 0] * 2)
-    >>> fitted = Corrections(calibrator=TemperatureCalibrator()).fit(scores, columns)
+    >>> fitted = Corrections(calibrator=TemperatureCalibrator(prior_rows=0)).fit(scores, columns)
     >>> np.exp(fitted.apply(scores[:1])).round(4).tolist()
     [[0.8, 0.2]]
     """
@@ -312,9 +312,9 @@ def assumed_prior(log_proba: Floats, columns: Integers, sample_weight: Floats | 
 
     Examples
     --------
-    >>> log_proba = np.log([[0.9, 0.1], [0.1, 0.9]] * 450 + [[0.9, 0.1]] * 100)
-    >>> columns = np.array([0, 1] * 450 + [0] * 100)  # calibrated for equal frequencies
-    >>> assumed_prior(log_proba, columns).round(2).tolist()
+    >>> one, other = [0.9, 0.1], [0.1, 0.9]  # nine times as probable in rows of its own class, so right for equal frequencies
+    >>> log_proba = np.log([one] * 810 + [other] * 90 + [other] * 90 + [one] * 10)
+    >>> assumed_prior(log_proba, np.repeat([0, 1], [900, 100])).round(2).tolist()
     [0.5, 0.5]
     """
     logs, _ = floor_missing(log_softmax(log_proba))

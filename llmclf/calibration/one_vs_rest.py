@@ -114,8 +114,8 @@ class BetaCalibrator(EventCalibrator):
     with beta calibration". With a = b it is `PlattCalibrator` without smoothed targets. With more than two classes, there is
     one map per class, and the results are divided by their sum.
 
-    Where the scores separate the events, the likelihood has no maximum. So the scores' own slope, with an intercept that gives the
-    event its frequency, counts as some rows, too.
+    Where the scores separate the events, the likelihood has no maximum. So the scores' own slope, with an intercept that gives
+    the event its frequency, counts as some rows, too.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def _with_frequency(log_odds: Floats, weights: Floats, n_yes: float) -> Floats:
     frequency = (n_yes + 1.0) / (weights.sum() + 2.0)
 
     def excess(shift: float) -> float:
-        return float(shares @ expit(log_odds + shift)) - frequency
+        return float(shares @ expit(log_odds + shift) - frequency)
 
     # At the ends every row is, by itself, below and above the frequency.
     middle = float(logit(frequency))

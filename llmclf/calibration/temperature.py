@@ -127,11 +127,13 @@ class TemperatureCalibrator(BaseCalibrator):
     >>> import numpy as np
     >>> scores = np.log([[0.99, 0.01], [0.01, 0.99]] * 10)
     >>> y = ["no", "yes"] * 8 + ["yes", "no"] * 2
-    >>> calibrator = TemperatureCalibrator().fit(scores, y)
+    >>> calibrator = TemperatureCalibrator(prior_rows=0).fit(scores, y)
     >>> round(calibrator.temperature_, 4)
     3.3147
     >>> calibrator.predict_proba(scores[:1]).round(4).tolist()
     [[0.8, 0.2]]
+    >>> round(TemperatureCalibrator().fit(scores, y).temperature_, 4)
+    2.5981
     """
 
     name = "temperature"
@@ -188,7 +190,7 @@ class BiasTemperatureCalibrator(BaseCalibrator):
     --------
     >>> import numpy as np
     >>> scores = np.log([[0.9, 0.1], [0.6, 0.4]] * 10)
-    >>> calibrator = BiasTemperatureCalibrator(ridge=0).fit(scores, ["no", "yes"] * 8 + ["yes", "no"] * 2)
+    >>> calibrator = BiasTemperatureCalibrator(ridge=0, prior_rows=0).fit(scores, ["no", "yes"] * 8 + ["yes", "no"] * 2)
     >>> calibrator.predict_proba([[np.log(0.9), np.log(0.1)], [np.log(0.6), np.log(0.4)]]).round(4).tolist()
     [[0.8, 0.2], [0.2, 0.8]]
     """

@@ -256,6 +256,17 @@ def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> Floats:
     return counts
 
 
+def counts_rows(sample_weight: ArrayLike | None) -> bool:
+    """Whether every row counts once or not at all: exact intervals of shares are about such rows alone.
+
+    Examples
+    --------
+    >>> counts_rows(None), counts_rows([1, 0, 1]), counts_rows([0.5, 0.5])
+    (True, True, False)
+    """
+    return sample_weight is None or bool(np.isin(np.asarray(sample_weight, dtype=np.float64), (0.0, 1.0)).all())
+
+
 def checked_probabilities(values: ArrayLike, name: str, ndim: int) -> Floats:
     """`values` as float64 in [0, 1], with `ndim` dimensions and at least one row; errors name it `name`."""
     p = np.asarray(values, dtype=np.float64)

@@ -68,7 +68,7 @@ def fit_temperature(
     [1000.0, 1.58]
     """
     shares = weights / weights.sum()
-    prior_share = prior_rows / weights.sum()
+    prior_share = prior_rows / float(weights.sum())
     of_true_class = shares @ scores[np.arange(columns.size), columns]
     # With one class per row of memory, the sums run over contiguous blocks. No score is above 0, so nothing overflows.
     by_class = np.ascontiguousarray(scores.T)
@@ -79,10 +79,10 @@ def fit_temperature(
         total = mass.sum(axis=0)
         return float(shares @ (np.einsum("kn,kn->n", mass, by_class) / total))
 
-    wanted = of_true_class + prior_share * mean_score(1.0) if prior_share else of_true_class
+    wanted = float(of_true_class + (prior_share * mean_score(1.0) if prior_share else 0.0))
 
     def slope(beta: float) -> float:
-        return (1.0 + prior_share) * mean_score(beta) - wanted
+        return float((1.0 + prior_share) * mean_score(beta) - wanted)
 
     low, high = 1.0 / HIGHEST_TEMPERATURE, 1.0 / LOWEST_TEMPERATURE
     if slope(low) >= 0:

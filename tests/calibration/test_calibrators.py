@@ -100,7 +100,9 @@ class TestGoldenValues:
 
     def test_binary_temperature(self):
         """With two columns the temperature is half the inverse of scikit-learn's beta, which doubles the log-odds."""
-        assert TemperatureCalibrator(prior_rows=0).fit(*two_classes()).temperature_ == pytest.approx(1.844281945712, abs=1e-9)
+        assert TemperatureCalibrator(prior_rows=0).fit(*two_classes()).temperature_ == pytest.approx(
+            1.844281945712, abs=1e-9
+        )
 
     def test_bias_temperature_without_ridge(self):
         """Without ridge, beta, the biases and the loss are those of an independent optimiser."""
@@ -782,8 +784,10 @@ class TestExtremes:
         """It counts as one row, so the scores stay nearly as they are; nothing becomes NaN or certain."""
         for rest in (0.0, 1e-12):
             weights = np.r_[1.0, np.full(59, rest)]
-            proba = clone(calibrator).fit(self.scores, self.y, sample_weight=weights, classes=[0, 1, 2]).predict_proba(
-                self.scores
+            proba = (
+                clone(calibrator)
+                .fit(self.scores, self.y, sample_weight=weights, classes=[0, 1, 2])
+                .predict_proba(self.scores)
             )
             assert np.isfinite(proba).all()
             assert proba.max() < 1 - 1e-6
@@ -791,7 +795,9 @@ class TestExtremes:
     def test_few_effective_rows(self):
         """Sixty rows of which one has nearly all weight are one row, and the warning says so."""
         weights = np.r_[1.0, np.full(59, 1e-3)]
-        with pytest.warns(CalibrationWarning, match="fitted on 2 labelled rows; 20 or more are needed .in units of rows"):
+        with pytest.warns(
+            CalibrationWarning, match="fitted on 2 labelled rows; 20 or more are needed .in units of rows"
+        ):
             TemperatureCalibrator().fit(self.scores, self.y, sample_weight=weights)
 
 

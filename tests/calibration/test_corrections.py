@@ -9,7 +9,18 @@ from llmclf.calibration import BiasCorrector, Corrections, make_calibrator
 from llmclf.calibration.corrections import assumed_prior, class_frequencies
 from llmclf.logits import log_softmax, softmax
 
-NAMES = ["temperature", "bias_temperature", "vector", "matrix", "platt", "beta", "isotonic", "venn_abers", "auto", "identity"]
+NAMES = [
+    "temperature",
+    "bias_temperature",
+    "vector",
+    "matrix",
+    "platt",
+    "beta",
+    "isotonic",
+    "venn_abers",
+    "auto",
+    "identity",
+]
 
 
 def world(seed, n, frequencies, believed, confidence=1.5, distance=2.0):
@@ -48,7 +59,7 @@ class TestAssumedPrior:
 
     def test_calibrated_for_the_labelled_rows(self):
         """Probabilities whose mean is the labels' frequencies assume these."""
-        scores, y, ideal = world(0, 20_000, [0.9, 0.1], [0.3, 0.7])
+        _, y, ideal = world(0, 20_000, [0.9, 0.1], [0.3, 0.7])
         assert assumed_prior(ideal, y) == pytest.approx([0.9, 0.1], abs=0.01)
 
     def test_no_row_says_little(self):
