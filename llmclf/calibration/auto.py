@@ -36,7 +36,7 @@ class AutoCalibrator(BaseCalibrator):
     """Choose a calibrator by cross-validated log loss.
 
     The candidates are the scores as they are, the class frequencies alone, temperature, bias + temperature (with the usual and
-    with a weak pull on the biases), vector and matrix. Each is fitted on four fifths of the rows and evaluated on the rest,
+    with a weak pull on the biases), vector and, with at least 50 rows, matrix. Each is fitted on four fifths of the rows and evaluated on the rest,
     five times. With at least 50 rows the default is bias + temperature, with fewer it is temperature. It is kept if its mean
     log loss is within one standard error of the lowest; otherwise the simplest candidate within one standard error wins. The
     standard error is that of the row-by-row difference between the two losses (the rule of Breiman et al. 1984,
@@ -123,6 +123,9 @@ def _cross_validated_losses(
 
 
 def _choice(losses: dict[str, Floats], weights: Floats) -> str:
+    if weights.sum() < BIAS_ROWS:
+        # Of so many parameters one set often looks good on few rows by luck.
+        losses = {name: row_losses for name, row_losses in losses.items() if name != MatrixCalibrator.name}
     means = {name: np.average(row_losses, weights=weights) for name, row_losses in losses.items()}
     best = min(means, key=means.__getitem__)
 

@@ -681,6 +681,15 @@ class TestAuto:
         fitted = AutoCalibrator().fit(truth @ np.array([[1.0, 0.0, 0.0], [0.0, 0.2, 1.0], [0.0, 1.0, 0.2]]), y)
         assert isinstance(fitted.calibrator_, MatrixCalibrator)
 
+    def test_no_matrix_on_few_rows(self):
+        """Below 50 rows a matrix is not chosen, even where its loss is the lowest."""
+        rng = np.random.default_rng(0)
+        truth, y = true_log_probabilities(rng, 40, 3)
+        scores = 3 * truth @ np.array([[1.0, 0.0, 0.0], [0.0, 0.2, 1.0], [0.0, 1.0, 0.2]])
+        fitted = AutoCalibrator().fit(scores, y, classes=[0, 1, 2])
+        assert min(fitted.losses_, key=fitted.losses_.get) == "matrix"
+        assert not isinstance(fitted.calibrator_, MatrixCalibrator)
+
     def test_fewer_than_twenty_rows(self):
         """Nothing is fitted, and that is said."""
         scores, y = noisy(1, n=19)
