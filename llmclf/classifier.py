@@ -67,14 +67,15 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         without content, ``"domain"`` about random words of the training texts, ``"generative"`` about texts that the (local)
         model writes itself; ``"batch"`` and ``"ucpa"`` (and
         ``"batch_logmean"``, ``"batch_meanlog"``, ``"em"``) look at the scores of the training rows. Or a `BiasCorrector`, or
-        anything with ``fit(scores)`` and ``transform(scores)``.
+        anything with ``fit(scores)`` and ``transform(scores)``. With y, all but ``"em"`` aim at the frequencies of y; without,
+        at equal ones.
     calibrator : str or calibrator, optional
         ``"auto"``, ``"temperature"``, ``"bias_temperature"``, ``"vector"``, ``"matrix"``, ``"platt"``, ``"beta"``,
         ``"isotonic"``, ``"venn_abers"``, or one of your own; fitted on the labelled training rows that are not shots.
     prior : "uniform" or dict class -> probability, optional
         The class frequencies expected where the classifier will be used. They multiply the probabilities; with a
-        calibrator, relative to the frequencies of the rows that it was fitted on, and with a bias alone they are its
-        target.
+        calibrator, relative to the frequencies that its probabilities assume, and with a bias alone relative to those of y.
+        Without y they are the target of the bias.
     guidance : float, default=1.0
         Classifier-free guidance: at every label token the logits become ``u + guidance * (c - u)``, with c after the prompt and u
         after the prompt without the row (Sanchez et al. 2023). 1 is the prompt alone, more weighs what the row adds. For
@@ -188,7 +189,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             only if they are exactly 0 to K - 1 and the labels were named in sorted order; see
             `llmclf.numerics.class_matching.match_classes`.
         sample_weight : (n,), optional
-            Weights of the rows in the calibrator.
+            Weights of the rows in the bias and the calibrator; see `llmclf.metrics.row_weights`.
 
         Raises
         ------
@@ -210,8 +211,8 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             warn_of_descriptions(labels)
         codes = None if classes is None else labels.indices(classes.tolist())
         log_prior = label_prior(self.prior, labels)
-        # A bias that the user named aims at the prior; where a calibrator follows, that one sees to it.
-        target = None if log_prior is None or calibrator is not None else np.exp(log_prior)
+        # Without labels, the rows are all that is known of the future ones, so a bias that the user named aims at the prior.
+        target = None if log_prior is None or codes is not None else np.exp(log_prior)
         corrections = Corrections(make_bias(self.bias, target), calibrator, log_prior)
 
         shown = without_answers(rows, prompt, codes, labels, y)

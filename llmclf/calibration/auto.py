@@ -31,16 +31,21 @@ _KINDS = {candidate.name: type(candidate) for candidate in _CANDIDATES.values()}
 BIAS_ROWS = 50
 """With at least this many rows the default is a bias and a temperature; with fewer, a temperature alone."""
 
+FEW_ROWS_ERRORS = 1.25
+"""With fewer rows than that a candidate must be this many standard errors better: few losses understate their own spread."""
+
 
 class AutoCalibrator(BaseCalibrator):
     """Choose a calibrator by cross-validated log loss.
 
     The candidates are the scores as they are, the class frequencies alone, temperature, bias + temperature (with the usual and
-    with a weak pull on the biases), vector and matrix. Each is fitted on four fifths of the rows and evaluated on the rest,
+    with a weak pull on the biases), vector and, with at least 50 rows, matrix. Each is
+    fitted on four fifths of the rows and evaluated on the rest,
     five times. With at least 50 rows the default is bias + temperature, with fewer it is temperature. It is kept if its mean
     log loss is within one standard error of the lowest; otherwise the simplest candidate within one standard error wins. The
     standard error is that of the row-by-row difference between the two losses (the rule of Breiman et al. 1984,
-    "Classification and regression trees", section 3.4.3, for paired losses). The calibration error plays no part, since
+    "Classification and regression trees", section 3.4.3, for
+    paired losses), and counts 1.25 times with fewer than 50 rows. The calibration error plays no part, since
     constant answers have a low one. On fewer than 20 rows the scores stay as they are, and a warning says so.
     experiments/calibrators.md shows what it chose on real scores, and how much that helped.
 
@@ -146,6 +151,10 @@ def _cross_validated_losses(
 
 
 def _choice(losses: dict[str, Floats], weights: Floats) -> str:
+    if weights.sum() < BIAS_ROWS:
+        # Of so many parameters one set often looks good on few rows by luck.
+        losses = {name: row_losses for name, row_losses in losses.items() if name != MatrixCalibrator.name}
+    n_errors = 1.0 if weights.sum() >= BIAS_ROWS else FEW_ROWS_ERRORS
     means = {name: np.average(row_losses, weights=weights) for name, row_losses in losses.items()}
     best = min(means, key=means.__getitem__)
 
@@ -153,7 +162,7 @@ def _choice(losses: dict[str, Floats], weights: Floats) -> str:
         difference = losses[name] - losses[best]
         mean = np.average(difference, weights=weights)
         error = np.sqrt(np.average((difference - mean) ** 2, weights=weights) / weights.sum())
-        return bool(mean <= error)
+        return bool(mean <= n_errors * error)
 
     default = "bias_temperature" if weights.sum() >= BIAS_ROWS else "temperature"
     return default if within_one_error(default) else next(name for name in losses if within_one_error(name))

@@ -15,6 +15,7 @@ from ..arrays import Floats
 from ..checks import check_open_share, is_number, is_whole_number
 from ..errors import CalibrationWarning, InputError, warn
 from ..metrics import checked_event, exact_bounds
+from ..metrics.checks import counts_rows
 
 # Coverages to test: more of them leave less error probability for each, fewer may miss the best one.
 _MIN_STEPS, _MAX_STEPS = 10, 100
@@ -82,7 +83,7 @@ def risk_coverage_curve(
     values, group = np.unique(-confidence, return_inverse=True)
     kept_weight = np.cumsum(np.bincount(group, weights))
     wrong_weight = np.cumsum(np.bincount(group, weights * (1.0 - is_right)))
-    if (weights == 1.0).all():
+    if counts_rows(sample_weight):
         lower, upper = exact_bounds(wrong_weight, kept_weight, 0.025)
     else:
         lower = upper = np.full(len(values), math.nan)

@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 
 from ..arrays import Floats, Integers
 from ..calibration import Corrections
+from ..calibration.corrections import class_frequencies
 from ..errors import CalibrationWarning, InputError, ModelError, warn
 from ..logits import softmax
 from ..pipeline import CalibrationRows, FittedPipeline
@@ -98,7 +99,8 @@ def fit_corrections(
     _warn_of_left_out(reasons, len(rows))
     columns = None if codes is None else codes[places]
     weights = None if sample_weight is None else sample_weight[places]
-    corrections.fit(scores, columns, weights, content_free)
+    frequencies = None if codes is None else class_frequencies(codes, sample_weight, len(pipeline.labels.classes))
+    corrections.fit(scores, columns, weights, content_free, frequencies)
     if columns is None or corrections.calibrator is None:
         calibrated = CalibrationRows(places) if corrections.wants_rows else CalibrationRows()
     else:

@@ -11,7 +11,7 @@ from ..arrays import Floats
 from ..errors import InputError
 from ..logits import floor_missing, log_softmax
 from ..numerics.folds import fold_weights
-from ..numerics.solvers import fit_bias_temperature
+from ..numerics.solvers import PRIOR_ROWS, fit_bias_temperature
 from .checks import checked_predictions
 
 
@@ -112,7 +112,9 @@ def recalibrate(columns: NDArray[np.intp], proba: Floats, weights: Floats) -> Re
         train_weights = weights - test_weights
         test, train = np.flatnonzero(test_weights > 0), train_weights > 0
         if test.size:
-            beta, bias, _ = fit_bias_temperature(scores[train], columns[train], train_weights[train], float(n_classes))
+            beta, bias, _ = fit_bias_temperature(
+                scores[train], columns[train], train_weights[train], float(n_classes), PRIOR_ROWS
+            )
             log_proba = log_softmax(beta * scores[test] + bias)
             losses[test] -= test_weights[test] * log_proba[np.arange(test.size), columns[test]]
             counts = np.bincount(columns[train], train_weights[train], minlength=n_classes)

@@ -36,6 +36,7 @@ from llmclf.metrics import (
     paired_difference,
     proportion_interval,
     refinement_error,
+    row_weights,
     skill_score,
     smooth_calibration_error,
     spiegelhalter_test,
@@ -812,3 +813,36 @@ class TestScorers:
         assert neg_refinement(fitted, np.log(proba), y, np.full(len(y), 2.0)) == -refinement_error(
             y, q, sample_weight=np.full(len(y), 2.0)
         )
+
+
+class TestWeights:
+    """Whole numbers are repetitions; of all other weights only the ratios matter."""
+
+    def test_units(self):
+        """Equal weights are ones, whatever their size; others count as their effective sample size."""
+        for unit in (1 / 7, 1e-300, 5e-324, 1e300):
+            assert row_weights(np.full(7, unit), 7).tolist() == [1.0] * 7
+        assert row_weights([3, 0, 1], 3).tolist() == [3.0, 0.0, 1.0]
+        weights = np.array([0.1, 0.2, 0.7])
+        assert row_weights(weights, 3).sum() == pytest.approx(1 / np.sum(weights**2))
+        assert row_weights(row_weights(weights, 3), 3) == pytest.approx(row_weights(weights, 3), rel=1e-12)
+
+    @pytest.mark.parametrize(
+        "metric",
+        [log_loss, expected_calibration_error, refinement_error, debiased_calibration_error],
+        ids=lambda m: m.__name__,
+    )
+    def test_weights_that_sum_to_1(self, metric):
+        """They give the number that any other unit gives, and equal ones that of no weights."""
+        y, proba = (part[:200] for part in multi())
+        weights = np.random.default_rng(0).uniform(0.1, 2.0, 200)
+        expected = metric(y, proba, sample_weight=weights * 1e5)
+        assert metric(y, proba, sample_weight=weights / weights.sum()) == pytest.approx(expected, abs=1e-9)
+        assert metric(y, proba, sample_weight=np.full(200, 1 / 200)) == pytest.approx(metric(y, proba), abs=1e-12)
+
+    @pytest.mark.filterwarnings("ignore::llmclf.errors.CalibrationWarning")
+    def test_refinement_of_a_model_that_is_always_right(self):
+        """Folds without any error make no fold's temperature 0, so one error elsewhere costs a few nats, not seventy."""
+        p = np.r_[np.full(39, 0.97), 0.6]
+        proba, y = np.column_stack([p, 1 - p]), np.r_[np.zeros(39, dtype=int), 1]
+        assert refinement_error(y, proba) < 0.3
