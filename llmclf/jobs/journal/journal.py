@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from ...backends import RowScores
-from ...backends.identity import current_facts
+from ...backends.identity import agree, current_facts
 from ...errors import InputError, StoreError
-from ...sqlite_transactions import transaction
+from ...files.sqlite_transactions import transaction
 from .answer_codec import encode_answer
 
 _SCHEMA = """
@@ -230,7 +230,7 @@ class Journal:
             return
         then = current_facts(then)
         for name in sorted({*then, *now}):
-            if then.get(name) != now.get(name):
+            if not agree(name, then.get(name), now.get(name)):
                 raise InputError(
                     f"the journal {str(self.path)!r} belongs to another job: its {name} is {_shown(then.get(name))}, and "
                     f"{whose} is {_shown(now.get(name))}; give another path (--journal), or make them agree"
