@@ -21,7 +21,7 @@ from .backends.usage import Estimate
 from .calibration import Corrections, make_bias, make_calibrator
 from .calibration.selective import check_selectable
 from .checks import is_whole_number
-from .errors import InputError, LabelWordWarning, PromptError, warn
+from .errors import InputError, LabelWordWarning, PromptError, TerminatorWarning, warn
 from .fitted_attributes import FittedAttributes
 from .fitting.fit_corrections import fit_corrections
 from .fitting.shots import answered_shots, draw_shots
@@ -29,7 +29,7 @@ from .fitting.thresholds import choose_cross_fitted_threshold, choose_threshold
 from .labels import LabelSet, label_prior, label_set, read_classes
 from .logits import log_softmax, logsumexp
 from .pipeline import Decisions, FittedPipeline
-from .prompts.prompt import Prompt
+from .prompts.prompt import Prompt, nested_words
 from .saved_folder import write_folder
 from .scoring.class_scores import SCORINGS
 from .scoring.scorer import Scorer
@@ -198,6 +198,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         labels = label_set(_distinct(classes) if self.labels is None else self.labels, prompt.words)
         if self.labels is None and prompt.words is None and prompt.choices is None:
             _warn_of_digits(labels)
+        _warn_of_nested(labels, prompt)
         codes = None if classes is None else labels.indices(classes.tolist())
         log_prior = label_prior(self.prior, labels)
         # A bias that the user named aims at the prior; where a calibrator follows, that one sees to it.
@@ -716,6 +717,18 @@ def _warn_of_digits(labels: LabelSet) -> None:
             f"y holds the numbers {list(labels.classes[:3])!r}..., and the model is asked for these digits; give "
             "labels={number: word, ...} if they stand for something",
             LabelWordWarning,
+        )
+
+
+def _warn_of_nested(labels: LabelSet, prompt: Prompt) -> None:
+    """Once at fit: what it means that one label begins another."""
+    nested = nested_words(labels.all_words) if prompt.choices is None and prompt.terminator == "auto" else []
+    if nested:
+        (short, longer), more = nested[0], f" (and {len(nested) - 1} more such pairs)" if len(nested) > 1 else ""
+        warn(
+            f"the label word {short!r} begins {longer!r}{more}: it counts where the answer does not go on to the longer one, so "
+            "that the two exclude each other; other words are easier to tell apart, and Prompt(terminator=...) sets another end",
+            TerminatorWarning,
         )
 
 

@@ -18,7 +18,7 @@
     LlmclfWarning (UserWarning)
     ├── LabelWordWarning                      classes are numbers, so the model scores their digits
     ├── TruncationWarning                     texts were shortened to fit the model's context
-    ├── TerminatorWarning                     an end-of-answer token was added to every label
+    ├── TerminatorWarning                     a label's word begins with another label's
     ├── CalibrationWarning                    a calibrator was fitted on doubtful data
     └── RenamedWarning (FutureWarning)        a name of an earlier version, which the next one will not know
 
@@ -114,7 +114,7 @@ class TruncationWarning(LlmclfWarning):
 
 
 class TerminatorWarning(LlmclfWarning):
-    """Some labels begin with another label, so an end-of-answer token was added to each."""
+    """A label's word begins with another's, which therefore counts only where the answer does not go on to the longer one."""
 
 
 class CalibrationWarning(LlmclfWarning):

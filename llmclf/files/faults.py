@@ -20,7 +20,7 @@ _PAGE = re.compile(
 )
 _PACKED = {
     b"\x1f\x8b": "gzip",
-    b"BZh": "bzip2",
+    b"BZh91AY&SY": "bzip2",
     b"\xfd7zXZ\x00": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"PK\x03\x04": "zip",
@@ -125,7 +125,11 @@ def _unfinished(file: Path) -> str | None:
     """Whether the file, or one that a downloader keeps beside it, says that the download has not ended."""
     if file.suffix.lower() in _UNFINISHED:
         return "is a download that has not ended, by its name; let it end, or download the file again"
-    if file.with_name(f"{file.name}.aria2").exists():
+    try:
+        is_under_way = file.with_name(f"{file.name}.aria2").exists()
+    except OSError:  # the longer name is too long
+        is_under_way = False
+    if is_under_way:
         return f"is a download that has not ended ({file.name}.aria2 is still there); let it end, or download the file again"
     return None
 

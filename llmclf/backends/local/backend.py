@@ -20,6 +20,7 @@ from ..base import (
     check_requests,
 )
 from ..handle import Handle
+from ..nested_labels import without_longer
 from ..options import describe_options, one_of, option, positive_count, takes_earlier_name
 from ..tokens.codec import TokenCodec, TokenRow
 from ..tokens.transformers_encoder import token_texts
@@ -120,10 +121,13 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
             error = None
             if not all(np.isfinite(values).all() for values in logprobs):
                 error = "the model gave no finite log-probability (NaN or infinite logits); its weights may be broken"
+            answers = tuple(tuple(values.tolist()) for values in logprobs)
+            if row.excludes_longer and not error:
+                answers = without_longer(row.targets, answers)
             yield (
                 place,
                 RowScores(
-                    () if error else tuple(tuple(values.tolist()) for values in logprobs),
+                    () if error else answers,
                     characters_cut=row.characters_cut,
                     healed=row.healed,
                     terminated=row.terminated,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -148,7 +147,7 @@ def explain(config: Mapping[str, Any], error: Exception, source: str, device: st
             f"{source} does not fit the memory of device={device!r} ({reason}); use dtype='bfloat16', another device or a "
             "smaller model"
         )
-    if isinstance(error, pickle.UnpicklingError):
+    if type(error).__name__ == "UnpicklingError":
         return ModelError(
             f"the weights of {source} are a pickle that holds more than numbers, which could run any code, so it is not read; "
             "give the weights as safetensors"

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from ....errors import CapabilityError
 from ...base import Request, RowScores
+from ...nested_labels import without_longer
 from ...tokens.codec import TokenRow
 from ..probe import Probe
 
@@ -304,7 +305,10 @@ def request_groups(sizes: Sequence[int]) -> list[list[int]]:
 
 def exact_scores(row: TokenRow, logprobs: Iterator[tuple[float, ...]] | Sequence[tuple[float, ...]]) -> RowScores:
     """The answer to a row from the log-probabilities of its labels' tokens."""
-    return RowScores(tuple(logprobs), characters_cut=row.characters_cut, healed=row.healed, terminated=row.terminated)
+    values = tuple(logprobs)
+    if row.excludes_longer:
+        values = without_longer(row.targets, values)
+    return RowScores(values, characters_cut=row.characters_cut, healed=row.healed, terminated=row.terminated)
 
 
 def refuse_chat(request: Request) -> None:
