@@ -24,6 +24,7 @@ from ..nested_labels import without_longer
 from ..options import describe_options, one_of, option, positive_count, takes_earlier_name
 from ..tokens.codec import TokenCodec, TokenRow
 from ..tokens.transformers_encoder import token_texts
+from .checkpoint import check_embedded
 from .generation import Generation, LogitsProcessor, check_generation, end_ids, generate
 from .loaded_model import LoadedModel, open_model
 from .trie_view import TrieView
@@ -115,6 +116,7 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
             return
         loaded = self._loaded
         rows = self._codec.encode(requests)
+        check_embedded(loaded.model, loaded.tokenizer, rows)
         budget = self.batch_tokens or BATCH_TOKENS[loaded.model.device.type]
         for place, logprobs in loaded.score(rows, budget):
             row = rows[place]
@@ -145,6 +147,7 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
         """
         check_requests([request], processes_logits=True)
         row = self._codec.encode([request])[0]
+        check_embedded(self.model, self.tokenizer, [row])
         return self._loaded.view(row)
 
     def next_logits(self, prompt: str | RenderedPrompt | Sequence[int]) -> tuple[tuple[int, ...], np.ndarray]:

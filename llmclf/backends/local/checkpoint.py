@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from ...errors import ModelError
+from ...errors import ModelError, RowError
+from ..tokens.codec import TokenRow
 from .model_folder import first_line
 
 _SHOWN = 5  # names in a message
@@ -158,6 +159,25 @@ def check_vocabulary(model: Any, tokenizer: Any, source: str) -> None:
             f"the tokenizer of {source} has {len(beyond)} words for which the model has no embedding (it has {n_embeddings}): "
             f"{_listed(texts)}; the two are not of one model: take both from the same folder"
         )
+
+
+def check_embedded(model: Any, tokenizer: Any, rows: Sequence[TokenRow]) -> None:
+    """Refuse rows with a token that was added to the vocabulary, and that the model has no embedding for.
+
+    Raises
+    ------
+    RowError
+    """
+    n_embeddings = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) <= n_embeddings:
+        return
+    for row in rows:
+        top = max(max(row.context), *(max(target) for target in row.targets))
+        if top >= n_embeddings:
+            raise RowError(
+                f"a prompt holds the token {tokenizer.convert_ids_to_tokens(top)!r}, for which the model has no embedding (it "
+                f"has {n_embeddings}); leave it out of the template, or give the tokenizer's own model"
+            )
 
 
 def _unfilled(model: Any) -> set[str]:
