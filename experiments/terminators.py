@@ -1,14 +1,15 @@
 """How should two labels be told apart of which one begins the other, and what does it do to the other labels?
 
-SmolLM2 scores test rows of three data sets zero-shot, in each of which one label word begins another. Every way to tell the two apart
-is computed from the same answers. Writes terminators.md beside itself (a quarter of an hour on one core). The data sets must be in
-the folder that LLMCLF_DATA names.
+SmolLM2 scores test rows of three data sets zero-shot, in each of which one label word begins another. Every way to tell the two
+apart is computed from the same answers. Writes terminators.md beside itself (a quarter of an hour on one core). The data sets
+must be in the folder that LLMCLF_DATA names.
 
-    python experiments/terminators.py
+    python experiments/terminators.py [--cache scores.sqlite]
 """
 
 from __future__ import annotations
 
+import argparse
 import warnings
 from pathlib import Path
 
@@ -30,7 +31,7 @@ TASKS = {
 KEEP = ("cash_withdrawal_not_recognised", "cash_withdrawal_charge")
 
 
-def scores(name: str, backend) -> tuple[dict[str, np.ndarray], np.ndarray, list[int]]:
+def scores(name: str, backend, cache: str | None) -> tuple[dict[str, np.ndarray], np.ndarray, list[int]]:
     """Scores (n, K) of every way, the classes (n,), and the places of the shorter label and of the longer."""
     changed, n_classes, n_rows = TASKS[name]
     card = load_card(name)
@@ -46,7 +47,7 @@ def scores(name: str, backend) -> tuple[dict[str, np.ndarray], np.ndarray, list[
 
     def asked(terminator: str | None) -> np.ndarray:
         prompt = Prompt(card.prompt_template, instruction=card.instruction, terminator=terminator)
-        clf = LLMClassifier(backend, labels=labels, prompt=prompt).fit(rows["text"][:2].tolist())
+        clf = LLMClassifier(backend, labels=labels, prompt=prompt, cache=cache).fit(rows["text"][:2].tolist())
         place = {label: k for k, label in enumerate(clf.classes_.tolist())}
         return clf.score_labels(rows["text"].tolist())[:, [place[label] for label in classes]]
 
@@ -71,19 +72,22 @@ def scores(name: str, backend) -> tuple[dict[str, np.ndarray], np.ndarray, list[
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", help="a score cache, to go on from where an earlier run stopped")
+    arguments = parser.parse_args()
     warnings.simplefilter("ignore", TerminatorWarning)
     backend = open_backend("smollm2")
     lines = [
         "# How should labels be told apart of which one begins the other?",
         "",
-        "`python experiments/terminators.py`: SmolLM2, zero-shot, test rows. In each data set one label word begins another. The last",
-        "column is the share of rows that are given the shorter of the two labels, and in brackets the true share.",
+        "`python experiments/terminators.py`: SmolLM2, zero-shot, test rows. In each data set one label word begins another.",
+        "The last column is the share of rows that are given the shorter of the two labels, and in brackets the true share.",
         "",
         "| data | classes | rows | way | accuracy | log loss | shorter label |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in TASKS:
-        ways, y, (short, _) = scores(name, backend)
+        ways, y, (short, _) = scores(name, backend, arguments.cache)
         for way, values in ways.items():
             proba = np.exp(log_softmax(values))
             share, truth = float(np.mean(proba.argmax(1) == short)), float(np.mean(y == short))

@@ -127,14 +127,8 @@ def kinds(n):
     }
     llama = tf.LlamaConfig(**small)
     gpt2 = tf.GPT2Config(vocab_size=n, n_embd=32, n_layer=2, n_head=4)
-    bart = tf.BartConfig(
-        vocab_size=n,
-        d_model=32,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-    )
+    bart = {"vocab_size": n, "d_model": 32, "encoder_layers": 1, "decoder_layers": 1}
+    bart |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
     decoder = {**small, "is_decoder": True}
     refused = [
         (tf.BertForMaskedLM(tf.BertConfig(**small)), "is a BertForMaskedLM"),
@@ -146,9 +140,13 @@ def kinds(n):
         (tf.LlamaForSequenceClassification(llama), "is a LlamaForSequenceClassification"),
         (tf.GPT2ForSequenceClassification(gpt2), "is a GPT2ForSequenceClassification"),
         (tf.LlamaModel(llama), "lacks weights .*lm_head.*base model"),
-        (tf.BartForConditionalGeneration(bart), "is an encoder and a decoder"),
+        (tf.BartForConditionalGeneration(tf.BartConfig(**bart)), "is an encoder and a decoder"),
     ]
-    allowed = [tf.BertLMHeadModel(tf.BertConfig(**decoder)), tf.BartForCausalLM(bart), tf.GPT2Model(gpt2)]
+    allowed = [
+        tf.BertLMHeadModel(tf.BertConfig(**decoder)),
+        tf.BartForCausalLM(tf.BartConfig(**bart)),
+        tf.GPT2Model(gpt2),
+    ]
     return refused, allowed
 
 
