@@ -51,7 +51,9 @@ def scores(name: str, backend, cache: str | None) -> tuple[dict[str, np.ndarray]
         place = {label: k for k, label in enumerate(clf.classes_.tolist())}
         return clf.score_labels(rows["text"].tolist())[:, [place[label] for label in classes]]
 
-    plain, ended, lined, exclusive = asked(None), asked("eos"), asked("\n"), asked("auto")
+    plain, ended, lined = asked(None), asked("eos"), asked("\n")
+    exclusive = plain.copy()  # as llmclf.backends.nested_labels has it
+    exclusive[:, short] += np.log1p(-np.exp(plain[:, longer] - plain[:, short]))
 
     def mixed(columns: list[int], ends: np.ndarray) -> np.ndarray:
         values = plain.copy()
