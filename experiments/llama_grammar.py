@@ -73,8 +73,9 @@ def to_markdown(lines: list[str], rows: int) -> str:
         [
             "# llama.cpp's server beside the local model",
             "",
-            "The default model's GGUF file (4 bits), computed by llama.cpp's server (route `grammar`) and by the local model, with",
-            f"the same prompts and labels, on {rows} test rows. The difference of a row is the largest among its classes' probabilities.",
+            "The default model's GGUF file (4 bits), computed by llama.cpp's server (route `grammar`) and by the local model,",
+            f"with the same prompts and labels, on {rows} test rows. A row's difference is the largest of its classes'",
+            "probabilities.",
             "Written by `llama_grammar.py`.",
             "",
             "| task | rows | median | 95 % | 99 % | largest | rows beyond .05 | other predictions |",

@@ -20,9 +20,11 @@ from ..base import (
     check_requests,
 )
 from ..handle import Handle
+from ..nested_labels import without_longer
 from ..options import describe_options, one_of, option, positive_count, takes_earlier_name
 from ..tokens.codec import TokenCodec, TokenRow
 from ..tokens.transformers_encoder import streamed_texts, token_texts
+from .checkpoint import check_embedded
 from .generation import Generation, LogitsProcessor, check_generation, end_ids, generate
 from .loaded_model import LoadedModel, open_model
 from .trie_view import TrieView
@@ -114,16 +116,20 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
             return
         loaded = self._loaded
         rows = self._codec.encode(requests)
+        check_embedded(loaded.model, loaded.tokenizer, rows)
         budget = self.batch_tokens or BATCH_TOKENS[loaded.model.device.type]
         for place, logprobs in loaded.score(rows, budget):
             row = rows[place]
             error = None
             if not all(np.isfinite(values).all() for values in logprobs):
                 error = "the model gave no finite log-probability (NaN or infinite logits); its weights may be broken"
+            answers = tuple(tuple(values.tolist()) for values in logprobs)
+            if row.excludes_longer and not error:
+                answers = without_longer(row.targets, answers)
             yield (
                 place,
                 RowScores(
-                    () if error else tuple(tuple(values.tolist()) for values in logprobs),
+                    () if error else answers,
                     characters_cut=row.characters_cut,
                     healed=row.healed,
                     terminated=row.terminated,
@@ -141,6 +147,7 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
         """
         check_requests([request], processes_logits=True)
         row = self._codec.encode([request])[0]
+        check_embedded(self.model, self.tokenizer, [row])
         return self._loaded.view(row)
 
     def next_logits(self, prompt: str | RenderedPrompt | Sequence[int]) -> tuple[tuple[int, ...], np.ndarray]:
