@@ -133,8 +133,7 @@ class LoadedModel:
         stop: tuple[str, ...],
     ) -> list[Generation]:
         """`n` continuations of a prompt; see `LocalBackend.generate`."""
-        with self.lock:
-            by_cache = self._checks.reads_by_cache(len(prompt_ids) + max_tokens)
+        by_cache = self.reads_on(len(prompt_ids) + max_tokens)
         return generate(
             self.calls,
             self.tokenizer,
@@ -147,6 +146,11 @@ class LoadedModel:
             seed=seed,
             stop=stop,
         )
+
+    def reads_on(self, n_tokens: int) -> bool:
+        """Whether the model, up to so many tokens, may keep what it has read: its answers are then those of plain calls."""
+        with self.lock:
+            return self._checks.reads_by_cache(n_tokens)
 
     def next_logits(self, ids: Sequence[int]) -> np.ndarray:
         """The logits (vocabulary,) of what comes after some tokens."""

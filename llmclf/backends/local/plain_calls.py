@@ -105,6 +105,8 @@ def in_float32() -> Iterator[None]:
 
 class _Widening(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.__name__.endswith("_") and not func.__name__.endswith("__") and args[0].dtype in _HALF:
+            return func(*args, **(kwargs or {}))  # what is changed in place is the tensor itself, not a wider copy
         return func(*tree_map(_widened, args), **tree_map(_widened, kwargs or {}))
 
 

@@ -79,6 +79,8 @@ class RouteChecks:
         self._named = sorted(length for length in named if _SHORTEST < length < longest)
         self._tolerance = tolerance
         self._verdicts: dict[tuple[str, int], bool] = {}
+        self._definitions: dict[int, dict[int, list[np.ndarray]]] = {}
+        self._unreadable = longest + 2
 
     def route(self, n_tokens: int) -> str:
         """The fastest route that is exact for rows of so many tokens, prompt and longest completion together.
@@ -88,17 +90,30 @@ class RouteChecks:
         ModelError
             The model is none whose scores can be defined: see `check_definition`.
         """
-        length = self.length(n_tokens)
+        length = self._readable(n_tokens)
         return next(route for route in ROUTES if self._verdict(route, length))
 
     def reads_by_cache(self, n_tokens: int) -> bool:
         """Whether the model may read on, up to so many tokens, from what it keeps of earlier ones."""
-        return self._verdict("cache", self.length(n_tokens))
+        return self._verdict("cache", self._readable(n_tokens))
 
     def length(self, n_tokens: int) -> int:
         """The length at which rows of `n_tokens` are judged: the next power of two, or what the configuration names before it."""
         power = max(_SHORTEST, 1 << (n_tokens - 1).bit_length())
         return min([max(n_tokens, min(power, self._longest)), *(named for named in self._named if named >= n_tokens)])
+
+    def _readable(self, n_tokens: int) -> int:
+        """The length at which rows of `n_tokens` are judged: their own where the model can read no more, whatever it says."""
+        length = self.length(n_tokens)
+        if length == n_tokens or any(length <= at for _, at in self._verdicts):
+            return length
+        if length < self._unreadable:
+            try:
+                self._expected(length)
+                return length
+            except ModelError:
+                self._unreadable = length
+        return n_tokens
 
     def _verdict(self, what: str, length: int) -> bool:
         # What is exact for a long row beside a short one is exact for all between them.
@@ -115,7 +130,7 @@ class RouteChecks:
     def _trie(self, length: int) -> bool:
         """A long row beside a short one in one batch; and the long one beside one that shares nearly all, computed in pieces."""
         long, short, twin = self._rows(length)
-        expected = self._definition([long, short])
+        expected = self._expected(length)
         return self._agrees("trie", [long, short], 4 * length, expected) and self._agrees(
             "trie", [long, twin], length // 4 + 1, {0: expected[0]}
         )
@@ -156,9 +171,13 @@ class RouteChecks:
             )
 
     def _cache(self, length: int) -> bool:
-        """Growing pieces, so that a length at which something changes lies between two of them, and single tokens at the end."""
-        *ids, following = self._sample(length + 1)
-        cuts = sorted({0, *(n for n in _PIECES if n < length - 2), length // 2, *range(length - 2, length + 1)})
+        """Growing pieces, then single tokens: at the end, and past each length at which something may change."""
+        cuts = [sorted({0, *(n for n in _PIECES if n < length - 2), length // 2, *range(length - 2, length + 1)})]
+        cuts += [[0, *range(named - 2, named + 3)] for named in self._named if named + 2 <= length]
+        return all(self._reads_on(some) for some in cuts)
+
+    def _reads_on(self, cuts: Sequence[int]) -> bool:
+        *ids, following = self._sample(cuts[-1] + 1)
         pieces = [ids[start:stop] for start, stop in pairwise(cuts)]
         plain = self._read(pieces, False)
         try:
@@ -190,8 +209,21 @@ class RouteChecks:
             return False
         return self._same(expected, found)
 
+    def _expected(self, length: int) -> dict[int, list[np.ndarray]]:
+        """What plain calls say of the long and of the short row."""
+        if length not in self._definitions:
+            self._definitions[length] = self._definition(self._rows(length)[:2])
+        return self._definitions[length]
+
     def _definition(self, rows: Sequence[TokenRow]) -> dict[int, list[np.ndarray]]:
-        return dict(self._scorers["single"](rows, 1))
+        try:
+            return dict(self._scorers["single"](rows, 1))
+        except _REFUSALS as error:
+            longest = max(row.n_inputs for row in rows)
+            raise ModelError(
+                f"the model cannot read a text of {longest} tokens ({type(error).__name__}: {error}); give a smaller "
+                "context_length"
+            ) from error
 
     def _same(self, one: Mapping[int, Sequence[np.ndarray]], other: Mapping[int, Sequence[np.ndarray]]) -> bool:
         # Broken weights give NaN on every route; that is each row's error and no reason for a slower one.
