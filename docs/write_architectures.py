@@ -11,20 +11,20 @@ PAGE = Path(__file__).parent / "reference" / "architectures.md"
 HEAD = """\
 # Architectures of local models
 
-How a local model scores, by its architecture. Each line was measured on a tiny random model: {n_scored} of the {n} architectures
+How a local model scores, by its architecture. Each line was measured on a tiny random model. {n_scored} of {n} architectures
 for which transformers {version} has a causal language model were scored in float32, on prompts of {lengths} tokens in one call, in
-batches of {batches} tokens, and compared with plain calls of transformers, one prompt and completion at a time. The farthest token's
-log-probability was less than 0.0001 nats off. [Why it is fast](../explanation/scores.md#why-it-is-fast) says what the routes are and
-when they are chosen.
+batches of {batches} tokens, and compared with plain calls of transformers, one prompt and completion at a time. No token's
+log-probability was more than 0.0001 nats off. [Why it is fast](../explanation/scores.md#why-it-is-fast) says when which route is
+chosen.
 
 - **trie**: one token trie for all rows and labels of a batch.
 - **pairs**: batches of (prompt, completion) pairs of one length: slower.
-- **trie, then pairs**: the trie up to the length at which attention or positions change in a way that the trie cannot follow, pairs
-  for longer rows. The models here change at {window} tokens, or at the {stretch} that their positions are stretched from; for a real
-  model the length is that of its configuration, such as 8,192 for the attention chunks of Llama 4.
+- **trie, then pairs**: the trie up to the length at which attention or positions change in a way that it cannot follow, and pairs
+  for longer rows. The models here change at {window} tokens, or at the {stretch} from which their positions are stretched; for a
+  real model the length is that of its configuration, such as 8,192 for the attention chunks of Llama 4.
 - **single**: one pair at a time.
 - **refused**: plain calls give no score of a label: a token's prediction depends on the tokens after it, or on chance.
-- **not tried**: no tiny model could be made here. The check that decides is made for these models, too, when one is opened.
+- **not tried**: no tiny model could be made here. When such a model is opened, it is checked like any other.
 
 *Writes by cache* says whether `generate` reads each token once; otherwise it reads everything again for each token.
 
@@ -39,7 +39,15 @@ def architectures_page(findings: Mapping[str, Any] | None = None) -> str:
     """The page, as text, from the findings of each architecture; by default they are made."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     import transformers
-    from architectures import BATCHES, LENGTHS, STRETCH, VARIANTS, WINDOW, architectures, finding
+    from architectures import (
+        BATCHES,
+        LENGTHS,
+        STRETCH,
+        VARIANTS,
+        WINDOW,
+        architectures,
+        finding,
+    )
 
     names = sorted([*architectures(), *VARIANTS])
     if findings is None:

@@ -156,7 +156,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 """Positions that are stretched: name, architecture and what its configuration says besides."""
 
 
-class NotBuilt(Exception):
+class NotBuiltError(Exception):
     """transformers has the architecture, and a tiny model of it was not made here."""
 
 
@@ -172,7 +172,7 @@ def tiny_model(name: str, **more: Any) -> Any:
 
     Raises
     ------
-    NotBuilt
+    NotBuiltError
         It cannot be made of a few numbers; the message says why.
     """
     import torch
@@ -186,14 +186,15 @@ def tiny_model(name: str, **more: Any) -> Any:
         with torch.device("meta"):
             n_parameters = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
         if n_parameters > _MOST_PARAMETERS:
-            raise NotBuilt("the sizes of its parts are not known to this test")
+            raise NotBuiltError("the sizes of its parts are not known to this test")
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     except ImportError as error:
-        raise NotBuilt(f"needs the package {re.search(r"the (\S+) library|(.*)", str(error).strip())[1]}") from error
-    except NotBuilt:
+        package = re.search(r"the (\S+) library", str(error))
+        raise NotBuiltError(f"needs the package {package[1] if package else error}") from error
+    except NotBuiltError:
         raise
     except Exception as error:  # an architecture refuses sizes in whatever way it likes
-        raise NotBuilt("the sizes of its parts are not known to this test") from error
+        raise NotBuiltError("the sizes of its parts are not known to this test") from error
     with torch.no_grad():
         for parameter in model.parameters():
             # Matrices as they are drawn give almost uniform answers; larger ones make every error visible.
@@ -272,7 +273,9 @@ def plain(model: Any, row: Any) -> list[np.ndarray]:
 def farthest(answers: list[list[np.ndarray]], expected: list[list[np.ndarray]]) -> float:
     """The largest difference between two lists of answers; infinite where one is not a number."""
     differences = [
-        np.abs(a - b).max() for one, other in zip(answers, expected, strict=True) for a, b in zip(one, other, strict=True)
+        np.abs(a - b).max()
+        for one, other in zip(answers, expected, strict=True)
+        for a, b in zip(one, other, strict=True)
     ]
     return float(np.nan_to_num(np.array(differences), nan=np.inf).max())
 
@@ -287,12 +290,12 @@ class Finding(NamedTuple):
 
 
 def finding(name: str) -> Finding:
-    """Score rows of mixed lengths in batches of several sizes by the routes that a model takes, and compare them with plain calls."""
+    """Score rows of mixed lengths in batches of several sizes by a model's own routes, and compare them with plain calls."""
     from llmclf.errors import ModelError
 
     try:
         model = tiny_model(name)
-    except NotBuilt as error:
+    except NotBuiltError as error:
         return Finding((), f"not tried: {error}")
     try:
         engine = loaded(model)
