@@ -11,9 +11,9 @@ PAGE = Path(__file__).parent / "reference" / "architectures.md"
 HEAD = """\
 # Architectures of local models
 
-How a local model scores, by its architecture. Each line was measured on a tiny random model. {n_scored} of {n} architectures
-for which transformers {version} has a causal language model were scored in float32, on prompts of {lengths} tokens in one call, in
-batches of {batches} tokens, and compared with plain calls of transformers, one prompt and completion at a time. No token's
+How a local model scores, by its architecture. Each line was measured on a tiny random model: of the {n} architectures for which
+transformers {version} has a causal language model, {n_scored} were scored in float32, on prompts of {lengths} tokens in one call
+and in batches of {batches} tokens, and compared with plain calls of transformers, one prompt and completion at a time. No token's
 log-probability was more than 0.0001 nats off. [Why it is fast](../explanation/scores.md#why-it-is-fast) says when which route is
 chosen.
 

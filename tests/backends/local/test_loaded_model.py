@@ -58,7 +58,7 @@ def test_positions_that_stretch_are_those_of_each_row_alone(name, batch_tokens):
     "name", ["llama4_text", "gpt_neo", "lfm2", "recurrent_gemma", "modernbert-decoder", "mpt", "gpt_oss"]
 )
 def test_attention_that_is_local_or_counts_from_neighbours(name):
-    """Chunks, local layers, convolutions, biases by distance, sinks: the long rows and the short ones are those of plain calls."""
+    """Chunks, local layers, convolutions, biases by distance, sinks: long rows and short ones are those of plain calls."""
     model = tiny_model(name)
     engine, asked = loaded(model), rows((3, WINDOW - 1, WINDOW, WINDOW + 1, 2 * WINDOW + 1, 40))
     expected = [plain(model, row) for row in asked]
