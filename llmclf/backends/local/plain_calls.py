@@ -68,7 +68,7 @@ class ModuleState:
     """
 
     def __init__(self, model: Any) -> None:
-        self._kept: list[tuple[Any, dict[str, Any], dict[str, tuple[torch.Tensor, int, torch.Tensor]]]] = []
+        self._kept: list[tuple[Any, dict[str, Any], dict[str, tuple[torch.Tensor, torch.Tensor]]]] = []
         for module in model.modules():
             if next(module.children(), None) is not None or next(module.parameters(), None) is not None:
                 continue
@@ -77,23 +77,19 @@ class ModuleState:
             tensors |= dict(module.named_buffers(recurse=False))
             if tensors and all(tensor.numel() <= _LARGEST_STATE for tensor in tensors.values()):
                 plain = {name: value for name, value in own.items() if name not in tensors}
-                self._kept.append((module, plain, {name: _copied(tensor) for name, tensor in tensors.items()}))
+                self._kept.append((module, plain, {name: (t, t.detach().clone()) for name, t in tensors.items()}))
 
     def restore(self) -> None:
         for module, plain, tensors in self._kept:
             for name, value in plain.items():
                 if getattr(module, name, None) is not value:
                     setattr(module, name, value)
-            for name, (tensor, version, copy) in tensors.items():
-                now = getattr(module, name, None)
-                if now is not tensor or tensor._version != version:
+            for name, (tensor, copy) in tensors.items():
+                # Some write into the tensor, some replace it.
+                if getattr(module, name, None) is not tensor or not torch.equal(tensor, copy):
                     # A copy of the copy: the next call may write into what it finds.
-                    tensors[name] = _copied(copy.clone())
+                    tensors[name] = (copy.clone(), copy)
                     setattr(module, name, tensors[name][0])
-
-
-def _copied(tensor: torch.Tensor) -> tuple[torch.Tensor, int, torch.Tensor]:
-    return tensor, tensor._version, tensor.detach().clone()
 
 
 @contextmanager
