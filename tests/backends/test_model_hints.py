@@ -54,7 +54,7 @@ def test_hints_of_what_is_on_the_disk(tmp_path):
     for name in (str(ggufs), f"hf:{ggufs}"):
         assert model_hint(name) == f"did you mean 'gguf:{ggufs / 'a.gguf'}'?"
     assert f"'hf:{model}', the folder that holds the file" in model_hint(str(model / "model.safetensors"))
-    with pytest.raises(ModelNameError, match=r"config\.json.*did you mean 'gguf:.*a\.gguf'"):
+    with pytest.raises(ModelNameError, match=r"config\.json.*'gguf:.*a\.gguf'"):
         open_backend(f"hf:{ggufs}")
 
 

@@ -22,15 +22,12 @@ from ..base import (
 from ..handle import Handle
 from ..nested_labels import without_longer
 from ..options import describe_options, one_of, option, positive_count, takes_earlier_name
-from ..tokens.codec import TokenCodec, TokenRow
+from ..tokens.codec import TokenCodec
 from ..tokens.transformers_encoder import streamed_texts, token_texts
 from .checkpoint import check_embedded
-from .generation import Generation, LogitsProcessor, check_generation, end_ids, generate
-from .loaded_model import LoadedModel, open_model
+from .generation import Generation, LogitsProcessor, check_generation, end_ids
+from .loaded_model import BATCH_TOKENS, LoadedModel, open_model
 from .trie_view import TrieView
-
-BATCH_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 16384}
-"""Token columns of one forward pass on each kind of device, where `batch_tokens` does not say."""
 
 
 @takes_earlier_name("model", "name")
@@ -93,7 +90,10 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
 
     @property
     def route(self) -> str:
-        """``"trie"``, or ``"pairs"`` where the model's architecture does not allow a shared prefix."""
+        """How rows of few tokens are scored: by a token ``"trie"``, else in batches of ``"pairs"``, else each pair ``"single"``.
+
+        Each is compared with plain calls. Longer rows are compared when the first one is asked, and may take a slower route.
+        """
         return self._loaded.route
 
     @property
@@ -153,7 +153,7 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
     def next_logits(self, prompt: str | RenderedPrompt | Sequence[int]) -> tuple[tuple[int, ...], np.ndarray]:
         """The tokens of a prompt, and the model's logits (vocabulary,) of what comes next."""
         ids = self._prompt_ids(prompt)
-        return ids, self._loaded.trie_logits(TokenRow(ids, ((0,),)))[0]
+        return ids, self._loaded.next_logits(ids)
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -264,18 +264,7 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
                 f"the prompt's {len(ids)} tokens and max_tokens={max_tokens} exceed the model's context of {length}; shorten one "
                 "of them"
             )
-        loaded = self._loaded
-        return generate(
-            loaded.model,
-            loaded.tokenizer,
-            loaded.lock,
-            ids,
-            n=n,
-            max_tokens=max_tokens,
-            processors=processors,
-            seed=seed,
-            stop=texts,
-        )
+        return self._loaded.generate(ids, n, max_tokens, processors, seed, texts)
 
     @property
     def _codec(self) -> TokenCodec:
