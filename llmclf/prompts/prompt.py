@@ -127,8 +127,8 @@ class Prompt:
 
         Examples
         --------
-        >>> Prompt().request_terminator([" neutral", " neutral news"]), Prompt(terminator="\n").request_terminator([" a", " ab"])
-        ('longest', None)
+        >>> Prompt().request_terminator([" neutral", " neutral news"]), Prompt(terminator="eos").request_terminator([" a", " ab"])
+        ('longest', 'eos')
         """
         if self.terminator == "eos":
             return "eos"

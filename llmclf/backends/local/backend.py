@@ -27,6 +27,7 @@ from ..tokens.transformers_encoder import streamed_texts, token_texts
 from .checkpoint import check_embedded
 from .generation import Generation, LogitsProcessor, check_generation, end_ids
 from .loaded_model import BATCH_TOKENS, LoadedModel, open_model
+from .route_checks import changes_with_length
 from .trie_view import TrieView
 
 
@@ -108,6 +109,8 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
             "weights": loaded.weights_hash,
             "dtype": loaded.dtype_name,
             "context_length": self.context_length,
+            # Earlier versions scored such models by what stood beside a row, so their answers are not mixed with these.
+            **({"lengths": "as alone"} if changes_with_length(loaded.model.config) else {}),
         }
 
     def score(self, requests: Sequence[Request]) -> Iterator[tuple[int, RowScores]]:

@@ -263,6 +263,28 @@ def named_lengths(config: Any) -> set[int]:
     return found
 
 
+def changes_with_length(config: Any) -> bool:
+    """Whether positions or attention follow another rule from some length on: rotary positions that stretch, or chunks.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> [changes_with_length(SimpleNamespace(to_dict=dict)), changes_with_length(SimpleNamespace(to_dict=lambda: {"type": "dynamic"}))]
+    [False, True]
+    """
+    waiting: list[Any] = [config.to_dict()]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Mapping):
+            if value.get("attention_chunk_size") or {value.get("rope_type"), value.get("type")} & {
+                "longrope",
+                "dynamic",
+            }:
+                return True
+            waiting += value.values()
+    return False
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
 

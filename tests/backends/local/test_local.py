@@ -388,7 +388,7 @@ def test_half_precision_is_normalised_in_float32(model_folder):
     [
         ("gpt-4", "does not name a model that can be opened"),
         ("hf:", "does not name a model that can be opened"),
-        ("gguf:/no/such/file.gguf", "does not name a file"),
+        ("gguf:/no/such/file.gguf", "does not exist; check the path"),
         ("hf:./no/such/folder", "names neither a folder"),
         (7, "expected a model string or a backend"),
     ],
