@@ -56,7 +56,8 @@ def measure(url: str, n: int, name: str, template: str, words: dict | None, n_sh
     card = load_card(name)
     train, test = card.load("train", n=200), card.load("test", n=n)
     labels = card.labels if words is None else dict(zip(sorted(set(train["label"])), words.values(), strict=True))
-    options = {"labels": labels, "prompt": Prompt(template), "n_shots": n_shots, "random_state": 0}
+    prompt = Prompt(template, terminator="eos_if_nested")
+    options = {"labels": labels, "prompt": prompt, "n_shots": n_shots, "random_state": 0}
     remote = OpenAIBackend("openai:smol", base_url=url, use_route="grammar", concurrency=2)
     ours, theirs = (
         LLMClassifier(model, **options).fit(train[["text"]], train["label"]).predict_proba(test[["text"]])

@@ -269,8 +269,9 @@ def changes_with_length(config: Any) -> bool:
     Examples
     --------
     >>> from types import SimpleNamespace
-    >>> [changes_with_length(SimpleNamespace(to_dict=dict)), changes_with_length(SimpleNamespace(to_dict=lambda: {"type": "dynamic"}))]
-    [False, True]
+    >>> plain, stretched = SimpleNamespace(to_dict=dict), SimpleNamespace(to_dict=lambda: {"rope_type": "dynamic"})
+    >>> changes_with_length(plain), changes_with_length(stretched)
+    (False, True)
     """
     waiting: list[Any] = [config.to_dict()]
     while waiting:
