@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
 
 from ..arrays import Floats, Integers
 from ..calibration import Corrections, PriorCalibrator
 from ..errors import CalibrationWarning, warn
 from ..logits import softmax
-from ..metrics.refinement import recalibrate
+from ..metrics.association import label_association
 from ..numerics.bag_of_words import bag_of_words_proba
 
 _MIN_ROWS = 20
 _SAME = 1e-6  # difference of two probabilities that does not count
-_Z = float(ndtri(0.975))
+_LEVEL = 0.05
 
 
 def warn_of_one_answer(
@@ -52,26 +51,20 @@ def warn_of_one_answer(
     if n_rows < _MIN_ROWS or np.unique(columns).size < 2 or (predicted != predicted[0]).any():
         return
     counts = np.bincount(columns, minlength=n_classes)
-    losses, by_chance, _ = recalibrate(columns, proba, np.ones(n_rows))
-    constant = bool((np.ptp(proba, axis=0) < _SAME).all())
-    if not constant and _is_lower(losses, by_chance):
+    association = label_association(proba, columns)
+    if association.agree < _LEVEL or association.contradict < _LEVEL:
         return
+    constant = bool((np.ptp(proba, axis=0) < _SAME).all())
     answer = "the class frequencies" if constant else f"the answer {classes[predicted[0]]!r}"
     message = (
         f"these scores say nothing about the labels that {n_rows} labelled rows could show, so every row gets {answer}; try "
         "another prompt, other label words, examples in the prompt (n_shots=), or a larger model"
     )
     words = bag_of_words_proba(texts, columns, n_classes)
-    if words is not None and _is_lower(-np.log(words[np.arange(n_rows), columns]), by_chance):
+    if words is not None and label_association(words, columns).agree < _LEVEL:
         right = (words.argmax(axis=1) == columns).mean()
         message += (
             f". The words of the texts alone say more: with the same labels, TF-IDF and logistic regression are right in "
             f"{right:.0%} of these rows (cross-validated), the most frequent class in {counts.max() / n_rows:.0%}"
         )
     warn(message, CalibrationWarning)
-
-
-def _is_lower(losses: Floats, others: Floats) -> bool:
-    """Whether a mean loss is lower than another beyond chance, by the rows' differences."""
-    difference = others - losses
-    return bool(difference.mean() > _Z * difference.std(ddof=1) / np.sqrt(difference.size))
