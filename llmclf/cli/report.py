@@ -35,6 +35,14 @@ def report(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Look at each value of this column by itself; may be given again."),
     ] = None,
+    cluster_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The column that says what each row belongs to, such as its author; intervals and threshold then count "
+            "these, not rows. With --text-column, copies of a text belong together without it.",
+        ),
+    ] = None,
     before: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Predictions for the same rows, in the same order, before calibration."),
@@ -78,6 +86,7 @@ def report(
         earlier = earlier[:, [names.index(name) for name in classes]]
     texts = None if text_column is None else column(frame, text_column, "--text-column").tolist()
     groups = {name: column(frame, name, "--group-column").tolist() for name in group_column or []}
+    clusters = None if cluster_column is None else column(frame, cluster_column, "--cluster-column").tolist()
     mass = None
     if "label_mass" in frame.columns:
         mass = [_number(value, "label_mass", row) for row, value in enumerate(frame["label_mass"])]
@@ -87,6 +96,7 @@ def report(
         classes=classes,
         proba_before=earlier,
         groups=groups or None,
+        clusters=clusters,
         texts=texts,
         label_mass=mass,
         metadata={

@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..pipeline import CalibrationRows, FittedPipeline
 from ..tables.rows import Rows
 from .content_free import content_free_rows, domain_rows, generated_rows
+from .row_groups import row_groups
 from .seen_rows import fingerprints
 
 
@@ -25,8 +26,11 @@ def fit_corrections(
     shots: list[int],
     sample_weight: Floats | None,
     random_state: Any,
+    groups: Integers | None = None,
 ) -> FittedPipeline:
     """Fit bias and calibrator on the training rows that are not shots and can be scored; without either nothing is asked.
+
+    Rows that belong to a shot (copies of its text, rows of its group) are left out: their answer stands in the prompt.
 
     Parameters
     ----------
@@ -42,6 +46,8 @@ def fit_corrections(
     sample_weight : ndarray (n,) or None
     random_state : int, RandomState or None
         Draws the words of ``bias="domain"`` and the texts of ``bias="generative"``.
+    groups : ndarray of int (n,), optional
+        What the caller says belongs together, besides copies of a text.
 
     Returns
     -------
@@ -55,10 +61,12 @@ def fit_corrections(
     """
     if corrections.bias is None and corrections.calibrator is None:
         return replace(pipeline, corrections=corrections)
-    places = np.setdiff1d(np.arange(len(rows)), shots)
+    members = row_groups(rows, pipeline.scorer.shown_fields, groups)
+    places = np.flatnonzero(~np.isin(members, members[shots]))
     if not len(places):
+        belong = "" if len(shots) == len(rows) else " or belong to one (a copy of its text, or a row of its group)"
         raise InputError(
-            f"all {len(rows)} rows are shots, so none is left to calibrate on; give more rows or fewer shots"
+            f"all {len(rows)} rows are shots{belong}, so none is left to calibrate on; give more rows or fewer shots"
         )
     if corrections.calibrator is not None:
         assert codes is not None
@@ -73,13 +81,14 @@ def fit_corrections(
         scores, places = scores[scored], places[scored]
     columns = None if codes is None else codes[places]
     weights = None if sample_weight is None else sample_weight[places]
-    corrections.fit(scores, columns, weights, content_free)
+    members = members[places]
+    corrections.fit(scores, columns, weights, content_free, members)
     if columns is None or corrections.calibrator is None:
         calibrated = CalibrationRows(places) if corrections.wants_rows else CalibrationRows()
     else:
         hashes = fingerprints([rows.records[i] for i in places], pipeline.scorer.shown_fields)
         is_weighted = weights is not None and bool((weights != weights[0]).any())
-        calibrated = CalibrationRows(places, columns, hashes, is_weighted)
+        calibrated = CalibrationRows(places, columns, hashes, is_weighted, members)
     return replace(
         pipeline,
         corrections=corrections,

@@ -8,12 +8,14 @@ surprising: an inverted test.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import Floats
+from ..numerics.groups import effective_number, group_numbers
 from .bins import reliability_curve
 from .means import check_confidence_level, check_n_resamples
 
@@ -51,6 +53,7 @@ def calibration_interval(
     pos_label: Any = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
 ) -> CalibrationInterval:
     """A confidence interval for the true expected calibration error of the bins.
 
@@ -72,6 +75,9 @@ def calibration_interval(
     random_state : None, int or numpy Generator
     sample_weight : array-like (n,), optional
         Frequency weights: a weight of 2 counts the row twice. Weights that express importance make the interval too narrow.
+    groups : array-like (n,), optional
+        What each row belongs to, such as its text or its author. The rows then count as many as
+        ``n**2 / sum(size**2)`` independent ones, for groups of these sizes: as if the rows of a group said all the same.
 
     Returns
     -------
@@ -105,6 +111,9 @@ def calibration_interval(
     # Every scale uses the same random numbers, so that the search is over a deterministic function.
     seed = int(np.random.default_rng(random_state).integers(2**63))
     share = curve.weight / curve.weight.sum()
+    if groups is not None:
+        n_rows = np.shape(y)[0]
+        curve = replace(curve, weight=curve.weight * effective_number(group_numbers(groups, n_rows), n_rows) / n_rows)
     counts = np.maximum(1, np.round(curve.weight)).astype(np.int64)
     gap = curve.accuracy - curve.confidence
 

@@ -12,7 +12,9 @@ from scipy.stats import beta, norm
 from ..arrays import Floats
 from ..checks import check_open_share, is_whole_number
 from ..errors import InputError
+from ..numerics.groups import group_numbers
 from .checks import row_weights
+from .grouped import group_values
 
 _MAX_CELLS = 1000
 _MIN_ROWS = 10
@@ -40,6 +42,7 @@ def mean_interval(
     n_resamples: int = 1000,
     random_state: Any = None,
     sample_weight: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
 ) -> MeanInterval:
     """A confidence interval for the mean of a value per row, such as its log loss.
 
@@ -56,6 +59,9 @@ def mean_interval(
     random_state : None, int or numpy Generator
     sample_weight : array-like (n,), optional
         Frequency weights: a weight of 2 counts the row twice.
+    groups : array-like (n,), optional
+        What each row belongs to, such as its text or its author: the groups are independent, their rows need not be. Groups
+        are then resampled in place of rows, and counted in place of them.
 
     Returns
     -------
@@ -80,6 +86,10 @@ def mean_interval(
     if x.ndim != 1 or not x.size or not np.isfinite(x).all():
         raise InputError(f"values of shape {x.shape} cannot be averaged; expected one finite number per row")
     weights = row_weights(sample_weight, x.size)
+    if groups is not None:
+        kept = weights > 0
+        x = group_values(x[kept], weights[kept], group_numbers(groups, x.size)[kept])
+        weights = np.ones(x.size)
     means, squares, mass = _cells(x[weights > 0], weights[weights > 0])
     shares = mass / mass.sum()
     mean = float(shares @ means)

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Floats
 from ..errors import InputError
+from ..numerics.groups import effective_number, group_numbers
 from .checks import checked_predictions
 from .intervals import calibration_interval
 from .means import change_of_share, check_confidence_level, check_n_resamples, mean_interval
@@ -44,6 +45,7 @@ def paired_difference(
     random_state: Any = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
     **options: Any,
 ) -> PairedDifference:
     """The change of a metric from one set of probabilities to another for the same rows.
@@ -65,6 +67,8 @@ def paired_difference(
     random_state : None, int or numpy Generator
     sample_weight : array-like (n,), optional
         Frequency weights: a weight of 2 counts the row twice.
+    groups : array-like (n,), optional
+        What each row belongs to, as in `mean_interval` and, for "accuracy" and "ece", in `calibration_interval`.
     **options
         For "ece": `n_bins`, `strategy`, `closed` and `pos_label`.
 
@@ -89,7 +93,13 @@ def paired_difference(
     check_n_resamples(n_resamples)
     if metric == "ece":
         return _calibration_error_difference(
-            (y, proba_before, proba_after), confidence_level, n_resamples, random_state, classes, sample_weight, options
+            (y, proba_before, proba_after),
+            confidence_level,
+            n_resamples,
+            random_state,
+            classes,
+            sample_weight,
+            {**options, "groups": groups},
         )
     if metric not in _ROW_VALUES:
         raise InputError(f"metric={metric!r} is unknown; expected 'log_loss', 'brier', 'accuracy' or 'ece'")
@@ -100,6 +110,7 @@ def paired_difference(
     if before.shape != after.shape:
         raise InputError(f"proba_before has shape {before.shape} and proba_after {after.shape}; expected the same")
     kept = weights > 0
+    members = None if groups is None else group_numbers(groups, columns.size)[kept]
     columns, weights = columns[kept], weights[kept]
     values = _ROW_VALUES[metric]
     first, second = values(columns, before[kept]), values(columns, after[kept])
@@ -112,8 +123,9 @@ def paired_difference(
     change = second - first
     if metric == "accuracy":
         difference = float(np.average(change, weights=weights))
+        worth = weights * (effective_number(members, columns.size) / columns.size)
         low, high = change_of_share(
-            float(weights @ (change > 0)), float(weights @ (change < 0)), float(weights.sum()), confidence_level
+            float(worth @ (change > 0)), float(worth @ (change < 0)), float(worth.sum()), confidence_level
         )
     else:
         difference, low, high = mean_interval(
@@ -122,6 +134,7 @@ def paired_difference(
             n_resamples=n_resamples,
             random_state=random_state,
             sample_weight=weights,
+            groups=members,
         )
     return PairedDifference(
         difference, low, high, float(np.average(first, weights=weights)), float(np.average(second, weights=weights))

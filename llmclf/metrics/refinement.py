@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from ..errors import InputError
 from ..logits import floor_missing, log_softmax
 from ..numerics.folds import fold_weights
+from ..numerics.groups import group_numbers
 from ..numerics.solvers import fit_bias_temperature
 from .checks import checked_predictions
 
@@ -21,6 +22,7 @@ def refinement_error(
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     return_calibration: bool = False,
+    groups: ArrayLike | None = None,
 ) -> Any:
     """Log loss that remains after recalibration by a bias and a temperature, in nats: how informative the probabilities are.
 
@@ -35,6 +37,9 @@ def refinement_error(
         As in `expected_calibration_error`. A probability of 0 is recalibrated as `llmclf.logits.floor_missing` says.
     return_calibration : bool
         Also return the log loss minus the refinement; infinite if a true class was given probability 0.
+    groups : array-like (n,), optional
+        What each row belongs to, such as its text or its author: rows of a group are never on both sides of a fold. None: rows
+        with equal probabilities belong together where there are at least 20 different ones.
 
     Returns
     -------
@@ -43,7 +48,7 @@ def refinement_error(
     Raises
     ------
     InputError
-        Any argument cannot be used, or fewer than two rows have positive weight.
+        Any argument cannot be used, or fewer than two rows (of two groups) have positive weight.
 
     Examples
     --------
@@ -54,13 +59,17 @@ def refinement_error(
     """
     columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
     kept = weights > 0
+    members = None if groups is None else group_numbers(groups, columns.size)[kept]
     columns, probabilities, weights = columns[kept], probabilities[kept], weights[kept]
     with np.errstate(divide="ignore"):
         logs = np.log(probabilities)
     scores, _ = floor_missing(logs - logs.max(axis=1, keepdims=True))
-    folds = fold_weights(scores, columns, weights)
+    folds = fold_weights(scores, columns, weights, groups=members)
     if np.count_nonzero(folds.any(axis=0)) < 2:
-        raise InputError("refinement_error needs at least two rows with positive weight; give more labelled rows")
+        of_groups = "" if members is None else " of two groups"
+        raise InputError(
+            f"refinement_error needs at least two rows{of_groups} with positive weight; give more labelled rows"
+        )
     loss = 0.0
     for test_weights in folds.T:
         train_weights = weights - test_weights

@@ -221,7 +221,9 @@ def _metrics(
     for name, metric in report_a.to_dict()["metrics"].items():
         entry_a, entry_b = metric["after"], metrics_b[name]["after"]
         if same:
-            difference = change(name, a.columns, a.proba, second[0], settings, entry_a["value"], entry_b["value"])
+            difference = change(
+                name, a.columns, a.proba, second[0], settings, entry_a["value"], entry_b["value"], a.clusters
+            )
         else:
             difference = _unpaired(name, (a.proba, a.columns), second, settings, entry_a, entry_b)
         shown = {key: metric[key] for key in ("title", "unit", "better", "meaning")}

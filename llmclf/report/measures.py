@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Floats
+from ..arrays import Floats, Integers
 from ..metrics import (
     aurc,
     calibration_interval,
@@ -163,6 +163,7 @@ def measure(evidence: Evidence, settings: Settings) -> tuple[dict[str, Any], lis
                 settings,
                 before[name]["value"],
                 after[name]["value"],
+                evidence.clusters,
             )
         metrics[name] = line
     return metrics, missing
@@ -191,12 +192,13 @@ def _measure(
     with np.errstate(divide="ignore"):
         losses = -np.log(proba[rows, y])
     accuracy = float(right.mean())
-    low, high = proportion_interval(int(right.sum()), n_rows, confidence_level=level)
+    worth, clusters = evidence.worth(), evidence.clusters
+    low, high = proportion_interval(right.sum() * worth, n_rows * worth, confidence_level=level)
     entries = {
         "accuracy": entry(accuracy, float(low), float(high)),
         "confidence": entry(float(confidence.mean())),
     }
-    options: dict[str, Any] = {"confidence_level": level, "random_state": settings.seed}
+    options: dict[str, Any] = {"confidence_level": level, "random_state": settings.seed, "groups": clusters}
     impossible = int(np.isinf(losses).sum())
     if impossible:
         skip("log loss", f"it is infinite: the true class has probability 0 in {impossible} of {n_rows} rows")
@@ -206,13 +208,14 @@ def _measure(
     squares = proba.copy()
     squares[rows, y] -= 1.0
     entries["brier"] = entry(*mean_interval((squares**2).sum(axis=1), **options))
-    if n_rows < 10:
+    if evidence.n_clusters < 10:
+        unit = "n" if clusters is None else "the number of clusters"
         skip(
             "intervals of log loss and Brier score",
-            f"n = {n_rows} is too small to estimate how they vary; at least ten rows are needed",
+            f"{unit} = {evidence.n_clusters} is too small to estimate how they vary; at least ten rows are needed",
         )
-    if n_rows >= 2:
-        refinement, calibration = refinement_error(y, proba, return_calibration=True)
+    if evidence.n_clusters >= 2:
+        refinement, calibration = refinement_error(y, proba, return_calibration=True, groups=clusters)
     else:
         refinement, calibration = math.nan, math.nan
         skip(
@@ -221,7 +224,9 @@ def _measure(
         )
     entries["refinement"], entries["calibration"] = entry(refinement), entry(calibration)
     interval = calibration_interval(y, proba, n_bins=settings.n_bins, **options)
-    test = calibration_test(y, proba, n_bins=settings.n_bins, n_resamples=499, random_state=settings.seed)
+    test = calibration_test(
+        y, proba, n_bins=settings.n_bins, n_resamples=499, random_state=settings.seed, groups=clusters
+    )
     entries["ece"] = entry(
         interval.error, interval.low, interval.high, null_mean=interval.null_mean, p_value=test.p_value
     )
@@ -252,6 +257,7 @@ def change(
     settings: Settings,
     value_first: float | None,
     value_second: float | None,
+    clusters: Integers | None = None,
 ) -> dict[str, Any]:
     """The difference of a metric between two sets of probabilities (n, K) of the same rows, with an interval from the rows'
     paired differences where there is one."""
@@ -267,6 +273,7 @@ def change(
         metric=name,
         confidence_level=settings.confidence,
         random_state=settings.seed,
+        groups=clusters,
         **options,
     )
     return entry(paired.difference, paired.low, paired.high)

@@ -53,7 +53,10 @@ def rows(count: int) -> str:
 def _accuracy(data: Mapping[str, Any]) -> str:
     entry = data["metrics"]["accuracy"]
     after, n_rows = entry["after"], data["rows"]["n"]
-    sentence = f"On {n_rows:,} labelled {'row' if n_rows == 1 else 'rows'}, the most probable class is right in "
+    clusters = f" in {data['rows']['n_clusters']:,} clusters" if "n_clusters" in data["rows"] else ""
+    sentence = (
+        f"On {n_rows:,} labelled {'row' if n_rows == 1 else 'rows'}{clusters}, the most probable class is right in "
+    )
     sentence += f"{percent(after['value'])} of cases ({percent(data['settings']['confidence'], 0)} confidence interval "
     sentence += f"{span(after)})."
     majority = max(data["classes"], key=lambda entry: entry["support"])
