@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..arrays import Floats
+from ..arrays import Floats, Integers
 from ..errors import InputError
 from ..metrics import calibration_interval, checked_probability_rows
 from ..pages import in_notebook, written
@@ -225,7 +225,8 @@ def _metrics(
                 name, a.columns, a.proba, second[0], settings, entry_a["value"], entry_b["value"], a.clusters
             )
         else:
-            difference = _unpaired(name, (a.proba, a.columns), second, settings, entry_a, entry_b)
+            clusters = a.clusters, report_b.evidence.clusters
+            difference = _unpaired(name, (a.proba, a.columns), second, settings, entry_a, entry_b, clusters)
         shown = {key: metric[key] for key in ("title", "unit", "better", "meaning")}
         metrics[name] = {**shown, "a": entry_a, "b": entry_b, "difference": difference}
     return metrics
@@ -238,6 +239,7 @@ def _unpaired(
     settings: Settings,
     entry_a: Mapping[str, Any],
     entry_b: Mapping[str, Any],
+    clusters: tuple[Integers | None, Integers | None],
 ) -> dict[str, Any]:
     """The difference on different rows. Its interval combines the intervals of the two, by the method of variance estimates
     recovery (Zou & Donner 2008, "Construction of confidence limits about effect measures"), for the calibration error by
@@ -254,8 +256,9 @@ def _unpaired(
                 n_bins=settings.n_bins,
                 confidence_level=(1.0 + settings.confidence) / 2.0,
                 random_state=settings.seed,
+                groups=members,
             )
-            for proba, columns in (first, second)
+            for (proba, columns), members in zip((first, second), clusters, strict=True)
         )
         return entry(value, high.low - low.high, high.high - low.low)
     if name not in _MEANS or None in (entry_a["low"], entry_a["high"], entry_b["low"], entry_b["high"]):
