@@ -99,7 +99,7 @@ def intervals(draws: int) -> list[str]:
     lines = [
         "## Intervals and tests",
         "",
-        f"{draws} draws of 100 groups. Coverage of 95 % intervals for the accuracy, for the mean of a loss (0.1 nats if right,",
+        f"{draws // 10} draws of 100 groups. Coverage of 95 % intervals for the accuracy, for the mean of a loss (0.1 nats if right,",
         "2.3 if wrong), and for the calibration error (ten bins) of a model that is calibrated on the mean; and how often",
         "`calibration_test` rejects at 5 % a model that is calibrated. Each pair: every row for itself, `groups=`.",
         "",
@@ -110,7 +110,7 @@ def intervals(draws: int) -> list[str]:
         rng = np.random.default_rng([number, 7])
         held: dict[str, np.ndarray] = {key: np.zeros(2) for key in ("accuracy", "loss", "ece", "test")}
         true_loss = 0.1 + 2.2 * LIMIT
-        n_draws = draws // 4
+        n_draws = draws // 10
         for _ in range(n_draws):
             _, wrong, groups = draw(rng, 100)
             losses = 0.1 + 2.2 * wrong

@@ -110,8 +110,8 @@ def _automation(data: Mapping[str, Any]) -> str:
     )
     return (
         f"{start} Of these, {percent(chosen['error'])} were wrong here. With {sure} confidence, at most {budget} of all future "
-        "rows accepted in this way will be wrong, provided that they come from the same source as these rows, that neither the "
-        "model nor the calibrator has seen these labels, and that more confident rows are not wrong more often."
+        "rows accepted in this way will be wrong, provided that they come from the same source as these rows, and that neither "
+        "the model nor the calibrator has seen these labels."
     )
 
 
