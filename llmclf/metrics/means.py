@@ -12,7 +12,7 @@ from scipy.stats import beta, norm
 from ..arrays import Floats
 from ..checks import check_open_share, is_whole_number
 from ..errors import InputError
-from ..numerics.groups import group_numbers
+from ..numerics.groups import effective_number, group_numbers
 from .checks import row_weights
 from .grouped import group_values
 
@@ -61,7 +61,8 @@ def mean_interval(
         Frequency weights: a weight of 2 counts the row twice.
     groups : array-like (n,), optional
         What each row belongs to, such as its text or its author: the groups are independent, their rows need not be. Groups
-        are then resampled in place of rows, and counted in place of them.
+        are then resampled in place of rows. The ends are NaN where a few large groups hold most rows: where
+        ``n**2 / sum(size**2)`` is below ten, for groups of these sizes.
 
     Returns
     -------
@@ -88,7 +89,10 @@ def mean_interval(
     weights = row_weights(sample_weight, x.size)
     if groups is not None:
         kept = weights > 0
-        x = group_values(x[kept], weights[kept], group_numbers(groups, x.size)[kept])
+        members = group_numbers(groups, x.size)[kept]
+        if effective_number(members, members.size) < _MIN_ROWS:
+            return MeanInterval(float(np.average(x, weights=weights)), math.nan, math.nan)
+        x = group_values(x[kept], weights[kept], members)
         weights = np.ones(x.size)
     means, squares, mass = _cells(x[weights > 0], weights[weights > 0])
     shares = mass / mass.sum()

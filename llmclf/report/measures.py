@@ -208,11 +208,13 @@ def _measure(
     squares = proba.copy()
     squares[rows, y] -= 1.0
     entries["brier"] = entry(*mean_interval((squares**2).sum(axis=1), **options))
-    if evidence.n_clusters < 10:
-        unit = "n" if clusters is None else "the number of clusters"
+    if n_rows * worth < 10:
+        few = f"n = {n_rows} is too small"
+        if clusters is not None:
+            few = f"clusters of these sizes count as {n_rows * worth:.2g} independent rows, too few"
         skip(
             "intervals of log loss and Brier score",
-            f"{unit} = {evidence.n_clusters} is too small to estimate how they vary; at least ten rows are needed",
+            f"{few} to estimate how they vary; at least ten rows are needed",
         )
     if evidence.n_clusters >= 2:
         refinement, calibration = refinement_error(y, proba, return_calibration=True, groups=clusters)

@@ -41,6 +41,14 @@ def test_copies_give_the_interval_of_the_rows_alone():
         assert grouped == pytest.approx(difference, abs=1e-9)
 
 
+def test_a_giant_group_leaves_no_interval():
+    """Where one group holds half of the rows, the others say little about groups like it, and no ends are given."""
+    values, groups = np.random.default_rng(0).random(200), np.concatenate([np.zeros(100, dtype=int), np.arange(1, 101)])
+    mean, low, high = mean_interval(values, groups=groups)
+    assert mean == pytest.approx(values.mean())
+    assert np.isnan([low, high]).all()
+
+
 def test_copies_give_the_calibration_interval_of_the_rows_alone():
     """The bins hold as many rows as there are groups."""
     y, p, _ = rows()
