@@ -30,6 +30,7 @@ MODELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "wrong only between 0.6 and 0.8": lambda t: np.where(
         (expit(t) > 0.6) & (expit(t) < 0.8), expit(t) + 0.15, expit(t)
     ),
+    "half of the rows reversed": lambda t: np.where(expit(t) > 0.5, expit(-t), expit(t)),
 }
 
 

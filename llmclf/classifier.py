@@ -21,13 +21,15 @@ from .backends.usage import Estimate
 from .calibration import Corrections, make_bias, make_calibrator
 from .calibration.selective import check_selectable
 from .checks import is_whole_number
-from .errors import InputError, LabelWordWarning, PromptError, warn
+from .errors import InputError, PromptError, type_of
 from .fitted_attributes import FittedAttributes
+from .fitting.answer_columns import warn_of_shown_answers, without_answers
+from .fitting.doubtful_prompts import warn_of_doubtful_prompt
 from .fitting.fit_corrections import fit_corrections
 from .fitting.row_groups import read_groups
 from .fitting.shots import answered_shots, draw_shots
 from .fitting.thresholds import choose_cross_fitted_threshold, choose_threshold
-from .labels import LabelSet, label_prior, label_set, read_classes
+from .labels import label_prior, label_set, labels_of_classes, read_classes, warn_of_descriptions
 from .logits import log_softmax, logsumexp
 from .pipeline import Decisions, FittedPipeline
 from .prompts.prompt import Prompt
@@ -52,8 +54,8 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
     model : str or Backend, default="smollm2"
         See `llmclf.open_backend`.
     labels : list, or dict class -> word or list of words, optional
-        None takes the classes seen in fit. Classes come back as the objects given here; the words of a class add their
-        probabilities.
+        None takes the classes seen in fit, unless they are numbers or truth values, for which the model should not be asked
+        by accident. Classes come back as the objects given here; the words of a class add their probabilities.
     prompt : str or Prompt, optional
         A template such as ``"Review: {{ text }}\\nSentiment:"``; None gives a plain one that lists the labels.
     n_shots : int, default=0
@@ -66,14 +68,15 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         without content, ``"domain"`` about random words of the training texts, ``"generative"`` about texts that the (local)
         model writes itself; ``"batch"`` and ``"ucpa"`` (and
         ``"batch_logmean"``, ``"batch_meanlog"``, ``"em"``) look at the scores of the training rows. Or a `BiasCorrector`, or
-        anything with ``fit(scores)`` and ``transform(scores)``.
+        anything with ``fit(scores)`` and ``transform(scores)``. With y, all but ``"em"`` aim at the frequencies of y; without,
+        at equal ones.
     calibrator : str or calibrator, optional
         ``"auto"``, ``"temperature"``, ``"bias_temperature"``, ``"vector"``, ``"matrix"``, ``"platt"``, ``"beta"``,
         ``"isotonic"``, ``"venn_abers"``, or one of your own; fitted on the labelled training rows that are not shots.
     prior : "uniform" or dict class -> probability, optional
         The class frequencies expected where the classifier will be used. They multiply the probabilities; with a
-        calibrator, relative to the frequencies of the rows that it was fitted on, and with a bias alone they are its
-        target.
+        calibrator, relative to the frequencies that its probabilities assume, and with a bias alone relative to those of y.
+        Without y they are the target of the bias.
     guidance : float, default=1.0
         Classifier-free guidance: at every label token the logits become ``u + guidance * (c - u)``, with c after the prompt and u
         after the prompt without the row (Sanchez et al. 2023). 1 is the prompt alone, more weighs what the row adds. For
@@ -91,7 +94,10 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
     cache : path, optional
         A score cache (SQLite): a text is asked once per model and prompt, whatever happens after it.
     on_error : {"raise", "missing"}, default="raise"
-        What a row that the model cannot score does: stop, or become NaN (and None in `predict`).
+        What a row does that cannot be asked about (a missing or blank text, half of a surrogate pair, a value for which the
+        template fails), or that the model cannot score (too long, refused by the server): stop the call with an error that
+        names the bad rows, or become NaN (and None in `predict`) while the others are answered. ``score_rows(X)[i].error``
+        says why. `fit` and `fit_threshold` leave such rows out and warn; a report counts them.
     random_state : int, RandomState or None
         Draws the shots, and the texts of ``bias="domain"`` and ``"generative"``.
 
@@ -180,9 +186,11 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         ----------
         X : n texts (list, 1-D array or Series of str) or a table (DataFrame, 2-D array, list of dicts)
         y : n classes, optional
-            Needed for shots, for a calibrator, and where `labels` is None.
+            Needed for shots, for a calibrator, and where `labels` is None. Numbers are read as places of labels that are words
+            only if they are exactly 0 to K - 1 and the labels were named in sorted order; see
+            `llmclf.numerics.class_matching.match_classes`.
         sample_weight : (n,), optional
-            Weights of the rows in the calibrator.
+            Weights of the rows in the bias and the calibrator; see `llmclf.metrics.row_weights`.
         groups : (n,), or the name of a table's column, optional
             What each row belongs to, such as its author or its thread. Cross-fitting (`calibration_proba_`, ``"auto"``,
             `fit_threshold` without `X`) never judges a row by others of its group, and rows of a shot's group are not
@@ -201,20 +209,24 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         classes = self._read_y(y, len(rows))
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, np.empty((len(rows), 1)))
         members = read_groups(groups, rows)
-        labels = label_set(_distinct(classes) if self.labels is None else self.labels, prompt.words)
-        if self.labels is None and prompt.words is None and prompt.choices is None:
-            _warn_of_digits(labels)
+        if self.labels is None:
+            labels = labels_of_classes(_listed(classes), prompt.words, are_asked=prompt.choices is None)
+        else:
+            labels = label_set(self.labels, prompt.words)
+        if prompt.choices is None:
+            warn_of_descriptions(labels)
         codes = None if classes is None else labels.indices(classes.tolist())
         log_prior = label_prior(self.prior, labels)
-        # A bias that the user named aims at the prior; where a calibrator follows, that one sees to it.
-        target = None if log_prior is None or calibrator is not None else np.exp(log_prior)
+        # Without labels, the rows are all that is known of the future ones, so a bias that the user named aims at the prior.
+        target = None if log_prior is None or codes is not None else np.exp(log_prior)
         corrections = Corrections(make_bias(self.bias, target), calibrator, log_prior)
 
+        shown = without_answers(rows, prompt, codes, labels, y)
         pipeline = FittedPipeline(
             backend,
             prompt,
             labels,
-            rows.field_names,
+            shown.field_names,
             rows.is_table,
             processing=self._processing(),
             scoring=self.scoring,
@@ -222,9 +234,16 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             on_error=self.on_error,
         )
         pipeline.check(rows)
-        shots = draw_shots(self.n_shots, codes, len(labels.classes), self.random_state)
+        bad = pipeline.scorer.problems(rows)
+        warn_of_shown_answers(pipeline, rows, codes, y)
+        good = next((record for number, record in enumerate(rows.records) if number not in bad), None)
+        if good is not None:
+            warn_of_doubtful_prompt(pipeline, good)
+        shots = draw_shots(self.n_shots, codes, len(labels.classes), self.random_state, bad)
         pipeline = replace(pipeline, shots=answered_shots(pipeline.scorer, rows, codes, shots))
-        self.pipeline_ = fit_corrections(pipeline, corrections, rows, codes, shots, weights, self.random_state, members)
+        self.pipeline_ = fit_corrections(
+            pipeline, corrections, rows, codes, shots, bad, weights, self.random_state, members
+        )
         self._forget_last_call()
         return self
 
@@ -256,7 +275,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         processing, corrections = pipeline.processing or Processing(), pipeline.corrections
         classifier = cls(
             pipeline.backend,
-            labels=dict(zip(pipeline.labels.classes, map(list, pipeline.labels.words), strict=True)),
+            labels=pipeline.labels.as_named,
             prompt=pipeline.prompt,
             scoring=pipeline.scoring,
             bias=None if corrections.bias is None else clone(corrections.bias),
@@ -330,7 +349,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         Raises
         ------
         InputError
-            X is not of the form that the classifier was fitted on, or a row cannot be asked about.
+            X is not of the form that the classifier was fitted on; or, with ``on_error="raise"``, rows cannot be asked about.
         """
         check_is_fitted(self)
         rows = read_input(self, X, reset=False)
@@ -710,7 +729,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         prompt = Prompt() if self.prompt is None else self.prompt
         prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
         if not isinstance(prompt, Prompt):
-            raise PromptError(f"prompt={prompt!r} is a {type(prompt).__name__}; expected a template or a Prompt")
+            raise PromptError(f"prompt={prompt!r} is {type_of(prompt)}; expected a template or a Prompt")
         if self.unconditional_prompt is None:
             return prompt
         if prompt.unconditional is not None:
@@ -728,15 +747,7 @@ None stands for the fitted pipeline itself, which would else never be freed.
 """
 
 
-def _warn_of_digits(labels: LabelSet) -> None:
-    if isinstance(labels.classes[0], (int, float)):
-        warn(
-            f"y holds the numbers {list(labels.classes[:3])!r}..., and the model is asked for these digits; give "
-            "labels={number: word, ...} if they stand for something",
-            LabelWordWarning,
-        )
-
-
-def _distinct(classes: NDArray[Any] | None) -> list[Any]:
+def _listed(classes: NDArray[Any] | None) -> list[Any]:
     assert classes is not None
-    return list(dict.fromkeys(classes.tolist()))
+    listed: list[Any] = classes.tolist()
+    return listed

@@ -16,10 +16,12 @@
     └── MissingDependencyError (ImportError)  an optional package is needed but not installed
 
     LlmclfWarning (UserWarning)
-    ├── LabelWordWarning                      classes are numbers, so the model scores their digits
+    ├── PromptWarning                         a prompt probably says something else than was meant
+    ├── LabelWordWarning                      the words of a label are hardly what the model should answer
     ├── TruncationWarning                     texts were shortened to fit the model's context
     ├── TerminatorWarning                     an end-of-answer token was added to every label
     ├── CalibrationWarning                    a calibrator was fitted on doubtful data
+    ├── ColumnNameWarning                     an added column has another name, since its own is taken
     └── RenamedWarning (FutureWarning)        a name of an earlier version, which the next one will not know
 
 Every error is also the built-in error that a caller expects, so ``except ValueError`` and scikit-learn's checks catch it.
@@ -29,6 +31,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Iterable, Mapping
 
 
 class LlmclfError(Exception):
@@ -44,7 +47,17 @@ class PromptError(InputError):
 
 
 class RowError(PromptError):
-    """One row cannot be scored, because it is too long or cannot be sent safely; other rows of the task can."""
+    """Rows cannot be scored, because they are too long or cannot be sent safely; other rows of the task can.
+
+    Attributes
+    ----------
+    problems : dict of int -> str
+        The place of each such row among the requests, and its reason; empty where they are not known.
+    """
+
+    def __init__(self, message: str, problems: Mapping[int, str] | None = None) -> None:
+        super().__init__(message)
+        self.problems = dict(problems or {})
 
 
 class ModelNameError(InputError):
@@ -105,8 +118,12 @@ class LlmclfWarning(UserWarning):
     """Base of every warning that llmclf gives."""
 
 
+class PromptWarning(LlmclfWarning):
+    """A prompt probably says something else than was meant: it shows the answer, or its spaces do not fit the words."""
+
+
 class LabelWordWarning(LlmclfWarning):
-    """Classes are numbers without words, so the model scores their digits."""
+    """A word of a label is hardly what a model should answer: it looks like a description of the class."""
 
 
 class TruncationWarning(LlmclfWarning):
@@ -119,6 +136,10 @@ class TerminatorWarning(LlmclfWarning):
 
 class CalibrationWarning(LlmclfWarning):
     """A calibrator was fitted on too few rows, on no signal, or on anti-informative scores."""
+
+
+class ColumnNameWarning(LlmclfWarning):
+    """A column that was to be added has another name, since the table has a column of its own name."""
 
 
 class RenamedWarning(LlmclfWarning, FutureWarning):
@@ -134,3 +155,29 @@ def warn(message: str, category: type[LlmclfWarning]) -> None:
     while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in _LIBRARIES:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level if frame is not None else level - 1)
+
+
+def type_of(value: object) -> str:
+    """The type of a value with its article, as messages name it.
+
+    Examples
+    --------
+    >>> type_of(1), type_of("a")
+    ('an int', 'a str')
+    """
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeio' else 'a'} {name}"
+
+
+def listed(items: Iterable[str], most: int = 10) -> str:
+    """Items as a sentence lists them; of many, the first ones and how many there are.
+
+    Examples
+    --------
+    >>> listed(["0"]), listed(["0", "1", "2"]), listed(["0", "1", "2"], most=2)
+    ('0', '0, 1 and 2', '0, 1, ... (3)')
+    """
+    shown = list(items)
+    if len(shown) > most:
+        return f"{', '.join(shown[:most])}, ... ({len(shown)})"
+    return " and ".join(part for part in (", ".join(shown[:-1]), shown[-1]) if part)

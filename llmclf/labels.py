@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+import reprlib
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -14,9 +16,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from .arrays import Floats, Integers
-from .errors import InputError
+from .errors import InputError, LabelWordWarning, listed, type_of, warn
 from .numerics.class_array import class_array
-from .tables.values import is_missing
+from .numerics.class_matching import as_code, is_hashable, match_classes
+from .tables.values import is_missing, rows_named
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,14 @@ class LabelSet:
         The caller's own objects, sorted if they can be sorted (as scikit-learn's metrics expect), else as they were given.
     words : tuple of tuples of str
         The words of each class; their probabilities add.
+    named_order : tuple of int, optional
+        The columns in the order in which the caller named the classes; None where nobody named them.
     """
 
     classes: tuple[Any, ...]
     words: tuple[tuple[str, ...], ...]
+    # Two ways to write down the same task are the same task.
+    named_order: tuple[int, ...] | None = field(default=None, compare=False, repr=False)
 
     @property
     def array(self) -> NDArray[Any]:
@@ -52,29 +59,33 @@ class LabelSet:
         """The class index of each of `all_words`."""
         return [k for k, words in enumerate(self.words) for _ in words]
 
-    def indices(self, y: Iterable[Any]) -> Integers:
-        """The column of each value of `y`.
+    @property
+    def as_named(self) -> dict[Any, list[str]]:
+        """Class -> words, in the order in which the caller named the classes."""
+        order = range(len(self.classes)) if self.named_order is None else self.named_order
+        return {self.classes[k]: list(self.words[k]) for k in order}
 
-        Where no class is a number, whole numbers from 0 to K - 1 are taken for columns: scikit-learn's `cross_val_predict`
-        hands over the places of the sorted classes in place of the classes.
+    def indices(self, y: Iterable[Any]) -> Integers:
+        """The column of each value of `y`; see `llmclf.numerics.class_matching.match_classes`.
 
         Raises
         ------
         InputError
-            Names the first value that is not a class.
+            Names the first value that is not a class, or that could be more than one.
         """
-        place = {label: k for k, label in enumerate(self.classes)}
-        if not any(isinstance(label, (int, float, np.number)) for label in self.classes):
-            place |= {k: k for k in range(len(self.classes))}
-        columns = []
-        for number, value in enumerate(y):
-            if not _hashable(value) or value not in place:
-                raise InputError(
-                    f"y has the value {value!r} (row {number}), which is not one of the labels {list(self.classes)!r}; "
-                    "add it to labels or drop the row"
-                )
-            columns.append(place[value])
-        return np.array(columns, dtype=np.int64)
+        return match_classes(y, self.classes, named_order=self.named_order)
+
+    def is_task_of(self, other: LabelSet) -> bool:
+        """Whether both have the same classes, told apart as `match_classes` does (1 is "1"), and the same words for them."""
+        if len(self.classes) != len(other.classes):
+            return False
+        try:
+            columns = match_classes(self.classes, other.classes, is_y=False).tolist()
+        except InputError:
+            return False
+        return len(set(columns)) == len(columns) and all(
+            words == other.words[k] for words, k in zip(self.words, columns, strict=True)
+        )
 
 
 def label_set(
@@ -102,16 +113,7 @@ def label_set(
     if isinstance(labels, (str, bytes)) or not isinstance(labels, Iterable):
         raise InputError(f"labels={labels!r}: expected a list of classes or a dict class -> words")
     given = list(labels)
-    for label in given:
-        if not _hashable(label) or isinstance(label, bytes) or is_missing(label):
-            raise InputError(
-                f"the label {label!r} is a {type(label).__name__}; expected a str, int, bool or enum member"
-            )
-    if len(set(given)) < len(given):
-        twice = next(label for i, label in enumerate(given) if label in given[:i])
-        raise InputError(f"the label {twice!r} appears twice in labels; every class must be named once")
-    if len(given) < 2:
-        raise InputError(f"labels has {len(given)} class ({given!r}); a classifier needs at least two classes")
+    _check_classes(given)
     if words and isinstance(labels, Mapping):
         raise InputError("labels is a dict with words, and Prompt(words=...) gives words too; leave one of them out")
     chosen: dict[Any, Any] = dict(labels) if isinstance(labels, Mapping) else {}
@@ -120,8 +122,90 @@ def label_set(
         if extra:
             raise InputError(f"Prompt(words=...) has words for {extra[0]!r}, which is not one of the labels {given!r}")
         chosen = {label: (words or {}).get(label, _default_word(label)) for label in given}
+    # A set stands in no order of its own, and not in the same one twice.
+    return _with_words(chosen, _sorted(given) if isinstance(labels, (set, frozenset)) else given)
+
+
+def labels_of_classes(
+    classes: Iterable[Any],
+    words: Mapping[Any, str | Sequence[str]] | None = None,
+    *,
+    are_asked: bool = True,
+) -> LabelSet:
+    """The labels of a task whose classes nobody named, from the classes of its rows.
+
+    Parameters
+    ----------
+    classes : iterable
+        The class of every row.
+    words : dict, optional
+        Words for these classes, and perhaps for others that no row has.
+    are_asked : bool
+        Whether the model is asked for the classes' own words; False where each row brings its own choices.
+
+    Raises
+    ------
+    InputError
+        As `label_set`; or the classes are numbers or truth values without words, which are more often codes of something
+        than what a model should answer.
+
+    Examples
+    --------
+    >>> labels_of_classes(["good", "bad", "good"]).classes
+    ('bad', 'good')
+    >>> labels_of_classes([0, 1, 1])
+    Traceback (most recent call last):
+    ...
+    llmclf.errors.InputError: y holds the numbers 0 and 1, and no words for them; ...
+    """
+    seen = list(dict.fromkeys(classes))
+    _check_classes(seen)
+    words = words or {}
+    bare = [label for label in seen if label not in words]
+    unseen = [label for label in words if label not in set(seen)]
+    if bare and unseen:
+        raise InputError(f"Prompt(words=...) has words for {unseen[0]!r}, which is not one of the labels {seen!r}")
+    if are_asked and bare:
+        _check_that_words_are_meant(bare)
+    chosen = {label: words.get(label, _default_word(label)) for label in seen}
+    return replace(_with_words(chosen, seen), named_order=None)
+
+
+def _check_classes(given: list[Any]) -> None:
+    for label in given:
+        if not is_hashable(label) or isinstance(label, bytes) or is_missing(label):
+            raise InputError(f"the label {label!r} is {type_of(label)}; expected a str, int, bool or enum member")
+    if len(set(given)) < len(given):
+        twice = next(label for i, label in enumerate(given) if label in given[:i])
+        raise InputError(f"the label {twice!r} appears twice in labels; every class must be named once")
+    if len(given) < 2:
+        raise InputError(f"labels has {len(given)} class ({given!r}); a classifier needs at least two classes")
+
+
+def _check_that_words_are_meant(classes: list[Any]) -> None:
+    """Refuse to ask a model for digits, or for True and False, that nobody asked for."""
+    readable = {label: as_code(_default_word(label)) for label in classes}
+    codes = [label for label, code in readable.items() if code is not None]
+    if len(codes) < len(classes) and all(isinstance(label, str) for label in codes):
+        return
+    ordered = _sorted(codes)
+    are_truths = all(isinstance(readable[label], bool) for label in ordered)
+    shown = listed([repr(label) for label in ordered])
+    example = ", ".join(f"{label!r}: 'word'" for label in ordered[:2])
+    raise InputError(
+        f"y holds {'the truth values' if are_truths else 'the numbers'} {shown}, and no words for them; say what they stand "
+        f"for, labels={{{example}, ...}} (--labels '{ordered[0]}=word,...'), or name them, labels={ordered!r}, if the model "
+        "shall answer in these very words. scikit-learn's own tools hand over numbers in place of classes where labels is None"
+    )
+
+
+def _with_words(chosen: Mapping[Any, Any], given: list[Any]) -> LabelSet:
     ordered = _sorted(given)
-    result = LabelSet(tuple(ordered), tuple(_words(label, chosen[label]) for label in ordered))
+    result = LabelSet(
+        tuple(ordered),
+        tuple(_words(label, chosen[label]) for label in ordered),
+        tuple(ordered.index(label) for label in given),
+    )
     owner: dict[str, Any] = {}
     for label, class_words in zip(result.classes, result.words, strict=True):
         for word in class_words:
@@ -131,6 +215,48 @@ def label_set(
                 )
             owner[word] = label
     return result
+
+
+def warn_of_descriptions(labels: LabelSet) -> None:
+    """Warn where the word of a class looks like what describes the class, which no model answers.
+
+    Warns
+    -----
+    LabelWordWarning
+        Names the first such word, how many there are, and where descriptions belong.
+    """
+    found = [
+        (label, word)
+        for label, words in zip(labels.classes, labels.words, strict=True)
+        for word in words
+        if _looks_like_a_description(word, label)
+    ]
+    if found:
+        label, word = found[0]
+        many = f" (and those of {len(found) - 1} more)" if len(found) > 1 else ""
+        warn(
+            f"the word {reprlib.repr(word)} of label {label!r}{many} looks like a description, and what is scored is how "
+            "probable exactly this text is as the model's answer; give a short word, labels={class: word}, and put "
+            "descriptions into the prompt's text or its instruction, Prompt(..., instruction=...)",
+            LabelWordWarning,
+        )
+
+
+def _looks_like_a_description(word: str, label: Any) -> bool:
+    """Whether an answer has the length or the punctuation of an explanation; names of classes may be long, but not so long."""
+    text = word.strip()
+    # Scripts without spaces: about two characters to a word.
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    n_words = len(text.split()) + wide // 2
+    is_name = _letters(text) == _letters(_default_word(label))
+    is_sentence = text.endswith((".", "!", "?", "。")) or any(mark in text for mark in (",", ";", ":", "(", "、", "，"))
+    if is_name:
+        return n_words >= 12 or (n_words >= 6 and text.endswith((".", "。")))
+    return n_words >= 6 or (n_words >= 5 and is_sentence)
+
+
+def _letters(text: str) -> str:
+    return "".join(character for character in text.casefold() if character.isalnum())
 
 
 def label_prior(prior: str | Mapping[Any, float] | None, labels: LabelSet) -> Floats | None:
@@ -174,21 +300,19 @@ def read_classes(y: Any, n_rows: int) -> NDArray[Any]:
     native = nw.from_native(y, pass_through=True, allow_series=True)
     values = native.to_list() if isinstance(native, nw.Series) else y
     if isinstance(values, (str, bytes)) or not (isinstance(values, Sequence) or hasattr(values, "__array__")):
-        raise InputError(f"y is a {type(values).__name__}; expected a list, 1-D array or Series with one class per row")
+        raise InputError(f"y is {type_of(values)}; expected a list, 1-D array or Series with one class per row")
     if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "OT":
         values = values.tolist()
     if isinstance(values, (list, tuple)):
+        _check_none_missing(values)
         for number, value in enumerate(values):
-            if is_missing(value):
-                raise InputError(f"y contains NaN or None (row {number}: {value!r}); drop these rows")
-            if not _hashable(value):
-                raise InputError(
-                    f"y has the value {value!r} (row {number}), a {type(value).__name__}; expected a class"
-                )
+            if not is_hashable(value):
+                raise InputError(f"y has the value {value!r} (row {number}), {type_of(value)}; expected a class")
         array = class_array(values)
     else:
         array = column_or_1d(values, warn=True)
     if array.dtype.kind == "f":
+        _check_none_missing(array.tolist())
         assert_all_finite(array, input_name="y")
     if array.dtype.kind != "O" or all(isinstance(value, str) for value in array):
         check_classification_targets(array)
@@ -197,6 +321,13 @@ def read_classes(y: Any, n_rows: int) -> NDArray[Any]:
             f"X has {n_rows} rows and y has {len(array)}; expected one class per row (inconsistent numbers of samples)"
         )
     return array
+
+
+def _check_none_missing(values: Sequence[Any]) -> None:
+    missing = [number for number, value in enumerate(values) if is_missing(value)]
+    if missing:
+        shown = f": {values[missing[0]]!r}" if len(missing) == 1 else ""
+        raise InputError(f"y contains NaN or None ({rows_named(missing)}{shown}); drop these rows")
 
 
 def _words(label: Any, words: Any) -> tuple[str, ...]:
@@ -223,11 +354,3 @@ def _sorted(labels: list[Any]) -> list[Any]:
         return sorted(labels)
     except TypeError:  # enum members, or str beside int: no order that the caller could expect but his own
         return labels
-
-
-def _hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True

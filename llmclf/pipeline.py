@@ -29,6 +29,7 @@ from .prompts.prompt import Prompt
 from .prompts.rendered import TEXT_FIELD
 from .scoring.class_scores import ClassScores
 from .scoring.scorer import Scorer
+from .tables.bad_rows import check_problems
 from .tables.rows import Row, Rows
 from .tables.values import plain
 
@@ -65,6 +66,10 @@ class CalibrationRows:
     is_weighted: bool = False
     groups: Integers = field(default_factory=_none)
 
+    def __repr__(self) -> str:
+        """How many rows."""
+        return f"<CalibrationRows: {len(self.numbers) or len(self.fingerprints)}>"
+
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
@@ -86,6 +91,13 @@ class Decisions:
     log_scores: Floats
     undecided: NDArray[np.bool_]
     threshold: float | None = None
+
+    def __repr__(self) -> str:
+        """How many rows, and how many of them could not be scored."""
+        n_rows, n_classes = self.log_scores.shape
+        return (
+            f"<Decisions on {n_rows} rows between {n_classes} classes; {int(self.missing.sum())} could not be scored>"
+        )
 
     @cached_property
     def missing(self) -> NDArray[np.bool_]:
@@ -157,7 +169,7 @@ class FittedPipeline:
     cache : path or None
         The score cache.
     on_error : {"raise", "missing"}
-        What a row does that the model cannot score.
+        What a row does that cannot be asked about, or that the model cannot score.
     check_model : bool
         Whether another model than that of `calibrated_on` is refused; if not, a warning says so.
 
@@ -201,6 +213,15 @@ class FittedPipeline:
             object.__setattr__(self, "fitted_on_scores", self.kind_of_scores)
         _ = self.scorer  # a prompt that cannot be rendered is refused here
 
+    def __repr__(self) -> str:
+        """Model, classes and what was fitted, in one line."""
+        classes, corrections = self.labels.classes, self.corrections
+        parts = [f"{len(classes)} classes ({', '.join(map(repr, classes[:3]))}{', ...' if len(classes) > 3 else ''})"]
+        parts += [f"{len(self.shots)} shots"] if self.shots else []
+        parts += [repr(part) for part in (corrections.bias, corrections.calibrator) if part is not None]
+        parts += [] if self.threshold is None else [f"accepts from confidence {self.threshold.threshold:.4g} on"]
+        return f"<FittedPipeline: {self.backend!r}, {', '.join(parts)}>"
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "scorer"}
 
@@ -227,15 +248,17 @@ class FittedPipeline:
     # --- checks --------------------------------------------------------------------------------------------------------
 
     def check(self, rows: Rows) -> None:
-        """Refuse rows that cannot be rendered and scored, before anything is asked.
+        """Refuse what cannot be rendered and scored, before anything is asked.
 
         Raises
         ------
         InputError
-            The rows are texts where a table is expected, or the other way round; a field that the prompt shows is absent,
-            missing or blank; or the backend cannot give what the scores need.
+            The rows are texts where a table is expected, or the other way round; a field that the prompt shows is absent; the
+            backend cannot give what the scores need; or, with ``on_error="raise"``, some rows cannot be asked about: the error
+            names them.
         """
         if rows.is_table != self.is_table:
+            check_problems(rows.problems)  # what is no text is no table either
             then, now = ("a table", "texts") if self.is_table else ("texts", "a table")
             raise InputError(f"X holds {now}, but the classifier was fitted on {then}; give X in the same form")
         self.scorer.check(rows, self.scoring)
@@ -374,6 +397,8 @@ class FittedPipeline:
             "prompt": replace(self.prompt, words=None).to_dict(),
             "classes": classes,
             "words": words,
+            # Absent in folders of earlier versions.
+            **({} if self.labels.named_order is None else {"named_order": list(self.labels.named_order)}),
             "shots": self._shots_as_json(),
             "field_names": list(self.field_names),
             "processing": None if self.processing is None else self.processing.to_dict(),
@@ -396,11 +421,15 @@ class FittedPipeline:
         check_model: bool = True,
     ) -> FittedPipeline:
         """The inverse of `to_dict`; `model_options` replace those that were saved."""
-        threshold = values.get("threshold")  # absent in folders of earlier versions
+        threshold, named = values.get("threshold"), values.get("named_order")  # absent in folders of earlier versions
         return cls(
             backend=open_backend(values["model"], **{**values["model_options"], **(model_options or {})}),
             prompt=Prompt.from_dict(values["prompt"]),
-            labels=LabelSet(tuple(values["classes"]), tuple(tuple(map(str, words)) for words in values["words"])),
+            labels=LabelSet(
+                tuple(values["classes"]),
+                tuple(tuple(map(str, words)) for words in values["words"]),
+                None if named is None else tuple(map(int, named)),
+            ),
             field_names=tuple(values["field_names"]),
             is_table=bool(values["is_table"]),
             shots=tuple((dict(row), str(word)) for row, word in values["shots"]),

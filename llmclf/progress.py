@@ -2,38 +2,169 @@
 
 from __future__ import annotations
 
+import html
+import importlib
+import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Event, Lock, Thread
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
+_SHOWING = Lock()  # held by whoever has the bar
 
 _BAR_DELAY = 2.0  # seconds before a bar appears
+_REFRESH = 0.25  # seconds between two drawings of a bar
+_PATIENCE = 2.0  # seconds that the work's end waits for a bar to go
 _LINE_INTERVAL = 10.0  # seconds between two lines
 _RATE_WINDOW = 30.0  # seconds over which the rate is measured
 
 
-def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
-    """Yield `items` as they come; on a terminal, show how many of `total` are done if that takes long."""
-    if not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+@contextmanager
+def track(items: Iterable[T], total: int, description: str) -> Iterator[Iterator[T]]:
+    """The `items` as they come; where somebody looks, a bar shows how many of `total` are done if that takes over two seconds.
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = bar.add_task(description, total=total)
-    began = time.monotonic()
+    The bar is on standard error, or below the cell of a notebook, and is gone when the block is left, by an error as well. It
+    appears even if the first item is long in coming. Of several threads the first has the bar.
+
+    Examples
+    --------
+    >>> with track(iter("abc"), 3, "scoring") as letters:
+    ...     print(*letters)
+    a b c
+    """
+    display = _display()
+    if display is None or not _SHOWING.acquire(blocking=False):
+        yield iter(items)
+        return
+    stage, ended = _Stage(total, description), Event()
+    # A thread of its own, since what is waited for may not come for a while, and may be waited for in compiled code.
+    follower = Thread(target=_follow, args=(stage, display, ended), name="llmclf-progress", daemon=True)
+    follower.start()
     try:
-        for item in items:
-            yield item
-            bar.advance(task)
-            if not bar.live.is_started and time.monotonic() - began > _BAR_DELAY:
-                bar.start()
+        yield _counted(items, stage)
     finally:
-        bar.stop()
+        ended.set()
+        follower.join(_PATIENCE)
+        _SHOWING.release()
+
+
+def _counted(items: Iterable[T], stage: _Stage) -> Iterator[T]:
+    for item in items:
+        yield item
+        stage.advance(1, 0, None)
+
+
+def _follow(stage: _Stage, display: Display, ended: Event) -> None:
+    ended.wait(_BAR_DELAY)
+    if time.monotonic() - stage.began < _BAR_DELAY:
+        return
+    with suppress(Exception):  # a terminal that is gone must not stop the work
+        try:
+            while True:
+                display.show(stage)
+                if ended.wait(_REFRESH):
+                    return
+        finally:
+            display.close()
+
+
+class Display(Protocol):
+    """Where a bar is drawn."""
+
+    def show(self, stage: _Stage) -> None:
+        """Draw the bar, or draw it anew."""
+        ...
+
+    def close(self) -> None:
+        """Remove the bar."""
+        ...
+
+
+def _display() -> Display | None:
+    """Where the caller looks; None where nobody does, or wants to."""
+    if os.environ.get("LLMCLF_PROGRESS", "").lower() in ("0", "no", "off", "false"):
+        return None
+    # Processes of a pool share the terminal of the first.
+    if multiprocessing.parent_process() is not None:
+        return None
+    if is_terminal():
+        return TerminalDisplay()
+    return NotebookDisplay() if in_notebook() else None
+
+
+def is_terminal() -> bool:
+    """Whether standard error is a terminal on which a line can be drawn over."""
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
+
+
+def in_notebook() -> bool:
+    """Whether a notebook's kernel runs this process."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return getattr(shell, "kernel", None) is not None
+
+
+class TerminalDisplay:
+    """A bar with rate and time left, on standard error."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}", markup=False),
+        )
+        # What is printed meanwhile stands above the bar, unless it goes elsewhere.
+        to_terminal = sys.stdout is not None and sys.stdout.isatty()
+        self.bar = Progress(
+            *columns, console=Console(stderr=True), transient=True, auto_refresh=False, redirect_stdout=to_terminal
+        )
+        self._stage: _Stage | None = None
+        self._task: Any = None
+
+    def show(self, stage: _Stage) -> None:
+        if self._stage is not stage:
+            self.close()
+            self._stage, self._task = stage, self.bar.add_task(stage.what, total=stage.total, text="")
+            self.bar.start()
+        self.bar.update(self._task, completed=stage.done, text=stage.text if stage.done else "", refresh=True)
+
+    def close(self) -> None:
+        if self._stage is not None:
+            self.bar.stop()
+            self.bar.remove_task(self._task)
+        self._stage = None
+
+
+class NotebookDisplay:
+    """A bar below the cell that is running; the browser draws it, so that no widgets are needed."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def show(self, stage: _Stage) -> None:
+        text = f"{stage.what} {stage.done:,} of {stage.total:,}" + (f" ({stage.text})" if stage.done else "")
+        bar = f'<progress max="{stage.total}" value="{stage.done}"></progress> {html.escape(text)}'
+        self._draw({"text/plain": text, "text/html": bar})
+
+    def close(self) -> None:
+        if self._handle is not None:
+            self._draw({"text/plain": "", "text/html": ""})
+        self._handle = None
+
+    def _draw(self, data: dict[str, str]) -> None:
+        if self._handle is None:
+            display = importlib.import_module("IPython.display").display
+            self._handle = display(data, raw=True, display_id=True)
+        else:
+            self._handle.update(data, raw=True)
 
 
 class Monitor(Protocol):
@@ -73,10 +204,14 @@ class Silent:
 
 
 def monitor(is_shown: bool) -> Monitor:
-    """A monitor on standard error: a bar if that is a terminal, otherwise lines."""
+    """A monitor: a bar on a terminal and in a notebook, otherwise lines on standard error."""
     if not is_shown:
         return Silent()
-    return Bar() if sys.stderr.isatty() else Lines(lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
+    if is_terminal():
+        return Bar(TerminalDisplay())
+    if in_notebook():
+        return Bar(NotebookDisplay())
+    return Lines(lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
 
 
 class _Stage:
@@ -163,41 +298,41 @@ class Lines:
 
 
 class Bar:
-    """A bar with rate, time left, cost and failures on standard error."""
+    """A bar with rate, time left, cost and failures.
 
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    Parameters
+    ----------
+    display : Display
+    """
 
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}", markup=False),
-        )
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    def __init__(self, display: Display) -> None:
+        self._display = display
         self._stage: _Stage | None = None
-        self._task: Any = None
+        self._shown = 0.0
 
     def say(self, line: str) -> None:
-        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print(line, file=sys.stderr)  # noqa: T201
 
     def begin(self, total: int, what: str) -> None:
         self.end()
         self._stage = _Stage(total, what)
-        self._task = self._bar.add_task(what, total=total, text="")
-        self._bar.start()
+        self._show()
 
     def advance(self, n: int, failed: int = 0, cost: float | None = None) -> None:
         assert self._stage is not None
         self._stage.advance(n, failed, cost)
-        self._bar.update(self._task, completed=self._stage.done, text=self._stage.text)
+        if time.monotonic() - self._shown >= _REFRESH or self._stage.done >= self._stage.total:
+            self._show()
 
     def end(self) -> None:
         if self._stage is not None:
-            self._bar.stop()
-            self._bar.remove_task(self._task)
+            self._display.close()
         self._stage = None
+
+    def _show(self) -> None:
+        assert self._stage is not None
+        self._display.show(self._stage)
+        self._shown = time.monotonic()
 
 
 def duration(seconds: float) -> str:

@@ -22,6 +22,7 @@ import llmclf
 from llmclf import LLMClassifier, Prompt, load, open_backend
 from llmclf.backends import FakeBackend, Request, RowScores
 from llmclf.calibration import BiasCorrector, TemperatureCalibrator
+from llmclf.calibration.corrections import assumed_prior
 from llmclf.errors import (
     CalibrationWarning,
     InputError,
@@ -241,18 +242,90 @@ def test_a_calibrator_of_scikit_learn_can_be_used():
 
 
 def test_a_prior_multiplies_the_probabilities():
-    """Without a calibrator by the prior itself, with one by the prior over the frequencies it was fitted on."""
+    """Without a calibrator by the prior itself, with one by the prior over the frequencies that its probabilities assume."""
     prior = {"positive": 0.9, "negative": 0.1}
     plain = LLMClassifier(FakeBackend(), labels=LABELS).fit(TEXTS).predict_proba(TEXTS)
     shifted = LLMClassifier(FakeBackend(), labels=LABELS, prior=prior).fit(TEXTS).predict_proba(TEXTS)
     weighted = plain * [0.1, 0.9]
     np.testing.assert_allclose(shifted, weighted / weighted.sum(1, keepdims=True))
     X, y = labelled()
-    raw = LLMClassifier(FakeBackend(), labels=LABELS, calibrator="temperature").fit(X, y).predict_proba(TEXTS)
+    raw = LLMClassifier(FakeBackend(), labels=LABELS, calibrator="temperature").fit(X, y)
     used = LLMClassifier(FakeBackend(), labels=LABELS, calibrator="temperature", prior=prior).fit(X, y)
-    share = y.count("positive") / len(y)
-    weighted = raw * [0.1 / (1 - share), 0.9 / share]
+    assumed = assumed_prior(raw.predict_log_proba(X), np.searchsorted(raw.classes_, y))
+    weighted = raw.predict_proba(TEXTS) * [0.1, 0.9] / assumed
     np.testing.assert_allclose(used.predict_proba(TEXTS), weighted / weighted.sum(1, keepdims=True))
+
+
+class TestTargetOfABias:
+    """Where y is known, a bias that needs no labels aims at its frequencies."""
+
+    @pytest.mark.parametrize("bias", ["ucpa", BiasCorrector("ucpa")], ids=repr)
+    def test_the_frequencies_of_y(self, bias):
+        """The mean probability over the training rows is the share of each class in y; without y the shares are equal."""
+        X = [f"text number {i}" for i in range(60)]
+        y = ["positive"] * 45 + ["negative"] * 15
+        clf = LLMClassifier(FakeBackend(), labels=LABELS, bias=bias).fit(X, y)
+        np.testing.assert_allclose(clf.predict_proba(X).mean(axis=0), [0.25, 0.75], atol=1e-9)
+        np.testing.assert_allclose(clf.bias_.prior_, [0.25, 0.75])
+        without = LLMClassifier(FakeBackend(), labels=LABELS, bias=bias).fit(X)
+        np.testing.assert_allclose(without.predict_proba(X).mean(axis=0), [0.5, 0.5], atol=1e-9)
+
+    @pytest.mark.parametrize("method", ["contextual", "domain", "batch", "batch_logmean", "ucpa"])
+    def test_every_method_with_a_target(self, method):
+        """Its bias is that for equal frequencies, moved by the logarithm of those of y, wherever it is a difference to them."""
+        X = [f"text number {i}" for i in range(60)]
+        y = ["positive"] * 45 + ["negative"] * 15
+        options = {"labels": LABELS, "bias": method, "random_state": 0}
+        moved = LLMClassifier(FakeBackend(), **options).fit(X, y).bias_
+        plain = LLMClassifier(FakeBackend(), **options).fit(X).bias_
+        np.testing.assert_allclose(moved.prior_, [0.25, 0.75])
+        if method != "ucpa":
+            np.testing.assert_allclose(np.diff(moved.bias_ - plain.bias_), np.log(3.0))
+
+    def test_em_estimates_the_frequencies(self):
+        """EM has no target: its prior is the one that the scores are calibrated for, and y does not change it."""
+        X, y = labelled(60)
+        em = LLMClassifier(FakeBackend(), labels=LABELS, bias="em")
+        np.testing.assert_array_equal(clone(em).fit(X, y).bias_.bias_, clone(em).fit(X).bias_.bias_)
+
+    def test_a_target_of_ones_own_stays(self):
+        """A corrector with a target keeps it."""
+        X = [f"text number {i}" for i in range(60)]
+        bias = BiasCorrector("ucpa", target_prior=[0.4, 0.6])
+        clf = LLMClassifier(FakeBackend(), labels=LABELS, bias=bias).fit(X, ["positive"] * 45 + ["negative"] * 15)
+        np.testing.assert_allclose(clf.predict_proba(X).mean(axis=0), [0.4, 0.6], atol=1e-9)
+
+    def test_weights_count(self):
+        """Weighted rows have weighted frequencies, in the target and in the mean that meets it."""
+        X = [f"text number {i}" for i in range(60)]
+        y, weights = ["positive"] * 30 + ["negative"] * 30, np.r_[np.full(30, 0.9), np.full(30, 0.1)]
+        clf = LLMClassifier(FakeBackend(), labels=LABELS, bias="ucpa").fit(X, y, sample_weight=weights / 1e6)
+        np.testing.assert_allclose(np.average(clf.predict_proba(X), axis=0, weights=weights), [0.1, 0.9], atol=1e-9)
+
+    def test_shots_do_not_move_the_frequencies(self):
+        """Shots are drawn evenly from the classes and missing from the other rows; the target is that of all of y."""
+        X = [f"text number {i}" for i in range(60)]
+        y = ["positive"] * 48 + ["negative"] * 12
+        clf = LLMClassifier(FakeBackend(), labels=LABELS, bias="ucpa", n_shots=8, random_state=0).fit(X, y)
+        np.testing.assert_allclose(clf.bias_.prior_, [0.2, 0.8])
+        rest = clf.calibration_rows_
+        share = np.mean(np.array(y)[rest] == "negative")
+        log_proba = clf.predict_log_proba([X[i] for i in rest]) + np.log([share / 0.2, (1 - share) / 0.8])
+        np.testing.assert_allclose(softmax(log_proba).mean(axis=0), [share, 1 - share], atol=1e-9)
+
+    def test_a_class_that_no_row_has(self):
+        """It keeps a small share, as if each class had one row more."""
+        clf = LLMClassifier(FakeBackend(), labels=["a", "b", "c"], bias="ucpa").fit(["x", "y", "z"], ["a", "b", "a"])
+        np.testing.assert_allclose(clf.bias_.prior_, [3 / 6, 2 / 6, 1 / 6])
+
+    def test_a_prior_says_where_it_will_be_used(self):
+        """With y, the answers for the rows of y are moved from their frequencies to the expected ones."""
+        X = [f"text number {i}" for i in range(60)]
+        y, prior = ["positive"] * 45 + ["negative"] * 15, {"positive": 0.4, "negative": 0.6}
+        plain = LLMClassifier(FakeBackend(), labels=LABELS, bias="ucpa").fit(X, y).predict_proba(X)
+        moved = LLMClassifier(FakeBackend(), labels=LABELS, bias="ucpa", prior=prior).fit(X, y).predict_proba(X)
+        expected = plain * [0.6 / 0.25, 0.4 / 0.75]
+        np.testing.assert_allclose(moved, expected / expected.sum(axis=1, keepdims=True))
 
 
 def test_a_bias_transformer_is_fitted_without_labels():
@@ -275,13 +348,13 @@ def test_a_bias_corrector_evens_out_the_labels():
 
 @pytest.mark.parametrize("labels", [LABELS, ["one", "two", "three"]])
 def test_temperature_is_that_of_scikit_learn(labels):
-    """CalibratedClassifierCV on the frozen classifier gives the probabilities of calibrator="temperature", to 1e-6."""
+    """CalibratedClassifierCV on the frozen classifier gives the probabilities of a temperature without prior, to 1e-6."""
     texts = [f"text number {i}" for i in range(60)]
     raw = LLMClassifier(FakeBackend(), labels=labels).fit(texts)
     y = raw.predict(texts)
     y[::3] = np.roll(y, 1)[::3]
     theirs = CalibratedClassifierCV(FrozenEstimator(raw), method="temperature").fit(texts, y)
-    ours = LLMClassifier(FakeBackend(), labels=labels, calibrator="temperature").fit(texts, y)
+    ours = LLMClassifier(FakeBackend(), labels=labels, calibrator=TemperatureCalibrator(prior_rows=0)).fit(texts, y)
     np.testing.assert_allclose(ours.predict_proba(TEXTS), theirs.predict_proba(TEXTS), atol=1e-6)
 
 
@@ -472,7 +545,7 @@ def test_a_cache_asks_every_text_once_for_ever(tmp_path):
     X, y = labelled()
     cache = tmp_path / "scores.sqlite"
     backend = CountingBackend()
-    clf = LLMClassifier(backend, labels=LABELS, calibrator="temperature", cache=cache)
+    clf = LLMClassifier(backend, labels=sorted(LABELS), calibrator="temperature", cache=cache)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         first = cross_val_predict(clf, X, y, cv=4, method="predict_proba")
@@ -480,7 +553,7 @@ def test_a_cache_asks_every_text_once_for_ever(tmp_path):
     clf.set_params(calibrator=None, scoring="mean").fit(X, y).predict(X)
     assert len(backend.asked) == len(X)
     other = CountingBackend(seed=1)
-    LLMClassifier(other, labels=LABELS, cache=cache).fit(X).predict(X)
+    LLMClassifier(other, labels=sorted(LABELS), cache=cache).fit(X).predict(X)
     assert len(other.asked) == len(X), "another model's scores were used"
     assert first.shape == (40, 2)
 
@@ -508,7 +581,8 @@ def test_missing_answers_stay_missing():
         CountingBackend(fails_on="number 7"), labels=LABELS, on_error="missing", calibrator="temperature"
     )
     whole = LLMClassifier(CountingBackend(), labels=LABELS, calibrator="temperature")
-    with_hole.fit(X, y)
+    with pytest.warns(CalibrationWarning, match=r"1 of 40 training rows .* left out .*\(row 7: it does not want to\)"):
+        with_hole.fit(X, y)
     whole.fit(X[:7] + X[8:], y[:7] + y[8:])
     assert with_hole.calibrator_.temperature_ == pytest.approx(whole.calibrator_.temperature_)
 
@@ -558,7 +632,7 @@ def test_shortened_texts_are_reported(tiny_bpe):
         (["a", float("nan")], r"missing value \(row 1: NaN\)"),
         (pd.Series(["a", None]), r"missing value \(row 1"),
         (["a", "  "], r"blank text \(row 1"),
-        (["a", 3], r"row 1 of X is 3, a int"),
+        (["a", 3], r"row 1 of X is 3, an int"),
         ("one text", "single text"),
         ([["a"], ["b"]], "X holds a table"),
     ],
@@ -679,6 +753,27 @@ def test_saved_tables_keep_their_columns(tiny_bpe, tmp_path):
         again.predict(frame.rename(columns={"b": "c"}))
 
 
+@pytest.mark.parametrize(
+    "template", [None, "{{ a }} {{ b }}:", "{% for f in fields %}{{ f }}={{ fields[f] }} {% endfor %}:"]
+)
+def test_columns_are_found_by_their_names(template):
+    """In another order, beside new ones, and without those that the prompt does not show, columns make the same prompts."""
+    frame = pd.DataFrame({"a": TEXTS, "b": [f"b of {text}" for text in TEXTS], "c": "x"})
+    frame = frame if template is not None and "fields" not in template else frame.drop(columns="c")
+    clf = LLMClassifier(FakeBackend(), labels=LABELS, prompt=template).fit(frame)
+    expected = clf.predict_proba(frame)
+    others = frame.assign(label_words="new", fields="new", z=1)
+    for table in (
+        frame[frame.columns[::-1]],
+        others[others.columns[::-1]],
+        frame[["b", "a"]],
+        others.to_dict("records"),
+    ):
+        np.testing.assert_array_equal(clf.predict_proba(table), expected)
+    with pytest.raises(InputError, match="X lacks the field 'b' that the prompt uses; its fields: \\['a'\\]"):
+        clf.predict(frame[["a"]])
+
+
 @pytest.mark.filterwarnings("ignore::llmclf.errors.CalibrationWarning")  # a random model knows nothing of the classes
 def test_a_calibrator_refuses_another_model(tiny_bpe, model_folder, tmp_path):
     """What was fitted on one model's scores is not applied to another's."""
@@ -735,3 +830,43 @@ def test_the_public_names_are_there_and_sorted():
         llmclf.nothing  # noqa: B018
     assert isinstance(TemperatureCalibrator(), TemperatureCalibrator)
     assert issubclass(PromptError, ValueError)
+
+
+def test_numbers_mean_the_same_before_and_after_saving(tmp_path):
+    """The order in which the labels were named belongs to the saved classifier, and to what is fitted again from it."""
+    backend = open_backend("openai:any", base_url="http://127.0.0.1:9/v1")  # never asked
+    for labels, is_read in ((["neg", "pos"], True), (["pos", "neg"], False), ({"pos": "good", "neg": "bad"}, False)):
+        LLMClassifier(backend, labels=labels).fit(["any"]).save(tmp_path / "clf")
+        again = load(tmp_path / "clf")
+        assert list(again.labels) == list(labels)
+        for labels_now in (again.pipeline_.labels, again.fit(["any"]).pipeline_.labels):
+            if is_read:
+                assert labels_now.indices([1, 0]).tolist() == [1, 0]
+            else:
+                with pytest.raises(InputError, match="in the order 'pos' and 'neg'"):
+                    labels_now.indices([1, 0])
+
+
+@pytest.mark.parametrize("method", ["report", "fit_threshold"])
+def test_numbers_are_judged_as_they_are_fitted(method):
+    """Labelled rows to judge may hold places under the same conditions, and nothing else."""
+    y = [0, 1] * 40
+    X = [f"text {i}" for i in range(80)]
+    options = {"max_error": 0.9} if method == "fit_threshold" else {}
+    named = LLMClassifier(FakeBackend(), labels=["neg", "pos"]).fit(X)
+    getattr(named, method)(X, y, **options)
+    for labels, answers in ((["pos", "neg"], y), (["neg", "pos"], [1] * 80), (["neg", "pos"], [v == 1 for v in y])):
+        clf = LLMClassifier(FakeBackend(), labels=labels).fit(X)
+        with pytest.raises(InputError, match="y h"):
+            getattr(clf, method)(X, answers, **options)
+
+
+def test_all_rows_without_a_text_are_named():
+    """The first ten, and how many there are."""
+    texts = ["x", *[None] * 11]
+    with pytest.raises(InputError, match=r"missing value \(row 1, .*row 10, \.\.\.: 11 rows: None\); drop these rows"):
+        LLMClassifier(FakeBackend(), labels=LABELS).fit(texts)
+    with pytest.raises(InputError, match=r"missing value \(row 1, row 2: 2 rows, field 'a': None\)"):
+        LLMClassifier(FakeBackend(), labels=LABELS).fit([{"a": "x"}, {"a": None}, {"a": None}])
+    with pytest.raises(InputError, match=r"blank text \(row 0, row 2: 2 rows: ' '\)"):
+        LLMClassifier(FakeBackend(), labels=LABELS).fit([" ", "x", ""])

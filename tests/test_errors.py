@@ -34,7 +34,10 @@ def changed() -> LLMClassifier:
     ("make", "act"),
     [
         (classifier, lambda clf: clf.fit(X, Y)),
-        (lambda: LLMClassifier(FakeBackend()), lambda clf: clf.fit(X, [0, 1] * 6)),
+        (
+            lambda: LLMClassifier(FakeBackend(), labels={"a": "a text that says what is meant", "b": "no"}),
+            lambda clf: clf.fit(X),
+        ),
         (changed, lambda clf: clf.predict(X)),
         (changed, lambda clf: clf.predict_proba(X)),
         (changed, lambda clf: clf.score(X, Y)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmclf.errors import InputError
-from llmclf.labels import class_array, label_prior, label_set, read_classes
+from llmclf.errors import InputError, LabelWordWarning
+from llmclf.labels import (
+    class_array,
+    label_prior,
+    label_set,
+    labels_of_classes,
+    read_classes,
+    warn_of_descriptions,
+)
 
 
 class Mood(enum.Enum):
@@ -232,7 +240,7 @@ def test_numpy_strings_are_strings():
         (iter("ab"), "iterator; expected a list"),
         ({"a": 1, "b": 2}, "y is a dict; expected a list"),
         ({"a", "b"}, "y is a set; expected a list"),
-        (5, "y is a int; expected a list"),
+        (5, "y is an int; expected a list"),
         (["a", "b", "a"], r"X has 2 rows and y has 3; expected one class per row"),
         (["a"], r"X has 2 rows and y has 1"),
         ([], r"X has 2 rows and y has 0"),
@@ -242,3 +250,81 @@ def test_bad_classes_of_rows_are_named(y, message):
     """Missing, continuous, nested or too many classes are refused as scikit-learn's callers expect: with a ValueError."""
     with pytest.raises(ValueError, match=message):
         read_classes(y, 2)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [0, 1, 1],
+        np.array([0, 1]),
+        [1, 2, 3, 4, 5],
+        [1.0, 2.0],
+        [True, False],
+        np.array([True, False]),
+        ["0", "1"],
+        ["1.0", "2.0"],
+        ["True", "False"],
+        ["a", 1],
+        [-1, 1],
+    ],
+)
+def test_no_model_is_asked_for_digits_that_nobody_named(y):
+    """Where the classes are those of y, numbers and truth values need words, or to be named."""
+    with pytest.raises(InputError, match=r"y holds the (numbers|truth values) .*labels=\{.*or name them, labels=\["):
+        labels_of_classes(y)
+
+
+def test_numbers_with_words_and_words_are_taken_from_y():
+    """Words of the prompt, also for classes that no row has; names of enum members; words among which one is a number."""
+    assert labels_of_classes([0, 1, 0], {0: "bad", 1: "good", 2: "fine"}).words == (("bad",), ("good",))
+    assert labels_of_classes([Level.LOW, Level.HIGH]).words == (("LOW",), ("HIGH",))
+    assert labels_of_classes(["911", "calm"]).classes == ("911", "calm")
+    assert labels_of_classes([0, 1], are_asked=False).classes == (0, 1)
+    assert label_set([1, 2, 3]).words == (("1",), ("2",), ("3",))
+    with pytest.raises(InputError, match="words for 'postive', which is not one of the labels"):
+        labels_of_classes(["positive", "bad"], {"postive": "good", "bad": "bad"})
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"econ": "statements about taxes, trade and prices", "law": "law"},
+        {"econ": "Any statement on how the economy does", "law": "law"},
+        {"econ": ["economy", "The speaker talks of money."], "law": "law"},
+        {"econ": "发言者谈论经济政策和税收", "law": "law"},
+        ["The speaker says that the economy is doing well.", "other"],
+        {0: "The text is about how the economy does", 1: "law"},
+    ],
+)
+def test_a_word_that_looks_like_a_description_is_warned_of(labels):
+    """No model answers with a definition; the message says where one belongs."""
+    with pytest.warns(LabelWordWarning, match="looks like a description.*Prompt"):
+        warn_of_descriptions(label_set(labels))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["balance not updated after cheque or cash deposit", "card arrival"],
+        ["Arts, culture, entertainment and media", "Sport"],
+        {"card_payment_fee_charged": "card payment fee charged", "top_up": "top up"},
+        {"balance_not_updated_after_bank_transfer": "balance not updated after bank transfer", "b": "no"},
+        {"yes": "Yes, it is", "no": "No, it is not"},
+        {"pos": ["good", "very good", "a masterpiece"], "neg": "bad"},
+        {"a": "经济", "b": "法律"},
+    ],
+)
+def test_names_and_answers_are_no_descriptions(labels):
+    """Long names of classes and short answers are scored without a word."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_descriptions(label_set(labels))
+
+
+def test_many_missing_classes_are_named_at_once():
+    """The first ten rows without a class, and how many there are."""
+    y = ["a"] + [None] * 12
+    with pytest.raises(InputError, match=r"\(row 1, row 2, .*row 10, \.\.\.: 12 rows\); drop these rows"):
+        read_classes(y, 13)
+    with pytest.raises(ValueError, match=r"NaN \w+ None \(row 0, row 2: 2 rows\)"):
+        read_classes(np.array([math.nan, 1.0, math.nan]), 3)

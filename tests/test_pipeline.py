@@ -237,7 +237,7 @@ def test_a_job_takes_a_pipeline_and_says_what_the_classifier_says(fitted):
     assert table["undecided"].tolist() == undecided.tolist()
     assert 0 < undecided.sum() < len(X)
     np.testing.assert_allclose(table[["p_bad", "p_good"]], fitted.predict_proba(X), rtol=1e-12)
-    with pytest.raises(InputError, match="classifier=3 is a int; expected a fitted LLMClassifier, its pipeline"):
+    with pytest.raises(InputError, match="classifier=3 is an int; expected a fitted LLMClassifier, its pipeline"):
         label_table(frame, text_column="text", classifier=3)
 
 

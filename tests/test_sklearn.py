@@ -11,19 +11,36 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    GridSearchCV,
+    TunedThresholdClassifierCV,
+    cross_val_predict,
+    cross_val_score,
+    learning_curve,
+    permutation_test_score,
+)
+from sklearn.multiclass import OneVsRestClassifier, OutputCodeClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from llmclf import LLMClassifier, Prompt
 from llmclf.backends import FakeBackend
-from llmclf.errors import LabelWordWarning
+from llmclf.errors import InputError
 from llmclf.logits import softmax
 
 TEXTS = [f"text number {i}" for i in range(60)]
 Y = np.random.default_rng(0).choice(["neg", "pos"], 60).tolist()
+
+
+# The checks' classes are numbers, and no model is asked for digits that nobody named.
+NUMBERS = Prompt(
+    words={-1: "minus", 0: "zero", 1: "single", 2: "double", 3: "triple", "one": "1", "two": "2", "three": "3"}
+)
 
 
 def expected_failures(estimator):
@@ -34,11 +51,13 @@ def expected_failures(estimator):
 
 
 @parametrize_with_checks(
-    [LLMClassifier(FakeBackend()), LLMClassifier(FakeBackend(), n_shots=2, scoring="mean", random_state=0)],
+    [
+        LLMClassifier(FakeBackend(), prompt=NUMBERS),
+        LLMClassifier(FakeBackend(), prompt=NUMBERS, n_shots=2, scoring="mean", random_state=0),
+    ],
     expected_failed_checks=expected_failures,
     xfail_strict=True,
 )
-@pytest.mark.filterwarnings("ignore::llmclf.errors.LabelWordWarning")
 def test_scikit_learn_checks(estimator, check):
     """Every check of scikit-learn passes on tables."""
     check(estimator)
@@ -107,20 +126,128 @@ def test_scikit_learns_calibration_of_a_frozen_classifier(method):
         np.testing.assert_allclose(proba, softmax(beta * clf.decision_function(TEXTS)), atol=1e-6)
 
 
-def test_numbers_as_classes_are_asked_for_as_digits_and_said_so():
-    """Without words for them, the model is asked for "0" and "1", and the user is told how to give words."""
-    with pytest.warns(LabelWordWarning, match="labels="):
-        clf = LLMClassifier(FakeBackend()).fit(TEXTS, [0, 1] * 30)
-    assert clf.label_words_ == [["0"], ["1"]]
+TOOL_TEXTS = np.array([f"text number {i}" for i in range(60)])
+PLACES = np.random.default_rng(0).integers(0, 3, 60)
+TASKS = {
+    "words": ({"neg": "bad", "neu": "fair", "pos": "good"}, np.array(["neg", "neu", "pos"])),
+    "numbers from 0": ({0: "bad", 1: "fair", 2: "good"}, np.arange(3)),
+    "other numbers": ({1: "bad", 2: "fair", 3: "good"}, np.arange(1, 4)),
+}
+ENCODING = {
+    "cross_val_predict": lambda clf, X, y: cross_val_predict(clf, X, y, cv=3, method="predict_proba"),
+    "temperature": lambda clf, X, y: CalibratedClassifierCV(clf, cv=2, method="temperature").fit(X, y).predict_proba(X),
+    "voting": lambda clf, X, y: VotingClassifier([("a", clf)], voting="soft").fit(X, y).predict_proba(X),
+    "stacking": lambda clf, X, y: (
+        StackingClassifier([("a", clf)], LogisticRegression(), cv=2).fit(X, y).predict_proba(X)
+    ),
+    "bagging": lambda clf, X, y: BaggingClassifier(clf, 2, random_state=0).fit(X[:, None], y).predict_proba(X[:, None]),
+}
+AS_THEY_ARE = {
+    "grid": lambda clf, X, y: GridSearchCV(clf, {"scoring": ["sum"]}, cv=2, error_score="raise").fit(X, y).predict(X),
+    "cross_val_score": lambda clf, X, y: cross_val_score(clf, X, y, cv=3, scoring="neg_log_loss", error_score="raise"),
+    "learning_curve": lambda clf, X, y: learning_curve(clf, X, y, cv=2, train_sizes=[0.5, 1.0], error_score="raise")[
+        2
+    ].ravel(),
+    "permutation_test_score": lambda clf, X, y: permutation_test_score(clf, X, y, cv=2, n_permutations=2)[1],
+    "cross_val_predict": lambda clf, X, y: cross_val_predict(clf, X, y, cv=3),
+    "sigmoid": lambda clf, X, y: CalibratedClassifierCV(clf, cv=2).fit(X, y).predict_proba(X),
+    "isotonic": lambda clf, X, y: CalibratedClassifierCV(clf, cv=2, method="isotonic").fit(X, y).predict_proba(X),
+}
 
 
-def test_cross_val_predict_hands_over_columns():
-    """y as places of the sorted classes, as cross_val_predict gives it, means these classes."""
-    names = LLMClassifier(FakeBackend(), labels=["neg", "pos"], n_shots=2, random_state=0).fit(TEXTS, Y)
-    places = LLMClassifier(FakeBackend(), labels=["neg", "pos"], n_shots=2, random_state=0)
-    places.fit(TEXTS, np.array([0 if label == "neg" else 1 for label in Y]))
-    assert places.shots_ == names.shots_
-    assert places.classes_.tolist() == ["neg", "pos"]
+def classifier_of(task, order=1):
+    labels, classes = TASKS[task]
+    labels = dict(list(labels.items())[::order])
+    return LLMClassifier(FakeBackend(), labels=labels, n_shots=3, random_state=0), classes[PLACES]
+
+
+@pytest.mark.parametrize("tool", ENCODING)
+def test_tools_that_hand_over_places(tool):
+    """Words in sorted order give what the labels 0 to K - 1 give; words in another order are refused."""
+    run = ENCODING[tool]
+    clf, y = classifier_of("words")
+    numbers, places = classifier_of("numbers from 0")
+    np.testing.assert_allclose(run(clf, TOOL_TEXTS, y), run(numbers, TOOL_TEXTS, places))
+    if tool != "temperature":
+        with pytest.raises(InputError, match=r"(?s)not one of the labels \[1, 2, 3\].*BaggingClassifier"):
+            run(*[(made := classifier_of("other numbers"))[0], TOOL_TEXTS, made[1]])
+    with pytest.raises(InputError, match="in the order 'pos', 'neu' and 'neg'"):
+        run(classifier_of("words", -1)[0], TOOL_TEXTS, y)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("tool", AS_THEY_ARE)
+def test_tools_that_hand_over_the_classes(tool, order, task):
+    """Every kind of label, named in any order, gives what words in sorted order give."""
+    clf, y = classifier_of(task, order)
+    words, names = classifier_of("words")
+    found, expected = AS_THEY_ARE[tool](clf, TOOL_TEXTS, y), AS_THEY_ARE[tool](words, TOOL_TEXTS, names)
+    if found.dtype.kind == "f":
+        np.testing.assert_allclose(found, expected)
+    else:
+        np.testing.assert_array_equal(
+            np.searchsorted(TASKS[task][1], found), np.searchsorted(TASKS["words"][1], expected)
+        )
+
+
+@pytest.mark.parametrize("tool", [TunedThresholdClassifierCV, FixedThresholdClassifier])
+@pytest.mark.parametrize("labels", [["neg", "pos"], ["pos", "neg"], [1, 2], [2, 1]])
+def test_tools_that_move_a_threshold(tool, labels):
+    """Two classes of any kind, named in any order."""
+    clf = LLMClassifier(FakeBackend(), labels=dict(zip(sorted(labels), ["bad", "good"], strict=True)))
+    clf.set_params(labels={label: clf.labels[label] for label in labels})
+    y = np.array(sorted(labels))[PLACES % 2]
+    options = {"scoring": "accuracy", "cv": 2} if tool is TunedThresholdClassifierCV else {"pos_label": max(labels)}
+    found = tool(clf, **options).fit(TOOL_TEXTS, y).predict(TOOL_TEXTS)
+    if tool is FixedThresholdClassifier:
+        np.testing.assert_array_equal(found, clf.fit(TOOL_TEXTS).predict(TOOL_TEXTS))
+    assert set(found) <= set(y)
+
+
+@pytest.mark.parametrize("tool", [OneVsRestClassifier, OutputCodeClassifier])
+@pytest.mark.parametrize("task", TASKS)
+def test_tools_that_make_other_tasks_fail_loudly(tool, task):
+    """One class against the rest is no question to a model that is asked for one of K labels."""
+    clf, y = classifier_of(task)
+    with pytest.raises(ValueError, match=r"labels|broadcast"):
+        tool(clf).fit(TOOL_TEXTS, y).predict(TOOL_TEXTS)
+
+
+def test_hard_votes_need_numbers():
+    """scikit-learn counts votes for places; words it refuses itself."""
+    clf, y = classifier_of("numbers from 0")
+    voting = VotingClassifier([("a", clf)]).fit(TOOL_TEXTS, y)
+    np.testing.assert_array_equal(voting.predict(TOOL_TEXTS), clf.fit(TOOL_TEXTS, y).predict(TOOL_TEXTS))
+    clf, y = classifier_of("words")
+    with pytest.raises(TypeError, match="Cannot cast"):
+        VotingClassifier([("a", clf)]).fit(TOOL_TEXTS, y).predict(TOOL_TEXTS)
+
+
+def test_scikit_learns_temperature_takes_other_numbers_for_places():
+    """The documents warn of it; when scikit-learn mends it, they can stop."""
+
+    def beta(task):
+        clf, y = classifier_of(task)
+        frozen = FrozenEstimator(clf.set_params(n_shots=0).fit(TOOL_TEXTS))
+        calibrated = CalibratedClassifierCV(frozen, method="temperature").fit(TOOL_TEXTS, y)
+        return calibrated.calibrated_classifiers_[0].calibrators[0].beta_
+
+    assert beta("words") == pytest.approx(beta("numbers from 0"))
+    assert beta("words") != pytest.approx(beta("other numbers"))
+
+
+def test_an_absent_class_is_refused_and_not_shifted():
+    """Where no row is of the first class, places would begin with the second; where a fold lacks one, likewise."""
+    clf, y = classifier_of("words")
+    for run in ENCODING.values():
+        with pytest.raises((InputError, IndexError)):
+            run(clf, TOOL_TEXTS[y != "neg"], y[y != "neg"])
+    rare = np.array(["neg", "pos"])[PLACES % 2]
+    rare[0] = "neu"
+    folds = [(np.arange(30, 60), np.arange(30)), (np.arange(30), np.arange(30, 60))]
+    with pytest.raises(InputError, match="an absent class shifts"):
+        cross_val_predict(clf, TOOL_TEXTS, rare, cv=folds, method="predict_proba")
 
 
 def test_threads_of_joblib_share_a_backend():

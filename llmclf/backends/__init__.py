@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import InputError, ModelNameError
+from ..errors import InputError, ModelNameError, type_of
 from .base import Backend, Request, RowScores
 from .decisions.backend import DecisionsBackend, SystemOneBackend
 from .fake import FakeBackend
@@ -75,7 +75,7 @@ def open_backend(model: str | Backend, **options: Any) -> Backend:
                     f"the options {sorted(options)} belong to a model string; {model!r} already is a backend"
                 )
             return model
-        raise ModelNameError(f"model={model!r} is a {type(model).__name__}; expected a model string or a backend")
+        raise ModelNameError(f"model={model!r} is {type_of(model)}; expected a model string or a backend")
     server = SERVERS.get(model.partition(":")[0])
     kind: type[LocalBackend | ServerHandle] = LocalBackend if server is None else server
     if server is None:

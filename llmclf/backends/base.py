@@ -183,6 +183,15 @@ class SharesBeginnings(Backend, Protocol):
 
 
 @runtime_checkable
+class WritesChats(Backend, Protocol):
+    """Writes chats with the model's own template, whose text belongs to what a score depends on."""
+
+    def chat_frame(self, prompt: RenderedPrompt) -> str | None:
+        """What the template writes around the turns of a prompt, now; None where it is plain text, or the server's secret."""
+        ...
+
+
+@runtime_checkable
 class Streams(Backend, Protocol):
     """Answers any number of requests with little at risk; see `llmclf.backends.streaming`."""
 
@@ -344,6 +353,10 @@ class ShowsDistributions(Generates, Protocol):
         """What each token adds to a text."""
         ...
 
+    def joined_texts(self, token_ids: Sequence[int]) -> list[str]:
+        """What each token adds to the text of those before it; empty where it only begins a character."""
+        ...
+
     def token_of(self, prompt: str | RenderedPrompt, text: str) -> int:
         """The id of the one token that a text is directly after a prompt."""
         ...
@@ -370,6 +383,11 @@ def sees_tokens(backend: Backend) -> bool:
 def shares_beginnings(backend: Backend) -> bool:
     """Whether rows that begin alike cost a backend less together; no, where it does not say."""
     return isinstance(backend, SharesBeginnings) and backend.shares_beginnings
+
+
+def chat_frame(backend: Backend, prompt: RenderedPrompt) -> str | None:
+    """What the model's chat template writes around the turns of a prompt; None where nobody can say."""
+    return backend.chat_frame(prompt) if prompt.is_chat and isinstance(backend, WritesChats) else None
 
 
 def needs_terminator(completions: Sequence[Sequence[Any]]) -> bool:

@@ -74,7 +74,7 @@ def _in_chunks(backend: Backend, requests: Iterator[Request], chunk: int) -> Ite
     while part := list(islice(requests, chunk)):
         group: list[Answer] = []
         since = time.monotonic()
-        for place, scores in _answers(backend, part):
+        for place, scores in score_each(backend, part):
             group.append((n_before + place, scores))
             # A model answers several rows at a time, and a group may cost its reader a write to the disk.
             if time.monotonic() - since >= _SECONDS:
@@ -85,8 +85,14 @@ def _in_chunks(backend: Backend, requests: Iterator[Request], chunk: int) -> Ite
         n_before += len(part)
 
 
-def _answers(backend: Backend, requests: Sequence[Request]) -> Iterator[Answer]:
-    """An answer to every request, each scored once, whatever rows cannot be asked about."""
+def score_each(backend: Backend, requests: Sequence[Request]) -> Iterator[Answer]:
+    """An answer to every request, each scored once; a row that cannot be asked about has `RowScores.error`.
+
+    Raises
+    ------
+    InputError, ModelError
+        As `Backend.score`, where it is not about single rows; or requests were left without an answer.
+    """
     parts: list[Sequence[int]] = [range(len(requests))]
     while parts:
         part = parts.pop()
@@ -96,8 +102,13 @@ def _answers(backend: Backend, requests: Sequence[Request]) -> Iterator[Answer]:
                 is_open[i] = 0
                 yield part[i], scores
         except RowError as error:
+            for i, reason in error.problems.items():
+                is_open[i] = 0
+                yield part[i], RowScores((), error=reason)
             rest = list(compress(part, is_open))
-            if len(rest) > 1:
+            if error.problems:
+                parts += [rest] if rest else []
+            elif len(rest) > 1:
                 # Halving finds the row that the error is about; halves without it are simply answered.
                 middle = len(rest) // 2
                 parts += [rest[middle:], rest[:middle]]

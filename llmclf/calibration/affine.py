@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from ..arrays import Floats
 from ..errors import InputError
 from ..logits import log_softmax
-from ..numerics.solvers import HIGHEST_TEMPERATURE, fit_affine, fit_bias_temperature
+from ..numerics.solvers import HIGHEST_TEMPERATURE, PRIOR_ROWS, fit_affine, fit_bias_temperature
 from .base import (
     WEAK_RIDGE,
     BaseCalibrator,
     check_keys,
     check_ridge,
     checked_numbers,
+    checked_prior_rows,
     checked_temperature,
     ridge_strength,
 )
@@ -36,6 +37,8 @@ class VectorCalibrator(BaseCalibrator):
     ridge : "auto" or float
         Strength :math:`\rho` of the pull towards the temperature and its biases; the pull weakens as the number of rows n (the
         sum of the weights) grows. ``"auto"`` is 1. With 0, every class must occur in `y`.
+    prior_rows : float
+        As in `TemperatureCalibrator`, for T. The slopes are relative to T, so `ridge` pulls them towards it.
 
     Attributes
     ----------
@@ -60,13 +63,14 @@ class VectorCalibrator(BaseCalibrator):
     name = "vector"
     _off_diagonal: ClassVar[bool] = False
 
-    def __init__(self, ridge: float | str = "auto") -> None:
+    def __init__(self, ridge: float | str = "auto", prior_rows: float = PRIOR_ROWS) -> None:
         self.ridge = ridge
+        self.prior_rows = prior_rows
 
     def fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
-        ridge = ridge_strength(self.ridge, 1.0)
+        ridge, prior_rows = ridge_strength(self.ridge, 1.0), checked_prior_rows(self.prior_rows)
         check_ridge(ridge, columns, classes)
-        beta, bias, warning = fit_bias_temperature(scores, columns, weights, WEAK_RIDGE)
+        beta, bias, warning = fit_bias_temperature(scores, columns, weights, WEAK_RIDGE, prior_rows)
         logs = log_softmax(scores)
         centre = 1.0
         if beta <= 1.0 / HIGHEST_TEMPERATURE:
@@ -93,6 +97,7 @@ class VectorCalibrator(BaseCalibrator):
 
     def _restore(self, fitted: Any, n_classes: int) -> None:
         ridge_strength(self.ridge, 1.0)
+        checked_prior_rows(self.prior_rows)
         check_keys(fitted, ["temperature", "matrix", "bias"], "'fitted'")
         temperature = checked_temperature(fitted["temperature"])
         matrix = checked_numbers(fitted["matrix"], (n_classes, n_classes), "matrix")
@@ -113,6 +118,7 @@ class MatrixCalibrator(VectorCalibrator):
     Parameters
     ----------
     ridge : "auto" or float
+    prior_rows : float
         As in `VectorCalibrator`.
 
     Attributes

@@ -32,16 +32,21 @@ _KINDS = {candidate.name: type(candidate) for candidate in _CANDIDATES.values()}
 BIAS_ROWS = 50
 """With at least this many rows the default is a bias and a temperature; with fewer, a temperature alone."""
 
+FEW_ROWS_ERRORS = 1.25
+"""With fewer rows than that a candidate must be this many standard errors better: few losses understate their own spread."""
+
 
 class AutoCalibrator(BaseCalibrator):
     """Choose a calibrator by cross-validated log loss.
 
     The candidates are the scores as they are, the class frequencies alone, temperature, bias + temperature (with the usual and
-    with a weak pull on the biases), vector and matrix. Each is fitted on four fifths of the rows and evaluated on the rest,
+    with a weak pull on the biases), vector and, with at least 50 rows, matrix. Each is
+    fitted on four fifths of the rows and evaluated on the rest,
     five times. With at least 50 rows the default is bias + temperature, with fewer it is temperature. It is kept if its mean
     log loss is within one standard error of the lowest; otherwise the simplest candidate within one standard error wins. The
     standard error is that of the row-by-row difference between the two losses (the rule of Breiman et al. 1984,
-    "Classification and regression trees", section 3.4.3, for paired losses). The calibration error plays no part, since
+    "Classification and regression trees", section 3.4.3, for
+    paired losses), and counts 1.25 times with fewer than 50 rows. The calibration error plays no part, since
     constant answers have a low one. On fewer than 20 rows the scores stay as they are, and a warning says so.
     Rows of one group, or with equal scores (copies of a text), are never on both sides of a fold; with them the groups count
     instead of the rows, in the standard error and for the default.
@@ -66,6 +71,29 @@ class AutoCalibrator(BaseCalibrator):
     """
 
     name = "auto"
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """As scikit-learn shows an estimator; once fitted, with what was chosen."""
+        shown: str = super().__repr__(N_CHAR_MAX)
+        return f"<{shown} {self.choice_}>" if hasattr(self, "calibrator_") else shown
+
+    @property
+    def choice_(self) -> str:
+        """What was chosen, in a few words.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> scores = np.log([[0.99, 0.01], [0.01, 0.99], [0.6, 0.4], [0.3, 0.7]] * 25)
+        >>> calibrator = AutoCalibrator().fit(scores, ["no", "yes", "no", "yes"] * 20 + ["yes", "no", "no", "yes"] * 5)
+        >>> calibrator.choice_[:60]
+        'chose BiasTemperatureCalibrator(): cross-validated log loss '
+        """
+        if not self.losses_:
+            return f"chose {self.calibrator_!r}, as there are too few rows to compare"
+        chosen = [name for name, one in _CANDIDATES.items() if repr(one) == repr(self.calibrator_)]
+        loss, before = self.losses_[chosen[0]], self.losses_["identity"]
+        return f"chose {self.calibrator_!r}: cross-validated log loss {loss:.3f}, {before:.3f} without calibration"
 
     def fit(
         self,
@@ -177,11 +205,15 @@ def _cross_validated_losses(
 
 
 def _choice(losses: dict[str, Floats], weights: Floats, groups: Integers | None) -> str:
-    means = {name: np.average(row_losses, weights=weights) for name, row_losses in losses.items()}
-    best = min(means, key=means.__getitem__)
     total = float(weights.sum())
     # Rows of weight 1 in groups of their own are the common case; a row of weight 2 stands for two rows.
     number = total if groups is None else min(total, float(len(np.unique(groups))))
+    if number < BIAS_ROWS:
+        # Of so many parameters one set often looks good on few rows by luck.
+        losses = {name: row_losses for name, row_losses in losses.items() if name != MatrixCalibrator.name}
+    n_errors = 1.0 if number >= BIAS_ROWS else FEW_ROWS_ERRORS
+    means = {name: np.average(row_losses, weights=weights) for name, row_losses in losses.items()}
+    best = min(means, key=means.__getitem__)
 
     def within_one_error(name: str) -> bool:
         difference = losses[name] - losses[best]
@@ -190,7 +222,7 @@ def _choice(losses: dict[str, Floats], weights: Floats, groups: Integers | None)
             error = np.sqrt(np.average((difference - mean) ** 2, weights=weights) / total)
         else:
             error = np.sqrt((np.bincount(groups, weights * (difference - mean)) ** 2).sum()) / total
-        return bool(mean <= error)
+        return bool(mean <= n_errors * error)
 
     default = "bias_temperature" if number >= BIAS_ROWS else "temperature"
     return default if within_one_error(default) else next(name for name in losses if within_one_error(name))

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..arrays import Floats
 from ..checks import is_finite_number
-from ..errors import CalibrationWarning, InputError, warn
+from ..errors import CalibrationWarning, InputError, type_of, warn
 from ..logits import FLOOR, floor_missing
 from ..metrics import TOLERANCE, label_columns, row_weights
 from ..numerics.class_array import class_array
@@ -26,6 +26,10 @@ ENOUGH_ROWS = 20
 
 WEAK_RIDGE = 0.1
 """The ridge that suits biases with a standard deviation of 2.2 nats, typical of label words in language models."""
+
+
+LARGEST_DISTANCE = 1e6
+"""Scores of a row that are further apart are no log-probabilities: masks such as -1e30, overflows, or another unit."""
 
 
 class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
@@ -60,7 +64,8 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         y : array-like (n,)
             The true class of each row.
         sample_weight : array-like (n,), optional
-            Non-negative. A weight of 2 counts the row twice, so do not scale the weights to sum to 1.
+            Non-negative. Whole-number weights are repetitions: a weight of 2 is the row twice. Of other weights only the ratios
+            matter; see `llmclf.metrics.row_weights`.
         classes : array-like (K,), optional
             The class of each column, in any order; some may be absent from `y`. None: the classes in `y`, sorted.
 
@@ -117,10 +122,11 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         if classes is not None:
             columns = label_columns(y, known.size, known)
         kept = weights > 0
-        n_rows = int(kept.sum())
+        n_rows = int(min(kept.sum(), np.ceil(weights.sum() - 1e-6)))
         if n_rows < ENOUGH_ROWS:
             warn(
-                f"{type(self).__name__}: fitted on {n_rows} labelled rows; {ENOUGH_ROWS} or more are needed",
+                f"{type(self).__name__}: fitted on {n_rows} labelled rows; {ENOUGH_ROWS} or more are needed"
+                + (" (in units of rows of equal weight)" if n_rows < kept.sum() else ""),
                 CalibrationWarning,
             )
         more = {name: values[kept] for name, values in more.items()}
@@ -192,6 +198,9 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         parameters = {
             name: value.item() if isinstance(value, np.generic) else value for name, value in self.get_params().items()
         }
+        if parameters.get("prior_rows") == 0:
+            # As earlier versions wrote it, which can read it.
+            del parameters["prior_rows"]
         return {
             "name": self.name,
             "parameters": parameters,
@@ -211,8 +220,12 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         check_keys(description, ["name", "parameters", "classes", "fitted"], "the description")
         if description["name"] != cls.name:
             raise InputError(f"name={description['name']!r}; expected {cls.name!r} for a {cls.__name__}")
-        check_keys(description["parameters"], cls._get_param_names(), "'parameters'")
-        calibrator = cls(**description["parameters"])
+        parameters = description["parameters"]
+        if isinstance(parameters, Mapping) and "prior_rows" in cls._get_param_names():
+            # Calibrators of earlier versions were fitted without.
+            parameters = {"prior_rows": 0.0, **parameters}
+        check_keys(parameters, cls._get_param_names(), "'parameters'")
+        calibrator = cls(**parameters)
         if not isinstance(description["classes"], (list, tuple)):
             raise InputError(f"classes={description['classes']!r}; expected a list")
         classes = _class_array(_json_classes(description["classes"]))
@@ -284,6 +297,16 @@ def ridge_strength(ridge: Any, auto: float) -> float:
     return float(ridge)
 
 
+def checked_prior_rows(prior_rows: Any) -> float:
+    """The number of rows of ``prior_rows=``."""
+    if not is_finite_number(prior_rows) or prior_rows < 0:
+        raise InputError(
+            f"prior_rows={prior_rows!r}; expected a finite number of at least 0, the number of labelled rows that the "
+            "scores as they are count as"
+        )
+    return float(prior_rows)
+
+
 def check_ridge(ridge: float, columns: NDArray[np.intp], classes: NDArray[Any]) -> None:
     """Refuse ridge 0 if a class does not occur: its best bias would be infinite."""
     absent = np.setdiff1d(np.arange(classes.size), columns)
@@ -314,7 +337,7 @@ def _json_classes(classes: Sequence[Any]) -> Sequence[Any]:
     for label in classes:
         if not isinstance(label, (str, int, float)):
             raise InputError(
-                f"class {label!r} is a {type(label).__name__}, which JSON cannot keep; "
+                f"class {label!r} is {type_of(label)}, which JSON cannot keep; "
                 "expected classes that are text, numbers or booleans"
             )
     return classes
@@ -331,7 +354,7 @@ def checked_scores(scores: Floats, name: str) -> Floats:
     Raises
     ------
     InputError
-        A score is NaN or ``+inf``, a row has no finite score, or the scores are probabilities.
+        A score is NaN or ``+inf``, a row has no finite score, its scores are a million nats apart, or they are probabilities.
     """
     bad = np.argwhere(np.isnan(scores) | (scores == np.inf))
     if bad.size:
@@ -340,6 +363,16 @@ def checked_scores(scores: Floats, name: str) -> Floats:
         raise InputError(
             f"row {row} of the scores holds {value} in column {column}; expected log-scores: finite numbers, or -inf for "
             "a label that the model's API did not show. Leave the row out"
+        )
+    shown = np.where(np.isneginf(scores), np.nan, scores)
+    lowest = np.fmin.reduce(shown, axis=1)
+    # Halved, so that the distance between two numbers of any size is finite. A row without any number is refused below.
+    far = np.flatnonzero(scores.max(axis=1) / 2 - lowest / 2 > LARGEST_DISTANCE / 2)
+    if far.size:
+        row = far[0]
+        raise InputError(
+            f"row {row} of the scores goes from {lowest[row]:g} to {scores[row].max():g}; expected log-scores in nats, which are "
+            f"not further apart than {LARGEST_DISTANCE:g}. A label that cannot be scored is -inf"
         )
     # If all scores lie in [0, 1] and every row sums to 1, that is not a coincidence.
     if scores.min() >= 0.0 and scores.max() < 1.0 and np.abs(scores.sum(axis=1) - 1.0).max() < TOLERANCE:

@@ -45,7 +45,8 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
 
     The correction is fitted once and is the same for every row, so a prediction never depends on the other rows in its batch.
     None of these methods reduces over-confidence; fit a temperature afterwards. If the classes are imbalanced, give their
-    frequencies as ``target_prior``, since a uniform prior then makes the probabilities worse.
+    frequencies as ``target_prior``, since a uniform prior then makes the probabilities worse. `LLMClassifier` does so wherever it
+    is given y.
 
     Parameters
     ----------
@@ -75,6 +76,11 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
         self.method = method
         self.target_prior = target_prior
 
+    @property
+    def has_target(self) -> bool:
+        """Whether the method moves the rows towards given frequencies; "em" estimates them instead."""
+        return self.method != "em"
+
     def fit(self, scores: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the bias on unlabelled rows.
 
@@ -85,7 +91,7 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
             `llmclf.logits.floor_missing`). Adding a constant to a row changes nothing, except in "contextual" and "domain".
         y : ignored
         sample_weight : array-like (n,), optional
-            Non-negative. A weight of 2 counts the row twice.
+            Non-negative. Only their ratios matter.
 
         Raises
         ------
@@ -106,6 +112,26 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
         prior = self._prior(logs.shape[1])
         shares = weights / weights.sum()
         self.bias_, self.prior_ = _METHODS[self.method](logs[shares > 0], shares[shares > 0], prior)
+        return self
+
+    def move_to(self, prior: ArrayLike) -> Self:
+        """Express the fitted bias for rows with other class frequencies than those that it was fitted on.
+
+        Parameters
+        ----------
+        prior : array-like (K,)
+            The new frequencies. `prior_` becomes them, and b gains :math:`\\log new - \\log old`.
+
+        Examples
+        --------
+        >>> corrector = BiasCorrector("ucpa").fit(np.log([[0.8, 0.2], [0.6, 0.4], [0.7, 0.3]]))
+        >>> corrector.move_to([0.9, 0.1]).bias_.round(4).tolist()
+        [0.6591, -0.6591]
+        """
+        check_is_fitted(self)
+        new = _checked_prior(prior, self.bias_.size, "prior")
+        self.bias_ = _centred(self.bias_ + np.log(new) - np.log(self.prior_))
+        self.prior_ = new
         return self
 
     def transform(self, scores: ArrayLike) -> Floats:
@@ -155,13 +181,15 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
     def _prior(self, n_classes: int) -> Floats:
         if self.target_prior is None:
             return np.full(n_classes, 1.0 / n_classes)
-        prior = np.asarray(self.target_prior, dtype=np.float64)
-        if prior.shape != (n_classes,) or not (prior > 0).all() or abs(prior.sum() - 1.0) > 1e-6:
-            raise InputError(
-                f"target_prior={self.target_prior!r}; expected {n_classes} positive frequencies that sum to 1, one per column"
-            )
-        result: Floats = prior / prior.sum()
-        return result
+        return _checked_prior(self.target_prior, n_classes, "target_prior")
+
+
+def _checked_prior(values: ArrayLike, n_classes: int, name: str) -> Floats:
+    prior = np.asarray(values, dtype=np.float64)
+    if prior.shape != (n_classes,) or not (prior > 0).all() or abs(prior.sum() - 1.0) > 1e-6:
+        raise InputError(f"{name}={values!r}; expected {n_classes} positive frequencies that sum to 1, one per column")
+    result: Floats = prior / prior.sum()
+    return result
 
 
 def _log_mean(logs: Floats, shares: Floats, prior: Floats) -> tuple[Floats, Floats]:

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ..arrays import Floats
@@ -23,13 +24,14 @@ class ConformalClassifier(ClassifierMixin, BaseEstimator):
     Each labelled row, on which nothing may have been fitted, gets a nonconformity score: how unusual its true label looks. The
     set of a new row holds the labels whose scores do not exceed the ceil((n + 1) * confidence)-th smallest of these n scores.
     The guarantee is marginal, over new rows and over the draw of the labelled rows. It holds for exchangeable rows and for any
-    model (Vovk, Gammerman & Shafer 2005, "Algorithmic learning in a random world"). An empty set says that no label fits.
+    model (Vovk, Gammerman & Shafer 2005, "Algorithmic learning in a random world").
 
     - ``"lac"``: the score is 1 - p of the label. It gives the smallest sets on average (Sadinle, Lei & Wasserman 2019, "Least
-      ambiguous set-valued classifiers with bounded error levels").
-    - ``"aps"``: the score is the sum of p over the label and all more probable labels. It gives larger sets, whose coverage is
-      more even between easy and hard rows (Romano, Sesia & Candès 2020, "Classification with valid and adaptive coverage";
-      without their randomisation, so a row always has the same set, and coverage is somewhat higher than necessary).
+      ambiguous set-valued classifiers with bounded error levels"). A set may be empty: no label is probable enough.
+    - ``"aps"``: the score is the mass above the label, the sum of p over all labels that are more probable. Its sets are
+      larger, and their coverage is more even between easy and hard rows (Romano, Sesia & Candès 2020, "Classification with valid
+      and adaptive coverage"). The most probable label, and any that is as probable, has score 0, so no set is empty. Where the
+      model is right more often than requested, the sets hold that label alone, and coverage is higher than requested.
 
     Parameters
     ----------
@@ -37,10 +39,22 @@ class ConformalClassifier(ClassifierMixin, BaseEstimator):
         Gives the probabilities of X. None: X holds probabilities (n, K).
     method : {"lac", "aps"}
     confidence_level : float in (0, 1)
+    randomized : bool
+        With ``"aps"``: a uniform share of the label's own p is added to its score, as in the paper. Coverage is then at
+        most 1 / (n + 1) higher than requested, also where a model is nearly always right. But a sure row's set may be empty by
+        chance, and equal rows may have different sets.
+    class_conditional : bool
+        Whether the guarantee holds for each class by itself: among rows whose true label is k, the set holds k with the requested
+        confidence. A marginal guarantee allows a rare class to be missing from all of its sets. Each label is compared with the
+        scores of the labelled rows of its class (Vovk 2012, "Conditional validity of inductive conformal predictors"). If these
+        are too few, the label is in every set, and a warning says so.
+    random_state : int, RandomState or None
+        Draws the shares of `randomized`, in the fit and, from a number drawn there, in `predict_set`, which gives the same
+        rows in the same order the same sets.
 
     Attributes
     ----------
-    quantile_ : float
+    quantile_ : float, or ndarray (K,) with `class_conditional`
         The largest nonconformity score that a label of a set may have; infinite, with a warning, if there were too few rows.
     classes_ : ndarray (K,)
         The class of each column.
@@ -53,12 +67,27 @@ class ConformalClassifier(ClassifierMixin, BaseEstimator):
     >>> conformal = ConformalClassifier().fit(proba, ["a", "b", "b"] * 10, classes=["a", "b", "c"])
     >>> conformal.predict_set(proba[:3]).astype(int).tolist()
     [[1, 0, 0], [0, 1, 0], [1, 1, 0]]
+    >>> conformal = ConformalClassifier(method="aps").fit(proba, ["a", "b", "b"] * 10, classes=["a", "b", "c"])
+    >>> conformal.predict_set(proba[:3]).astype(int).tolist(), conformal.quantile_
+    ([[1, 0, 0], [0, 1, 0], [1, 1, 0]], 0.4)
     """
 
-    def __init__(self, estimator: Any = None, *, method: str = "lac", confidence_level: float = 0.9) -> None:
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        method: str = "lac",
+        confidence_level: float = 0.9,
+        randomized: bool = False,
+        class_conditional: bool = False,
+        random_state: Any = None,
+    ) -> None:
         self.estimator = estimator
         self.method = method
         self.confidence_level = confidence_level
+        self.randomized = randomized
+        self.class_conditional = class_conditional
+        self.random_state = random_state
 
     def fit(self, X: Any, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
         """Compute the quantile on labelled rows that neither the model nor the calibrator saw.
@@ -78,24 +107,46 @@ class ConformalClassifier(ClassifierMixin, BaseEstimator):
         Warns
         -----
         CalibrationWarning
-            There are too few rows for the requested confidence: every set then holds every label.
+            There are too few rows for the requested confidence: every set then holds every label, or, with
+            `class_conditional`, those labels that have too few rows.
         """
         level = check_open_share("confidence_level", self.confidence_level, "0.9")
         if self.method not in _NONCONFORMITY:
             raise InputError(f"method={self.method!r} is unknown; expected 'lac' or 'aps'")
+        if self.randomized and self.method != "aps":
+            raise InputError(
+                f"randomized=True splits the mass of a label, and method={self.method!r} does not sum any; use method='aps'"
+            )
         known = classes if self.estimator is None else self.estimator.classes_
         columns, proba, _ = checked_predictions(y, self._proba(X), known)
-        true_scores = np.sort(_NONCONFORMITY[self.method](proba)[np.arange(columns.size), columns])
-        rank = math.ceil((columns.size + 1) * level - 1e-9)
-        if rank > columns.size:
-            warn(
-                f"ConformalClassifier: {columns.size} labelled rows are too few for confidence {level:g}, so every set holds "
-                f"every label; at least {math.ceil(level / (1 - level) - 1e-9)} are needed",
-                CalibrationWarning,
-            )
-        self.quantile_ = float(true_scores[rank - 1]) if rank <= columns.size else math.inf
+        draws = check_random_state(self.random_state)
+        self.seed_ = int(draws.randint(2**31 - 1))
+        scores = self._nonconformity(proba, draws.random_sample(columns.size))[np.arange(columns.size), columns]
+        labels = _classes(known, y, proba.shape[1])
+        enough = math.ceil(level / (1 - level) - 1e-9)
+        self.quantile_: float | Floats
+        if self.class_conditional:
+            self.quantile_ = np.array([_quantile(scores[columns == k], level) for k in range(labels.size)])
+            rare = np.flatnonzero(np.isinf(self.quantile_))
+            if rare.size:
+                counts = np.bincount(columns, minlength=labels.size)
+                named = ", ".join(f"{labels.tolist()[k]!r} ({counts[k]} rows)" for k in rare[:10])
+                more = f" and {rare.size - 10} others" if rare.size > 10 else ""
+                warn(
+                    f"ConformalClassifier: too few labelled rows for confidence {level:g} have the class {named}{more}, so every "
+                    f"set holds it; at least {enough} of each class are needed",
+                    CalibrationWarning,
+                )
+        else:
+            self.quantile_ = _quantile(scores, level)
+            if math.isinf(self.quantile_):
+                warn(
+                    f"ConformalClassifier: {columns.size} labelled rows are too few for confidence {level:g}, so every set holds "
+                    f"every label; at least {enough} are needed",
+                    CalibrationWarning,
+                )
         self.n_rows_ = int(columns.size)
-        self.classes_ = _classes(known, y, proba.shape[1])
+        self.classes_ = labels
         return self
 
     def predict_set(self, X: Any) -> NDArray[np.bool_]:
@@ -109,7 +160,9 @@ class ConformalClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of bool (n, K), columns in the order of `classes_`
         """
-        sets: NDArray[np.bool_] = _NONCONFORMITY[self.method](self.predict_proba(X)) <= self.quantile_
+        proba = self.predict_proba(X)
+        shares = np.random.default_rng(self.seed_).random(len(proba))
+        sets: NDArray[np.bool_] = self._nonconformity(proba, shares) <= self.quantile_
         return sets
 
     def predict_proba(self, X: Any) -> Floats:
@@ -126,24 +179,40 @@ class ConformalClassifier(ClassifierMixin, BaseEstimator):
         labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
         return labels
 
+    def _nonconformity(self, proba: Floats, shares: Floats) -> Floats:
+        """Scores (n, K), with a share (n,) of each label's own mass where that is asked for."""
+        scores = _NONCONFORMITY[self.method](proba)
+        return scores + shares[:, None] * proba if self.randomized else scores
+
     def _proba(self, X: Any) -> Any:
         return X if self.estimator is None else self.estimator.predict_proba(X)
+
+
+def _quantile(scores: Floats, level: float) -> float:
+    """The ceil((n + 1) * level)-th smallest score; infinite where there is none."""
+    rank = math.ceil((scores.size + 1) * level - 1e-9)
+    return float(np.sort(scores)[rank - 1]) if rank <= scores.size else math.inf
 
 
 def _lac(proba: Floats) -> Floats:
     return 1.0 - proba
 
 
-def _aps(proba: Floats) -> Floats:
-    """The sum of p over each label and all more probable labels; ties count in the order of the columns."""
+def _mass_above(proba: Floats) -> Floats:
+    """The sum of p over all labels that are more probable; equally probable labels have the same."""
     order = np.argsort(-proba, axis=1, kind="stable")
-    sums = np.cumsum(np.take_along_axis(proba, order, axis=1), axis=1)
+    ranked = np.take_along_axis(proba, order, axis=1)
+    sums = np.cumsum(ranked, axis=1) - ranked
+    # A label that is as probable as the one before it takes over its sum. The sums never fall, so that is the largest so far.
+    starts = np.column_stack([np.ones(len(proba), dtype=bool), np.diff(ranked, axis=1) != 0.0])
+    sums = np.maximum.accumulate(np.where(starts, sums, 0.0), axis=1)
     result = np.empty_like(proba)
-    np.put_along_axis(result, order, sums, axis=1)
+    # Rounded, so that rows that differ in the order of their columns alone do not differ in the last digit.
+    np.put_along_axis(result, order, sums.round(12), axis=1)
     return result
 
 
-_NONCONFORMITY = {"lac": _lac, "aps": _aps}
+_NONCONFORMITY = {"lac": _lac, "aps": _mass_above}
 
 
 def _classes(known: ArrayLike | None, y: ArrayLike, n_columns: int) -> NDArray[Any]:

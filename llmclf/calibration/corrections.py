@@ -13,7 +13,8 @@ from sklearn.utils.validation import has_fit_parameter
 
 from ..arrays import Floats, Integers
 from ..errors import InputError
-from ..logits import floor_missing
+from ..logits import floor_missing, log_softmax, softmax
+from ..metrics import row_weights
 from ..numerics.folds import fold_weights
 from .bias import CONTENT_FREE, BiasCorrector
 from .registry import calibrator_from_dict
@@ -30,13 +31,14 @@ class Corrections:
         Fitted on labelled rows.
     log_prior : ndarray (K,), optional
         Log-frequencies of the classes in the data on which the probabilities will be used. They apply relative to the
-        frequencies that the last correction assumes: those of the labelled rows, or the target prior of the bias.
+        frequencies that the corrections before them assume: those that the calibrated probabilities imply (see
+        `assumed_prior`), or the target prior of the bias.
 
     Examples
     --------
     >>> from llmclf.calibration import TemperatureCalibrator
     >>> scores, columns = np.log([[0.99, 0.01], [0.01, 0.99]] * 10), np.array([0, 1] * 8 + [1, 0] * 2)
-    >>> fitted = Corrections(calibrator=TemperatureCalibrator()).fit(scores, columns)
+    >>> fitted = Corrections(calibrator=TemperatureCalibrator(prior_rows=0)).fit(scores, columns)
     >>> np.exp(fitted.apply(scores[:1])).round(4).tolist()
     [[0.8, 0.2]]
     """
@@ -76,7 +78,7 @@ class Corrections:
         InputError
             A class does not occur, and the calibrator, or a prior relative to the rows' frequencies, needs every class.
         """
-        counts = np.bincount(columns, weights=sample_weight, minlength=len(classes))
+        counts = np.bincount(columns, row_weights(sample_weight, len(columns)), minlength=len(classes))
         absent = classes[int(np.argmin(counts))] if (counts == 0).any() else None
         if (counts == 0).any() and self.log_prior is not None:
             raise InputError(
@@ -94,6 +96,7 @@ class Corrections:
         columns: Integers | None = None,
         sample_weight: Floats | None = None,
         content_free: Floats | None = None,
+        frequencies: Floats | None = None,
         groups: Integers | None = None,
     ) -> Corrections:
         """Fit the bias and the calibrator, and express the prior relative to the frequencies that they assume.
@@ -106,11 +109,14 @@ class Corrections:
         sample_weight : ndarray (n,), optional
         content_free : ndarray (m, K)
             Scores of the rows made for the bias; needed if `wants_content_free` is not None.
+        frequencies : ndarray (K,), optional
+            Of the classes in all labelled rows, if some of these are not among the n (as shots are drawn evenly from the
+            classes); by default those of `columns`. All positive.
         groups : ndarray of int (n,), optional
             Cross-fitting never parts the rows of a group.
         """
         if self.bias is not None:
-            self.bias.fit(content_free if self.wants_content_free else scores)
+            self._fit_bias(scores, columns, sample_weight, content_free, frequencies)
             if self.log_prior is not None and hasattr(self.bias, "prior_") and self.calibrator is None:
                 self.log_prior = self.log_prior - np.log(self.bias.prior_)
         if self.calibrator is not None:
@@ -120,9 +126,31 @@ class Corrections:
             self._fitted_on = scores, columns, sample_weight, groups
             _fit(self.calibrator, scores, columns, sample_weight, np.arange(scores.shape[1]), groups)
             if self.log_prior is not None:
-                counts = np.bincount(columns, weights=sample_weight, minlength=scores.shape[1])
-                self.log_prior = self.log_prior - np.log(counts / counts.sum())
+                log_proba = _calibrated_log_proba(self.calibrator, scores)
+                self.log_prior = self.log_prior - np.log(assumed_prior(log_proba, columns, sample_weight))
         return self
+
+    def _fit_bias(
+        self,
+        scores: Floats | None,
+        columns: Integers | None,
+        sample_weight: Floats | None,
+        content_free: Floats | None,
+        frequencies: Floats | None,
+    ) -> None:
+        """Fit the bias. Where labels are known and nobody has named another target, their frequencies are the target."""
+        fitted_on = content_free if self.wants_content_free else scores
+        assert fitted_on is not None
+        aims = isinstance(self.bias, BiasCorrector) and self.bias.target_prior is None and self.bias.has_target
+        if columns is None or not aims:
+            _fit_transformer(self.bias, fitted_on, None if self.wants_content_free else sample_weight)
+            return
+        own = class_frequencies(columns, sample_weight, fitted_on.shape[1])
+        everywhere = own if frequencies is None else frequencies
+        # Rows without content have no frequencies of their own. The mean of other rows must be that of these very rows.
+        self.bias.set_params(target_prior=everywhere if self.wants_content_free else own)
+        _fit_transformer(self.bias, fitted_on, None if self.wants_content_free else sample_weight)
+        self.bias.set_params(target_prior=everywhere).move_to(everywhere)
 
     def apply(self, scores: Floats) -> Floats:
         """Corrected log-scores (n, K). Rows with NaN stay NaN. A calibrator or a prior may add a constant to a row."""
@@ -190,7 +218,7 @@ class Corrections:
         """Probabilities (n, K) of the calibrator's rows, each from a calibrator that was fitted on no row of its group.
 
         Without groups, rows with equal scores belong together; see `llmclf.numerics.folds.copies`. The prior is left out, since
-        these rows have their own frequencies. The bias is kept, since it was fitted without labels.
+        these rows have their own frequencies. The bias is kept, since it knows no more of the labels than their frequencies.
 
         Raises
         ------
@@ -244,6 +272,71 @@ class Corrections:
             return scores
         corrected: Floats = self.bias.transform(scores)
         return corrected
+
+
+def class_frequencies(columns: Integers, sample_weight: Floats | None, n_classes: int) -> Floats:
+    """Frequencies (K,) of the classes, all positive: if some class is absent, each class gets one row more.
+
+    Examples
+    --------
+    >>> class_frequencies(np.array([0, 0, 0, 1]), None, 2).tolist(), class_frequencies(np.array([0, 0]), None, 2).tolist()
+    ([0.75, 0.25], [0.75, 0.25])
+    """
+    weights = row_weights(sample_weight, len(columns))
+    counts = np.bincount(columns, weights, minlength=n_classes)
+    counts += not counts.all()
+    result: Floats = counts / counts.sum()
+    return result
+
+
+def assumed_prior(log_proba: Floats, columns: Integers, sample_weight: Floats | None = None) -> Floats:
+    r"""The class frequencies (K,) that probabilities assume: those to divide by where other frequencies are expected.
+
+    Let q be the probabilities of labelled rows, and r the frequencies of their classes. If only the frequencies change, the
+    likelihood ratios of the classes stay, and the posterior is :math:`q_k \pi_k / \rho_k`, where :math:`\rho` is the prior that q
+    assumes. It need not be r: a temperature keeps the preferences of the model. It need not be the mean of q either, which lies
+    between the two where the rows are hard to tell. It is the :math:`\rho` for which probabilities of these rows, made with their
+    own frequencies, have these frequencies as their mean: :math:`mean_i softmax(\log q_i + \log r - \log \rho) = r` (Saerens,
+    Latinne & Decaestecker 2002, equation 4, with known frequencies, solved for the old prior). Maximum likelihood says the
+    same.
+
+    With few rows r is known badly. So one row for each class is added to it, distributed as the mean of q.
+
+    Parameters
+    ----------
+    log_proba : ndarray (n, K)
+        log q.
+    columns : ndarray of int (n,)
+        True columns.
+    sample_weight : ndarray (n,), optional
+
+    Returns
+    -------
+    ndarray (K,), sum 1
+
+    Examples
+    --------
+    >>> one, other = [0.9, 0.1], [0.1, 0.9]  # nine times as probable in rows of its own class, so right for equal frequencies
+    >>> log_proba = np.log([one] * 810 + [other] * 90 + [other] * 90 + [one] * 10)
+    >>> assumed_prior(log_proba, np.repeat([0, 1], [900, 100])).round(2).tolist()
+    [0.5, 0.5]
+    """
+    logs, _ = floor_missing(log_softmax(log_proba))
+    weights = row_weights(sample_weight, len(columns))
+    n_rows, n_classes = weights.sum(), logs.shape[1]
+    mean = weights @ np.exp(logs) / n_rows
+    frequencies = (np.bincount(columns, weights, minlength=n_classes) + n_classes * mean) / (n_rows + n_classes)
+    frequencies = np.maximum(frequencies, 1e-12) / np.maximum(frequencies, 1e-12).sum()
+    bias = BiasCorrector("ucpa", target_prior=frequencies).fit(logs, sample_weight=weights).bias_
+    return softmax(np.log(frequencies) - bias)
+
+
+def _fit_transformer(bias: Any, scores: Floats, sample_weight: Floats | None) -> None:
+    # Weights are passed only if given and accepted: the transformer may be any of the caller.
+    if sample_weight is not None and has_fit_parameter(bias, "sample_weight"):
+        bias.fit(scores, sample_weight=sample_weight)
+    else:
+        bias.fit(scores)
 
 
 def _fit(

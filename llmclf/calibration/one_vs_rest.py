@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
+from scipy.optimize import brentq, isotonic_regression
+from scipy.special import expit, logit
 
 from ..arrays import Floats
 from ..errors import InputError
 from ..logits import log_softmax, logsumexp
-from ..numerics.solvers import fit_logistic
-from .base import BaseCalibrator, check_keys, checked_numbers
+from ..numerics.solvers import PRIOR_ROWS, fit_logistic
+from .base import BaseCalibrator, check_keys, checked_numbers, checked_prior_rows
 
 
 class EventCalibrator(BaseCalibrator):
@@ -113,6 +114,15 @@ class BetaCalibrator(EventCalibrator):
     with beta calibration". With a = b it is `PlattCalibrator` without smoothed targets. With more than two classes, there is
     one map per class, and the results are divided by their sum.
 
+    Where the scores separate the events, the likelihood has no maximum. So the scores' own slope, with an intercept that gives
+    the event its frequency, counts as some rows, too.
+
+    Parameters
+    ----------
+    prior_rows : float
+        How many rows that is; the pull vanishes where there are many labelled rows. With 0 the fit is that of the paper, and
+        separable events get probabilities of 0 and 1.
+
     Attributes
     ----------
     maps_ : list of ndarray (3,)
@@ -131,13 +141,21 @@ class BetaCalibrator(EventCalibrator):
 
     name = "beta"
 
+    def __init__(self, prior_rows: float = PRIOR_ROWS) -> None:
+        self.prior_rows = prior_rows
+
     def _fit_event(self, log_odds: Floats, event: Floats, weights: Floats) -> tuple[Floats, str]:
+        prior_rows = checked_prior_rows(self.prior_rows)
         if not 0.0 < weights @ event < weights.sum():
             raise InputError(
                 "beta calibration needs rows of every class, and some class does not occur in y; "
                 "label some rows of it, or use calibrator 'platt', 'temperature' or 'bias_temperature'"
             )
-        numbers = fit_logistic(self._features(log_odds), event, weights, lowest=0.0)
+        targets = event
+        if prior_rows:
+            share = prior_rows / weights.sum()
+            targets = (event + share * _with_frequency(log_odds, weights, float(weights @ event))) / (1.0 + share)
+        numbers = fit_logistic(self._features(log_odds), targets, weights, lowest=0.0)
         if (numbers[:2] <= 0).all():
             return numbers, AGAINST
         return numbers, _SEPARABLE if log_odds[event == 1.0].min() > log_odds[event == 0.0].max() else ""
@@ -210,7 +228,10 @@ class IsotonicCalibrator(EventCalibrator):
 
 
 AGAINST = "the scores say nothing about the labels, or contradict them; check the order of the columns"
-_SEPARABLE = "the scores separate the labels completely, so the sharper the curve, the better the fit; label more rows"
+_SEPARABLE = (
+    "the scores separate the labels completely, so the rows alone would want an ever sharper curve; how sharp it is rests on "
+    "prior_rows. Label more rows"
+)
 
 
 def events(scores: Floats) -> list[tuple[int, Floats]]:
@@ -218,6 +239,24 @@ def events(scores: Floats) -> list[tuple[int, Floats]]:
     if scores.shape[1] == 2:
         return [(1, scores[:, 1] - scores[:, 0])]
     return [(k, scores[:, k] - logsumexp(np.delete(scores, k, axis=1))) for k in range(scores.shape[1])]
+
+
+def _with_frequency(log_odds: Floats, weights: Floats, n_yes: float) -> Floats:
+    """Probabilities (n,) with the slope of the scores, moved so that their mean is (n_yes + 1) / (n + 2).
+
+    A language model's preference for a label word says nothing about how sharp a curve should be.
+    """
+    shares = weights / weights.sum()
+    frequency = (n_yes + 1.0) / (weights.sum() + 2.0)
+
+    def excess(shift: float) -> float:
+        return float(shares @ expit(log_odds + shift) - frequency)
+
+    # At the ends every row is, by itself, below and above the frequency.
+    middle = float(logit(frequency))
+    low, high = middle - log_odds.max() - 1.0, middle - log_odds.min() + 1.0
+    moved: Floats = expit(log_odds + brentq(excess, low, high, xtol=1e-12))
+    return moved
 
 
 def _log_sigmoids(z: Floats) -> tuple[Floats, Floats]:

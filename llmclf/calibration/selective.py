@@ -15,6 +15,7 @@ from ..arrays import Floats, Integers
 from ..checks import check_open_share, is_number, is_whole_number
 from ..errors import CalibrationWarning, InputError, warn
 from ..metrics import checked_event, exact_bounds
+from ..metrics.checks import counts_rows
 from ..numerics.groups import effective_numbers, group_numbers
 from .tolerated_errors import local_level, tolerated_errors
 
@@ -91,7 +92,7 @@ def risk_coverage_curve(
     values, group = np.unique(-confidence, return_inverse=True)
     kept_weight = np.cumsum(np.bincount(group, weights))
     wrong_weight = np.cumsum(np.bincount(group, weights * (1.0 - is_right)))
-    if (weights == 1.0).all():
+    if counts_rows(sample_weight):
         worth: Any = kept_weight
         if groups is not None:
             counted = slice(None) if sample_weight is None else np.asarray(sample_weight) > 0

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from ..tables.values import is_missing
-from .console import say
+from ..numerics.class_matching import as_code
+from ..tables.values import is_missing, rows_named
+from .console import say, say_aside
 from .flags import takes_model_options
 from .options import (
     CacheOption,
     Chat,
     Labels,
     Model,
+    OnError,
+    Prefix,
     PromptOption,
     Scoring,
     TextColumn,
@@ -84,6 +87,7 @@ def fit(
     model: Model = "smollm2",
     backend_options: dict[str, Any],  # typer sees the flags of the options in its place
     cache: CacheOption = None,
+    on_error: OnError = "raise",
     seed: Annotated[int, typer.Option(help="Seed: another number draws other shots.")] = 0,
 ) -> None:
     """Choose shots and fit a calibrator on labelled rows, and save the classifier for predict --classifier.
@@ -92,6 +96,7 @@ def fit(
     Example:
       llmclf fit train.csv --text-column review --label-column mood -o moods
     """
+    from ..calibration import AutoCalibrator
     from ..calibration.selective import check_selectable
     from ..classifier import LLMClassifier
     from ..saved_folder import check_folder
@@ -119,12 +124,15 @@ def fit(
         bias=None if bias == "none" else bias,
         calibrator=None if calibrator == "none" else calibrator,
         cache=cache,
+        on_error=on_error,
         random_state=seed,
     )
     clf.fit(X, y, groups=groups)
     clf.save(output)
     names = ", ".join(map(str, clf.classes_.tolist()))
     say(f"fitted on {len(frame)} rows of the classes {names}; saved in {output}")
+    if isinstance(clf.calibrator_, AutoCalibrator):
+        say(f"calibrator: auto {clf.calibrator_.choice_}")
     if max_error is not None:
         chosen = clf.fit_threshold(max_error=max_error, confidence=confidence).threshold_
         assert chosen is not None
@@ -155,15 +163,20 @@ def predict(
         ),
     ] = None,
     cache: CacheOption = None,
+    on_error: OnError = "raise",
+    prefix: Prefix = None,
 ) -> None:
     """Add the columns label, confidence and p_CLASS (the probability of each class) to a table.
 
-    A classifier that was fitted with --max-error also adds accepted: whether the confidence is high enough.
+    A classifier that was fitted with --max-error also adds accepted: whether the confidence is high enough. With
+    --on-error missing, a row that cannot be scored has no label, and the column error says why.
 
     \b
     Example:
       llmclf predict in.csv out.csv --text-column review --labels good,bad
     """
+    from ..tables.added_columns import added_names
+    from ..tables.bad_rows import named_rows
     from ..tables.files import check_suffix, check_writable, read_table, write_table
 
     check_suffix(target)
@@ -179,33 +192,47 @@ def predict(
         from ..classifier import LLMClassifier
 
         backend = open_with(model, backend_options)
-        clf = LLMClassifier(backend, labels=parsed, prompt=parse_prompt(prompt, chat), scoring=scoring, cache=cache)
-        clf.fit(X)
-    classes = clf.classes_.tolist()
-    accepting = ["accepted"] if clf.threshold_ is not None else []
-    added = ["label", "confidence", *accepting, *(f"p_{label}" for label in classes)]
-    taken = [name for name in added if name in frame.columns]
-    if taken:
-        raise InputError(
-            f"{str(source)!r} already has a column {taken[0]!r}, which predict would add; rename or drop it first"
+        clf = LLMClassifier(
+            backend, labels=parsed, prompt=parse_prompt(prompt, chat), scoring=scoring, cache=cache, on_error=on_error
         )
+        clf.fit(X)
+    clf.set_params(on_error=on_error)
+    classes = clf.classes_.tolist()
+    kinds: dict[str, Any] = {
+        "label": [classes[i % len(classes)] for i in range(len(frame))],
+        "confidence": 0.5,
+        **({} if clf.threshold_ is None else {"accepted": True}),
+        **{f"p_{label}": 0.5 for label in classes},
+        **({"error": "not asked yet"} if on_error == "missing" else {}),
+    }
+    names = added_names(list(frame.columns), list(kinds), prefix=prefix, where=repr(str(source)))
     # Checked first: none of this should fail after hours of scoring.
-    check_writable(frame.assign(label=[classes[i % len(classes)] for i in range(len(frame))]), target)
+    check_writable(frame.assign(**{names[name]: value for name, value in kinds.items()}), target)
     open_cache(cache)
-    proba = clf.predict_proba(X)
-    best = proba.argmax(axis=1)
-    top = proba.max(axis=1)
-    accepted = [] if clf.threshold_ is None else [top >= clf.threshold_.threshold]
-    values: list[Any] = [clf.classes_[best], top, *accepted, *proba.T]
-    write_table(frame.assign(**dict(zip(added, values, strict=True))), target)
-    say(f"labelled {len(frame)} rows; written to {target}")
+    pipeline, rows = clf.pipeline_and_rows(X)
+    pipeline.check_model_identity()
+    answers = pipeline.scorer.answers(rows)
+    decisions = pipeline.decide(pipeline.scores(rows, answers))
+    values: dict[str, Any] = {
+        "label": decisions.label,
+        "confidence": decisions.confidence,
+        "accepted": decisions.accepted,
+        **{f"p_{label}": column for label, column in zip(classes, decisions.probabilities.T, strict=True)},
+        "error": [answer.error for answer in answers],
+    }
+    write_table(frame.assign(**{new: values[name] for name, new in names.items()}), target)
+    n_failed = int(decisions.missing.sum())
+    if n_failed:
+        reasons = {number: answer.error for number, answer in enumerate(answers) if answer.error is not None}
+        say_aside(f"{n_failed} of {len(frame)} rows could not be scored ({named_rows(reasons)})", "warning:", "yellow")
+    say(f"labelled {len(frame) - n_failed}{f' of {len(frame)}' if n_failed else ''} rows; written to {target}")
 
 
 def _classes(frame: Any, name: str) -> Any:
     y = column(frame, name, "--label-column")
-    for number, value in enumerate(y):
-        if is_missing(value) or (isinstance(value, str) and not value.strip()):
-            raise InputError(f"--label-column {name!r} is empty in row {number}; drop the rows without a label")
+    empty = [row for row, value in enumerate(y) if is_missing(value) or (isinstance(value, str) and not value.strip())]
+    if empty:
+        raise InputError(f"--label-column {name!r} is empty in {rows_named(empty)}; drop the rows without a label")
     return y
 
 
@@ -237,5 +264,9 @@ def _typed(labels: dict[str, list[str]] | None, y: Any) -> dict[Any, list[str]] 
     """Labels as the table has them: a JSONL file may hold the number 1 where a command line can only say "1"."""
     if labels is None:
         return None
-    values = {str(value): value for value in y}
-    return {values.get(name, name): words for name, words in labels.items()}
+    codes = {name: as_code(name) for name in labels}
+    values = [as_code(value) for value in y if not isinstance(value, str)]
+    are_truths = {isinstance(value, bool) for value in (*values, *codes.values())}
+    if len(values) < len(y) or None in (*values, *codes.values()) or len(are_truths) > 1:
+        return labels
+    return {codes[name]: words for name, words in labels.items()}

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from ..backends.options import OptionField
 from ..errors import InputError, RenamedWarning, warn
 from .flags import server_options, value_type
-from .options import Labels, PromptOption, TextColumn
+from .options import Labels, Prefix, PromptOption, TextColumn
 
 Words = list[str] | str
 Count = Annotated[int, Field(ge=1)]
@@ -163,6 +163,7 @@ class JobFile(BaseModel):
     logprobs: Annotated[bool, Flag(_switch("--logprobs", "Add logprob_CLASS, the score of each class, in nats."))] = (
         False
     )
+    prefix: Annotated[str | None, _both(Prefix)] = None
     summary: Annotated[str | None, Flag(_path("Write what the job did, in numbers, as JSON."))] = None
     batch_api: Annotated[
         bool,

@@ -109,6 +109,7 @@ def label(job: Path | None, quiet: bool, **flags: Any) -> None:
             max_errors=config.max_errors,
             threshold=config.threshold,
             logprobs=config.logprobs,
+            prefix=config.prefix,
             show_progress=not quiet,
             asking=_asking(config, quiet),
             **_recipe(config),
@@ -147,7 +148,11 @@ def estimate(job: Path | None, seconds_per_request: float, as_json: bool, **flag
     if config.input is None:
         raise InputError("estimate needs a table: llmclf estimate INPUT, or input in the job file")
     estimated = estimate_table(
-        config.input, journal=config.journal, seconds_per_request=seconds_per_request, **_recipe(config)
+        config.input,
+        journal=config.journal,
+        seconds_per_request=seconds_per_request,
+        prefix=config.prefix,
+        **_recipe(config),
     )
     if as_json:
         say(json.dumps(estimated.to_dict()))

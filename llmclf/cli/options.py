@@ -59,6 +59,21 @@ Scoring = Annotated[
         "or pmi (minus their score without the text).",
     ),
 ]
+Prefix = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="Begins the name of every added column. By default a column whose name is taken is called predicted_NAME.",
+    ),
+]
+OnError = Annotated[
+    str,
+    typer.Option(
+        metavar="raise|missing",
+        help="What a row does that cannot be scored, such as a blank text: stop before anything is asked, or be left "
+        "without a label.",
+    ),
+]
 CacheOption = Annotated[
     Path | None,
     typer.Option(

@@ -9,6 +9,7 @@ import numpy as np
 import typer
 
 from ..errors import InputError
+from ..numerics.class_matching import match_classes
 from ..tables.values import is_missing
 from .console import say
 from .options import column
@@ -43,6 +44,9 @@ def report(
             "these, not rows. With --text-column, copies of a text belong together without it.",
         ),
     ] = None,
+    prefix: Annotated[
+        str, typer.Option(metavar="TEXT", help="What the names of the columns that predict added begin with.")
+    ] = "",
     before: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Predictions for the same rows, in the same order, before calibration."),
@@ -71,25 +75,30 @@ def report(
 
     frame = read_table(predictions)
     truth = column(frame, label_column, "--label-column")
-    classes, proba = _probabilities(frame, predictions)
-    labels = [None if is_missing(value) or not str(value).strip() else str(value) for value in truth]
-    if not any(label is not None for label in labels):
+    classes, proba = _probabilities(frame, predictions, prefix)
+    rows = [row for row, value in enumerate(truth) if not is_missing(value) and str(value).strip()]
+    if not rows:
         raise InputError(f"--label-column {label_column!r} is empty in all rows; a report needs labelled rows")
+    labels: list[str | None] = [None] * len(truth)
+    values = truth.tolist()
+    for row, k in zip(rows, match_classes([values[row] for row in rows], classes, is_y=False), strict=True):
+        labels[row] = classes[k]
     earlier = None
     if before is not None:
-        names, earlier = _probabilities(read_table(before), before)
-        if set(names) != set(classes) or len(earlier) != len(proba):
+        names, earlier = _probabilities(read_table(before), before, prefix)
+        columns = _same_classes(classes, names)
+        if columns is None or len(earlier) != len(proba):
             raise InputError(
                 f"{str(before)!r} has {len(earlier)} rows of the classes {names}, and {str(predictions)!r} {len(proba)} of "
                 f"{classes}; give predictions for the same rows"
             )
-        earlier = earlier[:, [names.index(name) for name in classes]]
+        earlier = earlier[:, columns]
     texts = None if text_column is None else column(frame, text_column, "--text-column").tolist()
     groups = {name: column(frame, name, "--group-column").tolist() for name in group_column or []}
     clusters = None if cluster_column is None else column(frame, cluster_column, "--cluster-column").tolist()
     mass = None
-    if "label_mass" in frame.columns:
-        mass = [_number(value, "label_mass", row) for row, value in enumerate(frame["label_mass"])]
+    if f"{prefix}label_mass" in frame.columns:
+        mass = [_number(value, "label_mass", row) for row, value in enumerate(frame[f"{prefix}label_mass"])]
     made = CalibrationReport(
         labels,
         proba,
@@ -125,16 +134,25 @@ def report(
     say(f"report: {', '.join(map(str, written))}")
 
 
-def _probabilities(frame: Any, path: Path) -> tuple[list[str], Any]:
+def _probabilities(frame: Any, path: Path, prefix: str) -> tuple[list[str], Any]:
     """The classes and their probabilities (n, K), NaN in rows that could not be scored."""
-    columns = [name for name in frame.columns if name.startswith("p_")]
+    columns = [name for name in frame.columns if name.startswith(f"{prefix}p_")]
     if len(columns) < 2:
         raise InputError(
-            f"{str(path)!r} has no columns p_CLASS with the probabilities of at least two classes, as predict adds them; its "
-            f"columns: {', '.join(map(repr, frame.columns))}"
+            f"{str(path)!r} has no columns {prefix}p_CLASS with the probabilities of at least two classes, as predict adds "
+            f"them; its columns: {', '.join(map(repr, frame.columns))}"
         )
     values = [[_number(value, name, i) for i, value in enumerate(frame[name])] for name in columns]
-    return [name.removeprefix("p_") for name in columns], np.array(values).T
+    return [name.removeprefix(f"{prefix}p_") for name in columns], np.array(values).T
+
+
+def _same_classes(classes: list[str], names: list[str]) -> Any:
+    """The place of each class among the names of another file; None if these are other classes."""
+    try:
+        columns = match_classes(classes, names, is_y=False)
+    except InputError:
+        return None
+    return columns if len(set(columns.tolist())) == len(names) == len(classes) else None
 
 
 def _number(value: Any, column: str, row: int) -> float:

@@ -31,11 +31,16 @@ def new_axes(width: float, height: float) -> Any:
     return ax
 
 
-def append_strip(ax: Any) -> Any:
-    """Axes below `ax` that share its x axis."""
+def divided(ax: Any) -> Any:
+    """What takes parts of an axes' place for others; an axes has one."""
     from mpl_toolkits.axes_grid1 import make_axes_locatable
 
-    strip = make_axes_locatable(ax).append_axes("bottom", size="18%", pad=0.12, sharex=ax)
+    return make_axes_locatable(ax)
+
+
+def append_strip(ax: Any, divider: Any) -> Any:
+    """Axes below `ax` that share its x axis."""
+    strip = divider.append_axes("bottom", size="18%", pad=0.12, sharex=ax)
     ax.tick_params(labelbottom=False)
     return strip
 
@@ -45,8 +50,8 @@ def without_frame(*all_axes: Any) -> None:
         axes.spines[["top", "right"]].set_visible(False)
 
 
-def box_of_columns(ax: Any, columns: list[list[tuple[str, str]]], points: Any, keys: list[Any] | None = None) -> Any:
-    """Columns of coloured text in a box, in whichever of two corners covers fewer of the `points` (m, 2) in data coordinates.
+def box_of_columns(ax: Any, columns: list[list[tuple[str, str]]], divider: Any, keys: list[Any] | None = None) -> Any:
+    """Columns of coloured text in a box to the right of `ax`, whose place the divider takes from `ax`.
 
     `keys` are artists to draw before the first line of a column.
     """
@@ -72,21 +77,19 @@ def box_of_columns(ax: Any, columns: list[list[tuple[str, str]]], points: Any, k
         loc="upper left",
         child=HPacker(children=packed, align="baseline", pad=0, sep=8),
         pad=0.4,
-        borderpad=0.5,
+        borderpad=0.0,
         frameon=True,
         zorder=6,
     )
     box.patch.set(edgecolor="#CCCCCC", facecolor="white", alpha=0.9, boxstyle="round,pad=0,rounding_size=0.3")
     ax.add_artist(box)
-    covered = {}
-    # The frame is not laid out yet, but box and axes are in proportion.
-    inside = ax.transAxes.inverted().transform(ax.transData.transform(points))
-    corner = ax.transAxes.inverted().transform(box.get_window_extent())
-    width, height = corner[1] - corner[0]
-    for loc, left, bottom in (("upper left", 0.0, 1.0 - height - 0.03), ("lower right", 1.0 - width - 0.03, 0.0)):
-        near = (inside >= [left, bottom]) & (inside <= [left + width + 0.03, bottom + height + 0.03])
-        covered[loc] = near.all(axis=1).sum()
-    box.loc = box.codes[min(covered, key=covered.__getitem__)]
+    box.set_clip_on(False)
+    # The place is taken from the axes, so that neither data nor neighbours are covered.
+    box.set_in_layout(False)
+    width = box.get_window_extent().width / ax.figure.dpi
+    beside = divider.append_axes("right", size=width + 0.1, pad=0.1)
+    beside.set_axis_off()
+    box.set_bbox_to_anchor(beside.bbox)
     return box
 
 

@@ -16,6 +16,8 @@ from .summary import ReliabilitySummary
 
 _STRIP_BINS = 20
 MAX_PANELS = 12
+LEFT_WIDTH = 7.2
+"""Width in inches of a diagram with its box of numbers."""
 FEW_EVENTS = 20
 MAX_NAME_LENGTH = 24
 
@@ -36,8 +38,8 @@ def split_figure(n_panels: int) -> tuple[Any, Any, Any]:
     from matplotlib import pyplot
 
     width, height = panels_size(n_panels)
-    figure = pyplot.figure(figsize=(5.6 + width, max(6.2, height)), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[5.4, width])
+    figure = pyplot.figure(figsize=(LEFT_WIDTH + 0.2 + width, max(6.2, height)), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[LEFT_WIDTH, width])
     left.set_facecolor("none")
     right.set_facecolor("none")
     return figure, left.subplots(), right
@@ -164,8 +166,8 @@ def draw_strip(strip: Any, drawn: list[tuple[str, ReliabilitySummary, str, str]]
     strip.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
-def draw_numbers(ax: Any, drawn: list[tuple[str, ReliabilitySummary, str, str]], event: str) -> None:
-    """Legend and numbers in one box, in whichever of two corners hides less of the curves."""
+def draw_numbers(ax: Any, drawn: list[tuple[str, ReliabilitySummary, str, str]], event: str, divider: Any) -> None:
+    """Legend and numbers in one box beside the diagram."""
     from matplotlib.lines import Line2D
 
     dark = "#333333"
@@ -189,13 +191,4 @@ def draw_numbers(ax: Any, drawn: list[tuple[str, ReliabilitySummary, str, str]],
         columns[0].append((f"band: {last.level:.0%} {what}", GREY))
         for column in columns[1:]:
             column.append((" ", dark))
-    low, high = ax.get_xlim()
-    covered = []
-    for _, summary, _, _ in drawn:
-        points = np.column_stack([summary.curve.confidence, summary.curve.accuracy])
-        # A large point counts more than a small one, and every point more than a piece of the line.
-        covered += [
-            summary.line.T,
-            np.repeat(points, 1 + 40 * summary.curve.count // summary.curve.count.max(), axis=0),
-        ]
-    box_of_columns(ax, columns, np.clip(np.concatenate(covered), low, high), keys)
+    box_of_columns(ax, columns, divider, keys)

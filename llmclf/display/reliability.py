@@ -15,6 +15,7 @@ from .drawing import (
     ORANGE,
     PALE,
     append_strip,
+    divided,
     imported,
     new_axes,
     printable,
@@ -23,6 +24,7 @@ from .drawing import (
 )
 from .panels import (
     FEW_EVENTS,
+    LEFT_WIDTH,
     MAX_NAME_LENGTH,
     MAX_PANELS,
     draw_numbers,
@@ -239,7 +241,7 @@ class ReliabilityDisplay:
             return part(self.summary)
         return pandas.concat(parts, ignore_index=True)
 
-    def plot(self, ax: Any = None, *, scale: str = "linear") -> ReliabilityDisplay:
+    def plot(self, ax: Any = None, *, scale: str = "linear", box: bool = True) -> ReliabilityDisplay:
         """Draw the diagram, with the distribution of the probability in a strip below.
 
         Each point lies at the mean probability and the frequency of its bin; its area grows with the number of rows. Bars are
@@ -253,6 +255,8 @@ class ReliabilityDisplay:
             Where to draw; the strip takes the lower part. None makes a new figure, which the small diagrams need.
         scale : {"linear", "log_odds"}
             With "log_odds", both axes are stretched towards 0 and 1, where the rows of a confident model lie.
+        box : bool
+            Put the numbers in a box to the right of the diagram, in the place of `ax`.
 
         Returns
         -------
@@ -277,13 +281,14 @@ class ReliabilityDisplay:
             figure, ax, right = split_figure(len(self.classwise))
             small = panel_axes(right, len(self.classwise))
         elif ax is None:
-            ax = new_axes(5.0, 6.2)
+            ax = new_axes(LEFT_WIDTH if box else 5.0, 6.2)
         event = "Accuracy" if self.pos_label is None else "Frequency"
         probability = "Confidence" if self.pos_label is None else f"Probability of {self.pos_label}"
         drawn = [("after" if self.before else "", self.summary, BLUE, "o")]
         if self.before is not None:
             drawn.insert(0, ("before", self.before, ORANGE, "s"))
-        strip = append_strip(ax)
+        divider = divided(ax)
+        strip = append_strip(ax, divider)
         draw_panel(ax, drawn, scale)
         draw_strip(strip, drawn, scale)
         ax.set_ylabel(event)
@@ -291,7 +296,8 @@ class ReliabilityDisplay:
         strip.set_ylabel("Rows")
         for axes in (ax, strip):
             axes.yaxis.set_label_coords(-0.13, 0.5)
-        draw_numbers(ax, drawn, event.lower())
+        if box:
+            draw_numbers(ax, drawn, event.lower(), divider)
         self._draw_classes(small, scale)
         without_frame(ax, strip)
         set_title(ax, self.name)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from ..calibration import RiskCoverageCurve, SelectedThreshold, risk_coverage_curve
 from ..metrics import Aurc, aurc
-from .drawing import BLUE, GREY, ORANGE, box_of_columns, imported, new_axes, set_title, without_frame
+from .drawing import BLUE, GREY, ORANGE, box_of_columns, divided, imported, new_axes, set_title, without_frame
 
 _MAX_POINTS = 2000
 
@@ -160,13 +160,15 @@ class RiskCoverageDisplay:
                 parts.append(part)
         return pandas.concat(parts, ignore_index=True)
 
-    def plot(self, ax: Any = None) -> RiskCoverageDisplay:
+    def plot(self, ax: Any = None, *, box: bool = True) -> RiskCoverageDisplay:
         """Draw the curve, its pointwise 95 % interval as a band, and the areas under it in a box.
 
         Parameters
         ----------
         ax : matplotlib Axes, optional
             Where to draw. None makes a new figure.
+        box : bool
+            Put the areas in a box to the right of the diagram, in the place of `ax`.
 
         Returns
         -------
@@ -181,7 +183,7 @@ class RiskCoverageDisplay:
         from matplotlib.lines import Line2D
         from matplotlib.ticker import PercentFormatter
 
-        ax = new_axes(5.6, 4.4) if ax is None else ax
+        ax = new_axes(7.8 if box else 5.6, 4.4) if ax is None else ax
         curve, dark = _drawn(self.curve), "#333333"
         compared = self.before is not None
         if self.before is not None:
@@ -212,13 +214,13 @@ class RiskCoverageDisplay:
             ax.axhline(chosen.max_error, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1.5)
             ax.plot([chosen.coverage] * 2, [0, chosen.max_error], color=GREY, linewidth=1, zorder=1.5)
             ax.plot(chosen.coverage, chosen.error, "o", color=BLUE, markeredgecolor="white", markersize=8, zorder=4)
-            note = f"accept from {chosen.threshold:.3f}: {chosen.coverage:.0%} of rows,"
-            bound = f"at most {chosen.max_error:.1%} wrong ({chosen.confidence:.0%} confidence)"
-            columns[0] += [(note, dark), (bound, dark)]
+            note = [f"accept from {chosen.threshold:.3f}:", f"{chosen.coverage:.0%} of rows,"]
+            note += [f"at most {chosen.max_error:.1%} wrong", f"({chosen.confidence:.0%} confidence)"]
+            columns[0] += [(line, dark) for line in note]
             for column in columns[1:]:
-                column += [(" ", dark)] * 2
-        points = np.column_stack([curve.coverage, curve.risk])[curve.coverage >= 0.05]
-        box_of_columns(ax, columns, points.reshape(-1, 2), keys)
+                column += [(" ", dark)] * len(note)
+        if box:
+            box_of_columns(ax, columns, divided(ax), keys)
         without_frame(ax)
         set_title(ax, self.name)
         self.ax_, self.figure_ = ax, ax.figure

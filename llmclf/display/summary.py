@@ -28,6 +28,7 @@ from ..metrics import (
     smooth_calibration_error,
     smooth_curve,
 )
+from ..metrics.checks import counts_rows
 
 KINDS = ("corp", "mass", "uniform", "smooth")
 BANDS = ("consistency", "confidence", None)
@@ -140,7 +141,7 @@ def summarise(
         sample_weight=weights,
     )
     curve = _points(p, event, weights, options)
-    counted = bool((weights == 1.0).all())
+    counted = counts_rows(sample_weight)
     lower, upper = _wilson(curve, options.confidence_level) if counted else (np.full(curve.count.size, math.nan),) * 2
     grid, draw = _curve_function(p, event, weights, options, curve)
     return ReliabilitySummary(

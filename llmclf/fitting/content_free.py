@@ -9,6 +9,7 @@ import numpy as np
 from ..backends import Backend
 from ..backends.base import Generates
 from ..errors import InputError
+from ..progress import track
 from ..prompts.prompt import PromptRenderer
 from ..tables.rows import Row, Rows
 from ..tables.values import is_missing
@@ -85,10 +86,12 @@ def generated_rows(backend: Backend, renderer: PromptRenderer, rows: Rows, rando
         )
     opening, following = renderer.opening()
     texts: list[str] = []
-    for _ in range(0, N_GENERATED_ROWS, _SIDE_BY_SIDE):
-        seed = int(random.randint(2**31))
-        written = backend.generate_many(opening, _SIDE_BY_SIDE, MAX_GENERATED_TOKENS, seed=seed, stop=following)
-        texts += [answer.text.strip() for answer in written]
+    rounds = range(0, N_GENERATED_ROWS, _SIDE_BY_SIDE)
+    with track(rounds, len(rounds), "writing texts") as tracked:
+        for _ in tracked:
+            seed = int(random.randint(2**31))
+            written = backend.generate_many(opening, _SIDE_BY_SIDE, MAX_GENERATED_TOKENS, seed=seed, stop=following)
+            texts += [answer.text.strip() for answer in written]
     (field,) = renderer.used_fields
     records: list[Row] = [{field: text} for text in texts if text]
     if not records:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..pipeline import FittedPipeline
 from ..report import CalibrationReport
 from ..tables.rows import Rows
 from .row_groups import read_groups
-from .seen_rows import SeenRows, shot_fingerprints
+from .seen_rows import SeenRows, shot_fingerprints, shown_text
 
 
 def judge(
@@ -70,7 +70,7 @@ def judge(
         proba_before=softmax(scores.values) if corrections.changes_scores else None,
         groups=groups,
         clusters=seen.groups(rows, pipeline, members),
-        texts=[_shown(record, scorer.shown_fields) for record in rows.records] if isinstance(texts, str) else texts,
+        texts=[shown_text(record, scorer.shown_fields) for record in rows.records] if isinstance(texts, str) else texts,
         label_mass=np.exp(logsumexp(pipeline.scores(rows, answers, "sum").values, axis=1)).clip(0.0, 1.0),
         metadata={
             "model": pipeline.backend.identity(),
@@ -88,13 +88,6 @@ def judge(
         },
         **options,
     )
-
-
-def _shown(record: Mapping[str, Any], fields: Sequence[str]) -> str:
-    """What the prompt shows of a row."""
-    if len(fields) == 1:
-        return str(record[fields[0]])
-    return "\n".join(f"{name}: {record[name]}" for name in fields)
 
 
 def _described(correction: Any) -> Any:

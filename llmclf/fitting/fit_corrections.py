@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +11,16 @@ from sklearn.utils import check_random_state
 
 from ..arrays import Floats, Integers
 from ..calibration import Corrections
-from ..errors import InputError
+from ..calibration.corrections import class_frequencies
+from ..errors import CalibrationWarning, InputError, ModelError, warn
+from ..logits import softmax
 from ..pipeline import CalibrationRows, FittedPipeline
+from ..tables.bad_rows import Problem, named_rows
 from ..tables.rows import Rows
 from .content_free import content_free_rows, domain_rows, generated_rows
 from .row_groups import row_groups
-from .seen_rows import fingerprints
+from .seen_rows import fingerprints, shown_text
+from .uninformative import warn_of_one_answer
 
 
 def fit_corrections(
@@ -24,6 +29,7 @@ def fit_corrections(
     rows: Rows,
     codes: Integers | None,
     shots: list[int],
+    bad: Mapping[int, Problem],
     sample_weight: Floats | None,
     random_state: Any,
     groups: Integers | None = None,
@@ -43,6 +49,8 @@ def fit_corrections(
         True columns.
     shots : list of int
         Row numbers.
+    bad : mapping of row number -> Problem
+        Rows that cannot be asked about.
     sample_weight : ndarray (n,) or None
     random_state : int, RandomState or None
         Draws the words of ``bias="domain"`` and the texts of ``bias="generative"``.
@@ -57,14 +65,27 @@ def fit_corrections(
     Raises
     ------
     InputError
-        The rows do not suffice; before any of them is scored.
+        The rows do not suffice; before any of them is scored. Or none could be scored.
+
+    Warns
+    -----
+    CalibrationWarning
+        Some rows were left out, as they could not be scored.
     """
+    reasons = {number: problem.reason for number, problem in bad.items()}
     if corrections.bias is None and corrections.calibrator is None:
+        _warn_of_left_out(reasons if shots else {}, len(rows))
         return replace(pipeline, corrections=corrections)
-    members = row_groups(rows, pipeline.scorer.shown_fields, groups)
-    places = np.flatnonzero(~np.isin(members, members[shots]))
+    members = row_groups(rows, pipeline.scorer.shown_fields, groups, without_text=bad)
+    good = np.setdiff1d(np.arange(len(rows)), list(bad))
+    places = good[~np.isin(members[good], members[shots])]
     if not len(places):
-        belong = "" if len(shots) == len(rows) else " or belong to one (a copy of its text, or a row of its group)"
+        belong = "" if len(shots) == len(good) else " or belong to one (a copy of its text, or a row of its group)"
+        if bad:
+            raise InputError(
+                f"none of the {len(rows)} training rows is left to calibrate on: {len(good)} are shots{belong}, {len(bad)} "
+                f"cannot be asked about ({named_rows(reasons)})"
+            )
         raise InputError(
             f"all {len(rows)} rows are shots{belong}, so none is left to calibrate on; give more rows or fewer shots"
         )
@@ -76,25 +97,44 @@ def fit_corrections(
     if corrections.wants_content_free is not None:
         content_free = _content_free_scores(corrections.wants_content_free, pipeline, rows.take(places), random_state)
     if corrections.wants_rows:
-        scores = pipeline.scores(rows.take(places)).values
+        asked = rows.take(places)
+        answers = pipeline.scorer.answers(asked)
+        scores = pipeline.scores(asked, answers).values
+        reasons |= {int(places[i]): answer.error for i, answer in enumerate(answers) if answer.error is not None}
         scored = ~np.isnan(scores).any(axis=1)
+        if not scored.any():
+            raise ModelError(f"none of the {len(places)} training rows could be scored ({named_rows(reasons)})")
         scores, places = scores[scored], places[scored]
+    _warn_of_left_out(reasons, len(rows))
     columns = None if codes is None else codes[places]
     weights = None if sample_weight is None else sample_weight[places]
     members = members[places]
-    corrections.fit(scores, columns, weights, content_free, members)
+    frequencies = None if codes is None else class_frequencies(codes, sample_weight, len(pipeline.labels.classes))
+    corrections.fit(scores, columns, weights, content_free, frequencies=frequencies, groups=members)
     if columns is None or corrections.calibrator is None:
         calibrated = CalibrationRows(places) if corrections.wants_rows else CalibrationRows()
     else:
         hashes = fingerprints([rows.records[i] for i in places], pipeline.scorer.shown_fields)
         is_weighted = weights is not None and bool((weights != weights[0]).any())
         calibrated = CalibrationRows(places, columns, hashes, is_weighted, members)
+        if scores is not None and pipeline.prompt.choices is None:
+            shown = [shown_text(rows.records[i], pipeline.scorer.shown_fields) for i in places]
+            warn_of_one_answer(softmax(corrections.apply(scores)), columns, pipeline.labels.classes, shown, members)
     return replace(
         pipeline,
         corrections=corrections,
         calibrated_on=pipeline.backend.identity(),
         calibration_rows=calibrated,
     )
+
+
+def _warn_of_left_out(reasons: Mapping[int, str], n_rows: int) -> None:
+    if reasons:
+        warn(
+            f"{len(reasons)} of {n_rows} training rows could not be scored and are left out of shots and calibration "
+            f"({named_rows(reasons)})",
+            CalibrationWarning,
+        )
 
 
 def _content_free_scores(method: str, pipeline: FittedPipeline, rows: Rows, random_state: Any) -> Floats:
@@ -112,4 +152,4 @@ def _content_free_scores(method: str, pipeline: FittedPipeline, rows: Rows, rand
         asked = generated_rows(pipeline.backend, scorer.renderer, rows, check_random_state(random_state))
     else:
         asked = domain_rows(rows, fields, check_random_state(random_state))
-    return pipeline.scores(asked).values
+    return pipeline.scores(asked, scorer.answers(asked, are_ours=True)).values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,9 @@ def read_groups(groups: Any, rows: Rows, name: str = "groups") -> Integers | Non
     return group_numbers(groups, len(rows), name)
 
 
-def row_groups(rows: Rows, fields: Sequence[str], *given: Integers | None) -> Integers:
+def row_groups(
+    rows: Rows, fields: Sequence[str], *given: Integers | None, without_text: Collection[int] = ()
+) -> Integers:
     """The groups of rows (n,): copies of a text, and whatever any of the other partitions puts together.
 
     Parameters
@@ -60,8 +62,12 @@ def row_groups(rows: Rows, fields: Sequence[str], *given: Integers | None) -> In
     fields : sequence of str
         What the model sees of a row.
     *given : ndarray of int (n,) or None
+    without_text : collection of int
+        Rows that cannot be asked about: two blank texts are no copies, and must not join the authors that they are from.
     """
-    return joined_groups(same_texts(rows.records, fields), *(numbers for numbers in given if numbers is not None))
+    texts = same_texts(rows.records, fields)
+    texts[list(without_text)] = -1
+    return joined_groups(alone_where_unknown(texts), *(numbers for numbers in given if numbers is not None))
 
 
 def alone_where_unknown(numbers: Integers) -> Integers:

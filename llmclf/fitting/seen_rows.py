@@ -77,7 +77,8 @@ class SeenRows(NamedTuple):
         in_fit = None
         if known.any() and fitted.size:
             in_fit = alone_where_unknown(np.where(known, fitted[self.place], -1))
-        return row_groups(rows, pipeline.scorer.shown_fields, given, in_fit)
+        bad = pipeline.scorer.problems(rows)
+        return row_groups(rows, pipeline.scorer.shown_fields, given, in_fit, without_text=bad)
 
     @property
     def n_calibrated(self) -> int:
@@ -117,3 +118,10 @@ class SeenRows(NamedTuple):
             CalibrationWarning,
         )
         return proba
+
+
+def shown_text(record: Row, fields: Sequence[str]) -> str:
+    """What the prompt shows of a row, in a form for people."""
+    if len(fields) == 1:
+        return str(record[fields[0]])
+    return "\n".join(f"{name}: {record[name]}" for name in fields)

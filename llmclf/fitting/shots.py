@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,20 @@ from ..scoring.scorer import Scorer
 from ..tables.rows import Row, Rows
 
 
-def draw_shots(n_shots: int, codes: Integers | None, n_classes: int, random_state: Any) -> list[int]:
+def draw_shots(
+    n_shots: int, codes: Integers | None, n_classes: int, random_state: Any, bad: Collection[int] = ()
+) -> list[int]:
     """Row numbers of the shots: one class after the other gives a random row, and their order is random.
+
+    Parameters
+    ----------
+    n_shots : int
+    codes : ndarray of int (n,) or None
+        True columns; needed for shots.
+    n_classes : int
+    random_state : int, RandomState or None
+    bad : collection of int
+        Rows that cannot be shown.
 
     Raises
     ------
@@ -29,10 +42,15 @@ def draw_shots(n_shots: int, codes: Integers | None, n_classes: int, random_stat
     if not n_shots:
         return []
     assert codes is not None
-    if n_shots > len(codes):
-        raise InputError(f"n_shots={n_shots}, but there are only {len(codes)} training rows; ask for fewer shots")
+    is_usable = np.ones(len(codes), dtype=bool)
+    is_usable[list(bad)] = False
+    if n_shots > is_usable.sum():
+        usable = " that can be shown" if bad else ""
+        raise InputError(
+            f"n_shots={n_shots}, but there are only {is_usable.sum()} training rows{usable}; ask for fewer shots"
+        )
     random = check_random_state(random_state)
-    queues = [random.permutation(np.flatnonzero(codes == k)).tolist() for k in range(n_classes)]
+    queues = [random.permutation(np.flatnonzero((codes == k) & is_usable)).tolist() for k in range(n_classes)]
     turns = random.permutation(n_classes)
     chosen: list[int] = []
     while len(chosen) < n_shots:

@@ -7,7 +7,7 @@ import numpy as np
 from ..arrays import Integers
 from ..calibration import SelectedThreshold, select_threshold
 from ..calibration.selective import check_selectable
-from ..errors import InputError
+from ..errors import CalibrationWarning, InputError, warn
 from ..pipeline import FittedPipeline
 from ..tables.rows import Rows
 from .seen_rows import SeenRows
@@ -32,6 +32,11 @@ def choose_threshold(
     InputError
         There are too few rows or groups; some rows are shots; or the calibrator has seen some, and cross-fitted probabilities
         cannot stand in for them.
+
+    Warns
+    -----
+    CalibrationWarning
+        Rows were left out.
     """
     seen = SeenRows.among(rows, pipeline)
     if seen.n_shots:
@@ -50,6 +55,13 @@ def choose_threshold(
     check_selectable(len(rows), max_error, confidence, members)
     proba = seen.exchanged(pipeline.probabilities(pipeline.scores(rows)))
     scored = ~np.isnan(proba).any(axis=1)
+    if not scored.all():
+        warn(
+            f"{(~scored).sum()} of these {len(rows)} rows could not be scored and are left out; the threshold is about the "
+            "others (score_rows says why)",
+            CalibrationWarning,
+        )
+        check_selectable(int(scored.sum()), max_error, confidence, members[scored])
     return select_threshold(
         columns[scored], proba[scored], max_error=max_error, confidence=confidence, groups=members[scored]
     )

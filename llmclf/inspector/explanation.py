@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from ..backends import Backend, Request, RowScores, open_backend
-from ..backends.base import ShowsDistributions, View
+from ..backends.base import ShowsDistributions, View, Written
 from ..checks import is_number
 from ..classifier import LLMClassifier
-from ..errors import InputError
+from ..errors import InputError, type_of
 from ..logits import Processor, chain, floor_missing, guide, logsumexp
 from ..pages import in_notebook, written
 from ..pipeline import FittedPipeline
@@ -205,7 +205,7 @@ def explain_prompt(model: str | Backend, prompt: str, **processors: Any) -> Expl
         As in `explain`.
     """
     if not isinstance(prompt, str):
-        raise InputError(f"prompt={prompt!r} is a {type(prompt).__name__}; expected a text")
+        raise InputError(f"prompt={prompt!r} is {type_of(prompt)}; expected a text")
     backend = open_backend(model)
     _chain(processors, None)
     if not isinstance(backend, ShowsDistributions):
@@ -253,10 +253,13 @@ def _alternatives(backend: ShowsDistributions, view: View) -> list[dict[str, Any
     """The likeliest first tokens that are not a label's, and how the model continues after each."""
     lines = alternatives(view, backend.token_texts)
     for line in lines:
-        following = None
-        if not backend.ends_answer(line["id"]):  # an answer that has ended does not continue
-            following = _what_it_says(backend, (*view.row.context, line["id"]), N_ALTERNATIVE_TOKENS - 1)
-        line["text"] = line["token"] + ("" if following is None else following["text"])
+        ids = [line["id"]]
+        room = min(N_ALTERNATIVE_TOKENS - 1, backend.room_after(len(view.row.context) + 1))
+        if room > 0 and not backend.ends_answer(line["id"]):  # an answer that has ended does not continue
+            ids += backend.generate((*view.row.context, line["id"]), room).token_ids
+        if len(ids) > 1 and backend.ends_answer(ids[-1]):
+            ids.pop()
+        line["text"] = "".join(backend.joined_texts(ids))
     return lines
 
 
@@ -303,14 +306,24 @@ def _what_it_says(backend: ShowsDistributions, ids: tuple[int, ...], n_tokens: i
     generation = backend.generate(ids, n_tokens)
     return {
         "text": generation.text,
-        "tokens": [
-            {"id": token, "token": piece, "logprob": logprob, "perplexity": float(perplexity)}
-            for token, piece, logprob, perplexity in zip(
-                generation.token_ids, generation.pieces, generation.logprobs, generation.perplexities, strict=True
-            )
-        ],
+        "tokens": _joined(generation),
         "finish_reason": generation.finish_reason,
     }
+
+
+def _joined(generation: Written) -> list[dict[str, Any]]:
+    """The tokens of an answer; those that write a character together are one line, whose log-probability is their sum."""
+    lines: list[dict[str, Any]] = []
+    ids: list[int] = []
+    logprob = 0.0
+    parts = zip(generation.token_ids, generation.pieces, generation.logprobs, generation.perplexities, strict=True)
+    for token, piece, value, perplexity in parts:
+        ids.append(token)
+        logprob += value
+        if piece:
+            lines.append({"id": token, "ids": ids, "token": piece, "logprob": logprob, "perplexity": float(perplexity)})
+            ids, logprob = [], 0.0
+    return lines
 
 
 def _shown(value: Any) -> Any:

@@ -19,20 +19,19 @@ _BAR = 20
 def rendered(values: Mapping[str, Any]) -> Group:
     """What `Explanation.to_dict` gave, as rich shows it."""
     parts: list[RenderableType] = list(_head(values))
-    if values["distribution"] is not None:
-        parts += [_title("Next token"), *_next_tokens(values["distribution"])]
+    if "labels" in values:
+        parts += [_title("Why: from scores to probability"), *_path(values), _title("Labels, token by token")]
+        if values["tree"] is not None:
+            parts.append(_tree(values["tree"]))
+        parts.append(_labels(values))
     if "hidden" in values:
         parts.append(Text(values["hidden"], "dim"))
     if values["answer"] is not None:
         parts += [_title("What the model would say"), *_answer(values["answer"])]
     if values.get("alternatives"):
         parts += [_title("What it would rather have said than a label"), _alternatives(values["alternatives"])]
-    if "labels" in values:
-        parts.append(_title("Labels, token by token"))
-        if values["tree"] is not None:
-            parts.append(_tree(values["tree"]))
-        parts.append(_labels(values))
-        parts += [_title("From scores to probability"), *_path(values)]
+    if values["distribution"] is not None:
+        parts += [_title("Next token"), *_next_tokens(values["distribution"])]
     return Group(*parts)
 
 

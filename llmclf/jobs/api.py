@@ -19,12 +19,16 @@ from ..backends.base import BehindServer
 from ..backends.handle import Handle
 from ..checks import is_number, is_whole_number
 from ..classifier import LLMClassifier
-from ..errors import BudgetError, InputError
-from ..labels import label_set
+from ..errors import BudgetError, InputError, type_of
+from ..fitting.answer_columns import warn_of_shown_answers, without_answers
+from ..fitting.doubtful_prompts import warn_of_doubtful_prompt
+from ..labels import LabelSet, label_set
 from ..loading import load_pipeline
 from ..pipeline import FittedPipeline
 from ..progress import monitor
 from ..prompts.prompt import Prompt
+from ..prompts.rendered import TEXT_FIELD
+from ..tables.rows import Rows
 from .asking.base import Asking
 from .estimate import JobEstimate, estimate
 from .job import Job, Options
@@ -50,6 +54,11 @@ class JobResult:
     summary: Summary
     table: Any = None
 
+    def __repr__(self) -> str:
+        """The summary's line, and how large the table is."""
+        shape = "" if self.table is None else f"; table: {len(self.table)} rows, {len(self.table.columns)} columns"
+        return f"<JobResult: {self.summary.line}{shape}>"
+
 
 def label_table(
     table: Any,
@@ -68,6 +77,7 @@ def label_table(
     retry_failed: bool = False,
     max_errors: int | None = None,
     logprobs: bool = False,
+    prefix: str | None = None,
     show_progress: bool = False,
     asking: Asking | None = None,
 ) -> JobResult:
@@ -104,6 +114,9 @@ def label_table(
         Stop once more questions have failed in this run.
     logprobs : bool
         Also write each class's summed log-probability, ``logprob_CLASS``.
+    prefix : str, optional
+        Begins the name of every added column. By default an added column whose name the table has already is called
+        ``predicted_NAME``, and a warning says so; a table that has ``p_CLASS`` already is refused.
     show_progress : bool
         A bar on a terminal, lines elsewhere, on standard error.
     asking : Asking, optional
@@ -132,13 +145,14 @@ def label_table(
     if max_errors is not None and not is_whole_number(max_errors, 0):
         raise InputError(f"max_errors={max_errors!r}: expected a whole number of at least 0, or None for no limit")
     _check_threshold(threshold)
-    options = Options(id_column, retry_failed, max_errors, logprobs)
+    options = Options(id_column, retry_failed, max_errors, logprobs, prefix)
     with _journal(journal, output, resume=resume or retry_failed) as opened, _source(table, opened) as source:
         recipe = _recipe(source, classifier, labels, model, prompt, scoring, text_column, threshold)
         recipe = _within_budget(recipe, opened)
         sink = open_sink(output, source, opened.name)
-        summary = Job(source, sink, recipe, opened, options, monitor(show_progress)).run(asking)
-        added = list(recipe.added_columns(logprobs))
+        job = Job(source, sink, recipe, opened, options, monitor(show_progress))
+        summary = job.run(asking)
+        added = list(job.names.values())
         return JobResult(summary, _like(table, sink.frame, added) if isinstance(sink, FrameSink) else None)
 
 
@@ -153,6 +167,7 @@ def estimate_table(
     classifier: LLMClassifier | FittedPipeline | str | os.PathLike[str] | None = None,
     journal: str | os.PathLike[str] | None = None,
     seconds_per_request: float = 1.0,
+    prefix: str | None = None,
 ) -> JobEstimate:
     """What labelling a table would take: rows, questions, tokens, cost and time. Nothing is sent to a server.
 
@@ -163,6 +178,8 @@ def estimate_table(
         What is answered in it is not counted.
     seconds_per_request : float
         How long a server takes for a request; limits and number of requests under way do the rest.
+    prefix : str, optional
+        As `label_table` has it: what that would refuse, this refuses.
 
     Returns
     -------
@@ -181,7 +198,7 @@ def estimate_table(
         path = journal if is_there and journal is not None else Path(folder) / "estimate.journal"
         with Journal(path, resume=True) as opened, _source(table, opened) as source:
             recipe = _recipe(source, classifier, labels, model, prompt, scoring, text_column, None)
-            job = Job(source, FrameSink(), recipe, opened, Options(), monitor(False))
+            job = Job(source, FrameSink(), recipe, opened, Options(prefix=prefix), monitor(False))
             return estimate(job, seconds_per_request)
 
 
@@ -242,12 +259,28 @@ def _recipe(
         if labels is None:
             raise InputError("labels are missing: give labels=[...] (--labels a,b,c), or a fitted classifier")
         backend = open_backend(model if model is not None else "smollm2")
-        return Recipe.zero_shot(
+        assert first is not None
+        prompt = prompt or Prompt()
+        words = label_set(labels, prompt.words)
+        if text_column is None:
+            columns = list(without_answers(_rows(first), prompt, None, words).field_names)
+        recipe = Recipe.zero_shot(
             backend, labels, prompt, columns, text_column, scoring=scoring or "sum", threshold=threshold
         )
+        rows = _rows(first if text_column is None else first[[text_column]].set_axis([TEXT_FIELD], axis=1))
+        askable = next((row for row in rows.records if recipe.scorer.problem(row) is None), None)
+        if askable is not None:
+            warn_of_shown_answers(recipe.pipeline, rows, None)
+            warn_of_doubtful_prompt(recipe.pipeline, askable)
+        return recipe
     pipeline = _pipeline(classifier)
     _check_same(pipeline, labels, model, prompt, scoring)
     return Recipe.of_pipeline(pipeline, columns, text_column, threshold)
+
+
+def _rows(frame: pd.DataFrame) -> Rows:
+    """The rows of a piece of the table, with its columns' own names."""
+    return Rows(frame.to_dict("records"), tuple(map(str, frame.columns)), True)
 
 
 def _pipeline(classifier: Any) -> FittedPipeline:
@@ -257,7 +290,7 @@ def _pipeline(classifier: Any) -> FittedPipeline:
         return classifier.current_pipeline()
     if not isinstance(classifier, (str, os.PathLike)):
         raise InputError(
-            f"classifier={classifier!r} is a {type(classifier).__name__}; expected a fitted LLMClassifier, its pipeline, or the "
+            f"classifier={classifier!r} is {type_of(classifier)}; expected a fitted LLMClassifier, its pipeline, or the "
             "folder of a saved one"
         )
     return load_pipeline(classifier)
@@ -272,7 +305,9 @@ def _check_same(pipeline: FittedPipeline, labels: Any, model: Any, prompt: Promp
         "scoring": (scoring, pipeline.scoring),
     }
     for name, (given, fitted) in said.items():
-        if given is not None and given != fitted:
+        # A command line and a job file say "1" where the classifier's class is 1.
+        is_same = given.is_task_of(fitted) if isinstance(given, LabelSet) else given == fitted
+        if given is not None and not is_same:
             raise InputError(
                 f"{name}={given!r} is not the classifier's, which is {fitted!r}; leave it out, or fit a new classifier"
             )

@@ -21,6 +21,7 @@ from ..backends import RowScores
 from ..backends.base import shares_beginnings
 from ..errors import InputError, JobError, ModelError, StoreError
 from ..progress import Monitor
+from ..tables.added_columns import added_names
 from ..tables.formats import CHUNK
 from ..tables.values import is_missing
 from .asking.base import Asking, Here
@@ -29,7 +30,7 @@ from .journal.journal import Journal
 from .journal.plan import DAMAGED, Plan
 from .recipe import Recipe
 from .summary import Summary
-from .tables.column_kinds import ColumnKinds, check_added
+from .tables.column_kinds import ColumnKinds
 from .tables.sinks import Layout, Sink, Written
 from .tables.sources import Source
 
@@ -49,12 +50,15 @@ class Options:
         Stop once more questions than this have failed in this run.
     logprobs : bool
         Write each class's log-probability, too.
+    prefix : str or None
+        Begins the names of all added columns; see `llmclf.tables.added_columns.added_names`.
     """
 
     id_column: str | None = None
     retry_failed: bool = False
     max_errors: int | None = None
     logprobs: bool = False
+    prefix: str | None = None
 
 
 class Job:
@@ -68,6 +72,13 @@ class Job:
     journal : Journal
     options : Options
     monitor : Monitor
+
+    Attributes
+    ----------
+    columns : ColumnKinds
+        Of the table, once it was read.
+    names : dict of str
+        What each added column is called there.
     """
 
     def __init__(
@@ -80,6 +91,7 @@ class Job:
         self.options = options
         self.monitor = monitor
         self.columns = ColumnKinds()
+        self.names: dict[str, str] = {}
         self._began = time.monotonic()
         self._usage: dict[str, Any] = {}
 
@@ -132,8 +144,13 @@ class Job:
         if sample is None:
             raise InputError(f"{self.source.name} has no rows")
         plan.add_extra(self.recipe.extra_questions())
-        added = self.recipe.added_columns(self.options.logprobs)
-        check_added(self.columns.names, list(added), self.source.name)
+        self.names = added_names(
+            self.columns.names,
+            list(self.recipe.added_columns(self.options.logprobs)),
+            prefix=self.options.prefix,
+            where=self.source.name,
+        )
+        added = self.added_kinds()
         plan.finish(
             has_ids=self.options.id_column is not None,
             retry_failed=self.options.retry_failed,
@@ -147,6 +164,11 @@ class Job:
         )
         self.sink.check(Layout(self.columns, added), self._joined(sample, labels), self.source.chunks())
         self._check_disk(plan, len(added))
+
+    def added_kinds(self) -> dict[str, str]:
+        """Names and kinds of the added columns."""
+        kinds = self.recipe.added_columns(self.options.logprobs)
+        return {self.names[name]: kind for name, kind in kinds.items()}
 
     def _ids(self, frame: pd.DataFrame, start: int) -> list[str] | None:
         name = self.options.id_column
@@ -227,7 +249,7 @@ class Job:
         identity = self.journal.identity or {}
         digest = hashlib.sha256(json.dumps([fingerprint, identity], sort_keys=True).encode()).hexdigest()[:16]
         described = {"version": __version__, "fingerprint": digest, "model": identity, "job": dict(fingerprint)}
-        added = self.recipe.added_columns(self.options.logprobs)
+        added = self.added_kinds()
         layout = Layout(self.columns, added, {"llmclf": json.dumps(described, sort_keys=True)})
         tally = _Tally(has_threshold=self.recipe.has_threshold)
         self.monitor.begin(plan.counts.rows, "writing")
@@ -294,7 +316,7 @@ class Job:
         rows = frame.reset_index(drop=True)
         if list(rows.columns) != self.columns.names:
             rows = rows.reindex(columns=self.columns.names)
-        return pd.concat([rows, labels], axis=1)
+        return pd.concat([rows, labels.rename(columns=self.names)], axis=1)
 
 
 _CHANGED = "run the job again with resume (--resume): only rows that have changed are asked"

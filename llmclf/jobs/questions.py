@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import datetime
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from hashlib import blake2b
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, type_of
 from ..tables.values import is_missing
 
 _TAG = "\0llmclf"
@@ -79,10 +80,12 @@ def _tagged(value: Any) -> Any:
         return {_TAG: "timedelta", "value": [value.days, value.seconds, value.microseconds]}
     if isinstance(value, Decimal):
         return {_TAG: "decimal", "value": str(value)}
+    if isinstance(value, uuid.UUID):
+        return {_TAG: "uuid", "value": str(value)}
     if isinstance(value, (bytes, bytearray, memoryview)):
         return {_TAG: "bytes", "value": base64.b64encode(bytes(value)).decode()}
     raise InputError(
-        f"a value is a {type(value).__name__}; expected text, a number, a boolean, a date, or a list or dict of them"
+        f"a value is {type_of(value)}; expected text, a number, a boolean, a date, or a list or dict of them"
     )
 
 
@@ -100,6 +103,8 @@ def _untagged(value: Mapping[str, Any]) -> Any:
         return datetime.timedelta(*inner)
     if kind == "decimal":
         return Decimal(inner)
+    if kind == "uuid":
+        return uuid.UUID(inner)
     return base64.b64decode(inner)
 
 

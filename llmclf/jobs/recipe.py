@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from ..backends import Backend, Request
-from ..errors import InputError
-from ..labels import label_set
+from ..errors import InputError, type_of
+from ..labels import label_set, warn_of_descriptions
 from ..logits import logsumexp
 from ..pipeline import FittedPipeline
 from ..prompts import TEXT_FIELD, Prompt
@@ -95,9 +95,10 @@ class Recipe:
         prompt = prompt or Prompt()
         is_table = text_column is None
         fields = tuple(columns) if is_table else (TEXT_FIELD,)
-        pipeline = FittedPipeline(
-            backend, prompt, label_set(labels, prompt.words), fields, is_table, scoring=scoring, on_error="missing"
-        )
+        classes = label_set(labels, prompt.words)
+        if prompt.choices is None:
+            warn_of_descriptions(classes)
+        pipeline = FittedPipeline(backend, prompt, classes, fields, is_table, scoring=scoring, on_error="missing")
         return cls.of_pipeline(pipeline, columns, text_column, threshold)
 
     @property
@@ -272,5 +273,5 @@ class Recipe:
     def _problem(self, row: Mapping[str, Any]) -> str | None:
         problem = self.scorer.problem(row)
         if problem is None and self.text_column is not None and not isinstance(row[TEXT_FIELD], str):
-            return f"the text is a {type(row[TEXT_FIELD]).__name__}; expected a str"
+            return f"the text is {type_of(row[TEXT_FIELD])}; expected a str"
         return problem

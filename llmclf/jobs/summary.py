@@ -58,6 +58,10 @@ class Summary:
     model: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
 
+    def __repr__(self) -> str:
+        """The line for a person; `to_dict` has all numbers."""
+        return f"<Summary: {self.line}>"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)

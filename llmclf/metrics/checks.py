@@ -13,6 +13,9 @@ from ..errors import InputError
 TOLERANCE = 1e-6
 """How far a row's sum may deviate from 1, or a probability lie outside [0, 1], and still count as rounding."""
 
+_LARGEST_REPETITION = 1e9
+"""Above this a whole number is a coincidence of floating point, or of another unit, rather than a count of rows."""
+
 
 def checked_predictions(
     y: ArrayLike, proba: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
@@ -210,7 +213,11 @@ def label_columns(y: ArrayLike, n_columns: int, classes: ArrayLike | None = None
 
 
 def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> Floats:
-    """The weights of the rows in float64; 1 each if none are given.
+    """The weights of the rows in float64, in units of one row; 1 each if none are given.
+
+    Weights that are all whole numbers are repetitions: a weight of 2 is the row twice. Of all other weights only the ratios
+    matter, as of importance weights; together they count as as many rows as :math:`(\\sum w)^2 / \\sum w^2` rows of equal weight
+    (Kish 1965, "Survey sampling"). So 1 / n each is the same as 1 each, whatever depends on the number of rows.
 
     Parameters
     ----------
@@ -224,8 +231,10 @@ def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> Floats:
 
     Examples
     --------
-    >>> row_weights(None, 2).tolist()
-    [1.0, 1.0]
+    >>> row_weights(None, 2).tolist(), row_weights([2, 1], 2).tolist()
+    ([1.0, 1.0], [2.0, 1.0])
+    >>> row_weights([0.25, 0.25, 0.5, 0.0], 4).round(3).tolist()
+    [0.667, 0.667, 1.333, 0.0]
     """
     if sample_weight is None:
         return np.ones(n_rows)
@@ -237,7 +246,25 @@ def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> Floats:
         raise InputError(f"sample_weight[{bad[0]}]={weights[bad[0]]}; expected finite weights of at least 0")
     if not weights.any():
         raise InputError("all sample weights are zero; expected at least one row with positive weight")
-    return weights
+    largest = weights.max()
+    if largest <= _LARGEST_REPETITION and (weights == np.floor(weights)).all():
+        return weights
+    # Divided by the largest first, so that no square overflows, whatever the unit of the weights.
+    relative = weights / largest
+    total, squares = relative.sum(), relative @ relative
+    counts: Floats = relative * (total / squares)
+    return counts
+
+
+def counts_rows(sample_weight: ArrayLike | None) -> bool:
+    """Whether every row counts once or not at all: exact intervals of shares are about such rows alone.
+
+    Examples
+    --------
+    >>> counts_rows(None), counts_rows([1, 0, 1]), counts_rows([0.5, 0.5])
+    (True, True, False)
+    """
+    return sample_weight is None or bool(np.isin(np.asarray(sample_weight, dtype=np.float64), (0.0, 1.0)).all())
 
 
 def checked_probabilities(values: ArrayLike, name: str, ndim: int) -> Floats:

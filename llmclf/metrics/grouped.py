@@ -3,8 +3,55 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..arrays import Floats, Integers
+from ..numerics.groups import group_numbers
+
+
+def kept_groups(groups: ArrayLike | None, n_rows: int, sample_weight: ArrayLike | None) -> Integers | None:
+    """The groups of the rows that count, those of positive weight, as numbers; None without groups.
+
+    Raises
+    ------
+    InputError
+        `groups` does not name the group of every row.
+
+    Examples
+    --------
+    >>> kept_groups(["ann", "bob", "bob"], 3, [0, 1, 1]).tolist()
+    [0, 0]
+    """
+    if groups is None:
+        return None
+    numbers = group_numbers(groups, n_rows)
+    if sample_weight is None:
+        return numbers
+    kept = numbers[np.asarray(sample_weight) > 0]
+    return group_numbers(kept, kept.size)
+
+
+def row_worth(groups: Integers | None, weights: Floats) -> float:
+    """How many independent rows a unit of weight counts for: 1, or less where groups hold several rows.
+
+    The total is the squared weight of all rows over the sum of the squared weights of the groups, as in
+    `llmclf.numerics.groups.effective_number`: as if the rows of a group said all the same.
+
+    Parameters
+    ----------
+    groups : ndarray of int (n,) or None
+    weights : ndarray (n,)
+        Positive.
+
+    Examples
+    --------
+    >>> row_worth(np.array([0, 0, 1, 1]), np.ones(4)), row_worth(None, np.ones(4))
+    (0.5, 1.0)
+    """
+    if groups is None:
+        return 1.0
+    sizes = np.bincount(groups, weights)
+    return min(1.0, float(sizes.sum() / (sizes @ sizes)))
 
 
 def group_values(values: Floats, weights: Floats, groups: Integers) -> Floats:

@@ -8,16 +8,18 @@ surprising: an inverted test.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays import Floats
-from ..numerics.groups import effective_number, group_numbers
-from .bins import reliability_curve
+from ..arrays import Floats, Integers
+from .bins import ReliabilityCurve, bin_numbers, binned_calibration
+from .checks import checked_event
+from .grouped import kept_groups, row_worth
 from .means import check_confidence_level, check_n_resamples
+from .significance import CalibrationTest, binned_errors, compared, drawn_errors
 
 _HALVINGS = 12  # of the range searched, down to a four-thousandth of it
 
@@ -48,7 +50,7 @@ def calibration_interval(
     strategy: str = "uniform",
     closed: str = "right",
     confidence_level: float = 0.95,
-    n_resamples: int = 1000,
+    n_resamples: int = 999,
     random_state: Any = None,
     pos_label: Any = None,
     classes: ArrayLike | None = None,
@@ -58,12 +60,18 @@ def calibration_interval(
     """A confidence interval for the true expected calibration error of the bins.
 
     The gaps between accuracy and confidence are scaled up from zero in three ways: as observed, bin by bin; as a straight
-    line fitted to them; and as observed, but only in the bins where chance does not explain them. Outcomes are simulated for
-    each scale, and the scale is kept if the observed error is not in the tails of the simulated errors. The interval is the
-    range of true errors of the scales kept (an inverted test, Neyman 1937, along three directions; for the failure of the
-    bootstrap near the boundary see Andrews 2000). Its upper end is never below that of the median calibrated model, so that a
-    lucky sample makes it neither empty nor too narrow (Cowan et al. 2011, "Power-constrained limits").
-    experiments/interval_coverage.md has its simulated coverage for five kinds of model and three sample sizes.
+    line fitted to them; and as observed, but only in the bins where chance does not explain them. For each scale, data sets are
+    simulated: how many rows fall into each bin, and how many of them are right. The scale is kept if the observed error is not in
+    the tails of the simulated errors, and the interval is the range of true errors of the scales kept (an inverted test, Neyman
+    1937, along three directions; for the failure of the bootstrap near the boundary see Andrews 2000). Its upper end is never
+    below that of the median calibrated model, so that a lucky sample makes it neither empty nor too narrow (Cowan et al. 2011,
+    "Power-constrained limits").
+
+    The interval and `calibration_test` agree: with the same `n_resamples` and the same number as `random_state`, `low` is above 0
+    if and only if the p-value is below ``1 - confidence_level``. So the tails are unequal near 0: the error probability is spent
+    below where the error cannot be told from chance, and goes over to equal halves as it can (as in Feldman & Cousins 1998,
+    "Unified approach to the classical statistical analysis of small signals").
+    experiments/interval_coverage.md has its simulated coverage for several kinds of model and three sample sizes.
 
     Parameters
     ----------
@@ -96,91 +104,157 @@ def calibration_interval(
     >>> round(error, 3), 0.1 < low < 0.2 < high < 0.3
     (0.2, True)
     """
+    options = {"n_bins": n_bins, "strategy": strategy, "closed": closed}
+    p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
+    return interval_and_test(
+        p,
+        event,
+        weights,
+        options,
+        confidence_level=confidence_level,
+        n_resamples=n_resamples,
+        random_state=random_state,
+        groups=kept_groups(groups, np.shape(y)[0], sample_weight),
+    )[0]
+
+
+def interval_and_test(
+    p: Floats,
+    event: Floats,
+    weights: Floats,
+    bins: dict[str, Any],
+    *,
+    confidence_level: float,
+    n_resamples: int,
+    random_state: Any,
+    groups: Integers | None = None,
+) -> tuple[CalibrationInterval, CalibrationTest]:
+    """`calibration_interval` and `calibration_test` from the same draws, of checked rows (see `checked_event`).
+
+    With `groups` (n,) the test draws one number per group. All other draws are made twice: of as many rows as the groups are worth
+    if their rows say all the same, and if they agree as far as is seen. More noise explains a small true error, less noise a
+    large one, so the interval holds what either keeps.
+    """
     check_confidence_level(confidence_level)
     check_n_resamples(n_resamples)
-    curve = reliability_curve(
-        y,
-        proba,
-        n_bins=n_bins,
-        strategy=strategy,
-        closed=closed,
-        pos_label=pos_label,
-        classes=classes,
-        sample_weight=sample_weight,
-    )
-    # Every scale uses the same random numbers, so that the search is over a deterministic function.
-    seed = int(np.random.default_rng(random_state).integers(2**63))
+    curve = binned_calibration(p, event, **bins, sample_weight=weights)
+    observed = float(curve.error())
+    generator = np.random.default_rng(random_state)
+    # Exactly the draws of calibration_test.
+    calibrated = drawn_errors(binned_errors(p, weights, **bins, norm="l1"), p, n_resamples, generator, groups)
+    test = compared(observed, calibrated)
     share = curve.weight / curve.weight.sum()
-    if groups is not None:
-        n_rows = np.shape(y)[0]
-        curve = replace(curve, weight=curve.weight * effective_number(group_numbers(groups, n_rows), n_rows) / n_rows)
-    counts = np.maximum(1, np.round(curve.weight)).astype(np.int64)
     gap = curve.accuracy - curve.confidence
-
-    def simulated(frequency: Floats) -> Floats:
-        hits = np.random.default_rng(seed).binomial(counts, frequency, size=(n_resamples, counts.size))
-        errors: Floats = np.abs(hits / counts - curve.confidence) @ share
-        return errors
-
-    observed = float(share @ np.abs(gap))
-    calibrated = simulated(curve.confidence)
-    tail = (1.0 - confidence_level) / 2.0
-    ends = [
-        _ends(
-            curve.confidence, direction, share, observed, max(observed, float(np.median(calibrated))), tail, simulated
+    excess = _excess_variance(p, event, weights, bins, curve)
+    alpha = round(1.0 - confidence_level, 12)  # exactly the .05 that a reader compares with
+    worths = row_worth(groups, weights), _binned_worth(p, event, weights, groups, bins, curve)
+    ends = []
+    for size, worth in {max(1, round(float(weights.sum()) * worth)): worth for worth in worths}.items():
+        search = _Search(
+            confidence=curve.confidence,
+            share=share,
+            observed=observed,
+            observed_for_high=max(observed, float(np.median(calibrated))),
+            is_calibrated=not test.p_value < alpha,
+            alpha=alpha,
+            critical=float(np.quantile(calibrated, confidence_level)),
+            simulated=_simulation(curve.confidence, share, excess, size, n_resamples, generator),
         )
-        for direction in (
+        directions = (
             gap,
             _line(curve.confidence, gap, curve.weight),
-            _significant_gaps(curve.confidence, gap, curve.weight),
+            _significant_gaps(curve.confidence, gap, curve.weight * worth),
         )
-    ]
-    return CalibrationInterval(
-        low=min(low for low, _ in ends),
-        high=max(high for _, high in ends),
-        error=observed,
-        null_mean=float(calibrated.mean()),
+        ends += [search.ends(direction) for direction in np.unique(directions, axis=0)]
+    interval = CalibrationInterval(
+        low=min(low for low, _ in ends), high=max(high for _, high in ends), error=observed, null_mean=test.null_mean
     )
+    return interval, test
 
 
-def _ends(
-    confidence: Floats,
-    direction: Floats,
-    share: Floats,
-    observed: float,
-    observed_for_high: float,
-    tail: float,
-    simulated: Callable[[Floats], Floats],
-) -> tuple[float, float]:
-    """The smallest and the largest true error along one direction for which `observed` does not lie in the tails."""
+def _simulation(
+    confidence: Floats, share: Floats, excess: Floats, size: int, n_resamples: int, generator: np.random.Generator
+) -> Callable[[Floats], Floats]:
+    """From the frequencies in the bins to the errors of data sets of `size` rows."""
+    counts = generator.multinomial(size, share, size=n_resamples)
+    noise = generator.standard_normal(counts.shape) * np.sqrt(counts * excess)
+    # Every scale uses the same random numbers, so that the search is over a deterministic function.
+    seed = int(generator.integers(2**63))
 
-    def frequency(scale: float) -> Floats:
-        moved: Floats = np.clip(confidence + scale * direction, 0.0, 1.0)
-        return moved
+    def simulated(frequency: Floats) -> Floats:
+        hits = np.random.default_rng(seed).binomial(counts, frequency)
+        errors: Floats = np.abs(hits + noise - counts * confidence).sum(axis=1) / size
+        return errors
 
-    def true_error(scale: float) -> float:
-        return float(share @ np.abs(frequency(scale) - confidence))
+    return simulated
 
-    def too_small(scale: float) -> bool:
-        return bool(np.mean(simulated(frequency(scale)) >= observed - 1e-12) < tail)
 
-    def too_large(scale: float) -> bool:
-        return bool(np.mean(simulated(frequency(scale)) <= observed_for_high + 1e-12) < tail)
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """Which true errors are compatible with the observed one?
 
-    unit = true_error(1.0)
-    if unit < 1e-12:
-        direction = np.sqrt(confidence * (1.0 - confidence))  # no gap was observed, but any bin may have one
+    Attributes
+    ----------
+    confidence, share : ndarray (n_bins,)
+    observed, observed_for_high : float
+        The observed error, and what is used in its place for the upper end.
+    is_calibrated : bool
+        Whether the test keeps a true error of 0.
+    alpha : float
+    critical : float
+        What the error of a calibrated model exceeds with probability `alpha`.
+    simulated : callable
+        From the frequencies in the bins to simulated errors.
+    """
+
+    confidence: Floats
+    share: Floats
+    observed: float
+    observed_for_high: float
+    is_calibrated: bool
+    alpha: float
+    critical: float
+    simulated: Callable[[Floats], Floats]
+
+    def ends(self, direction: Floats) -> tuple[float, float]:
+        """The smallest and the largest true error along one direction for which the observed one does not lie in the tails."""
+
+        def frequency(scale: float) -> Floats:
+            moved: Floats = np.clip(self.confidence + scale * direction, 0.0, 1.0)
+            return moved
+
+        def true_error(scale: float) -> float:
+            return float(self.share @ np.abs(frequency(scale) - self.confidence))
+
+        def too_small(scale: float) -> bool:
+            errors = self.simulated(frequency(scale))
+            return bool(np.mean(errors >= self.observed - 1e-12) < self.alpha - self._upper_tail(errors))
+
+        def too_large(scale: float) -> bool:
+            errors = self.simulated(frequency(scale))
+            return bool(np.mean(errors <= self.observed_for_high + 1e-12) < self._upper_tail(errors))
+
         unit = true_error(1.0)
         if unit < 1e-12:
-            direction = 1.0 - 2.0 * confidence  # every probability is 0 or 1
+            direction = np.sqrt(
+                self.confidence * (1.0 - self.confidence)
+            )  # no gap was observed, but any bin may have one
             unit = true_error(1.0)
-    high = max(1.0, observed / unit)
-    # Stop when chance hardly ever gives so small an error, or when the true error cannot grow: all frequencies are 0 or 1.
-    while not too_large(high) and true_error(2.0 * high) > true_error(high):
-        high *= 2.0
-    low = _bisect(too_small, 0.0, high) if too_small(0.0) else 0.0
-    top = _bisect(lambda scale: not too_large(scale), low, high) if too_large(high) else high
-    return true_error(low), true_error(top)
+            if unit < 1e-12:
+                direction = 1.0 - 2.0 * self.confidence  # every probability is 0 or 1
+                unit = true_error(1.0)
+        high = max(1.0, self.observed / unit)
+        # Stop when chance hardly ever gives so small an error, or when the true error cannot grow: all frequencies are 0 or 1.
+        while not too_large(high) and true_error(2.0 * high) > true_error(high):
+            high *= 2.0
+        low = 0.0 if self.is_calibrated else max(high / 2.0**_HALVINGS, _bisect(too_small, 0.0, high))
+        top = _bisect(lambda scale: not too_large(scale), low, high) if too_large(high) else high
+        return true_error(low), true_error(top)
+
+    def _upper_tail(self, errors: Floats) -> float:
+        """The probability of missing that is spent above: half of it where such errors are always told from chance."""
+        power = float(np.mean(errors > self.critical))
+        return self.alpha / 2.0 * max(0.0, power - self.alpha) / (1.0 - self.alpha)
 
 
 def _bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
@@ -189,6 +263,41 @@ def _bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
         middle = (low + high) / 2.0
         low, high = (middle, high) if holds(middle) else (low, middle)
     return low
+
+
+def _binned_worth(
+    p: Floats,
+    event: Floats,
+    weights: Floats,
+    groups: Integers | None,
+    bins: dict[str, Any],
+    curve: ReliabilityCurve,
+) -> float:
+    """How many independent rows a unit of weight counts for, judged by how far the rows of one group and bin err together.
+
+    It is the inverse of the design effect of the gaps (Kish 1965, "Survey sampling"), and the `row_worth` of copies.
+    """
+    if groups is None:
+        return 1.0
+    members, _, _ = bin_numbers(p, weights, **bins)
+    residual = event - p - (curve.accuracy - curve.confidence)[members]
+    _, cell = np.unique(np.column_stack([groups, members]), axis=0, return_inverse=True)
+    together = np.bincount(cell.reshape(-1), weights * residual)
+    apart, joint = float(weights @ residual**2), float(together @ together)
+    worth = apart / joint if joint > 0.0 else 1.0
+    return min(1.0, max(row_worth(groups, weights), worth))
+
+
+def _excess_variance(
+    p: Floats, event: Floats, weights: Floats, bins: dict[str, Any], curve: ReliabilityCurve
+) -> Floats:
+    """How much more (event - probability) varies in each bin than the event of one frequency would: in wide bins, the
+    probabilities that are drawn vary, too."""
+    members, _, _ = bin_numbers(p, weights, **bins)
+    gap = curve.accuracy - curve.confidence
+    variance = np.bincount(members, weights * (event - p) ** 2) / curve.weight - gap**2
+    excess: Floats = (variance - curve.accuracy * (1.0 - curve.accuracy)).clip(min=0.0)
+    return excess
 
 
 def _significant_gaps(confidence: Floats, gap: Floats, weight: Floats) -> Floats:

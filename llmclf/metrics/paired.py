@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ..arrays import Floats
 from ..errors import InputError
-from ..numerics.groups import effective_number, group_numbers
 from .checks import checked_predictions
+from .grouped import kept_groups, row_worth
 from .intervals import calibration_interval
-from .means import change_of_share, check_confidence_level, check_n_resamples, mean_interval
+from .means import MIN_ROWS, check_confidence_level, check_n_resamples, mean_interval
+
+_ROUNDING = 1e-6  # a smaller difference may be one between float32 and float64
 
 
 class PairedDifference(NamedTuple):
@@ -50,12 +53,15 @@ def paired_difference(
 ) -> PairedDifference:
     """The change of a metric from one set of probabilities to another for the same rows.
 
-    Log loss and Brier score are means over rows, and their change is the mean of the rows' differences, so the difficulty of a
-    row cancels out: `mean_interval` resamples the differences. For the accuracy, the rows that became right and those that
-    became wrong are counted (Bonett & Price 2012). The expected calibration error is not a mean over rows, and a bootstrap of
-    its difference has almost no coverage if one of the two sets is calibrated. Its interval combines those of
-    `calibration_interval` for the two sets, each with half of the error probability and with the same random numbers; it is
-    wider than an interval for paired rows could be.
+    Log loss, Brier score and accuracy are means over rows, and their change is the mean of the rows' differences, so the
+    difficulty of a row cancels out: the interval is that of `mean_interval` for the differences. Its bounds are the least and
+    the greatest difference that any of the rows would have shown, whatever its true class; where fewer than ten rows differ, the
+    least and the greatest that two losses can have. For the accuracy these are -1 and 1, and the interval excludes 0 if the exact
+    test of McNemar (1947) finds a difference.
+
+    The expected calibration error is not a mean over rows, and a bootstrap of its difference has almost no coverage if one of the
+    two sets is calibrated. Its interval combines those of `calibration_interval` for the two sets, each with half of the error
+    probability and with the same random numbers; it is wider than an interval for paired rows could be.
 
     Parameters
     ----------
@@ -68,14 +74,16 @@ def paired_difference(
     sample_weight : array-like (n,), optional
         Frequency weights: a weight of 2 counts the row twice.
     groups : array-like (n,), optional
-        What each row belongs to, as in `mean_interval` and, for "accuracy" and "ece", in `calibration_interval`.
+        What each row belongs to, as in `mean_interval` and, for "ece", in `calibration_interval`. Wherever rows are counted,
+        they count as many as the groups are worth.
     **options
         For "ece": `n_bins`, `strategy`, `closed` and `pos_label`.
 
     Returns
     -------
     PairedDifference
-        ``(difference, low, high, before, after)``; the ends as in `mean_interval`.
+        ``(difference, low, high, before, after)``. For the log loss the ends are NaN if there are fewer than ten rows, or if a
+        class has probability 0 in some row: it would make the loss infinite.
 
     Raises
     ------
@@ -110,32 +118,27 @@ def paired_difference(
     if before.shape != after.shape:
         raise InputError(f"proba_before has shape {before.shape} and proba_after {after.shape}; expected the same")
     kept = weights > 0
-    members = None if groups is None else group_numbers(groups, columns.size)[kept]
+    members = kept_groups(groups, columns.size, sample_weight)
     columns, weights = columns[kept], weights[kept]
-    values = _ROW_VALUES[metric]
-    first, second = values(columns, before[kept]), values(columns, after[kept])
+    values, rows = _ROW_VALUES[metric], np.arange(columns.size)
+    # What each row would show for each true class.
+    possible = [values(proba[kept]) for proba in (before, after)]
+    first, second = (losses[rows, columns] for losses in possible)
     for name, row_values in (("proba_before", first), ("proba_after", second)):
         if not np.isfinite(row_values).all():
             raise InputError(
                 f"{name} gives probability 0 to the true class of row {np.flatnonzero(kept)[~np.isfinite(row_values)][0]}, so "
                 "the log loss is infinite; use metric='brier', or probabilities above 0"
             )
-    change = second - first
-    if metric == "accuracy":
-        difference = float(np.average(change, weights=weights))
-        worth = weights * (effective_number(members, columns.size) / columns.size)
-        low, high = change_of_share(
-            float(worth @ (change > 0)), float(worth @ (change < 0)), float(worth.sum()), confidence_level
-        )
-    else:
-        difference, low, high = mean_interval(
-            change,
-            confidence_level=confidence_level,
-            n_resamples=n_resamples,
-            random_state=random_state,
-            sample_weight=weights,
-            groups=members,
-        )
+    difference, low, high = mean_interval(
+        second - first,
+        bounds=_bounds(metric, possible[0], possible[1], weights * row_worth(members, weights)),
+        confidence_level=confidence_level,
+        n_resamples=n_resamples,
+        random_state=random_state,
+        sample_weight=weights,
+        groups=members,
+    )
     return PairedDifference(
         difference, low, high, float(np.average(first, weights=weights)), float(np.average(second, weights=weights))
     )
@@ -170,21 +173,31 @@ def _calibration_error_difference(
     )
 
 
-def _log_losses(columns: NDArray[np.intp], proba: Floats) -> Floats:
+def _bounds(metric: str, before: Floats, after: Floats, weights: Floats) -> tuple[float, float]:
+    """The least and the greatest difference that a row can show."""
+    if metric == "accuracy":
+        return -1.0, 1.0
+    if metric == "log_loss" and (weights.sum() < MIN_ROWS or not np.isfinite([before.max(), after.max()]).all()):
+        return -math.inf, math.inf
+    change = after - before
+    if weights @ (np.abs(change) > _ROUNDING).any(axis=1) >= MIN_ROWS:
+        return float(change.min()), float(change.max())
+    return (-2.0, 2.0) if metric == "brier" else (-float(before.max()), float(after.max()))
+
+
+def _log_losses(proba: Floats) -> Floats:
     with np.errstate(divide="ignore"):
-        losses: Floats = -np.log(proba[np.arange(columns.size), columns])
+        losses: Floats = -np.log(proba)
     return losses
 
 
-def _brier_scores(columns: NDArray[np.intp], proba: Floats) -> Floats:
-    distance = proba.copy()
-    distance[np.arange(columns.size), columns] -= 1.0
-    scores: Floats = (distance**2).sum(axis=1)
+def _brier_scores(proba: Floats) -> Floats:
+    scores: Floats = (proba**2).sum(axis=1, keepdims=True) + 1.0 - 2.0 * proba
     return scores
 
 
-def _accuracies(columns: NDArray[np.intp], proba: Floats) -> Floats:
-    right: Floats = (proba.argmax(axis=1) == columns).astype(np.float64)
+def _accuracies(proba: Floats) -> Floats:
+    right: Floats = (np.arange(proba.shape[1]) == proba.argmax(axis=1)[:, None]).astype(np.float64)
     return right
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from ..arrays import Floats, Integers
 from ..errors import InputError
 from ..logits import floor_missing, log_softmax
 from ..numerics.folds import fold_weights
-from ..numerics.groups import group_numbers
-from ..numerics.solvers import fit_bias_temperature
+from ..numerics.solvers import PRIOR_ROWS, fit_bias_temperature
 from .checks import checked_predictions
+from .grouped import kept_groups
 
 
 def refinement_error(
@@ -59,29 +60,78 @@ def refinement_error(
     """
     columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
     kept = weights > 0
-    members = None if groups is None else group_numbers(groups, columns.size)[kept]
+    members = kept_groups(groups, columns.size, sample_weight)
     columns, probabilities, weights = columns[kept], probabilities[kept], weights[kept]
+    recalibrated = recalibrate(columns, probabilities, weights, members)
+    refinement = float(np.average(recalibrated.losses, weights=recalibrated.weights))
+    if not return_calibration:
+        return refinement
     with np.errstate(divide="ignore"):
-        logs = np.log(probabilities)
+        logs = np.log(probabilities[np.arange(columns.size), columns])
+    raw = float(-(weights @ logs) / weights.sum())
+    return refinement, raw - refinement
+
+
+class Recalibrated(NamedTuple):
+    """Log losses (n,) in nats of rows that were judged by what other rows taught.
+
+    Attributes
+    ----------
+    losses : ndarray (n,)
+        After a bias and a temperature.
+    by_frequency : ndarray (n,)
+        Of the class frequencies alone, of the same other rows.
+    weights : ndarray (n,)
+        Those given, up to rounding.
+    """
+
+    losses: Floats
+    by_frequency: Floats
+    weights: Floats
+
+
+def recalibrate(
+    columns: NDArray[np.intp], proba: Floats, weights: Floats, groups: Integers | None = None
+) -> Recalibrated:
+    """Judge each row by a bias and a temperature, and by class frequencies, that come from four fifths of the other rows.
+
+    Parameters
+    ----------
+    columns : (n,)
+        The column of each row's true class.
+    proba : (n, K)
+    weights : (n,)
+        Positive.
+    groups : (n,), optional
+        Rows of one group do not judge each other. None: those with equal probabilities, as in `refinement_error`.
+
+    Raises
+    ------
+    InputError
+        There are fewer than two rows (of two groups).
+    """
+    with np.errstate(divide="ignore"):
+        logs = np.log(proba)
     scores, _ = floor_missing(logs - logs.max(axis=1, keepdims=True))
-    folds = fold_weights(scores, columns, weights, groups=members)
+    folds = fold_weights(scores, columns, weights, groups=groups)
     if np.count_nonzero(folds.any(axis=0)) < 2:
-        of_groups = "" if members is None else " of two groups"
+        of_groups = "" if groups is None else " of two groups"
         raise InputError(
             f"refinement_error needs at least two rows{of_groups} with positive weight; give more labelled rows"
         )
-    loss = 0.0
+    n_classes = proba.shape[1]
+    losses, by_frequency, totals = (np.zeros(columns.size) for _ in range(3))
     for test_weights in folds.T:
         train_weights = weights - test_weights
         test, train = np.flatnonzero(test_weights > 0), train_weights > 0
         if test.size:
             beta, bias, _ = fit_bias_temperature(
-                scores[train], columns[train], train_weights[train], float(probabilities.shape[1])
+                scores[train], columns[train], train_weights[train], float(n_classes), PRIOR_ROWS
             )
             log_proba = log_softmax(beta * scores[test] + bias)
-            loss -= test_weights[test] @ log_proba[np.arange(test.size), columns[test]]
-    refinement = float(loss / weights.sum())
-    if not return_calibration:
-        return refinement
-    raw = float(-(weights @ logs[np.arange(columns.size), columns]) / weights.sum())
-    return refinement, raw - refinement
+            losses[test] -= test_weights[test] * log_proba[np.arange(test.size), columns[test]]
+            counts = np.bincount(columns[train], train_weights[train], minlength=n_classes)
+            frequencies = (counts + 0.5) / (counts.sum() + 0.5 * n_classes)
+            by_frequency[test] -= test_weights[test] * np.log(frequencies[columns[test]])
+            totals[test] += test_weights[test]
+    return Recalibrated(losses / totals, by_frequency / totals, totals)

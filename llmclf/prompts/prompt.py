@@ -14,8 +14,9 @@ from typing import Any
 
 import jinja2
 
-from ..errors import PromptError
+from ..errors import PromptError, RowError, type_of
 from .rendered import TEXT_FIELD, RenderedPrompt, Span, Turn
+from .shown_fields import bare_placeholders, placeholders, shown_variables
 from .templates import (
     BUILTIN_NAMES,
     MARK_NAME,
@@ -96,7 +97,7 @@ class Prompt:
             value = getattr(self, name)
             if not isinstance(value, str) and (value is not None or name == "separator"):
                 expected = "a str" if name == "separator" else "a str or None"
-                raise PromptError(f"Prompt({name}={value!r}) is a {type(value).__name__}; expected {expected}")
+                raise PromptError(f"Prompt({name}={value!r}) is {type_of(value)}; expected {expected}")
         if self.words is not None and not isinstance(self.words, Mapping):
             raise PromptError(f"Prompt(words={self.words!r}): expected a dict class -> word or list of words")
 
@@ -162,12 +163,15 @@ class PromptRenderer:
     ) -> None:
         self.prompt = prompt
         self.label_words = list(label_words)
+        self.field_names = tuple(field_names)
         is_text = tuple(field_names) == (TEXT_FIELD,)
         self._source = (
             prompt.template if prompt.template is not None else (_TEXT_TEMPLATE if is_text else _TABLE_TEMPLATE)
         )
         self.used_fields = self._check_fields(field_names)
         self.text_field = self._find_text_field(field_names)
+        self.may_fail = plain_pieces(self._source) is None
+        """Whether the template does more than show fields, so that it may fail for some rows."""
         self._shots = tuple(shots)
         self._head = self._render_head(self._shots)
         self._head_turns: tuple[Turn, ...] | None = None
@@ -195,7 +199,7 @@ class PromptRenderer:
             return row
         text = row.get(self.text_field) if self.text_field is not None else None
         if self.text_field is None or not isinstance(text, str):
-            raise PromptError(
+            raise RowError(
                 "the prompt is longer than the model's context and no field may be shortened; "
                 "name one with Prompt(text_field=...)"
             )
@@ -258,6 +262,34 @@ class PromptRenderer:
             )
         return tuple(name for name in field_names if name in wanted or "fields" in wanted)
 
+    def check_shows_row(self) -> None:
+        """Refuse a template that writes the same for every row, unless each row brings its own choices.
+
+        Raises
+        ------
+        PromptError
+            With a hint where a field is written as another language writes it.
+        """
+        shown = shown_variables(self._source) & {*self.field_names, "fields"}
+        if not shown and self.prompt.choices is None:
+            raise PromptError(_shows_nothing(self._source, self.field_names))
+
+    def likely_mistakes(self) -> list[str]:
+        """What of the prompt is probably not meant so, in words: a field that is written as another language writes it."""
+        shown = shown_variables(self._source)
+        names = [name for name in self.field_names if name not in shown] if "fields" not in shown else []
+        sources = (
+            ("template", self.prompt.template, [*names, "label_words"]),
+            ("instruction", self.prompt.instruction, ["label_words"]),
+            ("unconditional", self.prompt.unconditional, ["label_words"]),
+        )
+        return [
+            f"Prompt({name}=...) says {quoted(found)}, which is plain text to a template; a value is written in two braces, "
+            f"as in {{{{ {wanted[0]} }}}}"
+            for name, source, wanted in sources
+            if source is not None and (found := placeholders(source, wanted))
+        ]
+
     def _find_text_field(self, field_names: Sequence[str]) -> str | None:
         named = self.prompt.text_field
         if named is not None:
@@ -315,7 +347,10 @@ class PromptRenderer:
         return spans
 
     def _render_text(self, source: str, row: Mapping[str, Any], mark: Mark | None) -> str:
-        names = {"label_words": self.label_words, "fields": dict(row), **row, MARK_NAME: mark}
+        # In the order of the fit, and only what the renderer was told of: other columns of a table (one that holds the answer,
+        # say) must not change its prompts.
+        fields = {name: row[name] for name in self.field_names if name in row}
+        names = {"label_words": self.label_words, "fields": fields, **fields, MARK_NAME: mark}
         try:
             return compile_template(source).render(names)
         except jinja2.UndefinedError as error:
@@ -332,3 +367,14 @@ class PromptRenderer:
             ValueError,
         ) as error:
             raise PromptError(f"the template {source!r} could not be rendered: {error}") from error
+
+
+def _shows_nothing(source: str, field_names: Sequence[str]) -> str:
+    """Why a template that shows nothing of a row is refused, with the cure."""
+    found = placeholders(source, field_names) or bare_placeholders(source)
+    example = f"{{{{ {TEXT_FIELD if TEXT_FIELD in field_names or not field_names else field_names[0]} }}}}"
+    hint = f"{quoted(found)} is plain text to it; " if found else ""
+    return (
+        f"the template {source!r} shows nothing of the row, so every row would get the same answer; {hint}write a field in two "
+        f"braces, as in {example} (fields: {quoted(field_names)})"
+    )

@@ -83,18 +83,28 @@ def compile_template(source: str) -> jinja2.Template:
         ) from error
 
 
+def parse_template(source: str) -> nodes.Template:
+    """The syntax tree of a template.
+
+    Raises
+    ------
+    PromptError
+        It is not a valid one.
+    """
+    compile_template(source)
+    return _ENVIRONMENT.parse(source)
+
+
 @lru_cache(maxsize=256)
 def template_variables(source: str) -> frozenset[str]:
-    compile_template(source)
-    return frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(source)))
+    return frozenset(meta.find_undeclared_variables(parse_template(source)))
 
 
 @lru_cache(maxsize=256)
 def plain_pieces(source: str) -> tuple[Span, ...] | None:
     """The pieces of a template that is only text and fields; a data span holds a field's name. None for any other template."""
-    compile_template(source)
     pieces: list[Span] = []
-    for output in _ENVIRONMENT.parse(source).body:
+    for output in parse_template(source).body:
         for node in output.nodes if isinstance(output, nodes.Output) else [output]:
             if isinstance(node, nodes.TemplateData):
                 pieces.append(Span(node.data, False))
@@ -108,7 +118,7 @@ def plain_pieces(source: str) -> tuple[Span, ...] | None:
 @lru_cache(maxsize=256)
 def captures_output(source: str) -> bool:
     """Whether a template can handle its own output as a value: set blocks, filter blocks, macros, recursive loops."""
-    tree = _ENVIRONMENT.parse(source)
+    tree = parse_template(source)
     kinds: tuple[type[nodes.Node], ...] = (
         nodes.AssignBlock,
         nodes.FilterBlock,

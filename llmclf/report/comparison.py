@@ -6,29 +6,37 @@ import copy
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Floats, Integers
-from ..errors import InputError
+from ..errors import InputError, type_of
 from ..metrics import calibration_interval, checked_probability_rows
 from ..pages import in_notebook, written
+from .changed_rows import changed_rows
 from .drift import calibration_change, score_shift
 from .evidence import Evidence
 from .markdown import cell, escaped, table
 from .measures import METRICS, Settings, change, entry
 from .page import comparison_page
 from .report import SCHEMA_VERSION, CalibrationReport
-from .verdict import p_text, percent
+from .run_names import run_names
+from .verdict import p_text, percent, points
 
 _MEANS = ("accuracy", "log_loss", "brier")
+_MAX_MARKDOWN_ROWS = 10
+_MAX_MARKDOWN_TEXT = 200
 
 
 def compare(
-    report_a: CalibrationReport, report_b: CalibrationReport | ArrayLike, *, paired: bool | None = None
+    report_a: CalibrationReport,
+    report_b: CalibrationReport | ArrayLike,
+    *,
+    paired: bool | None = None,
+    names: Sequence[str] | None = None,
 ) -> Comparison:
     """Put two runs side by side: two prompts or models on the same rows, or last month's rows and this month's.
 
@@ -45,6 +53,9 @@ def compare(
     paired : bool, optional
         Whether both are about the same rows in the same order. With None, they are if the labels are equal, and the texts where
         both have them.
+    names : two str, optional
+        What to call the two runs. By default, the titles of the reports if they differ, else what tells them apart (the model,
+        the prompt, the calibrator), else "A" and "B".
 
     Raises
     ------
@@ -61,7 +72,7 @@ def compare(
     (True, 'On the same 500 rows, accuracy:')
     """
     if not isinstance(report_a, CalibrationReport):
-        raise InputError(f"report_a is a {type(report_a).__name__}; expected a CalibrationReport")
+        raise InputError(f"report_a is {type_of(report_a)}; expected a CalibrationReport")
     a, level = report_a.evidence, report_a.settings.confidence
     data: dict[str, Any] = {
         "schema": "llmclf.comparison",
@@ -73,6 +84,7 @@ def compare(
         "why_paired": "the rows of B have no labels",
         "metrics": {},
         "agreement": None,
+        "changed": None,
         "shift": None,
         "calibration_change": None,
     }
@@ -84,7 +96,8 @@ def compare(
             raise InputError(
                 f"report_b has {proba.shape[1]} columns and report_a {len(a.classes)} classes; expected one column per class"
             )
-        data["b"] = {"title": "Rows without labels", "n": len(proba), "provenance": None}
+        data["a"]["name"], name = run_names(names, data["a"], None)
+        data["b"] = {"name": name, "title": "Rows without labels", "n": len(proba), "provenance": None}
         data["shift"] = score_shift(a, proba, level)
         return Comparison({**data, "verdict": _verdict(data)})
     b = report_b.evidence
@@ -102,12 +115,14 @@ def compare(
             "paired=True, but the true classes of the two reports differ; give the same rows in the same order"
         )
     data |= {"b": _head(report_b), "paired": same, "why_paired": why}
+    data["a"]["name"], data["b"]["name"] = run_names(names, data["a"], data["b"])
     data["metrics"] = _metrics(report_a, report_b, (proba, columns), same)
     if same:
-        data["agreement"] = float((a.predicted == proba.argmax(axis=1)).mean())
+        data["changed"] = changed_rows(a, proba)
+        data["agreement"] = 1.0 - data["changed"]["n"] / a.n_rows
     else:
         data["shift"] = score_shift(a, proba, level)
-        data["calibration_change"] = calibration_change(a, proba, columns, report_a.settings.seed)
+        data["calibration_change"] = calibration_change(a, proba, columns, level, report_a.settings.seed)
     return Comparison({**data, "verdict": _verdict(data)})
 
 
@@ -135,10 +150,11 @@ class Comparison:
         Returns
         -------
         dict
-            ``schema``, ``version``, ``a`` and ``b`` (``title``, ``n`` rows, ``provenance``), ``paired`` and ``why_paired``,
-            ``verdict``, ``metrics`` (name to ``a``, ``b`` and ``difference``, b minus a, with ``low`` and ``high``; empty without
-            labels), ``agreement`` (the share of the same rows that get the same prediction), ``shift`` (of the probabilities;
-            needs no labels), ``calibration_change`` and ``confidence`` (the confidence level of the intervals).
+            ``schema``, ``version``, ``a`` and ``b`` (``name``, ``title``, ``n`` rows, ``provenance``), ``paired`` and
+            ``why_paired``, ``verdict``, ``metrics`` (name to ``a``, ``b`` and ``difference`` with ``low`` and ``high``;
+            empty without labels), ``agreement`` (the share of the same rows that get the same prediction), ``changed`` (how many
+            of the same rows get another, and which), ``shift`` (of the probabilities; needs no labels), ``calibration_change``
+            and ``confidence`` (the confidence level of the intervals).
         """
         return copy.deepcopy(self._data)
 
@@ -165,13 +181,28 @@ class Comparison:
 
     def to_markdown(self, path: str | os.PathLike[str] | None = None) -> str:
         """The comparison as Markdown, also written to a file if `path` is given."""
-        parts = [f"## {escaped(self._data['a']['title'])} / {escaped(self._data['b']['title'])}", escaped(self.verdict)]
+        names = [escaped(self._data[side]["name"]) for side in ("a", "b")]
+        parts = [f"## {' / '.join(names)}", escaped(self.verdict)]
         if self._data["metrics"]:
             lines = [
-                [entry["title"], cell(name, entry["a"]), cell(name, entry["b"]), cell(name, entry["difference"])]
+                [entry["title"], cell(name, entry["a"]), cell(name, entry["b"]), cell(name, entry["difference"], True)]
                 for name, entry in self._data["metrics"].items()
             ]
-            parts.append(table(["Metric", "A", "B", "B minus A"], lines))
+            parts.append(table(["Metric", *names, "Difference"], lines))
+        if self._data["changed"] is not None and self._data["changed"]["rows"]:
+            shown = self._data["changed"]["rows"][:_MAX_MARKDOWN_ROWS]
+            with_texts = "text" in shown[0]
+            lines = [
+                [
+                    row["row"],
+                    *([row["text"][:_MAX_MARKDOWN_TEXT]] if with_texts else []),
+                    row["true"],
+                    row["a"],
+                    row["b"],
+                ]
+                for row in shown
+            ]
+            parts.append(table(["Row", *(["Text"] if with_texts else []), "True", *names], lines))
         return written("\n\n".join(parts) + "\n", path)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
@@ -271,22 +302,24 @@ def _unpaired(
 
 
 def _verdict(data: Mapping[str, Any]) -> str:
+    name_a, name_b = data["a"]["name"], data["b"]["name"]
     if data["paired"]:
-        sentences = [
+        changed = data["changed"]
+        return (
             f"On the same {data['a']['n']:,} rows, {_changes(data)}. Both predict the same class in "
-            f"{percent(data['agreement'])} of the rows."
-        ]
-        return " ".join(sentences)
+            f"{percent(data['agreement'])} of the rows; of the {changed['n']:,} others, {name_a} is right about "
+            f"{changed['n_broken']:,} and {name_b} about {changed['n_mended']:,}."
+        )
     shift, n_a, n_b = data["shift"], data["a"]["n"], data["b"]["n"]
     mean_a, mean_b = shift["mean_confidence"]
     moved = (
-        f"The probabilities have moved between the {n_a:,} rows of A and the {n_b:,} rows of B"
+        f"The probabilities have moved between the {n_a:,} rows of {name_a} and the {n_b:,} rows of {name_b}"
         if shift["moved"]
-        else f"No shift of the probabilities can be seen between the {n_a:,} rows of A and the {n_b:,} rows of B"
+        else f"No shift of the probabilities can be seen between the {n_a:,} rows of {name_a} and the {n_b:,} rows of {name_b}"
     )
     sentences = [
-        f"{moved} ({p_text(shift['p_value'])}): the mean confidence is {percent(mean_a)} in A and {percent(mean_b)} in B, and "
-        f"the shares of the predicted classes differ by {percent(shift['predicted_distance'])}."
+        f"{moved} ({p_text(shift['p_value'])}): the mean confidence is {percent(mean_a)} in {name_a} and {percent(mean_b)} in "
+        f"{name_b}, and the shares of the predicted classes differ by {points(shift['predicted_distance'])}."
     ]
     if not data["metrics"]:
         sentences.append(
@@ -297,18 +330,18 @@ def _verdict(data: Mapping[str, Any]) -> str:
     change = data["calibration_change"]
     if change["changed"] is None:
         sentences.append(
-            "Too few rows of A and B have the same confidence to tell whether these are right equally often."
+            f"Too few rows of {name_a} and {name_b} have the same confidence to tell whether these are right equally often."
         )
     elif change["changed"]:
         sentences.append(
             f"Rows of the same confidence are no longer right as often ({p_text(change['p_value'])}): calibrate again, on "
-            "rows like those of B."
+            f"rows like those of {name_b}."
         )
     else:
         sentences.append(
             f"Rows of the same confidence seem to be right as often as before ({p_text(change['p_value'])})."
         )
-    sentences.append(f"From A to B, {_changes(data)}.")
+    sentences.append(f"From {name_a} to {name_b}, {_changes(data)}.")
     return " ".join(sentences)
 
 
@@ -321,7 +354,7 @@ def _changes(data: Mapping[str, Any]) -> str:
             parts.append(f"{_short_name(name)}: unknown")
             continue
         text = f"{_short_name(name)}: {cell(name, _bare(entry['a']))} and {cell(name, _bare(entry['b']))}"
-        parts.append(f"{text} ({_judged(name, difference)})")
+        parts.append(f"{text} ({_judged(data, name, difference)})")
     return "; ".join(parts)
 
 
@@ -333,10 +366,11 @@ def _short_name(name: str) -> str:
     return {"accuracy": "accuracy", "log_loss": "log loss", "ece": "calibration error"}[name]
 
 
-def _judged(name: str, difference: Mapping[str, Any]) -> str:
+def _judged(data: Mapping[str, Any], name: str, difference: Mapping[str, Any]) -> str:
     low, high = difference["low"], difference["high"]
     if low is None or high is None:
         return "no interval"
     if low <= 0.0 <= high:
         return "no difference beyond chance"
-    return "B is better" if (low > 0.0) == (METRICS[name][2] == "higher") else "A is better"
+    better = "b" if (low > 0.0) == (METRICS[name][2] == "higher") else "a"
+    return f"{data[better]['name']} is better"

@@ -35,11 +35,11 @@ def score_shift(a: Evidence, proba: Floats, level: float) -> dict[str, Any]:
         "predicted_distance": float(np.abs(shares[0] - shares[1]).sum() / 2.0),
         "predicted_p_value": p_classes,
         "p_value": smallest,
-        "moved": smallest < 1.0 - level,
+        "moved": smallest < round(1.0 - level, 12),
     }
 
 
-def calibration_change(a: Evidence, proba: Floats, columns: NDArray[Any], seed: int) -> dict[str, Any]:
+def calibration_change(a: Evidence, proba: Floats, columns: NDArray[Any], level: float, seed: int) -> dict[str, Any]:
     """Are rows of the same confidence right as often as before?
 
     The rows of both runs together are put into bins of equally many rows. Given how many rows of a bin are right and how many
@@ -66,4 +66,4 @@ def calibration_change(a: Evidence, proba: Floats, columns: NDArray[Any], seed: 
     drawn = np.random.default_rng(seed).hypergeometric(hits, total - hits, first_total, size=(_DRAWS, first_total.size))
     values = ((drawn - mean) ** 2 / variance).sum(axis=1)
     p_value = float((1 + np.count_nonzero(values >= statistic - 1e-9)) / (_DRAWS + 1))
-    return {"p_value": p_value, "statistic": statistic, "changed": p_value < 0.05}
+    return {"p_value": p_value, "statistic": statistic, "changed": p_value < round(1.0 - level, 12)}

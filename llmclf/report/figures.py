@@ -20,7 +20,7 @@ from ..atomic_files import write_file
 from ..calibration import SelectedThreshold
 from ..display import ReliabilityDisplay, RiskCoverageDisplay
 from ..display.drawing import BLUE, imported, without_frame
-from ..display.panels import MAX_PANELS, panels_size
+from ..display.panels import LEFT_WIDTH, MAX_PANELS, panels_size
 from .evidence import Evidence
 from .measures import Settings
 from .verdict import percent
@@ -45,13 +45,13 @@ class Drawing:
     alt : str
         What it shows, for readers who cannot see it.
     plot : callable
-        Returns a matplotlib Figure.
+        Returns a matplotlib Figure; whether the numbers stand beside the diagram in a box is its argument.
     """
 
     name: str
     title: str
     alt: str
-    plot: Callable[[], Any]
+    plot: Callable[[bool], Any]
 
 
 def drawings(evidence: Evidence, settings: Settings, data: Mapping[str, Any]) -> list[Drawing]:
@@ -64,7 +64,7 @@ def drawings(evidence: Evidence, settings: Settings, data: Mapping[str, Any]) ->
 
 def svg(drawing: Drawing) -> str:
     """The figure as an element for a page: text stays text, without scripts or styles that the page's policy would refuse."""
-    figure = _figure(drawing)
+    figure = _figure(drawing, box=False)  # the page has the numbers in a table
     buffer = io.StringIO()
     matplotlib = imported("matplotlib")
     with _quiet(), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": drawing.name}):
@@ -77,16 +77,16 @@ def svg(drawing: Drawing) -> str:
 def png(drawing: Drawing, folder: str | os.PathLike[str]) -> Path:
     """Write the figure into a folder, and return the path."""
     path = Path(folder) / f"{drawing.name}.png"
-    figure = _figure(drawing)
+    figure = _figure(drawing, box=True)
     with _quiet():
         write_file(lambda target: figure.savefig(target, format="png", dpi=150, bbox_inches="tight"), path)
     return path
 
 
-def _figure(drawing: Drawing) -> Any:
+def _figure(drawing: Drawing, *, box: bool) -> Any:
     imported("matplotlib")
     with _quiet():
-        return drawing.plot()
+        return drawing.plot(box)
 
 
 @contextmanager
@@ -108,8 +108,8 @@ def _new_figure(width: float, height: float) -> Any:
 
 
 def _reliability(evidence: Evidence, settings: Settings, data: Mapping[str, Any]) -> Drawing:
-    def plot() -> Any:
-        figure = _new_figure(5.0, 6.2)
+    def plot(box: bool) -> Any:
+        figure = _new_figure(LEFT_WIDTH if box else 5.2, 6.2)
         ReliabilityDisplay.from_predictions(
             evidence.columns,
             evidence.proba,
@@ -117,7 +117,7 @@ def _reliability(evidence: Evidence, settings: Settings, data: Mapping[str, Any]
             n_bins=settings.n_bins,
             confidence_level=settings.confidence,
             random_state=settings.seed,
-        ).plot(ax=figure.add_subplot())
+        ).plot(ax=figure.add_subplot(), box=box)
         return figure
 
     ece = data["metrics"]["ece"]
@@ -129,7 +129,7 @@ def _reliability(evidence: Evidence, settings: Settings, data: Mapping[str, Any]
 def _risk_coverage(evidence: Evidence, data: Mapping[str, Any]) -> Drawing:
     chosen = data["selection"]
 
-    def plot() -> Any:
+    def plot(box: bool) -> Any:
         selected = None
         if chosen["threshold"] is not None:
             selected = SelectedThreshold(
@@ -145,8 +145,8 @@ def _risk_coverage(evidence: Evidence, data: Mapping[str, Any]) -> Drawing:
             selected=selected,
             groups=evidence.clusters,
         )
-        figure = _new_figure(5.6, 4.4)
-        display.plot(ax=figure.add_subplot())
+        figure = _new_figure(7.8 if box else 5.6, 4.6)
+        display.plot(ax=figure.add_subplot(), box=box)
         return figure
 
     if chosen["threshold"] is None:
@@ -161,7 +161,7 @@ def _classes(evidence: Evidence, settings: Settings) -> Drawing:
     n_panels = min(len(evidence.classes), MAX_PANELS)
     thinned = evidence.n_rows > _MAX_PANEL_ROWS
 
-    def plot() -> Any:
+    def plot(_: bool) -> Any:
         drawn = np.arange(evidence.n_rows)
         if thinned:
             drawn = np.sort(np.random.default_rng(settings.seed).choice(drawn, _MAX_PANEL_ROWS, replace=False))
@@ -186,7 +186,7 @@ def _classes(evidence: Evidence, settings: Settings) -> Drawing:
 
 
 def _label_mass(evidence: Evidence, data: Mapping[str, Any]) -> Drawing:
-    def plot() -> Any:
+    def plot(_: bool) -> Any:
         figure = _new_figure(5.6, 2.2)
         ax = figure.add_subplot()
         ax.hist(evidence.label_mass, bins=np.linspace(0.0, 1.0, 41), color=BLUE, alpha=0.6)

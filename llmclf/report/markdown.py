@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .page import FORMATS
-from .verdict import p_text, percent
+from .page import DIFFERENCES, FORMATS
+from .verdict import p_text, percent, points
 
 _MAX_ROWS = 20
 
@@ -17,9 +17,10 @@ def report_markdown(data: Mapping[str, Any]) -> str:
     compared = "before" in data["metrics"]["accuracy"]
     parts = [f"## {escaped(data['title'])}", escaped(data["verdict"]["text"])]
     parts.append("\n".join(f"- {escaped(sentence)}" for sentence in data["verdict"]["advice"]))
+    parts.append("\n".join(escaped(sentence) for sentence in data["verdict"]["details"]))
     shown = {"before": "Before", "after": "After", "change": "Change"} if compared else {"after": "Value"}
     metrics = [
-        [entry["title"], *(cell(name, entry[part]) for part in shown), _null(entry)]
+        [entry["title"], *(cell(name, entry[part], part == "change") for part in shown), _null(entry)]
         for name, entry in data["metrics"].items()
     ]
     parts.append(table(["Metric", *shown.values(), "If calibrated"], metrics))
@@ -56,9 +57,9 @@ def report_markdown(data: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def cell(name: str, entry: Mapping[str, Any]) -> str:
+def cell(name: str, entry: Mapping[str, Any], is_difference: bool = False) -> str:
     """A value with its interval."""
-    form = FORMATS[name]
+    form = DIFFERENCES[name] if is_difference else FORMATS[name]
     text = form(entry["value"])
     return (
         text
@@ -88,7 +89,7 @@ def _entity(character: str) -> str:
 def _null(entry: Mapping[str, Any]) -> str:
     after = entry["after"]
     if "null_mean" in after:
-        return f"{percent(after['null_mean'])}, {p_text(after['p_value'])}"
+        return f"{points(after['null_mean'])}, {p_text(after['p_value'])}"
     return str(entry["better"]) if entry["better"] in ("0", "1") else ""
 
 

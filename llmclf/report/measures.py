@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from ..arrays import Floats, Integers
 from ..metrics import (
     aurc,
-    calibration_interval,
     calibration_slope,
-    calibration_test,
     classwise_calibration_error,
     corp_decomposition,
     mean_interval,
@@ -23,6 +21,9 @@ from ..metrics import (
     refinement_error,
     smooth_calibration_error,
 )
+from ..metrics.grouped import row_worth
+from ..metrics.intervals import interval_and_test
+from ..metrics.means import MIN_ROWS
 from .evidence import Evidence
 
 
@@ -178,6 +179,32 @@ def entry(value: float, low: float = math.nan, high: float = math.nan, **more: f
     return {"value": number(value), "low": number(low), "high": number(high), **more}
 
 
+def log_loss_entry(losses: Floats, proba: Floats, **options: Any) -> tuple[dict[str, Any], str | None]:
+    """The mean of the rows' log losses with its interval, or the reason why none can be given.
+
+    No true class can cost more than the least probable class of all rows of `proba`, which bounds what was not seen.
+    """
+    if np.isinf(losses).any():
+        return entry(math.inf), "it is infinite"
+    mean, least = float(losses.mean()), float(proba.min())
+    groups = options.get("groups")
+    number = losses.size * row_worth(groups, np.ones(losses.size))
+    if number < MIN_ROWS - 1e-9:
+        few = f"n = {losses.size} is too small"
+        if groups is not None:
+            few = f"clusters of these sizes count as {number:.2g} independent rows, too few"
+        return entry(mean), f"{few} to know how large a loss can be; {MIN_ROWS} rows are needed"
+    if least <= 0.0:
+        n_rows = int((proba <= 0.0).any(axis=1).sum())
+        return entry(mean), (
+            f"a class has probability 0 in {n_rows} of the rows; the loss of a row with such a true class is infinite, so no "
+            "upper limit is known"
+        )
+    if least >= 1.0:
+        return entry(mean), "there is only one class"
+    return entry(*mean_interval(losses, bounds=(0.0, -math.log(least)), **options)), None
+
+
 def _measure(
     evidence: Evidence, proba: Floats, settings: Settings, missing: list[dict[str, str]], when: str
 ) -> dict[str, dict[str, Any]]:
@@ -202,32 +229,29 @@ def _measure(
     impossible = int(np.isinf(losses).sum())
     if impossible:
         skip("log loss", f"it is infinite: the true class has probability 0 in {impossible} of {n_rows} rows")
-        entries["log_loss"] = entry(math.inf)
-    else:
-        entries["log_loss"] = entry(*mean_interval(losses, **options))
+    entries["log_loss"], why = log_loss_entry(losses, proba, **options)
+    if why and not impossible:
+        skip("intervals of log loss", why)
     squares = proba.copy()
     squares[rows, y] -= 1.0
-    entries["brier"] = entry(*mean_interval((squares**2).sum(axis=1), **options))
-    if n_rows * worth < 10:
-        few = f"n = {n_rows} is too small"
-        if clusters is not None:
-            few = f"clusters of these sizes count as {n_rows * worth:.2g} independent rows, too few"
-        skip(
-            "intervals of log loss and Brier score",
-            f"{few} to estimate how they vary; at least ten rows are needed",
-        )
+    entries["brier"] = entry(*mean_interval((squares**2).sum(axis=1), bounds=(0.0, 2.0), **options))
     if evidence.n_clusters >= 2:
         refinement, calibration = refinement_error(y, proba, return_calibration=True, groups=clusters)
     else:
         refinement, calibration = math.nan, math.nan
         skip(
             "refinement and calibration",
-            "recalibration is fitted on some rows and evaluated on others, so it needs two rows at least",
+            "recalibration is fitted on some rows and evaluated on others, so it needs two rows at least"
+            + ("" if clusters is None else ", of different clusters"),
         )
     entries["refinement"], entries["calibration"] = entry(refinement), entry(calibration)
-    interval = calibration_interval(y, proba, n_bins=settings.n_bins, **options)
-    test = calibration_test(
-        y, proba, n_bins=settings.n_bins, n_resamples=499, random_state=settings.seed, groups=clusters
+    interval, test = interval_and_test(
+        confidence,
+        right.astype(np.float64),
+        np.ones(n_rows),
+        {"n_bins": settings.n_bins, "strategy": "uniform", "closed": "right"},
+        n_resamples=999,
+        **options,
     )
     entries["ece"] = entry(
         interval.error, interval.low, interval.high, null_mean=interval.null_mean, p_value=test.p_value

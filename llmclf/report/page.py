@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from ..pages import render_page
 from .measures import METRICS
-from .verdict import p_text, percent
+from .verdict import p_text, percent, points
 
 _MAX_MATRIX_CLASSES = 20
 _MAX_CONFUSIONS = 30
@@ -29,7 +29,22 @@ def fixed(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-FORMATS = {name: percent if unit == "share" else fixed for name, (_, unit, _, _) in METRICS.items()}
+_OF_DISTANCES = {"ece", "smooth_ece", "classwise_ece"}
+FORMATS = {
+    name: points if name in _OF_DISTANCES else percent if unit == "share" else fixed
+    for name, (_, unit, _, _) in METRICS.items()
+}
+"""How each metric is written: a distance between two shares is one of percentage points."""
+DIFFERENCES = {name: points if unit == "share" else fixed for name, (_, unit, _, _) in METRICS.items()}
+"""How a difference of each metric is written."""
+
+
+def _hundredths(share: float | None) -> str:
+    return points(share).removesuffix(" points")
+
+
+_BARE = {name: _hundredths if unit == "share" else fixed for name, (_, unit, _, _) in METRICS.items()}
+"""How the ends of an interval are written below their value, which has the unit."""
 
 
 def report_page(data: Mapping[str, Any], figures: Mapping[str, Mapping[str, str]]) -> str:
@@ -51,7 +66,9 @@ def report_page(data: Mapping[str, Any], figures: Mapping[str, Mapping[str, str]
         data={**data, "before": "before" in data["metrics"]["accuracy"]},
         figures={name: {**figure, "svg": Markup(figure["svg"])} for name, figure in figures.items()},
         formats=FORMATS,
-        signed={name: _signed(form) for name, form in FORMATS.items()},
+        signed={name: _signed(form) for name, form in DIFFERENCES.items()},
+        bare=_BARE,
+        ends={name: _signed(form) for name, form in _BARE.items()},
         points=_some(data["thresholds"], chosen),
         matrix=_shaded(counts) if small else None,
         confusions=_confusions(data["confusion"]) if not small else [],
@@ -77,8 +94,12 @@ def comparison_page(data: Mapping[str, Any]) -> str:
         None,
         data=data,
         formats=FORMATS,
-        signed={name: _signed(form) for name, form in FORMATS.items()},
-        provenance=[(name, lines_of(data[name]["provenance"])) for name in ("a", "b") if data[name]["provenance"]],
+        signed={name: _signed(form) for name, form in DIFFERENCES.items()},
+        bare=_BARE,
+        ends={name: _signed(form) for name, form in _BARE.items()},
+        provenance=[
+            (data[side]["name"], lines_of(data[side]["provenance"])) for side in ("a", "b") if data[side]["provenance"]
+        ],
     )
 
 

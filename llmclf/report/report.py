@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..checks import check_open_share, check_whole_number, is_finite_number, is_number
-from ..errors import InputError
+from ..errors import InputError, type_of
 from ..pages import in_notebook, written
 from .evidence import Evidence, read_evidence
 from .figures import drawings, png, svg
+from .information import information
 from .markdown import report_markdown
 from .measures import Settings, measure
 from .page import report_page
@@ -116,7 +117,7 @@ class CalibrationReport:
     ) -> None:
         self.settings = _checked(max_error, confidence, n_bins, random_state, cost_error, cost_review)
         if metadata is not None and not isinstance(metadata, Mapping):
-            raise InputError(f"metadata is a {type(metadata).__name__}; expected a dict of names and values to show")
+            raise InputError(f"metadata is {type_of(metadata)}; expected a dict of names and values to show")
         self.evidence = read_evidence(
             y,
             proba,
@@ -163,9 +164,10 @@ class CalibrationReport:
         -------
         dict
             ``schema``, ``version``, ``title``, ``rows`` (how many, and how many without probabilities), ``settings``, ``verdict``
-            (``text`` and ``advice``), ``metrics`` (see `to_frame`), ``selection`` (the recommended threshold, or the ``reason``
-            why there is none), ``thresholds`` (what happens at other thresholds), ``classes``, ``confusion``, ``slices``,
-            ``label_mass``, ``examples``, ``not_computed`` and ``provenance``.
+            (``text``, the same as ``headlines`` for a row of numbers, ``details`` and ``advice``), ``metrics`` (see `to_frame`),
+            ``information`` (whether the probabilities say anything about the labels), ``selection`` (the recommended threshold,
+            or the ``reason`` why there is none), ``thresholds`` (what happens at other thresholds), ``classes``, ``confusion``,
+            ``slices``, ``label_mass``, ``examples``, ``not_computed`` and ``provenance``.
         """
         return copy.deepcopy(self._data)
 
@@ -302,6 +304,7 @@ def _contents(evidence: Evidence, settings: Settings, title: str, metadata: Mapp
             "cost_review": settings.cost_review,
         },
         "metrics": metrics,
+        "information": information(evidence, settings),
         "selection": selection,
         "thresholds": operating_points(evidence, settings, chosen),
         "classes": classes,
@@ -320,7 +323,7 @@ def _contents(evidence: Evidence, settings: Settings, title: str, metadata: Mapp
 def _leave_out_tests(data: dict[str, Any]) -> None:
     """No class and no slice is said to differ where rows are not independent: the tests count them as if they were."""
     for part in (*data["classes"], *data["slices"]):
-        part |= {"p_value": None, "flag": None}
+        part |= {"p_value": None, "flag": None, "expected_low": None, "expected_high": None}
     data["not_computed"].append(
         {
             "what": "tests of classes and slices",

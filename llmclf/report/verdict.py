@@ -10,7 +10,7 @@ _MAX_NAMED = 3
 
 
 def verdict(data: Mapping[str, Any]) -> dict[str, Any]:
-    """One paragraph in plain language, and what to do next.
+    """Three short sentences, the same as a row of numbers, details, and what to do next.
 
     Parameters
     ----------
@@ -19,12 +19,24 @@ def verdict(data: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``text`` and ``advice``, a list of sentences.
+        ``text``; ``headlines``, a list of dicts with ``name``, ``title``, ``value`` and ``note``; ``details`` and ``advice``,
+        lists of sentences. Where the probabilities say nothing about the labels, the text begins with that.
     """
+    uninformative = _uninformative(data)
+    # What says nothing cannot be taken at its word, even if its frequencies are right.
+    calibration = "" if uninformative and _state(data) == "calibrated" else _calibration(data)
+    sentences = [uninformative, _accuracy(data), calibration, _automation(data)]
     return {
-        "text": " ".join([_accuracy(data), _calibration(data), _automation(data)]),
+        "text": " ".join(filter(None, sentences)),
+        "headlines": _headlines(data),
+        "details": _details(data),
         "advice": _advice(data),
     }
+
+
+def points(share: float | None, digits: int = 1) -> str:
+    """A difference between two shares, in percentage points, such as "4.5 points"; a dash where it is unknown."""
+    return "–" if share is None else f"{100 * share:.{digits}f} points"
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -36,108 +48,210 @@ def p_text(p_value: float | None) -> str:
     """A p-value as "p = 0.03", or "p < 0.001" if it is very small."""
     if p_value is None:
         return "p unknown"
-    return f"p = {p_value:.2g}" if p_value >= 0.001 else "p < 0.001"
+    if p_value < 0.001:
+        return "p < 0.001"
+    # Not rounded to 0.05, which would leave open on which side it lies.
+    return f"p = {p_value:.3g}" if 0.045 < p_value < 0.055 else f"p = {p_value:.2g}"
 
 
 def span(entry: Mapping[str, Any], digits: int = 1) -> str:
     """The interval of a share: "75.5 to 80.7 %"; empty where it is unknown."""
     if entry.get("low") is None or entry.get("high") is None:
         return ""
-    return f"{100 * entry['low']:.{digits}f} to {percent(entry['high'], digits)}"
+    low = f"{100 * entry['low']:.{digits}f}"
+    if entry["low"] > 0.0 and not float(low):
+        low = "above 0"
+    return f"{low} to {percent(entry['high'], digits)}"
 
 
 def rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count:,} rows"
 
 
-def _accuracy(data: Mapping[str, Any]) -> str:
-    entry = data["metrics"]["accuracy"]
-    after, n_rows = entry["after"], data["rows"]["n"]
-    clusters = f" in {data['rows']['n_clusters']:,} clusters" if "n_clusters" in data["rows"] else ""
-    sentence = (
-        f"On {n_rows:,} labelled {'row' if n_rows == 1 else 'rows'}{clusters}, the most probable class is right in "
-    )
-    sentence += f"{percent(after['value'])} of cases ({percent(data['settings']['confidence'], 0)} confidence interval "
-    sentence += f"{span(after)})."
-    majority = max(data["classes"], key=lambda entry: entry["support"])
-    sentence += f" Always predicting {majority['class']!r} would be right in {percent(majority['support'] / n_rows)}."
-    change = entry.get("change")
-    if change is not None:
-        before = percent(entry["before"]["value"])
-        if change["low"] is not None and change["low"] > 0:
-            sentence += f" Before calibration, accuracy was {before}; calibration improved it."
-        elif change["high"] is not None and change["high"] < 0:
-            sentence += f" Before calibration, accuracy was {before}; calibration made it worse."
-        else:
-            sentence += f" Before calibration, accuracy was {before}; the difference is within chance."
+def _uninformative(data: Mapping[str, Any]) -> str:
+    information = data["information"]
+    if information["is_informative"] is not False:
+        return ""
+    only = information["only_predicted"]
+    if information["constant"]:
+        sentence = "These scores say nothing about the labels: every row gets the same probabilities."
+    else:
+        sentence = (
+            f"On {rows(data['rows']['n'])}, these scores are not seen to say anything about the labels beyond how "
+        )
+        sentence += "frequent each class is" + (
+            f", and every row is predicted to be {only!r}." if only is not None else "."
+        )
+    words = information["bag_of_words"]
+    if words is not None and words["gain"]["low"] is not None and words["gain"]["low"] > 0.0:
+        sentence += " The words of the texts do: with these labels, TF-IDF and logistic regression are right in "
+        sentence += f"{percent(words['accuracy'])}."
     return sentence
+
+
+def _accuracy(data: Mapping[str, Any]) -> str:
+    after, n_rows = data["metrics"]["accuracy"]["after"], data["rows"]["n"]
+    clusters = f" in {data['rows']['n_clusters']:,} clusters" if "n_clusters" in data["rows"] else ""
+    return (
+        f"On {n_rows:,} labelled {'row' if n_rows == 1 else 'rows'}{clusters}, the most probable class is right in "
+        f"{percent(after['value'])} of cases ({percent(data['settings']['confidence'], 0)} confidence interval {span(after)})."
+    )
 
 
 def _calibration(data: Mapping[str, Any]) -> str:
-    entry = data["metrics"]["ece"]
-    after = entry["after"]
-    interval = f"; {span(after)}" if span(after) else ""
-    sentence = (
-        f"Confidence and accuracy differ by {percent(after['value'])} on average (ECE{interval}). A calibrated model "
-    )
-    sentence += f"would show {percent(after['null_mean'])} on this many rows"
-    if after["p_value"] is None or after["p_value"] >= 0.05:
-        sentence += f", so no miscalibration can be seen ({p_text(after['p_value'])})."
-    else:
-        gap = data["metrics"]["confidence"]["after"]["value"] - data["metrics"]["accuracy"]["after"]["value"]
-        manner = "over-confident" if gap > 0 else "under-confident"
-        sentence += (
-            f", so the probabilities are miscalibrated ({p_text(after['p_value'])}) and, on the whole, {manner}."
+    state, p_value = _state(data), p_text(data["metrics"]["ece"]["after"]["p_value"])
+    if state == "unknown":
+        return "Too few rows to tell whether the probabilities can be taken at their word."
+    if state == "calibrated":
+        return f"The probabilities can be taken at their word: no miscalibration can be seen ({p_value})."
+    if state == "miscalibrated":
+        gain = data["information"]["recalibration"]["value"]
+        return (
+            f"The probabilities cannot be taken at their word: a bias and a temperature lower the log loss by {gain:.3g} nats on "
+            "rows that they were not fitted on."
         )
-    if "before" in entry:
-        sentence += f" Before calibration, the error was {percent(entry['before']['value'])}."
-    return sentence
+    error = points(data["metrics"]["ece"]["after"]["value"])
+    return (
+        f"The probabilities cannot be taken at their word: the confidence is {error} off on average, and on the whole the model "
+        f"is {state} ({p_value})."
+    )
 
 
 def _automation(data: Mapping[str, Any]) -> str:
     chosen = data["selection"]
     budget, sure = percent(chosen["max_error"]), percent(chosen["confidence"], 0)
     if chosen["threshold"] is None:
-        return (
-            f"No row can be accepted automatically: no threshold gives {sure} confidence that at most {budget} of the accepted "
-            "rows are wrong."
+        return f"No row can be accepted without review: no threshold keeps errors to {budget} with {sure} confidence."
+    share = "All rows" if chosen["threshold"] == 0 else f"{percent(chosen['coverage'])} of the rows"
+    return f"{share} can be accepted without review: with {sure} confidence, at most {budget} of such rows are wrong."
+
+
+def _state(data: Mapping[str, Any]) -> str:
+    """What can be said of the probabilities: "calibrated", "over-confident", "under-confident", "unknown", or "miscalibrated" in
+    a way that the confidence alone does not show.
+
+    A test of the confidence and one of the log loss decide together, so that verdict and advice cannot contradict each other.
+    """
+    metrics = data["metrics"]
+    p_value = metrics["ece"]["after"]["p_value"]
+    # The interval begins above 0 if and only if the p-value is below this.
+    if p_value is not None and p_value < round(1.0 - data["settings"]["confidence"], 12):
+        gap = metrics["confidence"]["after"]["value"] - metrics["accuracy"]["after"]["value"]
+        return "over-confident" if gap > 0 else "under-confident"
+    low = data["information"]["recalibration"]["low"]
+    if low is not None and low > 0.0:
+        return "miscalibrated"
+    return "unknown" if p_value is None else "calibrated"
+
+
+def _headlines(data: Mapping[str, Any]) -> list[dict[str, str]]:
+    accuracy, ece, chosen = data["metrics"]["accuracy"]["after"], data["metrics"]["ece"]["after"], data["selection"]
+    majority = max(data["classes"], key=lambda entry: entry["support"])
+    share = percent(majority["support"] / data["rows"]["n"])
+    words = {
+        "calibrated": "no more than chance explains",
+        "miscalibrated": "yet the log loss shows miscalibration",
+        "unknown": "too few rows to judge",
+    }
+    budget, sure = percent(chosen["max_error"]), percent(chosen["confidence"], 0)
+    promise = f"at most {budget} of them wrong, with {sure} confidence"
+    return [
+        {
+            "name": "accuracy",
+            "title": "Right",
+            "value": percent(accuracy["value"]),
+            "note": f"{span(accuracy)}; always {majority['class']!r}: {share}",
+        },
+        {
+            "name": "calibration",
+            "title": "Confidence off by",
+            "value": points(ece["value"]),
+            "note": words.get(_state(data), f"the model is {_state(data)}"),
+        },
+        {
+            "name": "automation",
+            "title": "Accepted without review",
+            "value": "0 %" if chosen["threshold"] is None else percent(chosen["coverage"]),
+            "note": f"no threshold promises {promise}" if chosen["threshold"] is None else promise,
+        },
+    ]
+
+
+def _details(data: Mapping[str, Any]) -> list[str]:
+    majority = max(data["classes"], key=lambda entry: entry["support"])
+    share = percent(majority["support"] / data["rows"]["n"])
+    accuracy = f"Always predicting {majority['class']!r} would be right in {share} of cases."
+    entry = data["metrics"]["accuracy"]
+    change = entry.get("change")
+    if change is not None:
+        before = percent(entry["before"]["value"])
+        if change["low"] is not None and change["low"] > 0:
+            accuracy += f" Before calibration, accuracy was {before}; calibration improved it."
+        elif change["high"] is not None and change["high"] < 0:
+            accuracy += f" Before calibration, accuracy was {before}; calibration made it worse."
+        else:
+            accuracy += f" Before calibration, accuracy was {before}; the difference is within chance."
+    ece = data["metrics"]["ece"]
+    after = ece["after"]
+    interval = f"; {span(after).replace(' %', ' points')}" if span(after) else ""
+    calibration = (
+        f"Confidence and accuracy differ by {points(after['value'])} on average (ECE{interval}); a calibrated model "
+    )
+    calibration += f"would show {points(after['null_mean'])} on this many rows."
+    if "before" in ece:
+        calibration += f" Before calibration, it was {points(ece['before']['value'])}."
+    chosen = data["selection"]
+    details = [accuracy, calibration]
+    if chosen["threshold"] is not None:
+        which = (
+            "all rows" if chosen["threshold"] == 0 else f"rows with a confidence of at least {chosen['threshold']:.4g}"
         )
-    start = (
-        f"All rows can be accepted automatically ({chosen['n_accepted']:,} of {data['rows']['n']:,})."
-        if chosen["threshold"] == 0
-        else f"Accepting rows with a confidence of at least {chosen['threshold']:.4g} automatically covers "
-        f"{percent(chosen['coverage'])} of the rows."
-    )
-    return (
-        f"{start} Of these, {percent(chosen['error'])} were wrong here. With {sure} confidence, at most {budget} of all future "
-        "rows accepted in this way will be wrong, provided that they come from the same source as these rows, and that neither "
-        "the model nor the calibrator has seen these labels."
-    )
+        details.append(
+            f"The promise is about {which} ({chosen['n_accepted']:,} of {data['rows']['n']:,} here, {percent(chosen['error'])} "
+            "of them wrong). It holds if future rows come from the same source as these, and if neither the model nor the "
+            "calibrator has seen these labels."
+        )
+    return details
 
 
 def _advice(data: Mapping[str, Any]) -> list[str]:
-    advice = [*_of_calibration(data), *_of_threshold(data), *_of_classes(data), *_of_slices(data), *_of_mass(data)]
+    advice = [
+        *_of_information(data),
+        *_of_calibration(data),
+        *_of_threshold(data),
+        *_of_classes(data),
+        *_of_slices(data),
+        *_of_mass(data),
+    ]
     return advice or [
         "Nothing stands out. Label some new rows from time to time and compare: data and models drift, and these numbers "
         "change with them."
     ]
 
 
+def _of_information(data: Mapping[str, Any]) -> list[str]:
+    if data["information"]["is_informative"] is not False:
+        return []
+    return [
+        "Change what is asked before anything else: another prompt, other label words, examples in the prompt (n_shots), or a "
+        "larger model. No calibrator can put into the scores what is not in them."
+    ]
+
+
 def _of_calibration(data: Mapping[str, Any]) -> list[str]:
-    metrics = data["metrics"]
-    gain, p_value = metrics["calibration"]["after"]["value"], metrics["ece"]["after"]["p_value"]
-    loss = metrics["log_loss"]["after"]["value"]
-    if gain is not None and loss is not None and gain > max(0.005, 0.02 * loss):
-        return [
-            f"Recalibrate: a bias and a temperature alone lower the log loss of {loss:.3g} nats by {gain:.3g}, measured on rows "
-            "that they were not fitted on."
-        ]
+    state, loss = _state(data), data["metrics"]["log_loss"]["after"]["value"]
     if loss is None:
         return [
             "Do not use these probabilities as they are: some true classes have probability 0, which no evidence can justify. A "
             "calibrator puts a floor under them."
         ]
-    if p_value is not None and p_value < 0.01:
+    gain = data["information"]["recalibration"]
+    if gain["low"] is not None and gain["low"] > 0.0:
+        return [
+            f"Recalibrate: a bias and a temperature alone lower the log loss of {loss:.3g} nats by {gain['value']:.3g}, measured "
+            "on rows that they were not fitted on."
+        ]
+    if state in ("over-confident", "under-confident"):
         return [
             "A bias and a temperature do not correct this kind of miscalibration. Try calibrator='auto', 'isotonic' or 'matrix', "
             "and look at the diagram."
@@ -157,7 +271,8 @@ def _of_classes(data: Mapping[str, Any]) -> list[str]:
     for entry in worse[:_MAX_NAMED]:
         advice.append(
             f"Look at the class {entry['class']!r}: its predictions are right in {percent(entry['precision']['value'])} of "
-            f"{rows(entry['predicted'])}; among all rows of the same confidence, {percent(entry['expected_accuracy'])} are right."
+            f"{rows(entry['predicted'])}; among the other rows of the same confidence, "
+            f"{percent(entry['expected_accuracy'])} are right. {_allowed(entry)}"
         )
     rare = [entry for entry in data["classes"] if entry["support"] < _MIN_ROWS_PER_CLASS]
     if rare and data["rows"]["n"] >= _MIN_ROWS_PER_CLASS:
@@ -173,10 +288,15 @@ def _of_slices(data: Mapping[str, Any]) -> list[str]:
     worse = sorted((entry for entry in data["slices"] if entry["flag"] == "worse"), key=lambda entry: entry["p_value"])
     return [
         f"Look at {entry['partition']} = {entry['slice']!r}: {percent(entry['accuracy']['value'])} of its "
-        f"{rows(entry['n_rows'])} are right; among all rows of the same confidence, {percent(entry['expected_accuracy'])} are "
-        "right. A threshold for all rows accepts too many errors there."
+        f"{rows(entry['n_rows'])} are right; among the other rows of the same confidence, "
+        f"{percent(entry['expected_accuracy'])} are right. {_allowed(entry)} A threshold for all rows accepts too many "
+        "errors there."
         for entry in worse[:_MAX_NAMED]
     ]
+
+
+def _allowed(entry: Mapping[str, Any]) -> str:
+    return f"Chance alone would keep it between {percent(entry['expected_low'])} and {percent(entry['expected_high'])}."
 
 
 def _of_mass(data: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,9 @@
 """The score cache: answers of a model, kept in SQLite, so that no text is asked twice.
 
 A key is the SHA-256 of the canonical JSON of everything the answer depends on: the version of the scores, the model's
-identity, the prompt piece by piece, the completions, the terminator and what is done to the logits. A value is the JSON of the
-token log-probabilities with a checksum. Nothing is ever unpickled, and a row that cannot be read is asked again.
+identity, the prompt piece by piece, what a chat template writes around it, the completions, the terminator and what is done to
+the logits. A value is the JSON of the token log-probabilities with a checksum. Nothing is ever unpickled, and a row that cannot
+be read is asked again.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ _MAGIC = b"SQLite format 3\0"
 _BUSY_SECONDS = 30.0
 
 
-def request_key(identity: Mapping[str, Any], request: Request) -> str:
+def request_key(identity: Mapping[str, Any], request: Request, frame: str | None = None) -> str:
     """The cache key of one request to one model.
+
+    `frame` is what the model's chat template writes around the turns; None for plain text.
 
     Strings are kept code point by code point, and every part keeps its type and its place: ``("a|b", "c")`` and
     ``("a", "b|c")``, composed and decomposed accents, ``1`` and ``"1"`` all give different keys.
@@ -49,6 +52,8 @@ def request_key(identity: Mapping[str, Any], request: Request) -> str:
         "completions": request.completions,
         "terminator": request.terminator,
     }
+    if frame is not None:
+        parts["frame"] = frame
     if request.processing is not None:
         without_row = request.processing.unconditional
         parts["processing"] = [request.processing.to_dict(), None if without_row is None else _turns(without_row)]

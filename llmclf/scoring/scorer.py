@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,19 +13,31 @@ import numpy as np
 
 from ..arrays import Floats
 from ..backends import Backend, Request, RowScores
-from ..backends.base import EstimatesCost, processes_logits, sees_tokens
+from ..backends.base import EstimatesCost, chat_frame, processes_logits, sees_tokens
 from ..backends.logit_processing import Processing
+from ..backends.streaming import score_each
 from ..backends.usage import Estimate
-from ..errors import InputError, ModelError, TerminatorWarning, TruncationWarning, warn
+from ..errors import (
+    InputError,
+    ModelError,
+    PromptError,
+    PromptWarning,
+    RowError,
+    TerminatorWarning,
+    TruncationWarning,
+    warn,
+)
 from ..labels import LabelSet
 from ..progress import track
 from ..prompts.prompt import Prompt, PromptRenderer
 from ..prompts.rendered import RenderedPrompt
-from ..tables.rows import Row, Rows, check_fields
-from ..tables.values import is_missing
+from ..prompts.seams import author_spaces, doubtful_end, doubtful_words, row_spaces
+from ..tables.bad_rows import Problem, check_problems, named_rows, value_problem
+from ..tables.rows import Row, Rows, field_problem
 from .class_scores import ClassScores, ScoreTable, bounded_class_scores
 from .score_cache import ScoreCache, request_key
 
+_LEAVE_OUT = "on_error='missing' leaves such rows out"
 _STORE_EVERY = 64  # answers between two writes to the cache: as many as a killed process can lose
 
 
@@ -51,7 +64,7 @@ class Scorer:
     Raises
     ------
     PromptError
-        Template, fields or label words do not fit together.
+        Template, fields or label words do not fit together, or the template shows nothing of a row.
     """
 
     backend: Backend
@@ -64,7 +77,7 @@ class Scorer:
     on_error: str = "raise"
 
     def __post_init__(self) -> None:
-        _ = self.renderer  # a prompt that cannot be rendered is refused here
+        self.renderer.check_shows_row()  # a prompt that cannot be rendered is refused here, too
 
     @cached_property
     def renderer(self) -> PromptRenderer:
@@ -93,7 +106,7 @@ class Scorer:
         return len(self.class_of)
 
     def check(self, rows: Rows, scoring: str) -> None:
-        """Refuse rows that cannot be rendered and scored so, before anything is asked."""
+        """Refuse what cannot be asked, before anything is asked; bad rows only where ``on_error="raise"``."""
         if scoring == "pmi":
             self.renderer.render_unconditional()
         if self.processing is not None:
@@ -105,16 +118,57 @@ class Scorer:
         absent = [name for name in self.used_fields if name not in rows.field_names]
         if absent:
             raise InputError(
-                f"X lacks the field {absent[0]!r} that the prompt uses; its fields: {list(rows.field_names)!r}"
+                f"X lacks the field {absent[0]!r} that the prompt uses; its fields: {list(rows.field_names)!r}. The order of "
+                "feature names does not matter, nor do those that the prompt does not use"
             )
-        check_fields(rows, self.used_fields, self.renderer.text_field)
-        if self.prompt.choices is not None:
-            for number, record in enumerate(rows.records):
-                self._check_choices(number, record.get(self.prompt.choices))
+        if self.on_error == "raise":
+            check_problems(self.problems(rows))
 
-    def answers(self, rows: Rows) -> list[RowScores]:
-        """What the backend answers for each row, in the rows' order."""
-        return self._ask([self.request(record) for record in rows.records])
+    def problems(self, rows: Rows) -> dict[int, Problem]:
+        """The rows that cannot be asked about, by number, and why."""
+        found = ((number, self._problem_of(rows, number)) for number in range(len(rows)))
+        return {number: problem for number, problem in found if problem is not None}
+
+    def _problem_of(self, rows: Rows, number: int) -> Problem | None:
+        if number in rows.problems:
+            return rows.problems[number]
+        record = rows.records[number]
+        problem = self._problem(record) or self._template_problem(record)
+        return None if problem is None else rows.placed(problem)
+
+    def answers(self, rows: Rows, *, are_ours: bool = False) -> list[RowScores]:
+        """What the backend answers for each row, in the rows' order; see `check`.
+
+        With ``on_error="missing"``, a row that cannot be asked about has an error instead.
+
+        Parameters
+        ----------
+        rows : Rows
+        are_ours : bool
+            The rows are no user's, so that blank texts among them are asked about, too.
+        """
+        problems = {} if are_ours or self.on_error == "raise" else self.problems(rows)
+        return self._ask(
+            [
+                RowScores((), error=problems[number].reason) if number in problems else self.request(record)
+                for number, record in enumerate(rows.records)
+            ]
+        )
+
+    def doubtful_spaces(self, record: Row) -> list[str]:
+        """Why the spaces between prompt and words are probably not meant, where they are the same for all rows.
+
+        Parameters
+        ----------
+        record : dict
+            Any row.
+        """
+        spaces = author_spaces(self.renderer.render(record))
+        found = [doubtful_end(self.prompt, spaces, "the prompt")]
+        if self.prompt.unconditional is not None:
+            alone = author_spaces(self.renderer.render_unconditional())
+            found.append(doubtful_end(self.prompt, alone, "the prompt without the row"))
+        return [*filter(None, found), *doubtful_words(self.prompt, self.words(record), spaces)]
 
     def class_scores(self, rows: Rows, scoring: str, answers: Sequence[RowScores] | None = None) -> Floats:
         """Log-score (n, K) of every class; see `llmclf.scoring.class_scores`. `answers` saves asking for them again."""
@@ -125,9 +179,17 @@ class Scorer:
         answers = self.answers(rows) if answers is None else answers
         words, unconditional = None, None
         if scoring in ("bytes", "pmi"):
-            words = [self.words(record) for record in rows.records]
+            # A row that could not be asked about may have no words.
+            words = [
+                [] if answer.error is not None else self.words(record)
+                for answer, record in zip(answers, rows.records, strict=True)
+            ]
         if scoring == "pmi" and words is not None:
-            unconditional = self._table(self._ask([self.unconditional_request(row_words) for row_words in words]))
+            unconditional = self._table(
+                self._ask(
+                    [self.unconditional_request(own) if own else RowScores((), error="no words") for own in words]
+                )
+            )
         return self.scores_of(self._table(answers), scoring, words, unconditional)
 
     def scores_of(
@@ -169,9 +231,11 @@ class Scorer:
             raise InputError(
                 f"{self.backend!r} is not a server's, so there is nothing to pay; only servers' costs are estimated"
             )
-        requests = [self.request(record) for record in rows.records]
+        problems = self.problems(rows)
+        records = [record for number, record in enumerate(rows.records) if number not in problems]
+        requests = [self.request(record) for record in records]
         if scoring == "pmi":
-            requests += [self.unconditional_request(self.words(record)) for record in rows.records]
+            requests += [self.unconditional_request(self.words(record)) for record in records]
         return self.backend.estimate(list(dict.fromkeys(requests)))
 
     def request(self, record: Row) -> Request:
@@ -228,15 +292,24 @@ class Scorer:
             self.renderer.render_unconditional()
 
     def problem(self, record: Row) -> str | None:
-        """Why a row cannot be asked about; None if it can."""
-        for name in self.used_fields:
-            value = record.get(name)
-            if is_missing(value):
-                return f"field {name!r} is missing"
-            if name == self.renderer.text_field and isinstance(value, str) and not value.strip():
-                return f"field {name!r} is blank"
-        if self.prompt.choices is not None:
-            return self._choices_problem(record.get(self.prompt.choices))
+        """What is wrong with a row's values; None where nothing is, though the template may still fail for them."""
+        problem = self._problem(record)
+        return None if problem is None else problem.reason
+
+    def _problem(self, record: Row) -> Problem | None:
+        problem = field_problem(record, self.used_fields, self.renderer.text_field)
+        if problem is None and self.prompt.choices is not None:
+            reason = self._choices_problem(record.get(self.prompt.choices))
+            problem = None if reason is None else Problem("other", reason, reason)
+        return problem
+
+    def _template_problem(self, record: Row) -> Problem | None:
+        if not self.renderer.may_fail:
+            return None
+        try:
+            self.renderer.render(record)
+        except PromptError as error:
+            return Problem("other", str(error), str(error))
         return None
 
     def words(self, record: Row) -> list[str]:
@@ -244,11 +317,6 @@ class Scorer:
         if self.prompt.choices is not None:
             return [str(word) for word in record[self.prompt.choices]]
         return self.labels.all_words
-
-    def _check_choices(self, number: int, choices: Any) -> None:
-        problem = self._choices_problem(choices)
-        if problem is not None:
-            raise InputError(f"row {number}, {problem}")
 
     def _choices_problem(self, choices: Any) -> str | None:
         choices = choices.tolist() if isinstance(choices, np.ndarray) else choices
@@ -259,7 +327,10 @@ class Scorer:
             return f"{where} is {choices!r}; expected a list of texts, one per class"
         if len(choices) != len(self.labels.classes):
             return f"{where} has {len(choices)} choices; expected {len(self.labels.classes)}, one per class"
-        return None
+        broken = next(
+            filter(None, (value_problem(word, self.prompt.choices or "", is_text=True) for word in choices)), None
+        )
+        return None if broken is None else broken.reason
 
     def _request(self, prompt: RenderedPrompt, record: Row | None) -> Request:
         completions = self._completions
@@ -270,54 +341,102 @@ class Scorer:
     def _table(self, answers: Sequence[RowScores]) -> ScoreTable:
         return ScoreTable.of(answers, self.n_completions)
 
-    def _ask(self, requests: Sequence[Request]) -> list[RowScores]:
-        """Answers in the order of the requests; equal requests are asked once, those in the cache not at all."""
-        answers = self._ask_once(requests) if self.cache is None else self._ask_cached(requests, ScoreCache(self.cache))
+    def _ask(self, questions: Sequence[Request | RowScores]) -> list[RowScores]:
+        """Answers in the order of the questions, some of which are answered already.
+
+        Equal requests are asked once, those in the cache not at all.
+        """
+        answers = (
+            self._ask_once(questions) if self.cache is None else self._ask_cached(questions, ScoreCache(self.cache))
+        )
         _warn_of_cuts(answers)
+        self._warn_of_spaces(questions)
         if self.prompt.terminator == "auto":
             _warn_of_terminators(answers)
         return answers
 
-    def _ask_once(self, requests: Sequence[Request]) -> list[RowScores]:
-        numbers: dict[Request, int] = {}  # of each different request, in the order in which they are asked
-        asked = [numbers.setdefault(request, len(numbers)) for request in requests]
-        answers: dict[int, RowScores] = {}
-        for number, answer in track(self.backend.score(list(numbers)), len(numbers), "scoring"):
-            if answer.error is not None:
-                self._refuse(asked.index(number), answer.error)
-            answers[number] = answer
-        return [answers[number] for number in asked]
+    def _ask_once(self, questions: Sequence[Request | RowScores]) -> list[RowScores]:
+        places: dict[Request, int] = {}  # of each different request, in the order in which they are asked
+        for place, question in enumerate(questions):
+            if isinstance(question, Request):
+                places.setdefault(question, place)
+        requests = list(places)
+        answers = {requests[i]: answer for i, answer in self._answered(requests, list(places.values()))}
+        return [answers[question] if isinstance(question, Request) else question for question in questions]
 
-    def _ask_cached(self, requests: Sequence[Request], cache: ScoreCache) -> list[RowScores]:
+    def _ask_cached(self, questions: Sequence[Request | RowScores], cache: ScoreCache) -> list[RowScores]:
         identity = self.backend.identity()
-        keys = [request_key(identity, request) for request in requests]
-        first: dict[str, int] = {}
-        for number, key in enumerate(keys):
-            first.setdefault(key, number)
-        answers = cache.get(list(first))
-        missing = [key for key in first if key not in answers]
+        asked: dict[str, tuple[int, Request]] = {}
+        keys: list[str] = []
+        # Asked anew in each call: a template may write the date.
+        frames: dict[tuple[str | None, ...], str | None] = {}
+        for place, question in enumerate(questions):
+            if isinstance(question, RowScores):
+                keys.append("")
+                continue
+            roles = tuple(turn.role for turn in question.prompt.turns)
+            if roles not in frames:
+                frames[roles] = chat_frame(self.backend, question.prompt)
+            key = request_key(identity, question, frames[roles])
+            asked.setdefault(key, (place, question))
+            keys.append(key)
+        answers = cache.get(list(asked))
+        missing = {key: question for key, question in asked.items() if key not in answers}
+        names = list(missing)
+        requests, numbers = [one for _, one in missing.values()], [number for number, _ in missing.values()]
         fresh: list[tuple[str, RowScores]] = []
-        scored = self.backend.score([requests[first[key]] for key in missing])
         try:
-            for place, answer in track(scored, len(missing), "scoring"):
-                key = missing[place]
-                answers[key] = answer
-                if answer.error is not None:
-                    self._refuse(first[key], answer.error)
-                    continue
-                fresh.append((key, answer))
-                if len(fresh) >= _STORE_EVERY:
-                    cache.put(fresh)
-                    fresh = []
+            with closing(self._answered(requests, numbers)) as answered:
+                for i, answer in answered:
+                    answers[names[i]] = answer
+                    if answer.error is not None:
+                        continue
+                    fresh.append((names[i], answer))
+                    if len(fresh) >= _STORE_EVERY:
+                        cache.put(fresh)
+                        fresh = []
         finally:
             # What was paid for is kept, also when the user or an error stops the work.
             if fresh:
                 cache.put(fresh)
-        return [answers[key] for key in keys]
+        return [
+            question if isinstance(question, RowScores) else answers[key]
+            for key, question in zip(keys, questions, strict=True)
+        ]
 
-    def _refuse(self, number: int, error: str) -> None:
-        if self.on_error == "raise":
-            raise ModelError(f"row {number} could not be scored: {error}; on_error='missing' leaves such rows out")
+    def _answered(
+        self, requests: Sequence[Request], numbers: Sequence[int]
+    ) -> Generator[tuple[int, RowScores], None, None]:
+        """The answer to each request, with its place; `numbers` are those of their rows, for errors."""
+        is_strict = self.on_error == "raise"
+        answers = self.backend.score(requests) if is_strict else score_each(self.backend, requests)
+        try:
+            with track(answers, len(requests), "scoring") as tracked:
+                for place, answer in tracked:
+                    if is_strict and answer.error is not None:
+                        raise ModelError(f"row {numbers[place]} could not be scored: {answer.error}; {_LEAVE_OUT}")
+                    yield place, answer
+        except RowError as error:
+            if not error.problems:
+                raise
+            problems = {numbers[place]: reason for place, reason in error.problems.items()}
+            raise RowError(
+                f"{len(problems)} of {len(numbers)} rows cannot be scored ({named_rows(problems)}); {_LEAVE_OUT}"
+            ) from error
+
+    def _warn_of_spaces(self, questions: Sequence[Request | RowScores]) -> None:
+        """Warn where a prompt ends with the row's own text, and that with spaces."""
+        spaces = {
+            place: found
+            for place, question in enumerate(questions)
+            if isinstance(question, Request) and (found := row_spaces(question.prompt))
+        }
+        if spaces:
+            first = next(iter(spaces))
+            what = f"in {len(spaces)} of {len(questions)} rows (first: row {first}) the prompt"
+            doubt = doubtful_end(self.prompt, spaces[first], what)
+            if doubt is not None:
+                warn(f"{doubt}, or trim the field: {{{{ ... | trim }}}}", PromptWarning)
 
 
 def _warn_of_cuts(answers: Sequence[RowScores]) -> None:

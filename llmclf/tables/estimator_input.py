@@ -1,7 +1,8 @@
-"""What a user hands to an estimator, checked as scikit-learn does and read as rows."""
+"""What a user hands to an estimator, checked as scikit-learn does and read as rows; bad rows are noted, not refused."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -11,6 +12,7 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
+from .bad_rows import Problem
 from .rows import Rows, read_rows
 
 
@@ -23,25 +25,45 @@ def read_input(estimator: BaseEstimator, X: Any, *, reset: bool) -> Rows:
         Keeps number and names of the columns of a table.
     X : n texts (list, 1-D array or Series of str) or a table (DataFrame, 2-D array, list of dicts)
     reset : bool
-        Whether this is a fit: number and names of the columns are then noted, else compared.
+        Whether this is a fit: number and names of the columns are then noted, else compared where they have no names.
 
     Raises
     ------
     InputError
-        As `read_rows`.
+        `X` is empty or of another type.
     ValueError
-        A table has other columns than in the fit.
+        A table without names has another number of columns than in the fit, or only one of both has names.
+
+    Notes
+    -----
+    What is wrong with single rows stands in `Rows.problems`; what a prompt finds wrong with others, the scorer knows.
     """
     if not isinstance(X, (list, tuple)) and not nw.dependencies.is_into_dataframe(X) and hasattr(X, "__array__"):
-        X = X if nw.dependencies.is_into_series(X) else np.asarray(X)
-    first = X[0] if isinstance(X, (list, tuple)) and X else None
-    if isinstance(first, (list, tuple, np.ndarray)) or (isinstance(X, np.ndarray) and X.ndim == 2) or issparse(X):
-        return read_rows(validate_data(estimator, X, reset=reset, dtype=None))
-    rows = read_rows(X)
-    if rows.is_table:
-        # Names and number of columns are scikit-learn's business; which values are needed, the prompt knows.
+        X = X if nw.dependencies.is_into_series(X) else np.asanyarray(X)
+    if isinstance(X, np.ma.MaskedArray):
+        mask, X = np.ma.getmaskarray(X), np.array(X.data, dtype=object)
+        X[mask] = None  # scikit-learn would show what the mask hides
+    is_nested = isinstance(X, (list, tuple)) and all(isinstance(row, (list, tuple, np.ndarray)) for row in X)
+    if (is_nested and len(X)) or (isinstance(X, np.ndarray) and X.ndim == 2) or issparse(X):
+        array = validate_data(estimator, X, reset=reset, dtype=None, ensure_all_finite=False)
+        return replace(read_rows(array, keep_bad=True), problems=_infinite(array))
+    rows = read_rows(X, keep_bad=True)
+    is_named = all(isinstance(name, str) for name in getattr(X, "columns", rows.field_names))
+    is_known = not reset and is_named and getattr(estimator, "feature_names_in_", None) is not None
+    if rows.is_table and not is_known:
+        # Among named columns the prompt finds those that it shows, wherever they stand and whatever else there is.
         validate_data(estimator, _header(rows, X), reset=reset, skip_check_array=True)
     return rows
+
+
+def _infinite(array: np.ndarray) -> dict[int, Problem]:
+    """The rows of a 2-D array with an infinite number, which scikit-learn refuses in arrays."""
+    if array.dtype.kind not in "fc":
+        return {}
+    places = np.argwhere(np.isinf(array))[::-1]  # of several in a row, the first remains
+    return {
+        int(i): Problem("infinite", f"field 'x{j}' is infinite", str(array[i, j]), f"x{j}") for i, j in places.tolist()
+    }
 
 
 def _header(rows: Rows, X: Any) -> Any:

@@ -7,6 +7,7 @@ JSON types, and those of Parquet their Arrow types.
 from __future__ import annotations
 
 import csv
+import datetime
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,13 +20,15 @@ import numpy as np
 import pandas as pd
 from pydantic_core import to_json
 
-from ..errors import InputError, MissingDependencyError
-from .values import is_missing, json_value
+from ..errors import InputError, MissingDependencyError, type_of
+from .values import PLAIN, is_missing, json_value
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 CHUNK = 4096
 """The default number of rows of a piece."""
 _CSV_TERMINATOR = "\r\n"
+_CELLS = frozenset({str, int, float, bool})  # types that csv.writer writes as they are
+_NUMBERS = frozenset({float, type(None)})
 
 
 def read_chunks(file: Path, suffix: str, size: int = CHUNK) -> Iterator[pd.DataFrame]:
@@ -51,7 +54,7 @@ def read_chunks(file: Path, suffix: str, size: int = CHUNK) -> Iterator[pd.DataF
         raise
     except UnicodeDecodeError as error:
         raise InputError(f"{str(file)!r} is not UTF-8 text ({error}); save it with the encoding UTF-8") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, NotImplementedError) as error:
         raise InputError(f"{str(file)!r} cannot be read as {suffix[1:].upper()}: {error}") from error
 
 
@@ -160,9 +163,34 @@ def _cells(column: pd.Series) -> list[Any]:
     if column.dtype == np.bool_:
         return [str(value) for value in column.tolist()]
     values = _values(column, "")
-    if pd.api.types.is_object_dtype(column.dtype) and set(map(type, values)) != {str}:
-        return [json.dumps(v, ensure_ascii=False) if isinstance(v, (dict, list)) else v for v in values]
-    return values
+    types = set(map(type, values))
+    return values if types <= _CELLS else _each(column, values, _cell)
+
+
+def _cell(value: Any) -> Any:
+    """A value as a cell has it: what csv.writer writes as text, and JSON for lists and dicts."""
+    if isinstance(value, (dict, list, tuple, np.ndarray)):
+        return json.dumps(json_value(value), ensure_ascii=False)
+    if isinstance(value, (str, int, float, np.generic, datetime.date, datetime.time, datetime.timedelta)):
+        return value
+    return json_value(value)
+
+
+def _each(column: pd.Series, values: list[Any], form: Callable[[Any], Any]) -> list[Any]:
+    """`form` of each value; an error names the column and the row.
+
+    Raises
+    ------
+    TypeError
+        A value has no such form.
+    """
+    formed: list[Any] = []
+    try:
+        for value in values:
+            formed.append(form(value))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"column {column.name!r}, row {column.index[len(formed)]}: {error}") from error
+    return formed
 
 
 def _values(column: pd.Series, missing: Any) -> list[Any]:
@@ -215,7 +243,7 @@ def _json_records(stream: Iterable[str], file: Path) -> Iterator[dict[str, Any]]
         except RecursionError as error:
             raise InputError(f"line {number} of {str(file)!r} is nested too deeply") from error
         if not isinstance(record, dict):
-            raise InputError(f"line {number} of {str(file)!r} is a {type(record).__name__}; expected a JSON object")
+            raise InputError(f"line {number} of {str(file)!r} is {type_of(record)}; expected a JSON object")
         yield record
 
 
@@ -224,18 +252,26 @@ def _write_jsonl(frames: Iterable[pd.DataFrame], target: Path) -> int:
     with target.open("wb") as stream:
         for frame in frames:
             names = list(frame.columns)
-            columns = (_values(frame[name], None) for name in names)
+            columns = (_json_values(frame[name]) for name in names)
             for row in zip(*columns, strict=True):
                 stream.write(_json_line(dict(zip(names, row, strict=True))))
             n_rows += len(frame)
     return n_rows
 
 
+def _json_values(column: pd.Series) -> list[Any]:
+    values = _values(column, None)
+    types = set(map(type, values))
+    if types <= PLAIN or (types <= _NUMBERS and np.isfinite([value for value in values if value is not None]).all()):
+        return values
+    return _each(column, values, json_value)
+
+
 def _json_line(record: dict[str, Any]) -> bytes:
     try:
-        line = json.dumps(record, ensure_ascii=False, default=json_value).encode()
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:  # a lone surrogate: JSON can escape it, UTF-8 cannot encode it
-        line = json.dumps(record, default=json_value).encode()
+        line = json.dumps(record, allow_nan=False).encode()
     return line + b"\n"
 
 
@@ -264,10 +300,70 @@ def _read_parquet(file: Path, size: int) -> Iterator[pd.DataFrame]:
 
 
 def arrow_frame(table: Any) -> pd.DataFrame:
-    """A pyarrow.Table as a DataFrame with Arrow's types, because numpy's integers cannot be missing."""
+    """A pyarrow.Table as a DataFrame with Arrow's types, because numpy's integers cannot be missing.
+
+    Raises
+    ------
+    InputError
+        A column has a type that cannot be read.
+    """
+    table = _without_views(table)
     frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
     # A named index is one of the table's columns.
     return frame.reset_index(drop=all(name is None for name in frame.index.names))
+
+
+def _without_views(table: Any) -> Any:
+    """A table whose columns have no views and runs, for which pandas has no arrays; their values are the same."""
+    pa, _ = _pyarrow()
+
+    for place, field in enumerate(table.schema):
+        wanted = plain_arrow_type(field.type)
+        if wanted == field.type:
+            continue
+        try:
+            column = table.column(place)
+            # Not every cast of a view keeps what it holds: pyarrow makes wrong offsets of list views.
+            is_text = pa.types.is_string_view(field.type) or pa.types.is_binary_view(field.type)
+            plain = column.cast(wanted) if is_text else pa.array(column.to_pylist(), wanted)
+            table = table.set_column(place, field.with_type(wanted), plain)
+        except pa.ArrowException as error:
+            raise InputError(
+                f"the column {field.name!r} has the Arrow type {field.type}, which cannot be read here ({error}); cast it to "
+                f"{wanted}, or leave it out"
+            ) from error
+    return table
+
+
+def plain_arrow_type(column_type: Any) -> Any:
+    """The Arrow type with the same values that has no views and runs, also inside of lists, structs, maps and dictionaries."""
+    import pyarrow as pa
+
+    kinds = pa.types
+    if kinds.is_string_view(column_type):
+        return pa.string()
+    if kinds.is_binary_view(column_type):
+        return pa.binary()
+    if kinds.is_run_end_encoded(column_type) or kinds.is_dictionary(column_type):
+        inner = plain_arrow_type(column_type.value_type)
+        if kinds.is_run_end_encoded(column_type):
+            return inner
+        return column_type if inner == column_type.value_type else inner
+    if kinds.is_struct(column_type):
+        return pa.struct([one.with_type(plain_arrow_type(one.type)) for one in column_type])
+    if kinds.is_map(column_type):
+        return pa.map_(plain_arrow_type(column_type.key_type), plain_arrow_type(column_type.item_type))
+    if kinds.is_fixed_size_list(column_type):
+        return pa.list_(_plain_field(column_type), column_type.list_size)
+    if kinds.is_large_list(column_type) or kinds.is_large_list_view(column_type):
+        return pa.large_list(_plain_field(column_type))
+    if kinds.is_list(column_type) or kinds.is_list_view(column_type):
+        return pa.list_(_plain_field(column_type))
+    return column_type
+
+
+def _plain_field(list_type: Any) -> Any:
+    return list_type.value_field.with_type(plain_arrow_type(list_type.value_type))
 
 
 def _write_parquet(frames: Iterable[pd.DataFrame], target: Path, schema: Any, metadata: Mapping[str, str]) -> int:

@@ -1,18 +1,19 @@
-"""From texts or a table, as callers pass them, to rows of named fields; a bad row is refused with its number."""
+"""From texts or a table, as callers pass them, to rows of named fields."""
 
 from __future__ import annotations
 
-import reprlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
 from narwhals.exceptions import DuplicateError
 
-from ..errors import InputError
+from ..errors import InputError, type_of
 from ..prompts import TEXT_FIELD
+from .bad_rows import Problem, check_problems, text_problem, value_problem
 from .values import is_missing
 
 Row = Mapping[str, Any]
@@ -29,27 +30,42 @@ class Rows:
     field_names : tuple of str
     is_table : bool
         False where the input was a plain sequence of texts, whose one field is called ``text``.
+    problems : dict
+        Row number -> why it cannot be asked about, as far as that shows without a prompt.
     """
 
     records: list[Row]
     field_names: tuple[str, ...]
     is_table: bool
+    problems: Mapping[int, Problem] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """How many rows, and their fields."""
+        return f"<Rows: {len(self)} of the fields {', '.join(map(repr, self.field_names))}>"
 
     def __len__(self) -> int:
         return len(self.records)
 
+    def placed(self, problem: Problem) -> Problem:
+        """A problem as an error names it: where there is one field only, that goes without saying."""
+        return problem if self.is_table else problem.without_field
+
     def take(self, positions: Iterable[int]) -> Rows:
         """The rows at the given positions, in that order."""
-        return Rows([self.records[i] for i in positions], self.field_names, self.is_table)
+        positions = list(positions)
+        problems = {new: self.problems[old] for new, old in enumerate(positions) if old in self.problems}
+        return Rows([self.records[i] for i in positions], self.field_names, self.is_table, problems)
 
 
-def read_rows(X: Any) -> Rows:
+def read_rows(X: Any, *, keep_bad: bool = False) -> Rows:
     """Read texts or a table.
 
     Parameters
     ----------
     X : list, tuple, 1-D array or Series of str; or DataFrame (pandas, polars, pyarrow), 2-D array, list of dicts
         The columns of a 2-D array are called ``x0``, ``x1``, ...
+    keep_bad : bool
+        Note a row that is not a text, or not a dict with the others' fields, in `Rows.problems` instead of refusing it.
 
     Raises
     ------
@@ -61,6 +77,13 @@ def read_rows(X: Any) -> Rows:
     >>> read_rows(["fine", "bad"]).records
     [{'text': 'fine'}, {'text': 'bad'}]
     """
+    rows = _read(X, keep_bad)
+    if not keep_bad:
+        check_problems(rows.problems)
+    return rows
+
+
+def _read(X: Any, keep_bad: bool) -> Rows:
     if isinstance(X, (str, bytes)):
         raise InputError(f"X is the single text {X[:40]!r}; expected a list of texts, so write [text]")
     if isinstance(X, Mapping):
@@ -76,15 +99,35 @@ def read_rows(X: Any) -> Rows:
     if isinstance(X, np.ndarray):
         return _read_array(X)
     if isinstance(X, (list, tuple)):
-        if X and isinstance(X[0], Mapping):
+        if keep_bad and 2 * sum(isinstance(row, Mapping) for row in X) > sum(not is_missing(row) for row in X):
+            return _read_uneven_dicts(X)
+        if X and isinstance(X[0], Mapping) and not keep_bad:
             return _read_dicts(X)
-        if X and isinstance(X[0], (list, tuple, np.ndarray)):
+        if X and all(isinstance(row, (list, tuple, np.ndarray)) for row in X):
             return _read_array(np.asarray(X, dtype=object))
         return _read_texts(X)
     raise InputError(
-        f"X is a {type(X).__name__}; expected texts (list, 1-D array or Series of str) or a table "
+        f"X is {type_of(X)}; expected texts (list, 1-D array or Series of str) or a table "
         "(DataFrame, 2-D array or list of dicts)"
     )
+
+
+def field_problem(record: Row, names: Sequence[str], text_field: str | None) -> Problem | None:
+    """Why a row cannot be asked about by a prompt that uses these fields; None if it can.
+
+    Parameters
+    ----------
+    record : Row
+    names : sequence of str
+        None of these fields may be missing.
+    text_field : str or None
+        The one of them that may not be blank.
+    """
+    for name in names:
+        problem = value_problem(record.get(name), name, is_text=name == text_field)
+        if problem is not None:
+            return problem
+    return None
 
 
 def check_fields(rows: Rows, names: Sequence[str], text_field: str | None) -> None:
@@ -93,38 +136,22 @@ def check_fields(rows: Rows, names: Sequence[str], text_field: str | None) -> No
     Raises
     ------
     InputError
-        Names the first bad row, its field and its value.
+        Names the bad rows, with field and value.
     """
-    for number, record in enumerate(rows.records):
-        for name in names:
-            value = record[name]
-            where = f"row {number}" if not rows.is_table else f"row {number}, field {name!r}"
-            if is_missing(value):
-                raise InputError(
-                    f"X contains a missing value ({where}: {_missing_name(value)}); drop these rows or fill them in"
-                )
-            if name == text_field and isinstance(value, str) and not value.strip():
-                raise InputError(f"X contains a blank text ({where}: {value!r}); drop these rows or fill them in")
-
-
-def _missing_name(value: Any) -> str:
-    return "NaN" if isinstance(value, (float, np.floating)) else str(value)
+    found = ((number, field_problem(record, names, text_field)) for number, record in enumerate(rows.records))
+    problems = {number: problem for number, problem in found if problem is not None}
+    check_problems({number: rows.placed(problem) for number, problem in problems.items()})
 
 
 def _read_texts(values: Sequence[Any]) -> Rows:
     if len(values) == 0:
         raise InputError("X is empty: found 0 sample(s), expected at least one text")
-    for number, value in enumerate(values):
-        if is_missing(value):
-            raise InputError(
-                f"X contains a missing value (row {number}: {_missing_name(value)}); drop these rows or fill them in"
-            )
-        if not isinstance(value, str):
-            raise InputError(
-                f"row {number} of X is {reprlib.repr(value)}, a {type(value).__name__}; expected a str. Texts must be "
-                "strings in one dimension. Reshape your data to two dimensions if it is a table"
-            )
-    return Rows([{TEXT_FIELD: str(value)} for value in values], (TEXT_FIELD,), False)
+    found = ((number, text_problem(value)) for number, value in enumerate(values))
+    problems = {number: problem for number, problem in found if problem is not None}
+    records: list[Row] = [
+        {TEXT_FIELD: value if number in problems else str(value)} for number, value in enumerate(values)
+    ]
+    return Rows(records, (TEXT_FIELD,), False, problems)
 
 
 def _read_array(X: np.ndarray) -> Rows:
@@ -140,11 +167,29 @@ def _read_dicts(records: Sequence[Any]) -> Rows:
     names = list(records[0])
     for number, record in enumerate(records):
         if not isinstance(record, Mapping):
-            raise InputError(f"row {number} of X is a {type(record).__name__}; expected a dict like the first row")
+            raise InputError(f"row {number} of X is {type_of(record)}; expected a dict like the first row")
         if set(record) != set(names):
             odd = sorted(set(record) ^ set(names), key=str)
             raise InputError(f"row {number} of X has other fields than row 0: {odd[0]!r} is in only one of them")
     return _read_records(names, (dict(record) for record in records), len(records))
+
+
+def _read_uneven_dicts(records: Sequence[Any]) -> Rows:
+    """Dicts with the fields that most of them have; the others are bad rows."""
+    counts = Counter(frozenset(record) for record in records if isinstance(record, Mapping))
+    usual = counts.most_common(1)[0][0]
+    names = list(next(record for record in records if isinstance(record, Mapping) and usual == set(record)))
+    problems = {}
+    for number, record in enumerate(records):
+        if not isinstance(record, Mapping):
+            reason = f"the row is {type_of(record)}; expected a dict"
+        elif not usual <= set(record):
+            reason = f"the row lacks the field {min(usual - set(record), key=str)!r}"
+        else:
+            continue
+        problems[number] = Problem("other", reason, reason)
+    filled = ({name: None if i in problems else record[name] for name in names} for i, record in enumerate(records))
+    return replace(_read_records(names, filled, len(records)), problems=problems)
 
 
 def _read_records(names: Iterable[Any], records: Iterable[Row], n_rows: int) -> Rows:
@@ -160,7 +205,5 @@ def _read_records(names: Iterable[Any], records: Iterable[Row], n_rows: int) -> 
         return Rows([{renamed[name]: value for name, value in record.items()} for record in records], positions, True)
     odd = [name for name in names if not isinstance(name, str)]
     if odd:
-        raise InputError(
-            f"the column name {odd[0]!r} is a {type(odd[0]).__name__}; expected str, so rename the columns"
-        )
+        raise InputError(f"the column name {odd[0]!r} is {type_of(odd[0])}; expected str, so rename the columns")
     return Rows(list(records), names, True)

@@ -4,31 +4,79 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import enum
+import json
 import math
+import reprlib
+import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from ..errors import InputError
+from ..errors import InputError, type_of
+
+PLAIN = frozenset({str, int, bool, type(None)})
+"""Types whose values are JSON as they are; a float is so if it is finite."""
 
 
 def json_value(value: Any) -> Any:
-    """The JSON form of a value whose type JSON lacks: the `default` of `json.dumps`.
+    """A value as JSON has it, with all that it holds.
+
+    Missing values are null, wherever they stand. Dates, times and durations are text as ISO 8601 has it, decimals are text since
+    a JSON number would not keep their digits. Infinite numbers, which JSON lacks, are ``"Infinity"`` and ``"-Infinity"``, from
+    which `float` makes them again.
 
     Raises
     ------
     TypeError
-        The value has no JSON form.
+        The value has no JSON form: bytes, a set, an object with keys that are no texts and cannot be told apart as such.
+
+    Examples
+    --------
+    >>> json_value({"when": [datetime.date(2026, 1, 2), None], "share": float("nan")})
+    {'when': ['2026-01-02', None], 'share': None}
     """
-    if isinstance(value, (np.generic, np.ndarray)):
-        return value.tolist()
-    if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
-    if isinstance(value, decimal.Decimal):
-        return str(value)  # a JSON number would not keep its digits
-    if is_missing(value):
+    kind = type(value)
+    if kind in PLAIN:
+        return value
+    if is_missing(value):  # before dates, which NaT claims to be
         return None
-    raise TypeError(f"{value!r} is a {type(value).__name__} and has no JSON form; choose another suffix")
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (float, np.floating)):
+        number = float(value)
+        return number if math.isfinite(number) else "Infinity" if number > 0 else "-Infinity"
+    if isinstance(value, (datetime.timedelta, np.timedelta64)):  # before integers, which numpy's are
+        return pd.Timedelta(value).isoformat()
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {_json_key(key, value): json_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_value(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return json_value(value.tolist())
+    if isinstance(value, (datetime.date, datetime.time, np.datetime64)):
+        return str(value) if isinstance(value, np.datetime64) else value.isoformat()
+    if isinstance(value, (decimal.Decimal, uuid.UUID, pd.Period, pd.Interval)):
+        return str(value)
+    if isinstance(value, enum.Enum):
+        return json_value(value.value)
+    raise TypeError(f"{reprlib.repr(value)} is {type_of(value)} and has no JSON form; choose another suffix")
+
+
+def _json_key(key: Any, mapping: Mapping[Any, Any]) -> str:
+    if type(key) is str:
+        return key
+    form = json_value(key)
+    text = form if isinstance(form, str) else json.dumps(form)
+    if isinstance(form, (list, dict)) or text in mapping:
+        raise TypeError(f"the key {reprlib.repr(key)} of {type_of(mapping)} has no JSON form of its own")
+    return text
 
 
 def plain(value: Any, what: str) -> Any:
@@ -44,7 +92,7 @@ def plain(value: Any, what: str) -> Any:
         return value
     if isinstance(value, (list, tuple)):
         return [plain(item, what) for item in value]
-    raise InputError(f"{what} {value!r} is a {type(value).__name__} and has no JSON form; use str, int, float or bool")
+    raise InputError(f"{what} {value!r} is {type_of(value)} and has no JSON form; use str, int, float or bool")
 
 
 def is_missing(value: Any) -> bool:
@@ -53,4 +101,23 @@ def is_missing(value: Any) -> bool:
         return True
     if isinstance(value, (float, np.floating)):
         return math.isnan(value)
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        return bool(np.isnat(value))
+    if isinstance(value, decimal.Decimal):
+        return value.is_nan()
     return type(value).__name__ in {"NAType", "NaTType"}
+
+
+def rows_named(numbers: Sequence[int]) -> str:
+    """Row numbers as messages name them: the first ten, and how many there are.
+
+    Examples
+    --------
+    >>> rows_named([3]), rows_named([3, 5])
+    ('row 3', 'row 3, row 5: 2 rows')
+    >>> rows_named(range(2, 100))
+    'row 2, row 3, row 4, row 5, row 6, row 7, row 8, row 9, row 10, row 11, ...: 98 rows'
+    """
+    shown = ", ".join(f"row {number}" for number in numbers[:10])
+    more = ", ..." if len(numbers) > 10 else ""
+    return shown if len(numbers) == 1 else f"{shown}{more}: {len(numbers)} rows"

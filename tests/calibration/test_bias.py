@@ -211,3 +211,34 @@ class TestBadInput:
 def test_scikit_learn_checks(estimator, check):
     """scikit-learn's own checks pass, all of them."""
     check(estimator)
+
+
+class TestWeightsAndExtremes:
+    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize("unit", [1 / 40, 1e-300, 1e300])
+    def test_weights_have_no_unit(self, method, unit):
+        """Only the ratios of the weights matter, so weights that sum to 1 do no harm."""
+        scores = four_classes()[0][:40]
+        weights = np.arange(40) + 0.5
+        expected = BiasCorrector(method).fit(scores, sample_weight=weights).bias_
+        found = BiasCorrector(method).fit(scores, sample_weight=weights / weights.sum() * unit).bias_
+        assert found == pytest.approx(expected, abs=1e-7)
+
+    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize("value", [1e300, -1e300, -3.4e38])
+    def test_scores_that_are_no_log_probabilities(self, method, value):
+        """Masks and overflows are refused with their row."""
+        scores = four_classes()[0][:40]
+        scores[7, 2] = value
+        with pytest.raises(InputError, match="row 7 of the scores goes from .* not further apart"):
+            BiasCorrector(method).fit(scores)
+
+    def test_moved_to_other_frequencies(self):
+        """A bias for one prior becomes that for another by the difference of their logarithms."""
+        scores = four_classes()[0]
+        prior = [0.1, 0.2, 0.3, 0.4]
+        moved = BiasCorrector("batch_meanlog").fit(scores).move_to(prior)
+        assert moved.bias_ == pytest.approx(BiasCorrector("batch_meanlog", prior).fit(scores).bias_, abs=1e-12)
+        assert moved.prior_ == pytest.approx(prior)
+        with pytest.raises(InputError, match=r"prior=\[0.5, 0.5\]; expected 4 positive frequencies"):
+            moved.move_to([0.5, 0.5])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import json
 import pickle
@@ -13,14 +14,15 @@ import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from llmclf.calibration import (
     AutoCalibrator,
@@ -83,27 +85,31 @@ def noisy(seed, n=60, k=3):
     return scores, y
 
 
-def objective(scores, y, temperature, bias, ridge):
+def objective(scores, y, temperature, bias, ridge, prior_rows=0.0):
     log_q = log_softmax(scores / temperature + bias)
-    return -log_q[np.arange(len(y)), y].mean() + ridge / len(y) * np.sum(np.square(bias))
+    prior = -np.sum(softmax(scores) * log_softmax(scores / temperature))
+    penalty = ridge * np.sum(np.square(bias)) + prior_rows * prior / len(y)
+    return -log_q[np.arange(len(y)), y].mean() + penalty / len(y)
 
 
 class TestGoldenValues:
     def test_temperature(self):
         """The temperature and its loss are those that five independent packages find."""
         scores, y = four_classes()
-        calibrator = TemperatureCalibrator().fit(scores, y)
+        calibrator = TemperatureCalibrator(prior_rows=0).fit(scores, y)
         assert calibrator.temperature_ == pytest.approx(2.2831200741346, abs=1e-9)
         assert log_loss(y, calibrator.predict_proba(scores)) == pytest.approx(0.900991663164, abs=1e-9)
 
     def test_binary_temperature(self):
         """With two columns the temperature is half the inverse of scikit-learn's beta, which doubles the log-odds."""
-        assert TemperatureCalibrator().fit(*two_classes()).temperature_ == pytest.approx(1.844281945712, abs=1e-9)
+        assert TemperatureCalibrator(prior_rows=0).fit(*two_classes()).temperature_ == pytest.approx(
+            1.844281945712, abs=1e-9
+        )
 
     def test_bias_temperature_without_ridge(self):
         """Without ridge, beta, the biases and the loss are those of an independent optimiser."""
         scores, y = four_classes()
-        calibrator = BiasTemperatureCalibrator(ridge=0).fit(scores, y)
+        calibrator = BiasTemperatureCalibrator(ridge=0, prior_rows=0).fit(scores, y)
         assert 1 / calibrator.temperature_ == pytest.approx(0.465315795929, abs=1e-9)
         assert calibrator.bias_ == pytest.approx([-0.29381567, 0.0802193, 0.26487953, -0.05128316], abs=1e-8)
         assert log_loss(y, calibrator.predict_proba(scores)) == pytest.approx(0.888367538770, abs=1e-9)
@@ -111,7 +117,7 @@ class TestGoldenValues:
     def test_bias_temperature_with_ridge(self):
         """The automatic ridge is K, and beta and the objective are those of an independent optimiser."""
         scores, y = four_classes()
-        calibrator = BiasTemperatureCalibrator().fit(scores, y)
+        calibrator = BiasTemperatureCalibrator(prior_rows=0).fit(scores, y)
         assert 1 / calibrator.temperature_ == pytest.approx(0.464734232330, abs=1e-9)
         found = objective(scores, y, calibrator.temperature_, calibrator.bias_, 4)
         assert found == pytest.approx(0.888584294576, abs=1e-9)
@@ -142,7 +148,7 @@ class TestGoldenValues:
         scores, y = two_classes()
         platt = PlattCalibrator().fit(scores, y)
         assert platt.maps_[0] == pytest.approx([0.547681722895, -0.190973248406], abs=1e-9)
-        beta = BetaCalibrator().fit(scores, y)
+        beta = BetaCalibrator(prior_rows=0).fit(scores, y)
         assert beta.maps_[0] == pytest.approx([0.524522152, 0.571194384, -0.239885419], abs=1e-8)
 
     def test_isotonic(self):
@@ -173,26 +179,36 @@ class TestLaws:
     @given(any_seed, st.floats(0.01, 100.0))
     @settings(max_examples=30, deadline=None)
     def test_temperature_keeps_the_winner_and_ignores_scale_and_shift(self, seed, factor):
-        """A temperature never changes the top class, and its output ignores row constants and the scores' scale."""
+        """A temperature never changes the top class; without prior its output ignores row constants and the scores' scale."""
         scores, y = noisy(seed)
-        calibrator = TemperatureCalibrator().fit(scores, y)
+        calibrator = TemperatureCalibrator(prior_rows=0).fit(scores, y)
         proba = calibrator.predict_proba(scores)
         assert (proba.argmax(axis=1) == scores.argmax(axis=1)).all()
         other = factor * scores + np.random.default_rng(seed).normal(0, 50, (len(y), 1))
-        refitted = TemperatureCalibrator().fit(other, y)
+        refitted = TemperatureCalibrator(prior_rows=0).fit(other, y)
         assert refitted.predict_proba(other) == pytest.approx(proba, abs=1e-8)
         assert refitted.temperature_ == pytest.approx(factor * calibrator.temperature_, rel=1e-6)
 
     @given(any_seed, st.floats(0.01, 100.0))
     @settings(max_examples=20, deadline=None)
     def test_bias_temperature_ignores_scale_and_shift(self, seed, factor):
-        """The bias and the output of a bias and temperature ignore row constants and the scores' scale."""
+        """Without prior the bias and the output of a bias and temperature ignore row constants and the scores' scale."""
         scores, y = noisy(seed)
-        calibrator = BiasTemperatureCalibrator().fit(scores, y)
+        calibrator = BiasTemperatureCalibrator(prior_rows=0).fit(scores, y)
         other = factor * scores + np.random.default_rng(seed).normal(0, 50, (len(y), 1))
-        refitted = BiasTemperatureCalibrator().fit(other, y)
+        refitted = BiasTemperatureCalibrator(prior_rows=0).fit(other, y)
         assert refitted.predict_proba(other) == pytest.approx(calibrator.predict_proba(scores), abs=1e-7)
         assert refitted.bias_ == pytest.approx(calibrator.bias_, abs=1e-7)
+
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    @given(any_seed)
+    @settings(max_examples=10, deadline=None)
+    def test_row_constants_change_nothing(self, calibrator, seed):
+        """A constant added to the scores of a row is no information, prior or not."""
+        scores, y = noisy(seed)
+        other = scores + np.random.default_rng(seed).normal(0, 50, (len(y), 1))
+        proba = clone(calibrator).fit(scores, y).predict_proba(scores)
+        assert clone(calibrator).fit(other, y).predict_proba(other) == pytest.approx(proba, abs=1e-7)
 
     @pytest.mark.parametrize("calibrator", ALL, ids=repr)
     @given(any_seed)
@@ -221,26 +237,37 @@ class TestLaws:
         assert weighted.predict_proba(scores) == pytest.approx(repeated.predict_proba(scores), abs=1e-7)
 
     @unwarned
-    @given(any_seed, st.integers(2, 5), st.integers(1, 40), st.floats(-2.0, 3.0), st.sampled_from([0.5, 3.0, "auto"]))
-    @settings(max_examples=60, deadline=None)
-    def test_no_neighbour_is_better(self, seed, k, n, signal, ridge):
+    @given(
+        any_seed,
+        st.integers(2, 5),
+        st.integers(1, 40),
+        st.floats(-2.0, 3.0),
+        st.sampled_from([0.5, 3.0, "auto"]),
+        st.sampled_from([0.0, 1.0, 8.0]),
+    )
+    @settings(max_examples=120, deadline=None)
+    def test_no_neighbour_is_better(self, seed, k, n, signal, ridge, prior_rows):
         """Whatever the data, no other bias and no other allowed temperature has a lower objective."""
         rng = np.random.default_rng(seed)
         y = rng.integers(0, k, n)
         scores = rng.integers(-3, 4, (n, k)) * rng.choice([0.01, 1.0, 30.0])
         scores[np.arange(n), y] += signal
-        calibrator = BiasTemperatureCalibrator(ridge).fit(scores, y, classes=range(k))
+        calibrator = BiasTemperatureCalibrator(ridge, prior_rows).fit(scores, y, classes=range(k))
         strength = k if ridge == "auto" else ridge
-        best = objective(scores, y, calibrator.temperature_, calibrator.bias_, strength)
-        alone = TemperatureCalibrator().fit(scores, y, classes=range(k)).temperature_
-        assert best <= objective(scores, y, alone, np.zeros(k), strength) + 1e-9
+
+        def loss(temperature, bias, ridge=strength):
+            return objective(scores, y, temperature, bias, ridge, prior_rows)
+
+        best = loss(calibrator.temperature_, calibrator.bias_)
+        alone = TemperatureCalibrator(prior_rows).fit(scores, y, classes=range(k)).temperature_
+        assert best <= loss(alone, np.zeros(k)) + 1e-9
         for size in (1e-3, 1e-1, 1.0):
             temperature = np.clip(calibrator.temperature_ * np.exp(size * rng.normal()), 1e-3, 1e3)
             bias = calibrator.bias_ + size * rng.normal(size=k)
-            assert best <= objective(scores, y, temperature, calibrator.bias_, strength) + 1e-9
-            assert best <= objective(scores, y, calibrator.temperature_, bias, strength) + 1e-9
-            assert best <= objective(scores, y, temperature, bias, strength) + 1e-9
-            assert objective(scores, y, alone, 0, 0) <= objective(scores, y, temperature, 0, 0) + 1e-9
+            assert best <= loss(temperature, calibrator.bias_) + 1e-9
+            assert best <= loss(calibrator.temperature_, bias) + 1e-9
+            assert best <= loss(temperature, bias) + 1e-9
+            assert loss(alone, 0, 0) <= loss(temperature, 0, 0) + 1e-9
 
     @given(any_seed)
     @settings(max_examples=20, deadline=None)
@@ -347,8 +374,85 @@ def test_parity_with_scikit_learn():
     scores, y = four_classes()
     frozen = FrozenEstimator(LogScores().fit(scores, y))
     theirs = CalibratedClassifierCV(frozen, method="temperature").fit(scores, y)
-    ours = TemperatureCalibrator().fit(scores, y)
+    ours = TemperatureCalibrator(prior_rows=0).fit(scores, y)
     assert ours.predict_proba(scores) == pytest.approx(theirs.predict_proba(scores), abs=1e-6)
+
+
+class TestPrior:
+    """A good model and few labels: the scores as they are count as some rows."""
+
+    @unwarned
+    @pytest.mark.parametrize("calibrator", [*BOTH, *AFFINE, *EVENT, AutoCalibrator()], ids=repr)
+    @pytest.mark.parametrize("n", [20, 50])
+    @pytest.mark.parametrize("margin", [2.0, 6.0, 20.0, 1000.0])
+    def test_rows_that_are_all_right_make_nobody_certain(self, calibrator, n, margin):
+        """Every row is right: a row that turns out wrong costs at most what raw scores cost, and some nats."""
+        y = np.arange(n) % 2
+        scores = np.where(y[:, None] == [0, 1], 0.0, -margin) + np.linspace(0.0, 1.0, n)[:, None] * [0.5, 0.0]
+        fitted = clone(calibrator).fit(scores, y, classes=[0, 1])
+        assert -fitted.predict_log_proba(scores).min() < 1.1 * (margin + 0.5) + 6.0
+
+    @unwarned
+    @pytest.mark.parametrize("calibrator", [*BOTH, AutoCalibrator()], ids=repr)
+    @pytest.mark.parametrize(("k", "strength"), [(2, 0.7), (2, 5.0), (5, 2.0)])
+    def test_calibrated_scores_and_few_rows(self, calibrator, k, strength):
+        """Fitted on 50 rows of calibrated scores, the mean log loss stays within .03 nats of raw."""
+        rng = np.random.default_rng([k, int(strength)])
+
+        def draw(n):
+            scores = log_softmax(rng.normal(size=(n, k)) * strength)
+            return scores, (np.exp(scores).cumsum(axis=1) < rng.random(n)[:, None]).sum(axis=1).clip(0, k - 1)
+
+        test, truth = draw(4000)
+        raw = log_loss(truth, np.exp(test), classes=range(k))
+        n_draws = 6 if isinstance(calibrator, AutoCalibrator) else 25
+        losses = [
+            log_loss(truth, clone(calibrator).fit(*draw(50), classes=range(k)).predict_proba(test), classes=range(k))
+            for _ in range(n_draws)
+        ]
+        assert np.mean(losses) < raw + 0.03
+
+    @unwarned
+    @pytest.mark.parametrize("scale", [0.05, 0.2, 5.0, 20.0])
+    def test_scores_of_another_scale(self, scale):
+        """The prior is some rows on any scale: 100 labels undo a factor of 20 either way."""
+        losses = []
+        for seed in range(20):
+            truth, y = true_log_probabilities(np.random.default_rng(seed), 2000, 3)
+            fitted = TemperatureCalibrator().fit(scale * truth[:100], y[:100], classes=range(3))
+            proba = fitted.predict_proba(scale * truth[100:])
+            losses.append(log_loss(y[100:], proba) - log_loss(y[100:], np.exp(truth[100:])))
+        assert np.mean(losses) < 0.03
+
+    @pytest.mark.parametrize("calibrator", [*BOTH, BetaCalibrator()], ids=repr)
+    def test_it_vanishes_where_there_are_many_rows(self, calibrator):
+        """With 2000 rows the log loss is that of the fit without prior."""
+        scores, y = two_classes()
+        with_prior = clone(calibrator).fit(scores, y).predict_proba(scores)
+        without = clone(calibrator).set_params(prior_rows=0).fit(scores, y).predict_proba(scores)
+        assert 0 <= log_loss(y, with_prior) - log_loss(y, without) < 1e-4
+
+    @unwarned
+    def test_probabilities_of_0_and_1(self):
+        """Scores so far apart that their probabilities are 0 and 1 stay as they are, and do not become sharper."""
+        y = np.arange(40) % 2
+        scores = np.where(y[:, None] == [0, 1], 0.0, -2000.0)
+        assert TemperatureCalibrator().fit(scores, y).temperature_ == pytest.approx(1.0)
+        assert BiasTemperatureCalibrator().fit(scores, y).temperature_ == pytest.approx(1.0)
+
+    @pytest.mark.parametrize("calibrator", [*BOTH, *AFFINE, BetaCalibrator()], ids=repr)
+    @pytest.mark.parametrize("prior_rows", [-1, float("nan"), float("inf"), "auto", None, True])
+    def test_prior_rows(self, calibrator, prior_rows):
+        """The strength is a finite number of at least 0."""
+        with pytest.raises(InputError, match=f"prior_rows={prior_rows!r}; expected a finite number of at least 0"):
+            clone(calibrator).set_params(prior_rows=prior_rows).fit(*noisy(1))
+
+    @pytest.mark.parametrize("calibrator", [*BOTH, *AFFINE, BetaCalibrator()], ids=repr)
+    def test_descriptions_of_earlier_versions_are_read(self, calibrator):
+        """A description without prior_rows is that of a fit without."""
+        description = clone(calibrator).fit(*noisy(3)).to_dict()
+        del description["parameters"]["prior_rows"]
+        assert calibrator_from_dict(description).prior_rows == 0
 
 
 class TestWarnings:
@@ -373,7 +477,7 @@ class TestWarnings:
         """One class apart from the other: soft targets and the floor keep two fits finite; the third one warns."""
         scores, y = np.column_stack([np.zeros(40), np.arange(40.0) - 19.5]), np.arange(40) // 20
         if isinstance(calibrator, BetaCalibrator):
-            with pytest.warns(CalibrationWarning, match="class 1: the scores separate the labels"):
+            with pytest.warns(CalibrationWarning, match=r"class 1: the scores separate the labels.*prior_rows"):
                 fitted = clone(calibrator).fit(scores, y)
         else:
             fitted = clone(calibrator).fit(scores, y)
@@ -389,20 +493,29 @@ class TestWarnings:
 
     @pytest.mark.parametrize("calibrator", SOFTMAX, ids=repr)
     def test_separable_data(self, calibrator):
-        """Where every row is right, a fit warns, and the lowest temperature is kept."""
+        """Where every row is right, a fit warns, and without prior the lowest temperature is kept."""
         scores, _ = four_classes()
         y = scores.argmax(axis=1)
         with pytest.warns(CalibrationWarning, match="right class on top"):
-            fitted = clone(calibrator).fit(scores, y)
+            fitted = clone(calibrator).set_params(prior_rows=0).fit(scores, y)
         assert fitted.temperature_ == pytest.approx(0.001)
         assert log_loss(y, fitted.predict_proba(scores)) < 1e-2
 
+    @pytest.mark.parametrize("calibrator", SOFTMAX, ids=repr)
+    def test_separable_data_with_the_prior(self, calibrator):
+        """Where every row is right, a fit warns that the temperature rests on the prior, and keeps it moderate."""
+        scores, y = true_log_probabilities(np.random.default_rng(0), 3000, 4)
+        y = scores.argmax(axis=1)[:50]
+        with pytest.warns(CalibrationWarning, match="right class on top.*rests on prior_rows"):
+            fitted = clone(calibrator).fit(scores[:50], y, classes=range(4))
+        assert 0.1 < fitted.temperature_ < 1
+
     def test_separable_only_with_a_bias(self):
-        """Without ridge, rows that a bias could all put right have no finite fit, and that warns."""
+        """Without ridge and prior, rows that a bias could all put right have no finite fit, and that warns."""
         scores, _ = four_classes()
         y = (scores + np.array([2.0, 0.0, 0.0, -1.0])).argmax(axis=1)
         with pytest.warns(CalibrationWarning, match="right class on top"):
-            fitted = BiasTemperatureCalibrator(ridge=0).fit(scores, y)
+            fitted = BiasTemperatureCalibrator(ridge=0, prior_rows=0).fit(scores, y)
         assert fitted.temperature_ == pytest.approx(0.001)
         assert (fitted.predict(scores) == y).mean() > 0.999
 
@@ -410,7 +523,7 @@ class TestWarnings:
         """That holds too where the solver stops early, because the loss is flat long before the end of the search."""
         scores, y = np.array([[40.0, 0.0], [10.0, 0.0]] * 15), [0, 1] * 15
         with pytest.warns(CalibrationWarning, match="right class on top"):
-            fitted = BiasTemperatureCalibrator(ridge=0).fit(scores, y)
+            fitted = BiasTemperatureCalibrator(ridge=0, prior_rows=0).fit(scores, y)
         assert fitted.temperature_ == pytest.approx(0.001)
         assert fitted.predict(scores).tolist() == y
 
@@ -570,6 +683,15 @@ class TestAuto:
         fitted = AutoCalibrator().fit(truth @ np.array([[1.0, 0.0, 0.0], [0.0, 0.2, 1.0], [0.0, 1.0, 0.2]]), y)
         assert isinstance(fitted.calibrator_, MatrixCalibrator)
 
+    def test_no_matrix_on_few_rows(self):
+        """Below 50 rows a matrix is not chosen, even where its loss is the lowest."""
+        rng = np.random.default_rng(0)
+        truth, y = true_log_probabilities(rng, 40, 3)
+        scores = 3 * truth @ np.array([[1.0, 0.0, 0.0], [0.0, 0.2, 1.0], [0.0, 1.0, 0.2]])
+        fitted = AutoCalibrator().fit(scores, y, classes=[0, 1, 2])
+        assert min(fitted.losses_, key=fitted.losses_.get) == "matrix"
+        assert not isinstance(fitted.calibrator_, MatrixCalibrator)
+
     def test_fewer_than_twenty_rows(self):
         """Nothing is fitted, and that is said."""
         scores, y = noisy(1, n=19)
@@ -623,6 +745,91 @@ def test_a_label_that_was_not_seen(calibrator):
     assert caught[0].filename == __file__
     assert len(caught) == 2
     assert found == pytest.approx(clone(calibrator).fit(floored, y).predict_proba(floored), abs=1e-12)
+
+
+class TestExtremes:
+    """Numbers of any size: the right answer, or an error that names them; never NaN, and no warning of numpy."""
+
+    scores, y = noisy(1)
+
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    @pytest.mark.parametrize("value", [1e300, -1e300, -1.7e308, float(np.finfo(np.float32).min), 1e7])
+    def test_scores_that_are_no_log_probabilities(self, calibrator, value):
+        """A mask such as -1e300, or scores of another unit, are refused with the row."""
+        cell, column = self.scores.copy(), self.scores.copy()
+        cell[3, 1] = column[:, 1] = value
+        for scores in (cell, column, self.scores * (value / 10)):
+            with pytest.raises(InputError, match=r"row \d+ of the scores goes from .* not further apart than 1e\+06"):
+                clone(calibrator).fit(scores, self.y)
+
+    def test_predict_refuses_them_too(self):
+        """What cannot be fitted cannot be predicted from."""
+        with pytest.raises(InputError, match=r"row 1 of the scores goes from -1e\+300 to 0;"):
+            TemperatureCalibrator().fit(self.scores, self.y).predict_proba([[0.0, 0.0, 0.0], [0.0, -1e300, -1.0]])
+
+    @unwarned
+    @pytest.mark.filterwarnings("error::RuntimeWarning")
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    @pytest.mark.parametrize("scale", [0.0, 5e-324, 1e-320, 1e-300, 1e-12, 1e4], ids=str)
+    def test_scores_of_any_size(self, calibrator, scale):
+        """From scores that are equal to scores that leave no doubt, every calibrator answers with probabilities."""
+        scores = scale * np.round(self.scores * 8)
+        proba = clone(calibrator).fit(scores, self.y).predict_proba(scores)
+        assert proba.sum(axis=1) == pytest.approx(np.ones(60))
+
+    @unwarned
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    @pytest.mark.parametrize("kind", [np.float32, np.float16, int, object])
+    def test_numbers_of_any_type(self, calibrator, kind):
+        """Small floats and whole numbers are the same numbers."""
+        scores = np.round(self.scores * 8)
+        expected = clone(calibrator).fit(scores, self.y).predict_proba(scores)
+        assert (clone(calibrator).fit(scores.astype(kind), self.y).predict_proba(scores.astype(kind)) == expected).all()
+
+    @unwarned
+    @pytest.mark.filterwarnings("error::RuntimeWarning")
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    @pytest.mark.parametrize("unit", [1 / 60, 1e-300, 5e-324, 1e300])
+    def test_weights_of_another_unit(self, calibrator, unit):
+        """Weights that are no counts have no unit: equal ones, of whatever size, are as none."""
+        expected = clone(calibrator).fit(self.scores, self.y).predict_proba(self.scores)
+        found = clone(calibrator).fit(self.scores, self.y, sample_weight=np.full(60, unit)).predict_proba(self.scores)
+        assert found == pytest.approx(expected, abs=1e-7)
+
+    @unwarned
+    @pytest.mark.parametrize("calibrator", ALL, ids=repr)
+    @given(any_seed, st.floats(-250, 250))
+    @settings(max_examples=10, deadline=None)
+    def test_only_the_ratios_of_importance_weights_matter(self, calibrator, seed, exponent):
+        """Importance weights that sum to 1, or to anything else, give the same probabilities."""
+        scores, y = noisy(seed)
+        weights = np.random.default_rng(seed).uniform(0.1, 3.0, 60)
+        one = clone(calibrator).fit(scores, y, sample_weight=weights / weights.sum()).predict_proba(scores)
+        other = clone(calibrator).fit(scores, y, sample_weight=weights * 10.0**exponent).predict_proba(scores)
+        assert np.isfinite(one).all()
+        assert other == pytest.approx(one, abs=1e-6)
+
+    @unwarned
+    @pytest.mark.parametrize("calibrator", [c for c in ALL if c not in (SOFTMAX[2], EVENT[1])], ids=repr)
+    def test_one_row_with_all_the_weight(self, calibrator):
+        """It counts as one row, so the scores stay nearly as they are; nothing becomes NaN or certain."""
+        for rest in (0.0, 1e-12):
+            weights = np.r_[1.0, np.full(59, rest)]
+            proba = (
+                clone(calibrator)
+                .fit(self.scores, self.y, sample_weight=weights, classes=[0, 1, 2])
+                .predict_proba(self.scores)
+            )
+            assert np.isfinite(proba).all()
+            assert proba.max() < 1 - 1e-6
+
+    def test_few_effective_rows(self):
+        """Sixty rows of which one has nearly all weight are one row, and the warning says so."""
+        weights = np.r_[1.0, np.full(59, 1e-3)]
+        with pytest.warns(
+            CalibrationWarning, match="fitted on 2 labelled rows; 20 or more are needed .in units of rows"
+        ):
+            TemperatureCalibrator().fit(self.scores, self.y, sample_weight=weights)
 
 
 class TestErrors:
@@ -803,71 +1010,54 @@ class TestMakeCalibrator:
             make_calibrator(spec)
 
 
-def no_columns_for_the_classes(estimator):
-    """The checks of scikit-learn that fit data with as many features as the check likes, and why they must fail."""
-    reason = "the data have another number of columns than classes, and that is refused"
-    names = [
-        "check_array_api_input",  # skipped unless SCIPY_ARRAY_API is set
-        "check_classifiers_classes",
-        "check_classifiers_train",
-        "check_dtype_object",
-        "check_estimators_dtypes",
-        "check_estimators_fit_returns_self",
-        "check_estimators_nan_inf",
-        "check_estimators_overwrite_params",
-        "check_estimators_pickle",
-        "check_n_features_in_after_fitting",
-        "check_pipeline_consistency",
-        "check_positive_only_tag_during_fit",
-        "check_readonly_memmap_input",
-        "check_sample_weight_equivalence_on_dense_data",
-    ]
-    return dict.fromkeys(names, reason)
+class FeaturesAsScores:
+    """A calibrator that reads any number of features, repeated in turn until there is a column per class.
 
-
-@unwarned
-@parametrize_with_checks(
-    [*BOTH, *AFFINE, *EVENT, *PLAIN, AutoCalibrator()],
-    expected_failed_checks=no_columns_for_the_classes,
-    xfail_strict=True,
-)
-@pytest.mark.slow
-def test_scikit_learn_checks(estimator, check):
-    """scikit-learn's own checks pass, save those whose data have no column per class."""
-    check(estimator)
-
-
-class FeaturesAsScores(TemperatureCalibrator):
-    """Reads any number of features, repeated in turn until there is a column per class."""
+    scikit-learn's checks make data of the shape that they like; a calibrator wants a column per class.
+    """
 
     def fit(self, scores, y, sample_weight=None, classes=None):
-        widened = self._widen(scores, max(2, len(np.unique(y))))
-        super().fit(widened, y, sample_weight, classes)
-        self.width_ = np.shape(scores)[1]
+        super().fit(self.widened(scores, max(2, len(np.unique(np.asarray(y))))), y, sample_weight, classes)
+        self.n_features_in_ = np.asarray(scores).shape[1]
         return self
 
     def predict_log_proba(self, scores):
         check_is_fitted(self, "classes_")
-        if np.ndim(scores) == 2 and np.shape(scores)[1] != self.width_:
-            raise ValueError(f"X has {np.shape(scores)[1]} features, but expected {self.width_} features as input")
-        return super().predict_log_proba(self._widen(scores, len(self.classes_)))
+        validate_data(self, scores, reset=False, ensure_all_finite=False)
+        wide = copy.copy(self)
+        wide.n_features_in_ = len(self.classes_)
+        return super(FeaturesAsScores, wide).predict_log_proba(self.widened(scores, len(self.classes_)))
 
     @staticmethod
-    def _widen(features, k):
-        features = np.asarray(features)
-        if features.ndim != 2 or features.shape[1] == 0:
+    def widened(features, k):
+        features = features if issparse(features) else np.asarray(features)
+        if issparse(features) or features.ndim != 2 or features.shape[1] == 0:
             return features
         return features[:, np.arange(k) % features.shape[1]]
 
 
+def reading_features(calibrator):
+    """The calibrator with the same parameters whose class reads features as scores; pickle finds that class by its name."""
+    base = type(calibrator)
+    name = f"{base.__name__}OfFeatures"
+    made = globals().setdefault(name, type(name, (FeaturesAsScores, base), {"__module__": __name__}))
+    return made(**calibrator.get_params(deep=False))
+
+
 @unwarned
-def test_the_other_checks_pass_once_there_is_a_column_per_class():
-    """The checks that are refused for their columns pass when the features are repeated to one column per class."""
-    results = check_estimator(FeaturesAsScores(), on_skip=None, on_fail=None)
-    # Here n_features_in_ is the number of repeated columns, and whether the array API is checked is up to SciPy.
-    wanted = set(no_columns_for_the_classes(None)) - {"check_n_features_in_after_fitting", "check_array_api_input"}
-    outcomes = {(result["check_name"], result["status"]) for result in results if result["check_name"] in wanted}
-    assert outcomes == {(name, "passed") for name in wanted}
+@parametrize_with_checks([reading_features(one) for one in (*BOTH, *AFFINE, *EVENT, *PLAIN, AutoCalibrator())])
+@pytest.mark.slow
+def test_scikit_learn_checks(estimator, check):
+    """scikit-learn's own checks pass on data with a column per class."""
+    check(estimator)
+
+
+@unwarned
+@pytest.mark.parametrize("calibrator", [*BOTH, *AFFINE, *EVENT, *PLAIN, AutoCalibrator()], ids=repr)
+def test_another_number_of_columns_than_classes_is_refused(calibrator):
+    """Which is why scikit-learn's checks need other data; the message names both numbers."""
+    with pytest.raises(InputError, match="scores have 2 columns for 3 classes"):
+        clone(calibrator).fit(np.zeros((60, 2)), [0, 1, 2] * 20)
 
 
 def test_metadata_routing_offers_weights_and_classes_alone():
@@ -884,3 +1074,17 @@ def test_pickle(calibrator):
     fitted = clone(calibrator).fit(scores, y)
     restored = pickle.loads(pickle.dumps(fitted))
     assert (restored.predict_proba(scores) == fitted.predict_proba(scores)).all()
+
+
+def test_auto_shows_what_it_chose():
+    """Once fitted, its repr names the choice and the losses; before, and as a parameter, it is scikit-learn's."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(200, 2)) * 3
+    labels = np.where(rng.random(200) < 1 / (1 + np.exp((scores[:, 0] - scores[:, 1]) / 4)), "b", "a")
+    auto = AutoCalibrator()
+    assert repr(auto) == "AutoCalibrator()"
+    auto.fit(scores, labels)
+    chosen = repr(auto.calibrator_)
+    assert repr(auto).startswith(f"<AutoCalibrator() chose {chosen}: cross-validated log loss 0.")
+    assert repr(auto).endswith(f"{auto.losses_['identity']:.3f} without calibration>")
+    assert repr(AutoCalibrator.from_dict(auto.to_dict())) == repr(auto)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import time
 import warnings
 
@@ -314,6 +315,109 @@ class TestConformal:
         ranked = np.take_along_axis(sets, np.argsort(-proba[1000:], axis=1), axis=1)
         assert (np.diff(ranked.astype(int), axis=1) <= 0).all()
 
+    def test_aps_of_two_classes(self):
+        """The label on top is in every set, and the other one in those of the unsure rows: neither all nor nothing."""
+        rng = np.random.default_rng(0)
+        p = rng.random(2000)
+        proba, y = np.column_stack([1 - p, p]), (rng.random(2000) < p).astype(int)
+        conformal = ConformalClassifier(method="aps", confidence_level=0.9).fit(proba[:1000], y[:1000])
+        sets, confidence = conformal.predict_set(proba[1000:]), proba[1000:].max(axis=1)
+        assert sets[np.arange(1000), proba[1000:].argmax(axis=1)].all()
+        assert (sets.all(axis=1) == (confidence <= conformal.quantile_)).all()
+        assert 0.2 < sets.all(axis=1).mean() < 0.8
+        assert (sets.sum(axis=1)[confidence > 0.99] == 1).all()
+
+    @given(st.integers(0, 2**32 - 1), st.integers(2, 8), st.sampled_from([0.5, 0.8, 0.95]), st.booleans())
+    @settings(max_examples=30, deadline=None)
+    def test_aps_is_never_empty(self, seed, k, level, class_conditional):
+        """Whatever the model, the ties and the level, the most probable label is in its set; equal labels go together."""
+        rng = np.random.default_rng(seed)
+        proba, y = softmax(rng.integers(-3, 4, (60, k)) * rng.choice([0.0, 1.0, 30.0])), rng.integers(0, k, 60)
+        options = {"method": "aps", "confidence_level": level, "class_conditional": class_conditional}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CalibrationWarning)
+            conformal = ConformalClassifier(**options).fit(proba, y, classes=range(k))
+            columns = rng.permutation(k)
+            other = ConformalClassifier(**options).fit(proba[:, columns], y, classes=columns.tolist())
+        sets = conformal.predict_set(proba)
+        assert sets[proba == proba.max(axis=1, keepdims=True)].all()
+        assert (other.predict_set(proba[:, columns]) == sets[:, columns]).all()
+        if not class_conditional:
+            for row, own in zip(proba, sets, strict=True):
+                assert all(len(set(own[row == value])) == 1 for value in row)
+
+    def test_the_score_of_aps(self):
+        """It is the mass strictly above the label, the same for labels of equal probability."""
+        proba = np.array([[0.2, 0.5, 0.2, 0.1]])
+        scores = [0.5, 0.0, 0.5, 0.9]
+        for label, score in enumerate(scores):
+            conformal = ConformalClassifier(method="aps", confidence_level=0.5).fit(proba, [label], classes=range(4))
+            assert conformal.quantile_ == pytest.approx(score)
+            assert conformal.predict_set(proba)[0].tolist() == [other <= score for other in scores]
+
+    @pytest.mark.parametrize("n", [40, 300])
+    @pytest.mark.parametrize("class_conditional", [False, True])
+    def test_randomized_coverage_is_exact(self, n, class_conditional):
+        """With a random share of the label's own mass, a model that is nearly always right is not covered more than asked."""
+        covered = []
+        for seed in range(150):
+            rng = np.random.default_rng([seed, n])
+            p = 1 / (1 + np.exp(-rng.normal(0, 6, n + 200)))
+            proba, y = np.column_stack([1 - p, p]), (rng.random(n + 200) < p).astype(int)
+            options = {"confidence_level": 0.8, "class_conditional": class_conditional, "random_state": seed}
+            conformal = ConformalClassifier(method="aps", randomized=True, **options).fit(proba[:n], y[:n])
+            covered.append(conformal.predict_set(proba[n:])[np.arange(200), y[n:]].mean())
+        error = np.std(covered) / math.sqrt(150)
+        # The smaller class has more than a third of the rows.
+        assert 0.8 - 3 * error < np.mean(covered) < 0.8 + 1 / ((n / 3 if class_conditional else n) + 1) + 3 * error
+
+    def test_random_states(self):
+        """A fitted object gives the same rows the same sets, and the same state gives the same object."""
+        y, proba = multi()
+        conformal = ConformalClassifier(method="aps", randomized=True, random_state=0).fit(proba[:500], y[:500])
+        again = clone(conformal).fit(proba[:500], y[:500])
+        assert again.quantile_ == conformal.quantile_
+        assert (again.predict_set(proba) == conformal.predict_set(proba)).all()
+        assert (conformal.predict_set(proba[:100]) == conformal.predict_set(proba)[:100]).all()
+        other = clone(conformal).set_params(random_state=1).fit(proba[:500], y[:500])
+        assert (other.predict_set(proba) != conformal.predict_set(proba)).any()
+        restored = pickle.loads(pickle.dumps(conformal))
+        assert (restored.predict_set(proba) == conformal.predict_set(proba)).all()
+
+    @pytest.mark.parametrize("method", ["lac", "aps"])
+    def test_a_rare_class_is_covered(self, method):
+        """At one row in a hundred a marginal guarantee leaves the rare class out; a class-conditional one holds for it."""
+        rng = np.random.default_rng(0)
+        evidence = rng.normal(size=40_000) * 2 - 6.5
+        y = (rng.random(40_000) < 1 / (1 + np.exp(-evidence))).astype(int)
+        proba = softmax(np.column_stack([np.zeros(40_000), evidence]))
+        rare = y[20_000:] == 1
+        marginal = ConformalClassifier(method=method, confidence_level=0.95).fit(proba[:20_000], y[:20_000])
+        assert marginal.predict_set(proba[20_000:])[rare, 1].mean() < 0.4
+        own = clone(marginal).set_params(class_conditional=True).fit(proba[:20_000], y[:20_000])
+        sets = own.predict_set(proba[20_000:])
+        assert own.quantile_.shape == (2,)
+        assert sets[rare, 1].mean() == pytest.approx(0.95, abs=0.04)
+        assert sets[~rare, 0].mean() > 0.94
+
+    def test_a_class_with_too_few_rows(self):
+        """It is in every set, whatever its probability, and the warning names it and its rows; others are decided."""
+        y, proba = multi()
+        kept = np.r_[np.flatnonzero(y != 2)[:300], np.flatnonzero(y == 2)[:5]]
+        names = np.array(["a", "b", "c", "d"])
+        with pytest.warns(
+            CalibrationWarning, match=r"the class 'c' \(5 rows\), so every set holds it; at least 9 of each"
+        ):
+            conformal = ConformalClassifier(class_conditional=True).fit(proba[kept], names[y[kept]], classes=names)
+        sets = conformal.predict_set(proba)
+        assert sets[:, 2].all()
+        assert not sets[:, [0, 1, 3]].all()
+        with pytest.warns(CalibrationWarning, match=r"'c' \(0 rows\)"):
+            without = ConformalClassifier(class_conditional=True).fit(
+                proba[kept[:300]], names[y[kept[:300]]], classes=names
+            )
+        assert without.predict_set(proba)[:, 2].all()
+
     def test_with_an_estimator(self):
         """Rows go through a fitted classifier, and its classes name the columns, also those absent from y."""
         rng = np.random.default_rng(0)
@@ -347,6 +451,7 @@ class TestConformal:
         [
             ({"method": "raps"}, [[0.5, 0.5]], [0], "method='raps' is unknown"),
             ({"confidence_level": 90}, [[0.5, 0.5]], [0], "confidence_level=90"),
+            ({"randomized": True}, [[0.5, 0.5]], [0], "randomized=True splits the mass.*use method='aps'"),
             ({}, [[0.5, 0.4]], [0], "sums to 0.9"),
             ({}, [[0.5, 0.5]], [2], "is not a column number"),
             ({}, [[0.5, 0.5]], [0, 1], "2 labels and proba 1 rows"),

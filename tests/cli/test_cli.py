@@ -81,7 +81,9 @@ def test_fit_saves_what_predict_uses(run, model, data, tmp_path):
     write_table(train.assign(text=[f"{text} {i}" for i, text in enumerate(train["text"])]), data)
     result = run("fit", data, "--text-column", "text", "--label-column", "mood", "-o", folder, "--prompt", PROMPT,
                  "--shots", 2, "--seed", 3, "--model", model)  # fmt: skip
-    assert result == (0, f"fitted on 24 rows of the classes neg, pos; saved in {folder}\n", "")
+    fitted, chosen = result.out.splitlines()
+    assert (result.code, fitted, result.err) == (0, f"fitted on 24 rows of the classes neg, pos; saved in {folder}", "")
+    assert chosen == f"calibrator: auto {load(folder).calibrator_.choice_}"
     assert os.listdir(folder) == ["classifier.json"]
     (tmp_path / "plain").touch()
     assert (folder / "classifier.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
@@ -137,7 +139,57 @@ def test_fit_chooses_a_threshold_that_predict_heeds(run, model, tmp_path, max_er
     assert frame["accepted"].tolist() == (frame["confidence"] >= chosen.threshold).tolist()
     assert (0 < frame["accepted"].sum() < 40) if max_error == 0.2 else not frame["accepted"].any()
     again = run("predict", target, tmp_path / "b.csv", "--text-column", "text", "--classifier", folder)
-    assert (again.code, "already has a column 'label'" in again.err) == (2, True)
+    assert (again.code, "already has a column 'p_neg'" in again.err) == (2, True)
+
+
+@pytest.mark.filterwarnings("default::llmclf.errors.ColumnNameWarning")
+def test_predict_leaves_a_column_of_the_same_name(run, model, tmp_path):
+    """A table with columns label and confidence keeps them; the new ones are called otherwise, and one line says so."""
+    frame = pd.DataFrame({"text": ROWS["text"], "label": ROWS["mood"], "confidence": [1, 2, 3, 4]}).astype(str)
+    write_table(frame, tmp_path / "in.csv")
+    words = ("--text-column", "text", "--labels", "pos,neg", "--model", model)
+    result = run("predict", tmp_path / "in.csv", tmp_path / "out.csv", *words)
+    assert (result.code, result.err.count("\n")) == (0, 1)
+    assert "'label' is called 'predicted_label', 'confidence' is called 'predicted_confidence'" in result.err
+    out = read_table(tmp_path / "out.csv")
+    names = ["label", "confidence", "p_neg", "p_pos"]
+    assert list(out.columns) == [*frame.columns, "predicted_label", "predicted_confidence", "p_neg", "p_pos"]
+    assert out[list(frame.columns)].equals(frame)
+    report = run("report", tmp_path / "out.csv", "--label-column", "label", "-o", tmp_path / "r.html")
+    assert report.out.startswith("On 4 labelled rows")
+    # What predict wrote is labelled again under a prefix, and report reads either.
+    again = run("predict", tmp_path / "out.csv", tmp_path / "b.jsonl", *words, "--prefix", "new_")
+    assert (again.code, again.err) == (0, "")
+    assert list(read_table(tmp_path / "b.jsonl").columns) == [*out.columns, *(f"new_{name}" for name in names)]
+    second = run(
+        "report", tmp_path / "b.jsonl", "--label-column", "label", "-o", tmp_path / "r.html", "--prefix", "new_"
+    )
+    assert second.out.splitlines()[0] == report.out.splitlines()[0]
+    taken = run("predict", tmp_path / "b.jsonl", tmp_path / "c.csv", *words, "--prefix", "new_")
+    assert (taken.code, "already has a column 'new_label'" in taken.err) == (2, True)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_predict_goes_on_without_bad_rows(run, model, tmp_path, suffix):
+    """With --on-error missing, bad rows have no label and a reason; without it all of them are named and nothing is written."""
+    texts = ["A fine film.", " ", "A waste.", *([] if suffix == ".csv" else [None])]
+    write_table(pd.DataFrame({"text": texts, "id": range(len(texts))}), tmp_path / f"in{suffix}")
+    words = ("predict", tmp_path / f"in{suffix}", tmp_path / f"out{suffix}", "--text-column", "text", "--labels", "a,b")
+    stopped = run(*words, "--model", model)
+    assert (stopped.code, (tmp_path / f"out{suffix}").exists()) == (2, False)
+    assert re.search(r"row 1.*on_error='missing'", stopped.err)
+    result = run(*words, "--model", model, "--on-error", "missing")
+    n = len(texts)
+    assert (result.code, result.out) == (0, f"labelled 2 of {n} rows; written to {tmp_path / f'out{suffix}'}\n")
+    assert f"{n - 2} of {n} rows could not be scored (row 1: field 'text' is blank" in result.err
+    out = read_table(tmp_path / f"out{suffix}")
+    assert list(out.columns) == ["text", "id", "label", "confidence", "p_a", "p_b", "error"]
+    is_bad = [not text or not text.strip() for text in texts]
+    for name in ("label", "confidence", "p_a", "p_b"):
+        assert [pd.isna(value) or value == "" for value in out[name]] == is_bad
+    assert [not pd.isna(value) and value != "" for value in out["error"]] == is_bad
+    report = run("report", tmp_path / f"out{suffix}", "--label-column", "label", "-o", tmp_path / "r.html")
+    assert report.code == 0, report.err
 
 
 def test_whole_rows_are_fields_of_the_prompt(run, model, tmp_path):
@@ -320,7 +372,7 @@ ERRORS = [
     (f"predict data.csv out.csv {TEXTS}--labels a,b --model nosuch", 2, "model='nosuch' does not name a model .*'smollm2'"),
     (f"predict data.csv out.csv {TEXTS}--labels a,b --scoring best", 2, "scoring='best': expected one of 'sum', 'mean'"),
     (f"predict blank.csv out.csv {TEXTS}--labels a,b", 2, r"blank text \(row 1: '  '\)"),
-    (f"predict taken.csv out.csv {TEXTS}--labels a,b", 2, "'taken.csv' already has a column 'p_b', which predict would add"),
+    (f"predict taken.csv out.csv {TEXTS}--labels a,b", 2, "'taken.csv' already has a column 'p_b', which would be added"),
     ("predict data.csv out.csv --classifier nope", 1, "'nope' holds no saved classifier"),
     ("predict data.csv out.csv --classifier full", 1, "'full' holds no saved classifier"),
     ("predict data.csv out.csv --classifier full --labels a,b", 2, "--labels belongs to a new classifier"),
@@ -534,3 +586,122 @@ def test_help_needs_no_heavy_package():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+LABELLED = {
+    "csv": 'text,y\na fine film,{1}\na waste,{0}\n"fine, fine",{1}\n',
+    "jsonl": '{{"text": "a fine film", "y": {1}}}\n{{"text": "a waste", "y": {0}}}\n{{"text": "fine, fine", "y": {1}}}\n',
+}
+
+
+def write_labelled(folder, name, values):
+    """Three labelled rows; `values` are what the file has for the two classes."""
+    file = folder / name
+    if file.suffix == ".parquet":
+        pd.DataFrame(
+            {"text": ["a fine film", "a waste", "fine, fine"], "y": [values[1], values[0], values[1]]}
+        ).to_parquet(file)
+    else:
+        file.write_text(LABELLED[file.suffix[1:]].format(*map(str, values)))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("suffix", "values"),
+    [
+        ("csv", (0, 1)),
+        ("csv", ("0.0", "1.0")),
+        ("jsonl", (0, 1)),
+        ("jsonl", (0.0, 1.0)),
+        ("jsonl", ('"0"', '"1"')),
+        ("parquet", (0, 1)),
+        ("parquet", (0.0, 1.0)),
+        ("parquet", ("0", "1")),
+    ],
+)
+def test_labels_whose_type_changed_are_the_same_classes(run, model, tmp_path, suffix, values):
+    """What fit, predict and report read and write may be text, numbers or floats; 1 is 1."""
+    train, folder = write_labelled(tmp_path, f"train.{suffix}", values), tmp_path / "saved"
+    options = ("--text-column", "text", "--label-column", "y")
+    fitted = run("fit", train, *options, "-o", folder, "--labels", "1=good,0=bad", "--calibrator", "none", "--shots", "2",
+                 "--model", model)  # fmt: skip
+    assert fitted.code == 0, fitted.err
+    saved = load(folder)
+    assert {row["text"][:6]: word for row, word in saved.shots_}["a wast"] == "bad"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", ["1=good,0=bad", "True=good,False=bad"])
+def test_a_report_finds_the_classes_of_a_label_column_whose_type_changed(run, model, tmp_path, labels):
+    """1 is "1" and 1.0; True is "True" and, where a column had gaps, 1.0."""
+    values = (0, 1) if labels[0] == "1" else ("false", "true")
+    train, folder = write_labelled(tmp_path, "train.jsonl", values), tmp_path / "saved"
+    fitted = run("fit", train, "--text-column", "text", "--label-column", "y", "-o", folder, "--labels", labels,
+                 "--calibrator", "none", "--model", model)  # fmt: skip
+    assert fitted.code == 0, fitted.err
+    files = [("csv", (0, 1)), ("parquet", (0.0, 1.0))]
+    files.append(("jsonl", ('"0"', '"1.0"')) if labels[0] == "1" else ("csv", ("False", "True")))
+    for form, other in files:
+        test, target = write_labelled(tmp_path, f"test.{form}", other), tmp_path / f"out.{form}"
+        assert run("predict", test, target, "--text-column", "text", "--classifier", folder).code == 0
+        made = run("report", target, "--label-column", "y", "-o", tmp_path / "r.html", "--json")
+        assert made.code == 0, made.err
+        accuracy = json.loads((tmp_path / "r.json").read_text())["metrics"]["accuracy"]["after"]["value"]
+        proba = read_table(target)[f"p_{labels.split('=')[0]}"].astype(float).to_numpy()
+        assert accuracy == pytest.approx(np.mean((proba > 0.5) == np.array([True, False, True])))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "values", "labels", "message"),
+    [
+        ("csv", (0, 1), None, "y holds the numbers '0' and '1', and no words for them"),
+        ("jsonl", (0, 1), None, "y holds the numbers 0 and 1, and no words for them"),
+        ("jsonl", ("false", "true"), None, "y holds the truth values False and True"),
+        (
+            "jsonl",
+            (0, 1),
+            "positive,negative",
+            "y holds the numbers 0 and 1, and the labels are words in the order 'positive'",
+        ),
+        ("jsonl", ("false", "true"), "negative,positive", "y has the value True (row 0)"),
+        ("csv", (0, 1), "negative,positive", "y has the value '1' (row 0)"),
+        ("csv", ("", 1), "0,1", "--label-column 'y' is empty in row 1; drop the rows without a label"),
+        ("csv", (0, ""), "0,1", "--label-column 'y' is empty in row 0, row 2: 2 rows; drop the rows without a label"),
+    ],
+)
+def test_numbers_that_could_mean_another_class_stop_a_fit(run, model, tmp_path, suffix, values, labels, message):
+    """Before anything is scored, with the cure for a command line."""
+    train = write_labelled(tmp_path, f"train.{suffix}", values)
+    named = () if labels is None else ("--labels", labels)
+    result = run(
+        "fit", train, "--text-column", "text", "--label-column", "y", "-o", tmp_path / "saved", *named, "--model", model
+    )
+    assert result.code == 2
+    assert message in " ".join(result.err.split())
+    assert labels is not None or "--labels '" in result.err
+
+
+def test_a_job_may_name_the_classes_as_a_command_line_does(run, model, tmp_path):
+    """label and estimate take the labels of a classifier whose classes are numbers."""
+    train, folder = write_labelled(tmp_path, "train.jsonl", (0, 1)), tmp_path / "saved"
+    fit = (
+        "fit",
+        train,
+        "--text-column",
+        "text",
+        "--label-column",
+        "y",
+        "-o",
+        folder,
+        "--calibrator",
+        "none",
+        "--model",
+        model,
+    )
+    assert run(*fit, "--labels", "1=good,0=bad").code == 0
+    job = (train, "--text-column", "text", "--classifier", folder)
+    for labels in ("0=bad,1=good", "1=good,0=bad", "1.0=good,0.0=bad"):
+        assert run("estimate", *job, "--labels", labels).code == 0
+        assert run("label", train, tmp_path / f"{labels}.csv", *job[1:], "--labels", labels, "--quiet").code == 0
+    for labels in ("0=good,1=bad", "0=bad,2=good", "0=bad,1=good,2=x"):
+        assert "is not the classifier's" in " ".join(run("estimate", *job, "--labels", labels).err.split())

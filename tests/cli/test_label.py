@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from batch_server import BatchServer
@@ -287,3 +290,53 @@ def test_batch_api_asks_through_batches(run, table, server, tmp_path):
         assert sum(batches.batches.paid.values()) == 2
         assert "batch" in result.err
     assert batched.read_text() == live.read_text()
+
+
+KINDS = {
+    "text": ["one fine film", "a waste", "so-so", "never again"] * 5,
+    "mood": ["pos", "neg", "neg", "pos"] * 5,
+    "when": pd.to_datetime(["2026-01-02T00:00:00", None, "2026-03-04T05:06:07", None] * 5).tz_localize("Europe/Berlin"),
+    "lists": [["a", None], [], None, [1.5]] * 5,
+    "dicts": [{"a": [pd.NaT, math.nan]}, {}, None, {"b": math.inf}] * 5,
+    "decimal": [Decimal("1.50"), None, Decimal("NaN"), Decimal(2)] * 5,
+    "whole": pd.array([1, None, 3, None] * 5, dtype="Int64"),
+    "huge": [2**63 - 1, 0, -(2**63), 1] * 5,
+    "flag": pd.array([True, None, False, None] * 5, dtype="boolean"),
+    "share": [0.1, math.nan, math.inf, -math.inf] * 5,
+    "category": pd.Categorical(["x", None, "y", "x"] * 5),
+    "span": pd.to_timedelta(["1s", None, "2h", None] * 5),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default::llmclf.errors.LlmclfWarning")
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_what_one_command_writes_the_next_one_reads(run, model_folder, tmp_path, suffix):
+    """predict, label, report and fit read each other's files, with values of every kind, which stay what they are."""
+    model = f"hf:{model_folder('byte_bpe')}"
+    frame = pd.DataFrame(KINDS)
+    if suffix == ".parquet":
+        # Lists of texts and numbers, and dicts with different keys, have no Arrow type; NaN of a decimal has none either.
+        frame["lists"] = pd.Series([["a", None], [], None, ["b"]] * 5)
+        frame["decimal"] = pd.Series([Decimal("1.50"), None, None, Decimal(2)] * 5)
+        frame["view"] = pd.Series(frame["text"], dtype="string[pyarrow]")
+    table, words = tmp_path / f"in{suffix}", ("--text-column", "text", "--model", model)
+    write_table(frame, table)
+    steps = [
+        ("predict", table, tmp_path / f"a{suffix}", *words, "--labels", "pos,neg", "--on-error", "missing"),
+        ("report", tmp_path / f"a{suffix}", "--label-column", "mood", "-o", tmp_path / "r.html"),
+        ("label", tmp_path / f"a{suffix}", tmp_path / f"b{suffix}", *words, "--labels", "pos,neg", "--prefix", "again_",
+         "--quiet"),
+        ("report", tmp_path / f"b{suffix}", "--label-column", "mood", "--prefix", "again_", "-o", tmp_path / "r.html"),
+        ("fit", tmp_path / f"b{suffix}", *words, "--label-column", "mood", "-o", tmp_path / "saved"),
+        ("predict", tmp_path / f"b{suffix}", tmp_path / f"c{suffix}", "--text-column", "text", "--classifier", tmp_path / "saved",
+         "--prefix", "third_"),
+        ("estimate", tmp_path / f"c{suffix}", *words, "--labels", "pos,neg", "--prefix", "fourth_"),
+    ]  # fmt: skip
+    for step in steps:
+        result = run(*step)
+        assert result.code == 0, (step[0], result.err)
+    first, last = read_table(table), read_table(tmp_path / f"c{suffix}")
+    assert repr(last[list(first.columns)].to_dict("list")) == repr(first.to_dict("list"))
+    for name in ("p_pos", "p_neg"):
+        np.testing.assert_allclose(last[name].astype(float), last[f"again_{name}"].astype(float), rtol=1e-4)

@@ -14,6 +14,7 @@ from llmclf.calibration import Corrections, MatrixCalibrator, select_threshold
 from llmclf.errors import InputError
 from llmclf.fitting.row_groups import read_groups, row_groups, same_texts
 from llmclf.metrics import log_loss
+from llmclf.report import CalibrationReport
 from llmclf.tables import read_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::llmclf.errors.CalibrationWarning")  # the fake knows nothing
@@ -62,6 +63,13 @@ class TestSameTexts:
         rows = read_rows(["hello", "my own", "Hello ", "another"])
         given = read_groups(["ann", "ann", "bob", "cid"], rows)
         assert row_groups(rows, ["text"], given).tolist() == [0, 0, 0, 1]
+
+    def test_blank_texts_are_no_copies(self):
+        """Two authors who each sent an empty message have nothing in common; what they say of each other counts."""
+        rows = read_rows(["hello", "", "my own", "", ""])
+        given = read_groups(["ann", "ann", "bob", "bob", "cid"], rows)
+        assert row_groups(rows, ["text"], given, without_text=[1, 3, 4]).tolist() == [0, 0, 1, 1, 2]
+        assert row_groups(rows, ["text"], without_text=[1, 3, 4]).tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -204,6 +212,49 @@ class TestThresholds:
                 clf.fit_threshold(*rows, max_error=0.05)
 
 
+class TestBadRows:
+    """Rows that cannot be asked about are left out, and the groups of the others stay theirs."""
+
+    def with_gaps(self):
+        X: list[str | None] = [f"text {i}" for i in range(160)]
+        X[::4] = [None, " "] * 20
+        return X, ["a", "b"] * 80, np.arange(160) // 8
+
+    def test_the_groups_of_the_fit(self):
+        """Twenty authors stay twenty, though each sent a blank message."""
+        X, y, groups = self.with_gaps()
+        clf = classifier("temperature", on_error="missing").fit(X, y, groups=groups)
+        fitted = clf.pipeline_.calibration_rows
+        assert fitted.numbers.tolist() == [i for i in range(160) if i % 4]
+        assert len(fitted.groups) == 120
+        np.testing.assert_array_equal(np.unique(fitted.groups, return_inverse=True)[1], np.arange(120) // 6)
+        with pytest.raises(InputError, match="120 labelled rows in 20 groups"):
+            clf.fit_threshold(max_error=0.1)
+
+    def test_thresholds_and_reports(self):
+        """Blank messages join no groups, and the rest are counted by theirs."""
+        X, _, groups = self.with_gaps()
+        clf = classifier(None, on_error="missing").fit(X)
+        y = np.where(clf.predict_proba(X)[:, 0] > 0.5, "a", "b")
+        scored = [i for i in range(160) if i % 4]
+        for given in (groups, None):
+            chosen = clf.fit_threshold(X, y, max_error=0.3, groups=given).threshold_
+            few = clf.fit_threshold(
+                [X[i] for i in scored], y[scored], max_error=0.3, groups=None if given is None else given[scored]
+            ).threshold_
+            assert chosen == few
+        with pytest.raises(InputError, match="labelled rows in 20 groups"):
+            clf.fit_threshold(X, y, max_error=0.1, groups=groups)
+        assert clf.report(X, y, clusters=groups).to_dict()["rows"]["n_clusters"] == 20
+        assert "n_clusters" not in clf.report(X, y).to_dict()["rows"]
+
+    def test_no_row_is_left(self):
+        """The message counts rows of a shot's group and bad rows."""
+        clf = classifier("prior", on_error="missing", n_shots=1)
+        with pytest.raises(InputError, match="6 training rows is left .*: 4 are shots or belong to one .* 2 cannot"):
+            clf.fit(["w", "x", None, "y", "z", ""], ["a", "b"] * 3, groups=[1] * 6)
+
+
 class TestReport:
     def test_copies_are_clusters(self):
         """A report of forty texts in five copies has the intervals of forty rows, and says so."""
@@ -223,6 +274,31 @@ class TestReport:
         assert data["selection"]["coverage"] == few["selection"]["coverage"]
         assert all(entry["flag"] is None for entry in data["classes"])
         assert "tests of classes and slices" in [entry["what"] for entry in data["not_computed"]]
+        assert data["metrics"]["ece"]["after"]["p_value"] > 0.9 * few["metrics"]["ece"]["after"]["p_value"]
+
+    def test_clusters_widen_what_is_said_of_the_labels(self):
+        """Five copies show no more of whether the probabilities are informative than the text alone."""
+        rng = np.random.default_rng(0)
+        p, numbers = rng.random(40), np.arange(40).repeat(5)
+        y = (rng.random(40) < p).astype(int)[numbers]
+        proba = np.column_stack([1.0 - p, p])[numbers]
+        found = [
+            CalibrationReport(y, proba, clusters=clusters).to_dict()["information"] for clusters in (numbers, None)
+        ]
+        for name in ("gain", "recalibration"):
+            wide, narrow = (part[name]["high"] - part[name]["low"] for part in found)
+            assert wide > 1.8 * narrow
+
+    def test_few_clusters_have_no_interval_of_log_loss(self):
+        """Nine texts in twenty copies are nine, and the report says why an interval is missing."""
+        X, y, _ = copied(9, 20)
+        data = classifier(None).fit(X).report(X, y).to_dict()
+        assert data["metrics"]["log_loss"]["after"]["low"] is None
+        why = [entry["why"] for entry in data["not_computed"] if entry["what"] == "intervals of log loss"]
+        assert why == [
+            "clusters of these sizes count as 9 independent rows, too few to know how large a loss can be; 10 rows are needed"
+        ]
+        assert data["information"]["gain"]["low"] is None
 
     def test_clusters_and_groups_are_different_things(self):
         """Clusters widen the intervals; groups are slices, one line each."""

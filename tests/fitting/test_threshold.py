@@ -107,10 +107,11 @@ class TestHeldOut:
         assert sum(alone) == chosen.n_accepted
 
     def test_rows_without_scores_are_left_out(self):
-        """They count neither for nor against, and are not accepted."""
+        """They count neither for nor against, and are not accepted; a warning says how many they are."""
         world = World(400)
         clf = world.classifier(on_error="missing", fails_from=300).fit(world.X)
-        chosen = clf.fit_threshold(world.X, world.labels, max_error=0.2).threshold_
+        with pytest.warns(CalibrationWarning, match="100 of these 400 rows could not be scored and are left out"):
+            chosen = clf.fit_threshold(world.X, world.labels, max_error=0.2).threshold_
         assert chosen == select_threshold(world.y[:300], clf.predict_proba(world.X[:300]), max_error=0.2)
         assert not (clf.predict_proba(world.X[300:]).max(axis=1) >= chosen.threshold).any()
 

@@ -306,7 +306,7 @@ def test_bad_settings_are_refused(tiny_bpe, given, match):
         explain(clf, TEXT, **given)
     with pytest.raises(InputError, match=match):
         explain_prompt(tiny_bpe, "a", **given)
-    with pytest.raises(InputError, match="prompt=5 is a int"):
+    with pytest.raises(InputError, match="prompt=5 is an int"):
         explain_prompt(tiny_bpe, 5)
 
 
@@ -356,7 +356,7 @@ def test_the_command_line_says_the_same(run, smollm2, tmp_path):
     ]
     shown = run(*asked, *knobs)
     assert shown.code == 0, shown.err
-    assert "From scores to probability" in shown.out
+    assert "Why: from scores to probability" in shown.out
     values = json.loads(run(*asked, *knobs, "--json").out)
     clf = LLMClassifier(smollm2, labels=["positive", "negative"], prompt=PROMPT).fit([TEXT])
     expected = explain(

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from llmclf import LLMClassifier, Prompt, open_backend
 from llmclf.backends import FakeBackend, RowScores
-from llmclf.errors import BudgetError, CalibrationWarning, InputError, JobError, StoreError
+from llmclf.errors import BudgetError, CalibrationWarning, ColumnNameWarning, InputError, JobError, StoreError
 from llmclf.jobs import estimate_table, label_table
 from llmclf.jobs.journal import plan as plan_module
 from llmclf.jobs.journal.answer_codec import decode_block, encode_answer
@@ -435,9 +435,15 @@ def test_the_same_job_over_an_exact_route(tmp_path):
         ({"id": ["a", " ", "b", "c", "d"]}, r"the id in column 'id' is missing in row 1"),
         ({"id": None}, r"the table has no column 'id' \(--id-column\)"),
         ({"text": None}, r"the table has no column 'text'"),
-        ({"label": ["x"] * 5}, r"already has a column 'label', which labelling adds"),
+        (
+            {"p_bad": ["x"] * 5},
+            r"already has a column 'p_.*', which would be added; name the new columns with prefix=",
+        ),
         ({"text": [""] * 5}, r"none of the 5 rows can be asked about; row 0: field 'text' is blank"),
-        ({"text": [1, 2, 3, 4, 5]}, r"none of the 5 rows can be asked about; row 0: the text is a int; expected a str"),
+        (
+            {"text": [1, 2, 3, 4, 5]},
+            r"none of the 5 rows can be asked about; row 0: the text is an int; expected a str",
+        ),
     ],
 )
 def test_tables_are_refused_before_anything_is_asked(chat_server, tmp_path, change, message):
@@ -448,6 +454,46 @@ def test_tables_are_refused_before_anything_is_asked(chat_server, tmp_path, chan
         label_table(table, tmp_path / "out.csv", id_column="id", **chat(chat_server))
     assert chat_server.requests == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_keeps_its_own_columns(tmp_path):
+    """Columns called label and error stay; the new ones are called otherwise, in a file, a frame and after a resume."""
+    table = pd.DataFrame({"text": ["a", "b"], "label": [1, 2], "error": ["x", "y"]})
+    job = partial(label_table, table, text_column="text", labels=LABELS, model=FakeBackend())
+    with pytest.warns(
+        ColumnNameWarning, match="'label' is called 'predicted_label', 'error' is called 'predicted_error'"
+    ):
+        result = job()
+    added = ["predicted_label", "confidence", "accepted", "p_bad", "p_good"]
+    added += ["label_mass", "truncated", "undecided", "predicted_error"]
+    assert list(result.table.columns) == [*table.columns, *added]
+    assert result.table[list(table.columns)].equals(table)
+    assert repr(result).startswith("<JobResult: labelled 2 of 2 rows; asked 2 questions")
+    assert repr(result).endswith("table: 2 rows, 12 columns>")
+    for suffix in (".csv", ".jsonl", ".parquet"):
+        for resume in (False, True):
+            with pytest.warns(ColumnNameWarning):
+                again = job(tmp_path / f"out{suffix}", resume=resume)
+            assert again.summary.asked == (0 if resume else 2)
+            assert list(read_table(tmp_path / f"out{suffix}").columns) == list(result.table.columns)
+    named = job(prefix="new_").table
+    assert [name for name in named.columns if name.startswith("new_")] == list(named.columns[3:])
+    assert named["new_label"].tolist() == result.table["predicted_label"].tolist()
+    with pytest.raises(InputError, match="already has a column 'new_label'"):
+        label_table(named, text_column="text", labels=LABELS, model=FakeBackend(), prefix="new_")
+
+
+def test_bad_rows_of_a_job_have_their_reasons():
+    """Half a surrogate pair, a blank, a number and a template that fails: each row has its reason, the others their labels."""
+    table = pd.DataFrame({"text": ["a", "\ud800", " ", None, 5, "b"]}, dtype=object)
+    result = label_table(table, text_column="text", labels=LABELS, model=FakeBackend()).table
+    assert [isinstance(label, str) for label in result["label"]] == [True, False, False, False, False, True]
+    reasons = ["half of a surrogate pair", "is blank", "is missing", "expected a str"]
+    assert all(reason in error for reason, error in zip(reasons, result["error"][1:5], strict=True))
+    numbers = pd.DataFrame({"n": [1, 0, 2]})
+    divided = label_table(numbers, labels=LABELS, prompt="{{ 6 / n }}:", model=FakeBackend()).table
+    assert divided["label"].isna().tolist() == [False, True, False]
+    assert "division by zero" in divided["error"][1]
 
 
 def test_outputs_are_refused_before_anything_is_asked(frame, chat_server, tmp_path):

@@ -36,6 +36,7 @@ from llmclf.metrics import (
     paired_difference,
     proportion_interval,
     refinement_error,
+    row_weights,
     skill_score,
     smooth_calibration_error,
     spiegelhalter_test,
@@ -298,6 +299,56 @@ class TestInterval:
         assert 0 <= null_mean <= 1
         assert low - 1e-3 <= error
 
+    @pytest.mark.slow
+    @pytest.mark.parametrize("n_bins", [1, 15])
+    @pytest.mark.parametrize(
+        "name",
+        ["half reversed", "reversed above 0.75", "half of all rows reversed", "calibrated", "wrong in one place"],
+    )
+    def test_covers_where_the_error_depends_on_the_row(self, name, n_bins):
+        """The share of rows in each bin is drawn, too: of 200 intervals at .95, 182 or more hold the true error."""
+
+        def draw(rng, n):
+            p = rng.beta(0.5, 0.5, n)
+            if name == "half reversed":
+                p = np.where(rng.random(n) < 0.5, 0.95, 0.85)
+                return p, np.where(p > 0.9, 1 - p, p)
+            if name == "reversed above 0.75":
+                return p, np.where(p > 0.75, 1 - p, p)
+            if name == "half of all rows reversed":
+                return p, np.where(rng.random(n) < 0.5, 1 - p, p)
+            if name == "wrong in one place":
+                p = np.where(rng.random(n) < 0.1, 0.99, 0.6)
+                return p, np.where(p > 0.9, 0.3, 0.6)
+            return p, p
+
+        said, right = draw(np.random.default_rng(9), 1_000_000)
+        bins = np.clip(np.ceil(said * n_bins).astype(int) - 1, 0, n_bins - 1)
+        true = np.abs(np.bincount(bins, right - said)).sum() / said.size
+        hits, rng = 0, np.random.default_rng(1)
+        for seed in range(200):
+            p, chance = draw(rng, 400)
+            low, high, *_ = calibration_interval(
+                rng.random(400) < chance, p, pos_label=1, n_bins=n_bins, n_resamples=300, random_state=seed
+            )
+            hits += low <= true <= high
+        assert hits >= 182  # 190 expected, standard deviation 3.1
+
+    @pytest.mark.parametrize("level", [0.8, 0.95])
+    @pytest.mark.parametrize("options", [{}, {"n_bins": 4, "strategy": "mass"}, {"closed": "left"}])
+    def test_it_agrees_with_the_test(self, level, options):
+        """The interval begins above 0 if and only if the test of the same draws rejects calibration."""
+        rejected = 0
+        for seed in range(25):
+            y, p = binary(120, seed)
+            options = {**options, "pos_label": 1, "n_resamples": 99, "random_state": seed}
+            test = calibration_test(y, 0.5 + (p - 0.5) * 0.8, **options)
+            found = calibration_interval(y, 0.5 + (p - 0.5) * 0.8, confidence_level=level, **options)
+            assert (found.low > 0) == (test.p_value < round(1 - level, 9))
+            assert (found.error, found.null_mean) == (test.error, test.null_mean)
+            rejected += found.low > 0
+        assert 0 < rejected < 25
+
 
 class TestBadInput:
     @pytest.mark.parametrize(
@@ -531,10 +582,68 @@ class TestMeanInterval:
         assert (high - low) == pytest.approx(2 * 1.96 * error, rel=0.08)
 
     def test_what_cannot_be_told(self):
-        """Nine rows, and one row that decides, have no interval; a value that never varies has one without width."""
-        assert np.isnan(mean_interval(np.arange(9.0))[1:]).all()
-        assert np.isnan(mean_interval([1.0] + [0.0] * 30, random_state=0)[1:]).all()
-        assert mean_interval([0.25] * 30) == (0.25, 0.25, 0.25)
+        """Nine rows, one row that decides, losses of 0 alone, and values without an upper bound have no interval."""
+        for values, bounds in (
+            (np.arange(9.0), None),
+            ([1.0] + [0.0] * 30, None),
+            ([0.0] * 30, None),
+            ([-1.0] * 30, None),
+            ([0.5] * 30, (0.0, math.inf)),
+        ):
+            mean, low, high = mean_interval(values, bounds=bounds, random_state=0)
+            assert mean == np.mean(values)
+            assert np.isnan([low, high]).all()
+
+    @pytest.mark.parametrize(("hits", "n_rows"), [(0, 1), (1, 1), (0, 5), (0, 30), (1, 30), (7, 30), (99, 100)])
+    def test_shares_have_the_exact_interval(self, hits, n_rows):
+        """Of values 0 and 1 between the bounds 0 and 1, it is that of proportion_interval, up to the resampling."""
+        found = mean_interval([1.0] * hits + [0.0] * (n_rows - hits), bounds=(0, 1), n_resamples=20_000, random_state=0)
+        exact = [float(end) for end in proportion_interval(hits, n_rows)]
+        assert [found.low, found.high] == pytest.approx(exact, abs=0.01)
+
+    @given(
+        st.lists(st.floats(0.0, 2.0), min_size=1, max_size=40),
+        st.sampled_from([0.5, 0.9, 0.99]),
+        st.sampled_from([(0.0, 2.0), (-1.0, 2.5), (0.0, 50.0)]),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_no_width_is_zero(self, values, level, bounds):
+        """Whatever the values, the interval lies between the bounds, holds the mean, and has a width."""
+        mean, low, high = mean_interval(values, bounds=bounds, confidence_level=level, n_resamples=200, random_state=0)
+        assert bounds[0] <= low <= mean <= high <= bounds[1]
+        assert high - low > 1e-6
+
+    def test_equal_losses_still_have_an_upper_end(self):
+        """Thirty log losses of .01 are thirty probabilities of .99, and the next row may cost 4.6 nats."""
+        mean, low, high = mean_interval([0.01] * 30, random_state=0)
+        assert 0 < low < mean == pytest.approx(0.01)
+        assert high == pytest.approx(0.01 + (1 - 0.025 ** (1 / 30)) * (-math.log(1 - math.exp(-0.01)) - 0.01), rel=0.01)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("n_rows", [10, 30, 100, 300])
+    @pytest.mark.parametrize("spread", [0.0, 0.7])
+    @pytest.mark.parametrize("rate", [0.01, 0.002])
+    def test_covers_rare_losses(self, n_rows, spread, rate):
+        """A calibrated model of a rare class: the mean log loss is covered at .95, with bounds or without."""
+        rng = np.random.default_rng(5)
+        sample = rate * np.exp(spread * rng.normal(size=1_000_000) - spread**2 / 2)
+        true = -(sample * np.log(sample) + (1 - sample) * np.log1p(-sample)).mean()
+        hits = []
+        for seed in range(200):
+            p = rate * np.exp(spread * rng.normal(size=n_rows) - spread**2 / 2)
+            losses = -np.where(rng.random(n_rows) < p, np.log(p), np.log1p(-p))
+            found = [
+                mean_interval(losses, bounds=bounds, n_resamples=300, random_state=seed)
+                for bounds in (None, (0.0, -math.log(p.min())))
+            ]
+            hits.append([own.low <= true <= own.high for own in found])
+        assert (np.mean(hits, axis=0) >= 0.93).all()
+
+    @pytest.mark.parametrize("bounds", [(1, 0), (0.0, 0.5), (0, math.nan), 3, ("a", "b"), (0.2, 9.0)])
+    def test_bounds_that_do_not_hold(self, bounds):
+        """Bounds that are no range, or that a value leaves, are refused."""
+        with pytest.raises(InputError, match="bounds="):
+            mean_interval([0.1, 0.7] * 10, bounds=bounds)
 
     @pytest.mark.parametrize("values", [[], [[1.0]], [1.0, math.nan], [math.inf] * 20])
     def test_refused(self, values):
@@ -585,6 +694,58 @@ class TestPairedDifference:
         assert found == paired_difference(y, proba, calm, random_state=0)
         losses = -np.log(proba[np.arange(300), y])
         assert found.high - found.low < 0.3 * 2 * 1.96 * losses.std() / math.sqrt(300)
+
+    @given(st.integers(0, 12), st.integers(0, 12))
+    @settings(max_examples=40, deadline=None)
+    def test_accuracy_agrees_with_mcnemar(self, gained, lost):
+        """The interval excludes 0 where the exact test of McNemar has a p-value below .05, up to the resampling."""
+        y = np.zeros(100, int)
+        before, after = np.full((100, 2), 0.5), np.full((100, 2), 0.5)
+        before[:gained], after[gained : gained + lost] = [0.1, 0.9], [0.1, 0.9]
+        p_value = min(1.0, 2 * binom.cdf(min(gained, lost), gained + lost, 0.5))
+        found = paired_difference(y, before, after, metric="accuracy", n_resamples=4000, random_state=0)
+        assert found.low < found.high
+        if not 0.04 < p_value < 0.06:
+            assert (found.low > 0 or found.high < 0) == (p_value < 0.05)
+
+    @pytest.mark.parametrize("metric", ["log_loss", "brier", "accuracy"])
+    @pytest.mark.parametrize("n_changed", [0, 1, 3, 50])
+    def test_few_rows_that_differ(self, metric, n_changed):
+        """Where no row or few differ, others may: the interval has a width around the difference."""
+        y, proba = (part[:100] for part in multi())
+        after = proba.copy()
+        after[:n_changed] = after[:n_changed] ** 0.7
+        after /= after.sum(axis=1, keepdims=True)
+        found = paired_difference(y, proba, after, metric=metric, random_state=0)
+        assert found.low <= found.difference <= found.high
+        assert found.high - found.low > 0.01
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("metric", ["log_loss", "brier"])
+    @pytest.mark.parametrize("n_rows", [30, 100, 300])
+    def test_covers_changes_of_few_rows(self, metric, n_rows):
+        """A change to one row of fifty: the difference is covered, although most samples show few such rows."""
+        rng = np.random.default_rng(7)
+
+        def draw(n):
+            p = softmax(rng.normal(size=(n, 2)))
+            y = (rng.random(n) < p[:, 1]).astype(int)
+            after = np.where((rng.random(n) < 0.02)[:, None], softmax(3 * np.log(p)), p)
+            return y, p, after
+
+        true = paired_difference(*draw(1_000_000), metric=metric, n_resamples=1).difference
+        hits = []
+        for seed in range(200):
+            found = paired_difference(*draw(n_rows), metric=metric, n_resamples=300, random_state=seed)
+            hits.append(found.low <= true <= found.high)
+        assert np.mean(hits) >= 0.93
+
+    def test_an_infinite_loss_that_was_not_seen(self):
+        """Where a class has probability 0, its log loss has no upper end: there is no interval, and for Brier there is."""
+        y, before, after = np.zeros(30, int), np.full((30, 2), 0.5), np.tile([1.0, 0.0], (30, 1))
+        found = paired_difference(y, before, after)
+        assert np.isnan([found.low, found.high]).all()
+        assert paired_difference(y, before, after, metric="brier", random_state=0).high < 0
 
     @pytest.mark.slow
     @pytest.mark.parametrize("metric", ["log_loss", "brier", "accuracy", "ece"])
@@ -652,3 +813,36 @@ class TestScorers:
         assert neg_refinement(fitted, np.log(proba), y, np.full(len(y), 2.0)) == -refinement_error(
             y, q, sample_weight=np.full(len(y), 2.0)
         )
+
+
+class TestWeights:
+    """Whole numbers are repetitions; of all other weights only the ratios matter."""
+
+    def test_units(self):
+        """Equal weights are ones, whatever their size; others count as their effective sample size."""
+        for unit in (1 / 7, 1e-300, 5e-324, 1e300):
+            assert row_weights(np.full(7, unit), 7).tolist() == [1.0] * 7
+        assert row_weights([3, 0, 1], 3).tolist() == [3.0, 0.0, 1.0]
+        weights = np.array([0.1, 0.2, 0.7])
+        assert row_weights(weights, 3).sum() == pytest.approx(1 / np.sum(weights**2))
+        assert row_weights(row_weights(weights, 3), 3) == pytest.approx(row_weights(weights, 3), rel=1e-12)
+
+    @pytest.mark.parametrize(
+        "metric",
+        [log_loss, expected_calibration_error, refinement_error, debiased_calibration_error],
+        ids=lambda m: m.__name__,
+    )
+    def test_weights_that_sum_to_1(self, metric):
+        """They give the number that any other unit gives, and equal ones that of no weights."""
+        y, proba = (part[:200] for part in multi())
+        weights = np.random.default_rng(0).uniform(0.1, 2.0, 200)
+        expected = metric(y, proba, sample_weight=weights * 1e5)
+        assert metric(y, proba, sample_weight=weights / weights.sum()) == pytest.approx(expected, abs=1e-9)
+        assert metric(y, proba, sample_weight=np.full(200, 1 / 200)) == pytest.approx(metric(y, proba), abs=1e-12)
+
+    @pytest.mark.filterwarnings("ignore::llmclf.errors.CalibrationWarning")
+    def test_refinement_of_a_model_that_is_always_right(self):
+        """Folds without any error make no fold's temperature 0, so one error elsewhere costs a few nats, not seventy."""
+        p = np.r_[np.full(39, 0.97), 0.6]
+        proba, y = np.column_stack([p, 1 - p]), np.r_[np.zeros(39, dtype=int), 1]
+        assert refinement_error(y, proba) < 0.3

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom, norm
+from scipy.stats import binom
 
 from llmclf.calibration import select_threshold
 from llmclf.errors import InputError, StoreError
@@ -30,7 +30,8 @@ from llmclf.metrics import (
 )
 from llmclf.report import CalibrationReport, compare
 from llmclf.report.evidence import read_evidence
-from llmclf.report.slices import surprises, two_sided
+from llmclf.report.slices import surprises
+from llmclf.report.verdict import p_text, span
 
 SCHEMA = json.loads((resources.files("llmclf.report") / "report.schema.json").read_text())
 CLASSES = ["billing", "delivery", "returns"]
@@ -90,6 +91,52 @@ class TestNumbers:
         assert ece["after"]["p_value"] > 0.05
         assert ece["before"]["p_value"] < 0.01
         assert "no miscalibration can be seen" in report.verdict
+
+    @pytest.mark.parametrize("seed", range(12))
+    def test_verdict_and_advice_agree(self, seed):
+        """Whatever the data, a report does not call probabilities calibrated and advise to recalibrate them, nor the reverse."""
+        rng = np.random.default_rng(seed)
+        logits = rng.normal(size=(250, 3)) * 2 + rng.normal(size=3) * rng.choice([0, 0.3])
+        proba = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        y = np.array([rng.choice(3, p=row) for row in proba])
+        stated = proba ** rng.choice([0.8, 1.0, 1.25]) * np.exp(rng.normal(size=3) * rng.choice([0, 0.25]))
+        verdict = CalibrationReport(y, stated / stated.sum(axis=1, keepdims=True)).to_dict()["verdict"]
+        advised = any("Recalibrate" in line or "miscalibration" in line for line in verdict["advice"])
+        assert advised is ("cannot be taken at their word" in verdict["text"])
+        assert ("no miscalibration can be seen" in verdict["text"]) is not advised
+
+    def test_three_sentences_and_three_numbers(self, report):
+        """A report begins with three short sentences, and the same as three numbers."""
+        verdict = report.to_dict()["verdict"]
+        sentences = re.split(r"(?<=[.])\s(?=[A-Z0-9])", verdict["text"])
+        assert len(sentences) == 3
+        assert max(map(len, sentences)) < 180
+        assert [line["name"] for line in verdict["headlines"]] == ["accuracy", "calibration", "automation"]
+        ece = report.to_dict()["metrics"]["ece"]["after"]["value"]
+        assert verdict["headlines"][1]["value"] == f"{100 * ece:.1f} points"
+
+    def test_differences_are_in_points(self, report):
+        """A difference of two percentages is one of points, on the page and in Markdown."""
+        for text in (report.to_html(), report.to_markdown()):
+            assert re.search(r"-?\d+\.\d points", text)
+            assert not re.search(r"[+-]\d+\.\d %", text)
+
+    @pytest.mark.parametrize("constant", [True, False])
+    def test_one_answer_to_everybody(self, constant):
+        """Probabilities that say nothing about the labels are called so first, with what does better."""
+        rng = np.random.default_rng(1)
+        y = rng.integers(2, size=300)
+        p = np.full(300, 0.45) if constant else 0.3 + 0.1 * rng.random(300)
+        texts = [f"{'fine lovely' if k else 'dull poor'} film {i}" for i, k in enumerate(y)]
+        report = CalibrationReport(y, np.column_stack([1 - p, p]), texts=texts)
+        assert report.verdict.startswith(
+            "These scores say nothing" if constant else "On 300 rows, these scores are not seen"
+        )
+        assert "TF-IDF and logistic regression are right in 100.0 %" in report.verdict
+        assert "taken at their word: no" not in report.verdict
+        assert "another prompt" in report.to_dict()["verdict"]["advice"][0]
+        mute = CalibrationReport(y, np.column_stack([1 - p, p]), texts=[f"film {i}" for i in range(300)])
+        assert "TF-IDF" not in mute.verdict
 
     def test_the_threshold_is_that_of_select_threshold(self, rows, report):
         """Threshold, coverage and bound; and the row of the table at this threshold counts the same."""
@@ -182,34 +229,56 @@ class TestNumbers:
         assert again == first
 
 
-class TestTwoSided:
-    @settings(max_examples=60, deadline=None)
-    @given(
-        levels=st.lists(st.sampled_from([0.0, 0.02, 0.3, 0.5, 0.9, 0.999, 1.0]), min_size=1, max_size=40),
-        share=st.floats(0, 1),
-    )
-    def test_it_is_the_law_of_independent_chances(self, levels, share):
-        """The p-value is that of the law folded chance by chance."""
-        law = np.ones(1)
-        for chance in levels:
-            law = np.convolve(law, [1 - chance, chance])
-        hits = round(share * len(levels))
-        exact = min(1.0, 2 * min(law[: hits + 1].sum(), law[hits:].sum()))
-        assert two_sided(hits, np.array(levels)) == pytest.approx(exact, rel=1e-9, abs=1e-15)
+class TestAgreement:
+    @pytest.mark.slow
+    @pytest.mark.parametrize("confidence", [0.95, 0.8])
+    def test_verdict_interval_and_p_value_say_the_same(self, confidence):
+        """Of calibrated and slightly sharpened probabilities: miscalibrated is what has an interval above 0, and p below it."""
+        seen = set()
+        for seed in range(24):
+            y, proba = draw(150, seed=seed)
+            report = CalibrationReport(y, softmax(np.log(proba) * (1 + 0.25 * (seed % 4))), confidence=confidence)
+            ece = report.to_dict()["metrics"]["ece"]["after"]
+            found = {
+                ece["low"] > 0,
+                ece["p_value"] < round(1 - confidence, 9),
+                "so the probabilities are miscalibrated" in report.verdict,
+                "no miscalibration can be seen" not in report.verdict,
+                "ECE; 0.0 to" not in report.verdict,
+            }
+            assert len(found) == 1
+            seen |= found
+        assert seen == {True, False}
 
-    def test_many_rows_that_hardly_vary(self):
-        """Of 50,000 rows of chance .9999 five wrong ones are usual and thirty are not; a normal law would not say how rare."""
-        p = np.full(50_000, 0.9999)
-        for wrong in (5, 30):
-            exact = 2 * min(binom.cdf(wrong, 50_000, 1e-4), binom.sf(wrong - 1, 50_000, 1e-4))
-            assert two_sided(50_000 - wrong, p) == pytest.approx(min(1.0, exact), rel=1e-6)
+    def test_numbers_near_a_border_are_not_rounded_onto_it(self):
+        """A p-value of .0496 is no 0.05, and an interval that begins just above 0 does not begin at 0.0."""
+        assert p_text(0.0496) == "p = 0.0496"
+        assert p_text(0.03) == "p = 0.03"
+        assert span({"low": 0.0001, "high": 0.056}) == "above 0 to 5.6 %"
+        assert span({"low": 0.0, "high": 0.056}) == "0.0 to 5.6 %"
 
-    def test_the_normal_law_follows_on(self):
-        """Where exact folding ends, the normal law says nearly the same."""
-        p = np.linspace(0.3, 0.7, 5000)
-        hits = int(p.sum() - 2.5 * np.sqrt((p * (1 - p)).sum()))
-        exact = 2 * norm.cdf(-2.5)
-        assert two_sided(hits, p) == pytest.approx(exact, rel=0.05)
+
+class TestRareLosses:
+    def test_what_was_never_wrong_still_has_an_upper_end(self):
+        """Thirty rows of .99 that are all right: loss and Brier score have intervals as wide as the next mistake is costly."""
+        data = CalibrationReport([0] * 30, [[0.99, 0.01]] * 30).to_dict()
+        for name, worst in (("log_loss", -math.log(0.01)), ("brier", 2.0)):
+            own = data["metrics"][name]["after"]
+            assert own["low"] < own["value"] < own["high"]
+            assert own["high"] == pytest.approx((1 - 0.025 ** (1 / 30)) * worst, rel=0.05)
+
+    def test_where_no_interval_can_be_given_the_report_says_so(self):
+        """Probabilities of 0 and 1, and few rows, have a log loss without an interval, and a reason; Brier has one."""
+        for y, proba, why in (
+            ([0] * 30, [[1.0, 0.0]] * 30, "no upper limit is known"),
+            ([0] * 5, [[0.9, 0.1]] * 5, "n = 5 is too small"),
+        ):
+            data = CalibrationReport(y, proba, groups=["a"] * len(y)).to_dict()
+            for entry in (data["metrics"]["log_loss"]["after"], data["slices"][0]["log_loss"]):
+                assert entry["low"] is entry["high"] is None
+            assert data["metrics"]["brier"]["after"]["high"] > 0.1
+            (said,) = [own for own in data["not_computed"] if own["what"] == "intervals of log loss"]
+            assert why in said["why"]
 
 
 class TestSlices:
@@ -231,6 +300,26 @@ class TestSlices:
         slices = {own["slice"]: own for own in CalibrationReport(y, proba, groups=hard).to_dict()["slices"]}
         assert slices["hard"]["accuracy"]["high"] < slices["easy"]["accuracy"]["low"]
         assert slices["hard"]["flag"] is slices["easy"]["flag"] is None
+
+    @pytest.mark.slow
+    def test_a_flag_is_an_accuracy_that_chance_does_not_allow(self):
+        """Flag, p-value, and the range of accuracies beside them say the same, of slices and of classes."""
+        n_flags = 0
+        for seed in range(8):
+            y, proba = draw(300, seed=seed)
+            rng = np.random.default_rng(seed)
+            groups = {"a": rng.integers(0, 5, 300), "b": rng.integers(0, 2, 300)}
+            spoilt = (groups["a"] == 0) & (rng.random(300) < 0.6)
+            data = CalibrationReport(np.where(spoilt, rng.integers(0, 3, 300), y), proba, groups=groups).to_dict()
+            parts = [(own, own["accuracy"]) for own in data["slices"]]
+            parts += [(own, own["precision"]) for own in data["classes"]]
+            for own, share in parts:
+                below, above = share["value"] < own["expected_low"], share["value"] > own["expected_high"]
+                assert own["flag"] == ("worse" if below else "better" if above else None)
+                assert (own["flag"] is not None) == (own["p_value"] < 0.05)
+                assert own["expected_low"] <= own["expected_accuracy"] <= own["expected_high"]
+                n_flags += own["flag"] is not None
+        assert 3 <= n_flags <= 30
 
     @pytest.mark.slow
     def test_chance_seldom_flags_any_of_many_slices(self):
@@ -478,6 +567,60 @@ class TestCompare:
         assert "A is better" in data["verdict"]
         assert data["agreement"] == 1.0
         assert data["shift"] is None
+
+    @pytest.mark.parametrize(
+        ("metadata", "names"),
+        [
+            (({"model": {"name": "small"}}, {"model": {"name": "large"}}), ("small", "large")),
+            (({"prompt": {"template": "{{ text }}:"}}, {"prompt": {"template": "x"}}), ("“{{ text }}:”", "x")),
+            (({"calibrator": None}, {"calibrator": {"name": "auto"}}), ("no\N{NO-BREAK SPACE}calibrator", "auto")),
+            (({"model": "m"}, {"model": "m"}), ("A", "B")),
+        ],
+    )
+    def test_the_sides_have_names(self, rows, metadata, names):
+        """The sides of a comparison are called by what tells them apart: model, prompt or calibrator."""
+        a, b = (
+            CalibrationReport(rows["y"], rows[part], classes=CLASSES, metadata=given)
+            for part, given in zip(("proba", "proba_before"), metadata, strict=True)
+        )
+        comparison = compare(a, b)
+        data = comparison.to_dict()
+        assert (data["a"]["name"], data["b"]["name"]) == names
+        assert f"{names[0]} is better" in comparison.verdict
+        assert "minus" not in comparison.to_markdown()
+        named = compare(a, b, names=("short prompt", "long prompt"))
+        assert "short prompt is better" in named.verdict
+        assert "long prompt" in named.to_html()
+
+    @pytest.mark.parametrize("names", [("a",), ("a", "a"), ("a", ""), "ab", (1, 2)])
+    def test_names_that_tell_nothing_apart(self, rows, names):
+        """Names must be two different texts."""
+        a = CalibrationReport(rows["y"], rows["proba"], classes=CLASSES)
+        with pytest.raises(InputError, match="two different names"):
+            compare(a, a, names=names)
+
+    def test_rows_that_changed(self, rows):
+        """Rows with another prediction are listed with their texts and class names, those that became wrong first."""
+        other = rows["proba"][:, [1, 0, 2]]
+        a = CalibrationReport(rows["y"], rows["proba"], classes=CLASSES, texts=rows["texts"])
+        b = CalibrationReport(rows["y"], other, classes=CLASSES, texts=rows["texts"])
+        changed = compare(a, b).to_dict()["changed"]
+        one, two = (np.array(CLASSES)[p.argmax(axis=1)] for p in (rows["proba"], other))
+        y = np.asarray(rows["y"])
+        assert changed["n"] == (one != two).sum()
+        assert changed["n_broken"] == ((one == y) & (two != y)).sum()
+        assert changed["n_mended"] == ((one != y) & (two == y)).sum()
+        kinds = [(row["b"] == row["true"], row["a"] != row["true"]) for row in changed["rows"]]
+        assert kinds == sorted(kinds)
+        for row in changed["rows"]:
+            i = row["row"]
+            assert (row["true"], row["a"], row["b"], row["text"]) == (
+                str(y[i]),
+                str(one[i]),
+                str(two[i]),
+                rows["texts"][i],
+            )
+            assert row["text"] in compare(a, b).to_html() or "&" in row["text"]
 
     def test_columns_in_another_order(self, rows):
         """The second report's classes may stand in another order; the same probabilities show no difference."""

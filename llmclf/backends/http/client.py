@@ -20,7 +20,7 @@ from ..usage import Usage
 from .file_transfers import Download, Upload, receive, send
 from .options import ServerOptions
 from .rate_limits import RateLimits
-from .replies import BadReplyError, error_code, error_message, retry_after, token_counts
+from .replies import BadReplyError, error_message, meant_status, retry_after, stated_error, token_counts, visible_text
 from .transport import connect, parsed_url, unreachable_errors
 from .usage import cost_of
 
@@ -166,7 +166,7 @@ class Client:
             try:
                 return read(sent)
             except BadReplyError as error:
-                return _Failure(f"the server's reply cannot be used: {error}", 200, heals=True)
+                return _Failure(self.unusable(error, sent), 200, heals=True)
         finally:
             # A request that is cancelled while it is under way has still been paid for.
             self.settle(worst, cost)
@@ -245,39 +245,52 @@ class Client:
                 return n_bytes
             try:
                 parsed = json.loads(response.content)
-                return parsed if is_good else self.refusal(response.status_code, parsed, response.headers)
+                if is_good and stated_error(parsed) is None:
+                    return parsed
+                return self.refusal(response.status_code, parsed, response.headers)
             except (ValueError, RecursionError):
                 if not is_good:
                     return self.refusal(response.status_code, None, response.headers)
                 kind = response.headers.get("content-type", "no content type")[:80]
-                failure = _Failure(f"the server's reply is not JSON ({kind})", 200, heals=True, may_cost=True)
+                words = self.without_key(visible_text(response.text)) if kind.startswith("text/") else ""
+                reason = f"the server's reply is not JSON ({kind}){': ' if words else ''}{words}"
+                failure = _Failure(reason, 200, heals=True, may_cost=True)
         return failure
 
     def without_key(self, body: T) -> T:
         """A JSON value in which the key, wherever a server wrote it, is replaced."""
         return _without_key(body, self.options.api_key_env)
 
+    def unusable(self, error: BadReplyError, reply: Any) -> str:
+        """Why a reply with a good status is no answer: what is wrong with it, and what the server says itself."""
+        words = error_message(self.without_key(reply)) if isinstance(reply, Mapping) else ""
+        return f"the server's reply cannot be used: {error}" + (f"; the server says: {words}" if words else "")
+
     def refusal(self, status: int, body: Any, headers: Mapping[str, str]) -> _Failure:
-        """What a reply with another status than 200 means."""
+        """What a reply means that is an error by its status, or by what it says (`stated_error`)."""
         body = self.without_key(body)
-        message = error_message(body)
-        heals = status in _HEALING or (status >= 500 and status != 501)
-        if error_code(body) == "insufficient_quota" or headers.get("x-should-retry") == "false":
+        is_good = 200 <= status < 300
+        message = error_message(stated_error(body) if is_good else body)
+        meant = meant_status(status, body)
+        heals = meant in _HEALING or (meant >= 500 and meant != 501)
+        if headers.get("x-should-retry") == "false":
             heals = False
         delay = retry_after(headers)
         if delay is not None and delay > _LONGEST_OBEYED:
             heals = False
             message += f" (it asks to wait for {delay:.0f} s)"
         advice = ""
-        if status in (401, 403):
+        if meant in (401, 403):
             name = self.options.api_key_env
             advice = f"; check the key in the environment variable {name}" if name else "; name a key with api_key_env="
+        answered = f"{status} with an error" if is_good else str(status)
         return _Failure(
-            f"the server answered {status}{': ' if message else ''}{message}{advice}",
-            status,
+            f"the server answered {answered}{': ' if message else ''}{message}{advice}",
+            meant if is_good else status,
             heals,
-            is_final=not heals and status not in _ROW_STATUS,
+            is_final=not heals and meant not in _ROW_STATUS,
             delay=delay,
+            may_cost=is_good,
         )
 
 

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import email.utils
 import math
+import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ...errors import type_of
+
 _MESSAGE_LENGTH = 500
+_PAGE_LENGTH = 20_000  # characters of a page that are looked at
 _MOST_TOKENS = 10**9  # a reply that counts more is wrong
 _LARGEST = sys.float_info.max
 UNKNOWN = -9999.0  # what some servers say for "very unlikely"
 _TOLERANCE = 1e-3  # nats by which rounding may lift a log-probability above 0
+_SUM_TOLERANCE = 0.01  # by which rounding may lift the sum of the probabilities of one distribution above 1
+
+# What the words of an error mean, as a status; the first that fits counts.
+_MEANINGS = [
+    (402, r"insufficient_quota|quota_exceeded|billing|credit|payment"),
+    (401, r"api_key|authentication|unauthori[sz]ed"),
+    (403, r"permission|forbidden|access_denied"),
+    (404, r"not_?found|does_not_exist|unknown_model"),
+    (429, r"rate_?limit|too_many_requests|throttl"),
+    (503, r"overloaded|unavailable|loading|capacity|timeout|timed_out|internal|server_error|api_error"),
+    (400, r"invalid|bad_request|context_length|content_filter|content_policy|unsupported|exceed"),
+]
 
 
 class BadReplyError(Exception):
@@ -24,7 +40,8 @@ def error_message(body: Any) -> str:
     """The message of an error reply, whichever of the usual shapes it has; an empty string where it has none.
 
     Known are ``{"error": {"message": ...}}``, ``{"error": ...}``, ``{"message": ...}``, ``{"detail": ...}``,
-    ``{"detail": {"message": ...}}`` and ``{"detail": [{"loc": [...], "msg": ...}, ...]}``.
+    ``{"detail": {"message": ...}}``, ``{"detail": [{"loc": [...], "msg": ...}, ...]}`` and
+    ``{"errors": [{"message": ...}, ...]}``.
 
     Examples
     --------
@@ -37,7 +54,7 @@ def error_message(body: Any) -> str:
         return "; ".join(filter(None, map(error_message, body)))[:_MESSAGE_LENGTH]
     if not isinstance(body, Mapping):
         return ""
-    for name in ("error", "detail", "message", "msg"):
+    for name in ("error", "detail", "message", "msg", "errors"):
         text = error_message(body.get(name))
         if text:
             where = body.get("loc")
@@ -46,11 +63,76 @@ def error_message(body: Any) -> str:
     return ""
 
 
-def error_code(body: Any) -> str:
-    """The machine-readable code of an error reply (``insufficient_quota``, say), or an empty string."""
+def stated_error(body: Any) -> Any:
+    """The part of a reply that says that there is no answer, though its status is that of an answer; None if no part does.
+
+    Known are ``{"error": ...}``, ``{"object": "error", ...}``, ``{"type": "error", ...}``, a list of these, and a choice with an
+    ``"error"`` or with the finish reason ``"error"``.
+
+    Examples
+    --------
+    >>> stated_error({"choices": [], "error": {"message": "no credit", "code": 402}})
+    {'error': {'message': 'no credit', 'code': 402}}
+    >>> stated_error({"choices": [{"text": " yes"}], "error": None}) is None
+    True
+    """
+    if isinstance(body, list):
+        return body if body and stated_error(body[0]) is not None else None
+    if not isinstance(body, Mapping):
+        return None
+    if body.get("error"):
+        return {"error": body["error"]}
+    if "error" in (body.get("object"), body.get("type")):
+        return body
+    listed = body.get("choices")
+    for choice in listed if isinstance(listed, list) else ():
+        if isinstance(choice, Mapping) and (choice.get("error") or choice.get("finish_reason") == "error"):
+            return {
+                "error": choice.get("error") or choice.get("message") or choice.get("text") or "the answer broke off"
+            }
+    return None
+
+
+def visible_text(page: str) -> str:
+    """The beginning of what a reply shows that is text or HTML.
+
+    Examples
+    --------
+    >>> visible_text("<html><style>p { color: red }</style><h1>502 Bad Gateway</h1><p>nginx")
+    '502 Bad Gateway nginx'
+    """
+    beginning = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", page[:_PAGE_LENGTH], flags=re.DOTALL | re.IGNORECASE)
+    return error_message(beginning)
+
+
+def meant_status(status: int, body: Any) -> int:
+    """The HTTP status that an error means, by its own code and type where they say more than the reply's status.
+
+    They do where the reply has the status of an answer or of any failure inside the server, and where a limit is one that
+    waiting does not lift.
+
+    Examples
+    --------
+    >>> meant_status(200, {"error": {"code": 502}}), meant_status(500, {"error": {"type": "invalid_request_error"}})
+    (502, 400)
+    >>> meant_status(429, {"error": {"code": "insufficient_quota"}}), meant_status(422, {"error": {"code": "x"}})
+    (402, 422)
+    """
+    if isinstance(body, list) and body:
+        body = body[0]
     inner = body.get("error") if isinstance(body, Mapping) else None
-    code = inner.get("code") if isinstance(inner, Mapping) else None
-    return code if isinstance(code, str) else ""
+    parts = [part for part in (inner, body) if isinstance(part, Mapping)]
+    values = [part.get(name) for part in parts for name in ("code", "status", "type")]
+    numbers = [number for number in map(_status, values) if number is not None]
+    named = _meaning(" ".join(value for value in values if isinstance(value, str)))
+    if status == 429:
+        return 402 if named == 402 else status
+    if 200 <= status < 300:
+        # A message may quote the user's text: no more is read from it than that asking again may help.
+        said = _meaning(error_message(stated_error(body)))
+        # An error that does not say what it is about is about this request.
+        return numbers[0] if numbers else named or (said if said in (429, 503) else 400)
+    return named if status >= 500 and named in (400, 401, 402, 403, 404) else status
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -131,6 +213,32 @@ def probability(value: Any, name: str) -> float:
     return min(1.0, number)
 
 
+def check_distribution(logprobs: Iterable[float | None], name: str) -> None:
+    """Refuse log-probabilities of events that exclude each other if their probabilities add up to more than 1.
+
+    Parameters
+    ----------
+    logprobs : iterable of float or None
+        In nats; None is not known, and counts as 0.
+    name : str
+        What they are, for the message.
+
+    Raises
+    ------
+    BadReplyError
+
+    Examples
+    --------
+    >>> check_distribution([math.log(0.7), math.log(0.3), None], "the likeliest tokens")
+    >>> check_distribution([math.log(0.7), math.log(0.4)], "the likeliest tokens")
+    Traceback (most recent call last):
+    llmclf.backends.http.replies.BadReplyError: the probabilities of the likeliest tokens add up to 1.1; expected at most 1
+    """
+    total = math.fsum(math.exp(value) for value in logprobs if value is not None)
+    if total > 1.0 + _SUM_TOLERANCE:
+        raise BadReplyError(f"the probabilities of {name} add up to {total:.4g}; expected at most 1")
+
+
 def choices(body: Any, n: int) -> list[Mapping[str, Any]]:
     """The n choices of a completion in the order of the prompts, whatever the order in which they came."""
     stated = sequence(mapping(body, "the reply").get("choices"), "choices", n)
@@ -141,6 +249,17 @@ def choices(body: Any, n: int) -> list[Mapping[str, Any]]:
             raise BadReplyError(f"a choice has the index {_shown(index)}; expected each of 0 to {n - 1} once")
         placed[index] = choice
     return [placed[index] for index in range(n)]
+
+
+def _meaning(words: str) -> int | None:
+    words = re.sub(r"[\s-]+", "_", words.lower())
+    return next((status for status, pattern in _MEANINGS if re.search(pattern, words)), None)
+
+
+def _status(value: Any) -> int | None:
+    """The HTTP status of a failure that a value is, or that the digits of a text are."""
+    number = int(value) if isinstance(value, str) and re.fullmatch("[45][0-9]{2}", value) else value
+    return number if type(number) is int and 400 <= number < 600 else None
 
 
 def _count(*values: Any) -> int:
@@ -160,10 +279,4 @@ def _number(value: Any, name: str) -> float:
 
 def _shown(value: Any) -> str:
     """A value for a message: short, and never the user's text."""
-    return (
-        "missing"
-        if value is None
-        else f"a {type(value).__name__}"
-        if isinstance(value, (str, list, dict))
-        else repr(value)[:30]
-    )
+    return "missing" if value is None else type_of(value) if isinstance(value, (str, list, dict)) else repr(value)[:30]

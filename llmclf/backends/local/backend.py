@@ -22,7 +22,7 @@ from ..base import (
 from ..handle import Handle
 from ..options import describe_options, one_of, option, positive_count, takes_earlier_name
 from ..tokens.codec import TokenCodec, TokenRow
-from ..tokens.transformers_encoder import token_texts
+from ..tokens.transformers_encoder import streamed_texts, token_texts
 from .generation import Generation, LogitsProcessor, check_generation, end_ids, generate
 from .loaded_model import LoadedModel, open_model
 from .trie_view import TrieView
@@ -170,9 +170,17 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
         """How many tokens the texts have together, without special tokens."""
         return sum(map(len, self.tokenizer(list(texts), add_special_tokens=False)["input_ids"])) if texts else 0
 
+    def chat_frame(self, prompt: RenderedPrompt) -> str | None:
+        """What the model's chat template writes around the turns of a prompt, now; None for plain text."""
+        return self._codec.frame(prompt)
+
     def token_texts(self, token_ids: Sequence[int]) -> list[str]:
-        """What each token adds to a text; for part of a character, the token as the vocabulary writes it."""
+        """What each token adds to a text; for parts of characters, their bytes."""
         return token_texts(self.tokenizer, token_ids)
+
+    def joined_texts(self, token_ids: Sequence[int]) -> list[str]:
+        """What each token adds to the text of those before it; a character of several tokens belongs to the last of them."""
+        return streamed_texts(self.tokenizer, token_ids)
 
     def token_of(self, prompt: str | RenderedPrompt, text: str) -> int:
         """The id of the one token that a text is directly after a prompt.

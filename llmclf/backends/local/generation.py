@@ -13,7 +13,7 @@ from ...arrays import Floats
 from ...checks import check_whole_number, is_whole_number
 from ...errors import InputError, ModelError
 from ...logits import apply_chain, log_softmax, sample
-from ..tokens.transformers_encoder import text_after, token_texts
+from ..tokens.transformers_encoder import streamed_texts, text_after
 
 LogitsProcessor = Callable[[Floats, Sequence[int]], Floats]
 """A function of logits (vocabulary,) and of the tokens before them; see `llmclf.logits.chain`."""
@@ -136,7 +136,7 @@ class _Answer:
         text = self._text()
         for wanted in self._stop:
             text = text.split(wanted)[0]
-        pieces = tuple(token_texts(self._tokenizer, self.ids))
+        pieces = tuple(streamed_texts(self._tokenizer, self.ids))
         assert self.finish_reason is not None
         return Generation(
             tuple(self.ids), pieces, text, tuple(self.logprobs), tuple(self.processed), self.finish_reason

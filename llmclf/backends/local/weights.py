@@ -15,6 +15,7 @@ from typing import Any
 
 from ...downloads import SMOLLM2, cache_dir, file_sha256
 from ...errors import DownloadError, InputError, MissingDependencyError, ModelError, ModelNameError
+from ..model_hints import model_hint
 
 _CONVERSION = 2  # raised when weights have to be converted again
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt")
@@ -38,17 +39,22 @@ def check_name(name: str) -> None:
         if folder.is_dir():
             if not (folder / "config.json").is_file():
                 raise ModelNameError(
-                    f"the folder {source!r} does not hold a config.json, so it is not a saved transformers model"
+                    f"the folder {source!r} does not hold a config.json, so it is not a saved transformers model{_hint(name)}"
                 )
         elif source.count("/") > 1 or source.startswith((".", "/", "~", "@")):
             raise ModelNameError(
-                f"'hf:{source}' names neither a folder that exists nor a model of the form 'hf:org/name[@revision]'"
+                f"'hf:{source}' names neither a folder that exists nor a model of the form 'hf:org/name[@revision]'{_hint(name)}"
             )
     elif name != "smollm2":
         raise ModelNameError(
             f"model={name!r} does not name a model that can be opened; expected 'smollm2', 'hf:org/name[@revision]', "
-            "'hf:folder', 'gguf:path', 'openai:NAME', 'systemone:NAME' or 'decisions:NAME'"
+            f"'hf:folder', 'gguf:path', 'openai:NAME', 'systemone:NAME' or 'decisions:NAME'{_hint(name)}"
         )
+
+
+def _hint(name: str) -> str:
+    hint = model_hint(name)
+    return f"; {hint}" if hint else ""
 
 
 def load(name: str, device: str, dtype: str | None) -> tuple[Any, Any, str]:

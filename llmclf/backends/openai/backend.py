@@ -11,6 +11,7 @@ from typing import Any
 
 from ...checks import is_number
 from ...errors import InputError
+from ...prompts.rendered import RenderedPrompt
 from ..base import (
     Batches,
     CountsUsage,
@@ -177,6 +178,10 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
             "extra": self.extra,
             "probe": connection.probe.summary,
         }
+
+    def chat_frame(self, prompt: RenderedPrompt) -> str | None:
+        """What the model's chat template writes around the turns of a prompt; None where the server alone knows."""
+        return self._connection.chat_frame(prompt)
 
     def score(self, requests: Sequence[Request]) -> Iterator[tuple[int, RowScores]]:
         check_requests(requests)

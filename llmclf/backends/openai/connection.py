@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from ...errors import CapabilityError, InputError, MissingDependencyError, RowError, ServerError
-from ...prompts.rendered import Span
+from ...prompts.rendered import RenderedPrompt, Span
 from ..base import Request, RowScores, check_requests
 from ..http.async_bridge import AsyncBridge
 from ..http.client import Client
@@ -140,6 +140,19 @@ class Connection:
     def reports(self) -> list[RouteReport]:
         """Every route, and whether the server allows it."""
         return self._routes.reports(self._facts(self.probe))
+
+    def chat_frame(self, prompt: RenderedPrompt) -> str | None:
+        """What the model's chat template writes around the turns of a prompt; None where the server alone knows."""
+        route, facts = self.route, self._facts(self.probe)
+        if self._codec is None or not route.takes_tokens(facts):
+            return None
+        return self.bridge.call(partial(self._frame, prompt))
+
+    async def _frame(self, prompt: RenderedPrompt, client: Client) -> str | None:
+        import anyio.to_thread
+
+        assert self._codec is not None
+        return await anyio.to_thread.run_sync(self._codec.frame, prompt)
 
     def score(self, requests: Sequence[Request]) -> Iterator[Answer]:
         task = self._task(requests, len(requests))

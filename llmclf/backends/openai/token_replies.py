@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..http.replies import UNKNOWN, BadReplyError, choices, logprob, mapping, sequence, string
+from ..http.replies import UNKNOWN, BadReplyError, check_distribution, choices, logprob, mapping, sequence, string
 
 _CONTROL = re.compile(rb"<[^<>\s]{1,60}>|</?[a-z_]+>")
 _BYTES = re.compile(r"bytes:((?:\\x[0-9a-fA-F]{2}|[ -\[\]-~])*\\x[0-9a-fA-F]{2}(?:\\x[0-9a-fA-F]{2}|[ -\[\]-~])*)")
@@ -91,11 +91,24 @@ def _positions(choice: Mapping[str, Any]) -> list[Position]:
         tops = logprobs.get("top_logprobs")
         tops = [None] * len(tokens) if tops is None else sequence(tops, "logprobs.top_logprobs", len(tokens))
         positions = [_position(*entry) for entry in zip(tokens, values, tops, strict=True)]
+    for position in positions:
+        _check_distribution(position)
     last = positions[-1].chosen.text if positions else None
     # An empty text may be a part of a character elsewhere.
     if choice.get("finish_reason") == "stop" and last and may_end(last):
         return [replace(position, end=last) for position in positions]
     return positions
+
+
+def _check_distribution(position: Position) -> None:
+    """Refuse a position whose tokens have more probability than there is.
+
+    The token that was drawn is one of the likeliest or another; where both name it, the likeliest tokens' number counts.
+    """
+    chosen = position.chosen
+    is_apart = all((entry.token, entry.text) != (chosen.token, chosen.text) for entry in position.top)
+    entries = (*position.top, chosen) if is_apart else position.top
+    check_distribution([entry.logprob for entry in entries], "the tokens at one place")
 
 
 def _position(token: Any, value: Any, top: Any) -> Position:

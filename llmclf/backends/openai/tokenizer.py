@@ -11,11 +11,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from ...errors import PromptError, RowError
+from ...errors import PromptError, RowError, ServerError
 from ...prompts.rendered import Span
 from ..http.async_bridge import together
 from ..http.client import Client
 from ..http.replies import expect, mapping, sequence, string
+from ..tokens.acting_tokens import is_markup
 from ..tokens.codec import find, is_author
 
 T = TypeVar("T")
@@ -23,6 +24,8 @@ T = TypeVar("T")
 # How models write their control tokens. The pattern is tried at every position, since one may stand within other brackets.
 _CONTROL_LIKE = re.compile(r"(?=(<[^<>\s]{1,60}>|\[[^\[\]\s]{1,60}\]))")
 
+_TEMPLATE_STATUS = (400, 422, 500)
+"""How servers answer if a chat template fails."""
 _REMEMBERED = 10_000
 
 
@@ -45,6 +48,7 @@ class ServerEncoder:
         self.head: list[int] = []
         self._bos_token = ""
         self._controls: dict[str, int | None] = {}
+        self._always: set[str] = set()  # control tokens that the server also reads where it should read none
 
     async def open(self, bos_token: str = "", eos_token: str = "") -> ServerEncoder:
         """Find out what the tokenizer puts before a text, and the id of the end-of-answer token if its text is known."""
@@ -58,7 +62,18 @@ class ServerEncoder:
         return _in_loop(self.encode_all, list(texts))
 
     def chat(self, messages: Sequence[dict[str, str]]) -> str | None:
-        return _in_loop(self._chat, list(messages))
+        try:
+            return _in_loop(self._chat, list(messages))
+        except ServerError as error:
+            if error.status not in _TEMPLATE_STATUS:
+                raise
+            raise PromptError(
+                f"the server's chat template cannot write this conversation ({error}); if it takes no system turn, write the "
+                "instruction into the prompt's template; else use chat=False"
+            ) from error
+
+    def answered_chat(self, messages: Sequence[dict[str, str]]) -> str | None:
+        return None  # a server opens an answer of its own after every conversation, or continues the last one
 
     async def encode_all(self, texts: Sequence[Sequence[Span]]) -> list[list[int]]:
         """`encode`, from within the event loop."""
@@ -78,10 +93,17 @@ class ServerEncoder:
         ids: list[int] = []
         position = 0
         for match in controls:
-            if is_author(spans, *match.span(1)) and match.start(1) >= position:
+            if match.start(1) < position:
+                continue
+            always = match.group(1) in self._always
+            if is_author(spans, *match.span(1)) and not always:
                 ids += await self._piece(text[position : match.start(1)])
                 ids += await self._tokenize(match.group(1), control=True)
                 position = match.end(1)
+            elif always and not is_author(spans, *match.span(1)):
+                # llama.cpp reads what a user has defined as one token wherever it stands, so it is cut inside.
+                ids += await self._piece(text[position : match.end(1) - 1])
+                position = match.end(1) - 1
         return ids + await self._piece(text[position:])
 
     async def _piece(self, text: str) -> list[int]:
@@ -92,10 +114,14 @@ class ServerEncoder:
         if text not in self._controls:
             if len(self._controls) >= _REMEMBERED:
                 self._controls.clear()
+                self._always.clear()
             as_control = await self._tokenize(text, control=True)
             is_one = len(as_control) == 1
             if is_one and self._kind == "llama_server":
-                is_one = await self._tokenize(text) != as_control
+                is_always = await self._tokenize(text) == as_control
+                is_one = not is_always or is_markup(text)
+                if is_always and is_one:
+                    self._always.add(text)
             self._controls[text] = as_control[0] if is_one else None
         return self._controls[text]
 

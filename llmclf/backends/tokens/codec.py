@@ -12,9 +12,9 @@ from typing import Protocol
 
 from ...errors import PromptError, RowError
 from ...prompts.rendered import RenderedPrompt, Span
-from ...prompts.templates import mark_turns
 from ..base import Request, needs_terminator
 from ..logit_processing import Processing, TokenProcessing
+from .chat_rendering import ChatRenderer
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,10 @@ class Encoder(Protocol):
         """A chat as the model reads it, up to the answer's first token; None where the model does not know chats."""
         ...
 
+    def answered_chat(self, messages: Sequence[dict[str, str]]) -> str | None:
+        """A chat whose last turn is an answer that is there; None where that cannot be had."""
+        ...
+
 
 class TokenCodec:
     """Tokenises requests for one tokenizer.
@@ -83,6 +87,7 @@ class TokenCodec:
     def __init__(self, encoder: Encoder, context_length: int) -> None:
         self.context_length = context_length
         self._encoder = encoder
+        self._chats = ChatRenderer(encoder)
 
     def encode(self, requests: Sequence[Request]) -> list[TokenRow]:
         """Tokenise requests; a prompt that is too long is shortened in its text field alone.
@@ -92,7 +97,25 @@ class TokenCodec:
         PromptError
             A prompt cannot be made to fit, shares no token with its continuation, or two completions are the same; or a
             request's processing names a word that is not one token, or a prompt whose completions are other tokens.
+            A `RowError` knows all requests that are to blame.
         """
+        try:
+            return self._rows(requests)
+        except RowError as error:
+            problems = self._problems(requests) if len(requests) > 1 else {0: str(error)}
+            raise RowError(str(error), problems) from error
+
+    def _problems(self, requests: Sequence[Request]) -> dict[int, str]:
+        """The requests that cannot be tokenised, by their places, and why."""
+        problems = {}
+        for place, request in enumerate(requests):
+            try:
+                self._rows([request])
+            except RowError as error:
+                problems[place] = str(error)
+        return problems
+
+    def _rows(self, requests: Sequence[Request]) -> list[TokenRow]:
         rows = self._encode(requests)
         for place, (request, row) in enumerate(zip(requests, rows, strict=True)):
             if row.n_inputs > self.context_length:
@@ -106,6 +129,16 @@ class TokenCodec:
         """The tokens of a prompt alone, as `encode` begins its contexts."""
         ids = self._encoder.encode([self._prompt_spans(prompt)])[0]
         return ids if prompt.is_chat else _with_head(self._encoder.head, ids)
+
+    def frame(self, prompt: RenderedPrompt) -> str | None:
+        """What the model's chat template writes around the turns of a prompt, now; None for plain text.
+
+        Raises
+        ------
+        PromptError
+            As `encode`.
+        """
+        return self._chats.frame([str(turn.role) for turn in prompt.turns]) if prompt.is_chat else None
 
     def token(self, prompt: RenderedPrompt, text: str) -> int:
         """The one token that a text is directly after a prompt.
@@ -148,7 +181,7 @@ class TokenCodec:
         # A completion that ends inside the common part would have nothing left to score.
         start = min(start, min(len(ids) for ids in joint) - 1)
         if start < 1:
-            raise PromptError(
+            raise RowError(
                 f"prompt {request.prompt.text[-40:]!r} and its continuation share no token, so there is nothing to condition "
                 "on; begin the template with some text"
             )
@@ -215,20 +248,7 @@ class TokenCodec:
     def _prompt_spans(self, prompt: RenderedPrompt) -> tuple[Span, ...]:
         if not prompt.is_chat:
             return prompt.turns[0].spans
-        messages, mark = mark_turns(prompt.turns)
-        text = self._encoder.chat(messages)
-        if text is None:
-            raise PromptError(
-                "Prompt(chat=True) needs a model with a chat template, and this one has none; use chat=False"
-            )
-        spans = mark.split(text)
-        unmarked = self._encoder.chat([{"role": str(turn.role), "content": turn.text} for turn in prompt.turns])
-        if "".join(span.text for span in spans) != unmarked:
-            raise RowError(
-                "the model's chat template changes the messages that it is given (it trims them, perhaps), so data and "
-                "template cannot be told apart; remove spaces and line breaks around the fields in the prompt's template"
-            )
-        return spans
+        return self._chats.spans(prompt.turns)
 
 
 def _with_head(head: list[int], ids: list[int]) -> list[int]:

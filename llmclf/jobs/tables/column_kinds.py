@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ...errors import InputError
+from ...errors import InputError, type_of
 from ...tables.formats import missing_pyarrow
 from ...tables.values import is_missing, json_value
 
@@ -30,11 +29,11 @@ _OF_TYPE: dict[type, str] = {
     bytes: "bytes",
     type(None): "",
 }
-_LOOKED_AT = {str, int, list, dict}
+_SAFE = {bool, float, type(None)}
 _LACKING = {
     "UTF-8": "half a surrogate pair, which is not UTF-8",
     "64 bits": "an integer of more than 64 bits",
-    "JSON": "a list or dict that has no JSON form",
+    "JSON": "a value that has no JSON form",
 }
 _OF_ARROW = {"string": "str", "large_string": "str", "string_view": "str", "bool": "bool", "null": ""}
 
@@ -47,7 +46,7 @@ class ColumnKinds:
     names : list of str
     unlike : dict
         Where a value stands that some formats cannot hold, by what it lacks: ``"UTF-8"`` for half a surrogate pair,
-        ``"64 bits"`` for a longer integer, ``"JSON"`` for a list or dict that holds what JSON does not know.
+        ``"64 bits"`` for a longer integer, ``"JSON"`` for a value that is, or holds, what JSON does not know.
 
     Examples
     --------
@@ -76,7 +75,7 @@ class ColumnKinds:
         """
         for name in frame.columns:
             if not isinstance(name, str):
-                raise InputError(f"the column name {name!r} is a {type(name).__name__}; expected str")
+                raise InputError(f"the column name {name!r} is {type_of(name)}; expected str")
         if not frame.columns.is_unique:
             twice = frame.columns[frame.columns.duplicated()][0]
             raise InputError(f"the table has two columns of the name {twice!r}; rename one of them")
@@ -135,16 +134,20 @@ class ColumnKinds:
     def _take(self, name: str, column: pd.Series) -> None:
         dtype = column.dtype
         if self._last.get(name) == dtype and not pd.api.types.is_object_dtype(dtype):
+            if _holds_bytes(dtype):
+                self._look(name, column)
             return  # a type that says all
         self._last[name] = dtype
         kinds = self._found[name]
         if isinstance(dtype, pd.ArrowDtype):
             kinds.add(_kind_of_arrow(dtype.pyarrow_dtype))
             self._add_arrow_type(name, dtype.pyarrow_dtype)
+            if _holds_bytes(dtype):
+                self._look(name, column)
         elif pd.api.types.is_object_dtype(dtype):
             values = [value for value in column.tolist() if not is_missing(value)]
             types = set(map(type, values))
-            self._look(name, column, types)
+            self._look(name, column)
             kinds |= {_OF_TYPE.get(kind) or _kind_of_numpy(kind) for kind in types}
             if kinds & {"json", "decimal", "datetime"}:
                 self._infer(name, values)
@@ -172,14 +175,14 @@ class ColumnKinds:
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             self._arrow[name] = error
 
-    def _look(self, name: str, column: pd.Series, types: set[type]) -> None:
-        """Note the first values that not every format has a form for; only a column of objects can hold them."""
-        if not types & _LOOKED_AT:
-            return
+    def _look(self, name: str, column: pd.Series) -> None:
+        """Note the first values that not every format has a form for."""
         for number, value in enumerate(column.tolist(), start=self._n_rows):
-            lack = _lack(value) if type(value) in _LOOKED_AT else None
-            if lack is not None and lack not in self.unlike:
-                self.unlike[lack] = f"row {number} (counted from 0), column {name!r}, holds {_LACKING[lack]}"
+            if type(value) in _SAFE:
+                continue
+            lack, why = _lack(value)
+            if lack and lack not in self.unlike:
+                self.unlike[lack] = f"row {number} (counted from 0), column {name!r}, holds {_LACKING[lack]}{why}"
 
     def _add_arrow_type(self, name: str, column_type: Any) -> None:
         import pyarrow as pa
@@ -193,21 +196,6 @@ class ColumnKinds:
             self._arrow[name] = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
         except pa.ArrowException as error:
             self._arrow[name] = error
-
-
-def check_added(names: Sequence[str], added: Sequence[str], where: str) -> None:
-    """Refuse a table that has a column of a name that is to be added.
-
-    Raises
-    ------
-    InputError
-    """
-    taken = [name for name in added if name in names]
-    if taken:
-        raise InputError(f"{where} already has a column {taken[0]!r}, which labelling adds; rename or drop it first")
-    twice = [name for i, name in enumerate(added) if name in added[:i]]
-    if twice:
-        raise InputError(f"two columns of the name {twice[0]!r} would be added; rename the class behind it")
 
 
 def arrow_type(kind: str) -> Any:
@@ -236,18 +224,26 @@ def _joined(kinds: set[str]) -> str:
     return "float" if known == {"int", "float"} else "json"
 
 
-def _lack(value: Any) -> str | None:
+def _lack(value: Any) -> tuple[str, str]:
+    """What a format may lack that this value needs, or nothing; and why."""
     if type(value) is int:
-        return None if -(2**63) <= value < 2**63 else "64 bits"
+        return ("", "") if -(2**63) <= value < 2**63 else ("64 bits", "")
     try:
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=json_value)
+        text = value if isinstance(value, str) else json.dumps(json_value(value), ensure_ascii=False)
         if not text.isascii():
             text.encode()
     except UnicodeEncodeError:
-        return "UTF-8"
-    except (TypeError, ValueError, RecursionError):
-        return "JSON"
-    return None
+        return "UTF-8", ""
+    except (TypeError, ValueError, RecursionError) as error:
+        return "JSON", f" ({error})"
+    return "", ""
+
+
+def _holds_bytes(dtype: Any) -> bool:
+    """Whether the values of an Arrow type are bytes, or hold some, which JSON lacks."""
+    return isinstance(dtype, pd.ArrowDtype) and any(
+        word in str(dtype.pyarrow_dtype) for word in ("binary", "map<", "extension<")
+    )
 
 
 def _kind_of_arrow(column_type: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import narwhals.stable.v2 as nw
 import pandas as pd
 
-from ...errors import InputError, MissingDependencyError
+from ...errors import InputError, MissingDependencyError, type_of
 from ...tables.files import check_suffix
 from ...tables.formats import CHUNK, SUFFIXES, arrow_frame, read_chunks, write_chunks
 from ..questions import decode_record, encode_record
@@ -93,7 +93,7 @@ def open_source(table: Any, spool: Path) -> Source:
     if _is_stream(table):
         return _stream(table, spool)
     raise InputError(
-        f"the table is a {type(table).__name__}; expected a path, a pattern, an SQL URL with ?table=, a data frame or an Arrow "
+        f"the table is {type_of(table)}; expected a path, a pattern, an SQL URL with ?table=, a data frame or an Arrow "
         "stream"
     )
 

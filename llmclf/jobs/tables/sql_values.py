@@ -14,7 +14,7 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 
-from ...errors import InputError, StoreError
+from ...errors import InputError, StoreError, type_of
 from ...tables.values import is_missing
 
 _PLAIN = frozenset(
@@ -133,7 +133,7 @@ class Cells:
                 stored.append(None if is_missing(value) else convert(value))
         except (TypeError, ValueError, OverflowError) as error:
             raise StoreError(
-                f"{where} cannot be written: row {first + len(stored)}, column {name!r}, a {type(value).__name__}: {error}; "
+                f"{where} cannot be written: row {first + len(stored)}, column {name!r}, {type_of(value)}: {error}; "
                 "change the value, or write a file"
             ) from None
         return stored
@@ -256,7 +256,7 @@ def _json_value(value: Any) -> Any:
         return str(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(bytes(value)).decode()
-    raise TypeError(f"a {type(value).__name__} has no JSON form")
+    raise TypeError(f"{type_of(value)} has no JSON form")
 
 
 def _as_plain(value: Any, name: str) -> Any:

@@ -194,6 +194,104 @@ def test_hopeless(fault):
         assert time.monotonic() - begun < 2.0
 
 
+FINAL_200 = {
+    "key": ({"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}}, 401, True),
+    "model": ({"error": {"message": "no model m", "type": "not_found_error"}}, 404, True),
+    "quota": ({"error": {"message": "You exceeded your quota", "type": "insufficient_quota", "code": 429}}, 429, None),
+    "number": ({"error": {"message": "context too long", "code": 400}}, 400, False),
+    "digits": ({"error": {"message": "context too long", "code": "422"}}, 422, False),
+    "text": ({"error": "prompt refused"}, 400, False),
+    "object": ({"object": "error", "message": "prompt refused", "code": 400}, 400, False),
+    "type": ({"type": "error", "error": {"type": "invalid_request_error", "message": "prompt refused"}}, 400, False),
+    "list": ([{"error": {"code": 403, "message": "prompt refused", "status": "PERMISSION_DENIED"}}], 403, True),
+    "beside choices": ({"choices": [], "error": {"message": "prompt refused"}}, 400, False),
+    "in a choice": ({"choices": [{"index": 0, "error": {"code": 400, "message": "prompt refused"}}]}, 400, False),
+    "broken off": (
+        {"choices": [{"index": 0, "text": "prompt refused", "finish_reason": "error"}]},
+        400,
+        False,
+    ),
+    "quoted": ({"error": {"message": "refused: 'my credit card, invalid api_key'"}}, 400, False),
+}
+
+
+@pytest.mark.parametrize(("body", "status", "is_final"), FINAL_200.values(), ids=FINAL_200)
+def test_error_with_status_200(body, status, is_final):
+    """An error that comes with status 200 is told in the server's own words, and asked about once unless asking may help."""
+    with FakeServer(faults=lambda request: Replace(body)) as server:
+        with pytest.raises(ServerError, match="answered 200 with an error: ") as caught:
+            ask(make(server, max_retries=1))
+        assert caught.value.status == status
+        words = json.dumps(body)
+        said = str(caught.value).split("with an error: ")[1].split(";")[0].split(", after")[0]
+        assert said in words.replace("\\", "")
+        if is_final is not None:
+            assert len(server.requests) == 1
+            assert caught.value.is_final is is_final
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "Provider returned error", "code": 502}},
+        {"error": {"message": "Overloaded", "type": "overloaded_error"}},
+        {"error": "Model is loading, try again"},
+        {"error": {"message": "slow down", "code": "rate_limit_exceeded"}},
+        {"choices": [{"index": 0, "text": "", "error": {"code": 503, "message": "no capacity"}}]},
+    ],
+)
+def test_error_with_status_200_that_heals(body):
+    """An error that comes with status 200 is asked about again where it says that this may help."""
+    with FakeServer(faults=[Replace(body)]) as server:
+        assert ask(make(server)) == "ok"
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        ({"detail": "the engine has died"}, "the engine has died"),
+        ({"message": "ask the other host"}, "ask the other host"),
+        ({"success": False, "errors": [{"code": 7003, "message": "no route"}]}, "no route"),
+    ],
+)
+def test_words_of_an_unusable_reply(reply, words):
+    """What a server says in place of an answer is part of the error."""
+    with (
+        FakeServer(faults=lambda request: Replace(reply)) as server,
+        pytest.raises(ServerError, match=f"cannot be used: .*; the server says: {words}"),
+    ):
+        ask(make(server, max_retries=0))
+
+
+def test_words_of_a_page():
+    """Of a page in place of an answer, the visible text is part of the error."""
+    with (
+        FakeServer(faults=lambda request: Html()) as server,
+        pytest.raises(ServerError, match=r"not JSON \(text/html[^)]*\): \w+"),
+    ):
+        ask(make(server, max_retries=0))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "n_requests"),
+    [
+        (500, {"error": {"type": "invalid_request_error", "message": "grammar"}}, 1),
+        (503, {"error": {"code": "model_not_found", "message": "no"}}, 1),
+        (429, {"error": {"type": "insufficient_quota", "message": "no"}}, 1),
+        (429, {"error": {"code": "billing_hard_limit_reached", "message": "no"}}, 1),
+        (500, {"error": {"type": "server_error", "message": "oops"}}, 2),
+        (429, {"error": {"type": "invalid_request_error", "code": "rate_limit_exceeded", "message": "slow"}}, 2),
+    ],
+)
+def test_words_decide_about_retries(status, body, n_requests):
+    """A failure that is final by the server's own words is not asked about again, whatever its status."""
+    with FakeServer(faults=lambda request: Status(status, body)) as server:
+        with pytest.raises(ServerError, match=f"answered {status}: "):
+            ask(make(server, max_retries=1))
+        assert len(server.requests) == n_requests
+
+
 def test_max_retries_of_one_call():
     """A call may have fewer attempts than the client's."""
     with FakeServer(faults=lambda request: Status(500)) as server:
@@ -403,7 +501,8 @@ JSON = st.recursive(
 def test_any_json(body, header):
     """Whatever an error reply, a count or a header holds, reading it raises nothing and gives what the caller can use."""
     assert len(replies.error_message(body)) <= 500
-    assert isinstance(replies.error_code(body), str)
+    assert (replies.stated_error(body) is None) or body
+    assert all(400 <= replies.meant_status(200, reply) < 600 for reply in (body, {"error": body}, [body]))
     counts = replies.token_counts(body)
     assert counts is None or (min(counts) >= 0 and counts[1] <= counts[0])
     seconds = replies.retry_after({"retry-after": header})
@@ -454,6 +553,18 @@ def test_no_probability(value):
 def test_error_messages(body, message):
     """An error's message is found in every usual shape of error reply."""
     assert replies.error_message(body) == message
+
+
+@given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=6))
+def test_distribution(probabilities):
+    """Probabilities of events that exclude each other are refused if and only if they add up to more than 1 and rounding."""
+    logprobs = [math.log(p) if p else None for p in probabilities]
+    total = math.fsum(probabilities)
+    if total > 1.0101:
+        with pytest.raises(BadReplyError, match="add up to"):
+            replies.check_distribution(logprobs, "some tokens")
+    elif total < 1.0099:
+        replies.check_distribution(logprobs, "some tokens")
 
 
 # --- limits ------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from llmclf import Prompt, open_backend
 from llmclf.backends import Request
 from llmclf.backends.local import loaded_model as loaded
 from llmclf.backends.local.weights import load
-from llmclf.errors import InputError, ModelError, ModelNameError, PromptError
+from llmclf.errors import InputError, ModelError, ModelNameError, PromptError, TruncationWarning
 from llmclf.logits import log_softmax
 
 
@@ -490,3 +490,28 @@ def test_only_plain_float32_layers_are_packed(model_folder):
     assert not any(type(module) is torch.nn.Linear for module in model.modules())
     half, _, _ = load(f"hf:{model_folder('byte_bpe')}", "cpu", "bfloat16")
     assert pack_linear_layers(half) == 0
+
+
+def test_the_text_that_a_chat_template_writes_belongs_to_the_caches_key(model_folder, tmp_path):
+    """A template that writes another text is asked anew, though prompt and model are the same; the same text is not."""
+    from llmclf import LLMClassifier
+
+    backend = open_backend(f"hf:{model_folder('byte_bpe')}", context_length=200)
+    tokenizer, template = backend.tokenizer, backend.tokenizer.chat_template
+    clf = LLMClassifier(backend, labels=["good", "bad"], prompt=Prompt("{{ text }}", chat=True), cache=tmp_path / "c")
+    texts = ["A fine film.\n", "x " * 300]
+    with pytest.warns(TruncationWarning):
+        first = clf.fit(texts).score_labels(texts)
+    try:
+        tokenizer.chat_template = "On 2 May: " + template
+        with pytest.warns(TruncationWarning):
+            assert not np.allclose(clf.score_labels(texts), first)
+        tokenizer.chat_template = template.replace("message['content']", "message['content'] | trim")
+        assert np.isfinite(clf.score_labels(["A fine film.\n"])).all()
+        tokenizer.chat_template = template + "<think>"
+        with pytest.raises(PromptError, match="opens a thought"):
+            clf.score_labels(["Another film."])
+    finally:
+        tokenizer.chat_template = template
+    with pytest.warns(TruncationWarning):
+        assert (clf.score_labels(texts) == first).all()

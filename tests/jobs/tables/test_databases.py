@@ -81,7 +81,7 @@ def test_a_table_becomes_a_labelled_table(url, tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) in (["j"], ["j", "shop.db"])
     with pytest.raises(InputError, match="give|other|drop"):
         label_table(f"{url}?table=labelled", f"{url}?table=reviews", model=FakeBackend(), labels=["x", "y"], text_column="body",
-                    journal=tmp_path / "k")  # fmt: skip
+                    journal=tmp_path / "k", prefix="new_")  # fmt: skip
 
 
 def test_a_killed_job_leaves_no_half_table(url, tmp_path):

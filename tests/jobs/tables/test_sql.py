@@ -450,14 +450,14 @@ def test_nul_characters(database):
         ("int", "1", "a str: expected an integer"),
         ("float", 10**400, "int too large"),
         ("float", "1", "a str: expected a number"),
-        ("bool", 1, "a int: expected True or False"),
-        ("str", 1, "a int: expected text"),
+        ("bool", 1, "an int: expected True or False"),
+        ("str", 1, "an int: expected text"),
         ("str", "half \ud83d", "surrogates not allowed"),
         ("date", WHEN, "a datetime: expected a date"),
         ("datetime", WHEN.date(), "a date: expected a timestamp"),
         ("decimal", 1.5, "a float: expected a decimal"),
         ("bytes", "x", "a str: expected bytes"),
-        ("json", object(), "a object: a object has no JSON form"),
+        ("json", object(), "an object: an object has no JSON form"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named(database, kind, value, message):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from ...http.replies import error_code, error_message, expect, mapping, string
+from ...http.replies import error_message, expect, mapping, string
 
 MARK = "llmclf"
 """The name under which a batch's mark stands in its metadata."""
@@ -60,8 +60,9 @@ class ResultLine:
     @property
     def message(self) -> str:
         """Why there is no answer."""
-        code = error_code({"error": self.body})
-        return ": ".join(filter(None, [code, error_message(self.body)])) or "the server does not say why"
+        code = self.body.get("code") if isinstance(self.body, Mapping) else None
+        words = [code if isinstance(code, str) else "", error_message(self.body)]
+        return ": ".join(filter(None, words)) or "the server does not say why"
 
 
 def read_result_line(raw: bytes) -> ResultLine | None:

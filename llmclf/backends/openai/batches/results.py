@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ....errors import ServerError
 from ...http.client import Client
-from ...http.replies import token_counts
+from ...http.replies import stated_error, token_counts
 from ...http.usage import cost_of
 from .file_format import ResultLine
 from .store import BatchStore, Reply, Tokens
@@ -55,7 +55,7 @@ class BatchResults:
                 self.unknown += 1
             elif line.custom_id not in self._left:
                 self.repeated += 1
-            elif line.status == 200:
+            elif line.status == 200 and stated_error(line.body) is None:
                 self._left.discard(line.custom_id)
                 answers[line.custom_id] = Reply(self._client.without_key(line.body))
             else:

@@ -157,7 +157,7 @@ class BatchRunner:
             try:
                 return read(reply.body)
             except BadReplyError as error:
-                spoiled = f"the server's reply cannot be used: {error}"
+                spoiled = self._client.unusable(error, reply.body)
 
     async def _wait(self, row: _Row, request: PendingRequest) -> Reply:
         waiter: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()

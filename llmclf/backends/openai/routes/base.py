@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -24,6 +25,7 @@ MAX_PROMPTS = 64
 """Prompts in one request, at most."""
 MAX_PROMPT_TOKENS = 4_096
 """Tokens in one request, at most: the answer must come well before the request counts as lost."""
+_SEVERAL_REPLIES = 0.1  # by which probabilities of one place from several replies may add up to more than 1
 SHARED_IDENTITY = "exact"
 """The identity of every route that scores token ids exactly: their scores agree, so they share cached ones."""
 
@@ -302,9 +304,54 @@ def request_groups(sizes: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-def exact_scores(row: TokenRow, logprobs: Iterator[tuple[float, ...]] | Sequence[tuple[float, ...]]) -> RowScores:
-    """The answer to a row from the log-probabilities of its labels' tokens."""
-    return RowScores(tuple(logprobs), characters_cut=row.characters_cut, healed=row.healed, terminated=row.terminated)
+def exact_scores(row: TokenRow, logprobs: Iterable[tuple[float, ...]]) -> RowScores:
+    """The answer to a row from the log-probabilities of its labels' tokens, or the error that these are no distribution."""
+    values = tuple(logprobs)
+    excess = distribution_error(row.targets, values)
+    if excess:
+        return RowScores((), error=excess)
+    return RowScores(values, characters_cut=row.characters_cut, healed=row.healed, terminated=row.terminated)
+
+
+def distribution_error(labels: Sequence[Sequence[Any]], logprobs: Sequence[Sequence[float]]) -> str | None:
+    """What is wrong with log-probabilities if tokens that could stand at the same place have more probability than there is.
+
+    Parameters
+    ----------
+    labels : sequence of sequences
+        The tokens of each label.
+    logprobs : sequence of sequences of float
+        The log-probability of each of them, in nats.
+
+    Returns
+    -------
+    str or None
+        None where nothing is wrong.
+
+    Notes
+    -----
+    The numbers come from several replies, and a server computes the same place otherwise in another batch: in bfloat16 a
+    log-odds may be off by an eighth, so that two halves may add up to 1.06.
+
+    Examples
+    --------
+    >>> import math
+    >>> distribution_error([(7,), (8, 9)], [(math.log(0.6),), (math.log(0.6), -0.1)])
+    "the server's reply cannot be used: the probabilities of 2 tokens at one place add up to 1.2; expected at most 1"
+    """
+    places: dict[tuple[Any, ...], dict[Any, float]] = {}
+    for label, values in zip(labels, logprobs, strict=True):
+        for j, (token, value) in enumerate(zip(label, values, strict=True)):
+            shown = places.setdefault(tuple(label[:j]), {})
+            shown[token] = max(value, shown.get(token, value))
+    for shown in places.values():
+        total = math.fsum(map(math.exp, shown.values()))
+        if total > 1.0 + _SEVERAL_REPLIES:
+            return (
+                f"the server's reply cannot be used: the probabilities of {len(shown)} tokens at one place add up "
+                f"to {total:.4g}; expected at most 1"
+            )
+    return None
 
 
 def refuse_chat(request: Request) -> None:

@@ -8,7 +8,17 @@ from typing import Any
 from ....errors import CapabilityError, RowError
 from ...base import Request, RowScores, needs_terminator
 from ...http.replies import choices, expect, logprob, mapping, sequence, string
-from .base import Labels, RouteClient, ServerFacts, TextRoute, Work, echo_obstacle, max_tokens, refuse_chat
+from .base import (
+    Labels,
+    RouteClient,
+    ServerFacts,
+    TextRoute,
+    Work,
+    distribution_error,
+    echo_obstacle,
+    max_tokens,
+    refuse_chat,
+)
 
 
 class EchoText(TextRoute):
@@ -54,9 +64,9 @@ class EchoText(TextRoute):
                 "backend the model's tokenizer (tokenizer='folder or name'), or the prompt a text terminator: "
                 "Prompt(terminator='\\n')"
             )
-        return RowScores(
-            tuple(tuple(logprob(value) for _, value in tokens[start:]) for tokens in joint), healed=start < len(alone)
-        )
+        logprobs = tuple(tuple(logprob(value) for _, value in tokens[start:]) for tokens in joint)
+        excess = distribution_error(targets, logprobs)
+        return RowScores((), error=excess) if excess else RowScores(logprobs, healed=start < len(alone))
 
 
 def _echoed_text(choice: Mapping[str, Any], whole: str) -> list[tuple[str, float | None]]:
