@@ -56,7 +56,8 @@ def measure(url: str, n: int, name: str, template: str, words: dict | None, n_sh
     card = load_card(name)
     train, test = card.load("train", n=200), card.load("test", n=n)
     labels = card.labels if words is None else dict(zip(sorted(set(train["label"])), words.values(), strict=True))
-    options = {"labels": labels, "prompt": Prompt(template), "n_shots": n_shots, "random_state": 0}
+    prompt = Prompt(template, terminator="eos_if_nested")
+    options = {"labels": labels, "prompt": prompt, "n_shots": n_shots, "random_state": 0}
     remote = OpenAIBackend("openai:smol", base_url=url, use_route="grammar", concurrency=2)
     ours, theirs = (
         LLMClassifier(model, **options).fit(train[["text"]], train["label"]).predict_proba(test[["text"]])
@@ -73,8 +74,9 @@ def to_markdown(lines: list[str], rows: int) -> str:
         [
             "# llama.cpp's server beside the local model",
             "",
-            "The default model's GGUF file (4 bits), computed by llama.cpp's server (route `grammar`) and by the local model, with",
-            f"the same prompts and labels, on {rows} test rows. The difference of a row is the largest among its classes' probabilities.",
+            "The default model's GGUF file (4 bits), computed by llama.cpp's server (route `grammar`) and by the local model,",
+            f"with the same prompts and labels, on {rows} test rows. A row's difference is the largest of its classes'",
+            "probabilities.",
             "Written by `llama_grammar.py`.",
             "",
             "| task | rows | median | 95 % | 99 % | largest | rows beyond .05 | other predictions |",

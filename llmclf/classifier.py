@@ -21,7 +21,7 @@ from .backends.usage import Estimate
 from .calibration import Corrections, make_bias, make_calibrator
 from .calibration.selective import check_selectable
 from .checks import is_whole_number
-from .errors import InputError, PromptError, type_of
+from .errors import InputError, PromptError, TerminatorWarning, type_of, warn
 from .fitted_attributes import FittedAttributes
 from .fitting.answer_columns import warn_of_shown_answers, without_answers
 from .fitting.doubtful_prompts import warn_of_doubtful_prompt
@@ -29,10 +29,10 @@ from .fitting.fit_corrections import fit_corrections
 from .fitting.row_groups import read_groups
 from .fitting.shots import answered_shots, draw_shots
 from .fitting.thresholds import choose_cross_fitted_threshold, choose_threshold
-from .labels import label_prior, label_set, labels_of_classes, read_classes, warn_of_descriptions
+from .labels import LabelSet, label_prior, label_set, labels_of_classes, read_classes, warn_of_descriptions
 from .logits import log_softmax, logsumexp
 from .pipeline import Decisions, FittedPipeline
-from .prompts.prompt import Prompt
+from .prompts.prompt import Prompt, nested_words
 from .saved_folder import write_folder
 from .scoring.class_scores import SCORINGS
 from .scoring.scorer import Scorer
@@ -215,6 +215,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             labels = label_set(self.labels, prompt.words)
         if prompt.choices is None:
             warn_of_descriptions(labels)
+        _warn_of_nested(labels, prompt)
         codes = None if classes is None else labels.indices(classes.tolist())
         log_prior = label_prior(self.prior, labels)
         # Without labels, the rows are all that is known of the future ones, so a bias that the user named aims at the prior.
@@ -745,6 +746,18 @@ _DERIVED: WeakKeyDictionary[FittedPipeline, tuple[list[tuple[type, Any]], Fitted
 
 None stands for the fitted pipeline itself, which would else never be freed.
 """
+
+
+def _warn_of_nested(labels: LabelSet, prompt: Prompt) -> None:
+    """Once at fit: what it means that one label begins another."""
+    nested = nested_words(labels.all_words) if prompt.choices is None and prompt.terminator == "auto" else []
+    if nested:
+        (short, longer), more = nested[0], f" (and {len(nested) - 1} more such pairs)" if len(nested) > 1 else ""
+        warn(
+            f"the label word {short!r} begins {longer!r}{more}: it counts where the answer does not go on to the longer one, so "
+            "that the two exclude each other; other words are easier to tell apart, and Prompt(terminator=...) sets another end",
+            TerminatorWarning,
+        )
 
 
 def _listed(classes: NDArray[Any] | None) -> list[Any]:

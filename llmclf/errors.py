@@ -19,7 +19,7 @@
     ├── PromptWarning                         a prompt probably says something else than was meant
     ├── LabelWordWarning                      the words of a label are hardly what the model should answer
     ├── TruncationWarning                     texts were shortened to fit the model's context
-    ├── TerminatorWarning                     an end-of-answer token was added to every label
+    ├── TerminatorWarning                     a label's word begins with another label's
     ├── CalibrationWarning                    a calibrator was fitted on doubtful data
     ├── ColumnNameWarning                     an added column has another name, since its own is taken
     └── RenamedWarning (FutureWarning)        a name of an earlier version, which the next one will not know
@@ -131,7 +131,7 @@ class TruncationWarning(LlmclfWarning):
 
 
 class TerminatorWarning(LlmclfWarning):
-    """Some labels begin with another label, so an end-of-answer token was added to each."""
+    """A label's word begins with another's, which therefore counts only where the answer does not go on to the longer one."""
 
 
 class CalibrationWarning(LlmclfWarning):

@@ -25,7 +25,7 @@ from .calibration import Corrections, SelectedThreshold
 from .errors import CalibrationWarning, InputError, warn
 from .labels import LabelSet
 from .logits import softmax
-from .prompts.prompt import Prompt
+from .prompts.prompt import Prompt, nested_words
 from .prompts.rendered import TEXT_FIELD
 from .scoring.class_scores import ClassScores
 from .scoring.scorer import Scorer
@@ -366,7 +366,10 @@ class FittedPipeline:
         """All that an answer depends on and that is known without opening the model, as flat JSON values with plain names."""
         backend = self.backend
         described = backend.description if isinstance(backend, Handle) else backend.identity()
-        prompt = {f"prompt {name}": value for name, value in self.prompt.to_dict().items() if name != "words"}
+        left_out = {"words"}
+        if self.prompt.choices is not None or not nested_words(self.labels.all_words):
+            left_out.add("nested")  # it changes nothing, or not every row: journals of earlier versions go on
+        prompt = {f"prompt {name}": value for name, value in self.prompt.to_dict().items() if name not in left_out}
         return {
             "score version": SCORE_VERSION,
             **described,

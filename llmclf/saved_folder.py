@@ -10,6 +10,7 @@ from typing import Any
 
 from .atomic_files import write_text
 from .errors import StoreError
+from .files.faults import file_fault, folder_fault
 
 _FILE = "classifier.json"
 
@@ -50,12 +51,20 @@ def read_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
         The folder holds no saved classifier, or one that is not a JSON object.
     """
     file = Path(folder).expanduser() / _FILE
-    if not file.is_file():
+    fault = folder_fault(file.parent)
+    if fault is not None and file.parent.exists():
+        raise StoreError(f"{str(folder)!r} holds no saved classifier: it {fault}")
+    if not (file.exists() or file.is_symlink()):
         raise StoreError(f"{str(folder)!r} holds no saved classifier (no {_FILE}); give a folder that save wrote")
+    fault = file_fault(file)
+    if fault is not None:
+        raise StoreError(f"{str(file)!r} {fault}")
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{str(file)!r} is damaged and cannot be read: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(
+            f"{str(file)!r} is damaged and cannot be read ({error}); copy the folder again, or save the classifier once more"
+        ) from error
     if not isinstance(values, dict):
         raise StoreError(
             f"{str(file)!r} is not a saved classifier: expected a JSON object, found {type(values).__name__}"

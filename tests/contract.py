@@ -39,8 +39,8 @@ def requests_for(
     """Requests as a classifier would make them."""
     prompt = prompt or Prompt("Review: {{ text }}\nSentiment:")
     renderer = prompt.renderer(list(labels), [({"text": text}, word) for text, word in shots])
-    terminator = prompt.terminator if prompt.terminator in ("auto", "eos") else None
     completions = tuple(prompt.completion(label) for label in labels)
+    terminator = prompt.request_terminator(completions)
     return [Request(renderer.render({"text": text}), completions, terminator) for text in texts]
 
 

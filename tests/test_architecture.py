@@ -32,10 +32,6 @@ ALLOWED = {
         "backends/local/packed_linear.py",
         "hasattr(torch.ops.mkldnn, '_linear_pointwise')",
     ): "an operator that torch names so, and not every build has",
-    (
-        "backends/local/weights.py",
-        "getattr(model.config, '_commit_hash', None)",
-    ): "where transformers keeps the revision that it loaded",
 }
 """Private names of others that are read, each with the reason."""
 

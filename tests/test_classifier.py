@@ -607,12 +607,38 @@ def test_choices_belong_to_the_row():
     np.testing.assert_array_equal(clf.score_labels(frame), scores)
 
 
-def test_prefix_labels_warn_that_an_end_was_added(tiny_bpe):
-    """'neutral' and 'neutral news' are told apart by an end-of-answer token, and the user is told."""
-    clf = LLMClassifier(tiny_bpe, labels=["neutral", "neutral news"], prompt="{{ text }}:").fit(TEXTS)
-    with pytest.warns(TerminatorWarning, match="in 6 of 6 rows"):
-        proba = clf.predict_proba(TEXTS)
-    assert ((proba > 0) & (proba < 1)).all()
+def test_labels_that_begin_others_are_told_of_once(tiny_bpe):
+    """'neutral' excludes 'neutral news'; the user is told at fit and not again, and no other label's score moves."""
+    labels = ["neutral", "neutral news", "good"]
+    with pytest.warns(TerminatorWarning, match="'neutral' begins 'neutral news'") as seen:
+        clf = LLMClassifier(tiny_bpe, labels=labels, prompt="{{ text }}:").fit(TEXTS)
+    assert len(seen) == 1
+    scores = clf.score_labels(TEXTS)  # a warning would be an error
+    plain = LLMClassifier(tiny_bpe, labels=labels, prompt=Prompt("{{ text }}:", terminator=None)).fit(TEXTS)
+    whole = plain.score_labels(TEXTS)
+    columns = {label: k for k, label in enumerate(clf.classes_.tolist())}
+    short, longer, other = (columns[label] for label in labels)
+    np.testing.assert_array_equal(scores[:, [longer, other]], whole[:, [longer, other]])
+    expected = np.log(np.exp(whole[:, short]) - np.exp(whole[:, longer]))
+    np.testing.assert_allclose(scores[:, short], expected, atol=1e-4)
+    assert (clf.label_mass(TEXTS) <= 1.0).all()
+
+
+@pytest.mark.filterwarnings("ignore::llmclf.errors.TerminatorWarning")
+def test_a_classifier_of_an_earlier_version_keeps_its_scores(tiny_bpe, tmp_path):
+    """Its terminator "auto" ended every label where one begins another; in a new folder "auto" means what it does now."""
+    labels = ["neutral", "neutral news", "good"]
+    now = LLMClassifier(tiny_bpe, labels=labels, prompt="{{ text }}:").fit(TEXTS)
+    now.save(tmp_path)
+    np.testing.assert_array_equal(load(tmp_path).score_labels(TEXTS), now.score_labels(TEXTS))
+    file = tmp_path / "classifier.json"
+    values = json.loads(file.read_text())
+    assert values["prompt"]["terminator"] == "auto"
+    del values["prompt"]["nested"]  # as an earlier version wrote it
+    file.write_text(json.dumps(values))
+    then = LLMClassifier(tiny_bpe, labels=labels, prompt=Prompt("{{ text }}:", terminator="eos_if_nested")).fit(TEXTS)
+    np.testing.assert_array_equal(load(tmp_path).score_labels(TEXTS), then.score_labels(TEXTS))
+    assert not np.allclose(then.score_labels(TEXTS), now.score_labels(TEXTS))
 
 
 def test_shortened_texts_are_reported(tiny_bpe):

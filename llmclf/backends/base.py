@@ -35,9 +35,10 @@ class Request:
     prompt : RenderedPrompt
     completions : tuple of str
         The text of each completion, delimiter included.
-    terminator : {"auto", "eos"} or None
-        ``"eos"`` ends every completion with the model's end-of-answer token, ``"auto"`` does so only where one
-        completion's tokens begin with another's, None never does.
+    terminator : {"longest", "auto", "eos"} or None
+        How completions of which one begins another are told apart. With ``"longest"`` the shorter stands for the answers that
+        do not go on to the longer, see `llmclf.backends.nested_labels`; ``"auto"`` ends every completion of such a row with the
+        model's end-of-answer token, ``"eos"`` does so in every row, None never.
     processing : Processing or None
         What is done to the model's logits before their softmax; None leaves the model's own distribution.
     """
@@ -56,7 +57,8 @@ class RowScores:
     ----------
     token_logprobs : tuple of tuples of float
         ``token_logprobs[k][j]`` = log p(token j of completion k | prompt and the tokens before it), in nats, after what the
-        request does to the logits. Their sum is the completion's score.
+        request does to the logits. Their sum is the completion's score. The last token of a completion that begins another may
+        include that the answer does not go on to it.
     lower, upper : tuple of float
         Bounds on every completion's sum; equal to the sum where the route is exact.
     characters_cut : int
@@ -320,6 +322,8 @@ class ViewedRow(Protocol):
     def targets(self) -> tuple[tuple[int, ...], ...]: ...
     @property
     def terminated(self) -> bool: ...
+    @property
+    def excludes_longer(self) -> bool: ...
     @property
     def processing(self) -> TokenProcessing | None: ...
 

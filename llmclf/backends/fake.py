@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .base import Request, RowScores, check_requests, needs_terminator
+from .nested_labels import without_longer
 
 
 class FakeBackend:
@@ -50,6 +51,9 @@ class FakeBackend:
             logprobs = tuple(
                 tuple(self._logprob(text, " ".join(words[: j + 1])) for j in range(len(words))) for words in tokens
             )
+            if request.terminator == "longest" and needs_terminator(tokens):
+                words = sorted({word for target in tokens for word in target})
+                logprobs = without_longer([[words.index(word) for word in target] for target in tokens], logprobs)
             yield place, RowScores(logprobs, terminated=terminated)
 
     def _logprob(self, text: str, path: str) -> float:

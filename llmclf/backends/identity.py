@@ -46,7 +46,20 @@ def differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """
     then, now = current_facts(then), current_facts(now)
     names = sorted({*then, *now} - set(_PASSING))
-    return next((name for name in names if then.get(name) != now.get(name)), None)
+    return next((name for name in names if not agree(name, then.get(name), now.get(name))), None)
+
+
+def agree(name: str, then: Any, now: Any) -> bool:
+    """Whether two values of a fact can mean the same; an earlier version did not know the commit of a model from the hub.
+
+    Examples
+    --------
+    >>> agree("weights", "org/name@", "org/name@12ab"), agree("weights", "org/name@34cd", "org/name@12ab")
+    (True, False)
+    """
+    if name == "weights" and isinstance(then, str) and isinstance(now, str) and then.endswith("@"):
+        return now.startswith(then)
+    return bool(then == now)
 
 
 def check_same_model(then: Mapping[str, Any], now: Mapping[str, Any], *, is_strict: bool) -> None:

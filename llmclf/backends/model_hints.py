@@ -15,7 +15,7 @@ _HOSTED = re.compile(
 _OF_OPENAI = re.compile(r"(chatgpt|gpt-?[345]|o[1345](-|$)|text-|davinci)", re.IGNORECASE)
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _TAGGED = re.compile(r"[\w./-]+:[\w.-]+")
-_HUB_ADDRESS = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)")
+_HUB_ADDRESS = re.compile(r"https?://[\w.]+/([\w.-]+/[\w.-]+)(?:/(?:tree|blob|resolve)/\S*)?")
 _SCHEMES = ("hf", "gguf", "openai", "systemone", "decisions")
 _OTHER_SCHEMES = {
     "huggingface": "hf",
@@ -65,7 +65,8 @@ def _server(name: str, address: str | None) -> str:
 
 def _of_address(text: str) -> str:
     hub = _HUB_ADDRESS.search(text)
-    if hub:
+    # A model's page has two names in its path; a server's address rather ends in a version, or has a port.
+    if hub and not re.search(r"/(v\d+|api)\b", text):
         return _mean(f"hf:{hub.group(1)}")
     address = re.search(r"https?://\S+", text)
     if address is None:

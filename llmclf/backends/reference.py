@@ -13,6 +13,7 @@ import numpy as np
 from ..logits import log_softmax
 from .base import ProcessesLogits, Request, RowScores, check_requests
 from .logit_processing import TokenProcessing
+from .nested_labels import without_longer
 from .tokens.codec import TokenCodec
 from .tokens.transformers_encoder import TokenizerEncoder, model_context_length
 
@@ -48,6 +49,8 @@ class ReferenceBackend(ProcessesLogits):
         check_requests(requests, processes_logits=True)
         for place, row in enumerate(self._codec.encode(requests)):
             logprobs = tuple(self.token_logprobs(row.context, target, row.processing) for target in row.targets)
+            if row.excludes_longer:
+                logprobs = without_longer(row.targets, logprobs)
             yield (
                 place,
                 RowScores(logprobs, characters_cut=row.characters_cut, healed=row.healed, terminated=row.terminated),

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from ..backends.options import OptionField
 from ..errors import InputError, RenamedWarning, warn
+from ..files.faults import file_fault
 from .flags import server_options, value_type
 from .options import Labels, Prefix, PromptOption, TextColumn
 
@@ -268,8 +269,12 @@ def read_config(path: str | os.PathLike[str] | None, flags: Mapping[str, Any]) -
     values: dict[str, Any] = {}
     where = "" if path is None else f"the job file {str(path)!r}: "
     if path is not None:
+        file = Path(path).expanduser()
+        fault = file_fault(file) if file.is_file() and file.stat().st_size else None
+        if fault is not None:
+            raise InputError(f"the job file {str(path)!r} {fault}")
         try:
-            values = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"the job file {str(path)!r} cannot be read: {error}") from error
         except tomllib.TOMLDecodeError as error:

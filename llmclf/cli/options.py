@@ -9,6 +9,7 @@ import typer
 
 from ..backends import Backend, open_backend
 from ..errors import InputError
+from ..files.faults import file_fault
 from ..prompts.prompt import Prompt
 from .flags import ModelOption, model_options, parsed_flags, server_options
 
@@ -135,8 +136,12 @@ def parse_prompt(text: str | None, chat: bool) -> Prompt | None:
     if text is None:
         return Prompt(chat=True) if chat else None
     if text.startswith("@"):
+        file = Path(text[1:])
+        fault = file_fault(file) if file.is_file() and file.stat().st_size else None
+        if fault is not None:
+            raise InputError(f"the prompt file {text[1:]!r} {fault}")
         try:
-            template = Path(text[1:]).read_text(encoding="utf-8").removesuffix("\n")
+            template = file.read_text(encoding="utf-8").removesuffix("\n")
         except (OSError, UnicodeError) as error:
             raise InputError(f"the prompt file {text[1:]!r} cannot be read: {error}") from error
     else:

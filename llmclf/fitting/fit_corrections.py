@@ -13,7 +13,6 @@ from ..arrays import Floats, Integers
 from ..calibration import Corrections
 from ..calibration.corrections import class_frequencies
 from ..errors import CalibrationWarning, InputError, ModelError, warn
-from ..logits import softmax
 from ..pipeline import CalibrationRows, FittedPipeline
 from ..tables.bad_rows import Problem, named_rows
 from ..tables.rows import Rows
@@ -119,7 +118,7 @@ def fit_corrections(
         calibrated = CalibrationRows(places, columns, hashes, is_weighted, members)
         if scores is not None and pipeline.prompt.choices is None:
             shown = [shown_text(rows.records[i], pipeline.scorer.shown_fields) for i in places]
-            warn_of_one_answer(softmax(corrections.apply(scores)), columns, pipeline.labels.classes, shown, members)
+            warn_of_one_answer(corrections, scores, columns, pipeline.labels.classes, shown, members)
     return replace(
         pipeline,
         corrections=corrections,

@@ -9,7 +9,9 @@ import numpy as np
 from scipy.special import ndtri
 
 from ..arrays import Floats, Integers
+from ..calibration import Corrections, PriorCalibrator
 from ..errors import CalibrationWarning, warn
+from ..logits import softmax
 from ..metrics.grouped import group_values
 from ..metrics.refinement import recalibrate
 from ..numerics.bag_of_words import bag_of_words_proba
@@ -20,16 +22,24 @@ _Z = float(ndtri(0.975))
 
 
 def warn_of_one_answer(
-    proba: Floats, columns: Integers, classes: Sequence[Any], texts: Sequence[str], groups: Integers | None = None
+    corrections: Corrections,
+    scores: Floats,
+    columns: Integers,
+    classes: Sequence[Any],
+    texts: Sequence[str],
+    groups: Integers | None = None,
 ) -> None:
-    """Warn if all rows get the same answer, and nothing shows that the probabilities tell the classes apart.
+    """Warn if the calibrator gives all rows the same answer, and nothing shows that the scores tell the classes apart.
 
-    A rare class is predicted for no row, although the probabilities rank the rows well; that is no reason to warn.
+    A rare class is predicted for no row, although the probabilities rank the rows well; that is no reason to warn. Nor are
+    answers that a user asked for: class frequencies as the calibrator, or a prior of one class.
 
     Parameters
     ----------
-    proba : (n, K)
-        Corrected probabilities of the calibration rows.
+    corrections : Corrections
+        Fitted, with a calibrator.
+    scores : (n, K)
+        Of the calibration rows, before corrections.
     columns : (n,)
         The columns of their true classes.
     classes : sequence of K
@@ -42,6 +52,9 @@ def warn_of_one_answer(
     -----
     CalibrationWarning
     """
+    if isinstance(corrections.calibrator, PriorCalibrator):
+        return
+    proba = softmax(dict(corrections.steps(scores))["calibrator"])
     n_rows, n_classes = proba.shape
     predicted = proba.argmax(axis=1)
     if n_rows < _MIN_ROWS or np.unique(columns).size < 2 or (predicted != predicted[0]).any():

@@ -6,7 +6,7 @@ import inspect
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import pandas as pd
 
 from ..backends import Backend, Request, RowScores, open_backend
 from ..backends.base import ShowsDistributions, View, Written
+from ..backends.nested_labels import longer_labels
 from ..checks import is_number
 from ..classifier import LLMClassifier
 from ..errors import InputError, type_of
@@ -139,17 +140,19 @@ def explain(classifier: LLMClassifier, row: Any, **processors: Any) -> Explanati
         "alternatives": None,
     }
     next_tokens, tokens = None, None
+    longer: Sequence[Sequence[int]] = ()
     if isinstance(backend, ShowsDistributions):
         view = backend.view(request)
         values["alternatives"] = _alternatives(backend, view)
         tokens = completion_tokens(view, backend.token_texts)
+        longer = longer_labels(view.row.targets) if view.row.excludes_longer else ()
         next_tokens = _of_view(backend, view, pipeline, request, words, processors)
         values["distribution"] = next_tokens.to_dict()
         values["answer"] = _what_it_says(backend, view.row.context, N_ANSWER_TOKENS)
     else:
         values["hidden"] = f"{type(backend).__name__} does not show a whole distribution; a local model does"
     by_class = [_shown(pipeline.labels.classes[k]) for k in scorer.class_of]
-    lines = label_lines(answer, words, by_class, tokens)
+    lines = label_lines(answer, words, by_class, tokens, longer)
     longest = max(len(line["tokens"]) for line in lines)
     if longest > MAX_TREE_TOKENS:
         values["hidden"] = (

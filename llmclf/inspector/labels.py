@@ -15,7 +15,11 @@ N_ALTERNATIVES = 5
 
 
 def label_lines(
-    answer: RowScores, words: Sequence[str], classes: Sequence[Any], tokens: Sequence[Sequence[dict[str, Any]]] | None
+    answer: RowScores,
+    words: Sequence[str],
+    classes: Sequence[Any],
+    tokens: Sequence[Sequence[dict[str, Any]]] | None,
+    longer: Sequence[Sequence[int]] = (),
 ) -> list[dict[str, Any]]:
     """Each label word with its tokens and its scores.
 
@@ -25,6 +29,8 @@ def label_lines(
     words, classes : sequences of C
         The word of each completion and the class that it belongs to.
     tokens : per completion, ``id`` and ``token`` of each of its tokens; None where they are not known
+    longer : per completion, the places of those that begin with it and that it excludes
+        What this does to its score then stands apart, as a token of its own.
     """
     lines = []
     for place, (word, label, logprobs) in enumerate(zip(words, classes, answer.token_logprobs, strict=True)):
@@ -43,6 +49,13 @@ def label_lines(
                 "probability": math.exp(total),
             }
         )
+    for place, others in enumerate(longer):
+        if others:
+            own = lines[place]["tokens"]
+            # The longer label has the same token at this place, and goes on from it.
+            plain = answer.token_logprobs[others[0]][len(own) - 1]
+            end = {"id": -1, "token": "(no longer label)", "is_terminator": True, "logprob": own[-1]["logprob"] - plain}
+            lines[place]["tokens"] = [*own[:-1], {**own[-1], "logprob": plain}, end]
     return lines
 
 

@@ -172,7 +172,13 @@ class Recipe:
             record = encode_record(values)
         except InputError as error:
             return Question(None, None, str(error))
-        return Question(record_key(record), record)
+        return Question(self._key(record), record)
+
+    def _key(self, record: bytes) -> bytes:
+        # Journals of earlier versions know a job with choices of each row by the same name; where one choice begins another, its
+        # answers were others.
+        is_other = self.has_choices and self.request(record).terminator == "longest"
+        return record_key(record + b"longest" if is_other else record)
 
     def request(self, record: bytes) -> Request:
         """The request that a record stands for; see `Scorer.request`."""
@@ -188,7 +194,7 @@ class Recipe:
         """
         if self.pipeline.scoring == "pmi" and (record is None) != self.has_choices:
             data = encode_record([None, self._words(record)])
-            yield Question(record_key(data), data)
+            yield Question(self._key(data), data)
 
     # --- answers -------------------------------------------------------------------------------------------------------
 

@@ -131,9 +131,9 @@ def interval_and_test(
 ) -> tuple[CalibrationInterval, CalibrationTest]:
     """`calibration_interval` and `calibration_test` from the same draws, of checked rows (see `checked_event`).
 
-    With `groups` (n,) the test draws one number per group. All other draws are made twice: of as many rows as the groups are worth
-    if their rows say all the same, and if they agree as far as is seen. More noise explains a small true error, less noise a
-    large one, so the interval holds what either keeps.
+    With `groups` (n,) the test draws one number per group. All other draws are made twice: of as many rows as the groups are
+    worth if their rows say all the same, and if they agree as far as is seen. More noise explains a small true error, less noise
+    a large one, so the interval holds what either keeps.
     """
     check_confidence_level(confidence_level)
     check_n_resamples(n_resamples)

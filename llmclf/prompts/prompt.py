@@ -32,6 +32,7 @@ from .templates import (
 
 _TEXT_TEMPLATE = "Text: {{ text }}\nLabel:"
 _TABLE_TEMPLATE = "{% for name, value in fields.items() %}{{ name }}: {{ value }}\n{% endfor %}Label:"
+_TERMINATORS = ("auto", "eos", "eos_if_nested")  # any other is text
 _DEFAULT_INSTRUCTION = "Give each text one of these labels: {{ label_words | join(', ') }}."
 
 
@@ -56,11 +57,12 @@ class Prompt:
         What stands between prompt and word: ``" "`` for plain text, nothing for a chat.
     separator : str
         What stands between instruction, shots and text in plain text.
-    terminator : {"auto", "eos"}, str or None
+    terminator : {"auto", "eos", "eos_if_nested"}, str or None
         What ends an answer. If one label begins with another ("neutral news", "neutral"), the shorter one is always at
-        least as probable, so the two can be compared only with an end: ``"auto"`` adds the model's end-of-answer token to
-        every label of such a row, ``"eos"`` always adds it, any other string is added to the words as text, and None adds
-        nothing.
+        least as probable, so the two are not exclusive events. ``"auto"`` makes them so: the shorter label stands for the answers
+        that do not go on to the longer one, and no other score changes. ``"eos"`` adds the model's end-of-answer token to every
+        label, ``"eos_if_nested"`` does so only where one label begins with another, any other string is added to the words as
+        text, and None adds nothing.
     chat : bool
         Use the model's chat template: instruction as the system turn, shots as turns, the answer at the assistant's
         first token, thinking switched off.
@@ -117,8 +119,23 @@ class Prompt:
 
     def completion(self, word: str) -> str:
         """A label word as it continues the prompt: delimiter, word, and the terminator if it is text."""
-        ending = self.terminator if self.terminator not in (None, "auto", "eos") else ""
+        ending = self.terminator if self.terminator not in (None, *_TERMINATORS) else ""
         return f"{self.answer_delimiter}{word}{ending}"
+
+    def request_terminator(self, completions: Sequence[str]) -> str | None:
+        """How a backend is to tell completions of which one begins another apart; see `llmclf.backends.base.Request`.
+
+        Examples
+        --------
+        >>> Prompt().request_terminator([" neutral", " neutral news"]), Prompt(terminator="eos").request_terminator([" a", " ab"])
+        ('longest', 'eos')
+        """
+        if self.terminator == "eos":
+            return "eos"
+        if self.terminator == "auto" and nested_words(completions):
+            return "longest"
+        # Where no text begins another, this means the same, and is the name under which answers were kept before.
+        return "auto" if self.terminator in _TERMINATORS else None
 
     @property
     def answer_delimiter(self) -> str:
@@ -129,13 +146,21 @@ class Prompt:
     def to_dict(self) -> dict[str, Any]:
         """The parameters; words as pairs, since classes need not be strings."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
+        # Earlier versions called "auto" what is now "eos_if_nested".
+        if self.terminator == "auto":
+            values["nested"] = "longest"
+        elif self.terminator == "eos_if_nested":
+            values["terminator"] = "auto"
         if self.words is not None:
             values["words"] = [[key, word if isinstance(word, str) else list(word)] for key, word in self.words.items()]
         return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Prompt:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`; a terminator ``"auto"`` that an earlier version wrote keeps its meaning."""
+        values = dict(values)
+        if values.pop("nested", None) is None and values.get("terminator") == "auto":
+            values["terminator"] = "eos_if_nested"
         known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
         if len(known) != len(values):
             raise PromptError(
@@ -144,6 +169,24 @@ class Prompt:
         if known.get("words") is not None:
             known["words"] = dict(known["words"])
         return cls(**known)
+
+
+def nested_words(words: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of words of which the first begins the second, in whatever case.
+
+    Examples
+    --------
+    >>> nested_words(["neutral news", "good", "neutral"])
+    [('neutral', 'neutral news')]
+    """
+    ordered = sorted({word.casefold(): word for word in words}.items())
+    pairs = []
+    for at, (key, word) in enumerate(ordered):
+        for longer, other in ordered[at + 1 :]:
+            if not longer.startswith(key):
+                break
+            pairs.append((word, other))
+    return pairs
 
 
 class PromptRenderer:

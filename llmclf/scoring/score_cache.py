@@ -20,6 +20,7 @@ from typing import Any
 
 from ..backends.base import SCORE_VERSION, Request, RowScores
 from ..errors import InputError, StoreError
+from ..files.faults import file_fault
 from ..prompts.rendered import RenderedPrompt
 
 _SCHEMA = """
@@ -88,6 +89,12 @@ class ScoreCache:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).expanduser()
+        if self.path.exists() and (not self.path.is_file() or self.path.stat().st_size):
+            fault = file_fault(self.path)
+            if fault is not None:
+                raise StoreError(
+                    f"the score cache {str(self.path)!r} cannot be opened (it {fault}); give cache= another path"
+                )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Made here, not by SQLite, so that at no time others may read it.

@@ -23,7 +23,6 @@ from ..errors import (
     PromptError,
     PromptWarning,
     RowError,
-    TerminatorWarning,
     TruncationWarning,
     warn,
 )
@@ -260,8 +259,8 @@ class Scorer:
 
     @cached_property
     def _terminator(self) -> str | None:
-        # Any other terminator is text and already part of the completions.
-        return self.prompt.terminator if self.prompt.terminator in ("auto", "eos") else None
+        """That of rows without choices of their own."""
+        return self.prompt.request_terminator(self._completions)
 
     @cached_property
     def _requested_processing(self) -> Processing | None:
@@ -333,10 +332,11 @@ class Scorer:
         return None if broken is None else broken.reason
 
     def _request(self, prompt: RenderedPrompt, record: Row | None) -> Request:
-        completions = self._completions
+        completions, terminator = self._completions, self._terminator
         if self.prompt.choices is not None and record is not None:
             completions = tuple(map(self.prompt.completion, self.words(record)))
-        return Request(prompt, completions, self._terminator, self._requested_processing)
+            terminator = self.prompt.request_terminator(completions)
+        return Request(prompt, completions, terminator, self._requested_processing)
 
     def _table(self, answers: Sequence[RowScores]) -> ScoreTable:
         return ScoreTable.of(answers, self.n_completions)
@@ -351,8 +351,6 @@ class Scorer:
         )
         _warn_of_cuts(answers)
         self._warn_of_spaces(questions)
-        if self.prompt.terminator == "auto":
-            _warn_of_terminators(answers)
         return answers
 
     def _ask_once(self, questions: Sequence[Request | RowScores]) -> list[RowScores]:
@@ -447,14 +445,4 @@ def _warn_of_cuts(answers: Sequence[RowScores]) -> None:
             f"{len(cut)} of {len(answers)} texts were longer than the model's context and were shortened, by up to {longest} "
             f"characters (first: row {cut[0]}); score_rows tells which",
             TruncationWarning,
-        )
-
-
-def _warn_of_terminators(answers: Sequence[RowScores]) -> None:
-    terminated = sum(answer.terminated for answer in answers)
-    if terminated:
-        warn(
-            f"in {terminated} of {len(answers)} rows one label's tokens begin with another's, so the end-of-answer token was "
-            "added to every label; choose the end yourself with Prompt(terminator=...)",
-            TerminatorWarning,
         )

@@ -107,7 +107,7 @@ def check_problems(problems: Mapping[int, Problem]) -> None:
     Traceback (most recent call last):
     ...
     llmclf.errors.InputError: X contains a missing value (row 1: None); drop these rows or fill them in. Also, row 4 of X is 5, \
-a int; expected a str. Texts must be strings in one dimension. Reshape your data to two dimensions if it is a table. Or leave \
+an int; expected a str. Texts must be strings in one dimension. Reshape your data to two dimensions if it is a table. Or leave \
 bad rows out with on_error='missing'
     """
     if not problems:

@@ -21,6 +21,7 @@ import pandas as pd
 from pydantic_core import to_json
 
 from ..errors import InputError, MissingDependencyError, type_of
+from ..files.faults import file_fault
 from .values import PLAIN, is_missing, json_value
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -47,8 +48,10 @@ def read_chunks(file: Path, suffix: str, size: int = CHUNK) -> Iterator[pd.DataF
         ".parquet": _read_parquet,
     }
     try:
-        if not file.is_file():
-            raise InputError(f"{str(file)!r} is not a file; give the path of a CSV, JSONL or Parquet file")
+        fault = file_fault(file)
+        # An empty file is a table without columns, of which whoever reads it says more.
+        if fault is not None and not (file.is_file() and not file.stat().st_size):
+            raise InputError(f"{str(file)!r} {fault}")
         yield from readers[suffix](file, size)
     except InputError:
         raise

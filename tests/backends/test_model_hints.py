@@ -18,8 +18,8 @@ from llmclf.errors import ModelNameError
         ("HF:org/name", "did you mean 'hf:org/name'?"),
         ("huggingface:org/name", "did you mean 'hf:org/name'?"),
         ("opnai:gpt-4o", "did you mean 'openai:gpt-4o'?"),
-        ("https://huggingface.co/org/name/tree/main", "did you mean 'hf:org/name'?"),
-        ("hf:https://huggingface.co/org/name", "did you mean 'hf:org/name'?"),
+        ("https://models.example/org/name/tree/main", "did you mean 'hf:org/name'?"),
+        ("hf:https://models.example/org/name", "did you mean 'hf:org/name'?"),
         ("http://localhost:8000/v1", "'openai:NAME' with base_url='http://localhost:8000/v1' (--base-url)"),
         ("llama3:8b", "for Ollama, did you mean 'openai:llama3:8b' with base_url='http://localhost:11434/v1'?"),
         ("qwen2.5:0.5b-instruct-q4_0", "for Ollama, did you mean 'openai:qwen2.5:0.5b-instruct-q4_0'"),
@@ -54,7 +54,7 @@ def test_hints_of_what_is_on_the_disk(tmp_path):
     for name in (str(ggufs), f"hf:{ggufs}"):
         assert model_hint(name) == f"did you mean 'gguf:{ggufs / 'a.gguf'}'?"
     assert f"'hf:{model}', the folder that holds the file" in model_hint(str(model / "model.safetensors"))
-    with pytest.raises(ModelNameError, match=r"config\.json.*did you mean 'gguf:.*a\.gguf'"):
+    with pytest.raises(ModelNameError, match=r"config\.json.*'gguf:.*a\.gguf'"):
         open_backend(f"hf:{ggufs}")
 
 

@@ -451,7 +451,7 @@ def test_models_that_cannot_be_opened(run, data, tmp_path):
     before = listing(tmp_path)
     for model, message in [
         (f"gguf:{tmp_path}/bad.gguf", "is not a GGUF file: it begins with b'Not '"),
-        (f"gguf:{tmp_path}/nope.gguf", "does not name a file"),
+        (f"gguf:{tmp_path}/nope.gguf", "does not exist; check the path"),
         (f"hf:{tmp_path}/nope", "names neither a folder that exists nor a model"),
         (f"hf:{tmp_path}/empty", "does not hold a config.json"),
     ]:

@@ -9,6 +9,7 @@ import pytest
 
 from llmclf import LLMClassifier
 from llmclf.backends import FakeBackend
+from llmclf.calibration import Corrections, make_calibrator
 from llmclf.errors import CalibrationWarning
 from llmclf.fitting.uninformative import warn_of_one_answer
 
@@ -21,8 +22,9 @@ MUTE = [f"film number {i}" for i in range(200)]
 def warned(proba, columns=COLUMNS, texts=MUTE, classes=("no", "yes")) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        warn_of_one_answer(proba, columns, classes, texts)
-    return [str(one.message) for one in caught]
+        given = Corrections(calibrator=make_calibrator("identity")).fit(np.log(proba), columns)
+        warn_of_one_answer(given, np.log(proba), columns, classes, texts)
+    return [str(one.message) for one in caught if "say nothing" in str(one.message)]
 
 
 def both(p):
@@ -75,7 +77,16 @@ def test_one_class_only():
 def test_a_fit_says_it_once():
     """A fit whose calibrator falls back on the class frequencies warns, once."""
     labels = ["dull" if k == 0 else "fine" for k in COLUMNS]
-    clf = LLMClassifier(FakeBackend(), labels=["dull", "fine"], calibrator="prior")
+    clf = LLMClassifier(FakeBackend(), labels=["dull", "fine"], calibrator="auto")
     with pytest.warns(CalibrationWarning, match="TF-IDF and logistic regression are right in 100%") as caught:
         clf.fit(TELLING, labels)
     assert len([one for one in caught if "say nothing" in str(one.message)]) == 1
+
+
+def test_answers_that_were_asked_for():
+    """Whoever asks for class frequencies, or for a prior of one class, gets them without a warning."""
+    labels = ["dull" if k == 0 else "fine" for k in COLUMNS]
+    for options in ({"calibrator": "prior"}, {"calibrator": "identity", "prior": {"dull": 0.999, "fine": 0.001}}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            LLMClassifier(FakeBackend(), labels=["dull", "fine"], **options).fit(MUTE, labels)

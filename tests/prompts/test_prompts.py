@@ -406,6 +406,23 @@ def test_unconditional_prompt_can_be_given():
         Prompt("Review: {{ text }}").renderer(LABELS).render_unconditional()
 
 
+@pytest.mark.parametrize(
+    ("terminator", "plain", "nested"),
+    [
+        ("auto", "auto", "longest"),
+        ("eos_if_nested", "auto", "auto"),
+        ("eos", "eos", "eos"),
+        (None, None, None),
+        ("\n", None, None),
+    ],
+)
+def test_only_labels_that_begin_others_need_another_question(terminator, plain, nested):
+    """Where none does, the question keeps the form under which earlier versions kept its answer."""
+    prompt = Prompt(terminator=terminator)
+    assert prompt.request_terminator([" good", " bad"]) == plain
+    assert prompt.request_terminator([" good", " Goodness", " bad"]) == nested
+
+
 # Prompts as values
 
 FULL = Prompt(
@@ -422,7 +439,16 @@ FULL = Prompt(
 )
 
 
-@pytest.mark.parametrize("prompt", [Prompt(), Prompt("{{ text }}"), FULL, Prompt(words={"a": ("x", "y")})])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        Prompt(),
+        Prompt("{{ text }}"),
+        FULL,
+        Prompt(words={"a": ("x", "y")}),
+        *(Prompt(terminator=terminator) for terminator in ("eos", "eos_if_nested", "longest", None, "")),
+    ],
+)
 def test_prompts_are_values(prompt):
     """Copies, pickles and dicts give an equal prompt with an equal hash."""
     copies = [copy.deepcopy(prompt), copy.copy(prompt), pickle.loads(pickle.dumps(prompt))]

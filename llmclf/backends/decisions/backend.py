@@ -139,7 +139,7 @@ class DecisionBackend(ServerHandle, Streams, EstimatesCost, CountsUsage, SeesTok
     def _check_request(self, request: Request) -> None:
         """Refuse, before anything is sent, what cannot be asked in this way."""
         check_requests([request])
-        if request.terminator not in (None, "auto"):
+        if request.terminator not in (None, "auto", "longest"):
             raise CapabilityError(
                 f"{self.name!r} gives probabilities of whole options, so there is no end-of-answer token to add; use "
                 "Prompt(terminator='auto')"

@@ -20,15 +20,15 @@ from ..base import (
     check_requests,
 )
 from ..handle import Handle
+from ..nested_labels import without_longer
 from ..options import describe_options, one_of, option, positive_count, takes_earlier_name
-from ..tokens.codec import TokenCodec, TokenRow
+from ..tokens.codec import TokenCodec
 from ..tokens.transformers_encoder import streamed_texts, token_texts
-from .generation import Generation, LogitsProcessor, check_generation, end_ids, generate
-from .loaded_model import LoadedModel, open_model
+from .checkpoint import check_embedded
+from .generation import Generation, LogitsProcessor, check_generation, end_ids
+from .loaded_model import BATCH_TOKENS, LoadedModel, open_model
+from .route_checks import changes_with_length
 from .trie_view import TrieView
-
-BATCH_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 16384}
-"""Token columns of one forward pass on each kind of device, where `batch_tokens` does not say."""
 
 
 @takes_earlier_name("model", "name")
@@ -91,7 +91,10 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
 
     @property
     def route(self) -> str:
-        """``"trie"``, or ``"pairs"`` where the model's architecture does not allow a shared prefix."""
+        """How rows of few tokens are scored: by a token ``"trie"``, else in batches of ``"pairs"``, else each pair ``"single"``.
+
+        Each is compared with plain calls. Longer rows are compared when the first one is asked, and may take a slower route.
+        """
         return self._loaded.route
 
     @property
@@ -106,6 +109,8 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
             "weights": loaded.weights_hash,
             "dtype": loaded.dtype_name,
             "context_length": self.context_length,
+            # Earlier versions scored such models by what stood beside a row, so their answers are not mixed with these.
+            **({"lengths": "as alone"} if changes_with_length(loaded.model.config) else {}),
         }
 
     def score(self, requests: Sequence[Request]) -> Iterator[tuple[int, RowScores]]:
@@ -114,16 +119,20 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
             return
         loaded = self._loaded
         rows = self._codec.encode(requests)
+        check_embedded(loaded.model, loaded.tokenizer, rows)
         budget = self.batch_tokens or BATCH_TOKENS[loaded.model.device.type]
         for place, logprobs in loaded.score(rows, budget):
             row = rows[place]
             error = None
             if not all(np.isfinite(values).all() for values in logprobs):
                 error = "the model gave no finite log-probability (NaN or infinite logits); its weights may be broken"
+            answers = tuple(tuple(values.tolist()) for values in logprobs)
+            if row.excludes_longer and not error:
+                answers = without_longer(row.targets, answers)
             yield (
                 place,
                 RowScores(
-                    () if error else tuple(tuple(values.tolist()) for values in logprobs),
+                    () if error else answers,
                     characters_cut=row.characters_cut,
                     healed=row.healed,
                     terminated=row.terminated,
@@ -141,12 +150,13 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
         """
         check_requests([request], processes_logits=True)
         row = self._codec.encode([request])[0]
+        check_embedded(self.model, self.tokenizer, [row])
         return self._loaded.view(row)
 
     def next_logits(self, prompt: str | RenderedPrompt | Sequence[int]) -> tuple[tuple[int, ...], np.ndarray]:
         """The tokens of a prompt, and the model's logits (vocabulary,) of what comes next."""
         ids = self._prompt_ids(prompt)
-        return ids, self._loaded.trie_logits(TokenRow(ids, ((0,),)))[0]
+        return ids, self._loaded.next_logits(ids)
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -257,18 +267,7 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
                 f"the prompt's {len(ids)} tokens and max_tokens={max_tokens} exceed the model's context of {length}; shorten one "
                 "of them"
             )
-        loaded = self._loaded
-        return generate(
-            loaded.model,
-            loaded.tokenizer,
-            loaded.lock,
-            ids,
-            n=n,
-            max_tokens=max_tokens,
-            processors=processors,
-            seed=seed,
-            stop=texts,
-        )
+        return self._loaded.generate(ids, n, max_tokens, processors, seed, texts)
 
     @property
     def _codec(self) -> TokenCodec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,11 @@ from ...checks import check_whole_number, is_whole_number
 from ...errors import InputError, ModelError
 from ...logits import apply_chain, log_softmax, sample
 from ..tokens.transformers_encoder import streamed_texts, text_after
+
+if TYPE_CHECKING:
+    import torch
+
+    from .plain_calls import PlainCalls
 
 LogitsProcessor = Callable[[Floats, Sequence[int]], Floats]
 """A function of logits (vocabulary,) and of the tokens before them; see `llmclf.logits.chain`."""
@@ -76,11 +81,12 @@ def check_generation(max_tokens: Any, n: Any, seed: Any, stop: Any) -> tuple[str
 
 
 def generate(
-    model: Any,
+    calls: PlainCalls,
     tokenizer: Any,
     lock: threading.RLock,
     prompt_ids: Sequence[int],
     *,
+    by_cache: bool,
     n: int,
     max_tokens: int,
     processors: Sequence[LogitsProcessor],
@@ -89,15 +95,18 @@ def generate(
 ) -> list[Generation]:
     """`n` continuations of a prompt, side by side; each token is the likeliest after the processors, or drawn with a seed.
 
+    With `by_cache` the model reads each token once, else all of them again at each step: `RouteChecks` says which is exact.
+
     Raises
     ------
     ModelError
         The model's logits are not a distribution.
     """
     random = None if seed is None else np.random.default_rng(seed)
-    ends = end_ids(model, tokenizer)
+    ends = end_ids(calls.model, tokenizer)
     answers = [_Answer(tokenizer, ends, stop) for _ in range(n)]
-    reader = _Reader(model, prompt_ids, n)
+    reader = Reader(calls, n, by_cache)
+    reader.read([prompt_ids] * n)
     while True:
         with lock:
             logits = reader.logits()
@@ -108,7 +117,7 @@ def generate(
                     answer.finish_reason = "length"
         if all(answer.finish_reason is not None for answer in answers):
             return [answer.result() for answer in answers]
-        reader.read([answer.ids[-1] for answer in answers])
+        reader.read([answer.ids[-1:] for answer in answers])
 
 
 class _Answer:
@@ -146,32 +155,54 @@ class _Answer:
         return text_after(self._tokenizer, self.ids)
 
 
-class _Reader:
-    """A model that has read a prompt, `n` times side by side, and reads on token by token."""
+class Reader:
+    """A model that reads `n` texts of one length side by side, piece by piece.
 
-    def __init__(self, model: Any, prompt_ids: Sequence[int], n: int) -> None:
-        self._model = model
-        self._all = np.tile(np.array(prompt_ids, dtype=np.int64), (n, 1))
+    Parameters
+    ----------
+    calls : PlainCalls
+    n : int
+    by_cache : bool
+        Whether it keeps what it has read; else it reads each text from the beginning, alone.
+    """
+
+    def __init__(self, calls: PlainCalls, n: int, by_cache: bool) -> None:
+        self._calls = calls
+        self._all: list[list[int]] = [[] for _ in range(n)]
+        self._by_cache = by_cache
         self._n_read = 0
         self._cache: dict[str, Any] = {}
 
-    def read(self, tokens: Sequence[int]) -> None:
-        self._all = np.concatenate((self._all, np.array(tokens, dtype=np.int64)[:, None]), axis=1)
+    def read(self, pieces: Sequence[Sequence[int]]) -> None:
+        """Append a piece to each text."""
+        for text, piece in zip(self._all, pieces, strict=True):
+            text += piece
 
     def logits(self) -> np.ndarray:
         """The logits (n, vocabulary) of what comes next."""
+        if self._by_cache:
+            last = self._read_on()
+            return last.float().cpu().numpy().astype(np.float64)
+        rows = [self._calls.logits([text], 1)[0, 0].float().cpu().numpy() for text in self._all]
+        return np.array(rows, dtype=np.float64)
+
+    def _read_on(self) -> torch.Tensor:
         import torch
 
-        new = torch.from_numpy(self._all[:, self._n_read :]).to(self._model.device)
+        model = self._calls.model
+        self._calls.state.restore()
+        new = torch.tensor([text[self._n_read :] for text in self._all], device=model.device)
         with torch.inference_mode():
-            out = self._model(input_ids=new, use_cache=True, **self._cache)
-        # State space models name it differently; a model without one reads everything again.
+            out = model(input_ids=new, use_cache=True, **self._cache)
+        # State space models name it differently.
         self._cache = {
-            name: out[name] for name in ("past_key_values", "cache_params") if out.get(name, None) is not None
+            name: out[name] for name in ("past_key_values", "cache_params", "state") if out.get(name, None) is not None
         }
-        self._n_read = self._all.shape[1] if self._cache else 0
-        logits: np.ndarray = out.logits[:, -1].float().cpu().numpy().astype(np.float64)
-        return logits
+        if not self._cache:
+            raise ModelError(f"{type(model).__name__} keeps nothing of what it has read")
+        self._n_read = len(self._all[0])
+        last: torch.Tensor = out.logits[:, -1]
+        return last
 
 
 def _extend(

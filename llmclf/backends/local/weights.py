@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from ...downloads import SMOLLM2, cache_dir, file_sha256
-from ...errors import DownloadError, InputError, MissingDependencyError, ModelError, ModelNameError
+from ...errors import DownloadError, InputError, LlmclfError, MissingDependencyError, ModelError, ModelNameError
+from ...files.faults import file_fault
 from ..model_hints import model_hint
+from .checkpoint import check_causal, check_kind, check_loaded, check_vocabulary
+from .model_folder import check_architecture, check_folder, explain, first_line, read_config
 
-_CONVERSION = 2  # raised when weights have to be converted again
+_CONVERSION = 3  # raised when weights have to be converted again
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt")
 
 
@@ -36,11 +40,8 @@ def check_name(name: str) -> None:
         _gguf_file(source)
     elif scheme == "hf" and source:
         folder = Path(source).expanduser()
-        if folder.is_dir():
-            if not (folder / "config.json").is_file():
-                raise ModelNameError(
-                    f"the folder {source!r} does not hold a config.json, so it is not a saved transformers model{_hint(name)}"
-                )
+        if folder.exists():
+            read_config(folder)
         elif source.count("/") > 1 or source.startswith((".", "/", "~", "@")):
             raise ModelNameError(
                 f"'hf:{source}' names neither a folder that exists nor a model of the form 'hf:org/name[@revision]'{_hint(name)}"
@@ -79,33 +80,85 @@ def load(name: str, device: str, dtype: str | None) -> tuple[Any, Any, str]:
 def _load_hf(source: str, device: str, dtype: str | None) -> tuple[Any, Any, str]:
     folder = Path(source).expanduser()
     if folder.is_dir():
+        check_folder(folder)
         model, tokenizer = _load_folder(str(folder), None, device, dtype)
         return model, tokenizer, _hash_folder(folder)
     repository, _, revision = source.partition("@")
-    model, tokenizer = _load_folder(repository, revision or None, device, dtype)
-    commit = getattr(model.config, "_commit_hash", None)
-    return model, tokenizer, f"{repository}@{commit or revision}"
+    commit = _commit(repository, revision or None)
+    model, tokenizer = _load_folder(repository, commit, device, dtype)
+    return model, tokenizer, f"{repository}@{commit}"
+
+
+def _commit(repository: str, revision: str | None) -> str:
+    """The commit of a hub model that a revision stands for now: all of its files are read from that one."""
+    folder = _snapshot(repository, revision)
+    if folder is None:
+        raise ModelError(
+            f"the model {repository!r} has no config.json at the model hub, so it is not a transformers model"
+        )
+    return folder.name
+
+
+def _snapshot(repository: str, revision: str | None) -> Path | None:
+    """The folder in which the hub's client keeps the files of a model; fetched where it is not there."""
+    from transformers.utils import cached_file
+
+    with _quiet_transformers():
+        try:
+            config = cached_file(repository, "config.json", revision=revision)
+        except Exception as error:  # the hub's client raises errors of many kinds
+            raise explain({}, error, repr(repository), "cpu") from error
+    return None if config is None else Path(config).parent
 
 
 def _load_folder(source: str, revision: str | None, device: str, dtype: str | None) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    name = repr(source)
+    folder = Path(source) if revision is None else _snapshot(source, revision)
+    config = {} if folder is None else read_config(folder)
+    check_architecture(config, name)
+    check_kind(config.get("architectures"), bool(config.get("is_encoder_decoder")), name)
     wanted: Any = getattr(torch, dtype) if dtype else (torch.float32 if device == "cpu" else "auto")
+    common: dict[str, Any] = {
+        "revision": revision,
+        "trust_remote_code": False,
+    }  # else transformers asks on standard input
     with _quiet_transformers():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-            model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=wanted)
-        except (OSError, ValueError) as error:
-            hint = "give an existing folder, or check the name and that the model hub can be reached"
-            raise ModelError(f"the model {source!r} could not be loaded ({_first_line(error)}); {hint}") from error
-    return model.to(device).eval(), tokenizer
+            tokenizer = AutoTokenizer.from_pretrained(source, **common)
+            # Other shapes are read, too, so that all of them can be named.
+            model, info = AutoModelForCausalLM.from_pretrained(
+                source, dtype=wanted, output_loading_info=True, ignore_mismatched_sizes=True, **common
+            )
+            check_loaded(model, info, name)
+            model = model.to(device).eval()
+        except LlmclfError:
+            raise
+        except (
+            Exception
+        ) as error:  # transformers and its parts raise errors of every kind for files that they cannot read
+            if folder is not None and revision is not None:
+                check_folder(folder)
+            raise explain(config, error, name, device) from error
+    check_vocabulary(model, tokenizer, name)
+    check_causal(model, tokenizer, name)
+    return model, tokenizer
 
 
 def _gguf_file(path: str) -> Path:
     file = Path(path).expanduser()
-    if not file.is_file():
-        raise ModelNameError(f"'gguf:{path}' does not name a file; give the path of a GGUF file")
+    fault = file_fault(file)
+    if fault is not None:
+        kind = InputError if file.is_file() else ModelNameError
+        raise kind(f"'gguf:{path}' {fault}")
+    pieces = re.search(r"-\d{5}-of-(\d{5})\.gguf$", file.name)
+    if pieces and int(pieces[1]) > 1:
+        raise ModelError(
+            f"{path!r} is one of {int(pieces[1])} pieces of a model; join them (llama-gguf-split --merge FIRST_PIECE "
+            "MODEL.gguf) and give that file"
+        )
     with file.open("rb") as stream:
         magic = stream.read(4)
     if magic != b"GGUF":
@@ -143,9 +196,27 @@ def _convert(gguf: Path, folder: Path) -> None:
     with _quiet_transformers(), redirect_stderr(io.StringIO()):
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-            read = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ModelError(f"the GGUF file {str(gguf)!r} could not be read: {_first_line(error)}") from error
+            read, info = AutoModelForCausalLM.from_pretrained(
+                str(gguf.parent),
+                gguf_file=gguf.name,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                trust_remote_code=False,
+            )
+            check_loaded(read, info, repr(str(gguf)))
+            _check_blocks(gguf)
+            check_kind(read.config.architectures, read.config.is_encoder_decoder, repr(str(gguf)))
+        except LlmclfError:
+            raise
+        except Exception as error:  # a damaged file breaks the reader in any of its parts
+            if "is not supported yet" in str(error):
+                cure = "serve it with llama.cpp and use openai:NAME"
+            elif "Unrecognized configuration class" in str(error):
+                cure = "it is not a causal language model: give one"
+            else:
+                cure = "the download may not have ended: compare the file's size with the original's, and download it again"
+            raise ModelError(f"the GGUF file {str(gguf)!r} could not be read ({first_line(error)}); {cure}") from error
         config = read.config
         # transformers takes a model that was read from GGUF for quantised and would not save it.
         if hasattr(config, "quantization_config"):
@@ -156,6 +227,26 @@ def _convert(gguf: Path, folder: Path) -> None:
         # Several files: while the weights are read, each is in memory only as long as it is needed.
         model.save_pretrained(folder, max_shard_size="64MB")
         tokenizer.save_pretrained(folder)
+
+
+def _check_blocks(gguf: Path) -> None:
+    """Refuse a file with more layers than it says: transformers would leave them out without a word."""
+    from gguf import GGUFReader
+
+    reader = GGUFReader(gguf)
+    counts = {
+        name: int(field.contents())
+        for field in reader.fields.values()
+        for name in ("block_count", "nextn_predict_layers")
+        if field.name.endswith(f".{name}")
+    }
+    blocks = {int(found[1]) for tensor in reader.tensors if (found := re.match(r"blk\.(\d+)\.", tensor.name))}
+    said = counts.get("block_count", len(blocks)) + counts.get("nextn_predict_layers", 0)
+    if blocks and max(blocks) >= said:
+        raise ModelError(
+            f"{str(gguf)!r} says that it has {said} layers and holds {max(blocks) + 1}; without the others the model is "
+            "another one: download the file again, or convert the model once more"
+        )
 
 
 def _publish(work: Path, folder: Path) -> None:
@@ -206,8 +297,3 @@ def _quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -29,6 +29,8 @@ class TokenRow:
         The tokens of each completion that are scored.
     processing : TokenProcessing or None
         What is done to the logits at each of them.
+    excludes_longer : bool
+        One completion begins another, and stands for the answers that do not go on to it.
     """
 
     context: tuple[int, ...]
@@ -37,6 +39,7 @@ class TokenRow:
     healed: bool = False
     terminated: bool = False
     processing: TokenProcessing | None = None
+    excludes_longer: bool = False
 
     @property
     def n_inputs(self) -> int:
@@ -195,7 +198,14 @@ class TokenCodec:
                     "terminator, such as Prompt(terminator='\\n'), or a server's backend the model's tokenizer (tokenizer=...)"
                 )
             targets = [(*target, self._encoder.eos_id) for target in targets]
-        return TokenRow(tuple(prompt_ids[:start]), tuple(targets), 0, start < len(prompt_ids), terminated)
+        excludes_longer = request.terminator == "longest" and needs_terminator(targets)
+        return TokenRow(
+            tuple(prompt_ids[:start]),
+            tuple(targets),
+            healed=start < len(prompt_ids),
+            terminated=terminated,
+            excludes_longer=excludes_longer,
+        )
 
     def _processing(self, request: Request, row: TokenRow) -> TokenProcessing:
         wanted = request.processing

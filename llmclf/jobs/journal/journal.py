@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from ...backends import RowScores
-from ...backends.identity import current_facts
+from ...backends.identity import agree, current_facts
 from ...errors import InputError, StoreError
-from ...sqlite_transactions import transaction
+from ...files.faults import file_fault
+from ...files.sqlite_transactions import transaction
 from .answer_codec import encode_answer
 
 _SCHEMA = """
@@ -78,7 +79,10 @@ class Journal:
     def __init__(self, path: str | os.PathLike[str], *, resume: bool = False) -> None:
         self.path = Path(path).expanduser()
         self._run: int | None = None
-        is_new = not self.path.exists() or not self.path.stat().st_size
+        fault = file_fault(self.path) if self.path.exists() else None
+        is_new = not self.path.exists() or (self.path.is_file() and not self.path.stat().st_size)
+        if fault is not None and not is_new:
+            raise StoreError(f"the journal {str(self.path)!r} {fault}; or give another path (--journal)")
         if not is_new and not resume:
             raise InputError(
                 f"{str(self.path)!r} is the journal of an earlier run; continue it with resume (--resume), give another path "
@@ -230,7 +234,7 @@ class Journal:
             return
         then = current_facts(then)
         for name in sorted({*then, *now}):
-            if then.get(name) != now.get(name):
+            if not agree(name, then.get(name), now.get(name)):
                 raise InputError(
                     f"the journal {str(self.path)!r} belongs to another job: its {name} is {_shown(then.get(name))}, and "
                     f"{whose} is {_shown(now.get(name))}; give another path (--journal), or make them agree"

@@ -127,12 +127,19 @@ def test_contract_holds_for_every_form_of_prompt(tiny_bpe, prompt):
 
 
 @pytest.mark.parametrize(
-    "labels", [["cat", "catfish", "dog"], ["not spam", "not sure", "spam"], ["neutral", "neutral news"]]
+    "labels",
+    [
+        ["cat", "catfish", "dog"],
+        ["not spam", "not sure", "spam"],
+        ["neutral", "neutral news", "neutral news of cats", "good"],
+    ],
 )
-def test_labels_are_exclusive_events_by_enumeration(model_folder, labels):
-    """Scores equal brute-force products of next-token probabilities, and prefix labels are told apart by their end."""
+@pytest.mark.parametrize("terminator", ["auto", "eos_if_nested", "eos", None])
+def test_labels_are_exclusive_events_by_enumeration(model_folder, labels, terminator):
+    """Scores equal brute-force products of next-token probabilities, and labels that begin others exclude them or have an end."""
     backend = open_backend(f"hf:{model_folder('byte_bpe')}")
-    (request,) = requests_for(["A fine film."], labels)
+    prompt = Prompt("Review: {{ text }}\nSentiment:", terminator=terminator)
+    (request,) = requests_for(["A fine film."], labels, prompt)
     (row,) = score(backend, [request])
     prompt = request.prompt.text
     sums = []
@@ -147,11 +154,18 @@ def test_labels_are_exclusive_events_by_enumeration(model_folder, labels):
         for j, token in enumerate(target):
             total += next_token_logprobs(backend, [*context, *target[:j]])[token]
         sums.append(total)
-    np.testing.assert_allclose(row.sums, sums, atol=1e-4)
     tokens = [tuple(backend.tokenizer(f" {label}")["input_ids"]) for label in labels]
-    nested = any(a != b and b[: len(a)] == a for a, b in itertools.permutations(tokens, 2))
-    assert row.terminated == nested
-    assert np.exp(row.sums).sum() <= 1.0
+    nested = [
+        (a, b) for a, b in itertools.permutations(range(len(labels)), 2) if tokens[b][: len(tokens[a])] == tokens[a]
+    ]
+    assert row.terminated == (terminator == "eos" or (terminator == "eos_if_nested" and bool(nested)))
+    if terminator == "auto":
+        whole = np.exp(sums)
+        for a, b in nested:
+            if not any((a, c) in nested and (c, b) in nested for c in range(len(labels))):
+                sums[a] = np.log(np.exp(sums[a]) - whole[b])
+    np.testing.assert_allclose(row.sums, sums, atol=1e-4)
+    assert terminator is None or np.exp(row.sums).sum() <= 1.0
 
 
 def next_token_logprobs(backend, ids):
@@ -374,7 +388,7 @@ def test_half_precision_is_normalised_in_float32(model_folder):
     [
         ("gpt-4", "does not name a model that can be opened"),
         ("hf:", "does not name a model that can be opened"),
-        ("gguf:/no/such/file.gguf", "does not name a file"),
+        ("gguf:/no/such/file.gguf", "does not exist; check the path"),
         ("hf:./no/such/folder", "names neither a folder"),
         (7, "expected a model string or a backend"),
     ],

@@ -28,7 +28,7 @@ from hashlib import sha256
 from typing import Any
 
 from ....errors import InputError, StoreError
-from ....sqlite_transactions import transaction
+from ....files.sqlite_transactions import transaction
 
 UPLOADING, CREATING, OPEN = "uploading", "creating", "open"
 

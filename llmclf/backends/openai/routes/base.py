@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from ....errors import CapabilityError
 from ...base import Request, RowScores
+from ...nested_labels import without_longer
 from ...tokens.codec import TokenRow
 from ..probe import Probe
 
@@ -310,6 +311,8 @@ def exact_scores(row: TokenRow, logprobs: Iterable[tuple[float, ...]]) -> RowSco
     excess = distribution_error(row.targets, values)
     if excess:
         return RowScores((), error=excess)
+    if row.excludes_longer:
+        values = without_longer(row.targets, values)
     return RowScores(values, characters_cut=row.characters_cut, healed=row.healed, terminated=row.terminated)
 
 

@@ -13,7 +13,7 @@ from ..probe import Probe
 from ..token_replies import Position, chat_reader
 from .base import NOT_RAW, Labels, RouteClient, ServerFacts, TextRoute, Work, max_tokens
 from .label_bounds import LabelBounds, Symbols
-from .shown_tokens import bounded_scores, by_bytes, byte_labels
+from .shown_tokens import bounded_scores, by_bytes, byte_bounds
 
 _TEMPLATE_TOKENS = 64  # tokens that a chat template may add to the texts
 _TURN_TOKENS = 8  # tokens that it may add to each turn
@@ -50,8 +50,8 @@ class Chat(TextRoute):
                 "continues text"
             )
         probe = client.probe
-        labels, terminated = byte_labels(request)
-        n_answer = min(_MAX_ANSWER, max(len(label) for label in labels))
+        bounds, terminated = byte_bounds(request)
+        n_answer = min(_MAX_ANSWER, bounds.longest)
         messages = [{"role": str(turn.role), "content": turn.text} for turn in request.prompt.turns]
         body = {
             "messages": messages,
@@ -64,7 +64,6 @@ class Chat(TextRoute):
         positions = await client.complete(
             body, _read_chat, tokens_in=n_tokens, tokens_out=n_answer, path="/chat/completions", by_id=False
         )
-        bounds = LabelBounds(labels, is_tokens=False)
         _follow(bounds, positions, probe.chat_top_logprobs, terminated)
         return bounded_scores(bounds, terminated=terminated)
 

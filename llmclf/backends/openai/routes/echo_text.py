@@ -8,6 +8,7 @@ from typing import Any
 from ....errors import CapabilityError, RowError
 from ...base import Request, RowScores, needs_terminator
 from ...http.replies import choices, expect, logprob, mapping, sequence, string
+from ...nested_labels import without_longer
 from .base import (
     Labels,
     RouteClient,
@@ -64,9 +65,16 @@ class EchoText(TextRoute):
                 "backend the model's tokenizer (tokenizer='folder or name'), or the prompt a text terminator: "
                 "Prompt(terminator='\\n')"
             )
-        logprobs = tuple(tuple(logprob(value) for _, value in tokens[start:]) for tokens in joint)
-        excess = distribution_error(targets, logprobs)
-        return RowScores((), error=excess) if excess else RowScores(logprobs, healed=start < len(alone))
+        values = tuple(tuple(logprob(value) for _, value in tokens[start:]) for tokens in joint)
+        excess = distribution_error(targets, values)
+        if excess:
+            return RowScores((), error=excess)
+        if request.terminator == "longest" and needs_terminator(targets):
+            places = {
+                token: place for place, token in enumerate(sorted({token for target in targets for token in target}))
+            }
+            values = without_longer([[places[token] for token in target] for target in targets], values)
+        return RowScores(values, healed=start < len(alone))
 
 
 def _echoed_text(choice: Mapping[str, Any], whole: str) -> list[tuple[str, float | None]]:

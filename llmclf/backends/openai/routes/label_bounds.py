@@ -16,6 +16,8 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ...nested_labels import longer_labels
+
 Symbols = tuple[int, ...]
 """Token ids, or bytes; among bytes, `END` is the end of the answer."""
 
@@ -74,6 +76,8 @@ class LabelBounds:
     is_tokens : bool
         The symbols are token ids, and each token is one symbol; else they are bytes, and the probabilities of all ways to cut a
         text into tokens add up.
+    excludes_longer : bool
+        A label that begins another stands for the answers that do not go on to it; else for all that begin with it.
 
     Examples
     --------
@@ -86,8 +90,9 @@ class LabelBounds:
     (8,)
     """
 
-    def __init__(self, labels: Sequence[Symbols], *, is_tokens: bool) -> None:
+    def __init__(self, labels: Sequence[Symbols], *, is_tokens: bool, excludes_longer: bool = False) -> None:
         self._labels = [tuple(label) for label in labels]
+        self._longer = longer_labels(tuple(self._labels)) if excludes_longer else ((),) * len(self._labels)
         self._is_tokens = is_tokens
         self._ends = set(self._labels)
         self._inner = {label[:j] for label in self._labels for j in range(len(label))}
@@ -131,21 +136,43 @@ class LabelBounds:
         """Whether some label continues after this prefix, and nothing is known about that yet."""
         return prefix in self._inner and prefix not in self._nodes
 
+    @property
+    def longest(self) -> int:
+        """The number of symbols of the longest label."""
+        return max(map(len, self._labels))
+
     def intervals(self) -> list[tuple[float, float]]:
         """Lower and upper bound on the probability of each label."""
-        reached, frontier = self._reach()
         bounds = []
-        for label in self._labels:
+        for label, (low, high), longer in zip(
+            self._labels, self._spans((), 1.0, self._labels), self._longer, strict=True
+        ):
+            if longer:
+                # Of what is known to begin with the label: how much goes on to a longer one. Other ways to write that one do
+                # not pass through the label.
+                onward = self._spans(label, low, [self._labels[place] for place in longer])
+                low, high = (
+                    max(0.0, low - math.fsum(most for _, most in onward)),
+                    max(0.0, high - math.fsum(least for least, _ in onward)),
+                )
+            bounds.append((min(low, 1.0), min(max(low, high), 1.0)))
+        return bounds
+
+    def _spans(self, start: Symbols, mass: float, labels: Sequence[Symbols]) -> list[tuple[float, float]]:
+        """Lower and upper bound on the probability with which each label follows from a prefix that has a probability `mass`."""
+        reached, frontier = self._reach(start, mass)
+        spans = []
+        for label in labels:
             lower = reached.get(label, 0.0)
             # What is known at the label's end is its probability, even if another label continues from there.
-            before = [label[:j] for j in range(len(label))]
+            before = [label[:j] for j in range(len(start), len(label))]
             upper = lower + math.fsum(frontier.get(prefix, 0.0) for prefix in before)
             for prefix in before:
                 if prefix in self._nodes:
-                    mass = self._seen(prefix, reached.get(prefix, 0.0))
-                    upper += mass * self._missing(self._nodes[prefix], label[len(prefix) :])
-            bounds.append((min(lower, 1.0), min(max(lower, upper), 1.0)))
-        return bounds
+                    seen = self._seen(prefix, reached.get(prefix, 0.0))
+                    upper += seen * self._missing(self._nodes[prefix], label[len(prefix) :])
+            spans.append((lower, upper))
+        return spans
 
     def is_decided(self) -> bool:
         """Whether one label is more probable than every other, wherever in its interval each probability lies."""
@@ -173,16 +200,19 @@ class LabelBounds:
         useful = [p for p in frontier if any(len(p) < len(label) and label[: len(p)] == p for label in rivals)]
         return max(useful, key=lambda candidate: (frontier[candidate], candidate), default=None)
 
-    def _reach(self) -> tuple[dict[Symbols, float], dict[Symbols, float]]:
-        """The probability of each prefix and label that was seen, and that part of each prefix's after which nothing is known."""
-        reached: dict[Symbols, float] = {(): 1.0}
+    def _reach(self, start: Symbols = (), mass: float = 1.0) -> tuple[dict[Symbols, float], dict[Symbols, float]]:
+        """The probability of each prefix and label that was seen, and that part of each prefix's after which nothing is known.
+
+        Only what goes on from `start` is counted, which has the probability `mass`.
+        """
+        reached: dict[Symbols, float] = {start: mass}
         # Shorter prefixes first: the probability of a prefix must be complete before it is passed on.
-        for prefix in sorted(self._nodes, key=len):
-            mass = self._seen(prefix, reached.get(prefix, 0.0))
+        for prefix in sorted((node for node in self._nodes if node[: len(start)] == start), key=len):
+            seen = self._seen(prefix, reached.get(prefix, 0.0))
             for symbols, probability in self._nodes[prefix].shown:
                 after = (*prefix, *symbols)
                 if after in self._inner or after in self._ends:
-                    reached[after] = reached.get(after, 0.0) + mass * probability
+                    reached[after] = reached.get(after, 0.0) + seen * probability
         frontier = {p: m - self._seen(p, m) for p, m in reached.items() if p in self._inner}
         return reached, frontier
 

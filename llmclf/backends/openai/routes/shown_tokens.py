@@ -125,11 +125,13 @@ def _max_hidden(position: Position, k: int) -> float:
     return math.exp(values[-1]) if values else 1.0
 
 
-def byte_labels(request: Request) -> tuple[list[Symbols], bool]:
-    """The labels of a request as bytes, and whether the end of the answer is part of them."""
+def byte_bounds(request: Request) -> tuple[LabelBounds, bool]:
+    """Bounds on the labels of a request as bytes, and whether the end of the answer is part of them."""
     labels: list[Symbols] = [tuple(text.encode("utf-8", "surrogatepass")) for text in request.completions]
     terminated = request.terminator == "eos" or (request.terminator == "auto" and needs_terminator(labels))
-    return ([(*label, END) for label in labels] if terminated else labels), terminated
+    if terminated:
+        labels = [(*label, END) for label in labels]
+    return LabelBounds(labels, is_tokens=False, excludes_longer=request.terminator == "longest"), terminated
 
 
 def bounded_scores(

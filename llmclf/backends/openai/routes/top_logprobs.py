@@ -26,7 +26,7 @@ from .base import (
     refuse_chat,
 )
 from .label_bounds import LabelBounds, Symbols
-from .shown_tokens import Seen, bounded_scores, by_bytes, by_id, byte_labels, read_first
+from .shown_tokens import Seen, bounded_scores, by_bytes, by_id, byte_bounds, read_first
 
 
 class TopLogprobs(TokenRoute, TextRoute):
@@ -69,7 +69,7 @@ class TopLogprobs(TokenRoute, TextRoute):
             }
             return await client.complete(body, _read_ids, tokens_in=len(row.context) + len(prefix))
 
-        bounds = LabelBounds(row.targets, is_tokens=True)
+        bounds = LabelBounds(row.targets, is_tokens=True, excludes_longer=row.excludes_longer)
         await self._walk(client.probe.top_logprobs, bounds, look, by_id)
         return bounded_scores(bounds, row.characters_cut, row.healed, row.terminated)
 
@@ -82,8 +82,7 @@ class TopLogprobs(TokenRoute, TextRoute):
             body = {"prompt": whole, "max_tokens": 1, "logprobs": client.probe.top_logprobs, "temperature": 1.0}
             return await client.complete(body, read_first, tokens_in=max_tokens(whole), by_id=False)
 
-        labels, terminated = byte_labels(request)
-        bounds = LabelBounds(labels, is_tokens=False)
+        bounds, terminated = byte_bounds(request)
         await self._walk(client.probe.top_logprobs, bounds, look, partial(by_bytes, terminated=terminated), _is_text)
         return bounded_scores(bounds, terminated=terminated)
 

@@ -6,6 +6,7 @@ import pytest
 from contract import TEXTS, requests_for, score
 from faults import FakeServer, backend_for
 
+from llmclf import Prompt
 from llmclf.errors import (
     CapabilityError,
 )
@@ -52,7 +53,9 @@ def test_the_route_that_was_used_is_reported(tokenizer):
     with FakeServer("vllm", latency=0.005) as server:
         backend = backend_for(server, tokenizer=tokenizer, concurrency=4)
         for labels, route in ((["a", "the"], "named_tokens"), ([f"label number {i}" for i in range(40)], "echo")):
-            requests = requests_for(["x"] if route == "echo" else TEXTS * 12, labels=labels, shots=())
+            # An end after each label makes as many inner nodes as there are labels, and those are what named tokens cost.
+            prompt = Prompt("Review: {{ text }}\nSentiment:", terminator="eos_if_nested")
+            requests = requests_for(["x"] if route == "echo" else TEXTS * 12, labels=labels, prompt=prompt, shots=())
             score(backend, requests)
             assert backend.route == route
             sent = server.requests[-1].body

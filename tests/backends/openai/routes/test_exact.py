@@ -28,10 +28,15 @@ def test_contract(personality, route, own_tokenizer, tokenizer, reference):
 @pytest.mark.parametrize("own_tokenizer", [False, True])
 @pytest.mark.parametrize(("personality", "route"), EXACT)
 def test_labels_that_begin_with_one_another(personality, route, own_tokenizer, tokenizer, reference):
-    """The end-of-answer token is added where one label begins with another, or the user is told how to make it known."""
-    requests = requests_for(labels=["neutral", "neutral news", "bad"])
+    """The shorter excludes the longer on every route; an end is added where it is wanted and known, or the user is told."""
+    labels = ["neutral", "neutral news", "bad"]
+    prompt = Prompt("Review: {{ text }}\nSentiment:", terminator="eos_if_nested")
     with FakeServer(personality) as server:
         backend = backend_for(server, use_route=route, tokenizer=tokenizer if own_tokenizer else None)
+        requests = requests_for(labels=labels)
+        assert requests[0].terminator == "longest"
+        assert_same(score(backend, requests), score(reference, requests), atol=1e-6)
+        requests = requests_for(labels=labels, prompt=prompt)
         if own_tokenizer or personality == "llama_server":
             assert_same(score(backend, requests), score(reference, requests), atol=1e-6)
         else:

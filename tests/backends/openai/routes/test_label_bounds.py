@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -130,6 +131,25 @@ def spelled(remaining, distribution, state=(), *, by_path: bool) -> float:
     return total
 
 
+def exclusive(label, labels, distribution, *, by_path):
+    """Probability that a label is written and then none of the longer labels that it begins."""
+    longer = [other for other in labels if other != label and other[: len(label)] == label]
+    nearest = [one for one in longer if not any(o != one and one[: len(o)] == o for o in longer)]
+
+    def written(remaining, state, text):
+        if not remaining:
+            return 1.0 - sum(spelled(other[len(label) :], distribution, state, by_path=by_path) for other in nearest)
+        p, total = distribution(state), 0.0
+        for token, raw in enumerate(VOCABULARY):
+            symbols = (END,) if raw is None else tuple(raw)
+            if remaining[: len(symbols)] == symbols:
+                after = (*state, token) if by_path else (*state, *symbols)
+                total += float(p[token]) * written(remaining[len(symbols) :], after, (*text, *symbols))
+        return total
+
+    return written(label, (), ())
+
+
 def drawn_labels(data):
     words = data.draw(st.lists(st.sampled_from(WORDS), min_size=2, max_size=4, unique=True))
     terminated = data.draw(st.booleans())
@@ -153,8 +173,9 @@ def test_bounds_law_of_texts(data):
         draw = np.random.default_rng([seed, *(symbol + 1 for symbol in text)])
         return draw.dirichlet(np.full(len(VOCABULARY), draw.choice([0.3, 3.0, 100.0]))) + 1e-12
 
-    truths = [spelled(label, distribution, by_path=False) for label in labels]
-    bounds = LabelBounds(labels, is_tokens=False)
+    excludes = data.draw(st.booleans())
+    truths = [exclusive(label, labels if excludes else (), distribution, by_path=False) for label in labels]
+    bounds = LabelBounds(labels, is_tokens=False, excludes_longer=excludes)
     prefix = ()
     for _ in range(8):
         if prefix is None:
@@ -196,10 +217,12 @@ def test_bounds_law_of_chats(data):
             break
     ended = VOCABULARY[path[-1]] is None
     positions = chat._read_chat(reply({"content": places}, "stop" if ended else "length"))
-    bounds = LabelBounds(labels, is_tokens=False)
+    excludes = data.draw(st.booleans())
+    bounds = LabelBounds(labels, is_tokens=False, excludes_longer=excludes)
     chat._follow(bounds, positions, k, terminated)
     for label, (low, high) in zip(labels, bounds.intervals(), strict=True):
-        assert low - 1e-9 <= spelled(label, distribution, by_path=True) <= high + 1e-9
+        truth = exclusive(label, labels if excludes else (), distribution, by_path=True)
+        assert low - 1e-9 <= truth <= high + 1e-9
 
 
 # --- one at a time ---------------------------------------------------------------------------------------------------------
@@ -364,7 +387,7 @@ def text_truth(ids, label: str, *, terminated: bool = False) -> float:
 def test_ends_in_a_chat_hold_the_truth(personality, labels):
     """Labels that begin with one another are told apart by the end of the answer, however the server shows it."""
     texts = [*TEXTS, *(f"Text {i}" for i in range(40))]
-    requests = requests_for(texts, labels=labels, prompt=CHAT, shots=())
+    requests = requests_for(texts, labels=labels, prompt=replace(CHAT, terminator="eos_if_nested"), shots=())
     assert requests[0].completions == labels
     with FakeServer(personality) as server:
         backend = backend_for(server, use_route="chat", concurrency=1)

@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from llmclf.sqlite_transactions import transaction
+from llmclf.files.sqlite_transactions import transaction
 
 
 @pytest.fixture
