@@ -7,12 +7,14 @@ surprising: an inverted test.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import ndtri
 
 from ..arrays import Floats, Integers
 from .bins import ReliabilityCurve, bin_numbers, binned_calibration
@@ -133,7 +135,8 @@ def interval_and_test(
 
     With `groups` (n,) the test draws one number per group. All other draws are made twice: of as many rows as the groups are
     worth if their rows say all the same, and if they agree as far as is seen. More noise explains a small true error, less noise
-    a large one, so the interval holds what either keeps.
+    a large one, so the interval holds what either keeps. It reaches at least as far as a normal distribution of the error
+    would, where the rows of a group are right or wrong together in several bins.
     """
     check_confidence_level(confidence_level)
     check_n_resamples(n_resamples)
@@ -147,8 +150,13 @@ def interval_and_test(
     gap = curve.accuracy - curve.confidence
     excess = _excess_variance(p, event, weights, bins, curve)
     alpha = round(1.0 - confidence_level, 12)  # exactly the .05 that a reader compares with
-    worths = row_worth(groups, weights), _binned_worth(p, event, weights, groups, bins, curve)
-    ends = []
+    worths, ends = [row_worth(groups, weights)], []
+    if groups is not None:
+        worth, error = _agreement(p, event, weights, groups, bins, curve)
+        worths.append(max(worths[0], worth))
+        if error:
+            # The observed error is at least as large as the true one on average, so this end needs no correction of its bias.
+            ends.append((math.inf, min(1.0, observed + float(ndtri(1.0 - alpha / 2.0)) * error)))
     for size, worth in {max(1, round(float(weights.sum()) * worth)): worth for worth in worths}.items():
         search = _Search(
             confidence=curve.confidence,
@@ -265,27 +273,36 @@ def _bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
     return low
 
 
-def _binned_worth(
+def _agreement(
     p: Floats,
     event: Floats,
     weights: Floats,
-    groups: Integers | None,
+    groups: Integers,
     bins: dict[str, Any],
     curve: ReliabilityCurve,
-) -> float:
-    """How many independent rows a unit of weight counts for, judged by how far the rows of one group and bin err together.
+) -> tuple[float, float]:
+    """How far the rows of a group are seen to be right or wrong together.
 
-    It is the inverse of the design effect of the gaps (Kish 1965, "Survey sampling"), and the `row_worth` of copies.
+    Returns
+    -------
+    worth : float
+        How many independent rows a unit of weight counts for within the bins: the inverse of the design effect of the gaps (Kish
+        1965, "Survey sampling"), the `row_worth` of copies.
+    error : float
+        The standard error of the calibration error where the rows of a group err together also across bins, which the simulated
+        bins do not; 0 where they do not, as for copies.
     """
-    if groups is None:
-        return 1.0
     members, _, _ = bin_numbers(p, weights, **bins)
-    residual = event - p - (curve.accuracy - curve.confidence)[members]
-    _, cell = np.unique(np.column_stack([groups, members]), axis=0, return_inverse=True)
-    together = np.bincount(cell.reshape(-1), weights * residual)
-    apart, joint = float(weights @ residual**2), float(together @ together)
-    worth = apart / joint if joint > 0.0 else 1.0
-    return min(1.0, max(row_worth(groups, weights), worth))
+    gap = curve.accuracy - curve.confidence
+    residuals = event - p - gap[members]
+    cells, cell = np.unique(np.column_stack([groups, members]), axis=0, return_inverse=True)
+    sums = np.bincount(cell.reshape(-1), weights * residuals)
+    within = float(sums @ sums)
+    worth = float(weights @ residuals**2) / within if within > 0.0 else 1.0
+    across = np.bincount(cells[:, 0], sums * np.sign(gap)[cells[:, 1]])
+    variance = float(across @ across)
+    error = math.sqrt(variance) / float(weights.sum()) if variance > within * (1.0 + 1e-9) else 0.0
+    return min(1.0, worth), error
 
 
 def _excess_variance(
