@@ -26,6 +26,7 @@ from .fitted_attributes import FittedAttributes
 from .fitting.answer_columns import warn_of_shown_answers, without_answers
 from .fitting.doubtful_prompts import warn_of_doubtful_prompt
 from .fitting.fit_corrections import fit_corrections
+from .fitting.row_groups import read_groups
 from .fitting.shots import answered_shots, draw_shots
 from .fitting.thresholds import choose_cross_fitted_threshold, choose_threshold
 from .labels import LabelSet, label_prior, label_set, labels_of_classes, read_classes, warn_of_descriptions
@@ -176,7 +177,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         self.on_error = on_error
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> LLMClassifier:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None) -> LLMClassifier:
         """Draw the shots and fit bias and calibrator; without any of these the model is not called.
 
         A threshold that was chosen before is gone: it belonged to other probabilities.
@@ -190,6 +191,10 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             `llmclf.numerics.class_matching.match_classes`.
         sample_weight : (n,), optional
             Weights of the rows in the bias and the calibrator; see `llmclf.metrics.row_weights`.
+        groups : (n,), or the name of a table's column, optional
+            What each row belongs to, such as its author or its thread. Cross-fitting (`calibration_proba_`, ``"auto"``,
+            `fit_threshold` without `X`) never judges a row by others of its group, and rows of a shot's group are not
+            calibrated on. Copies of a text (whatever their case and spaces) always belong together.
 
         Raises
         ------
@@ -203,6 +208,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         rows = read_input(self, X, reset=True)
         classes = self._read_y(y, len(rows))
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, np.empty((len(rows), 1)))
+        members = read_groups(groups, rows)
         if self.labels is None:
             labels = labels_of_classes(_listed(classes), prompt.words, are_asked=prompt.choices is None)
         else:
@@ -236,7 +242,9 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             warn_of_doubtful_prompt(pipeline, good)
         shots = draw_shots(self.n_shots, codes, len(labels.classes), self.random_state, bad)
         pipeline = replace(pipeline, shots=answered_shots(pipeline.scorer, rows, codes, shots))
-        self.pipeline_ = fit_corrections(pipeline, corrections, rows, codes, shots, bad, weights, self.random_state)
+        self.pipeline_ = fit_corrections(
+            pipeline, corrections, rows, codes, shots, bad, weights, self.random_state, members
+        )
         self._forget_last_call()
         return self
 
@@ -351,7 +359,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         return pipeline, rows
 
     def fit_threshold(
-        self, X: Any = None, y: Any = None, *, max_error: float, confidence: float = 0.95
+        self, X: Any = None, y: Any = None, *, max_error: float, confidence: float = 0.95, groups: Any = None
     ) -> LLMClassifier:
         """Choose from which confidence on rows may be accepted, so that few of them are wrong; `threshold_` keeps it.
 
@@ -375,6 +383,9 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         max_error : float in (0, 1)
             The share of wrong rows that is allowed among the accepted ones.
         confidence : float in (0, 1)
+        groups : (n,), or the name of a table's column, optional
+            Given with `X`: what each row belongs to, as in `fit`; the rows of a group count as one. Copies of a text always
+            belong together. Without `X` the groups of the fit apply.
 
         Returns
         -------
@@ -384,8 +395,8 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         Raises
         ------
         InputError
-            There are too few rows; some are shots; or some were seen by the calibrator and cannot be cross-fitted: after save
-            and load, or with a `prior`. Without `X` also: there is no calibrator, or the fit had a `sample_weight`.
+            There are too few rows or groups; some are shots; or some were seen by the calibrator and cannot be cross-fitted:
+            after save and load, or with a `prior`. Without `X` also: there is no calibrator, or the fit had a `sample_weight`.
 
         Warns
         -----
@@ -400,17 +411,20 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         >>> clf.fit_threshold(X, clf.predict(X), max_error=0.05).threshold_.coverage
         1.0
         """
-        promise = {"max_error": max_error, "confidence": confidence}
+        promise: dict[str, Any] = {"max_error": max_error, "confidence": confidence}
         check_is_fitted(self)
         if X is None and y is None:
+            if groups is not None:
+                raise InputError("groups= describes the rows of X; without X the groups that fit was given apply")
             self.threshold_ = choose_cross_fitted_threshold(self.pipeline_, **promise)
             return self
         if X is None or y is None:
             raise InputError("X or y is missing; give the rows and the class of each, or neither")
         pipeline, rows, columns = self._labelled(X, y)
+        members = read_groups(groups, rows)
         check_selectable(len(rows), **promise)
         pipeline.check_model_identity()
-        chosen = choose_threshold(pipeline, rows, columns, **promise)
+        chosen = choose_threshold(pipeline, rows, columns, groups=members, **promise)
         # A threshold, too, belongs to the model and to the scores that it was chosen for.
         corrections = pipeline.corrections
         is_first = corrections.bias is None and corrections.calibrator is None
@@ -605,6 +619,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         y: Any,
         *,
         groups: Any = None,
+        clusters: Any = None,
         texts: Any = "rows",
         metadata: Mapping[str, Any] | None = None,
         **options: Any,
@@ -619,7 +634,11 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         X : n texts or table rows
         y : n classes
         groups : array-like (n,), DataFrame or dict, optional
-            Slices to look at one by one; for a table, names of its columns will do.
+            Slices to look at one by one; for a table, names of its columns will do. (`fit` and `fit_threshold` call clusters
+            `groups`, as scikit-learn does.)
+        clusters : (n,), or the name of a table's column, optional
+            What each row belongs to, such as its author or its thread: intervals and the recommended threshold then count
+            clusters, not rows. Copies of a text always belong together.
         texts : "rows", None, or sequence of n
             What is shown beside the most confident mistakes and the least confident rows; "rows" shows what the prompt shows of
             them.
@@ -657,6 +676,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             rows,
             self.classes_[columns],
             groups=groups,
+            clusters=clusters,
             texts=texts,
             metadata={
                 "random_state": None if self.random_state is None else str(self.random_state),

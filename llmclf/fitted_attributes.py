@@ -78,8 +78,9 @@ class FittedAttributes:
     def calibration_proba_(self) -> Floats:
         """Honest probabilities (m, K) of the rows that the calibrator was fitted on, without asking the model again.
 
-        The calibrator is fitted anew on four fifths of `calibration_rows_` and applied to the rest, five times, so that no
-        row is judged by a map that saw its label. `prior`, which is about other rows, is left out. Computed when asked for.
+        The calibrator is fitted anew on about four fifths of `calibration_rows_` and applied to the rest, five times, so that
+        no row is judged by a map that saw its label, a copy of its text, or another row of its group (``fit(groups=)``). `prior`,
+        which is about other rows, is left out. Computed when asked for.
 
         Examples
         --------

@@ -55,12 +55,16 @@ class CalibrationRows:
         By which the calibrator's rows are known again; these alone outlive save and load.
     is_weighted : bool
         Whether some counted more than others.
+    groups : ndarray of int (m,)
+        Which of them belong together, as copies of a text or because the caller said so. These are never parted by
+        cross-fitting, and do not outlive save and load.
     """
 
     numbers: Integers = field(default_factory=_none)
     columns: Integers = field(default_factory=_none)
     fingerprints: list[str] = field(default_factory=list)
     is_weighted: bool = False
+    groups: Integers = field(default_factory=_none)
 
     def __repr__(self) -> str:
         """How many rows."""

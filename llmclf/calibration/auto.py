@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
-from ..arrays import Floats
+from ..arrays import Floats, Integers
 from ..errors import InputError
-from ..numerics.folds import fold_weights
+from ..numerics.folds import copies, fold_weights
+from ..numerics.groups import group_numbers
 from .affine import MatrixCalibrator, VectorCalibrator
 from .base import ENOUGH_ROWS, WEAK_RIDGE, BaseCalibrator, check_keys, checked_numbers
 from .temperature import BiasTemperatureCalibrator, IdentityCalibrator, PriorCalibrator, TemperatureCalibrator
@@ -47,6 +48,8 @@ class AutoCalibrator(BaseCalibrator):
     "Classification and regression trees", section 3.4.3, for
     paired losses), and counts 1.25 times with fewer than 50 rows. The calibration error plays no part, since
     constant answers have a low one. On fewer than 20 rows the scores stay as they are, and a warning says so.
+    Rows of one group, or with equal scores (copies of a text), are never on both sides of a fold; with them the groups count
+    instead of the rows, in the standard error and for the default.
     experiments/calibrators.md shows what it chose on real scores, and how much that helped.
 
     Attributes
@@ -92,17 +95,63 @@ class AutoCalibrator(BaseCalibrator):
         loss, before = self.losses_[chosen[0]], self.losses_["identity"]
         return f"chose {self.calibrator_!r}: cross-validated log loss {loss:.3f}, {before:.3f} without calibration"
 
-    def fit_map(self, scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]) -> str:
+    def fit(
+        self,
+        scores: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
+        """Choose a calibrator and fit it; see `TemperatureCalibrator.fit` for what is not described here.
+
+        Parameters
+        ----------
+        scores : array-like (n, K)
+        y : array-like (n,)
+        sample_weight : array-like (n,), optional
+        classes : array-like (K,), optional
+        groups : array-like (n,), optional
+            What each row belongs to, such as its text or its author: cross-validation never parts the rows of a group. None:
+            rows with equal scores belong together where there are at least 20 different ones.
+
+        Raises
+        ------
+        InputError
+            As in `TemperatureCalibrator.fit`; or `groups` does not name the group of every row.
+
+        Warns
+        -----
+        CalibrationWarning
+            As in `TemperatureCalibrator.fit`; or all rows belong to one group, so that nothing can be cross-validated and the
+            scores stay as they are.
+        """
+        if groups is None:
+            return self._fit_rows(scores, y, sample_weight, classes)
+        numbers = group_numbers(groups, len(scores))  # type: ignore[arg-type]
+        return self._fit_rows(scores, y, sample_weight, classes, groups=numbers)
+
+    def fit_map(
+        self,
+        scores: Floats,
+        columns: NDArray[np.intp],
+        weights: Floats,
+        classes: NDArray[Any],
+        groups: Integers | None = None,
+    ) -> str:
         self.losses_: dict[str, float] = {}
-        name = "identity"
-        if weights.sum() >= ENOUGH_ROWS:
-            losses, loss_weights = _cross_validated_losses(scores, columns, weights, classes)
+        name, warning = "identity", ""
+        groups = copies(scores, weights) if groups is None else groups
+        if groups is not None and len(np.unique(groups)) < 2:
+            warning = "all rows belong to one group, so no calibrator can be judged and the scores stay as they are"
+        elif weights.sum() >= ENOUGH_ROWS:
+            losses, loss_weights, loss_groups = _cross_validated_losses(scores, columns, weights, classes, groups)
             self.losses_ = {
                 name: float(np.average(row_losses, weights=loss_weights)) for name, row_losses in losses.items()
             }
-            name = _choice(losses, loss_weights)
+            name = _choice(losses, loss_weights, loss_groups)
         self.calibrator_ = clone(_CANDIDATES[name])
-        warning: str = self.calibrator_.fit_map(scores, columns, weights, classes)
+        warning = self.calibrator_.fit_map(scores, columns, weights, classes) or warning
         self.calibrator_.classes_ = classes
         self.calibrator_.n_features_in_ = classes.size
         return warning
@@ -131,38 +180,49 @@ class AutoCalibrator(BaseCalibrator):
 
 
 def _cross_validated_losses(
-    scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any]
-) -> tuple[dict[str, Floats], Floats]:
-    """The log loss of every row under each candidate fitted on the other folds, and the weights of these rows."""
+    scores: Floats, columns: NDArray[np.intp], weights: Floats, classes: NDArray[Any], groups: Integers | None
+) -> tuple[dict[str, Floats], Floats, Integers | None]:
+    """The log loss of every row under each candidate fitted on the other folds, and these rows' weights and groups."""
     losses: dict[str, list[Floats]] = {name: [] for name in _CANDIDATES}
-    loss_weights = []
-    for test_weights in fold_weights(scores, columns, weights).T:
+    loss_weights, loss_rows = [], []
+    for test_weights in fold_weights(scores, columns, weights, groups=groups).T:
         train_weights = weights - test_weights
         test, train = test_weights > 0, train_weights > 0
         if not test.any() or not train.any():
             continue
         loss_weights.append(test_weights[test])
+        loss_rows.append(np.flatnonzero(test))
         rows = np.arange(np.count_nonzero(test))
         for name, candidate in _CANDIDATES.items():
             calibrator = clone(candidate)
             calibrator.fit_map(scores[train], columns[train], train_weights[train], classes)
             losses[name].append(-calibrator.map_log_proba(scores[test])[rows, columns[test]])
-    return {name: np.concatenate(fold_losses) for name, fold_losses in losses.items()}, np.concatenate(loss_weights)
+    return (
+        {name: np.concatenate(fold_losses) for name, fold_losses in losses.items()},
+        np.concatenate(loss_weights),
+        None if groups is None else groups[np.concatenate(loss_rows)],
+    )
 
 
-def _choice(losses: dict[str, Floats], weights: Floats) -> str:
-    if weights.sum() < BIAS_ROWS:
+def _choice(losses: dict[str, Floats], weights: Floats, groups: Integers | None) -> str:
+    total = float(weights.sum())
+    # Rows of weight 1 in groups of their own are the common case; a row of weight 2 stands for two rows.
+    number = total if groups is None else min(total, float(len(np.unique(groups))))
+    if number < BIAS_ROWS:
         # Of so many parameters one set often looks good on few rows by luck.
         losses = {name: row_losses for name, row_losses in losses.items() if name != MatrixCalibrator.name}
-    n_errors = 1.0 if weights.sum() >= BIAS_ROWS else FEW_ROWS_ERRORS
+    n_errors = 1.0 if number >= BIAS_ROWS else FEW_ROWS_ERRORS
     means = {name: np.average(row_losses, weights=weights) for name, row_losses in losses.items()}
     best = min(means, key=means.__getitem__)
 
     def within_one_error(name: str) -> bool:
         difference = losses[name] - losses[best]
         mean = np.average(difference, weights=weights)
-        error = np.sqrt(np.average((difference - mean) ** 2, weights=weights) / weights.sum())
+        if groups is None:
+            error = np.sqrt(np.average((difference - mean) ** 2, weights=weights) / total)
+        else:
+            error = np.sqrt((np.bincount(groups, weights * (difference - mean)) ** 2).sum()) / total
         return bool(mean <= n_errors * error)
 
-    default = "bias_temperature" if weights.sum() >= BIAS_ROWS else "temperature"
+    default = "bias_temperature" if number >= BIAS_ROWS else "temperature"
     return default if within_one_error(default) else next(name for name in losses if within_one_error(name))

@@ -84,6 +84,17 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         CalibrationWarning
             There are fewer than 20 rows, a score is ``-inf``, or the best temperature lies outside [0.001, 1000].
         """
+        return self._fit_rows(scores, y, sample_weight, classes)
+
+    def _fit_rows(
+        self,
+        scores: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        classes: ArrayLike | None,
+        **more: NDArray[Any],
+    ) -> Self:
+        """`fit`; what else belongs to the rows (n,) goes on to `fit_map` for those with a positive weight."""
         try:
             matrix, labels = validate_data(
                 self, scores, y, dtype=np.float64, ensure_all_finite=False, ensure_min_features=2
@@ -118,7 +129,8 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
                 + (" (in units of rows of equal weight)" if n_rows < kept.sum() else ""),
                 CalibrationWarning,
             )
-        warning = self.fit_map(_below_top(matrix[kept]), columns[kept], weights[kept], known)
+        more = {name: values[kept] for name, values in more.items()}
+        warning = self.fit_map(_below_top(matrix[kept]), columns[kept], weights[kept], known, **more)
         if warning:
             warn(f"{type(self).__name__}: {warning}", CalibrationWarning)
         # Last, because it marks the calibrator as fitted.

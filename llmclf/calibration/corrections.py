@@ -47,7 +47,7 @@ class Corrections:
         self.bias = bias
         self.calibrator = calibrator
         self.log_prior = log_prior
-        self._fitted_on: tuple[Floats, Integers, Floats | None] | None = None
+        self._fitted_on: tuple[Floats, Integers, Floats | None, Integers | None] | None = None
 
     @property
     def wants_content_free(self) -> str | None:
@@ -97,6 +97,7 @@ class Corrections:
         sample_weight: Floats | None = None,
         content_free: Floats | None = None,
         frequencies: Floats | None = None,
+        groups: Integers | None = None,
     ) -> Corrections:
         """Fit the bias and the calibrator, and express the prior relative to the frequencies that they assume.
 
@@ -111,6 +112,8 @@ class Corrections:
         frequencies : ndarray (K,), optional
             Of the classes in all labelled rows, if some of these are not among the n (as shots are drawn evenly from the
             classes); by default those of `columns`. All positive.
+        groups : ndarray of int (n,), optional
+            Cross-fitting never parts the rows of a group.
         """
         if self.bias is not None:
             self._fit_bias(scores, columns, sample_weight, content_free, frequencies)
@@ -120,8 +123,8 @@ class Corrections:
             assert scores is not None
             assert columns is not None
             scores = self._unbiased(scores)
-            self._fitted_on = scores, columns, sample_weight
-            _fit(self.calibrator, scores, columns, sample_weight, np.arange(scores.shape[1]))
+            self._fitted_on = scores, columns, sample_weight, groups
+            _fit(self.calibrator, scores, columns, sample_weight, np.arange(scores.shape[1]), groups)
             if self.log_prior is not None:
                 log_proba = _calibrated_log_proba(self.calibrator, scores)
                 self.log_prior = self.log_prior - np.log(assumed_prior(log_proba, columns, sample_weight))
@@ -212,10 +215,10 @@ class Corrections:
         return undecided
 
     def out_of_fold(self) -> Floats:
-        """Probabilities (n, K) of the rows that the calibrator was fitted on, each from a calibrator that did not see the row.
+        """Probabilities (n, K) of the calibrator's rows, each from a calibrator that was fitted on no row of its group.
 
-        The prior is left out, since these rows have their own frequencies. The bias is kept, since it knows no more of the labels
-        than their frequencies.
+        Without groups, rows with equal scores belong together; see `llmclf.numerics.folds.copies`. The prior is left out, since
+        these rows have their own frequencies. The bias is kept, since it knows no more of the labels than their frequencies.
 
         Raises
         ------
@@ -223,18 +226,19 @@ class Corrections:
             There are too few rows, or a class that the calibrator needs is missing from the rows outside some fold.
         """
         assert self._fitted_on is not None
-        scores, columns, weights = self._fitted_on
-        folds = fold_weights(floor_missing(scores)[0], columns, np.ones(len(scores))).argmax(axis=1)
+        scores, columns, weights, groups = self._fitted_on
+        folds = fold_weights(floor_missing(scores)[0], columns, np.ones(len(scores)), groups=groups).argmax(axis=1)
         if len(np.unique(folds)) < 2:
             raise InputError(
-                "calibration_proba_ needs at least two different calibration rows; give more labelled rows"
+                "calibration_proba_ needs at least two different calibration rows, of different groups; give more labelled rows"
             )
         proba = np.empty_like(scores)
         for fold in np.unique(folds):
             test = folds == fold
             calibrator = clone(self.calibrator)
             train_weights = None if weights is None else weights[~test]
-            _fit(calibrator, scores[~test], columns[~test], train_weights, np.arange(scores.shape[1]))
+            train_groups = None if groups is None else groups[~test]
+            _fit(calibrator, scores[~test], columns[~test], train_weights, np.arange(scores.shape[1]), train_groups)
             if len(calibrator.classes_) != scores.shape[1]:
                 raise InputError(
                     f"calibration_proba_ needs rows of every class in every fold for calibrator={self.calibrator!r}; "
@@ -341,11 +345,14 @@ def _fit(
     columns: Integers,
     sample_weight: Floats | None,
     classes: Integers,
+    groups: Integers | None,
 ) -> None:
-    # Weights and classes are passed only if given and accepted: the calibrator may be any estimator of the caller.
+    # All else is passed only if given and accepted: the calibrator may be any estimator of the caller.
     extra: dict[str, Any] = {} if sample_weight is None else {"sample_weight": sample_weight}
     if has_fit_parameter(calibrator, "classes"):
         extra["classes"] = classes
+    if groups is not None and has_fit_parameter(calibrator, "groups"):
+        extra["groups"] = groups
     calibrator.fit(scores, columns, **extra)
 
 

@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binom
 
-from ..arrays import Floats
+from ..arrays import Floats, Integers
 from ..checks import check_open_share, is_number, is_whole_number
 from ..errors import CalibrationWarning, InputError, warn
 from ..metrics import checked_event, exact_bounds
 from ..metrics.checks import counts_rows
+from ..numerics.groups import effective_numbers, group_numbers
+from .tolerated_errors import local_level, tolerated_errors
 
-# Coverages to test: more of them leave less error probability for each, fewer may miss the best one.
-_MIN_STEPS, _MAX_STEPS = 10, 100
+_ROUNDING = 1e-9  # of weighted counts, which are whole numbers where all groups have one size
+_MANY_ROWS = 5000  # a forecast for more rows is an approximation
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,12 @@ class RiskCoverageCurve:
 
 
 def risk_coverage_curve(
-    y: ArrayLike, proba: ArrayLike, *, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    y: ArrayLike,
+    proba: ArrayLike,
+    *,
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
 ) -> RiskCoverageCurve:
     """Error rate against the share of rows kept, as the least confident rows are left to a person.
 
@@ -63,6 +70,8 @@ def risk_coverage_curve(
         The class of each column.
     sample_weight : array-like (n,), optional
         Non-negative.
+    groups : array-like (n,), optional
+        What each row belongs to, as in `select_threshold`; they widen the intervals.
 
     Returns
     -------
@@ -84,7 +93,12 @@ def risk_coverage_curve(
     kept_weight = np.cumsum(np.bincount(group, weights))
     wrong_weight = np.cumsum(np.bincount(group, weights * (1.0 - is_right)))
     if counts_rows(sample_weight):
-        lower, upper = exact_bounds(wrong_weight, kept_weight, 0.025)
+        worth: Any = kept_weight
+        if groups is not None:
+            counted = slice(None) if sample_weight is None else np.asarray(sample_weight) > 0
+            members = group_numbers(groups, np.shape(y)[0])[counted]
+            worth = effective_numbers(members[np.argsort(-confidence, kind="stable")])[kept_weight.astype(np.int64) - 1]
+        lower, upper = exact_bounds(wrong_weight * worth / kept_weight, worth, 0.025)
     else:
         lower = upper = np.full(len(values), math.nan)
     return RiskCoverageCurve(-values, kept_weight / kept_weight[-1], wrong_weight / kept_weight, lower, upper)
@@ -155,13 +169,19 @@ class SelectedThreshold:
         return cls(threshold, coverage, error, error_bound, int(n_accepted), int(n_rows), max_error, confidence)
 
 
-def check_selectable(n_rows: int, max_error: Any, confidence: Any) -> None:
+def check_selectable(n_rows: int, max_error: Any, confidence: Any, groups: Integers | None = None) -> None:
     """Refuse what `select_threshold` would refuse, as far as this is known before the rows are scored.
+
+    Parameters
+    ----------
+    n_rows : int
+    max_error, confidence : float
+    groups : ndarray of int (n_rows,), optional
 
     Raises
     ------
     InputError
-        A level is not a number between 0 and 1, or there are too few rows even if all of them are right.
+        A level is not a number between 0 and 1, or there are too few rows or groups even if all rows are right.
 
     Examples
     --------
@@ -169,6 +189,8 @@ def check_selectable(n_rows: int, max_error: Any, confidence: Any) -> None:
     """
     _check_levels(max_error, confidence)
     _check_n_rows(n_rows, max_error, confidence)
+    if groups is not None:
+        _check_n_groups(n_rows, len(np.unique(groups)), max_error, confidence)
 
 
 def select_threshold(
@@ -178,19 +200,26 @@ def select_threshold(
     max_error: float,
     confidence: float = 0.95,
     classes: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
 ) -> SelectedThreshold:
     r"""The lowest threshold that keeps the error of accepted rows at or below `max_error`, with a guarantee.
 
     With probability `confidence` over the draw of the labelled rows, the error rate of all future rows accepted by the
-    returned threshold is at most `max_error`. This holds in finite samples and for any distribution of confidences, provided
-    that the labelled rows are drawn like the future ones, that neither the model nor the calibrator saw their labels, and that
-    more confident rows are not wrong more often. (Without the last condition, the guarantee holds for the mean error rate of
-    rows with these same confidences.)
+    returned threshold is at most `max_error`. This holds in finite samples, for any distribution of confidences (with ties or
+    without) and for any relation between confidence and error, provided that the labelled rows are drawn like the future ones,
+    and that neither the model nor the calibrator saw their labels.
 
-    Ten coverages (up to a hundred with more than a thousand rows) are tested with the exact binomial p-value, the strictest
-    first. Each test has its share of the error probability, and a test that passes hands its share on to the next (learn then
-    test: Angelopoulos et al. 2025, "Learn then test: calibrating predictive algorithms to achieve risk control"; the fallback
-    procedure of Wiens & Dmitrienko 2005). Taking the best point of `risk_coverage_curve` instead would give no guarantee.
+    Every threshold that separates two rows is tried, and the lowest one passes above which no more rows are wrong than
+    `llmclf.calibration.tolerated_errors` tolerates. These numbers belong together: if all rows are wrong with probability
+    `max_error`, whatever their confidence, any threshold passes with probability ``1 - confidence`` at most. No other relation
+    between confidence and error lets a threshold pass more often above which too many rows are wrong
+    (docs/explanation/guarantees.md says why). Taking the best point of `risk_coverage_curve` instead would give no guarantee.
+
+    Rows that are not independent, such as copies of a text or messages of one author, need `groups`. The rows above a threshold
+    then count as many as ``n**2 / sum(size**2)`` independent ones (Kish 1965), n rows in groups of these sizes: the number of
+    groups where all are of one size. This assumes that the rows of a group say all the same, and is cautious where they do not
+    (Korn & Graubard 1998, "Confidence intervals for proportions with small expected number of positive counts estimated from
+    survey data"). With groups of different sizes the guarantee is approximate; experiments/grouped_rows.md has simulations.
 
     Parameters
     ----------
@@ -202,17 +231,19 @@ def select_threshold(
     confidence : float in (0, 1)
     classes : array-like (K,), optional
         The class of each column.
+    groups : array-like (n,), optional
+        What each row belongs to: rows of different groups are independent. None: each row is independent of all others.
 
     Returns
     -------
     SelectedThreshold
-        Its threshold is infinity, with a warning, if no coverage passes.
+        Its threshold is infinity, with a warning, if no threshold passes.
 
     Raises
     ------
     InputError
-        There are too few rows even if all of them are right (the message says how many are needed), or any argument cannot
-        be used.
+        There are too few rows or groups even if all rows are right (the message says how many are needed), or any argument
+        cannot be used.
 
     Warns
     -----
@@ -225,40 +256,42 @@ def select_threshold(
     >>> p = rng.random(1000)
     >>> chosen = select_threshold(rng.random(1000) < p, p, max_error=0.1)
     >>> round(chosen.threshold, 2), round(chosen.coverage, 2), chosen.error < chosen.error_bound <= 0.1
-    (0.86, 0.26, True)
+    (0.83, 0.32, True)
     """
     _check_levels(max_error, confidence)
     max_error, confidence = float(max_error), float(confidence)
     certainty, is_right, _ = checked_event(y, proba, classes)
     n_rows, alpha = len(is_right), 1.0 - confidence
-    _check_n_rows(n_rows, max_error, confidence)
-    ranks = _ranks(n_rows, max_error, alpha)
+    members = None if groups is None else group_numbers(groups, n_rows)
+    if members is not None and members.max() == n_rows - 1:
+        members = None  # each row is a group
+    check_selectable(n_rows, max_error, confidence, members)
     order = np.argsort(-certainty, kind="stable")
-    sorted_confidence = certainty[order]
-    n_wrong_before = np.concatenate([[0.0], np.cumsum(1.0 - is_right[order])])
-    level, passed, nearest = 0.0, None, (math.inf, 0, 0)
-    for rank in ranks:
-        # Given the next confidence and the number of rows above it, those rows are distributed like future rows above it,
-        # with or without ties.
-        n_kept = rank
-        if rank < n_rows:
-            n_kept = int(np.searchsorted(-sorted_confidence, -sorted_confidence[rank], side="left"))
-        n_wrong = int(n_wrong_before[n_kept])
-        level += alpha / len(ranks)
-        if n_kept and binom.cdf(n_wrong, n_kept, max_error) <= level:
-            bound = float(exact_bounds(np.array([n_wrong]), np.array([n_kept]), level)[1][0])
-            passed = rank, n_kept, n_wrong, bound
-        else:
-            bound = float(exact_bounds(np.array([n_wrong]), np.array([n_kept]), level)[1][0]) if n_kept else 1.0
-            nearest = min(nearest, (bound, n_kept, n_wrong)) if n_kept else nearest
-            level = 0.0
-    if passed is None:
-        _warn_no_threshold(nearest, n_rows, max_error, confidence, alpha / len(ranks))
+    certainty = certainty[order]
+    # Rows of equal confidence are accepted together, so a rank counts only after the last of them.
+    ranks = np.append(np.flatnonzero(np.diff(certainty)) + 1, n_rows)
+    n_wrong = np.cumsum(1.0 - is_right[order])[ranks - 1]
+    worth = ranks.astype(np.float64) if members is None else effective_numbers(members[order])[ranks - 1]
+    size = np.floor(worth + _ROUNDING).astype(np.int64)
+    tolerated = tolerated_errors(int(size.max()), max_error, alpha)
+    weighted_wrong = n_wrong * worth / ranks
+    passed = np.flatnonzero(weighted_wrong <= tolerated[size] + _ROUNDING)
+    if not passed.size:
+        _warn_no_threshold(ranks, n_wrong, worth, max_error, confidence, members is not None)
         return SelectedThreshold(math.inf, 0.0, math.nan, math.nan, 0, n_rows, max_error, confidence)
-    rank, n_kept, n_wrong, bound = passed
-    threshold = 0.0 if rank == n_rows else float(np.nextafter(sorted_confidence[rank], 1.0))
+    last = int(passed[-1])
+    n_kept = int(ranks[last])
+    level = local_level(tolerated, int(size[last]), max_error)
+    bound = exact_bounds(weighted_wrong[last], worth[last], level)[1]
     return SelectedThreshold(
-        threshold, n_kept / n_rows, n_wrong / n_kept, min(bound, max_error), n_kept, n_rows, max_error, confidence
+        0.0 if n_kept == n_rows else float(np.nextafter(certainty[n_kept], 1.0)),
+        n_kept / n_rows,
+        float(n_wrong[last]) / n_kept,
+        min(float(bound), max_error),
+        n_kept,
+        n_rows,
+        max_error,
+        confidence,
     )
 
 
@@ -276,12 +309,14 @@ def _check_n_rows(n_rows: int, max_error: float, confidence: float) -> None:
         )
 
 
-def _ranks(n_rows: int, max_error: float, alpha: float) -> list[int]:
-    """How many of the most confident rows each tested threshold keeps: evenly spaced, as many steps as the rows allow."""
-    max_steps = min(_MAX_STEPS, max(_MIN_STEPS, int(math.sqrt(n_rows) / 3.0)))
-    n_steps = max(steps for steps in range(1, max_steps + 1) if _rows_needed(max_error, alpha / steps) <= n_rows)
-    first = _rows_needed(max_error, alpha / n_steps)
-    return [int(rank) for rank in np.unique(np.linspace(first, n_rows, n_steps).round())]
+def _check_n_groups(n_rows: int, n_groups: int, max_error: float, confidence: float) -> None:
+    needed = _rows_needed(max_error, 1.0 - confidence)
+    if n_groups < needed:
+        raise InputError(
+            f"{n_rows} labelled rows in {n_groups} groups cannot show that at most {max_error:.4g} of the accepted ones are "
+            f"wrong with confidence {confidence:.4g}, since the rows of a group (such as the copies of a text) count as "
+            f"one; at least {needed} groups are needed, even if all rows are right"
+        )
 
 
 def _rows_needed(max_error: float, alpha: float) -> int:
@@ -296,18 +331,39 @@ def _share(value: Any) -> float:
 
 
 def _warn_no_threshold(
-    nearest: tuple[float, int, int], n_rows: int, max_error: float, confidence: float, level: float
+    ranks: Integers,
+    n_wrong: Floats,
+    worth: Floats,
+    max_error: float,
+    confidence: float,
+    has_groups: bool,
 ) -> None:
-    bound, n_kept, n_wrong = nearest
-    rate = n_wrong / n_kept if n_kept else 1.0
+    alpha = 1.0 - confidence
+    most = math.floor(worth.max() + _ROUNDING)
+    level = local_level(tolerated_errors(most, max_error, alpha), most, max_error)
+    bounds = exact_bounds(n_wrong * worth / ranks, worth, level)[1]
+    nearest = int(np.argmin(bounds))
+    n_rows, n_kept, rate = int(ranks[-1]), int(ranks[nearest]), float(n_wrong[nearest] / ranks[nearest])
     cure = "even the most confident rows are wrong too often: more labels will not help, a better model or prompt may"
     for factor in 2.0 ** np.arange(0.5, 8.5, 0.5):
-        size: Any = round(n_kept * factor)
-        if rate < max_error and binom.cdf(math.ceil(rate * size), size, max_error) <= level:
-            cure = f"at the same error rate, about {math.ceil(n_rows * factor / 50) * 50} labelled rows would be enough"
+        if rate < max_error and _would_pass(rate, worth[nearest] * factor, worth[-1] * factor, max_error, alpha):
+            more = math.ceil(n_rows * factor / 50) * 50
+            kind = "labelled rows in as many more groups" if has_groups else "labelled rows"
+            cure = f"at the same error rate, about {more} {kind} would be enough"
             break
     warn(
         f"no threshold keeps the error at or below {max_error:.4g} with confidence {confidence:.4g} on {n_rows} labelled rows. "
-        f"The closest keeps {n_kept} of them, {n_wrong} wrong, and bounds their error by {bound:.3g}; {cure}",
+        f"The closest keeps {n_kept} of them, {int(n_wrong[nearest])} wrong, and bounds their error by {bounds[nearest]:.3g}; "
+        f"{cure}",
         CalibrationWarning,
     )
+
+
+def _would_pass(rate: float, n_kept: float, n_rows: float, max_error: float, alpha: float) -> bool:
+    """Whether a threshold would pass above which this share of `n_kept` of `n_rows` rows is wrong."""
+    kept, wrong = round(n_kept), math.ceil(rate * round(n_kept) - _ROUNDING)
+    if n_rows <= _MANY_ROWS:
+        return bool(wrong <= tolerated_errors(max(kept, round(n_rows)), max_error, alpha)[kept])
+    # The level of a rank alone hardly changes with the number of rows, and is quick to have for any number.
+    some = tolerated_errors(_MANY_ROWS, max_error, alpha)
+    return bool(binom.cdf(wrong, kept, max_error) <= local_level(some, _MANY_ROWS, max_error))

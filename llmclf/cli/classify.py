@@ -44,6 +44,14 @@ def fit(
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the classifier is saved: a new folder.")
     ],
     text_column: TextColumn = None,
+    group_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The column that says what each row belongs to, such as its author or thread: rows of one group never calibrate "
+            "each other. Copies of a text belong together without it.",
+        ),
+    ] = None,
     labels: Labels = None,
     prompt: PromptOption = None,
     chat: Chat = False,
@@ -96,6 +104,7 @@ def fit(
 
     frame = read_table(train)
     y = _classes(frame, label_column)
+    groups = None if group_column is None else column(frame, group_column, "--group-column")
     X = frame.drop(columns=label_column) if text_column is None else column(frame, text_column, "--text-column")
     # Checked first: none of this should fail after hours of scoring.
     check_folder(output)
@@ -118,7 +127,7 @@ def fit(
         on_error=on_error,
         random_state=seed,
     )
-    clf.fit(X, y)
+    clf.fit(X, y, groups=groups)
     clf.save(output)
     names = ", ".join(map(str, clf.classes_.tolist()))
     say(f"fitted on {len(frame)} rows of the classes {names}; saved in {output}")

@@ -36,6 +36,14 @@ def report(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Look at each value of this column by itself; may be given again."),
     ] = None,
+    cluster_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The column that says what each row belongs to, such as its author; intervals and threshold then count "
+            "these, not rows. With --text-column, copies of a text belong together without it.",
+        ),
+    ] = None,
     prefix: Annotated[
         str, typer.Option(metavar="TEXT", help="What the names of the columns that predict added begin with.")
     ] = "",
@@ -87,6 +95,7 @@ def report(
         earlier = earlier[:, columns]
     texts = None if text_column is None else column(frame, text_column, "--text-column").tolist()
     groups = {name: column(frame, name, "--group-column").tolist() for name in group_column or []}
+    clusters = None if cluster_column is None else column(frame, cluster_column, "--cluster-column").tolist()
     mass = None
     if f"{prefix}label_mass" in frame.columns:
         mass = [_number(value, "label_mass", row) for row, value in enumerate(frame[f"{prefix}label_mass"])]
@@ -96,6 +105,7 @@ def report(
         classes=classes,
         proba_before=earlier,
         groups=groups or None,
+        clusters=clusters,
         texts=texts,
         label_mass=mass,
         metadata={

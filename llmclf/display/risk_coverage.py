@@ -73,6 +73,7 @@ class RiskCoverageDisplay:
         selected: SelectedThreshold | None = None,
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
         name: str | None = None,
     ) -> RiskCoverageDisplay:
         """A diagram of given probabilities.
@@ -86,7 +87,7 @@ class RiskCoverageDisplay:
             The same rows' probabilities before calibration, for comparison.
         selected : SelectedThreshold, optional
             The threshold to mark, as `select_threshold` returns it.
-        classes, sample_weight
+        classes, sample_weight, groups
             As in `llmclf.calibration.risk_coverage_curve`.
         name : str, optional
             Title.
@@ -97,9 +98,9 @@ class RiskCoverageDisplay:
             An argument cannot be used.
         """
         options = {"classes": classes, "sample_weight": sample_weight}
-        before = None if proba_before is None else risk_coverage_curve(y, proba_before, **options)
+        before = None if proba_before is None else risk_coverage_curve(y, proba_before, groups=groups, **options)
         return cls(
-            risk_coverage_curve(y, proba, **options),
+            risk_coverage_curve(y, proba, groups=groups, **options),
             aurc(y, proba, **options),
             before=before,
             area_before=None if proba_before is None else aurc(y, proba_before, **options),

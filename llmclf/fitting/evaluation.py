@@ -13,6 +13,7 @@ from ..logits import logsumexp, softmax
 from ..pipeline import FittedPipeline
 from ..report import CalibrationReport
 from ..tables.rows import Rows
+from .row_groups import read_groups
 from .seen_rows import SeenRows, shot_fingerprints, shown_text
 
 
@@ -22,6 +23,7 @@ def judge(
     truth: NDArray[Any],
     *,
     groups: Any,
+    clusters: Any = None,
     texts: Any,
     metadata: Mapping[str, Any],
     **options: Any,
@@ -34,7 +36,7 @@ def judge(
     rows : Rows
     truth : ndarray (n,)
         The true class of each row.
-    groups, texts, metadata, **options
+    groups, clusters, texts, metadata, **options
         As `LLMClassifier.report` has them.
     """
     if isinstance(texts, str) and texts != "rows":
@@ -42,6 +44,7 @@ def judge(
     if isinstance(groups, (str, list, tuple)) and rows.is_table:
         groups = _named_columns(groups, rows)
     scorer, corrections = pipeline.scorer, pipeline.corrections
+    members = read_groups(clusters, rows, "clusters")
     seen = SeenRows.among(rows, pipeline)
     answers = scorer.answers(rows)
     scores = pipeline.scores(rows, answers)
@@ -66,6 +69,7 @@ def judge(
         classes=labels.array,
         proba_before=softmax(scores.values) if corrections.changes_scores else None,
         groups=groups,
+        clusters=seen.groups(rows, pipeline, members),
         texts=[shown_text(record, scorer.shown_fields) for record in rows.records] if isinstance(texts, str) else texts,
         label_mass=np.exp(logsumexp(pipeline.scores(rows, answers, "sum").values, axis=1)).clip(0.0, 1.0),
         metadata={

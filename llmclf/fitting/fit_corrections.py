@@ -17,6 +17,7 @@ from ..pipeline import CalibrationRows, FittedPipeline
 from ..tables.bad_rows import Problem, named_rows
 from ..tables.rows import Rows
 from .content_free import content_free_rows, domain_rows, generated_rows
+from .row_groups import row_groups
 from .seen_rows import fingerprints, shown_text
 from .uninformative import warn_of_one_answer
 
@@ -30,8 +31,11 @@ def fit_corrections(
     bad: Mapping[int, Problem],
     sample_weight: Floats | None,
     random_state: Any,
+    groups: Integers | None = None,
 ) -> FittedPipeline:
     """Fit bias and calibrator on the training rows that are not shots and can be scored; without either nothing is asked.
+
+    Rows that belong to a shot (copies of its text, rows of its group) are left out: their answer stands in the prompt.
 
     Parameters
     ----------
@@ -49,6 +53,8 @@ def fit_corrections(
     sample_weight : ndarray (n,) or None
     random_state : int, RandomState or None
         Draws the words of ``bias="domain"`` and the texts of ``bias="generative"``.
+    groups : ndarray of int (n,), optional
+        What the caller says belongs together, besides copies of a text.
 
     Returns
     -------
@@ -69,15 +75,18 @@ def fit_corrections(
     if corrections.bias is None and corrections.calibrator is None:
         _warn_of_left_out(reasons if shots else {}, len(rows))
         return replace(pipeline, corrections=corrections)
-    places = np.setdiff1d(np.arange(len(rows)), [*shots, *bad])
+    members = row_groups(rows, pipeline.scorer.shown_fields, groups, without_text=bad)
+    good = np.setdiff1d(np.arange(len(rows)), list(bad))
+    places = good[~np.isin(members[good], members[shots])]
     if not len(places):
+        belong = "" if len(shots) == len(good) else " or belong to one (a copy of its text, or a row of its group)"
         if bad:
             raise InputError(
-                f"none of the {len(rows)} training rows is left to calibrate on: {len(shots)} are shots, {len(bad)} cannot be "
-                f"asked about ({named_rows(reasons)})"
+                f"none of the {len(rows)} training rows is left to calibrate on: {len(good)} are shots{belong}, {len(bad)} "
+                f"cannot be asked about ({named_rows(reasons)})"
             )
         raise InputError(
-            f"all {len(rows)} rows are shots, so none is left to calibrate on; give more rows or fewer shots"
+            f"all {len(rows)} rows are shots{belong}, so none is left to calibrate on; give more rows or fewer shots"
         )
     if corrections.calibrator is not None:
         assert codes is not None
@@ -98,17 +107,18 @@ def fit_corrections(
     _warn_of_left_out(reasons, len(rows))
     columns = None if codes is None else codes[places]
     weights = None if sample_weight is None else sample_weight[places]
+    members = members[places]
     frequencies = None if codes is None else class_frequencies(codes, sample_weight, len(pipeline.labels.classes))
-    corrections.fit(scores, columns, weights, content_free, frequencies)
+    corrections.fit(scores, columns, weights, content_free, frequencies=frequencies, groups=members)
     if columns is None or corrections.calibrator is None:
         calibrated = CalibrationRows(places) if corrections.wants_rows else CalibrationRows()
     else:
         hashes = fingerprints([rows.records[i] for i in places], pipeline.scorer.shown_fields)
         is_weighted = weights is not None and bool((weights != weights[0]).any())
-        calibrated = CalibrationRows(places, columns, hashes, is_weighted)
+        calibrated = CalibrationRows(places, columns, hashes, is_weighted, members)
         if scores is not None and pipeline.prompt.choices is None:
             shown = [shown_text(rows.records[i], pipeline.scorer.shown_fields) for i in places]
-            warn_of_one_answer(corrections, scores, columns, pipeline.labels.classes, shown)
+            warn_of_one_answer(corrections, scores, columns, pipeline.labels.classes, shown, members)
     return replace(
         pipeline,
         corrections=corrections,

@@ -13,6 +13,7 @@ from ..arrays import Floats, Integers
 from ..errors import CalibrationWarning, warn
 from ..pipeline import FittedPipeline
 from ..tables.rows import Row, Rows
+from .row_groups import alone_where_unknown, row_groups
 
 
 def fingerprints(records: Iterable[Row], fields: Sequence[str]) -> list[str]:
@@ -59,7 +60,25 @@ class SeenRows(NamedTuple):
         # A prior is about other rows than those of the fit, so cross-fitted probabilities leave it out.
         if (place >= 0).any() and corrections.has_rows and corrections.log_prior is None:
             cross_fitted = corrections.out_of_fold()
-        return cls(place, len(set(hashes) & set(shot_fingerprints(pipeline))), cross_fitted)
+        shots = set(shot_fingerprints(pipeline))
+        return cls(place, sum(fingerprint in shots for fingerprint in hashes), cross_fitted)
+
+    def groups(self, rows: Rows, pipeline: FittedPipeline, given: Integers | None) -> Integers:
+        """What belongs together among these rows (n,): copies, what the caller says, and what belonged together in the fit.
+
+        Parameters
+        ----------
+        rows : Rows
+            The n rows.
+        pipeline : FittedPipeline
+        given : ndarray of int (n,), optional
+        """
+        known, fitted = self.place >= 0, pipeline.calibration_rows.groups
+        in_fit = None
+        if known.any() and fitted.size:
+            in_fit = alone_where_unknown(np.where(known, fitted[self.place], -1))
+        bad = pipeline.scorer.problems(rows)
+        return row_groups(rows, pipeline.scorer.shown_fields, given, in_fit, without_text=bad)
 
     @property
     def n_calibrated(self) -> int:

@@ -14,16 +14,24 @@ from .seen_rows import SeenRows
 
 
 def choose_threshold(
-    pipeline: FittedPipeline, rows: Rows, columns: Integers, *, max_error: float, confidence: float
+    pipeline: FittedPipeline,
+    rows: Rows,
+    columns: Integers,
+    *,
+    max_error: float,
+    confidence: float,
+    groups: Integers | None = None,
 ) -> SelectedThreshold:
     """The threshold that labelled rows (n,) with these true columns allow; see `llmclf.LLMClassifier.fit_threshold`.
 
-    Rows that could not be scored are never accepted, so they are left out.
+    Rows that could not be scored are never accepted, so they are left out. Copies of a text belong together, besides the
+    `groups` (n,) that the caller gives.
 
     Raises
     ------
     InputError
-        Some rows are shots; or the calibrator has seen some, and cross-fitted probabilities cannot stand in for them.
+        There are too few rows or groups; some rows are shots; or the calibrator has seen some, and cross-fitted probabilities
+        cannot stand in for them.
 
     Warns
     -----
@@ -43,6 +51,8 @@ def choose_threshold(
             f"the calibrator was fitted on {seen.n_unfair} of these {len(rows)} rows, and cannot be cross-fitted to judge "
             f"them, as {why}; give rows that it has not seen"
         )
+    members = seen.groups(rows, pipeline, groups)
+    check_selectable(len(rows), max_error, confidence, members)
     proba = seen.exchanged(pipeline.probabilities(pipeline.scores(rows)))
     scored = ~np.isnan(proba).any(axis=1)
     if not scored.all():
@@ -51,8 +61,10 @@ def choose_threshold(
             "others (score_rows says why)",
             CalibrationWarning,
         )
-        check_selectable(int(scored.sum()), max_error, confidence)
-    return select_threshold(columns[scored], proba[scored], max_error=max_error, confidence=confidence)
+        check_selectable(int(scored.sum()), max_error, confidence, members[scored])
+    return select_threshold(
+        columns[scored], proba[scored], max_error=max_error, confidence=confidence, groups=members[scored]
+    )
 
 
 def choose_cross_fitted_threshold(
@@ -77,5 +89,11 @@ def choose_cross_fitted_threshold(
         obstacle = "sample_weight says that the rows of the fit are not drawn like those to be accepted"
     if obstacle is not None:
         raise InputError(f"without X and y no threshold can be chosen: {obstacle}; give labelled rows as X and y")
-    check_selectable(len(calibrated.columns), max_error, confidence)
-    return select_threshold(calibrated.columns, corrections.out_of_fold(), max_error=max_error, confidence=confidence)
+    check_selectable(len(calibrated.columns), max_error, confidence, calibrated.groups)
+    return select_threshold(
+        calibrated.columns,
+        corrections.out_of_fold(),
+        max_error=max_error,
+        confidence=confidence,
+        groups=calibrated.groups,
+    )

@@ -13,6 +13,7 @@ from ..errors import CalibrationWarning, warn
 from ..logits import softmax
 from ..metrics.association import label_association
 from ..numerics.bag_of_words import bag_of_words_proba
+from ..numerics.groups import first_members
 
 _MIN_ROWS = 20
 _SAME = 1e-6  # difference of two probabilities that does not count
@@ -20,7 +21,12 @@ _LEVEL = 0.05
 
 
 def warn_of_one_answer(
-    corrections: Corrections, scores: Floats, columns: Integers, classes: Sequence[Any], texts: Sequence[str]
+    corrections: Corrections,
+    scores: Floats,
+    columns: Integers,
+    classes: Sequence[Any],
+    texts: Sequence[str],
+    groups: Integers | None = None,
 ) -> None:
     """Warn if the calibrator gives all rows the same answer, and nothing shows that the scores tell the classes apart.
 
@@ -38,6 +44,8 @@ def warn_of_one_answer(
     classes : sequence of K
     texts : sequence of n str
         What the prompt shows of each row; the words of these are tried beside the scores.
+    groups : ndarray of int (n,), optional
+        Rows of one group do not judge each other.
 
     Warns
     -----
@@ -51,7 +59,8 @@ def warn_of_one_answer(
     if n_rows < _MIN_ROWS or np.unique(columns).size < 2 or (predicted != predicted[0]).any():
         return
     counts = np.bincount(columns, minlength=n_classes)
-    association = label_association(proba, columns)
+    alone = first_members(groups, n_rows)
+    association = label_association(proba[alone], columns[alone])
     if association.agree < _LEVEL or association.contradict < _LEVEL:
         return
     constant = bool((np.ptp(proba, axis=0) < _SAME).all())
@@ -60,8 +69,8 @@ def warn_of_one_answer(
         f"these scores say nothing about the labels that {n_rows} labelled rows could show, so every row gets {answer}; try "
         "another prompt, other label words, examples in the prompt (n_shots=), or a larger model"
     )
-    words = bag_of_words_proba(texts, columns, n_classes)
-    if words is not None and label_association(words, columns).agree < _LEVEL:
+    words = bag_of_words_proba(texts, columns, n_classes, groups)
+    if words is not None and label_association(words[alone], columns[alone]).agree < _LEVEL:
         right = (words.argmax(axis=1) == columns).mean()
         message += (
             f". The words of the texts alone say more: with the same labels, TF-IDF and logistic regression are right in "

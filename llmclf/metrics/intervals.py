@@ -7,16 +7,19 @@ surprising: an inverted test.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import ndtri
 
-from ..arrays import Floats
+from ..arrays import Floats, Integers
 from .bins import ReliabilityCurve, bin_numbers, binned_calibration
 from .checks import checked_event
+from .grouped import kept_groups, row_worth
 from .means import check_confidence_level, check_n_resamples
 from .significance import CalibrationTest, binned_errors, compared, drawn_errors
 
@@ -54,6 +57,7 @@ def calibration_interval(
     pos_label: Any = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
 ) -> CalibrationInterval:
     """A confidence interval for the true expected calibration error of the bins.
 
@@ -81,6 +85,9 @@ def calibration_interval(
     random_state : None, int or numpy Generator
     sample_weight : array-like (n,), optional
         Frequency weights: a weight of 2 counts the row twice. Weights that express importance make the interval too narrow.
+    groups : array-like (n,), optional
+        What each row belongs to, such as its text or its author. The rows then count as many as
+        ``n**2 / sum(size**2)`` independent ones, for groups of these sizes: as if the rows of a group said all the same.
 
     Returns
     -------
@@ -109,6 +116,7 @@ def calibration_interval(
         confidence_level=confidence_level,
         n_resamples=n_resamples,
         random_state=random_state,
+        groups=kept_groups(groups, np.shape(y)[0], sample_weight),
     )[0]
 
 
@@ -121,50 +129,72 @@ def interval_and_test(
     confidence_level: float,
     n_resamples: int,
     random_state: Any,
+    groups: Integers | None = None,
 ) -> tuple[CalibrationInterval, CalibrationTest]:
-    """`calibration_interval` and `calibration_test` from the same draws, of checked rows (see `checked_event`)."""
+    """`calibration_interval` and `calibration_test` from the same draws, of checked rows (see `checked_event`).
+
+    With `groups` (n,) the test draws one number per group. All other draws are made twice: of as many rows as the groups are
+    worth if their rows say all the same, and if they agree as far as is seen. More noise explains a small true error, less noise
+    a large one, so the interval holds what either keeps. It reaches at least as far as a normal distribution of the error
+    would, where the rows of a group are right or wrong together in several bins.
+    """
     check_confidence_level(confidence_level)
     check_n_resamples(n_resamples)
     curve = binned_calibration(p, event, **bins, sample_weight=weights)
     observed = float(curve.error())
     generator = np.random.default_rng(random_state)
     # Exactly the draws of calibration_test.
-    calibrated = drawn_errors(binned_errors(p, weights, **bins, norm="l1"), p, n_resamples, generator)
+    calibrated = drawn_errors(binned_errors(p, weights, **bins, norm="l1"), p, n_resamples, generator, groups)
     test = compared(observed, calibrated)
     share = curve.weight / curve.weight.sum()
     gap = curve.accuracy - curve.confidence
-    size = max(1, round(float(weights.sum())))
+    excess = _excess_variance(p, event, weights, bins, curve)
+    alpha = round(1.0 - confidence_level, 12)  # exactly the .05 that a reader compares with
+    worths, ends = [row_worth(groups, weights)], []
+    if groups is not None:
+        worth, error = _agreement(p, event, weights, groups, bins, curve)
+        worths.append(max(worths[0], worth))
+        if error:
+            # The observed error is at least as large as the true one on average, so this end needs no correction of its bias.
+            ends.append((math.inf, min(1.0, observed + float(ndtri(1.0 - alpha / 2.0)) * error)))
+    for size, worth in {max(1, round(float(weights.sum()) * worth)): worth for worth in worths}.items():
+        search = _Search(
+            confidence=curve.confidence,
+            share=share,
+            observed=observed,
+            observed_for_high=max(observed, float(np.median(calibrated))),
+            is_calibrated=not test.p_value < alpha,
+            alpha=alpha,
+            critical=float(np.quantile(calibrated, confidence_level)),
+            simulated=_simulation(curve.confidence, share, excess, size, n_resamples, generator),
+        )
+        directions = (
+            gap,
+            _line(curve.confidence, gap, curve.weight),
+            _significant_gaps(curve.confidence, gap, curve.weight * worth),
+        )
+        ends += [search.ends(direction) for direction in np.unique(directions, axis=0)]
+    interval = CalibrationInterval(
+        low=min(low for low, _ in ends), high=max(high for _, high in ends), error=observed, null_mean=test.null_mean
+    )
+    return interval, test
+
+
+def _simulation(
+    confidence: Floats, share: Floats, excess: Floats, size: int, n_resamples: int, generator: np.random.Generator
+) -> Callable[[Floats], Floats]:
+    """From the frequencies in the bins to the errors of data sets of `size` rows."""
     counts = generator.multinomial(size, share, size=n_resamples)
-    noise = generator.standard_normal(counts.shape) * np.sqrt(counts * _excess_variance(p, event, weights, bins, curve))
+    noise = generator.standard_normal(counts.shape) * np.sqrt(counts * excess)
     # Every scale uses the same random numbers, so that the search is over a deterministic function.
     seed = int(generator.integers(2**63))
 
     def simulated(frequency: Floats) -> Floats:
         hits = np.random.default_rng(seed).binomial(counts, frequency)
-        errors: Floats = np.abs(hits + noise - counts * curve.confidence).sum(axis=1) / size
+        errors: Floats = np.abs(hits + noise - counts * confidence).sum(axis=1) / size
         return errors
 
-    alpha = round(1.0 - confidence_level, 12)  # exactly the .05 that a reader compares with
-    search = _Search(
-        confidence=curve.confidence,
-        share=share,
-        observed=observed,
-        observed_for_high=max(observed, float(np.median(calibrated))),
-        is_calibrated=not test.p_value < alpha,
-        alpha=alpha,
-        critical=float(np.quantile(calibrated, confidence_level)),
-        simulated=simulated,
-    )
-    directions = (
-        gap,
-        _line(curve.confidence, gap, curve.weight),
-        _significant_gaps(curve.confidence, gap, curve.weight),
-    )
-    ends = [search.ends(direction) for direction in np.unique(directions, axis=0)]
-    interval = CalibrationInterval(
-        low=min(low for low, _ in ends), high=max(high for _, high in ends), error=observed, null_mean=test.null_mean
-    )
-    return interval, test
+    return simulated
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,6 +271,38 @@ def _bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
         middle = (low + high) / 2.0
         low, high = (middle, high) if holds(middle) else (low, middle)
     return low
+
+
+def _agreement(
+    p: Floats,
+    event: Floats,
+    weights: Floats,
+    groups: Integers,
+    bins: dict[str, Any],
+    curve: ReliabilityCurve,
+) -> tuple[float, float]:
+    """How far the rows of a group are seen to be right or wrong together.
+
+    Returns
+    -------
+    worth : float
+        How many independent rows a unit of weight counts for within the bins: the inverse of the design effect of the gaps (Kish
+        1965, "Survey sampling"), the `row_worth` of copies.
+    error : float
+        The standard error of the calibration error where the rows of a group err together also across bins, which the simulated
+        bins do not; 0 where they do not, as for copies.
+    """
+    members, _, _ = bin_numbers(p, weights, **bins)
+    gap = curve.accuracy - curve.confidence
+    residuals = event - p - gap[members]
+    cells, cell = np.unique(np.column_stack([groups, members]), axis=0, return_inverse=True)
+    sums = np.bincount(cell.reshape(-1), weights * residuals)
+    within = float(sums @ sums)
+    worth = float(weights @ residuals**2) / within if within > 0.0 else 1.0
+    across = np.bincount(cells[:, 0], sums * np.sign(gap)[cells[:, 1]])
+    variance = float(across @ across)
+    error = math.sqrt(variance) / float(weights.sum()) if variance > within * (1.0 + 1e-9) else 0.0
+    return min(1.0, worth), error
 
 
 def _excess_variance(

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta
 
-from ..arrays import Floats
+from ..arrays import Floats, Integers
 from ..checks import check_open_share, is_whole_number
 from ..errors import InputError
 from .checks import row_weights
+from .grouped import group_values, kept_groups, row_worth
 
 _MAX_CELLS = 1000
 MIN_ROWS = 10  # fewer rows do not show how much a value without bounds varies
@@ -41,6 +42,7 @@ def mean_interval(
     n_resamples: int = 1000,
     random_state: Any = None,
     sample_weight: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
 ) -> MeanInterval:
     """A confidence interval for the mean of a value per row, such as its log loss.
 
@@ -68,12 +70,17 @@ def mean_interval(
     random_state : None, int or numpy Generator
     sample_weight : array-like (n,), optional
         Frequency weights: a weight of 2 counts the row twice.
+    groups : array-like (n,), optional
+        What each row belongs to, such as its text or its author: the groups are independent, their rows need not be. With
+        `bounds`, the rows then weigh as much as ``n**2 / sum(size**2)`` independent ones, for groups of these sizes; without,
+        groups are resampled in place of rows.
 
     Returns
     -------
     MeanInterval
         ``(mean, low, high)``; the ends are NaN if no interval can be given: an infinite bound; or without bounds fewer than ten
-        rows; or, if they are not all positive, values that are all equal or a single row that determines the result.
+        rows, or groups that are worth fewer; or, if they are not all positive, values that are all equal or a single row that
+        determines the result.
 
     Raises
     ------
@@ -96,27 +103,45 @@ def mean_interval(
     if x.ndim != 1 or not x.size or not np.isfinite(x).all():
         raise InputError(f"values of shape {x.shape} cannot be averaged; expected one finite number per row")
     weights = row_weights(sample_weight, x.size)
+    members = kept_groups(groups, x.size, sample_weight)
     x, weights = x[weights > 0], weights[weights > 0]
     generator = np.random.default_rng(random_state)
     tail = (1.0 - confidence_level) / 2.0
     if bounds is not None:
         low, high = _checked_bounds(bounds, x)
-        return _bounded(x, weights, low, high, tail, n_resamples, generator)
-    found = _studentised(x, weights, tail, n_resamples, generator)
-    if round(float(weights.sum())) < MIN_ROWS or x.min() <= 0.0:
+        return _bounded(x, weights, members, low, high, tail, n_resamples, generator)
+    number = float(weights.sum()) * row_worth(members, weights)
+    if members is None:
+        found = _studentised(x, weights, tail, n_resamples, generator)
+    elif number < MIN_ROWS - 1e-9:
+        return MeanInterval(float(np.average(x, weights=weights)), math.nan, math.nan)
+    else:
+        values = group_values(x, weights, members)
+        found = _studentised(values, np.ones(values.size), tail, n_resamples, generator)
+    if round(number) < MIN_ROWS or x.min() <= 0.0:
         return found
     worst = max(float(x.max()), -math.log(-math.expm1(-float(x.min()))))
-    wide = _bounded(x, weights, 0.0, worst, tail, n_resamples, generator)
+    wide = _bounded(x, weights, members, 0.0, worst, tail, n_resamples, generator)
     return MeanInterval(found.mean, float(np.fmin(found.low, wide.low)), float(np.fmax(found.high, wide.high)))
 
 
 def _bounded(
-    x: Floats, weights: Floats, low: float, high: float, tail: float, n_resamples: int, generator: np.random.Generator
+    x: Floats,
+    weights: Floats,
+    groups: Integers | None,
+    low: float,
+    high: float,
+    tail: float,
+    n_resamples: int,
+    generator: np.random.Generator,
 ) -> MeanInterval:
     mean = float(np.average(x, weights=weights))
     if math.isinf(high - low):
         return MeanInterval(mean, math.nan, math.nan)
     means, _, mass = _cells(x, weights)
+    if groups is not None:
+        # Together, the rows weigh as much as the groups are worth. Rounded, so that copies of a text weigh what it weighs alone.
+        mass = (mass * row_worth(groups, weights)).round(12)
     drawn = generator.standard_gamma(mass, size=(n_resamples, mass.size))
     # Averages around the mean, so that equal values give exactly equal averages.
     averages = mean + drawn @ (means - mean) / drawn.sum(axis=1)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from ..arrays import Floats
 from ..errors import InputError
 from .checks import checked_predictions
+from .grouped import kept_groups, row_worth
 from .intervals import calibration_interval
 from .means import MIN_ROWS, check_confidence_level, check_n_resamples, mean_interval
 
@@ -47,6 +48,7 @@ def paired_difference(
     random_state: Any = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
     **options: Any,
 ) -> PairedDifference:
     """The change of a metric from one set of probabilities to another for the same rows.
@@ -71,6 +73,9 @@ def paired_difference(
     random_state : None, int or numpy Generator
     sample_weight : array-like (n,), optional
         Frequency weights: a weight of 2 counts the row twice.
+    groups : array-like (n,), optional
+        What each row belongs to, as in `mean_interval` and, for "ece", in `calibration_interval`. Wherever rows are counted,
+        they count as many as the groups are worth.
     **options
         For "ece": `n_bins`, `strategy`, `closed` and `pos_label`.
 
@@ -96,7 +101,13 @@ def paired_difference(
     check_n_resamples(n_resamples)
     if metric == "ece":
         return _calibration_error_difference(
-            (y, proba_before, proba_after), confidence_level, n_resamples, random_state, classes, sample_weight, options
+            (y, proba_before, proba_after),
+            confidence_level,
+            n_resamples,
+            random_state,
+            classes,
+            sample_weight,
+            {**options, "groups": groups},
         )
     if metric not in _ROW_VALUES:
         raise InputError(f"metric={metric!r} is unknown; expected 'log_loss', 'brier', 'accuracy' or 'ece'")
@@ -107,6 +118,7 @@ def paired_difference(
     if before.shape != after.shape:
         raise InputError(f"proba_before has shape {before.shape} and proba_after {after.shape}; expected the same")
     kept = weights > 0
+    members = kept_groups(groups, columns.size, sample_weight)
     columns, weights = columns[kept], weights[kept]
     values, rows = _ROW_VALUES[metric], np.arange(columns.size)
     # What each row would show for each true class.
@@ -120,11 +132,12 @@ def paired_difference(
             )
     difference, low, high = mean_interval(
         second - first,
-        bounds=_bounds(metric, possible[0], possible[1], weights),
+        bounds=_bounds(metric, possible[0], possible[1], weights * row_worth(members, weights)),
         confidence_level=confidence_level,
         n_resamples=n_resamples,
         random_state=random_state,
         sample_weight=weights,
+        groups=members,
     )
     return PairedDifference(
         difference, low, high, float(np.average(first, weights=weights)), float(np.average(second, weights=weights))

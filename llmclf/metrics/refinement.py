@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..arrays import Floats
+from ..arrays import Floats, Integers
 from ..errors import InputError
 from ..logits import floor_missing, log_softmax
 from ..numerics.folds import fold_weights
 from ..numerics.solvers import PRIOR_ROWS, fit_bias_temperature
 from .checks import checked_predictions
+from .grouped import kept_groups
 
 
 def refinement_error(
@@ -22,6 +23,7 @@ def refinement_error(
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     return_calibration: bool = False,
+    groups: ArrayLike | None = None,
 ) -> Any:
     """Log loss that remains after recalibration by a bias and a temperature, in nats: how informative the probabilities are.
 
@@ -36,6 +38,9 @@ def refinement_error(
         As in `expected_calibration_error`. A probability of 0 is recalibrated as `llmclf.logits.floor_missing` says.
     return_calibration : bool
         Also return the log loss minus the refinement; infinite if a true class was given probability 0.
+    groups : array-like (n,), optional
+        What each row belongs to, such as its text or its author: rows of a group are never on both sides of a fold. None: rows
+        with equal probabilities belong together where there are at least 20 different ones.
 
     Returns
     -------
@@ -44,7 +49,7 @@ def refinement_error(
     Raises
     ------
     InputError
-        Any argument cannot be used, or fewer than two rows have positive weight.
+        Any argument cannot be used, or fewer than two rows (of two groups) have positive weight.
 
     Examples
     --------
@@ -55,8 +60,9 @@ def refinement_error(
     """
     columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
     kept = weights > 0
+    members = kept_groups(groups, columns.size, sample_weight)
     columns, probabilities, weights = columns[kept], probabilities[kept], weights[kept]
-    recalibrated = recalibrate(columns, probabilities, weights)
+    recalibrated = recalibrate(columns, probabilities, weights, members)
     refinement = float(np.average(recalibrated.losses, weights=recalibrated.weights))
     if not return_calibration:
         return refinement
@@ -73,19 +79,18 @@ class Recalibrated(NamedTuple):
     ----------
     losses : ndarray (n,)
         After a bias and a temperature.
-    by_frequency : ndarray (n,)
-        Of the class frequencies alone, of the same other rows.
     weights : ndarray (n,)
         Those given, up to rounding.
     """
 
     losses: Floats
-    by_frequency: Floats
     weights: Floats
 
 
-def recalibrate(columns: NDArray[np.intp], proba: Floats, weights: Floats) -> Recalibrated:
-    """Judge each row by a bias and a temperature, and by class frequencies, that come from four fifths of the other rows.
+def recalibrate(
+    columns: NDArray[np.intp], proba: Floats, weights: Floats, groups: Integers | None = None
+) -> Recalibrated:
+    """Judge each row by a bias and a temperature that come from four fifths of the other rows.
 
     Parameters
     ----------
@@ -94,20 +99,25 @@ def recalibrate(columns: NDArray[np.intp], proba: Floats, weights: Floats) -> Re
     proba : (n, K)
     weights : (n,)
         Positive.
+    groups : (n,), optional
+        Rows of one group do not judge each other. None: those with equal probabilities, as in `refinement_error`.
 
     Raises
     ------
     InputError
-        There are fewer than two rows.
+        There are fewer than two rows (of two groups).
     """
     with np.errstate(divide="ignore"):
         logs = np.log(proba)
     scores, _ = floor_missing(logs - logs.max(axis=1, keepdims=True))
-    folds = fold_weights(scores, columns, weights)
+    folds = fold_weights(scores, columns, weights, groups=groups)
     if np.count_nonzero(folds.any(axis=0)) < 2:
-        raise InputError("refinement_error needs at least two rows with positive weight; give more labelled rows")
+        of_groups = "" if groups is None else " of two groups"
+        raise InputError(
+            f"refinement_error needs at least two rows{of_groups} with positive weight; give more labelled rows"
+        )
     n_classes = proba.shape[1]
-    losses, by_frequency, totals = (np.zeros(columns.size) for _ in range(3))
+    losses, totals = np.zeros(columns.size), np.zeros(columns.size)
     for test_weights in folds.T:
         train_weights = weights - test_weights
         test, train = np.flatnonzero(test_weights > 0), train_weights > 0
@@ -117,8 +127,5 @@ def recalibrate(columns: NDArray[np.intp], proba: Floats, weights: Floats) -> Re
             )
             log_proba = log_softmax(beta * scores[test] + bias)
             losses[test] -= test_weights[test] * log_proba[np.arange(test.size), columns[test]]
-            counts = np.bincount(columns[train], train_weights[train], minlength=n_classes)
-            frequencies = (counts + 0.5) / (counts.sum() + 0.5 * n_classes)
-            by_frequency[test] -= test_weights[test] * np.log(frequencies[columns[test]])
             totals[test] += test_weights[test]
-    return Recalibrated(losses / totals, by_frequency / totals, totals)
+    return Recalibrated(losses / totals, totals)

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
-from ..arrays import Floats
+from ..arrays import Floats, Integers
 from ..errors import InputError
 from .bins import bin_numbers, binned_calibration
 from .checks import checked_event
 from .corp import recalibrated
+from .grouped import kept_groups
 from .means import check_n_resamples
 
 
@@ -53,6 +54,7 @@ def calibration_test(
     pos_label: Any = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
 ) -> CalibrationTest:
     """Test whether the probabilities are calibrated, by drawing true classes from the probabilities themselves.
 
@@ -71,6 +73,9 @@ def calibration_test(
     n_resamples : int
         Number of draws, at least 1; the smallest p-value is 1 / (n_resamples + 1).
     random_state : None, int or numpy Generator
+    groups : array-like (n,), optional
+        What each row belongs to, such as its text or its author. True classes are then drawn with one random number a group: as
+        if its rows were right and wrong together.
 
     Returns
     -------
@@ -103,12 +108,17 @@ def calibration_test(
         observed = float(curve.error(norm))
     else:
         observed = float(errors(event[None])[0])
-    return compared(observed, drawn_errors(errors, p, n_resamples, generator))
+    members = kept_groups(groups, np.shape(y)[0], sample_weight)
+    return compared(observed, drawn_errors(errors, p, n_resamples, generator, members))
 
 
-def drawn_errors(errors: Any, p: Floats, n_resamples: int, generator: np.random.Generator) -> Floats:
-    """The errors of calibrated models: `errors` of outcomes that are drawn from `p` (n,)."""
-    return np.concatenate([errors(generator.random((size, p.size)) < p) for size in _portions(n_resamples, p.size)])
+def drawn_errors(
+    errors: Any, p: Floats, n_resamples: int, generator: np.random.Generator, groups: Integers | None = None
+) -> Floats:
+    """The errors of calibrated models: `errors` of outcomes that are drawn from `p` (n,), with one number per group (n,)."""
+    return np.concatenate(
+        [errors(_numbers(generator, size, p.size, groups) < p) for size in _portions(n_resamples, p.size)]
+    )
 
 
 def compared(observed: float, drawn: Floats) -> CalibrationTest:
@@ -221,6 +231,14 @@ _WITHOUT_BINS: dict[str, Callable[[Floats, Floats], Any]] = {
     "ks": partial(_excursions, use_range=False),
     "kuiper": partial(_excursions, use_range=True),
 }
+
+
+def _numbers(generator: np.random.Generator, n_draws: int, n_rows: int, groups: Integers | None) -> Floats:
+    """Random numbers (n_draws, n_rows), the same ones for the rows of a group."""
+    if groups is None:
+        return generator.random((n_draws, n_rows))
+    numbers: Floats = generator.random((n_draws, int(groups.max()) + 1))[:, groups]
+    return numbers
 
 
 def _portions(n_resamples: int, n_rows: int) -> list[int]:

@@ -7,18 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Floats
+from ..arrays import Floats, Integers
+from .groups import joined_groups
 
 _N_FOLDS = 5
 _MIN_ROWS = 20
 _MAX_ROWS = 5_000
 
 
-def bag_of_words_proba(texts: Sequence[str], columns: NDArray[np.intp], n_classes: int) -> Floats | None:
+def bag_of_words_proba(
+    texts: Sequence[str], columns: NDArray[np.intp], n_classes: int, groups: Integers | None = None
+) -> Floats | None:
     """Probabilities (n, K) of a logistic regression on TF-IDF weights of words and pairs of words, cross-fitted.
 
-    Each row's probabilities come from a model that has not seen it, nor another row with the same text. None on fewer than 20
-    rows, on more than 5,000 (where this would take minutes), where one class occurs, and where the texts have no words.
+    Each row's probabilities come from a model that has not seen it, nor another row with the same text or of its group. None on
+    fewer than 20 rows or five groups, on more than 5,000 rows (where this would take minutes), where one class occurs, and where
+    the texts have no words.
 
     Parameters
     ----------
@@ -26,19 +30,23 @@ def bag_of_words_proba(texts: Sequence[str], columns: NDArray[np.intp], n_classe
     columns : (n,)
         The column of each row's true class.
     n_classes : int
+    groups : ndarray of int (n,), optional
+        What each row belongs to.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold
     from sklearn.pipeline import make_pipeline
 
-    _, groups = np.unique(np.asarray(texts, dtype=object).astype(str), return_inverse=True)
-    if not _MIN_ROWS <= len(texts) <= _MAX_ROWS or groups.max() + 1 < _N_FOLDS:
+    _, members = np.unique(np.asarray(texts, dtype=object).astype(str), return_inverse=True)
+    if groups is not None and np.unique(groups).size < groups.size:
+        members = joined_groups(members, groups)
+    if not _MIN_ROWS <= len(texts) <= _MAX_ROWS or members.max() + 1 < _N_FOLDS:
         return None
     counts = np.bincount(columns, minlength=n_classes)
     floor = (counts + 0.5) / (counts.sum() + 0.5 * n_classes)
     proba: Floats = np.tile(floor, (len(texts), 1))
-    for train, test in GroupKFold(_N_FOLDS, shuffle=True, random_state=0).split(columns, groups=groups):
+    for train, test in GroupKFold(_N_FOLDS, shuffle=True, random_state=0).split(columns, groups=members):
         if np.unique(columns[train]).size < 2:
             return None
         # C is generous: these are few rows of short texts, where the default would hardly leave the class frequencies.

@@ -210,8 +210,8 @@ def _refuse_shifted(values: Sequence[Any], classes: Sequence[Any]) -> None:
     if ordered and all(place in classes for place in places) and ordered[: len(places)] != places:
         raise InputError(
             f"y holds only the numbers {listed(map(repr, places))} of the labels {list(classes)!r}, which could also be the "
-            f"places of {listed(map(repr, ordered[: len(places)]))} ({_ENCODING_TOOLS}); give rows of every class, or labels that are "
-            "words, and y as words"
+            f"places of {listed(map(repr, ordered[: len(places)]))} ({_ENCODING_TOOLS}); give rows of every class, or labels "
+            "that are words, and y as words"
         )
 
 

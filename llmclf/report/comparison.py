@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..arrays import Floats
+from ..arrays import Floats, Integers
 from ..errors import InputError, type_of
 from ..metrics import calibration_interval, checked_probability_rows
 from ..pages import in_notebook, written
@@ -252,9 +252,12 @@ def _metrics(
     for name, metric in report_a.to_dict()["metrics"].items():
         entry_a, entry_b = metric["after"], metrics_b[name]["after"]
         if same:
-            difference = change(name, a.columns, a.proba, second[0], settings, entry_a["value"], entry_b["value"])
+            difference = change(
+                name, a.columns, a.proba, second[0], settings, entry_a["value"], entry_b["value"], a.clusters
+            )
         else:
-            difference = _unpaired(name, (a.proba, a.columns), second, settings, entry_a, entry_b)
+            clusters = a.clusters, report_b.evidence.clusters
+            difference = _unpaired(name, (a.proba, a.columns), second, settings, entry_a, entry_b, clusters)
         shown = {key: metric[key] for key in ("title", "unit", "better", "meaning")}
         metrics[name] = {**shown, "a": entry_a, "b": entry_b, "difference": difference}
     return metrics
@@ -267,6 +270,7 @@ def _unpaired(
     settings: Settings,
     entry_a: Mapping[str, Any],
     entry_b: Mapping[str, Any],
+    clusters: tuple[Integers | None, Integers | None],
 ) -> dict[str, Any]:
     """The difference on different rows. Its interval combines the intervals of the two, by the method of variance estimates
     recovery (Zou & Donner 2008, "Construction of confidence limits about effect measures"), for the calibration error by
@@ -283,8 +287,9 @@ def _unpaired(
                 n_bins=settings.n_bins,
                 confidence_level=(1.0 + settings.confidence) / 2.0,
                 random_state=settings.seed,
+                groups=members,
             )
-            for proba, columns in (first, second)
+            for (proba, columns), members in zip((first, second), clusters, strict=True)
         )
         return entry(value, high.low - low.high, high.high - low.low)
     if name not in _MEANS or None in (entry_a["low"], entry_a["high"], entry_b["low"], entry_b["high"]):

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..arrays import Floats
+from ..arrays import Floats, Integers
 from ..errors import InputError
 from ..metrics import checked_predictions
+from ..numerics.groups import effective_number, group_numbers
 from ..tables.values import is_missing
 
 _MAX_SLICES = 200
@@ -37,6 +38,8 @@ class Evidence:
     groups : dict of name to ndarray (n,)
         Each a partition of the rows into slices.
     label_mass : ndarray (n,) or None
+    clusters : ndarray of int (n,) or None
+        Which rows belong together; None if each stands for itself.
     """
 
     columns: NDArray[np.intp]
@@ -49,10 +52,29 @@ class Evidence:
     texts: list[str] | None
     groups: dict[str, NDArray[Any]]
     label_mass: Floats | None
+    clusters: Integers | None = None
 
     @property
     def n_rows(self) -> int:
         return len(self.columns)
+
+    @property
+    def n_clusters(self) -> int:
+        """How many groups of rows are independent of each other: all rows if there are no clusters."""
+        return self.n_rows if self.clusters is None else int(self.clusters.max()) + 1
+
+    def worth(self, rows: Any = slice(None)) -> float:
+        """How many independent rows one of these rows counts for on average: 1, or less with clusters.
+
+        Parameters
+        ----------
+        rows : slice, or ndarray of bool or int
+            Of the n rows.
+        """
+        if self.clusters is None:
+            return 1.0
+        members = self.clusters[rows]
+        return effective_number(members, len(members)) / max(1, len(members))
 
     @property
     def names(self) -> list[str]:
@@ -92,6 +114,7 @@ def read_evidence(
     groups: Any,
     texts: Sequence[Any] | None,
     label_mass: ArrayLike | None,
+    clusters: Any = None,
 ) -> Evidence:
     """Check everything that a report is made from.
 
@@ -131,6 +154,7 @@ def read_evidence(
                 f"row {np.flatnonzero(lost)[0]} has probabilities after calibration but not before; leave such rows out"
             )
         before = checked_predictions(labels, earlier[kept], known)[1]
+    shown = _texts(texts, kept)
     return Evidence(
         columns=columns,
         proba=checked,
@@ -139,9 +163,10 @@ def read_evidence(
         rows=np.flatnonzero(kept),
         n_unlabelled=int((~labelled).sum()),
         n_unscored=int((labelled & ~scored).sum()),
-        texts=_texts(texts, kept),
+        texts=shown,
         groups={name: values[kept] for name, values in _partitions(groups, len(given)).items()},
         label_mass=_mass(label_mass, kept),
+        clusters=_clusters(clusters, shown, kept),
     )
 
 
@@ -189,6 +214,19 @@ def _texts(texts: Sequence[Any] | None, kept: NDArray[np.bool_]) -> list[str] | 
     if isinstance(texts, str) or len(texts) != len(kept):
         raise InputError(f"texts has {len(texts)} entries and proba {len(kept)} rows; expected one text per row")
     return [str(text) for text, is_kept in zip(texts, kept, strict=True) if is_kept]
+
+
+def _clusters(clusters: Any, texts: list[str] | None, kept: NDArray[np.bool_]) -> Integers | None:
+    """What belongs together (n_kept,); without `clusters` these are the copies of a text."""
+    if clusters is not None:
+        given = group_numbers(clusters, len(kept), "clusters")[kept]
+    elif texts is not None:
+        # Rows without a text say nothing about which of them are copies.
+        given = np.array([" ".join(text.casefold().split()) or row for row, text in enumerate(texts)], dtype=object)
+    else:
+        return None
+    members = group_numbers(given, len(given))
+    return None if int(members.max()) == len(members) - 1 else members
 
 
 def _partitions(groups: Any, n_rows: int) -> dict[str, NDArray[Any]]:

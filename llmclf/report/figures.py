@@ -139,7 +139,11 @@ def _risk_coverage(evidence: Evidence, data: Mapping[str, Any]) -> Drawing:
                 confidence=chosen["confidence"],
             )
         display = RiskCoverageDisplay.from_predictions(
-            evidence.columns, evidence.proba, proba_before=evidence.proba_before, selected=selected
+            evidence.columns,
+            evidence.proba,
+            proba_before=evidence.proba_before,
+            selected=selected,
+            groups=evidence.clusters,
         )
         figure = _new_figure(7.8 if box else 5.6, 4.6)
         display.plot(ax=figure.add_subplot(), box=box)

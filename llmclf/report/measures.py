@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Floats
+from ..arrays import Floats, Integers
 from ..metrics import (
     aurc,
     calibration_slope,
@@ -21,6 +21,7 @@ from ..metrics import (
     refinement_error,
     smooth_calibration_error,
 )
+from ..metrics.grouped import row_worth
 from ..metrics.intervals import interval_and_test
 from ..metrics.means import MIN_ROWS
 from .evidence import Evidence
@@ -163,6 +164,7 @@ def measure(evidence: Evidence, settings: Settings) -> tuple[dict[str, Any], lis
                 settings,
                 before[name]["value"],
                 after[name]["value"],
+                evidence.clusters,
             )
         metrics[name] = line
     return metrics, missing
@@ -185,10 +187,13 @@ def log_loss_entry(losses: Floats, proba: Floats, **options: Any) -> tuple[dict[
     if np.isinf(losses).any():
         return entry(math.inf), "it is infinite"
     mean, least = float(losses.mean()), float(proba.min())
-    if losses.size < MIN_ROWS:
-        return entry(
-            mean
-        ), f"n = {losses.size} is too small to know how large a loss can be; {MIN_ROWS} rows are needed"
+    groups = options.get("groups")
+    number = losses.size * row_worth(groups, np.ones(losses.size))
+    if number < MIN_ROWS - 1e-9:
+        few = f"n = {losses.size} is too small"
+        if groups is not None:
+            few = f"clusters of these sizes count as {number:.2g} independent rows, too few"
+        return entry(mean), f"{few} to know how large a loss can be; {MIN_ROWS} rows are needed"
     if least <= 0.0:
         n_rows = int((proba <= 0.0).any(axis=1).sum())
         return entry(mean), (
@@ -214,12 +219,13 @@ def _measure(
     with np.errstate(divide="ignore"):
         losses = -np.log(proba[rows, y])
     accuracy = float(right.mean())
-    low, high = proportion_interval(int(right.sum()), n_rows, confidence_level=level)
+    worth, clusters = evidence.worth(), evidence.clusters
+    low, high = proportion_interval(right.sum() * worth, n_rows * worth, confidence_level=level)
     entries = {
         "accuracy": entry(accuracy, float(low), float(high)),
         "confidence": entry(float(confidence.mean())),
     }
-    options: dict[str, Any] = {"confidence_level": level, "random_state": settings.seed}
+    options: dict[str, Any] = {"confidence_level": level, "random_state": settings.seed, "groups": clusters}
     impossible = int(np.isinf(losses).sum())
     if impossible:
         skip("log loss", f"it is infinite: the true class has probability 0 in {impossible} of {n_rows} rows")
@@ -229,13 +235,14 @@ def _measure(
     squares = proba.copy()
     squares[rows, y] -= 1.0
     entries["brier"] = entry(*mean_interval((squares**2).sum(axis=1), bounds=(0.0, 2.0), **options))
-    if n_rows >= 2:
-        refinement, calibration = refinement_error(y, proba, return_calibration=True)
+    if evidence.n_clusters >= 2:
+        refinement, calibration = refinement_error(y, proba, return_calibration=True, groups=clusters)
     else:
         refinement, calibration = math.nan, math.nan
         skip(
             "refinement and calibration",
-            "recalibration is fitted on some rows and evaluated on others, so it needs two rows at least",
+            "recalibration is fitted on some rows and evaluated on others, so it needs two rows at least"
+            + ("" if clusters is None else ", of different clusters"),
         )
     entries["refinement"], entries["calibration"] = entry(refinement), entry(calibration)
     interval, test = interval_and_test(
@@ -276,6 +283,7 @@ def change(
     settings: Settings,
     value_first: float | None,
     value_second: float | None,
+    clusters: Integers | None = None,
 ) -> dict[str, Any]:
     """The difference of a metric between two sets of probabilities (n, K) of the same rows, with an interval from the rows'
     paired differences where there is one."""
@@ -291,6 +299,7 @@ def change(
         metric=name,
         confidence_level=settings.confidence,
         random_state=settings.seed,
+        groups=clusters,
         **options,
     )
     return entry(paired.difference, paired.low, paired.high)

@@ -59,6 +59,10 @@ class CalibrationReport:
         The rows' texts, shown beside the most confident mistakes and the least confident rows. None shows only row numbers.
     metadata : mapping, optional
         Where the probabilities come from: model, prompt, calibrator. The report shows it, and `to_dict` keeps it, as given.
+    clusters : array-like (n,), optional
+        What each row belongs to, such as its author or its thread: rows of different clusters are independent, rows of one need
+        not be. All intervals and the recommended threshold then count clusters, not rows. (`groups` are something else: slices to
+        look at one by one.) None: copies of a text belong together if `texts` are given.
     label_mass : array-like (n,), optional
         The total probability of all labels; see `llmclf.LLMClassifier.label_mass`.
     title : str
@@ -101,6 +105,7 @@ class CalibrationReport:
         groups: Any = None,
         texts: Sequence[Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        clusters: ArrayLike | None = None,
         label_mass: ArrayLike | None = None,
         title: str = "Calibration report",
         max_error: float = 0.05,
@@ -114,7 +119,14 @@ class CalibrationReport:
         if metadata is not None and not isinstance(metadata, Mapping):
             raise InputError(f"metadata is {type_of(metadata)}; expected a dict of names and values to show")
         self.evidence = read_evidence(
-            y, proba, classes=classes, proba_before=proba_before, groups=groups, texts=texts, label_mass=label_mass
+            y,
+            proba,
+            classes=classes,
+            proba_before=proba_before,
+            groups=groups,
+            texts=texts,
+            label_mass=label_mass,
+            clusters=clusters,
         )
         self._data = _contents(self.evidence, self.settings, str(title), metadata or {})
 
@@ -281,6 +293,7 @@ def _contents(evidence: Evidence, settings: Settings, title: str, metadata: Mapp
             "n_unlabelled": evidence.n_unlabelled,
             "n_unscored": evidence.n_unscored,
             "n_classes": len(evidence.classes),
+            **({} if evidence.clusters is None else {"n_clusters": evidence.n_clusters}),
         },
         "settings": {
             "max_error": settings.max_error,
@@ -302,7 +315,22 @@ def _contents(evidence: Evidence, settings: Settings, title: str, metadata: Mapp
         "not_computed": missing,
         "provenance": _provenance(evidence, metadata),
     }
+    if evidence.clusters is not None:
+        _leave_out_tests(data)
     return {**data, "verdict": verdict(data)}
+
+
+def _leave_out_tests(data: dict[str, Any]) -> None:
+    """No class and no slice is said to differ where rows are not independent: the tests count them as if they were."""
+    for part in (*data["classes"], *data["slices"]):
+        part |= {"p_value": None, "flag": None, "expected_low": None, "expected_high": None}
+    data["not_computed"].append(
+        {
+            "what": "tests of classes and slices",
+            "why": f"the {data['rows']['n']} rows belong to {data['rows']['n_clusters']} clusters (such as copies of a text), "
+            "and these tests need independent rows",
+        }
+    )
 
 
 def _mass(mass: Any) -> dict[str, float]:

@@ -23,7 +23,13 @@ def class_rows(evidence: Evidence, settings: Settings) -> list[dict[str, Any]]:
     hits = np.bincount(evidence.predicted[evidence.right], minlength=n_classes)
     total_confidence = np.bincount(evidence.predicted, evidence.confidence, minlength=n_classes)
     level = settings.confidence
-    precision, recall = (proportion_interval(hits, counts, confidence_level=level) for counts in (predicted, support))
+    precision, recall = (
+        proportion_interval(hits * worth, counts * worth, confidence_level=level)
+        for counts, worth in (
+            (predicted, _worths(evidence, evidence.predicted, n_classes)),
+            (support, _worths(evidence, evidence.columns, n_classes)),
+        )
+    )
     verdicts = surprises(evidence, evidence.predicted, n_classes, round(1.0 - level, 12), settings.seed)
     entries = []
     for k, label in enumerate(evidence.names):
@@ -35,6 +41,7 @@ def class_rows(evidence: Evidence, settings: Settings) -> list[dict[str, Any]]:
             confidence_level=level,
             n_resamples=400,
             random_state=settings.seed,
+            groups=evidence.clusters,
         )
         entries.append(
             {
@@ -83,18 +90,22 @@ def slice_rows(evidence: Evidence, settings: Settings, threshold: float) -> list
 def _slice(evidence: Evidence, mask: NDArray[np.bool_], settings: Settings, threshold: float) -> dict[str, Any]:
     y, proba = evidence.columns[mask], evidence.proba[mask]
     level, n_rows, hits = settings.confidence, int(mask.sum()), evidence.right[mask]
-    accuracy = proportion_interval(int(hits.sum()), n_rows, confidence_level=level)
-    error = calibration_interval(
-        y, proba, n_bins=settings.n_bins, confidence_level=level, n_resamples=400, random_state=settings.seed
-    )
+    worth, clusters = evidence.worth(mask), None if evidence.clusters is None else evidence.clusters[mask]
+    accuracy = proportion_interval(hits.sum() * worth, n_rows * worth, confidence_level=level)
+    options: dict[str, Any] = {
+        "confidence_level": level,
+        "n_resamples": 400,
+        "random_state": settings.seed,
+        "groups": clusters,
+    }
+    error = calibration_interval(y, proba, n_bins=settings.n_bins, **options)
     with np.errstate(divide="ignore"):
         losses = -np.log(proba[np.arange(n_rows), y])
-    loss, _ = log_loss_entry(
-        losses, evidence.proba, confidence_level=level, n_resamples=400, random_state=settings.seed
-    )
+    loss, _ = log_loss_entry(losses, evidence.proba, **options)
     accepted = evidence.confidence[mask] >= threshold
     wrong = int((~hits[accepted]).sum())
-    bounds = proportion_interval(wrong, int(accepted.sum()), confidence_level=level)
+    worth = evidence.worth(np.flatnonzero(mask)[accepted])
+    bounds = proportion_interval(wrong * worth, accepted.sum() * worth, confidence_level=level)
     return {
         "n_rows": n_rows,
         "accuracy": entry(float(hits.mean()), float(accuracy[0]), float(accuracy[1])),
@@ -104,6 +115,11 @@ def _slice(evidence: Evidence, mask: NDArray[np.bool_], settings: Settings, thre
         "coverage": float(accepted.mean()),
         "accepted_error": _share(wrong, int(accepted.sum()), bounds, ()),
     }
+
+
+def _worths(evidence: Evidence, members: NDArray[Any], n_parts: int) -> Floats:
+    """How many independent rows a row of each part counts for."""
+    return np.array([evidence.worth(members == k) for k in range(n_parts)])
 
 
 def _share(hits: Any, count: Any, bounds: tuple[Floats, Floats], k: Any) -> dict[str, Any]:

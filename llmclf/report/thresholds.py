@@ -12,6 +12,7 @@ from ..arrays import Floats
 from ..calibration import select_threshold
 from ..errors import CalibrationWarning, InputError
 from ..metrics import proportion_interval
+from ..numerics.groups import effective_numbers
 from .evidence import Evidence
 from .measures import Settings, number
 
@@ -33,7 +34,11 @@ def recommended(evidence: Evidence, settings: Settings) -> dict[str, Any]:
         warnings.simplefilter("always", CalibrationWarning)
         try:
             chosen = select_threshold(
-                evidence.columns, evidence.proba, max_error=settings.max_error, confidence=settings.confidence
+                evidence.columns,
+                evidence.proba,
+                max_error=settings.max_error,
+                confidence=settings.confidence,
+                groups=evidence.clusters,
             )
         except InputError as error:
             return {**target, **nothing, "reason": str(error)}
@@ -71,7 +76,11 @@ def at_thresholds(evidence: Evidence, settings: Settings, thresholds: Floats) ->
     wrong_from = np.concatenate([np.cumsum(~evidence.right[order][::-1])[::-1], [0]])
     first = np.searchsorted(rising, thresholds, side="left")
     n_accepted, n_wrong = evidence.n_rows - first, wrong_from[first]
-    low, high = proportion_interval(n_wrong, n_accepted, confidence_level=settings.confidence)
+    worth = np.ones(len(thresholds))
+    if evidence.clusters is not None:
+        falling = effective_numbers(evidence.clusters[order][::-1])
+        worth[n_accepted > 0] = (falling[n_accepted - 1] / np.maximum(n_accepted, 1))[n_accepted > 0]
+    low, high = proportion_interval(n_wrong * worth, n_accepted * worth, confidence_level=settings.confidence)
     return [
         {
             "threshold": float(thresholds[i]),

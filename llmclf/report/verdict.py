@@ -95,8 +95,9 @@ def _uninformative(data: Mapping[str, Any]) -> str:
 
 def _accuracy(data: Mapping[str, Any]) -> str:
     after, n_rows = data["metrics"]["accuracy"]["after"], data["rows"]["n"]
+    clusters = f" in {data['rows']['n_clusters']:,} clusters" if "n_clusters" in data["rows"] else ""
     return (
-        f"On {n_rows:,} labelled {'row' if n_rows == 1 else 'rows'}, the most probable class is right in "
+        f"On {n_rows:,} labelled {'row' if n_rows == 1 else 'rows'}{clusters}, the most probable class is right in "
         f"{percent(after['value'])} of cases ({percent(data['settings']['confidence'], 0)} confidence interval {span(after)})."
     )
 
@@ -214,8 +215,8 @@ def _details(data: Mapping[str, Any]) -> list[str]:
         )
         details.append(
             f"The promise is about {which} ({chosen['n_accepted']:,} of {data['rows']['n']:,} here, {percent(chosen['error'])} "
-            "of them wrong). It holds if future rows come from the same source as these, if neither the model nor the calibrator "
-            "has seen these labels, and if more confident rows are not wrong more often."
+            "of them wrong). It holds if future rows come from the same source as these, and if neither the model nor the "
+            "calibrator has seen these labels."
         )
     return details
 

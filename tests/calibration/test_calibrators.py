@@ -700,6 +700,26 @@ class TestAuto:
         assert isinstance(fitted.calibrator_, IdentityCalibrator)
         assert fitted.losses_ == {}
 
+    def test_copies_count_once(self):
+        """Forty rows five times have the losses of rows that were not seen, named or not, and the default for forty rows."""
+        scores, y = (part[:40] for part in four_classes())
+        texts = np.arange(40).repeat(5)
+        alone = AutoCalibrator().fit(scores, y, classes=range(4))
+        named = AutoCalibrator().fit(scores[texts], y[texts], classes=range(4), groups=[f"text {i}" for i in texts])
+        found = AutoCalibrator().fit(scores[texts], y[texts], classes=range(4))
+        apart = AutoCalibrator().fit(scores[texts], y[texts], classes=range(4), groups=np.arange(200))
+        assert found.losses_ == pytest.approx(named.losses_, abs=1e-9)
+        assert apart.losses_["matrix"] < named.losses_["matrix"] - 0.1
+        assert type(named.calibrator_) is type(alone.calibrator_)
+
+    def test_one_group(self):
+        """Nothing can be judged, the scores stay as they are, and a warning says why; a missing group is refused."""
+        scores, y = noisy(1, n=50)
+        with pytest.warns(CalibrationWarning, match="all rows belong to one group"):
+            assert isinstance(AutoCalibrator().fit(scores, y, groups=["ann"] * 50).calibrator_, IdentityCalibrator)
+        with pytest.raises(InputError, match=r"groups\[49\]=None is missing"):
+            AutoCalibrator().fit(scores, y, groups=[*range(49), None])
+
     def test_losses_are_those_of_rows_that_were_held_out(self):
         """The loss of the temperature is that of five fits by hand."""
         scores, y = noisy(3, n=100)

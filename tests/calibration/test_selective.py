@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import time
 import warnings
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from llmclf.calibration import ConformalClassifier, TemperatureCalibrator, risk_coverage_curve, select_threshold
+from llmclf.calibration.tolerated_errors import tolerated_errors
 from llmclf.errors import CalibrationWarning, InputError
 from llmclf.logits import log_softmax, softmax
 from llmclf.metrics import accuracy, aurc
@@ -137,17 +139,47 @@ class TestSelectThreshold:
         assert select_threshold(y[order], proba[order], max_error=0.1) == chosen
         assert chosen.n_accepted in {np.sum(confidence >= level) for level in (0.9, 0.99)}
 
-    @pytest.mark.parametrize(("wrong", "accepted"), [((0, 1, 3, 6), 134), ((1, 2, 4, 6), 0)])
-    def test_a_step_passes_its_confidence_on_if_it_is_passed(self, wrong, accepted):
-        """Six wrong of 134 (p = 0.016) pass with what the steps before left over (0.02), and not on their own (0.005)."""
+    @pytest.mark.slow
+    @pytest.mark.parametrize("n", [60, 100, 300])
+    def test_the_promise_at_the_limit(self, n):
+        """If every confidence is wrong just as often as allowed, a threshold passes in a twentieth of the draws at most."""
+        rng, found = np.random.default_rng(n), 0
+        confidence = np.linspace(1, 0.5, n)
+        for _ in range(400):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", CalibrationWarning)
+                found += select_threshold(*sure(confidence, rng.random(n) >= 0.1), max_error=0.1).n_accepted > 0
+        assert found <= 400 * 0.05 + 2 * math.sqrt(400 * 0.05 * 0.95)
+
+    def test_the_power_below_300_rows(self):
+        """A strong model's rows are accepted in a third at least on 100 labels, where ten equal shares accept next to none."""
+        rng, coverage = np.random.default_rng(5), []
+        for _ in range(200):
+            confidence = 0.5 + rng.beta(6, 0.5, 100) / 2
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", CalibrationWarning)
+                coverage.append(
+                    select_threshold(*sure(confidence, rng.random(100) < confidence), max_error=0.05).coverage
+                )
+        assert np.mean(coverage) > 0.33
+
+    def test_every_rank_is_tried(self):
+        """The lowest threshold passes above which no more rows are wrong than are tolerated, wherever it lies."""
+        tolerated = tolerated_errors(300, 0.1, 0.05)
         right = np.ones(300, dtype=bool)
-        right[134:] = False
-        for rank, before, count in zip((51, 79, 106, 134), (0, *wrong), wrong, strict=False):
-            right[rank - (count - before) : rank] = False
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CalibrationWarning)
-            chosen = select_threshold(*sure(np.linspace(1, 0.6, 300), right), max_error=0.1)
-        assert chosen.n_accepted == accepted
+        right[137:] = False
+        chosen = select_threshold(*sure(np.linspace(1, 0.6, 300), right), max_error=0.1)
+        n_wrong = np.maximum(0, np.arange(301) - 137)
+        assert chosen.n_accepted == np.flatnonzero(n_wrong <= tolerated)[-1]
+        assert chosen.error_bound == pytest.approx(0.1, abs=0.02)
+
+    def test_it_is_quick(self):
+        """Ten thousand rows take less than a second."""
+        rng = np.random.default_rng(0)
+        confidence = 0.5 + rng.random(10_000) / 2
+        start = time.process_time()
+        select_threshold(*sure(confidence, rng.random(10_000) < confidence), max_error=0.3)
+        assert time.process_time() - start < 1.0
 
     def test_a_model_that_is_always_right(self):
         """Every row is accepted, with threshold 0."""
@@ -184,6 +216,70 @@ class TestSelectThreshold:
         """Percentages and words are refused by name."""
         with pytest.raises(InputError, match="expected a number between 0 and 1"):
             select_threshold([0, 1], [0.1, 0.9], **options)
+
+
+class TestGroups:
+    def test_each_row_for_itself(self):
+        """Groups of one row change nothing."""
+        y, proba = multi()
+        alone = select_threshold(y, proba, max_error=0.3, groups=np.arange(3000))
+        assert alone == select_threshold(y, proba, max_error=0.3)
+
+    def test_copies_count_once(self):
+        """Five copies of each row give the threshold, the shares and the bound of the rows alone, whatever their order."""
+        rng = np.random.default_rng(0)
+        confidence = 0.5 + rng.random(300) / 2
+        y, proba = sure(confidence, rng.random(300) < confidence)
+        alone, rows = select_threshold(y, proba, max_error=0.2), rng.permutation(np.arange(300).repeat(5))
+        chosen = select_threshold(y[rows], proba[rows], max_error=0.2, groups=[f"text {i}" for i in rows])
+        assert (chosen.n_rows, chosen.n_accepted) == (1500, 5 * alone.n_accepted)
+        for name in ("threshold", "coverage", "error", "error_bound"):
+            assert getattr(chosen, name) == pytest.approx(getattr(alone, name), abs=1e-9)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("kind", ["copies", "some copied often", "authors"])
+    def test_the_promise_is_kept(self, kind):
+        """At the limit, rows of groups pass in a twentieth of the draws at most, and twice as often as rows for themselves."""
+        rng, found = np.random.default_rng(1), np.zeros(2)
+        for _ in range(150):
+            sizes = np.where(rng.random(150) < 0.1, 15, 1) if kind == "some copied often" else np.full(150, 5)
+            members = np.repeat(np.arange(150), sizes)
+            confidence = 0.5 + rng.random(150)[members] / 2
+            wrong = (rng.random(150) < 0.1)[members]
+            if kind == "authors":
+                confidence = 0.5 + rng.random(len(members)) / 2
+                wrong = rng.random(len(members)) < rng.beta(0.1, 0.9, 150)[members]
+            for i, groups in enumerate((None, members)):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", CalibrationWarning)
+                    chosen = select_threshold(*sure(confidence, ~wrong), max_error=0.1, groups=groups)
+                found[i] += chosen.n_accepted > 0
+        assert found[1] <= 150 * 0.05 + 2 * math.sqrt(150 * 0.05 * 0.95)
+        assert found[0] > 150 * 0.1
+
+    def test_a_giant_group(self):
+        """Where one group has half of the rows, its copies are no evidence about other groups."""
+        groups = np.concatenate([np.zeros(100, dtype=int), np.arange(1, 101)])
+        y, proba = sure(np.linspace(1, 0.6, 200), np.arange(200) != 150)
+        with pytest.warns(CalibrationWarning, match="no threshold keeps the error"):
+            assert select_threshold(y, proba, max_error=0.05, groups=groups).n_accepted == 0
+
+    def test_too_few_groups(self):
+        """Two hundred rows of forty texts cannot show what needs 59, and the message says so."""
+        y, proba = sure(np.full(200, 0.9), np.ones(200, dtype=bool))
+        with pytest.raises(
+            InputError, match="200 labelled rows in 40 groups cannot show .* at least 59 groups are needed"
+        ):
+            select_threshold(y, proba, max_error=0.05, groups=np.arange(200) // 5)
+
+    def test_the_curve_has_wider_intervals(self):
+        """Four copies of each row give the intervals of the rows alone."""
+        y, proba = multi()
+        alone = risk_coverage_curve(y[:50], proba[:50])
+        curve = risk_coverage_curve(y[:50].repeat(4), proba[:50].repeat(4, axis=0), groups=np.arange(50).repeat(4))
+        assert curve.risk == pytest.approx(alone.risk)
+        assert curve.upper == pytest.approx(alone.upper)
+        assert curve.lower == pytest.approx(alone.lower)
 
 
 class TestConformal:

@@ -77,7 +77,8 @@ def test_predict_adds_labels_to_every_kind_of_table(run, model, tmp_path, suffix
 def test_fit_saves_what_predict_uses(run, model, data, tmp_path):
     """fit saves a classifier with shots and calibrator; predict --classifier gives the probabilities of the loaded one."""
     folder, target = tmp_path / "saved", tmp_path / "out.jsonl"
-    write_table(pd.concat([pd.DataFrame(ROWS)] * 6), data)
+    train = pd.concat([pd.DataFrame(ROWS)] * 6)
+    write_table(train.assign(text=[f"{text} {i}" for i, text in enumerate(train["text"])]), data)
     result = run("fit", data, "--text-column", "text", "--label-column", "mood", "-o", folder, "--prompt", PROMPT,
                  "--shots", 2, "--seed", 3, "--model", model)  # fmt: skip
     fitted, chosen = result.out.splitlines()
@@ -294,6 +295,25 @@ def test_report_of_what_predict_wrote(run, model, data, tmp_path):
     result = run("report", labelled, "--label-column", "mood", "-o", tmp_path / "r.html")
     assert result.code == 0
     assert result.out.startswith("On 4 labelled rows")
+
+
+def test_rows_that_belong_together(run, model, tmp_path):
+    """fit keeps the rows of a group together, and report counts clusters; copies of a text are found in both."""
+    train, labelled, folder = tmp_path / "train.csv", tmp_path / "labelled.parquet", tmp_path / "saved"
+    frame = pd.DataFrame(
+        {"text": [f"text number {i // 2}" for i in range(80)], "mood": ["pos", "pos", "neg", "neg"] * 20}
+    )
+    write_table(frame.assign(author=np.arange(80) // 8), train)
+    options = ("--text-column", "text", "--label-column", "mood", "-o", folder, "--model", model)
+    result = run("fit", train, *options, "--group-column", "author", "--max-error", 0.1, "--calibrator", "temperature")
+    assert result.code == 2
+    assert "80 labelled rows in 10 groups cannot show" in " ".join(result.err.split())
+    assert "--group-column 'writer' is not a column" in run("fit", train, *options, "--group-column", "writer").err
+    assert run("predict", train, labelled, "--text-column", "text", "--labels", "pos,neg", "--model", model).code == 0
+    shown = ("report", labelled, "--label-column", "mood", "-o", tmp_path / "r.html")
+    assert run(*shown).out.startswith("On 80 labelled rows, the most")
+    assert run(*shown, "--text-column", "text").out.startswith("On 80 labelled rows in 40 clusters, the most")
+    assert run(*shown, "--cluster-column", "author").out.startswith("On 80 labelled rows in 10 clusters, the most")
 
 
 def test_cache_info_and_clear(run, tmp_path):
@@ -535,12 +555,13 @@ OPTIONS = {
              "--report", "report.html"],
     "fit": ["TRAIN", "--label-column", "--output", "-o", "--text-column", "--labels", "--prompt", "--chat", "--shots",
             "--calibrator", "--bias", "--scoring", "--model", "--cache", "--seed", "auto, temperature, bias_temperature,",
-            "pos=good|great,neg=bad", "--max-error", "--confidence"],
+            "pos=good|great,neg=bad", "--max-error", "--confidence", "--group-column"],
     "predict": ["IN", "OUT", "--text-column", "--labels", "--prompt", "--chat", "--scoring", "--model", "--classifier",
                 "--cache", "p_CLASS", "hf:org/name[@revision]", "gguf:FILE", r"'Review: {{ text }}\nSentiment:'", "@FILE",
                 "llmclf predict in.csv out.csv --text-column review --labels good,bad"],
     "report": ["PREDICTIONS", "--label-column", "--output", "-o", "--text-column", "--group-column", "--before", "--max-error",
-               "--confidence", "--cost-error", "--cost-review", "--title", "--json", "--md", "--png", "--seed", "p_CLASS"],
+               "--confidence", "--cost-error", "--cost-review", "--title", "--json", "--md", "--png", "--seed", "p_CLASS",
+               "--cluster-column"],
     "cache": ["info", "clear"],
     "cache info": ["FILE"],
     "cache clear": ["FILE", "without asking"],
