@@ -28,6 +28,7 @@ from llmclf.errors import (
     InputError,
     ModelError,
     PromptError,
+    PromptWarning,
     StoreError,
     TerminatorWarning,
     TruncationWarning,
@@ -896,3 +897,39 @@ def test_all_rows_without_a_text_are_named():
         LLMClassifier(FakeBackend(), labels=LABELS).fit([{"a": "x"}, {"a": None}, {"a": None}])
     with pytest.raises(InputError, match=r"blank text \(row 0, row 2: 2 rows: ' '\)"):
         LLMClassifier(FakeBackend(), labels=LABELS).fit([" ", "x", ""])
+
+
+def test_numbers_that_could_be_places_of_other_numbers():
+    """Of the labels -1, 0 and 1, a y of 0 and 1 alone could be what scikit-learn makes of -1 and 0, so fit refuses it."""
+    clf = LLMClassifier(FakeBackend(), labels={-1: "neg", 0: "neu", 1: "pos"})
+    with pytest.raises(InputError, match="could also be the places of -1 and 0"):
+        clf.fit(["a", "b"] * 10, [0, 1] * 10)
+    fitted = clf.fit(["a", "b", "c"] * 10, [-1, 0, 1] * 10)
+    assert fitted.score(["a", "b"], fitted.predict(["a", "b"])) == 1.0
+    assert LLMClassifier(FakeBackend(), labels={0: "no", 1: "yes", 2: "odd"}).fit(["a", "b"], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("labels", "y"), [(["bad", "good"], [0, 1] * 5), (["1", "2"], [1, 2] * 5), ({1: "x", 0: "y"}, ["1", "0"] * 5)]
+)
+def test_score_takes_what_fit_takes(labels, y):
+    """A y that fit understands is one that score understands."""
+    texts = [f"text {i}" for i in range(10)]
+    clf = LLMClassifier(FakeBackend(), labels=labels).fit(texts, y)
+    own = clf.pipeline_.labels.indices_by_value(y)
+    assert clf.score(texts, y) == pytest.approx(np.mean(clf.classes_[own] == clf.predict(texts)))
+
+
+def test_labels_of_a_test_set_may_lack_a_class():
+    """Labels that judge a fitted classifier are read by their values, also where a class does not occur."""
+    texts = [f"text {i}" for i in range(80)]
+    clf = LLMClassifier(FakeBackend(), labels=["1", "2", "3"]).fit(texts)
+    assert clf.report(texts, [1, 2] * 40).to_dict()["rows"]["n"] == 80
+
+
+def test_spaces_of_rows_are_warned_of_once():
+    """Rows that end with a space in a prompt that ends with the row are named once, not at every call."""
+    clf = LLMClassifier(FakeBackend(), labels=["a", "b"], prompt="{{ text }}").fit(["x"])
+    with pytest.warns(PromptWarning, match="in 1 of 1 rows"):
+        clf.predict(["a "])
+    clf.predict(["b "])

@@ -44,6 +44,13 @@ def test_copies_of_the_label_are_recognised(column, says_it):
     assert found({"text": TEXTS, "copy": column}) == {"copy": says_it}
 
 
+def test_a_copy_with_a_gap_is_a_copy():
+    """A column of codes in which one value is missing, and which therefore holds floats, gives the answer away as well."""
+    codes = [float(LABELS.index(label)) for label in Y]
+    codes[0] = float("nan")
+    assert found({"text": TEXTS, "copy": codes}) == {"copy": False}
+
+
 def test_one_column_per_class_is_a_copy():
     """Columns that say of each class whether it is this one hold the answer together."""
     columns = {f"is_{label}": [int(one == label) for one in Y] for label in LABELS}

@@ -105,6 +105,35 @@ class TestNumbers:
         assert advised is ("cannot be taken at their word" in verdict["text"])
         assert ("no miscalibration can be seen" in verdict["text"]) is not advised
 
+    @pytest.mark.parametrize("n", [20, 50])
+    def test_good_models_are_not_called_uninformative(self, n):
+        """On few rows, a calibrated model that is right in nine rows of ten is neither called uninformative nor miscalibrated."""
+        uninformative = miscalibrated = 0
+        for seed in range(20):
+            rng = np.random.default_rng(seed)
+            p = 1 / (1 + np.exp(-5 * rng.normal(size=n)))
+            verdict = CalibrationReport((rng.random(n) < p).astype(int), np.column_stack([1 - p, p])).verdict
+            uninformative += "these scores" in verdict.lower()
+            miscalibrated += "cannot be taken at their word" in verdict
+        assert uninformative <= 1
+        assert miscalibrated <= 4
+
+    def test_scores_that_contradict_the_labels(self):
+        """Reversed probabilities are called that, and nothing advises to recalibrate them."""
+        rng = np.random.default_rng(0)
+        p = rng.random(200)
+        report = CalibrationReport((rng.random(200) < p).astype(int), np.column_stack([p, 1 - p]))
+        assert report.verdict.startswith("These scores contradict the labels")
+        advice = report.to_dict()["verdict"]["advice"]
+        assert "order of the classes" in advice[0]
+        assert not any("Recalibrate" in line for line in advice)
+
+    @pytest.mark.parametrize("n", [1, 5])
+    def test_too_few_rows_to_tell(self, n):
+        """On a handful of rows the report says that it cannot tell."""
+        report = CalibrationReport(["a"] * n, [[0.6, 0.4]] * n, classes=["a", "b"])
+        assert "Too few rows to tell" in report.verdict
+
     def test_three_sentences_and_three_numbers(self, report):
         """A report begins with three short sentences, and the same as three numbers."""
         verdict = report.to_dict()["verdict"]
