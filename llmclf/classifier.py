@@ -235,7 +235,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             on_error=self.on_error,
         )
         pipeline.check(rows)
-        bad = pipeline.scorer.problems(rows)
+        bad = {} if self.on_error == "raise" else pipeline.scorer.problems(rows)
         warn_of_shown_answers(pipeline, rows, codes, y)
         good = next((record for number, record in enumerate(rows.records) if number not in bad), None)
         if good is not None:
@@ -564,6 +564,28 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         decisions = self._decisions(X)
         return (decisions.label, decisions.undecided) if return_undecided else decisions.label
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The share of rows whose most probable class is the true one; a row that could not be scored counts as wrong.
+
+        Parameters
+        ----------
+        X : n texts or table rows
+        y : n classes
+            Of any form that `fit` takes.
+        sample_weight : (n,), optional
+
+        Examples
+        --------
+        >>> from llmclf.backends import FakeBackend
+        >>> clf = LLMClassifier(FakeBackend(), labels=["bad", "good"]).fit(["any text"])
+        >>> clf.score(["A fine film.", "A dull one."], clf.predict(["A fine film.", "A dull one."]))
+        1.0
+        """
+        pipeline, rows, columns = self._labelled(X, y)
+        predicted = pipeline.predict(rows).label
+        right = [one is not None and one == true for one, true in zip(predicted, self.classes_[columns], strict=True)]
+        return float(np.average(right, weights=sample_weight))
+
     def parts(self, X: Any) -> tuple[Rows, Scorer, Corrections]:
         """What `predict_proba` is made of, for callers who show it step by step: rows as read, what scores them, what corrects.
 
@@ -700,7 +722,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
     def _labelled(self, X: Any, y: Any) -> tuple[FittedPipeline, Rows, Integers]:
         """Rows to be judged, their true columns, and the pipeline that is judged."""
         pipeline, rows = self.pipeline_and_rows(X)
-        return pipeline, rows, pipeline.labels.indices(read_classes(y, len(rows)).tolist())
+        return pipeline, rows, pipeline.labels.indices_by_value(read_classes(y, len(rows)).tolist())
 
     def _processing(self) -> Processing | None:
         return Processing.of(guidance=self.guidance, logit_bias=self.logit_bias, temperature=self.temperature)

@@ -75,6 +75,22 @@ class LabelSet:
         """
         return match_classes(y, self.classes, named_order=self.named_order)
 
+    def indices_by_value(self, y: Iterable[Any]) -> Integers:
+        """The column of each value of `y`: by what the values say where they say it, else as `indices`.
+
+        For labels that judge a fitted classifier, which no tool has encoded unless those of the fit were encoded, too.
+
+        Raises
+        ------
+        InputError
+            As `indices`.
+        """
+        values = list(y)
+        try:
+            return match_classes(values, self.classes, is_y=False)
+        except InputError:
+            return self.indices(values)
+
     def is_task_of(self, other: LabelSet) -> bool:
         """Whether both have the same classes, told apart as `match_classes` does (1 is "1"), and the same words for them."""
         if len(self.classes) != len(other.classes):

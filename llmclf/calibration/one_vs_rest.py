@@ -227,7 +227,10 @@ class IsotonicCalibrator(EventCalibrator):
         return curve
 
 
-AGAINST = "the scores say nothing about the labels, or contradict them; check the order of the columns"
+AGAINST = (
+    "the scores say nothing about the labels, or contradict them; check that rows and labels belong together and, of scores of "
+    "your own, the order of the columns"
+)
 _SEPARABLE = (
     "the scores separate the labels completely, so the rows alone would want an ever sharper curve; how sharp it is rests on "
     "prior_rows. Label more rows"

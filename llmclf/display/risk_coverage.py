@@ -191,7 +191,16 @@ class RiskCoverageDisplay:
             ax.plot(earlier.coverage, earlier.risk, color=ORANGE, linewidth=1.4, linestyle=(0, (5, 2)), zorder=2)
         if not np.isnan(curve.upper).any():
             ax.fill_between(curve.coverage, curve.lower, curve.upper, color=BLUE, alpha=0.15, linewidth=0, zorder=1)
-        ax.plot(curve.coverage, curve.risk, color=BLUE, linewidth=1.8, zorder=3)
+        # A single point has no line.
+        ax.plot(
+            curve.coverage,
+            curve.risk,
+            "o" if len(curve.coverage) == 1 else "",
+            linestyle="-",
+            color=BLUE,
+            linewidth=1.8,
+            zorder=3,
+        )
         top = max(curve.risk[-1], *(part.risk[-1] for part in (self.before,) if part is not None), 0.02)
         shown = curve.risk[curve.coverage >= 0.05]
         ax.set(xlim=(0, 1), ylim=(0, min(1.0, 1.35 * max(top, shown.max(initial=0.0)))))

@@ -81,11 +81,16 @@ def answer_columns(
         says_it = all(value in words[k] for value, k in zip(seen, truth, strict=True))
         if says_it and (name == y_name or not is_common or _chance(truth, renamed=False) <= _CHANCE):
             found[name] = True
-        elif not is_array and name != text_field and len(known) == len(values) and len(set(truth)) > 1:
+        elif not is_array and name != text_field and len(set(truth)) > 1:
             if _is_function(seen, truth) and _is_function(truth, seen):
                 if name == y_name or _chance(truth) <= _CHANCE:
                     found[name] = False
-            elif len(set(seen)) > 1 and _is_function(truth, seen) and _chance(seen) <= _CHANCE:
+            elif (
+                len(known) == len(values)
+                and len(set(seen)) > 1
+                and _is_function(truth, seen)
+                and _chance(seen) <= _CHANCE
+            ):
                 coarser[name] = values
     if codes is not None and len(coarser) > 1:
         joint = list(zip(*coarser.values(), strict=True))

@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
 
 from ..arrays import Floats, Integers
 from ..calibration import Corrections, PriorCalibrator
 from ..errors import CalibrationWarning, warn
 from ..logits import softmax
-from ..metrics.grouped import group_values
-from ..metrics.refinement import recalibrate
+from ..metrics.association import label_association
 from ..numerics.bag_of_words import bag_of_words_proba
+from ..numerics.groups import first_members
 
 _MIN_ROWS = 20
 _SAME = 1e-6  # difference of two probabilities that does not count
-_Z = float(ndtri(0.975))
+_LEVEL = 0.05
 
 
 def warn_of_one_answer(
@@ -60,30 +59,21 @@ def warn_of_one_answer(
     if n_rows < _MIN_ROWS or np.unique(columns).size < 2 or (predicted != predicted[0]).any():
         return
     counts = np.bincount(columns, minlength=n_classes)
-    if groups is not None and np.unique(groups).size < 2:
+    alone = first_members(groups, n_rows)
+    association = label_association(proba[alone], columns[alone])
+    if association.agree < _LEVEL or association.contradict < _LEVEL:
         return
-    losses, by_chance, _ = recalibrate(columns, proba, np.ones(n_rows), groups)
     constant = bool((np.ptp(proba, axis=0) < _SAME).all())
-    if not constant and _is_lower(losses, by_chance, groups):
-        return
     answer = "the class frequencies" if constant else f"the answer {classes[predicted[0]]!r}"
     message = (
         f"these scores say nothing about the labels that {n_rows} labelled rows could show, so every row gets {answer}; try "
         "another prompt, other label words, examples in the prompt (n_shots=), or a larger model"
     )
     words = bag_of_words_proba(texts, columns, n_classes, groups)
-    if words is not None and _is_lower(-np.log(words[np.arange(n_rows), columns]), by_chance, groups):
+    if words is not None and label_association(words[alone], columns[alone]).agree < _LEVEL:
         right = (words.argmax(axis=1) == columns).mean()
         message += (
             f". The words of the texts alone say more: with the same labels, TF-IDF and logistic regression are right in "
             f"{right:.0%} of these rows (cross-validated), the most frequent class in {counts.max() / n_rows:.0%}"
         )
     warn(message, CalibrationWarning)
-
-
-def _is_lower(losses: Floats, others: Floats, groups: Integers | None) -> bool:
-    """Whether a mean loss is lower than another beyond chance, by the differences of the rows or groups."""
-    difference = others - losses
-    if groups is not None:
-        difference = group_values(difference, np.ones(difference.size), groups)
-    return bool(difference.mean() > _Z * difference.std(ddof=1) / np.sqrt(difference.size))

@@ -79,21 +79,18 @@ class Recalibrated(NamedTuple):
     ----------
     losses : ndarray (n,)
         After a bias and a temperature.
-    by_frequency : ndarray (n,)
-        Of the class frequencies alone, of the same other rows.
     weights : ndarray (n,)
         Those given, up to rounding.
     """
 
     losses: Floats
-    by_frequency: Floats
     weights: Floats
 
 
 def recalibrate(
     columns: NDArray[np.intp], proba: Floats, weights: Floats, groups: Integers | None = None
 ) -> Recalibrated:
-    """Judge each row by a bias and a temperature, and by class frequencies, that come from four fifths of the other rows.
+    """Judge each row by a bias and a temperature that come from four fifths of the other rows.
 
     Parameters
     ----------
@@ -120,7 +117,7 @@ def recalibrate(
             f"refinement_error needs at least two rows{of_groups} with positive weight; give more labelled rows"
         )
     n_classes = proba.shape[1]
-    losses, by_frequency, totals = (np.zeros(columns.size) for _ in range(3))
+    losses, totals = np.zeros(columns.size), np.zeros(columns.size)
     for test_weights in folds.T:
         train_weights = weights - test_weights
         test, train = np.flatnonzero(test_weights > 0), train_weights > 0
@@ -130,8 +127,5 @@ def recalibrate(
             )
             log_proba = log_softmax(beta * scores[test] + bias)
             losses[test] -= test_weights[test] * log_proba[np.arange(test.size), columns[test]]
-            counts = np.bincount(columns[train], train_weights[train], minlength=n_classes)
-            frequencies = (counts + 0.5) / (counts.sum() + 0.5 * n_classes)
-            by_frequency[test] -= test_weights[test] * np.log(frequencies[columns[test]])
             totals[test] += test_weights[test]
-    return Recalibrated(losses / totals, by_frequency / totals, totals)
+    return Recalibrated(losses / totals, totals)

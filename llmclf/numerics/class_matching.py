@@ -82,6 +82,8 @@ def match_classes(
     distinct = [value for _, value in first_row]
     if is_y and not meaning.has_numbers and _could_be_places(distinct, len(classes)):
         columns = _checked_places(distinct, columns, classes, named_order)
+    elif is_y and meaning.has_numbers:
+        _refuse_shifted(distinct, classes)
     for key, row in first_row.items():
         if columns[key] is None:
             raise InputError(_unknown(key[1], row, classes))
@@ -191,6 +193,26 @@ def _is_place(value: Any, n_classes: int) -> bool:
 
 def _could_be_places(values: Sequence[Any], n_classes: int) -> bool:
     return bool(values) and all(_is_place(value, n_classes) for value in values)
+
+
+def _refuse_shifted(values: Sequence[Any], classes: Sequence[Any]) -> None:
+    """Refuse numbers that are classes, and could as well be the places of other classes: 0 and 1, of -1, 0 and 1.
+
+    Raises
+    ------
+    InputError
+    """
+    places = sorted({int(value) for value in values}) if _could_be_places(values, len(classes)) else []
+    if not places or len(places) == len(classes) or places != list(range(len(places))):
+        return
+    kinds = {_kind(label) for label in classes}
+    ordered = sorted(classes) if kinds == {"number"} else []
+    if ordered and all(place in classes for place in places) and ordered[: len(places)] != places:
+        raise InputError(
+            f"y holds only the numbers {listed(map(repr, places))} of the labels {list(classes)!r}, which could also be the "
+            f"places of {listed(map(repr, ordered[: len(places)]))} ({_ENCODING_TOOLS}); give rows of every class, or labels "
+            "that are words, and y as words"
+        )
 
 
 def _checked_places(

@@ -130,3 +130,10 @@ def _is_missing(value: Any) -> bool:
         return bool(value != value)
     except (TypeError, ValueError):  # pandas.NA is neither equal to itself nor unequal; arrays are no groups
         return not isinstance(value, (list, tuple, dict, set, np.ndarray))
+
+
+def first_members(groups: Integers | None, n_rows: int) -> Integers:
+    """The place of one row of each group, in order; of all `n_rows` rows where there are no groups."""
+    if groups is None:
+        return np.arange(n_rows)
+    return np.sort(np.unique(groups, return_index=True)[1])

@@ -168,7 +168,8 @@ _NO_SIGNAL = (
 )
 _AGAINST = (
     "the scores contradict the labels, so the best temperature would be negative; "
-    f"the temperature {HIGHEST_TEMPERATURE:g}, the bound of the search, is kept. Check the order of the columns"
+    f"the temperature {HIGHEST_TEMPERATURE:g}, the bound of the search, is kept. Check that rows and labels belong together "
+    "and, of scores of your own, the order of the columns"
 )
 
 

@@ -213,7 +213,7 @@ class PromptRenderer:
         )
         self.used_fields = self._check_fields(field_names)
         self.text_field = self._find_text_field(field_names)
-        self.may_fail = plain_pieces(self._source) is None
+        self.may_fail = prompt.template is not None and plain_pieces(self._source) is None
         """Whether the template does more than show fields, so that it may fail for some rows."""
         self._shots = tuple(shots)
         self._head = self._render_head(self._shots)

@@ -24,7 +24,7 @@ from .measures import METRICS, Settings, change, entry
 from .page import comparison_page
 from .report import SCHEMA_VERSION, CalibrationReport
 from .run_names import run_names
-from .verdict import p_text, percent, points
+from .verdict import p_text, percent, points, rows
 
 _MEANS = ("accuracy", "log_loss", "brier")
 _MAX_MARKDOWN_ROWS = 10
@@ -305,10 +305,15 @@ def _verdict(data: Mapping[str, Any]) -> str:
     name_a, name_b = data["a"]["name"], data["b"]["name"]
     if data["paired"]:
         changed = data["changed"]
+        others = (
+            f"; of the {changed['n']:,} others, {name_a} is right about {changed['n_broken']:,} and {name_b} about "
+            f"{changed['n_mended']:,}"
+            if changed["n"]
+            else ""
+        )
         return (
-            f"On the same {data['a']['n']:,} rows, {_changes(data)}. Both predict the same class in "
-            f"{percent(data['agreement'])} of the rows; of the {changed['n']:,} others, {name_a} is right about "
-            f"{changed['n_broken']:,} and {name_b} about {changed['n_mended']:,}."
+            f"On the same {rows(data['a']['n'])}, {_changes(data)}. Both predict the same class in "
+            f"{percent(data['agreement'])} of the rows{others}."
         )
     shift, n_a, n_b = data["shift"], data["a"]["n"], data["b"]["n"]
     mean_a, mean_b = shift["mean_confidence"]

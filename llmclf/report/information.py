@@ -1,4 +1,4 @@
-"""Whether probabilities say anything about the labels at all, beyond how frequent each class is."""
+"""Whether probabilities say anything about the labels, and whether recalibration would mend them."""
 
 from __future__ import annotations
 
@@ -6,69 +6,60 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Floats
 from ..metrics import mean_interval
+from ..metrics.association import label_association, recalibration_test
 from ..metrics.refinement import recalibrate
 from ..numerics.bag_of_words import bag_of_words_proba
+from ..numerics.groups import first_members
 from .evidence import Evidence
 from .measures import Settings, entry
 
 _SAME = 1e-6  # difference of two probabilities that does not count
+_MIN_ROWS = 20
 
 
 def information(evidence: Evidence, settings: Settings) -> dict[str, Any]:
-    """What the probabilities say about the labels, in nats per row.
+    """What the probabilities say about the labels.
 
     Returns
     -------
     dict
-        ``constant``: every row has the same probabilities. ``only_predicted``: the class that every row is predicted to be in, or
-        None. ``gain``: how much lower the log loss is than that of the class frequencies, after a bias and a temperature that
-        were fitted on other rows. ``recalibration``: how much these two lower the log loss. ``is_informative``: False where
-        the interval of the gain does not lie above 0, None where there is no interval. ``bag_of_words``: where it is False and
-        there are texts, the accuracy of a bag of words on these rows and its own ``gain``; else None.
+        ``constant``: every row has the same probabilities. ``only_predicted``: the class that every row is predicted to be in,
+        or None. ``is_informative``: whether probabilities and labels agree beyond chance (`label_association`); None on fewer
+        than 20 rows, or where only one class occurs. ``contradicts``: they disagree beyond chance. ``recalibration``: how much a
+        bias and a temperature, fitted on other rows, lower the log loss, in nats, with the ``p_value`` of the test that they
+        could mend anything (`recalibration_test`). ``bag_of_words``: where the probabilities say nothing and there are texts
+        from whose words the labels can be told, the ``accuracy`` of doing so; else None.
     """
     columns, proba = evidence.columns, evidence.proba
-    n_rows, n_classes = proba.shape
-    constant = bool(n_rows > 1 and (np.ptp(proba, axis=0) < _SAME).all())
+    n_rows, level = evidence.n_rows, round(1.0 - settings.confidence, 12)
     predicted = np.unique(evidence.predicted)
     found: dict[str, Any] = {
-        "constant": constant,
+        "constant": bool(n_rows > 1 and (np.ptp(proba, axis=0) < _SAME).all()),
         "only_predicted": evidence.names[predicted[0]] if predicted.size == 1 and n_rows > 1 else None,
-        "gain": entry(np.nan),
-        "recalibration": entry(np.nan),
-        "is_informative": False if constant else None,
+        "is_informative": None,
+        "contradicts": False,
+        "recalibration": entry(np.nan, p_value=None),
         "bag_of_words": None,
     }
-    if evidence.n_clusters < 2:
-        return found
-    options: dict[str, Any] = {
-        "confidence_level": settings.confidence,
-        "random_state": settings.seed,
-        "groups": evidence.clusters,
-    }
-    losses, frequencies, _ = recalibrate(columns, proba, np.ones(n_rows), evidence.clusters)
-    with np.errstate(divide="ignore"):
-        raw = -np.log(proba[np.arange(n_rows), columns])
-    if np.isfinite(raw).all():
-        found["recalibration"] = entry(*mean_interval(raw - losses, **options))
-    if not constant:
-        found["gain"] = entry(*mean_interval(frequencies - losses, **options))
-        low = found["gain"]["low"]
-        # Where only one class occurs, nothing can be told apart.
-        found["is_informative"] = None if low is None or np.unique(columns).size < 2 else low > 0.0
-    if found["is_informative"] is False and evidence.texts is not None:
-        found["bag_of_words"] = _bag_of_words(evidence, n_classes, frequencies, options)
+    # Rows of a cluster are no news of one another: one of each is tested.
+    alone = first_members(evidence.clusters, n_rows)
+    if len(alone) >= _MIN_ROWS and np.unique(columns[alone]).size > 1:
+        association = label_association(proba[alone], columns[alone], settings.seed)
+        found["is_informative"] = association.agree < level
+        found["contradicts"] = association.contradict < level
+    if len(alone) >= 2:
+        losses = recalibrate(columns, proba, np.ones(n_rows), evidence.clusters).losses
+        with np.errstate(divide="ignore"):
+            gains = -np.log(proba[np.arange(n_rows), columns]) - losses
+        if np.isfinite(gains).all():
+            options: dict[str, Any] = {"confidence_level": settings.confidence, "random_state": settings.seed}
+            found["recalibration"] = entry(
+                *mean_interval(gains, groups=evidence.clusters, **options),
+                p_value=recalibration_test(proba[alone], columns[alone], settings.seed),
+            )
+    if found["is_informative"] is False and not found["contradicts"] and evidence.texts is not None:
+        words = bag_of_words_proba(evidence.texts, columns, proba.shape[1], evidence.clusters)
+        if words is not None and label_association(words[alone], columns[alone], settings.seed).agree < level:
+            found["bag_of_words"] = {"accuracy": float((words.argmax(axis=1) == columns).mean())}
     return found
-
-
-def _bag_of_words(
-    evidence: Evidence, n_classes: int, frequencies: Floats, options: dict[str, Any]
-) -> dict[str, Any] | None:
-    assert evidence.texts is not None
-    proba = bag_of_words_proba(evidence.texts, evidence.columns, n_classes, evidence.clusters)
-    if proba is None:
-        return None
-    losses = -np.log(proba[np.arange(len(proba)), evidence.columns])
-    gain = entry(*mean_interval(frequencies - losses, **options))
-    return {"accuracy": float((proba.argmax(axis=1) == evidence.columns).mean()), "gain": gain}

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..metrics.means import MIN_ROWS
+
 _MIN_ROWS_PER_CLASS = 10
 _MAX_NAMED = 3
+_STRICT_SHARE = 0.2  # of the level, for the second of two tests of calibration
 
 
 def verdict(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,7 +27,7 @@ def verdict(data: Mapping[str, Any]) -> dict[str, Any]:
     """
     uninformative = _uninformative(data)
     # What says nothing cannot be taken at its word, even if its frequencies are right.
-    calibration = "" if uninformative and _state(data) == "calibrated" else _calibration(data)
+    calibration = "" if uninformative and _state(data) in ("calibrated", "unknown") else _calibration(data)
     sentences = [uninformative, _accuracy(data), calibration, _automation(data)]
     return {
         "text": " ".join(filter(None, sentences)),
@@ -36,7 +39,7 @@ def verdict(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def points(share: float | None, digits: int = 1) -> str:
     """A difference between two shares, in percentage points, such as "4.5 points"; a dash where it is unknown."""
-    return "–" if share is None else f"{100 * share:.{digits}f} points"
+    return "–" if share is None else f"{round(100 * share, digits) or 0.0:.{digits}f} points"
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -70,6 +73,8 @@ def rows(count: int) -> str:
 
 def _uninformative(data: Mapping[str, Any]) -> str:
     information = data["information"]
+    if information["contradicts"]:
+        return "These scores contradict the labels: a row's true class gets less probability than chance would give it."
     if information["is_informative"] is not False:
         return ""
     only = information["only_predicted"]
@@ -82,10 +87,9 @@ def _uninformative(data: Mapping[str, Any]) -> str:
         sentence += "frequent each class is" + (
             f", and every row is predicted to be {only!r}." if only is not None else "."
         )
-    words = information["bag_of_words"]
-    if words is not None and words["gain"]["low"] is not None and words["gain"]["low"] > 0.0:
+    if information["bag_of_words"] is not None:
         sentence += " The words of the texts do: with these labels, TF-IDF and logistic regression are right in "
-        sentence += f"{percent(words['accuracy'])}."
+        sentence += f"{percent(information['bag_of_words']['accuracy'])}."
     return sentence
 
 
@@ -135,13 +139,16 @@ def _state(data: Mapping[str, Any]) -> str:
     metrics = data["metrics"]
     p_value = metrics["ece"]["after"]["p_value"]
     # The interval begins above 0 if and only if the p-value is below this.
-    if p_value is not None and p_value < round(1.0 - data["settings"]["confidence"], 12):
+    level = round(1.0 - data["settings"]["confidence"], 12)
+    if p_value is not None and p_value < level:
         gap = metrics["confidence"]["after"]["value"] - metrics["accuracy"]["after"]["value"]
         return "over-confident" if gap > 0 else "under-confident"
-    low = data["information"]["recalibration"]["low"]
-    if low is not None and low > 0.0:
+    recalibration = data["information"]["recalibration"]
+    p_recalibration = recalibration["p_value"]
+    is_worth = recalibration["value"] is not None and recalibration["value"] > 0.0
+    if is_worth and p_recalibration is not None and p_recalibration < _STRICT_SHARE * level:
         return "miscalibrated"
-    return "unknown" if p_value is None else "calibrated"
+    return "unknown" if data["rows"]["n"] < MIN_ROWS else "calibrated"
 
 
 def _headlines(data: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -230,6 +237,11 @@ def _advice(data: Mapping[str, Any]) -> list[str]:
 
 
 def _of_information(data: Mapping[str, Any]) -> list[str]:
+    if data["information"]["contradicts"]:
+        return [
+            "Check that rows and labels belong together, that the columns of the probabilities are in the order of the classes, "
+            "and which class each label word stands for."
+        ]
     if data["information"]["is_informative"] is not False:
         return []
     return [
@@ -246,7 +258,9 @@ def _of_calibration(data: Mapping[str, Any]) -> list[str]:
             "calibrator puts a floor under them."
         ]
     gain = data["information"]["recalibration"]
-    if gain["low"] is not None and gain["low"] > 0.0:
+    if data["information"]["contradicts"]:
+        return []
+    if state not in ("calibrated", "unknown") and gain["value"] is not None and gain["value"] > 0.0:
         return [
             f"Recalibrate: a bias and a temperature alone lower the log loss of {loss:.3g} nats by {gain['value']:.3g}, measured "
             "on rows that they were not fitted on."

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -37,6 +38,7 @@ from .class_scores import ClassScores, ScoreTable, bounded_class_scores
 from .score_cache import ScoreCache, request_key
 
 _LEAVE_OUT = "on_error='missing' leaves such rows out"
+_WARNED_OF_SPACES: WeakSet[PromptRenderer] = WeakSet()
 _STORE_EVERY = 64  # answers between two writes to the cache: as many as a killed process can lose
 
 
@@ -423,7 +425,9 @@ class Scorer:
             ) from error
 
     def _warn_of_spaces(self, questions: Sequence[Request | RowScores]) -> None:
-        """Warn where a prompt ends with the row's own text, and that with spaces."""
+        """Warn, once for all calls, where a prompt ends with the row's own text, and that with spaces."""
+        if self.renderer in _WARNED_OF_SPACES:
+            return
         spaces = {
             place: found
             for place, question in enumerate(questions)
@@ -434,6 +438,7 @@ class Scorer:
             what = f"in {len(spaces)} of {len(questions)} rows (first: row {first}) the prompt"
             doubt = doubtful_end(self.prompt, spaces[first], what)
             if doubt is not None:
+                _WARNED_OF_SPACES.add(self.renderer)
                 warn(f"{doubt}, or trim the field: {{{{ ... | trim }}}}", PromptWarning)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..atomic_files import filled_file
-from ..errors import InputError
+from ..errors import InputError, StoreError
 from .formats import SUFFIXES, read_chunks, write_chunks
 
 
@@ -74,5 +74,23 @@ def check_suffix(path: str | os.PathLike[str]) -> str:
 def _written(frame: pd.DataFrame, path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
     """A table in a temporary file; see `filled_file`."""
     suffix = check_suffix(path)
-    with filled_file(lambda target: write_chunks([frame], target, suffix), path) as files:
-        yield files
+    try:
+        with filled_file(lambda target: write_chunks([frame], target, suffix), path) as files:
+            yield files
+    except StoreError as error:
+        where = _half_character(frame) if suffix != ".jsonl" else None
+        if where is None:
+            raise
+        raise StoreError(
+            f"{str(path)!r} cannot be written: {where} holds half of a surrogate pair, which is no character; clean the text, or "
+            "write a .jsonl file, which can hold it"
+        ) from error
+
+
+def _half_character(frame: pd.DataFrame) -> str | None:
+    """The first cell with a text that is no Unicode."""
+    for name in frame.columns:
+        for row, value in enumerate(frame[name]):
+            if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+                return f"row {row} of the column {name!r}"
+    return None

@@ -254,7 +254,7 @@ def test_missing_files_and_folders_are_refused(tmp_path):
     [
         (["x", 1], "out.parquet", "out.parquet' cannot be written"),
         ([{1, 2}], "out.jsonl", r"{1, 2} is a set and has no JSON form; choose another suffix"),
-        (["a\ud800"], "out.csv", "surrogates not allowed"),
+        (["a\ud800"], "out.csv", "row 0 of the column 'a' holds half of a surrogate pair"),
         (["x"], "folder.csv", "it is a folder"),
         (["x"], "file.txt/out.csv", "cannot be written"),
     ],

@@ -13,6 +13,38 @@ from typing import Any
 from ...errors import type_of
 
 _MESSAGE_LENGTH = 500
+_MESSAGE_KEYS = (
+    *(
+        "error",
+        "detail",
+        "message",
+        "msg",
+        "errors",
+        "error_message",
+        "error_msg",
+        "Message",
+        "error_description",
+        "description",
+    ),
+    *("reason", "status_msg", "base_resp", "title"),
+)
+_ERROR_KEYS = {
+    *_MESSAGE_KEYS,
+    *(
+        "code",
+        "error_code",
+        "status",
+        "status_code",
+        "type",
+        "success",
+        "request_id",
+        "timestamp",
+        "path",
+        "loc",
+        "param",
+    ),
+}
+"""What error replies consist of; a reply of anything else is judged by whoever reads it."""
 _PAGE_LENGTH = 20_000  # characters of a page that are looked at
 _MOST_TOKENS = 10**9  # a reply that counts more is wrong
 _LARGEST = sys.float_info.max
@@ -54,7 +86,7 @@ def error_message(body: Any) -> str:
         return "; ".join(filter(None, map(error_message, body)))[:_MESSAGE_LENGTH]
     if not isinstance(body, Mapping):
         return ""
-    for name in ("error", "detail", "message", "msg", "errors"):
+    for name in _MESSAGE_KEYS:
         text = error_message(body.get(name))
         if text:
             where = body.get("loc")
@@ -66,8 +98,9 @@ def error_message(body: Any) -> str:
 def stated_error(body: Any) -> Any:
     """The part of a reply that says that there is no answer, though its status is that of an answer; None if no part does.
 
-    Known are ``{"error": ...}``, ``{"object": "error", ...}``, ``{"type": "error", ...}``, a list of these, and a choice with an
-    ``"error"`` or with the finish reason ``"error"``.
+    Known are ``{"error": ...}``, ``{"object": "error", ...}``, ``{"type": "error", ...}``, ``{"success": false, ...}``, objects
+    that hold nothing but a message and its like, a list of these, a text alone, and a choice with an ``"error"`` or with the finish
+    reason ``"error"``.
 
     Examples
     --------
@@ -76,13 +109,20 @@ def stated_error(body: Any) -> Any:
     >>> stated_error({"choices": [{"text": " yes"}], "error": None}) is None
     True
     """
+    if isinstance(body, str):
+        return body if body.strip() else None
     if isinstance(body, list):
-        return body if body and stated_error(body[0]) is not None else None
+        return body if body and isinstance(body[0], Mapping) and stated_error(body[0]) is not None else None
     if not isinstance(body, Mapping):
         return None
-    if body.get("error"):
-        return {"error": body["error"]}
-    if "error" in (body.get("object"), body.get("type")):
+    error = body.get("error")
+    if error and (not isinstance(error, Mapping) or _says_something(error)):
+        return {"error": error} if isinstance(error, (str, Mapping, list)) else body
+    if "error" in (body.get("object"), body.get("type")) or body.get("success") is False:
+        return body
+    if str(body.get("status")).lower() in ("error", "fail", "failed", "failure"):
+        return body
+    if body and set(body) <= _ERROR_KEYS and (error_message(body) or _status(body.get("code")) is not None):
         return body
     listed = body.get("choices")
     for choice in listed if isinstance(listed, list) else ():
@@ -91,6 +131,14 @@ def stated_error(body: Any) -> Any:
                 "error": choice.get("error") or choice.get("message") or choice.get("text") or "the answer broke off"
             }
     return None
+
+
+def _says_something(error: Mapping[str, Any]) -> bool:
+    """Whether an error object is one; some servers send an empty one, or one of code 0, beside an answer."""
+    code = error.get("code")
+    if code in (0, 200, "0", "200") or str(code).lower() in ("ok", "success"):
+        return False
+    return bool(error_message(error) or any(error.values()))
 
 
 def visible_text(page: str) -> str:
@@ -122,7 +170,7 @@ def meant_status(status: int, body: Any) -> int:
         body = body[0]
     inner = body.get("error") if isinstance(body, Mapping) else None
     parts = [part for part in (inner, body) if isinstance(part, Mapping)]
-    values = [part.get(name) for part in parts for name in ("code", "status", "type")]
+    values = [part.get(name) for part in parts for name in ("code", "error_code", "status", "type")]
     numbers = [number for number in map(_status, values) if number is not None]
     named = _meaning(" ".join(value for value in values if isinstance(value, str)))
     if status == 429:

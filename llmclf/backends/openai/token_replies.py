@@ -9,6 +9,7 @@ from typing import Any
 
 from ..http.replies import UNKNOWN, BadReplyError, check_distribution, choices, logprob, mapping, sequence, string
 
+_SAME = 1e-4  # nats by which two spellings of one number may differ
 _CONTROL = re.compile(rb"<[^<>\s]{1,60}>|</?[a-z_]+>")
 _BYTES = re.compile(r"bytes:((?:\\x[0-9a-fA-F]{2}|[ -\[\]-~])*\\x[0-9a-fA-F]{2}(?:\\x[0-9a-fA-F]{2}|[ -\[\]-~])*)")
 
@@ -106,9 +107,15 @@ def _check_distribution(position: Position) -> None:
     The token that was drawn is one of the likeliest or another; where both name it, the likeliest tokens' number counts.
     """
     chosen = position.chosen
-    is_apart = all((entry.token, entry.text) != (chosen.token, chosen.text) for entry in position.top)
-    entries = (*position.top, chosen) if is_apart else position.top
-    check_distribution([entry.logprob for entry in entries], "the tokens at one place")
+    shown = {(entry.token, entry.text, entry.logprob) for entry in position.top}
+    # Servers spell the drawn token otherwise beside the likeliest ones; one of the same probability may be the same token.
+    is_apart = chosen.logprob is None or all(
+        (entry.token, entry.text) != (chosen.token, chosen.text)
+        and (entry.logprob is None or abs(entry.logprob - chosen.logprob) > _SAME)
+        for entry in position.top
+    )
+    values = [value for *_, value in shown]
+    check_distribution([*values, chosen.logprob] if is_apart else values, "the tokens at one place")
 
 
 def _position(token: Any, value: Any, top: Any) -> Position:

@@ -211,6 +211,17 @@ FINAL_200 = {
         400,
         False,
     ),
+    "detail": ({"detail": "prompt refused"}, 400, False),
+    "message": ({"message": "prompt refused", "code": 404}, 404, True),
+    "success": (
+        {"success": False, "errors": [{"code": 7003, "message": "prompt refused"}], "result": None},
+        400,
+        False,
+    ),
+    "error true": ({"error": True, "message": "prompt refused", "code": 401}, 401, True),
+    "status": ({"status": "error", "message": "prompt refused", "data": None}, 400, False),
+    "text alone": ('"prompt refused"', 400, False),
+    "error_msg": ({"error_code": 403, "error_msg": "prompt refused"}, 403, True),
     "quoted": ({"error": {"message": "refused: 'my credit card, invalid api_key'"}}, 400, False),
 }
 
@@ -248,11 +259,27 @@ def test_error_with_status_200_that_heals(body):
 
 
 @pytest.mark.parametrize(
+    "beside",
+    [
+        {"error": None},
+        {"error": {"message": "", "type": "", "code": 0}},
+        {"error": {"code": "0", "message": "ok"}},
+        {"error": {"message": None, "code": None}},
+        {"warnings": ["slow"], "status": "completed", "success": True, "code": 0},
+    ],
+)
+def test_answers_with_empty_errors(beside):
+    """An answer beside which an error field says that there is none is an answer."""
+    with FakeServer(faults=[Mutate(lambda reply: {**reply, **beside})]) as server:
+        assert ask(make(server)) == "ok"
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
     ("reply", "words"),
     [
-        ({"detail": "the engine has died"}, "the engine has died"),
-        ({"message": "ask the other host"}, "ask the other host"),
-        ({"success": False, "errors": [{"code": 7003, "message": "no route"}]}, "no route"),
+        ({"id": "x", "detail": "the engine has died"}, "the engine has died"),
+        ({"choices": None, "message": "ask the other host"}, "ask the other host"),
     ],
 )
 def test_words_of_an_unusable_reply(reply, words):
