@@ -3,7 +3,7 @@
 The server computes the 4-bit file with 8-bit integers, the local model in float32. Both get the same rows. Needs the data folder
 that LLMCLF_DATA names; writes llama_grammar.md beside itself.
 
-    python experiments/llama_grammar.py [--rows 500] [--tasks sst2,agnews,...]
+    python experiments/llama_grammar.py [--rows 500]
 """
 
 from __future__ import annotations
@@ -26,17 +26,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 servers = importlib.import_module("servers")
 
 REVIEW = "Review: {{ text }}\nSentiment:"
-TASKS = {
-    "sst2, 2 labels, no shots": ("sst2", REVIEW, {0: "negative", 1: "positive"}, 0),
-    "sst2, 2 labels, 4 shots": ("sst2", REVIEW, {0: "negative", 1: "positive"}, 4),
-    "agnews, 4 labels, no shots": ("agnews", "Article: {{ text }}\nTopic:", None, 0),
-    "sst2, an end-of-answer token added": (
-        "sst2",
-        "Review: {{ text }}\nIs it good?",
-        {0: ["no"], 1: ["yes", "yes indeed"]},
-        0,
-    ),
-}
+TASKS = {"sst2, 2 labels, no shots": ("sst2", REVIEW, {0: "negative", 1: "positive"}, 0)}
 
 
 def main() -> None:

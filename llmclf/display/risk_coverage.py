@@ -195,8 +195,7 @@ class RiskCoverageDisplay:
         ax.plot(
             curve.coverage,
             curve.risk,
-            "o" if len(curve.coverage) == 1 else "",
-            linestyle="-",
+            marker="o" if len(curve.coverage) == 1 else None,
             color=BLUE,
             linewidth=1.8,
             zorder=3,

@@ -285,9 +285,9 @@ class TestReport:
         found = [
             CalibrationReport(y, proba, clusters=clusters).to_dict()["information"] for clusters in (numbers, None)
         ]
-        for name in ("gain", "recalibration"):
-            wide, narrow = (part[name]["high"] - part[name]["low"] for part in found)
-            assert wide > 1.8 * narrow
+        wide, narrow = (part["recalibration"]["high"] - part["recalibration"]["low"] for part in found)
+        assert wide > 1.8 * narrow
+        assert found[0]["recalibration"]["p_value"] > found[1]["recalibration"]["p_value"]
 
     def test_few_clusters_have_no_interval_of_log_loss(self):
         """Nine texts in twenty copies are nine, and the report says why an interval is missing."""
@@ -298,7 +298,7 @@ class TestReport:
         assert why == [
             "clusters of these sizes count as 9 independent rows, too few to know how large a loss can be; 10 rows are needed"
         ]
-        assert data["information"]["gain"]["low"] is None
+        assert data["information"]["is_informative"] is None
 
     def test_clusters_and_groups_are_different_things(self):
         """Clusters widen the intervals; groups are slices, one line each."""

@@ -99,8 +99,8 @@ def stated_error(body: Any) -> Any:
     """The part of a reply that says that there is no answer, though its status is that of an answer; None if no part does.
 
     Known are ``{"error": ...}``, ``{"object": "error", ...}``, ``{"type": "error", ...}``, ``{"success": false, ...}``, objects
-    that hold nothing but a message and its like, a list of these, a text alone, and a choice with an ``"error"`` or with the finish
-    reason ``"error"``.
+    that hold nothing but a message and its like, a list of these, a text alone, and a choice with an ``"error"`` or with the
+    finish reason ``"error"``.
 
     Examples
     --------
