@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from .arrays import Floats, Integers
 from .backends import Backend, RowScores, open_backend
+from .backends.base import takes_descriptions
 from .backends.logit_processing import Processing
 from .backends.usage import Estimate
 from .calibration import Corrections, make_bias, make_calibrator
@@ -213,7 +214,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             labels = labels_of_classes(_listed(classes), prompt.words, are_asked=prompt.choices is None)
         else:
             labels = label_set(self.labels, prompt.words)
-        if prompt.choices is None:
+        if prompt.choices is None and not takes_descriptions(backend):
             warn_of_descriptions(labels)
         _warn_of_nested(labels, prompt)
         codes = None if classes is None else labels.indices(classes.tolist())

@@ -305,6 +305,9 @@ def finding(name: str) -> Finding:
     expected = [plain(model, row) for row in asked]
     error = 0.0
     for batch_tokens in BATCHES:
-        answers = dict(engine.score(asked, batch_tokens))
+        try:
+            answers = dict(engine.score(asked, batch_tokens))
+        except ModelError as reason:
+            return Finding((), f"refused: {str(reason).split(',')[0]}")
         error = max(error, farthest([answers[i] for i in range(len(asked))], expected))
     return Finding(tuple(map(engine.route_of, asked)), "", engine.reads_on(LENGTHS[-1]), error)

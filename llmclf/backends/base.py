@@ -175,6 +175,16 @@ class SeesTokens(Backend, Protocol):
 
 
 @runtime_checkable
+class TakesDescriptions(Backend, Protocol):
+    """Reads label words as options to choose from, so that they may describe their classes; see `takes_descriptions`."""
+
+    @property
+    def takes_descriptions(self) -> bool:
+        """Whether they may."""
+        ...
+
+
+@runtime_checkable
 class SharesBeginnings(Backend, Protocol):
     """Says whether rows that begin alike cost less together, so that many of them are worth sorting; see `shares_beginnings`."""
 
@@ -382,6 +392,11 @@ def processes_logits(backend: Backend) -> bool:
 def sees_tokens(backend: Backend) -> bool:
     """Whether a backend's scores come token by token; yes, where it does not say otherwise."""
     return not isinstance(backend, SeesTokens) or backend.sees_tokens
+
+
+def takes_descriptions(backend: Backend) -> bool:
+    """Whether label words may describe their classes; no, where a backend does not say."""
+    return isinstance(backend, TakesDescriptions) and backend.takes_descriptions
 
 
 def shares_beginnings(backend: Backend) -> bool:

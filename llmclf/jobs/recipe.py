@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..backends import Backend, Request
+from ..backends.base import takes_descriptions
 from ..errors import InputError, type_of
 from ..labels import label_set, warn_of_descriptions
 from ..logits import logsumexp
@@ -96,7 +97,7 @@ class Recipe:
         is_table = text_column is None
         fields = tuple(columns) if is_table else (TEXT_FIELD,)
         classes = label_set(labels, prompt.words)
-        if prompt.choices is None:
+        if prompt.choices is None and not takes_descriptions(backend):
             warn_of_descriptions(classes)
         pipeline = FittedPipeline(backend, prompt, classes, fields, is_table, scoring=scoring, on_error="missing")
         return cls.of_pipeline(pipeline, columns, text_column, threshold)

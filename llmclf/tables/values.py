@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from ..errors import InputError, type_of
 
@@ -49,6 +48,8 @@ def json_value(value: Any) -> Any:
         number = float(value)
         return number if math.isfinite(number) else "Infinity" if number > 0 else "-Infinity"
     if isinstance(value, (datetime.timedelta, np.timedelta64)):  # before integers, which numpy's are
+        import pandas as pd
+
         return pd.Timedelta(value).isoformat()
     if isinstance(value, (int, np.integer)):
         return int(value)
@@ -62,10 +63,14 @@ def json_value(value: Any) -> Any:
         return json_value(value.tolist())
     if isinstance(value, (datetime.date, datetime.time, np.datetime64)):
         return str(value) if isinstance(value, np.datetime64) else value.isoformat()
-    if isinstance(value, (decimal.Decimal, uuid.UUID, pd.Period, pd.Interval)):
+    if isinstance(value, (decimal.Decimal, uuid.UUID)):
         return str(value)
     if isinstance(value, enum.Enum):
         return json_value(value.value)
+    import pandas as pd
+
+    if isinstance(value, (pd.Period, pd.Interval)):
+        return str(value)
     raise TypeError(f"{reprlib.repr(value)} is {type_of(value)} and has no JSON form; choose another suffix")
 
 

@@ -276,6 +276,8 @@ def y(tiny_bpe):
     return labels
 
 
+# The tiny model is random, and a fit says so.
+@pytest.mark.filterwarnings("ignore:these scores say nothing")
 class TestRefit:
     @pytest.fixture
     def fitted(self, tiny_bpe, y):

@@ -204,7 +204,7 @@ def test_a_label_that_was_not_shown_is_explained():
 @pytest.mark.parametrize(("n_words", "has_tree"), [(60, True), (110, False)])
 def test_a_very_long_label_has_no_tree_and_says_so(tiny_bpe, n_words, has_tree):
     """What nesting cannot hold is left out with a word; all else is there, as JSON and as a page."""
-    rows = [{"q": "one", "own": ["é " * n_words, "b"]}, {"q": "two", "own": ["c", "d"]}]
+    rows = [{"q": "one", "own": [("é " * n_words).strip(), "b"]}, {"q": "two", "own": ["c", "d"]}]
     prompt = Prompt("{{ q }}:", choices="own")
     explained = explain(LLMClassifier(tiny_bpe, labels=[0, 1], prompt=prompt).fit(rows), rows[0])
     values = json.loads(explained.to_json())

@@ -72,6 +72,11 @@ class DecisionBackend(ServerHandle, Streams, EstimatesCost, CountsUsage, SeesTok
         return False
 
     @property
+    def takes_descriptions(self) -> bool:
+        """True: label words are options that a decision model reads."""
+        return True
+
+    @property
     def route(self) -> str:
         """The kind of question that is asked; ``"choice, linked groups"`` once the labels had to be asked in groups."""
         return self._kind if self._connection.cap is None else f"{self._kind}, linked groups"

@@ -120,7 +120,8 @@ def stated_error(body: Any) -> Any:
         return {"error": error} if isinstance(error, (str, Mapping, list)) else body
     if "error" in (body.get("object"), body.get("type")) or body.get("success") is False:
         return body
-    if str(body.get("status")).lower() in ("error", "fail", "failed", "failure"):
+    # A batch that failed has this status, too, and is an answer: it has an id.
+    if "id" not in body and str(body.get("status")).lower() in ("error", "fail", "failed", "failure"):
         return body
     if body and set(body) <= _ERROR_KEYS and (error_message(body) or _status(body.get("code")) is not None):
         return body

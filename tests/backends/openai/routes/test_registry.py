@@ -13,7 +13,7 @@ from contract import LABELS, TEXTS, in_order, requests_for, score
 from faults import FakeServer, backend_for
 from typer.testing import CliRunner
 
-from llmclf import LLMClassifier, load, open_backend
+from llmclf import LLMClassifier, Prompt, load, open_backend
 from llmclf.backends import RowScores
 from llmclf.backends.identity import check_same_model, differing
 from llmclf.backends.openai.batches.store import BatchStore
@@ -287,7 +287,9 @@ def test_a_journal_of_the_old_spelling_goes_on(tmp_path):
 @pytest.mark.parametrize("kept", ["named tokens", "named_tokens"])
 def test_a_kept_choice_is_kept(kept, tokenizer, tmp_path):
     """The route that an earlier process chose for its batches stays, in either spelling, also where another would be cheaper."""
-    requests = requests_for(["x"], labels=[f"label number {i}" for i in range(40)], shots=())
+    # An end after each label makes as many inner nodes as there are labels, and those are what named tokens cost.
+    prompt = Prompt("Review: {{ text }}\nSentiment:", terminator="eos_if_nested")
+    requests = requests_for(["x"], labels=[f"label number {i}" for i in range(40)], prompt=prompt, shots=())
     with BatchServer("vllm") as server, closing(opened(str(tmp_path / "job.sqlite"))) as database:
         backend = backend_for(server, tokenizer=tokenizer)
         assert backend.estimate(requests).route == "echo"
