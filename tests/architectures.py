@@ -300,7 +300,7 @@ def finding(name: str) -> Finding:
     try:
         engine = loaded(model)
     except ModelError as error:
-        return Finding((), f"refused: {str(error).split(',')[0]}")
+        return Finding((), f"refused: {str(error).split(',')[0].split(' (')[0]}")
     asked = rows()
     expected = [plain(model, row) for row in asked]
     error = 0.0
@@ -308,6 +308,6 @@ def finding(name: str) -> Finding:
         try:
             answers = dict(engine.score(asked, batch_tokens))
         except ModelError as reason:
-            return Finding((), f"refused: {str(reason).split(',')[0]}")
+            return Finding((), f"refused: {str(reason).split(',')[0].split(' (')[0]}")
         error = max(error, farthest([answers[i] for i in range(len(asked))], expected))
     return Finding(tuple(map(engine.route_of, asked)), "", engine.reads_on(LENGTHS[-1]), error)
