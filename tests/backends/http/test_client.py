@@ -789,8 +789,10 @@ def test_closing_a_stream(fault):
         results.close()
         assert time.monotonic() - begun < 1.0
         assert own_threads() == before
-        n = len(server.requests)
+        # What was sent before may be read later, on a busy machine.
         assert settled(server)
+        n = len(server.requests)
+        time.sleep(0.3)
         assert len(server.requests) == n
 
 
