@@ -322,6 +322,7 @@ def test_the_path_adds_up_in_the_page(browser, smollm2, tmp_path):
     watched.page.close()
 
 
+@pytest.mark.filterwarnings("ignore:the word .* looks like a description")
 def test_hostile_texts_are_text(browser, tiny_bpe, tmp_path):
     """In prompt, labels, words and row: nothing runs, nothing is asked for, and all is shown as it is."""
     labels = {hostile: f"{hostile} {place}" for place, hostile in enumerate(HOSTILE)}
