@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from ..arrays import Floats
 from ..errors import InputError
 from ..logits import log_softmax
-from ..numerics.solvers import HIGHEST_TEMPERATURE, PRIOR_ROWS, fit_affine, fit_bias_temperature
+from ..numerics.affine_fit import fit_affine
+from ..numerics.solvers import HIGHEST_TEMPERATURE, PRIOR_ROWS, fit_bias_temperature
 from .base import (
     WEAK_RIDGE,
     BaseCalibrator,

@@ -294,7 +294,7 @@ def sweep_calibration_error(
     """Calibration error in equal-mass bins, as many as keep the accuracies increasing from bin to bin.
 
     The number of bins grows from 1 as long as no bin is less accurate than the one before (Roelofs et al. 2022,
-    "Mitigating bias in calibration error estimation", algorithm 1). So there is no number of bins to choose.
+    "Mitigating bias in calibration error estimation", algorithm 1), so that nobody has to choose it.
 
     Parameters
     ----------

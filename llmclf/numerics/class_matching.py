@@ -58,7 +58,7 @@ def match_classes(
     Raises
     ------
     InputError
-        Names the first value that is no class, or that could be more than one, and the cure.
+        Names the first value that is not a class, or that could be more than one, and the cure.
 
     Examples
     --------

@@ -11,7 +11,6 @@ grows. Its weight does not grow with n, so it vanishes where there are many rows
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from scipy.optimize import brentq, minimize
 from scipy.special import expit
 
 from ..arrays import Floats
-from ..logits import log_softmax
+from .newton import polished
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-3, 1e3
 """The bounds of the search; a fit that ends at one of them warns."""
@@ -262,155 +261,7 @@ class _BiasTemperatureProblem:
         )
         lows, highs = np.full(n_classes + 1, -np.inf), np.full(n_classes + 1, np.inf)
         lows[0], highs[0] = low, high
-        return _polished(self.value_and_gradient, self.hessian, result.x, lows, highs)
-
-
-def fit_affine(
-    logs: Floats,
-    columns: NDArray[np.intp],
-    weights: Floats,
-    ridge: float,
-    ridge_off_diagonal: float | None,
-    centre: float = 1.0,
-    centre_bias: Floats | None = None,
-) -> tuple[Floats, Floats]:
-    r"""The M and b that minimise the weighted mean NLL of softmax(M logs + b), with a penalty that pulls to M = c I, b = d.
-
-    The penalty is :math:`(r \sum_k (M_{kk} - c)^2 + r \sum_k (b_k - d_k)^2 + r' \sum_{k \ne j} M_{kj}^2) / \sum_i w_i`,
-    and the problem is convex.
-
-    Parameters
-    ----------
-    logs : ndarray (n, K)
-        Log-probabilities.
-    columns, weights
-        As in `fit_temperature`.
-    ridge, ridge_off_diagonal : float
-        r and r', at least 0; if r' is None, the matrix is diagonal.
-    centre : float
-        c.
-    centre_bias : ndarray (K,), optional
-        d; 0 by default.
-
-    Returns
-    -------
-    matrix : ndarray (K, K)
-    bias : ndarray (K,)
-        Sum 0.
-
-    Examples
-    --------
-    >>> logs = np.log([[0.8, 0.2], [0.3, 0.7]] * 10)
-    >>> matrix, bias = fit_affine(logs, np.array([0, 1] * 10), np.ones(20), ridge=1e9, ridge_off_diagonal=1e9)
-    >>> bool(np.allclose(matrix, np.eye(2), atol=1e-6)), bool(np.allclose(bias, 0.0, atol=1e-6))
-    (True, True)
-    """
-    middle = np.zeros(logs.shape[1]) if centre_bias is None else centre_bias
-    problem = _AffineProblem(logs, columns, weights, ridge, ridge_off_diagonal, centre * logs + middle)
-    start = np.zeros(problem.rows.size)
-    result = minimize(
-        problem.value_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": 5000, "gtol": 1e-9}
-    )
-    parameters: Floats = result.x
-    if start.size <= _NEWTON_PARAMETERS:
-        parameters = _polished(problem.value_and_gradient, problem.hessian, parameters)
-    dense = problem.dense(parameters)
-    bias = middle + dense[:, -1]
-    return centre * np.eye(logs.shape[1]) + dense[:, :-1], bias - bias.mean()
-
-
-_NEWTON_PARAMETERS = 200
-"""Up to this many parameters the Hessian is cheap, so Newton steps give the last digits."""
-
-
-class _AffineProblem:
-    """The problem of `fit_affine` as offsets from the logits `middle`.
-
-    Each parameter multiplies one column of logs, or 1, in one logit.
-    """
-
-    def __init__(
-        self,
-        logs: Floats,
-        columns: NDArray[np.intp],
-        weights: Floats,
-        ridge: float,
-        ridge_off_diagonal: float | None,
-        middle: Floats,
-    ) -> None:
-        n_classes = logs.shape[1]
-        total = weights.sum()
-        penalty = np.full((n_classes, n_classes + 1), ridge / total)
-        used = np.eye(n_classes, n_classes + 1, dtype=bool)
-        used[:, -1] = True
-        if ridge_off_diagonal is not None:
-            penalty[~used] = ridge_off_diagonal / total
-            used[:] = True
-        self.middle = middle
-        self.features = np.column_stack([logs, np.ones(len(logs))])
-        self.rows, self.feature_columns = np.nonzero(used)
-        self.penalty = penalty[used]
-        self.columns = columns
-        self.shares = weights / total
-
-    def dense(self, parameters: Floats) -> Floats:
-        result = np.zeros((self.middle.shape[1], self.features.shape[1]))
-        result[self.rows, self.feature_columns] = parameters
-        return result
-
-    def log_proba(self, parameters: Floats) -> Floats:
-        return log_softmax(self.middle + self.features @ self.dense(parameters).T)
-
-    def value_and_gradient(self, parameters: Floats) -> tuple[float, Floats]:
-        log_q = self.log_proba(parameters)
-        every = np.arange(self.columns.size)
-        value = -self.shares @ log_q[every, self.columns] + self.penalty @ parameters**2
-        excess = np.exp(log_q)
-        excess[every, self.columns] -= 1.0
-        gradient = ((self.shares[:, None] * excess).T @ self.features)[self.rows, self.feature_columns]
-        return float(value), gradient + 2.0 * self.penalty * parameters
-
-    def hessian(self, parameters: Floats) -> Floats:
-        q = np.exp(self.log_proba(parameters))
-        features = self.features[:, self.feature_columns]
-        weighted = features * q[:, self.rows]
-        result: Floats = -(self.shares[:, None] * weighted).T @ weighted
-        same = self.rows[:, None] == self.rows[None, :]
-        result += np.where(same, (self.shares[:, None] * weighted).T @ features, 0.0)
-        result[np.diag_indices_from(result)] += 2.0 * self.penalty
-        return result
-
-
-def _polished(
-    value_and_gradient: Callable[[Floats], tuple[float, Floats]],
-    hessian: Callable[[Floats], Floats],
-    parameters: Floats,
-    lows: Floats | None = None,
-    highs: Floats | None = None,
-) -> Floats:
-    """Newton steps within bounds, each halved until it improves, from a point near the minimum of a convex function."""
-    lows = np.full(parameters.size, -np.inf) if lows is None else lows
-    highs = np.full(parameters.size, np.inf) if highs is None else highs
-    value, gradient = value_and_gradient(parameters)
-    for _ in range(50):
-        free = (lows < parameters) & (parameters < highs)
-        steepness = np.abs(gradient[free]).max(initial=0.0)
-        if steepness < 1e-15:
-            break
-        # Some directions may change no probability (a constant added to all biases), so the Hessian may be singular.
-        step = np.zeros(parameters.size)
-        step[free] = np.linalg.lstsq(hessian(parameters)[np.ix_(free, free)], -gradient[free])[0]
-        for halvings in range(30):
-            candidate = np.clip(parameters + step / 2.0**halvings, lows, highs)
-            new_value, new_gradient = value_and_gradient(candidate)
-            # Near the minimum, the digits of the value no longer change, but those of the gradient do.
-            flatter = np.abs(new_gradient[free]).max(initial=0.0) < 0.5 * steepness
-            if new_value < value or (flatter and new_value <= value + 1e-14 * abs(value)):
-                break
-        else:
-            break
-        parameters, value, gradient = candidate, new_value, new_gradient
-    return parameters
+        return polished(self.value_and_gradient, self.hessian, result.x, lows, highs)
 
 
 def fit_logistic(features: Floats, targets: Floats, weights: Floats, lowest: float = -np.inf) -> Floats:
@@ -463,6 +314,6 @@ def fit_logistic(features: Floats, targets: Floats, weights: Floats, lowest: flo
         result: Floats = (design * (shares * q * (1.0 - q))[:, None]).T @ design
         return result
 
-    parameters = _polished(value_and_gradient, hessian, optimum.x, np.append(low, -np.inf), np.append(high, np.inf))
+    parameters = polished(value_and_gradient, hessian, optimum.x, np.append(low, -np.inf), np.append(high, np.inf))
     coefficients = parameters[:-1] / scale
     return np.append(coefficients, parameters[-1] - coefficients @ middle)

@@ -42,8 +42,8 @@ from llmclf.calibration import (
 from llmclf.errors import CalibrationWarning, InputError
 from llmclf.logits import log_softmax, softmax
 from llmclf.metrics import log_loss
+from llmclf.numerics.affine_fit import fit_affine
 from llmclf.numerics.folds import fold_weights
-from llmclf.numerics.solvers import fit_affine
 
 BOTH = [TemperatureCalibrator(), BiasTemperatureCalibrator()]
 AFFINE = [VectorCalibrator(), MatrixCalibrator()]

@@ -62,7 +62,7 @@ def check_folder(folder: Path) -> None:
     Raises
     ------
     ModelNameError
-        It is no model's folder.
+        The folder does not hold a model.
     ModelError
         A file of the model is absent or broken; the message names the file and the cure.
     """
@@ -82,7 +82,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises
     ------
     ModelNameError
-        It is no model's folder; the message says what it is, where that can be told.
+        The folder does not hold a model; the message says what it is, where that can be told.
     ModelError
         The configuration is broken.
     """
