@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,32 +13,28 @@ import numpy as np
 
 from ..arrays import Floats
 from ..backends import Backend, Request, RowScores
-from ..backends.base import EstimatesCost, chat_frame, processes_logits, sees_tokens
+from ..backends.base import EstimatesCost, processes_logits, sees_tokens
 from ..backends.logit_processing import Processing
-from ..backends.streaming import score_each
 from ..backends.usage import Estimate
 from ..errors import (
     InputError,
-    ModelError,
     PromptError,
     PromptWarning,
-    RowError,
     TruncationWarning,
     warn,
 )
 from ..labels import LabelSet
-from ..progress import track
 from ..prompts.prompt import Prompt, PromptRenderer
 from ..prompts.rendered import RenderedPrompt
 from ..prompts.seams import author_spaces, doubtful_end, doubtful_words, row_spaces
-from ..tables.bad_rows import Problem, check_problems, named_rows, value_problem
+from ..tables.bad_rows import Problem, check_problems, value_problem
 from ..tables.rows import Row, Rows, field_problem
+from .asking import ask_cached, ask_once
 from .class_scores import ClassScores, ScoreTable, bounded_class_scores
-from .score_cache import ScoreCache, request_key
+from .score_cache import ScoreCache
 
-_LEAVE_OUT = "on_error='missing' leaves such rows out"
 _WARNED_OF_SPACES: WeakSet[PromptRenderer] = WeakSet()
-_STORE_EVERY = 64  # answers between two writes to the cache: as many as a killed process can lose
+"""Whose rows have been warned of already, so that calls one after the other do not repeat it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -348,81 +343,14 @@ class Scorer:
 
         Equal requests are asked once, those in the cache not at all.
         """
-        answers = (
-            self._ask_once(questions) if self.cache is None else self._ask_cached(questions, ScoreCache(self.cache))
-        )
+        is_strict = self.on_error == "raise"
+        if self.cache is None:
+            answers = ask_once(self.backend, questions, is_strict=is_strict)
+        else:
+            answers = ask_cached(self.backend, questions, ScoreCache(self.cache), is_strict=is_strict)
         _warn_of_cuts(answers)
         self._warn_of_spaces(questions)
         return answers
-
-    def _ask_once(self, questions: Sequence[Request | RowScores]) -> list[RowScores]:
-        places: dict[Request, int] = {}  # of each different request, in the order in which they are asked
-        for place, question in enumerate(questions):
-            if isinstance(question, Request):
-                places.setdefault(question, place)
-        requests = list(places)
-        answers = {requests[i]: answer for i, answer in self._answered(requests, list(places.values()))}
-        return [answers[question] if isinstance(question, Request) else question for question in questions]
-
-    def _ask_cached(self, questions: Sequence[Request | RowScores], cache: ScoreCache) -> list[RowScores]:
-        identity = self.backend.identity()
-        asked: dict[str, tuple[int, Request]] = {}
-        keys: list[str] = []
-        # Asked anew in each call: a template may write the date.
-        frames: dict[tuple[str | None, ...], str | None] = {}
-        for place, question in enumerate(questions):
-            if isinstance(question, RowScores):
-                keys.append("")
-                continue
-            roles = tuple(turn.role for turn in question.prompt.turns)
-            if roles not in frames:
-                frames[roles] = chat_frame(self.backend, question.prompt)
-            key = request_key(identity, question, frames[roles])
-            asked.setdefault(key, (place, question))
-            keys.append(key)
-        answers = cache.get(list(asked))
-        missing = {key: question for key, question in asked.items() if key not in answers}
-        names = list(missing)
-        requests, numbers = [one for _, one in missing.values()], [number for number, _ in missing.values()]
-        fresh: list[tuple[str, RowScores]] = []
-        try:
-            with closing(self._answered(requests, numbers)) as answered:
-                for i, answer in answered:
-                    answers[names[i]] = answer
-                    if answer.error is not None:
-                        continue
-                    fresh.append((names[i], answer))
-                    if len(fresh) >= _STORE_EVERY:
-                        cache.put(fresh)
-                        fresh = []
-        finally:
-            # What was paid for is kept, also when the user or an error stops the work.
-            if fresh:
-                cache.put(fresh)
-        return [
-            question if isinstance(question, RowScores) else answers[key]
-            for key, question in zip(keys, questions, strict=True)
-        ]
-
-    def _answered(
-        self, requests: Sequence[Request], numbers: Sequence[int]
-    ) -> Generator[tuple[int, RowScores], None, None]:
-        """The answer to each request, with its place; `numbers` are those of their rows, for errors."""
-        is_strict = self.on_error == "raise"
-        answers = self.backend.score(requests) if is_strict else score_each(self.backend, requests)
-        try:
-            with track(answers, len(requests), "scoring") as tracked:
-                for place, answer in tracked:
-                    if is_strict and answer.error is not None:
-                        raise ModelError(f"row {numbers[place]} could not be scored: {answer.error}; {_LEAVE_OUT}")
-                    yield place, answer
-        except RowError as error:
-            if not error.problems:
-                raise
-            problems = {numbers[place]: reason for place, reason in error.problems.items()}
-            raise RowError(
-                f"{len(problems)} of {len(numbers)} rows cannot be scored ({named_rows(problems)}); {_LEAVE_OUT}"
-            ) from error
 
     def _warn_of_spaces(self, questions: Sequence[Request | RowScores]) -> None:
         """Warn, once for all calls, where a prompt ends with the row's own text, and that with spaces."""

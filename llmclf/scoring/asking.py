@@ -1,0 +1,105 @@
+"""Asking a backend: each different question once, those in the score cache not at all, and what was answered is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+
+from ..backends import Backend, Request, RowScores
+from ..backends.base import chat_frame
+from ..backends.streaming import score_each
+from ..errors import ModelError, RowError
+from ..progress import track
+from ..tables.bad_rows import named_rows
+from .score_cache import ScoreCache, request_key
+
+_LEAVE_OUT = "on_error='missing' leaves such rows out"
+_STORE_EVERY = 64  # answers between two writes to the cache: as many as a killed process can lose
+
+
+def ask_once(backend: Backend, questions: Sequence[Request | RowScores], *, is_strict: bool) -> list[RowScores]:
+    """The answers to some questions, in their order.
+
+    Parameters
+    ----------
+    backend : Backend
+    questions : sequence of Request, or of RowScores where a row is answered already
+    is_strict : bool
+        A row that cannot be scored stops the work; else its answer is an error.
+
+    Raises
+    ------
+    ModelError, RowError
+        A row could not be scored, and `is_strict`.
+    """
+    places: dict[Request, int] = {}  # of each different request, in the order in which they are asked
+    for place, question in enumerate(questions):
+        if isinstance(question, Request):
+            places.setdefault(question, place)
+    requests = list(places)
+    answers = {requests[i]: answer for i, answer in _answered(backend, requests, list(places.values()), is_strict)}
+    return [answers[question] if isinstance(question, Request) else question for question in questions]
+
+
+def ask_cached(
+    backend: Backend, questions: Sequence[Request | RowScores], cache: ScoreCache, *, is_strict: bool
+) -> list[RowScores]:
+    """As `ask_once`, with a score cache, which keeps what was answered also where an error stops the work."""
+    identity = backend.identity()
+    asked: dict[str, tuple[int, Request]] = {}
+    keys: list[str] = []
+    # Asked anew in each call: a template may write the date.
+    frames: dict[tuple[str | None, ...], str | None] = {}
+    for place, question in enumerate(questions):
+        if isinstance(question, RowScores):
+            keys.append("")
+            continue
+        roles = tuple(turn.role for turn in question.prompt.turns)
+        if roles not in frames:
+            frames[roles] = chat_frame(backend, question.prompt)
+        key = request_key(identity, question, frames[roles])
+        asked.setdefault(key, (place, question))
+        keys.append(key)
+    answers = cache.get(list(asked))
+    missing = {key: question for key, question in asked.items() if key not in answers}
+    names = list(missing)
+    requests, numbers = [one for _, one in missing.values()], [number for number, _ in missing.values()]
+    fresh: list[tuple[str, RowScores]] = []
+    try:
+        with closing(_answered(backend, requests, numbers, is_strict)) as answered:
+            for i, answer in answered:
+                answers[names[i]] = answer
+                if answer.error is not None:
+                    continue
+                fresh.append((names[i], answer))
+                if len(fresh) >= _STORE_EVERY:
+                    cache.put(fresh)
+                    fresh = []
+    finally:
+        # What was paid for is kept, also when the user or an error stops the work.
+        if fresh:
+            cache.put(fresh)
+    return [
+        question if isinstance(question, RowScores) else answers[key]
+        for key, question in zip(keys, questions, strict=True)
+    ]
+
+
+def _answered(
+    backend: Backend, requests: Sequence[Request], numbers: Sequence[int], is_strict: bool
+) -> Generator[tuple[int, RowScores], None, None]:
+    """The answer to each request, with its place; `numbers` are those of their rows, for errors."""
+    answers = backend.score(requests) if is_strict else score_each(backend, requests)
+    try:
+        with track(answers, len(requests), "scoring") as tracked:
+            for place, answer in tracked:
+                if is_strict and answer.error is not None:
+                    raise ModelError(f"row {numbers[place]} could not be scored: {answer.error}; {_LEAVE_OUT}")
+                yield place, answer
+    except RowError as error:
+        if not error.problems:
+            raise
+        problems = {numbers[place]: reason for place, reason in error.problems.items()}
+        raise RowError(
+            f"{len(problems)} of {len(numbers)} rows cannot be scored ({named_rows(problems)}); {_LEAVE_OUT}"
+        ) from error
