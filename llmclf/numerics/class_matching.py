@@ -276,4 +276,6 @@ def _unknown(value: Any, row: int, classes: Sequence[Any]) -> str:
             f"{message}. {_ENCODING_TOOLS}, from 0; with such a tool use labels that are no numbers, as in "
             "labels={'1 star': '1', '2 stars': '2', ...}"
         )
+    if as_code(value) is not None and all(as_code(label) is None for label in classes):
+        return f"{message}, or say what {value!r} stands for: labels={{{value!r}: 'word', ...}} (--labels '{value}=word,...')"
     return message

@@ -192,3 +192,9 @@ def test_no_value_ever_means_another_class(classes, data):
 def test_what_is_no_number(value):
     """Texts that only Python would read as numbers stay texts."""
     assert as_code(value) is None
+
+
+def test_texts_of_numbers_where_labels_are_words():
+    """A file's "1" and "0" mean no word; the error says how to say what they stand for."""
+    with pytest.raises(InputError, match=r"stands for: labels=\{'1': 'word', ...\} \(--labels '1=word"):
+        match_classes(["1", "0"], ["negative", "positive"])

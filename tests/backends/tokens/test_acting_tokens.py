@@ -135,10 +135,5 @@ def test_a_marker_of_one_character_is_that_rows_error():
     other = PreTrainedTokenizerFast(tokenizer_object=fast.backend_tokenizer, eos_token="<|end|>")
     other.add_special_tokens({"additional_special_tokens": ["q"]})
     other.backend_tokenizer.encode_special_tokens = False
-    encoder = TokenizerEncoder(other)
-    try:
-        (ids,) = encoder.encode([(Span("a q b", True),)])
-    except RowError as error:
-        assert "'q'" in str(error)
-    else:
-        assert other.decode(ids) == "a q b"
+    with pytest.raises(RowError, match="the text holds 'q', which this model reads as a control token"):
+        TokenizerEncoder(other).encode([(Span("a q b", True),)])
