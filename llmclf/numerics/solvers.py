@@ -88,7 +88,7 @@ def fit_temperature(
         return low, _NO_SIGNAL if mean_score(0.0) <= of_true_class else _AGAINST
     is_separable = mean_score(high) <= of_true_class
     if slope(high) <= 0:
-        # With a prior, only scores whose probabilities are 0 and 1 already leave the slope at 0 so far out.
+        # Probabilities that are 0, 1 or tied but for rounding do not say how much sharper is too sharp: scores stay as they are.
         return (1.0, _PRIOR_DECIDES) if prior_share else (high, _SEPARABLE)
     root = brentq(lambda u: slope(math.exp(u)), math.log(low), math.log(high), xtol=1e-14, rtol=1e-14, maxiter=200)
     return math.exp(root), _PRIOR_DECIDES if is_separable else ""
@@ -137,7 +137,7 @@ def fit_bias_temperature(
         warning = _NO_SIGNAL if problem.value_and_gradient(without_scores)[1][0] <= 1e-12 else _AGAINST
     elif prior_rows > 0:
         if problem.value_and_gradient(np.concatenate([[high], solution[1:]]))[1][0] <= 0:
-            # The probabilities of the scores as they are are 0 and 1, so they cannot say how much sharper is too sharp.
+            # As in `fit_temperature`: probabilities that are 0, 1 or tied do not say how much sharper is too sharp.
             solution = problem.solve(scale, scale)
         unbiased = np.eye(1, solution.size).reshape(-1)
         warning = _PRIOR_DECIDES if problem.all_right(unbiased) or problem.all_right(solution) else ""

@@ -42,7 +42,8 @@ def compare(
 
     On the same rows, the differences are paired row by row, so that the difficulty of a row cancels out. On different rows, the
     question is drift: have the probabilities moved (which needs no labels), and are rows of the same confidence right as often
-    as before (which needs labels)?
+    as before (which needs labels)? Where rows of a report belong together (its ``clusters``, or copies of a text), these two
+    tests look at the first row of each cluster.
 
     Parameters
     ----------
@@ -121,8 +122,8 @@ def compare(
         data["changed"] = changed_rows(a, proba)
         data["agreement"] = 1.0 - data["changed"]["n"] / a.n_rows
     else:
-        data["shift"] = score_shift(a, proba, level)
-        data["calibration_change"] = calibration_change(a, proba, columns, level, report_a.settings.seed)
+        data["shift"] = score_shift(a, proba, level, b.clusters)
+        data["calibration_change"] = calibration_change(a, proba, columns, level, report_a.settings.seed, b.clusters)
     return Comparison({**data, "verdict": _verdict(data)})
 
 

@@ -8,19 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency, ks_2samp
 
-from ..arrays import Floats
+from ..arrays import Floats, Integers
+from ..numerics.groups import first_members
 from .evidence import Evidence
 
 _BINS = 10
 _DRAWS = 1999
 
 
-def score_shift(a: Evidence, proba: Floats, level: float) -> dict[str, Any]:
-    """Have the probabilities moved? Needs no labels: it looks at the confidences and at the shares of the predicted classes."""
+def score_shift(a: Evidence, proba: Floats, level: float, clusters: Integers | None = None) -> dict[str, Any]:
+    """Have the probabilities moved? Needs no labels: it looks at the confidences and at the shares of the predicted classes.
+
+    Where rows belong together, the tests look at the first row of each cluster: they are made for independent rows.
+    """
+    alone = first_members(a.clusters, a.n_rows), first_members(clusters, len(proba))
     confidence, predicted = proba.max(axis=1), proba.argmax(axis=1)
-    moved = ks_2samp(a.confidence, confidence)
-    counts = np.array([np.bincount(columns, minlength=len(a.classes)) for columns in (a.predicted, predicted)])
-    shares = counts / counts.sum(axis=1, keepdims=True)
+    moved = ks_2samp(a.confidence[alone[0]], confidence[alone[1]])
+    runs = a.predicted, predicted
+    shares = np.array([np.bincount(columns, minlength=len(a.classes)) / columns.size for columns in runs])
+    counts = np.array(
+        [np.bincount(columns[rows], minlength=len(a.classes)) for columns, rows in zip(runs, alone, strict=True)]
+    )
     observed = counts[:, counts.sum(axis=0) > 0]
     p_classes = float(chi2_contingency(observed).pvalue) if observed.shape[1] > 1 else 1.0
     # Two tests of one question (Holm).
@@ -39,17 +47,20 @@ def score_shift(a: Evidence, proba: Floats, level: float) -> dict[str, Any]:
     }
 
 
-def calibration_change(a: Evidence, proba: Floats, columns: NDArray[Any], level: float, seed: int) -> dict[str, Any]:
+def calibration_change(
+    a: Evidence, proba: Floats, columns: NDArray[Any], level: float, seed: int, clusters: Integers | None = None
+) -> dict[str, Any]:
     """Are rows of the same confidence right as often as before?
 
     The rows of both runs together are put into bins of equally many rows. Given how many rows of a bin are right and how many
     belong to each run, the number of the first run's right rows follows the hypergeometric distribution if nothing changed. The
     squared standard scores of these numbers are summed over the bins and compared with simulated sums. Exact for any number of
-    rows.
+    rows; where rows belong together, for the first row of each cluster, and the others are left out.
     """
-    confidence = np.concatenate([a.confidence, proba.max(axis=1)])
-    right = np.concatenate([a.right, proba.argmax(axis=1) == columns])
-    first = np.arange(confidence.size) < a.n_rows
+    alone = first_members(a.clusters, a.n_rows), first_members(clusters, len(proba))
+    confidence = np.concatenate([a.confidence[alone[0]], proba.max(axis=1)[alone[1]]])
+    right = np.concatenate([a.right[alone[0]], (proba.argmax(axis=1) == columns)[alone[1]]])
+    first = np.arange(confidence.size) < len(alone[0])
     edges = np.unique(np.quantile(confidence, np.linspace(0, 1, _BINS + 1)[1:-1]))
     members = np.searchsorted(edges, confidence, side="left")
     total = np.bincount(members, minlength=edges.size + 1)

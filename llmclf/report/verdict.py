@@ -148,7 +148,8 @@ def _state(data: Mapping[str, Any]) -> str:
     is_worth = recalibration["value"] is not None and recalibration["value"] > 0.0
     if is_worth and p_recalibration is not None and p_recalibration < _STRICT_SHARE * level:
         return "miscalibrated"
-    return "unknown" if data["rows"]["n"] < MIN_ROWS else "calibrated"
+    independent = data["rows"].get("n_clusters", data["rows"]["n"])
+    return "unknown" if independent < MIN_ROWS else "calibrated"
 
 
 def _headlines(data: Mapping[str, Any]) -> list[dict[str, str]]:

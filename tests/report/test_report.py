@@ -702,6 +702,22 @@ class TestCompare:
         )
         assert changed <= 5
 
+    def test_copies_are_no_change(self):
+        """Rows that are copies of a few give the tests of drift no more rows: two samples from one source show no change."""
+        found = {"moved": 0, "changed": 0}
+        for i in range(20):
+            samples = [draw(40, seed=500 + 2 * i + second) for second in (0, 1)]
+            authors = np.repeat(np.arange(40), 10)
+            a, b = (CalibrationReport(y.repeat(10), proba.repeat(10, axis=0), clusters=authors) for y, proba in samples)
+            data = compare(a, b, paired=False).to_dict()
+            found["moved"] += data["shift"]["moved"]
+            found["changed"] += data["calibration_change"]["changed"]
+            alone = compare(*(CalibrationReport(*sample) for sample in samples), paired=False).to_dict()
+            assert data["shift"]["p_value"] == alone["shift"]["p_value"]
+            assert data["calibration_change"]["p_value"] == alone["calibration_change"]["p_value"]
+            assert data["shift"]["predicted_shares"] == alone["shift"]["predicted_shares"]
+        assert max(found.values()) <= 3
+
     def test_differences_on_other_rows(self):
         """Their intervals are about as wide as the two runs' own standard errors say, around the difference."""
         a, b = CalibrationReport(*draw(1500, seed=1)), CalibrationReport(*draw(1000, seed=2, sharpness=2.5))
