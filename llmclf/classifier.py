@@ -19,10 +19,11 @@ from .backends import Backend, RowScores, open_backend
 from .backends.base import takes_descriptions
 from .backends.logit_processing import Processing
 from .backends.usage import Estimate
-from .calibration import Corrections, make_bias, make_calibrator
+from .calibration import Corrections, make_bias, make_calibrator, pool_of
 from .calibration.selective import check_selectable
 from .checks import is_whole_number
 from .errors import InputError, PromptError, TerminatorWarning, type_of, warn
+from .features.sets import feature_readers
 from .fitted_attributes import FittedAttributes
 from .fitting.answer_columns import warn_of_shown_answers, without_answers
 from .fitting.doubtful_prompts import warn_of_doubtful_prompt
@@ -74,6 +75,12 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
     calibrator : str or calibrator, optional
         ``"auto"``, ``"temperature"``, ``"bias_temperature"``, ``"vector"``, ``"matrix"``, ``"platt"``, ``"beta"``,
         ``"isotonic"``, ``"venn_abers"``, or one of your own; fitted on the labelled training rows that are not shots.
+    features : str, transformer, or list of these, optional
+        What the labels are learned from besides the scores of the label words, from the labelled rows that are no shots:
+        ``"states"``, the hidden states of a local model, which cost nothing beside the scores; ``"tfidf"``, the words of the texts;
+        an `Embeddings`, or any scikit-learn transformer that takes the texts (or the table); or a list of these. ``"auto"`` takes
+        all that costs nothing: the words always, the states where the model shows them. Each becomes members of a pool (`stack_`),
+        see `llmclf.calibration.StackedCalibrator`; `calibrator` then says how the label scores are calibrated as a member.
     prior : "uniform" or dict class -> probability, optional
         The class frequencies expected where the classifier will be used. They multiply the probabilities; with a
         calibrator, relative to the frequencies that its probabilities assume, and with a bias alone relative to those of y.
@@ -153,6 +160,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         scoring: str = "sum",
         bias: Any = None,
         calibrator: Any = None,
+        features: Any = None,
         prior: str | Mapping[Any, float] | None = None,
         guidance: float = 1.0,
         unconditional_prompt: str | None = None,
@@ -169,6 +177,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         self.scoring = scoring
         self.bias = bias
         self.calibrator = calibrator
+        self.features = features
         self.prior = prior
         self.guidance = guidance
         self.unconditional_prompt = unconditional_prompt
@@ -203,9 +212,10 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             Before any call of the model, naming the value and the cure.
         """
         prompt = self._check_parameters()
-        calibrator = make_calibrator(self.calibrator)
+        calibrator = pool_of(self.calibrator) if self.features is not None else make_calibrator(self.calibrator)
         make_bias(self.bias)
         backend = open_backend(self.model)
+        features = feature_readers(self.features, backend)
         rows = read_input(self, X, reset=True)
         classes = self._read_y(y, len(rows))
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, np.empty((len(rows), 1)))
@@ -234,6 +244,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             scoring=self.scoring,
             cache=self.cache,
             on_error=self.on_error,
+            features=features,
         )
         pipeline.check(rows)
         bad = {} if self.on_error == "raise" else pipeline.scorer.problems(rows)
@@ -282,6 +293,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             scoring=pipeline.scoring,
             bias=None if corrections.bias is None else clone(corrections.bias),
             calibrator=None if corrections.calibrator is None else clone(corrections.calibrator),
+            features=None if pipeline.features is None else pipeline.features.spec,
             guidance=processing.guidance,
             logit_bias=dict(processing.logit_bias) or None,
             temperature=processing.temperature,
@@ -457,7 +469,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         # Corrections are made for the scores that they were fitted on.
         judge = pipeline if pipeline.scoring == "sum" else pipeline.uncorrected()
         self._note_undecided(judge.undecided(scores))
-        return tuple(scores) if return_bounds else scores.values
+        return tuple(scores[:3]) if return_bounds else scores.values
 
     def score_rows(self, X: Any) -> list[RowScores]:
         """Everything the model answered: token log-probabilities, bounds, what was cut or healed, and why a row has no score."""
@@ -493,7 +505,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         A small mass means that the model wanted to say something else: prompt and label words do not fit.
         """
         pipeline, rows = self.pipeline_and_rows(X)
-        mass: Floats = np.exp(logsumexp(pipeline.scores(rows, scoring="sum").values, axis=1))
+        mass: Floats = np.exp(logsumexp(pipeline.scorer.class_scores(rows, "sum"), axis=1))
         return mass
 
     def decision_function(self, X: Any) -> Floats:
@@ -732,7 +744,13 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         if y is not None:
             return read_classes(y, n_rows)
         needs = [
-            f"{name}={value!r}" for name, value in (("n_shots", self.n_shots), ("calibrator", self.calibrator)) if value
+            f"{name}={value!r}"
+            for name, value in (
+                ("n_shots", self.n_shots),
+                ("calibrator", self.calibrator),
+                ("features", self.features),
+            )
+            if value is not None and value != 0
         ]
         if self.labels is None:
             needs.append("labels=None")

@@ -15,7 +15,7 @@ from .arrays import Floats, Integers
 from .backends import Backend
 from .backends.base import CountsUsage
 from .backends.usage import Usage
-from .calibration import SelectedThreshold
+from .calibration import SelectedThreshold, StackedCalibrator
 from .errors import RenamedWarning, warn
 from .pipeline import FittedPipeline
 
@@ -54,6 +54,14 @@ class FittedAttributes:
     def calibrator_(self) -> Any:
         """The fitted calibrator, or None."""
         return self.pipeline_.corrections.calibrator
+
+    @property
+    def stack_(self) -> StackedCalibrator:
+        """The pool of label scores and features; ``stack_.to_frame()`` shows what each member is worth."""
+        calibrator = getattr(self, "calibrator_", None)
+        if not isinstance(calibrator, StackedCalibrator):
+            raise AttributeError("stack_ is there after a fit with features=")
+        return calibrator
 
     @property
     def calibrated_on_(self) -> Mapping[str, Any] | None:

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from .arrays import Floats, Integers
 from .backends import Backend, RowScores, open_backend
-from .backends.base import SCORE_VERSION
+from .backends.base import SCORE_VERSION, STATE_PARTS
 from .backends.handle import Handle
 from .backends.identity import check_same_model
 from .backends.logit_processing import Processing
-from .calibration import Corrections, SelectedThreshold
+from .calibration import Corrections, SelectedThreshold, StackedCalibrator
 from .errors import CalibrationWarning, InputError, warn
+from .features.sets import FeatureReaders
 from .labels import LabelSet
 from .logits import softmax
 from .prompts.prompt import Prompt, nested_words
@@ -172,6 +173,8 @@ class FittedPipeline:
         What a row does that cannot be asked about, or that the model cannot score.
     check_model : bool
         Whether another model than that of `calibrated_on` is refused; if not, a warning says so.
+    features : FeatureReaders or None
+        What a pool learns from besides the label scores.
 
     Raises
     ------
@@ -207,6 +210,7 @@ class FittedPipeline:
     cache: str | os.PathLike[str] | None = None
     on_error: str = "raise"
     check_model: bool = True
+    features: FeatureReaders | None = None
 
     def __post_init__(self) -> None:
         if not self.fitted_on_scores:
@@ -237,6 +241,7 @@ class FittedPipeline:
             self.processing,
             self.cache,
             self.on_error,
+            STATE_PARTS if self.features is not None and self.features.needs_states else (),
         )
 
     @cached_property
@@ -320,11 +325,35 @@ class FittedPipeline:
         scoring : str, optional
             Another way to score than the pipeline's own, which `probabilities` and `decide` expect.
         """
-        return self.scorer.bounded_scores(rows, self.scoring if scoring is None else scoring, answers)
+        wanted = self.scoring if scoring is None else scoring
+        if not self.has_heads or wanted != self.scoring:
+            return self.scorer.bounded_scores(rows, wanted, answers)
+        answers = self.scorer.answers(rows) if answers is None else answers
+        scores = self.scorer.bounded_scores(rows, wanted, answers)
+        return scores._replace(heads=self.head_logits(rows, answers))
+
+    @property
+    def has_heads(self) -> bool:
+        """Whether probabilities need the features of rows besides their scores."""
+        calibrator = self.corrections.calibrator
+        return isinstance(calibrator, StackedCalibrator) and bool(calibrator.heads)
+
+    def head_logits(self, rows: Rows, answers: Sequence[RowScores]) -> dict[str, Floats]:
+        """What each head of the pool makes of the features of rows, (n, K) each; NaN in rows that could not be scored."""
+        calibrator, readers = self.corrections.calibrator, self.features
+        assert isinstance(calibrator, StackedCalibrator)
+        assert readers is not None
+        places = [place for place, answer in enumerate(answers) if answer.error is None]
+        logits = {name: np.full((len(rows), len(self.labels.classes)), np.nan) for name in calibrator.heads}
+        if places:
+            features = readers.read(rows.take(places), self.scorer.used_fields, [answers[place] for place in places])
+            for name, own in calibrator.head_logits(features, len(places)).items():
+                logits[name][places] = own
+        return logits
 
     def corrected(self, scores: ClassScores) -> Floats:
         """Log-scores (n, K) after bias, calibrator and prior: log-probabilities up to a constant of the row."""
-        return self.corrections.apply(scores.values)
+        return self.corrections.apply(scores.values, scores.heads)
 
     def probabilities(self, scores: ClassScores) -> Floats:
         """Probability (n, K) of every class; NaN in rows that could not be scored."""
@@ -334,7 +363,7 @@ class FittedPipeline:
         """Whether the bounds on the scores leave open which class is the most probable (n,)."""
         if scores.is_exact:
             return np.zeros(len(scores.values), dtype=bool)
-        return self.corrections.undecided(*scores)
+        return self.corrections.undecided(*scores)  # heads among them
 
     def decide(self, scores: ClassScores, threshold: float | None = None) -> Decisions:
         """The most probable class of every row, how sure that is, and whether it suffices.
@@ -358,6 +387,7 @@ class FittedPipeline:
             calibrated_on=None,
             calibration_rows=CalibrationRows(),
             fitted_on_scores={},
+            features=None,
         )
 
     # --- what describes it ---------------------------------------------------------------------------------------------
@@ -412,6 +442,8 @@ class FittedPipeline:
             "corrections": self.corrections.to_dict(),
             "calibrated_fingerprints": self.calibration_rows.fingerprints,
             "threshold": None if self.threshold is None else self.threshold.to_dict(),
+            # Absent in folders of earlier versions.
+            **({} if self.features is None else {"features": self.features.to_dict()}),
         }
 
     @classmethod
@@ -445,6 +477,7 @@ class FittedPipeline:
             fitted_on_scores=values.get("fitted_on_scores", {}),  # absent in folders of earlier versions
             cache=cache,
             check_model=check_model,
+            features=None if values.get("features") is None else FeatureReaders.from_dict(values["features"]),
         )
 
     def _labels_as_json(self) -> tuple[list[Any], list[list[str]]]:

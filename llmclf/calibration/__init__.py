@@ -12,8 +12,9 @@ from .bias import BiasCorrector, make_bias
 from .conformal import ConformalClassifier
 from .corrections import Corrections
 from .one_vs_rest import BetaCalibrator, IsotonicCalibrator, PlattCalibrator
-from .registry import calibrator_from_dict, make_calibrator
+from .registry import calibrator_from_dict, make_calibrator, pool_of
 from .selective import RiskCoverageCurve, SelectedThreshold, risk_coverage_curve, select_threshold
+from .stacked import StackedCalibrator
 from .temperature import BiasTemperatureCalibrator, IdentityCalibrator, PriorCalibrator, TemperatureCalibrator
 from .venn_abers import VennAbersCalibrator
 
@@ -31,12 +32,14 @@ __all__ = [
     "PriorCalibrator",
     "RiskCoverageCurve",
     "SelectedThreshold",
+    "StackedCalibrator",
     "TemperatureCalibrator",
     "VectorCalibrator",
     "VennAbersCalibrator",
     "calibrator_from_dict",
     "make_bias",
     "make_calibrator",
+    "pool_of",
     "risk_coverage_curve",
     "select_threshold",
 ]

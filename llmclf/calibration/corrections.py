@@ -16,8 +16,10 @@ from ..errors import InputError
 from ..logits import floor_missing, log_softmax, softmax
 from ..metrics import row_weights
 from ..numerics.folds import fold_weights
+from ..numerics.row_features import RowFeatures
 from .bias import CONTENT_FREE, BiasCorrector
 from .registry import calibrator_from_dict
+from .stacked import StackedCalibrator
 
 
 class Corrections:
@@ -98,6 +100,7 @@ class Corrections:
         content_free: Floats | None = None,
         frequencies: Floats | None = None,
         groups: Integers | None = None,
+        features: Mapping[str, RowFeatures] | None = None,
     ) -> Corrections:
         """Fit the bias and the calibrator, and express the prior relative to the frequencies that they assume.
 
@@ -114,6 +117,8 @@ class Corrections:
             classes); by default those of `columns`. All positive.
         groups : ndarray of int (n,), optional
             Cross-fitting never parts the rows of a group.
+        features : mapping of name to RowFeatures of length n, optional
+            What a `StackedCalibrator` learns from besides the scores.
         """
         if self.bias is not None:
             self._fit_bias(scores, columns, sample_weight, content_free, frequencies)
@@ -124,9 +129,9 @@ class Corrections:
             assert columns is not None
             scores = self._unbiased(scores)
             self._fitted_on = scores, columns, sample_weight, groups
-            _fit(self.calibrator, scores, columns, sample_weight, np.arange(scores.shape[1]), groups)
+            _fit(self.calibrator, scores, columns, sample_weight, np.arange(scores.shape[1]), groups, features)
             if self.log_prior is not None:
-                log_proba = _calibrated_log_proba(self.calibrator, scores)
+                log_proba = self.fitted_log_proba(scores)
                 self.log_prior = self.log_prior - np.log(assumed_prior(log_proba, columns, sample_weight))
         return self
 
@@ -152,13 +157,27 @@ class Corrections:
         _fit_transformer(self.bias, fitted_on, None if self.wants_content_free else sample_weight)
         self.bias.set_params(target_prior=everywhere).move_to(everywhere)
 
-    def apply(self, scores: Floats) -> Floats:
-        """Corrected log-scores (n, K). Rows with NaN stay NaN. A calibrator or a prior may add a constant to a row."""
-        return [scores.copy(), *(corrected for _, corrected in self.steps(scores))][-1]
+    def fitted_log_proba(self, scores: Floats) -> Floats:
+        """What the calibrator says of its own rows (n, K), of which it has seen the labels; members of a pool have not."""
+        if isinstance(self.calibrator, StackedCalibrator):
+            return self.calibrator.judged()
+        return _calibrated_log_proba(self.calibrator, scores)
 
-    def steps(self, scores: Floats) -> Iterator[tuple[str, Floats]]:
-        """The log-scores (n, K) after each correction, with its name, in order."""
+    def apply(self, scores: Floats, heads: Mapping[str, Floats] | None = None) -> Floats:
+        """Corrected log-scores (n, K). Rows with NaN stay NaN. A calibrator or a prior may add a constant to a row.
+
+        Parameters
+        ----------
+        scores : ndarray (n, K)
+        heads : mapping of name to ndarray (n, K), optional
+            What the heads of a pool make of the rows' features, if the calibrator is a pool with heads.
+        """
+        return [scores.copy(), *(corrected for _, corrected in self.steps(scores, heads))][-1]
+
+    def steps(self, scores: Floats, heads: Mapping[str, Floats] | None = None) -> Iterator[tuple[str, Floats]]:
+        """The log-scores (n, K) after each correction, with its name, in order; see `apply`."""
         scored = ~np.isnan(scores).any(axis=1)
+        of_scored = None if heads is None else {name: logits[scored] for name, logits in heads.items()}
 
         def where_scored(correct: Callable[[Floats], Floats], before: Floats) -> Floats:
             after = before.copy()
@@ -170,12 +189,14 @@ class Corrections:
             scores = where_scored(self._unbiased, scores)
             yield "bias", scores
         if self.calibrator is not None:
-            scores = where_scored(partial(_calibrated_log_proba, self.calibrator), scores)
+            scores = where_scored(partial(_calibrated_log_proba, self.calibrator, heads=of_scored), scores)
             yield "calibrator", scores
         if self.log_prior is not None:
             yield "prior", scores + self.log_prior
 
-    def undecided(self, scores: Floats, lower: Floats, upper: Floats) -> NDArray[np.bool_]:
+    def undecided(
+        self, scores: Floats, lower: Floats, upper: Floats, heads: Mapping[str, Floats] | None = None
+    ) -> NDArray[np.bool_]:
         """Rows (n,) where another class could be best: the best class at its lower bound, one rival at its upper bound.
 
         Each rival is tried separately, and the corrections are applied. This is exact if a class's corrected score rises with
@@ -185,6 +206,8 @@ class Corrections:
         ----------
         scores, lower, upper : ndarray (n, K)
             Log-scores before the corrections, and their lower and upper bounds.
+        heads : mapping of name to ndarray (n, K), optional
+            As in `apply`.
 
         Examples
         --------
@@ -196,7 +219,11 @@ class Corrections:
         wide = np.flatnonzero((lower < upper).any(axis=1))
         if not wide.size:
             return undecided
-        best = self.apply(scores[wide]).argmax(axis=1)
+
+        def of(rows: Integers) -> Mapping[str, Floats] | None:
+            return None if heads is None else {name: logits[rows] for name, logits in heads.items()}
+
+        best = self.apply(scores[wide], of(wide)).argmax(axis=1)
         floor, ceiling = lower[wide, best], upper[wide].copy()
         ceiling[np.arange(len(wide)), best] = -np.inf
         # An unbounded score leaves the row undecided. The corrections see finite numbers only.
@@ -209,7 +236,7 @@ class Corrections:
                 trial = scores[wide[tested]].copy()
                 trial[rows, best[tested]] = floor[tested]
                 trial[:, rival] = ceiling[tested, rival]
-                corrected = self.apply(trial)
+                corrected = self.apply(trial, of(wide[tested]))
                 is_open[tested] |= corrected[:, rival] >= corrected[rows, best[tested]]
         undecided[wide] = is_open
         return undecided
@@ -226,6 +253,8 @@ class Corrections:
             There are too few rows, or a class that the calibrator needs is missing from the rows outside some fold.
         """
         assert self._fitted_on is not None
+        if isinstance(self.calibrator, StackedCalibrator):
+            return np.exp(self.calibrator.cross_fitted())
         scores, columns, weights, groups = self._fitted_on
         folds = fold_weights(floor_missing(scores)[0], columns, np.ones(len(scores)), groups=groups).argmax(axis=1)
         if len(np.unique(folds)) < 2:
@@ -346,6 +375,7 @@ def _fit(
     sample_weight: Floats | None,
     classes: Integers,
     groups: Integers | None,
+    features: Mapping[str, RowFeatures] | None = None,
 ) -> None:
     # All else is passed only if given and accepted: the calibrator may be any estimator of the caller.
     extra: dict[str, Any] = {} if sample_weight is None else {"sample_weight": sample_weight}
@@ -353,10 +383,14 @@ def _fit(
         extra["classes"] = classes
     if groups is not None and has_fit_parameter(calibrator, "groups"):
         extra["groups"] = groups
+    if features:
+        extra["features"] = features
     calibrator.fit(scores, columns, **extra)
 
 
-def _calibrated_log_proba(calibrator: Any, scores: Floats) -> Floats:
+def _calibrated_log_proba(calibrator: Any, scores: Floats, heads: Mapping[str, Floats] | None = None) -> Floats:
+    if isinstance(calibrator, StackedCalibrator):
+        return calibrator.predict_log_proba(scores, heads)
     if hasattr(calibrator, "predict_log_proba"):
         logs: Floats = calibrator.predict_log_proba(scores)
         return logs

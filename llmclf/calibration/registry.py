@@ -8,29 +8,11 @@ from typing import Any
 from sklearn.base import clone
 
 from ..errors import InputError
-from .affine import MatrixCalibrator, VectorCalibrator
-from .auto import AutoCalibrator
 from .base import BaseCalibrator
-from .one_vs_rest import BetaCalibrator, IsotonicCalibrator, PlattCalibrator
-from .temperature import BiasTemperatureCalibrator, IdentityCalibrator, PriorCalibrator, TemperatureCalibrator
-from .venn_abers import VennAbersCalibrator
+from .maps import SCORE_MAPS
+from .stacked import StackedCalibrator
 
-_BY_NAME: dict[str, type[BaseCalibrator]] = {
-    calibrator.name: calibrator
-    for calibrator in (
-        AutoCalibrator,
-        IdentityCalibrator,
-        PriorCalibrator,
-        TemperatureCalibrator,
-        BiasTemperatureCalibrator,
-        VectorCalibrator,
-        MatrixCalibrator,
-        PlattCalibrator,
-        BetaCalibrator,
-        IsotonicCalibrator,
-        VennAbersCalibrator,
-    )
-}
+_BY_NAME: dict[str, type[BaseCalibrator]] = {**SCORE_MAPS, StackedCalibrator.name: StackedCalibrator}
 
 
 def make_calibrator(spec: Any) -> Any:
@@ -40,8 +22,8 @@ def make_calibrator(spec: Any) -> Any:
     ----------
     spec : None, str or estimator
         ``"auto"``, ``"identity"``, ``"prior"``, ``"temperature"``, ``"bias_temperature"``, ``"vector"``, ``"matrix"``,
-        ``"platt"``, ``"beta"``, ``"isotonic"``, ``"venn_abers"``, or any scikit-learn estimator with ``fit`` and
-        ``predict_proba``.
+        ``"platt"``, ``"beta"``, ``"isotonic"``, ``"venn_abers"``, ``"stacked"``, or any scikit-learn estimator with ``fit``
+        and ``predict_proba``.
 
     Returns
     -------
@@ -69,6 +51,33 @@ def make_calibrator(spec: Any) -> Any:
         f"calibrator={spec!r} is not a calibrator; expected None, one of {sorted(_BY_NAME)}, "
         "or a scikit-learn estimator (an instance, not a class) with fit and predict_proba"
     )
+
+
+def pool_of(spec: Any) -> StackedCalibrator:
+    """The pool that a value of ``calibrator=`` means where there are features.
+
+    Parameters
+    ----------
+    spec : None, str or calibrator
+        A `StackedCalibrator` (or ``"stacked"``) is taken as it is; None and ``"auto"`` leave the choice to it; any other
+        calibrator becomes its member for the label scores.
+
+    Examples
+    --------
+    >>> pool_of("auto"), pool_of("vector")
+    (StackedCalibrator(), StackedCalibrator(calibrator=VectorCalibrator()))
+    """
+    calibrator = make_calibrator(spec)
+    if isinstance(calibrator, StackedCalibrator):
+        return calibrator
+    if calibrator is None or spec == "auto":
+        return StackedCalibrator()
+    if not isinstance(calibrator, BaseCalibrator):
+        raise InputError(
+            f"calibrator={spec!r} cannot be a member of a pool, which features= makes; expected a calibrator of "
+            "llmclf.calibration, or None"
+        )
+    return StackedCalibrator(calibrator)
 
 
 def calibrator_from_dict(description: Mapping[str, Any]) -> BaseCalibrator:

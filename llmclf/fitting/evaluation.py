@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..calibration import StackedCalibrator
 from ..errors import CalibrationWarning, InputError, warn
 from ..logits import logsumexp, softmax
 from ..pipeline import FittedPipeline
@@ -71,7 +72,7 @@ def judge(
         groups=groups,
         clusters=seen.groups(rows, pipeline, members),
         texts=[shown_text(record, scorer.shown_fields) for record in rows.records] if isinstance(texts, str) else texts,
-        label_mass=np.exp(logsumexp(pipeline.scores(rows, answers, "sum").values, axis=1)).clip(0.0, 1.0),
+        label_mass=np.exp(logsumexp(scorer.class_scores(rows, "sum", answers), axis=1)).clip(0.0, 1.0),
         metadata={
             "model": pipeline.backend.identity(),
             "prompt": pipeline.prompt.to_dict(),
@@ -94,6 +95,8 @@ def _described(correction: Any) -> Any:
     """A bias or calibrator with its fitted values, or its repr where it has no JSON form."""
     if correction is None:
         return None
+    if isinstance(correction, StackedCalibrator):
+        return correction.described()
     return correction.to_dict() if hasattr(correction, "to_dict") else repr(correction)
 
 

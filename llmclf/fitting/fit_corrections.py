@@ -92,7 +92,9 @@ def fit_corrections(
         assert codes is not None
         left_weights = None if sample_weight is None else sample_weight[places]
         corrections.check(codes[places], left_weights, pipeline.labels.classes)
-    content_free, scores = None, None
+    if pipeline.features is not None:
+        pipeline = _with_features(pipeline, rows, codes, places)
+    content_free, scores, features = None, None, None
     if corrections.wants_content_free is not None:
         content_free = _content_free_scores(corrections.wants_content_free, pipeline, rows.take(places), random_state)
     if corrections.wants_rows:
@@ -104,12 +106,15 @@ def fit_corrections(
         if not scored.any():
             raise ModelError(f"none of the {len(places)} training rows could be scored ({named_rows(reasons)})")
         scores, places = scores[scored], places[scored]
+        if pipeline.features is not None:
+            own = [answer for answer, is_scored in zip(answers, scored, strict=True) if is_scored]
+            features = pipeline.features.read(rows.take(places), pipeline.scorer.used_fields, own)
     _warn_of_left_out(reasons, len(rows))
     columns = None if codes is None else codes[places]
     weights = None if sample_weight is None else sample_weight[places]
     members = members[places]
     frequencies = None if codes is None else class_frequencies(codes, sample_weight, len(pipeline.labels.classes))
-    corrections.fit(scores, columns, weights, content_free, frequencies=frequencies, groups=members)
+    corrections.fit(scores, columns, weights, content_free, frequencies=frequencies, groups=members, features=features)
     if columns is None or corrections.calibrator is None:
         calibrated = CalibrationRows(places) if corrections.wants_rows else CalibrationRows()
     else:
@@ -125,6 +130,19 @@ def fit_corrections(
         calibrated_on=pipeline.backend.identity(),
         calibration_rows=calibrated,
     )
+
+
+def _with_features(pipeline: FittedPipeline, rows: Rows, codes: Integers | None, places: Integers) -> FittedPipeline:
+    """The pipeline whose feature readers have seen the labelled rows; what cannot be learned from is refused."""
+    assert codes is not None
+    assert pipeline.features is not None
+    found = np.unique(codes[places])
+    if found.size < 2:
+        raise InputError(
+            f"all {len(places)} rows to learn from have the class {pipeline.labels.classes[int(found[0])]!r}; features= needs "
+            "labelled rows of at least two classes"
+        )
+    return replace(pipeline, features=pipeline.features.learned(rows.take(places), pipeline.scorer.used_fields))
 
 
 def _warn_of_left_out(reasons: Mapping[int, str], n_rows: int) -> None:

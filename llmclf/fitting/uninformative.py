@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Floats, Integers
-from ..calibration import Corrections, PriorCalibrator
+from ..calibration import Corrections, PriorCalibrator, StackedCalibrator
 from ..errors import CalibrationWarning, warn
 from ..logits import softmax
 from ..metrics.association import label_association
@@ -53,7 +53,10 @@ def warn_of_one_answer(
     """
     if isinstance(corrections.calibrator, PriorCalibrator):
         return
-    proba = softmax(dict(corrections.steps(scores))["calibrator"])
+    if isinstance(corrections.calibrator, StackedCalibrator):
+        proba = np.exp(corrections.calibrator.judged())  # its members have seen no label of theirs
+    else:
+        proba = softmax(dict(corrections.steps(scores))["calibrator"])
     n_rows, n_classes = proba.shape
     predicted = proba.argmax(axis=1)
     if n_rows < _MIN_ROWS or np.unique(columns).size < 2 or (predicted != predicted[0]).any():

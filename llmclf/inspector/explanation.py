@@ -173,10 +173,11 @@ def explain(classifier: LLMClassifier, row: Any, **processors: Any) -> Explanati
 
 def _verdict(pipeline: FittedPipeline, rows: Rows, answer: RowScores) -> dict[str, Any]:
     """What becomes of the scores of one row: each step to the probabilities, and the decision."""
-    raw = pipeline.scores(rows, [answer], "sum").values[0]
-    scores = raw if pipeline.scoring == "sum" else pipeline.scores(rows, [answer]).values[0]
+    raw = pipeline.scorer.class_scores(rows, "sum", [answer])[0]
+    found = pipeline.scores(rows, [answer])
+    scores = found.values[0]
     later = [] if pipeline.scoring == "sum" else [(pipeline.scoring, scores)]
-    steps = [(name, after[0]) for name, after in pipeline.corrections.steps(scores[None])]
+    steps = [(name, after[0]) for name, after in pipeline.corrections.steps(scores[None], found.heads)]
     if np.isneginf(scores).any() and steps and np.isfinite(steps[0][1]).all():
         # Corrections of ours take a label that a server did not show to lie at a floor.
         later.append(("floor", floor_missing(scores[None])[0][0]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -66,11 +66,14 @@ class ClassScores(NamedTuple):
     values : ndarray (n, K)
     lower, upper : ndarray (n, K)
         The bounds between which they lie; the very same array as `values` where every score is exact.
+    heads : mapping of name to ndarray (n, K), or None
+        What each head of a pool makes of the rows' features; see `llmclf.calibration.StackedCalibrator.head_logits`.
     """
 
     values: Floats
     lower: Floats
     upper: Floats
+    heads: Mapping[str, Floats] | None = None
 
     @classmethod
     def exact(cls, values: Floats) -> ClassScores:

@@ -1,0 +1,27 @@
+"""Maps of label scores alone, by name: every calibrator that is no pool of others."""
+
+from __future__ import annotations
+
+from .affine import MatrixCalibrator, VectorCalibrator
+from .auto import AutoCalibrator
+from .base import BaseCalibrator
+from .one_vs_rest import BetaCalibrator, IsotonicCalibrator, PlattCalibrator
+from .temperature import BiasTemperatureCalibrator, IdentityCalibrator, PriorCalibrator, TemperatureCalibrator
+from .venn_abers import VennAbersCalibrator
+
+SCORE_MAPS: dict[str, type[BaseCalibrator]] = {
+    calibrator.name: calibrator
+    for calibrator in (
+        AutoCalibrator,
+        IdentityCalibrator,
+        PriorCalibrator,
+        TemperatureCalibrator,
+        BiasTemperatureCalibrator,
+        VectorCalibrator,
+        MatrixCalibrator,
+        PlattCalibrator,
+        BetaCalibrator,
+        IsotonicCalibrator,
+        VennAbersCalibrator,
+    )
+}

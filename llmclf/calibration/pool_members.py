@@ -1,0 +1,264 @@
+"""The members of a pool: maps of the label scores, and heads that learn from features beside them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from ..arrays import Floats, Integers
+from ..logits import log_softmax
+from ..numerics.ridge_softmax import VARIANCES, RidgeSoftmax, RowSpan
+from ..numerics.row_features import DenseFeatures, RowFeatures, Scaling, scaling_from_dict
+from .base import BaseCalibrator
+from .maps import SCORE_MAPS
+from .temperature import TemperatureCalibrator
+
+LABEL_SCORES = "label scores"
+"""The feature set that is made of the label scores themselves."""
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What is known of n rows without their labels.
+
+    Attributes
+    ----------
+    scores : ndarray (n, K)
+        Log-scores, row maximum 0.
+    features : mapping of name to RowFeatures
+        What a head learns from.
+    logits : mapping of name to ndarray (n, K)
+        Or what it has made of that already.
+    """
+
+    scores: Floats
+    features: Mapping[str, RowFeatures] = field(default_factory=dict)
+    logits: Mapping[str, Floats] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def take(self, rows: Integers) -> Observed:
+        """Some of the rows."""
+        return Observed(
+            self.scores[rows],
+            {name: features.take(rows) for name, features in self.features.items()},
+            {name: logits[rows] for name, logits in self.logits.items()},
+        )
+
+    def feature_set(self, name: str) -> RowFeatures:
+        """One feature set by its name; that of the label scores is made of these."""
+        return DenseFeatures(log_softmax(self.scores)) if name == LABEL_SCORES else self.features[name]
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Labelled rows to fit on: `columns` (n,) of their true classes, and positive `weights` (n,)."""
+
+    rows: Observed
+    columns: NDArray[np.intp]
+    weights: Floats
+    classes: NDArray[Any]
+    _spans: dict[tuple[str, ...], tuple[Mapping[str, Scaling], RowSpan]] = field(default_factory=dict)
+
+    def span(self, sets: tuple[str, ...]) -> tuple[Mapping[str, Scaling], RowSpan]:
+        """The scalings of some feature sets, and the space of the scaled rows; members with the same sets share them."""
+        if sets not in self._spans:
+            scalings = {name: self.rows.feature_set(name).scaling(self.columns, self.weights) for name in sets}
+            self._spans[sets] = scalings, RowSpan(_parts(scalings, self.rows))
+        return self._spans[sets]
+
+    def take(self, rows: Integers) -> Labelled:
+        """Some of the rows."""
+        return Labelled(self.rows.take(rows), self.columns[rows], self.weights[rows], self.classes)
+
+
+class FittedMember(ABC):
+    """Log-probabilities of rows."""
+
+    @abstractmethod
+    def log_proba(self, rows: Observed) -> Floats:
+        """Log-probabilities (n, K)."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers and arrays that `member_from_dict` reads."""
+
+
+class Member(ABC):
+    """Learns from labelled rows; how strongly, in steps that rise from the least."""
+
+    name: str
+
+    @abstractmethod
+    def path(self, labelled: Labelled) -> Iterator[FittedMember]:
+        """The member fitted with each strength."""
+
+    def fit(self, labelled: Labelled, step: int) -> FittedMember:
+        """The member fitted with one strength, by its number."""
+        return next(fitted for number, fitted in enumerate(self.path(labelled)) if number == step)
+
+    def obstacle(self, counts: Floats) -> str | None:
+        """Why labelled rows, `counts` (K,) of each class, cannot judge it; None where they can."""
+        return None
+
+
+@dataclass(frozen=True)
+class ScoreMap(Member):
+    """A calibrator of the label scores."""
+
+    name: str
+    calibrator: BaseCalibrator
+
+    def path(self, labelled: Labelled) -> Iterator[FittedMember]:
+        fitted = clone(self.calibrator)
+        fitted.fit_map(labelled.rows.scores, labelled.columns, labelled.weights, labelled.classes)
+        fitted.classes_ = labelled.classes
+        fitted.n_features_in_ = labelled.classes.size
+        yield FittedMap(fitted)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedMap(FittedMember):
+    calibrator: BaseCalibrator
+
+    def log_proba(self, rows: Observed) -> Floats:
+        logs: Floats = self.calibrator.map_log_proba(rows.scores)
+        return logs
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": "map", "calibrator": self.calibrator.to_dict()}
+
+
+@dataclass(frozen=True)
+class Head(Member):
+    """A ridge regression on feature sets, from what is known without them: label scores, or the classes' frequencies.
+
+    Attributes
+    ----------
+    name : str
+    sets : tuple of str
+        The feature sets, each with the same weight.
+    from_scores : bool
+        Whether it starts from the label scores, at their temperature, or from the frequencies of the classes.
+    """
+
+    name: str
+    sets: tuple[str, ...]
+    from_scores: bool
+
+    def obstacle(self, counts: Floats) -> str | None:
+        rare = int((counts < 2).sum())
+        if self.from_scores or not rare:
+            return None
+        return (
+            f"{rare} of {len(counts)} classes have fewer than two labelled rows, so that it could not be judged on them"
+        )
+
+    def path(self, labelled: Labelled) -> Iterator[FittedMember]:
+        fit = self._fitter(labelled)
+        yield from map(fit, VARIANCES)
+
+    def fit(self, labelled: Labelled, step: int) -> FittedMember:
+        return self._fitter(labelled)(VARIANCES[step])
+
+    def _fitter(self, labelled: Labelled) -> Callable[[float], FittedMember]:
+        offset = self._offset(labelled)
+        scalings, span = labelled.span(self.sets)
+        start = _start(offset, labelled.rows.scores)
+        problem = RidgeSoftmax(span, labelled.columns, labelled.weights, start)
+        return lambda variance: FittedHead(self.name, scalings, *problem.fit(variance), offset)
+
+    def _offset(self, labelled: Labelled) -> float | Floats:
+        """The temperature of the label scores, or the log-frequencies (K,) of the classes, none of which is impossible."""
+        if self.from_scores:
+            calibrator = TemperatureCalibrator()
+            calibrator.fit_map(labelled.rows.scores, labelled.columns, labelled.weights, labelled.classes)
+            return float(calibrator.temperature_)
+        counts = np.bincount(labelled.columns, labelled.weights, minlength=labelled.classes.size) + 0.5
+        logs: Floats = np.log(counts / counts.sum())
+        return logs
+
+
+@dataclass(frozen=True, eq=False)
+class FittedHead(FittedMember):
+    """softmax(offset + features x coefficients + intercepts).
+
+    Attributes
+    ----------
+    name : str
+    scalings : mapping of feature set to Scaling
+    coefficients : ndarray (d, K)
+    intercepts : ndarray (K,)
+    offset : float or ndarray (K,)
+        The temperature of the label scores, or log-frequencies.
+    """
+
+    name: str
+    scalings: Mapping[str, Scaling]
+    coefficients: Floats
+    intercepts: Floats
+    offset: float | Floats
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether more than the label scores is needed."""
+        return set(self.scalings) != {LABEL_SCORES}
+
+    def logits(self, rows: Observed) -> Floats:
+        """What the features add to the offset (n, K)."""
+        if self.name in rows.logits:
+            return rows.logits[self.name]
+        logits = np.tile(self.intercepts, (len(rows), 1))
+        start = 0
+        for part in _parts(self.scalings, rows):
+            stop = start + part.shape[1]
+            logits += np.asarray(part @ self.coefficients[start:stop])
+            start = stop
+        return logits
+
+    def log_proba(self, rows: Observed) -> Floats:
+        return log_softmax(_start(self.offset, rows.scores) + self.logits(rows))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "kind": "head",
+            "name": self.name,
+            "scalings": {name: scaling.to_dict() for name, scaling in self.scalings.items()},
+            "coefficients": self.coefficients,
+            "intercepts": self.intercepts,
+            "offset": self.offset,
+        }
+
+
+def member_from_dict(values: Mapping[str, Any]) -> FittedMember:
+    """The inverse of `to_dict` of a fitted member."""
+    if values["kind"] == "map":
+        return FittedMap(SCORE_MAPS[values["calibrator"]["name"]].from_dict(values["calibrator"]))
+    offset = values["offset"]
+    return FittedHead(
+        str(values["name"]),
+        {str(name): scaling_from_dict(scaling) for name, scaling in values["scalings"].items()},
+        np.asarray(values["coefficients"], np.float64),
+        np.asarray(values["intercepts"], np.float64),
+        float(offset) if isinstance(offset, (int, float)) else np.asarray(offset, np.float64),
+    )
+
+
+def _start(offset: float | Floats, scores: Floats) -> Floats:
+    """The logits (n, K) before features say anything."""
+    if isinstance(offset, float):
+        return log_softmax(scores / offset)
+    return np.broadcast_to(offset, scores.shape)
+
+
+def _parts(scalings: Mapping[str, Scaling], rows: Observed) -> list[Any]:
+    """The scaled features of some sets, which side by side make rows as long as those of one set."""
+    share = 1.0 / np.sqrt(len(scalings))
+    return [share * scaling.matrix(rows.feature_set(name)) for name, scaling in scalings.items()]

@@ -1,0 +1,247 @@
+"""Which feature sets a classifier learns from, by name or as transformers, and what reads them of rows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Floats
+from ..backends import Backend, RowScores
+from ..backends.base import STATE_PARTS, check_states, shows_states
+from ..backends.state_codes import pack_states, unpack_states
+from ..errors import InputError
+from ..numerics.row_features import DenseFeatures, RowFeatures
+from ..tables.rows import Row, Rows
+from .terms import Vocabularies
+from .transformed import Inputs, cannot_be_saved, learns, read_once
+
+NAMES = ("auto", "states", "tfidf")
+
+
+class FeatureReader(ABC):
+    """Reads one feature set of rows."""
+
+    name: str
+    needs_states = False
+
+    @abstractmethod
+    def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
+        """The features of rows (n,).
+
+        Parameters
+        ----------
+        rows : Rows
+        fields : sequence of str
+            Those that the prompt shows.
+        answers : sequence of n RowScores
+            What the model said of the rows; with states if it `needs_states`.
+        """
+
+    def learned(self, rows: Rows, fields: Sequence[str]) -> FeatureReader:
+        """The reader after it has seen the labelled rows, which are checked before the model is asked about them."""
+        return self
+
+    def spec(self) -> Any:
+        """What ``features=`` says of it."""
+        return self.name
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, which `reader_from_dict` reads."""
+
+
+@dataclass(frozen=True, eq=False)
+class States(FeatureReader):
+    """The model's own hidden states, which came with the scores."""
+
+    name: str = "states"
+    needs_states = True
+
+    def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
+        return DenseFeatures(np.stack([_kept(answer) for answer in answers]))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": "states"}
+
+
+@dataclass(frozen=True, eq=False)
+class Terms(FeatureReader):
+    """The words of the texts; of a table, those of the fields that the prompt shows."""
+
+    vocabularies: Vocabularies | None = None
+    name: str = "tfidf"
+
+    def learned(self, rows: Rows, fields: Sequence[str]) -> Terms:
+        return Terms(Vocabularies.of(row_texts(rows.records, fields)))
+
+    def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
+        assert self.vocabularies is not None
+        return self.vocabularies.counts(row_texts(rows.records, fields))
+
+    def to_dict(self) -> dict[str, Any]:
+        assert self.vocabularies is not None
+        return {"kind": "tfidf", "vocabularies": self.vocabularies.to_dict()}
+
+
+@dataclass(frozen=True, eq=False)
+class Own(FeatureReader):
+    """What a transformer of the caller makes of the texts, or of the table."""
+
+    transformer: Any
+    name: str
+
+    def learned(self, rows: Rows, fields: Sequence[str]) -> Own:
+        if learns(self.transformer):
+            self.read(rows, fields, ()).scaling(np.zeros(len(rows), dtype=np.intp), np.ones(len(rows)))
+        return self
+
+    def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
+        values = _table(rows) if rows.is_table else row_texts(rows.records, fields)
+        if learns(self.transformer):
+            return Inputs(values, self.transformer, self.name)
+        return read_once(self.transformer, values, self.name)
+
+    def spec(self) -> Any:
+        return self.transformer
+
+    def to_dict(self) -> dict[str, Any]:
+        raise InputError(cannot_be_saved(self.transformer))
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureReaders:
+    """The feature sets of a classifier.
+
+    Attributes
+    ----------
+    readers : tuple of FeatureReader
+        With different names.
+    """
+
+    readers: tuple[FeatureReader, ...]
+
+    @property
+    def needs_states(self) -> bool:
+        """Whether the model is asked for its hidden states."""
+        return any(reader.needs_states for reader in self.readers)
+
+    @property
+    def spec(self) -> list[Any]:
+        """What ``features=`` says."""
+        return [reader.spec() for reader in self.readers]
+
+    def learned(self, rows: Rows, fields: Sequence[str]) -> FeatureReaders:
+        """The readers after they have seen the labelled rows; see `FeatureReader.learned`."""
+        return FeatureReaders(tuple(reader.learned(rows, fields) for reader in self.readers))
+
+    def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> dict[str, RowFeatures]:
+        """Each feature set of rows (n,); see `FeatureReader.read`."""
+        return {reader.name: reader.read(rows, fields, answers) for reader in self.readers}
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """JSON values.
+
+        Raises
+        ------
+        InputError
+            A transformer of the caller has no JSON form.
+        """
+        return [reader.to_dict() for reader in self.readers]
+
+    @classmethod
+    def from_dict(cls, values: Sequence[Mapping[str, Any]]) -> FeatureReaders:
+        """The inverse of `to_dict`."""
+        return cls(tuple(map(reader_from_dict, values)))
+
+
+def feature_readers(features: Any, backend: Backend) -> FeatureReaders | None:
+    """The readers that ``features=`` asks for; None for None.
+
+    Parameters
+    ----------
+    features : None, str, transformer, or list of these
+    backend : Backend
+        That of the classifier.
+
+    Raises
+    ------
+    InputError
+        It is none of these, or the backend shows no states.
+    """
+    if features is None:
+        return None
+    asked = list(features) if isinstance(features, (list, tuple)) else [features]
+    if not asked:
+        raise InputError("features=[] names no features; leave it out, or say 'auto'")
+    readers: list[FeatureReader] = []
+    for one in asked:
+        if isinstance(one, str) and one in NAMES:
+            if one == "states" or (one == "auto" and shows_states(backend)):
+                readers.append(States())
+            if one in ("tfidf", "auto"):
+                readers.append(Terms())
+        elif not isinstance(one, (str, type)) and callable(getattr(one, "transform", None)) and hasattr(one, "fit"):
+            readers.append(Own(one, type(one).__name__))
+        else:
+            raise InputError(
+                f"features={one!r}: expected one of {', '.join(map(repr, NAMES))}, a scikit-learn transformer (an instance, not "
+                "a class) that takes the texts, or a list of these"
+            )
+    if any(reader.needs_states for reader in readers):
+        check_states(STATE_PARTS, None if shows_states(backend) else repr(backend))
+    counts = Counter(reader.name for reader in readers)
+    twice = [name for name, number in counts.items() if number > 1]
+    if twice and twice[0] in ("states", "tfidf"):
+        raise InputError(f"features={features!r} names {twice[0]!r} twice; name each once")
+    return FeatureReaders(tuple(_numbered(readers)))
+
+
+def row_texts(records: Sequence[Row], fields: Sequence[str]) -> list[str]:
+    """What the prompt shows of each row, without the prompt.
+
+    Examples
+    --------
+    >>> row_texts([{"title": "Ants", "body": "They walk.", "id": 3}], ["title", "body"])
+    ['Ants\\nThey walk.']
+    """
+    return ["\n".join(str(record[name]) for name in fields) for record in records]
+
+
+def reader_from_dict(values: Mapping[str, Any]) -> FeatureReader:
+    """The inverse of `to_dict` of a reader."""
+    if values["kind"] == "states":
+        return States()
+    if values["kind"] == "tfidf":
+        return Terms(Vocabularies.from_dict(values["vocabularies"]))
+    raise InputError(f"kind={values['kind']!r} is not a feature set that can be saved; expected 'states' or 'tfidf'")
+
+
+def _numbered(readers: Sequence[FeatureReader]) -> list[FeatureReader]:
+    """The readers, those of transformers of one class told apart by numbers."""
+    counts = Counter(reader.name for reader in readers)
+    seen: Counter[str] = Counter()
+    named = []
+    for reader in readers:
+        seen[reader.name] += 1
+        if isinstance(reader, Own) and counts[reader.name] > 1:
+            reader = Own(reader.transformer, f"{reader.name} {seen[reader.name]}")
+        named.append(reader)
+    return named
+
+
+def _table(rows: Rows) -> Any:
+    import pandas as pd
+
+    return pd.DataFrame.from_records(rows.records, columns=list(rows.field_names))
+
+
+def _kept(answer: RowScores) -> Floats:
+    """An answer's states as a cache keeps them, so that a cached answer gives the same features."""
+    assert answer.states is not None
+    kept: Floats = unpack_states(pack_states(answer.states, len(STATE_PARTS)), len(STATE_PARTS)).astype(np.float64)
+    return kept

@@ -1,0 +1,80 @@
+"""The words and parts of words of texts, in any language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InputError
+from ..numerics.row_features import TermCounts
+
+_KINDS: tuple[tuple[str, tuple[int, int]], ...] = (("word", (1, 2)), ("char_wb", (2, 4)))
+"""Words and pairs of words; and two to four neighbouring characters within words, which also serve languages without spaces."""
+
+_WORD = r"(?u)\b\w+\b"
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabularies:
+    """The terms of some texts, by which other texts are counted. There is no list of words to leave out.
+
+    Attributes
+    ----------
+    terms : mapping of kind to sequence of str
+        Of ``"word"`` and ``"char_wb"``, sorted.
+
+    Examples
+    --------
+    >>> known = Vocabularies.of(["a fine film", "a bore"])
+    >>> known.terms["word"]
+    ['a', 'a bore', 'a fine', 'bore', 'film', 'fine', 'fine film']
+    >>> known.counts(["fine, fine!"]).counts[0].toarray().tolist()
+    [[0, 0, 0, 0, 0, 2, 0]]
+    """
+
+    terms: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Vocabularies:
+        """The vocabularies of some texts.
+
+        Raises
+        ------
+        InputError
+            The texts have no words.
+        """
+        terms = {}
+        for kind, lengths in _KINDS:
+            try:
+                terms[kind] = sorted(_counter(kind, lengths).fit(texts).vocabulary_)
+            except ValueError:  # no text has a term of this kind
+                continue
+        if not terms:
+            raise InputError("features='tfidf' needs words, and none of the labelled texts has any; leave it out")
+        return cls(terms)
+
+    def counts(self, texts: Sequence[str]) -> TermCounts:
+        """How often each term occurs in each text."""
+        lengths = dict(_KINDS)
+        return TermCounts(
+            [_counter(kind, lengths[kind], terms).transform(texts).tocsr() for kind, terms in self.terms.items()]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The terms, ready for JSON."""
+        return {kind: list(terms) for kind, terms in self.terms.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Vocabularies:
+        """The inverse of `to_dict`."""
+        known = dict(_KINDS)
+        if not values or not set(values) <= set(known):
+            raise InputError(f"vocabularies of {sorted(values)!r}; expected some of {sorted(known)}")
+        return cls({str(kind): list(map(str, terms)) for kind, terms in values.items()})
+
+
+def _counter(kind: str, lengths: tuple[int, int], terms: Sequence[str] | None = None) -> Any:
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    return CountVectorizer(analyzer=kind, ngram_range=lengths, token_pattern=_WORD, vocabulary=terms)

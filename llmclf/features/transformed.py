@@ -1,0 +1,91 @@
+"""What somebody's own scikit-learn transformer makes of rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.utils import get_tags
+
+from ..arrays import Floats, Integers
+from ..errors import InputError
+from ..numerics.row_features import RowFeatures, Scaling, as_features
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs(RowFeatures):
+    """Rows as a transformer takes them: it is fitted on the rows from which a scaling is learned, and on no others.
+
+    Attributes
+    ----------
+    values : list of str, or DataFrame
+    transformer : scikit-learn transformer
+        Not fitted; each scaling has a copy of its own.
+    name : str
+        For errors.
+    """
+
+    values: Any
+    transformer: Any
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, rows: Integers) -> Inputs:
+        taken = [self.values[i] for i in rows] if isinstance(self.values, list) else self.values.iloc[rows]
+        return Inputs(taken, self.transformer, self.name)
+
+    def scaling(self, columns: NDArray[np.intp], weights: Floats) -> Transformed:
+        fitted = clone(self.transformer)
+        # One that learns from labels gets those of these rows alone.
+        made = _made(self.name, fitted.fit_transform, self.values, columns)
+        return Transformed(fitted, made.scaling(columns, weights), self.name)
+
+
+@dataclass(frozen=True, eq=False)
+class Transformed(Scaling):
+    """A fitted transformer, and the scaling of what it gives."""
+
+    transformer: Any
+    inner: Scaling
+    name: str
+
+    def matrix(self, features: RowFeatures) -> Any:
+        assert isinstance(features, Inputs)
+        return self.inner.matrix(_made(self.name, self.transformer.transform, features.values))
+
+    def to_dict(self) -> dict[str, Any]:
+        raise InputError(cannot_be_saved(self.transformer))
+
+
+def read_once(transformer: Any, values: Any, name: str) -> RowFeatures:
+    """Features of a transformer that learns nothing from rows."""
+    return _made(name, transformer.transform, values)
+
+
+def learns(transformer: Any) -> bool:
+    """Whether a transformer has to be fitted before it transforms."""
+    return bool(get_tags(transformer).requires_fit)
+
+
+def cannot_be_saved(transformer: Any) -> str:
+    """Why a classifier with somebody's own transformer is not written into a folder."""
+    return (
+        f"{transformer!r} cannot be saved: a saved classifier is JSON and numbers, and nothing in it is executed. Use "
+        "features='tfidf', 'states' or Embeddings(...), or keep the fitted classifier by joblib, which executes what it reads"
+    )
+
+
+def _made(name: str, make: Any, values: Any, *labels: Any) -> RowFeatures:
+    try:
+        made = make(values, *labels)
+    except InputError:
+        raise
+    except (TypeError, ValueError, AttributeError) as error:
+        kind = "texts" if isinstance(values, list) else f"a table with the columns {list(values.columns)!r}"
+        raise InputError(f"the transformer {name!r} cannot read the rows, which it gets as {kind}: {error}") from error
+    return as_features(made, name, len(values))

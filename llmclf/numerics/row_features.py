@@ -1,0 +1,275 @@
+"""What rows have besides label scores, and how it is brought to one scale: learned from some rows, applied to others.
+
+A scaling is learned from rows, so whoever cross-fits learns it anew outside of each fold. Whatever the features, scaled rows have
+inner products of the order of 1, so that one range of ridges suits all.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from ..arrays import Floats, Integers
+from ..errors import InputError
+
+_LEAST_SPREAD = 1e-3  # of the median spread: what hardly varies is not blown up
+
+
+class Scaling(ABC):
+    """What turns features of rows into a matrix; learned from other rows."""
+
+    @abstractmethod
+    def matrix(self, features: RowFeatures) -> Any:
+        """The scaled features, ndarray or sparse array (n, d)."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers and arrays that `scaling_from_dict` reads."""
+
+
+class RowFeatures(ABC):
+    """Features of n rows, before scaling."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def take(self, rows: Integers) -> Self:
+        """Those of some rows."""
+
+    @abstractmethod
+    def scaling(self, columns: NDArray[np.intp], weights: Floats) -> Scaling:
+        """The scaling that these rows (n,), with their true columns and positive weights, teach."""
+
+
+@dataclass(frozen=True, eq=False)
+class DenseFeatures(RowFeatures):
+    """Numbers of the same kind in every row, such as hidden states or embeddings.
+
+    Attributes
+    ----------
+    values : ndarray (n, d)
+
+    Examples
+    --------
+    >>> features = DenseFeatures(np.array([[1.0, 10.0], [3.0, 30.0]]))
+    >>> scaling = features.scaling(np.array([0, 1]), np.ones(2))
+    >>> (scaling.matrix(features) * np.sqrt(2)).round(6).tolist()
+    [[-1.0, -1.0], [1.0, 1.0]]
+    """
+
+    values: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, rows: Integers) -> DenseFeatures:
+        return DenseFeatures(self.values[rows])
+
+    def scaling(self, columns: NDArray[np.intp], weights: Floats) -> Standardised:
+        values = self.values.astype(np.float64)
+        mean = weights @ values / weights.sum()
+        spread = np.sqrt(weights @ (values - mean) ** 2 / weights.sum())
+        varying = spread[spread > 0]
+        if varying.size:
+            spread = np.maximum(spread, _LEAST_SPREAD * float(np.median(varying)))
+        spread[spread == 0] = 1.0
+        return Standardised(mean, spread * np.sqrt(values.shape[1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Standardised(Scaling):
+    """(x - mean) / unit, with units such that a row of d features has length 1 on average."""
+
+    mean: Floats
+    unit: Floats
+
+    def matrix(self, features: RowFeatures) -> Floats:
+        assert isinstance(features, DenseFeatures)
+        if features.values.shape[1] != len(self.mean):
+            raise InputError(
+                f"rows have {features.values.shape[1]} features, and {len(self.mean)} were fitted; give features of the same "
+                "kind as in fit"
+            )
+        scaled: Floats = (features.values.astype(np.float64) - self.mean) / self.unit
+        return scaled
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": "standardised", "mean": self.mean, "unit": self.unit}
+
+
+@dataclass(frozen=True, eq=False)
+class SparseFeatures(RowFeatures):
+    """Numbers most of which are 0, already weighted, such as those of somebody's own TF-IDF.
+
+    Attributes
+    ----------
+    values : sparse array (n, d)
+    """
+
+    values: Any
+
+    def __len__(self) -> int:
+        return int(self.values.shape[0])
+
+    def take(self, rows: Integers) -> SparseFeatures:
+        return SparseFeatures(self.values[rows])
+
+    def scaling(self, columns: NDArray[np.intp], weights: Floats) -> CommonUnit:
+        squares = np.asarray(self.values.multiply(self.values).sum(axis=1)).reshape(-1)
+        return CommonUnit(float(np.sqrt(weights @ squares / weights.sum())) or 1.0, int(self.values.shape[1]))
+
+
+@dataclass(frozen=True, eq=False)
+class CommonUnit(Scaling):
+    """x / unit, with one unit such that rows have length 1 on average; zeros stay zeros."""
+
+    unit: float
+    n_features: int
+
+    def matrix(self, features: RowFeatures) -> Any:
+        assert isinstance(features, SparseFeatures)
+        if features.values.shape[1] != self.n_features:
+            raise InputError(
+                f"rows have {features.values.shape[1]} features, and {self.n_features} were fitted; give features of the same "
+                "kind as in fit"
+            )
+        return features.values.astype(np.float64) / self.unit
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": "common unit", "unit": self.unit, "n_features": self.n_features}
+
+
+@dataclass(frozen=True, eq=False)
+class TermCounts(RowFeatures):
+    """How often terms occur in each row's text, in one or more vocabularies.
+
+    Attributes
+    ----------
+    counts : sequence of sparse arrays (n, terms)
+        One for each vocabulary, such as that of words and that of parts of words.
+
+    Examples
+    --------
+    >>> terms = TermCounts([sparse.csr_array([[1, 0, 2], [1, 1, 0]])])
+    >>> scaling = terms.scaling(np.array([0, 1]), np.ones(2))
+    >>> scaling.matrix(terms).toarray().round(2).tolist()
+    [[0.39, 0.0, 0.92], [0.58, 0.81, 0.0]]
+    """
+
+    counts: Sequence[Any]
+
+    def __len__(self) -> int:
+        return int(self.counts[0].shape[0])
+
+    def take(self, rows: Integers) -> TermCounts:
+        return TermCounts([counts[rows] for counts in self.counts])
+
+    def scaling(self, columns: NDArray[np.intp], weights: Floats) -> TermWeights:
+        tables = []
+        for counts in self.counts:
+            frequency = np.asarray(weights @ (counts > 0).astype(np.float64)).reshape(-1)
+            rarity = np.log((1.0 + weights.sum()) / (1.0 + frequency)) + 1.0
+            # A term that no row has teaches nothing, and must not make other rows' terms count less.
+            tables.append(np.where(frequency > 0, rarity, 0.0))
+        return TermWeights(tables)
+
+
+@dataclass(frozen=True, eq=False)
+class TermWeights(Scaling):
+    """TF-IDF: (1 + log count) times the rarity of the term, each vocabulary's part of a row scaled to the same length.
+
+    Attributes
+    ----------
+    rarity : sequence of ndarray (terms,)
+        0 for terms that no row had.
+    """
+
+    rarity: Sequence[Floats]
+
+    def matrix(self, features: RowFeatures) -> Any:
+        assert isinstance(features, TermCounts)
+        share = np.sqrt(1.0 / len(self.rarity))
+        return sparse.hstack(
+            [share * _weighted(counts, rarity) for counts, rarity in zip(features.counts, self.rarity, strict=True)],
+            format="csr",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": "term weights", "rarity": list(self.rarity)}
+
+
+def scaling_from_dict(values: Mapping[str, Any]) -> Scaling:
+    """The inverse of `to_dict` of a scaling."""
+    if values["kind"] == "standardised":
+        return Standardised(np.asarray(values["mean"], np.float64), np.asarray(values["unit"], np.float64))
+    if values["kind"] == "term weights":
+        return TermWeights([np.asarray(rarity, np.float64) for rarity in values["rarity"]])
+    if values["kind"] == "common unit":
+        return CommonUnit(float(values["unit"]), int(values["n_features"]))
+    raise InputError(f"kind={values['kind']!r} is not a scaling of features; expected one that fitting can produce")
+
+
+def as_features(values: Any, name: str, n_rows: int) -> RowFeatures:
+    """What a caller gives as features of n rows.
+
+    Parameters
+    ----------
+    values : RowFeatures, array-like (n, d) or sparse array (n, d)
+    name : str
+        Of the feature set, for errors.
+    n_rows : int
+
+    Raises
+    ------
+    InputError
+        They are no finite numbers, or of another number of rows.
+    """
+    features = values if isinstance(values, RowFeatures) else _checked(values, name)
+    if len(features) != n_rows:
+        raise InputError(
+            f"features {name!r} have {len(features)} rows, and there are {n_rows}; expected one line per row"
+        )
+    return features
+
+
+def _checked(values: Any, name: str) -> RowFeatures:
+    """Features that are finite numbers, dense or sparse."""
+    features: RowFeatures
+    if sparse.issparse(values):
+        features = SparseFeatures(sparse.csr_array(values))
+        numbers = features.values.data[:, None]
+        shape = values.shape
+    else:
+        try:
+            numbers = np.asarray(values)
+            numbers = numbers if numbers.dtype.kind == "f" else numbers.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"features {name!r} are no numbers ({error}); expected an array (n, d)") from error
+        features, shape = DenseFeatures(numbers), numbers.shape
+    if len(shape) != 2 or shape[1] == 0:
+        raise InputError(
+            f"features {name!r} have shape {shape}; expected (n, d), one line of at least one number per row"
+        )
+    bad = ~np.isfinite(numbers)
+    if bad.any():
+        where = "" if sparse.issparse(values) else f" (first: row {int(np.argmax(bad.any(axis=1)))})"
+        raise InputError(
+            f"features {name!r} hold {int(bad.sum())} values that are NaN or infinite{where}; expected numbers"
+        )
+    return features
+
+
+def _weighted(counts: Any, rarity: Floats) -> Any:
+    rows = counts.astype(np.float64).tocsr(copy=True)
+    rows.data = (1.0 + np.log(rows.data)) * rarity[rows.indices]
+    rows.eliminate_zeros()
+    length = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).reshape(-1))
+    length[length == 0] = 1.0
+    return sparse.diags_array(1.0 / length) @ rows
