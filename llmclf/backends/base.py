@@ -10,20 +10,42 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Floats
 from ..errors import InputError, PromptError
 from ..prompts.rendered import RenderedPrompt
 from .logit_processing import Processing, TokenProcessing
+from .state_codes import pack_states, unpack_states
 from .usage import Estimate, Usage
 
 SCORE_VERSION = 2
 """Rises whenever a change to llmclf could change a score, so that cached scores of older versions are not used."""
+
+
+class StatePart(NamedTuple):
+    """One part of the hidden states that a question asks for: of which tokens, and how deep in the model.
+
+    Attributes
+    ----------
+    tokens : {"last", "text"}
+        The prompt's last token, or the mean over the tokens of the row's own text; of a row without text, the last one for both.
+    depth : float
+        Share of the model's layers, over 0 and at most 1: the state after layer ``round(depth * n_layers)``, and at least the
+        first; 1 is the state after the last layer and the final norm.
+    """
+
+    tokens: str
+    depth: float
+
+
+STATE_PARTS = (StatePart("last", 0.8), StatePart("text", 0.6))
+"""The parts that classify best."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +63,15 @@ class Request:
         model's end-of-answer token, ``"eos"`` does so in every row, None never.
     processing : Processing or None
         What is done to the model's logits before their softmax; None leaves the model's own distribution.
+    states : tuple of StatePart
+        The hidden states that the answer shall show besides. They change no score.
     """
 
     prompt: RenderedPrompt
     completions: tuple[str, ...]
     terminator: str | None = "auto"
     processing: Processing | None = None
+    states: tuple[StatePart, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +94,10 @@ class RowScores:
         The end-of-answer token is part of every completion.
     error : str or None
         Why the row could not be scored; then `token_logprobs` is empty.
+    state_parts : tuple of StatePart
+        Which states these are; empty where none were asked for.
+    states : float32 array (n_parts * hidden,), or None
+        The parts end to end.
     """
 
     token_logprobs: tuple[tuple[float, ...], ...]
@@ -78,6 +107,8 @@ class RowScores:
     healed: bool = False
     terminated: bool = False
     error: str | None = None
+    state_parts: tuple[StatePart, ...] = field(default=(), compare=False, repr=False)
+    states: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.upper:
@@ -91,7 +122,7 @@ class RowScores:
         return tuple(map(math.fsum, self.token_logprobs))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; a lower bound of minus infinity becomes None."""
+        """Plain JSON values; a lower bound of minus infinity becomes None, and states are rounded to float16."""
         values: dict[str, Any] = {"token_logprobs": [list(tokens) for tokens in self.token_logprobs]}
         if self.lower != self.upper:
             values["lower"] = [None if math.isinf(bound) else bound for bound in self.lower]
@@ -99,6 +130,9 @@ class RowScores:
         for name in ("characters_cut", "healed", "terminated"):
             if getattr(self, name):
                 values[name] = getattr(self, name)
+        if self.states is not None:
+            parts = [list(part) for part in self.state_parts]
+            values["states"] = {"parts": parts, **pack_states(self.states, len(parts))}
         return values
 
     @classmethod
@@ -108,6 +142,10 @@ class RowScores:
             logprobs = tuple(tuple(float(value) for value in tokens) for tokens in values["token_logprobs"])
             lower = tuple(-math.inf if bound is None else float(bound) for bound in values.get("lower", ()))
             upper = tuple(float(bound) for bound in values.get("upper", ()))
+            packed = values.get("states")
+            parts = (
+                () if packed is None else tuple(StatePart(str(name), float(depth)) for name, depth in packed["parts"])
+            )
             scores = cls(
                 logprobs,
                 lower,
@@ -115,6 +153,8 @@ class RowScores:
                 int(values.get("characters_cut", 0)),
                 bool(values.get("healed", False)),
                 bool(values.get("terminated", False)),
+                state_parts=parts,
+                states=None if packed is None else unpack_states(packed, len(parts)),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"this is not a row of scores: {error!r}") from error
@@ -191,6 +231,16 @@ class SharesBeginnings(Backend, Protocol):
     @property
     def shares_beginnings(self) -> bool:
         """Whether they do."""
+        ...
+
+
+@runtime_checkable
+class ShowsStates(Backend, Protocol):
+    """Shows the model's hidden states beside its scores; see `shows_states`."""
+
+    @property
+    def shows_states(self) -> bool:
+        """Whether it does."""
         ...
 
 
@@ -404,6 +454,11 @@ def shares_beginnings(backend: Backend) -> bool:
     return isinstance(backend, SharesBeginnings) and backend.shares_beginnings
 
 
+def shows_states(backend: Backend) -> bool:
+    """Whether a backend shows the model's hidden states; no, where it does not say."""
+    return isinstance(backend, ShowsStates) and backend.shows_states
+
+
 def chat_frame(backend: Backend, prompt: RenderedPrompt) -> str | None:
     """What the model's chat template writes around the turns of a prompt; None where nobody can say."""
     return backend.chat_frame(prompt) if prompt.is_chat and isinstance(backend, WritesChats) else None
@@ -422,16 +477,39 @@ def needs_terminator(completions: Sequence[Sequence[Any]]) -> bool:
     return any(after[: len(before)] == before for before, after in pairwise(ordered))
 
 
-def check_requests(requests: Sequence[Request], *, processes_logits: bool = False) -> None:
-    """Refuse requests that no backend can answer, and those that need whole distributions where only some values are seen."""
+def check_requests(requests: Sequence[Request], *, processes_logits: bool = False, shows_states: bool = False) -> None:
+    """Refuse requests that no backend can answer, and those that need more of the model than is seen of it."""
     for request in requests:
         if request.processing is not None and not processes_logits:
             raise InputError(
                 "guidance, logit_bias and temperature need the logits of the whole vocabulary, which this backend does not see; "
                 "use a local model, or leave them at their defaults"
             )
+        if request.states:
+            check_states(request.states, "this backend" if not shows_states else None)
         if not request.completions:
             raise InputError("a request needs at least one completion")
         empty = [completion for completion in request.completions if not completion]
         if empty:
             raise PromptError("a completion is empty; give every label at least one character")
+
+
+def check_states(parts: Sequence[StatePart], blind: str | None = None) -> None:
+    """Refuse states that no model has, and all states where `blind` names a backend that shows none.
+
+    Raises
+    ------
+    InputError
+        With what can be used instead.
+    """
+    if blind is not None and parts:
+        raise InputError(f"{blind} shows no hidden states of its model; {INSTEAD_OF_STATES}, or a local model")
+    for part in parts:
+        if not isinstance(part, StatePart) or part.tokens not in ("last", "text") or not 0 < part.depth <= 1:
+            raise InputError(
+                f"states={part!r}: expected StatePart('last', depth) or StatePart('text', depth), with 0 < depth <= 1"
+            )
+
+
+INSTEAD_OF_STATES = "use features='tfidf' or Embeddings(...)"
+"""What serves without states, for errors."""

@@ -9,16 +9,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..logits import log_softmax
-from .base import ProcessesLogits, Request, RowScores, check_requests
+from .base import ProcessesLogits, Request, RowScores, ShowsStates, check_requests
 from .logit_processing import TokenProcessing
 from .nested_labels import without_longer
-from .tokens.codec import TokenCodec
+from .tokens.codec import TokenCodec, TokenRow
 from .tokens.transformers_encoder import TokenizerEncoder, model_context_length
 
 
-class ReferenceBackend(ProcessesLogits):
+class ReferenceBackend(ProcessesLogits, ShowsStates):
     """Score with a transformers model, one plain forward pass per completion.
 
     Parameters
@@ -42,19 +43,46 @@ class ReferenceBackend(ProcessesLogits):
         """True: whole distributions are seen."""
         return True
 
+    @property
+    def shows_states(self) -> bool:
+        """True: one more plain call of a row's prompt shows them."""
+        return True
+
     def identity(self) -> dict[str, Any]:
         return {"backend": "reference", "model": type(self.model).__name__}
 
     def score(self, requests: Sequence[Request]) -> Iterator[tuple[int, RowScores]]:
-        check_requests(requests, processes_logits=True)
+        check_requests(requests, processes_logits=True, shows_states=True)
         for place, row in enumerate(self._codec.encode(requests)):
             logprobs = tuple(self.token_logprobs(row.context, target, row.processing) for target in row.targets)
             if row.excludes_longer:
                 logprobs = without_longer(row.targets, logprobs)
             yield (
                 place,
-                RowScores(logprobs, characters_cut=row.characters_cut, healed=row.healed, terminated=row.terminated),
+                RowScores(
+                    logprobs,
+                    characters_cut=row.characters_cut,
+                    healed=row.healed,
+                    terminated=row.terminated,
+                    state_parts=row.states,
+                    states=self.states(row) if row.states else None,
+                ),
             )
+
+    def states(self, row: TokenRow) -> NDArray[np.float32]:
+        """The parts of the hidden states that a row asks for, end to end, by a plain call of its context."""
+        import torch
+
+        with torch.inference_mode():
+            ids = torch.tensor([row.context], device=self.model.device)
+            shown = self.model(input_ids=ids, use_cache=False, output_hidden_states=True).hidden_states
+        text = [i for start, stop in row.text_tokens for i in range(start, stop)]
+        parts = []
+        for tokens, depth in row.states:
+            layer = max(1, round(depth * (len(shown) - 1)))
+            places = text if tokens == "text" and text else [len(row.context) - 1]
+            parts.append(shown[layer][0, places].float().mean(dim=0).cpu().numpy())
+        return np.concatenate(parts)
 
     def token_logprobs(
         self, context: Sequence[int], target: Sequence[int], processing: TokenProcessing | None = None

@@ -217,18 +217,22 @@ class PromptRenderer:
         """Whether the template does more than show fields, so that it may fail for some rows."""
         self._shots = tuple(shots)
         self._head = self._render_head(self._shots)
+        self._head_length = len(self._head[0].text) if self._head else 0
         self._head_turns: tuple[Turn, ...] | None = None
 
     def render(self, row: Mapping[str, Any], n_characters: int | None = None) -> RenderedPrompt:
         """The prompt of one row; `n_characters` cuts the row's text field to that many characters."""
         text = row.get(self.text_field) if self.text_field is not None else None
         text_length = len(text) if isinstance(text, str) else 0
-        body = self._render(self._source, self._cut(row, n_characters))
+        pieces = self._pieces(self._source, self._cut(row, n_characters))
+        body = merge_spans(span for span, _ in pieces)
+        start = 0
         if self.prompt.chat:
             turns = (*self._head, Turn("user", body))
         else:
             turns = (Turn(None, merge_spans((*self._head[0].spans, *body)) if self._head else body),)
-        return RenderedPrompt(turns, text_length, self, row, n_characters)
+            start = self._head_length
+        return RenderedPrompt(turns, text_length, self, row, n_characters, _row_ranges(pieces, start))
 
     def conversation(self, row: Mapping[str, Any], n_characters: int | None = None) -> tuple[Turn, ...]:
         """The prompt of one row as turns, whatever ``Prompt(chat=...)`` says; see `RenderedPrompt.conversation`."""
@@ -375,19 +379,25 @@ class PromptRenderer:
         return self._render(source, {}) if source else ()
 
     def _render(self, source: str, row: Mapping[str, Any]) -> tuple[Span, ...]:
+        return merge_spans(span for span, _ in self._pieces(source, row))
+
+    def _pieces(self, source: str, row: Mapping[str, Any]) -> Sequence[tuple[Span, bool]]:
+        """What a template writes, piece by piece, and whether each piece is the row's own data."""
         pieces = plain_pieces(source)
         if pieces is not None:
             # Most templates are text and fields, which need no template engine and no marks.
             with suppress(KeyError):  # where the row lacks a field, the engine raises an error that names it
-                return merge_spans([Span(str(row[piece.text]), True) if piece.is_data else piece for piece in pieces])
+                return [
+                    (Span(str(row[piece.text]), True), True) if piece.is_data else (piece, False) for piece in pieces
+                ]
         mark = Mark()
-        spans = mark.split(self._render_text(source, row, mark))
+        marked = mark.pieces(self._render_text(source, row, mark))
         if captures_output(source):
             # A template may cut, count or trim what it captures, and the marks with it.
             text = self._render_text(source, row, None)
-            if "".join(span.text for span in spans) != text:
-                return merge_spans([Span(text, True)])
-        return spans
+            if "".join(span.text for span, _ in marked) != text:
+                return [(Span(text, True), True)]
+        return marked
 
     def _render_text(self, source: str, row: Mapping[str, Any], mark: Mark | None) -> str:
         # In the order of the fit, and only what the renderer was told of: other columns of a table (one that holds the answer,
@@ -410,6 +420,20 @@ class PromptRenderer:
             ValueError,
         ) as error:
             raise PromptError(f"the template {source!r} could not be rendered: {error}") from error
+
+
+def _row_ranges(pieces: Iterable[tuple[Span, bool]], start: int) -> tuple[tuple[int, int], ...]:
+    """The ranges of characters that are the row's own, where the first piece begins at character `start`."""
+    ranges: list[tuple[int, int]] = []
+    for span, is_row in pieces:
+        stop = start + len(span.text)
+        if is_row and stop > start:
+            if ranges and ranges[-1][1] == start:
+                ranges[-1] = (ranges[-1][0], stop)
+            else:
+                ranges.append((start, stop))
+        start = stop
+    return tuple(ranges)
 
 
 def _shows_nothing(source: str, field_names: Sequence[str]) -> str:

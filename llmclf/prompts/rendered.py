@@ -57,6 +57,9 @@ class RenderedPrompt:
         One turn with role None for plain text; system, user and assistant turns for a chat, the last of them the user's.
     text_length : int
         Number of characters of the field that may be shortened; 0 where there is none.
+    row_ranges : tuple of (start, stop)
+        The characters of the last turn's text that are the row's own data, in their order. Shots, label words and field names
+        are not; nor is any of a prompt without a row.
     """
 
     turns: tuple[Turn, ...]
@@ -64,6 +67,7 @@ class RenderedPrompt:
     _renderer: RowRenderer | None = field(default=None, repr=False, compare=False)
     _row: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
     _shown_length: int | None = field(default=None, repr=False, compare=False)
+    row_ranges: tuple[tuple[int, int], ...] = field(default=(), repr=False, compare=False)
 
     @property
     def is_chat(self) -> bool:

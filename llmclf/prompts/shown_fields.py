@@ -8,11 +8,10 @@ from functools import lru_cache
 
 from jinja2 import nodes
 
+from .row_values import is_field_names
 from .templates import parse_template, template_variables
 
 _CONDITIONS = (nodes.If, nodes.CondExpr, nodes.Include, nodes.Extends)
-_NAMES_ALONE = frozenset({"count", "first", "join", "last", "length", "list", "sort", "unique"})
-"""Filters that see the names in a dict and none of its values."""
 # Format strings, string.Template, printf, and the brackets of brief descriptions; `name` stands for a field's name.
 _HABITS = (
     r"\{{ *name(?:[.!:\[][^{{}}]*)? *\}}",
@@ -111,7 +110,7 @@ def _collect(node: nodes.Node, shown: set[str], flows: list[tuple[set[str], set[
         for child in (*node.body, *node.else_):
             _collect(child, body, flows)
         writes = any(_writes(child) for child in (*node.body, *node.else_))
-        sources = _names(node.iter) if not _is_fields(node.iter) else set()
+        sources = _names(node.iter) if not is_field_names(node.iter) else set()
         flows.append((_names(node.target), sources))
         shown |= body
         # How often something is written depends on the list, too, unless the list is that of the columns.
@@ -135,23 +134,9 @@ def _writes(node: nodes.Node) -> bool:
     return isinstance(node, (nodes.Output, nodes.CallBlock)) or node.find(nodes.Output) is not None
 
 
-def _is_fields(node: nodes.Node) -> bool:
-    """Whether an expression is the names of the fields, without a value: ``fields``, ``fields.keys()``, ``fields | list``."""
-    if isinstance(node, nodes.Name):
-        return bool(node.name == "fields")
-    if isinstance(node, nodes.Filter) and node.name in _NAMES_ALONE and node.node is not None:
-        return _is_fields(node.node)
-    return (
-        isinstance(node, nodes.Call)
-        and isinstance(node.node, nodes.Getattr)
-        and node.node.attr == "keys"
-        and _is_fields(node.node.node)
-    )
-
-
 def _names(node: nodes.Node) -> set[str]:
     """The names in an expression, without a ``fields`` that gives no value."""
-    if isinstance(node, (nodes.Call, nodes.Filter)) and _is_fields(node):
+    if isinstance(node, (nodes.Call, nodes.Filter)) and is_field_names(node):
         return set()
     if isinstance(node, nodes.Name):
         return {node.name}

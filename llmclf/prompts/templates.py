@@ -14,6 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import PromptError
 from .rendered import Span, Turn
+from .row_values import COMMON, mark_common
 
 BUILTIN_NAMES = frozenset({"fields", "label_words"})
 """The names that every template knows besides the fields of the row."""
@@ -31,19 +32,27 @@ class Mark:
         nonce = "".join(chr(0xE100 + byte) for byte in secrets.token_bytes(8))
         self._stem = f"\ue000{nonce}"
         self.opening, self.closing = f"{self._stem}\ue001", f"{self._stem}\ue002"
+        self._common = f"{self._stem}\ue003"
 
     def wrap(self, value: str) -> str:
-        return f"{self.opening}{value}{self.closing}"
+        return f"{self._common if isinstance(value, _Common) else self.opening}{value}{self.closing}"
 
     def split(self, text: str) -> tuple[Span, ...]:
+        return merge_spans(span for span, _ in self.pieces(text))
+
+    def pieces(self, text: str) -> list[tuple[Span, bool]]:
+        """The pieces between the marks, and whether each is the row's own: data that is not the same for all rows."""
         # Not a regular expression: each mark would need a new one, and compiling it would take longer than all the rest.
         before, *pieces = text.split(self._stem)
-        spans = [Span(before, False)]
-        depth = 0
+        spans = [(Span(before, False), False)]
+        opened: list[str] = []
         for piece in pieces:
-            depth += 1 if piece[0] == self.opening[-1] else -1
-            spans.append(Span(piece[1:], depth > 0))
-        return merge_spans(spans)
+            if piece[0] != self.closing[-1]:
+                opened.append(piece[0])
+            elif opened:
+                opened.pop()
+            spans.append((Span(piece[1:], bool(opened)), self.opening[-1] in opened))
+        return spans
 
 
 def mark_turns(turns: Sequence[Turn]) -> tuple[list[dict[str, str]], Mark]:
@@ -59,24 +68,35 @@ def mark_turns(turns: Sequence[Turn]) -> tuple[list[dict[str, str]], Mark]:
     return messages, mark
 
 
+class _Common(str):
+    """A value that is the same for all rows."""
+
+
+def _as_common(value: Any) -> Any:
+    return value if isinstance(value, jinja2.Undefined) else _Common(value)
+
+
 @jinja2.pass_context
 def _mark_data(context: jinja2.runtime.Context, value: Any) -> Any:
     mark = context.get(MARK_NAME)
     # An undefined value must reach jinja2 unchanged: printing it raises the error that names it.
     if isinstance(value, jinja2.Undefined):
         return value
-    return str(value) if mark is None else mark.wrap(str(value))
+    if mark is None:
+        return str(value)
+    return mark.wrap(value if isinstance(value, _Common) else str(value))
 
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(
     undefined=jinja2.StrictUndefined, finalize=_mark_data, keep_trailing_newline=True, autoescape=False
 )
+_ENVIRONMENT.filters[COMMON] = _as_common
 
 
 @lru_cache(maxsize=256)
 def compile_template(source: str) -> jinja2.Template:
     try:
-        return _ENVIRONMENT.from_string(source)
+        return _ENVIRONMENT.from_string(mark_common(_ENVIRONMENT.parse(source)))
     except jinja2.TemplateSyntaxError as error:
         raise PromptError(
             f"the template {source!r} is not a valid jinja2 template: {error.message} (line {error.lineno})"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 from ..backends import Backend, Request, RowScores
-from ..backends.base import chat_frame
+from ..backends.base import StatePart, chat_frame
 from ..backends.streaming import score_each
 from ..errors import ModelError, RowError
 from ..progress import track
 from ..tables.bad_rows import named_rows
 from .score_cache import ScoreCache, request_key
+
+States = tuple[StatePart, ...]
 
 _LEAVE_OUT = "on_error='missing' leaves such rows out"
 _STORE_EVERY = 64  # answers between two writes to the cache: as many as a killed process can lose
@@ -44,26 +47,35 @@ def ask_once(backend: Backend, questions: Sequence[Request | RowScores], *, is_s
 def ask_cached(
     backend: Backend, questions: Sequence[Request | RowScores], cache: ScoreCache, *, is_strict: bool
 ) -> list[RowScores]:
-    """As `ask_once`, with a score cache, which keeps what was answered also where an error stops the work."""
+    """As `ask_once`, with a score cache, which keeps what was answered also where an error stops the work.
+
+    A kept answer serves a question that asks for just its hidden states, or for none; else the row is asked again.
+    """
     identity = backend.identity()
-    asked: dict[str, tuple[int, Request]] = {}
-    keys: list[str] = []
+    # The states that a question asks for are no part of its key, but of what its answer needs.
+    asked: dict[tuple[str, States], tuple[int, Request]] = {}
+    wants: list[tuple[str, States] | None] = []
     # Asked anew in each call: a template may write the date.
     frames: dict[tuple[str | None, ...], str | None] = {}
     for place, question in enumerate(questions):
         if isinstance(question, RowScores):
-            keys.append("")
+            wants.append(None)
             continue
         roles = tuple(turn.role for turn in question.prompt.turns)
         if roles not in frames:
             frames[roles] = chat_frame(backend, question.prompt)
-        key = request_key(identity, question, frames[roles])
-        asked.setdefault(key, (place, question))
-        keys.append(key)
-    answers = cache.get(list(asked))
-    missing = {key: question for key, question in asked.items() if key not in answers}
-    names = list(missing)
-    requests, numbers = [one for _, one in missing.values()], [number for number, _ in missing.values()]
+        want = request_key(identity, question, frames[roles]), question.states
+        asked.setdefault(want, (place, question))
+        wants.append(want)
+    known = cache.get(list(dict.fromkeys(key for key, _ in asked)))
+    answers = {
+        (key, states): known[key] for key, states in asked if key in known and states in ((), known[key].state_parts)
+    }
+    names = [want for want in asked if want not in answers]
+    # An answer with states is also one without.
+    richer = {key: (key, states) for key, states in names if states}
+    names = [(key, states) for key, states in names if states or key not in richer]
+    requests, numbers = [asked[name][1] for name in names], [asked[name][0] for name in names]
     fresh: list[tuple[str, RowScores]] = []
     try:
         with closing(_answered(backend, requests, numbers, is_strict)) as answered:
@@ -71,7 +83,7 @@ def ask_cached(
                 answers[names[i]] = answer
                 if answer.error is not None:
                     continue
-                fresh.append((names[i], answer))
+                fresh.append((names[i][0], answer))
                 if len(fresh) >= _STORE_EVERY:
                     cache.put(fresh)
                     fresh = []
@@ -79,10 +91,19 @@ def ask_cached(
         # What was paid for is kept, also when the user or an error stops the work.
         if fresh:
             cache.put(fresh)
-    return [
-        question if isinstance(question, RowScores) else answers[key]
-        for key, question in zip(keys, questions, strict=True)
-    ]
+    in_order: list[RowScores] = []
+    for one, question in zip(wants, questions, strict=True):
+        if isinstance(question, RowScores):
+            in_order.append(question)
+        elif one is not None:
+            answer = answers[one if one in answers else richer[one[0]]]
+            in_order.append(_as_asked(answer, question.states))
+    return in_order
+
+
+def _as_asked(answer: RowScores, states: States) -> RowScores:
+    """An answer without the states that nobody asked for."""
+    return answer if states or answer.states is None else replace(answer, states=None, state_parts=())
 
 
 def _answered(

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..arrays import Floats
 from ..backends import Backend, Request, RowScores
-from ..backends.base import EstimatesCost, processes_logits, sees_tokens
+from ..backends.base import EstimatesCost, StatePart, check_states, processes_logits, sees_tokens, shows_states
 from ..backends.logit_processing import Processing
 from ..backends.usage import Estimate
 from ..errors import (
@@ -56,6 +56,8 @@ class Scorer:
         prompt; guidance compares with the prompt without the row.
     cache : path, optional
     on_error : {"raise", "missing"}
+    states : tuple of StatePart
+        The hidden states that each row's answer shall show; questions without a row ask for none.
 
     Raises
     ------
@@ -71,6 +73,7 @@ class Scorer:
     processing: Processing | None = None
     cache: str | os.PathLike[str] | None = None
     on_error: str = "raise"
+    states: tuple[StatePart, ...] = ()
 
     def __post_init__(self) -> None:
         self.renderer.check_shows_row()  # a prompt that cannot be rendered is refused here, too
@@ -107,6 +110,7 @@ class Scorer:
             self.renderer.render_unconditional()
         if self.processing is not None:
             self._check_processing(self.processing, scoring)
+        check_states(self.states, None if shows_states(self.backend) else repr(self.backend))
         if scoring == "mean" and not sees_tokens(self.backend):
             raise InputError(
                 f"scoring='mean' divides by a label's tokens, and {self.backend!r} does not see them; use 'sum', 'bytes' or 'pmi'"
@@ -242,7 +246,7 @@ class Scorer:
         PromptError
             The template cannot be rendered for it.
         """
-        return self._request(self.renderer.render(record), record)
+        return self._request(self.renderer.render(record), record, self.states)
 
     def unconditional_request(self, words: Sequence[str]) -> Request:
         """The question without a row, as pointwise mutual information needs it."""
@@ -328,12 +332,12 @@ class Scorer:
         )
         return None if broken is None else broken.reason
 
-    def _request(self, prompt: RenderedPrompt, record: Row | None) -> Request:
+    def _request(self, prompt: RenderedPrompt, record: Row | None, states: tuple[StatePart, ...] = ()) -> Request:
         completions, terminator = self._completions, self._terminator
         if self.prompt.choices is not None and record is not None:
             completions = tuple(map(self.prompt.completion, self.words(record)))
             terminator = self.prompt.request_terminator(completions)
-        return Request(prompt, completions, terminator, self._requested_processing)
+        return Request(prompt, completions, terminator, self._requested_processing, states)
 
     def _table(self, answers: Sequence[RowScores]) -> ScoreTable:
         return ScoreTable.of(answers, self.n_completions)

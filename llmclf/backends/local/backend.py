@@ -17,6 +17,7 @@ from ..base import (
     RowScores,
     SharesBeginnings,
     ShowsDistributions,
+    ShowsStates,
     check_requests,
 )
 from ..handle import Handle
@@ -26,6 +27,7 @@ from ..tokens.codec import TokenCodec
 from ..tokens.transformers_encoder import streamed_texts, token_texts
 from .checkpoint import check_embedded
 from .generation import Generation, LogitsProcessor, check_generation, end_ids
+from .hidden_states import Taken
 from .loaded_model import BATCH_TOKENS, LoadedModel, open_model
 from .route_checks import changes_with_length
 from .trie_view import TrieView
@@ -34,7 +36,7 @@ from .trie_view import TrieView
 @takes_earlier_name("model", "name")
 @describe_options
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings, CountsTokens):
+class LocalBackend(Handle, ShowsDistributions, ShowsStates, ProcessesLogits, SharesBeginnings, CountsTokens):
     """Score completions with a transformers model.
 
     The handle is a description. Weights are loaded at the first call, once per process, however many handles describe the same
@@ -80,6 +82,11 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
         return True
 
     @property
+    def shows_states(self) -> bool:
+        """True: hidden states are read from the passes that score, wherever the architecture shows them to plain calls."""
+        return True
+
+    @property
     def tokenizer(self) -> Any:
         """The transformers tokenizer in use."""
         return self._loaded.tokenizer
@@ -114,18 +121,22 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
         }
 
     def score(self, requests: Sequence[Request]) -> Iterator[tuple[int, RowScores]]:
-        check_requests(requests, processes_logits=True)
+        check_requests(requests, processes_logits=True, shows_states=True)
         if not requests:
             return
         loaded = self._loaded
         rows = self._codec.encode(requests)
         check_embedded(loaded.model, loaded.tokenizer, rows)
         budget = self.batch_tokens or BATCH_TOKENS[loaded.model.device.type]
-        for place, logprobs in loaded.score(rows, budget):
+        states: Taken = {}
+        for place, logprobs in loaded.score(rows, budget, states):
             row = rows[place]
+            vector = states.pop(place, None)
             error = None
             if not all(np.isfinite(values).all() for values in logprobs):
                 error = "the model gave no finite log-probability (NaN or infinite logits); its weights may be broken"
+            elif vector is not None and not np.isfinite(vector).all():
+                error = "the model gave no finite hidden states (NaN or infinite); use another dtype, or no states"
             answers = tuple(tuple(values.tolist()) for values in logprobs)
             if row.excludes_longer and not error:
                 answers = without_longer(row.targets, answers)
@@ -137,6 +148,8 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
                     healed=row.healed,
                     terminated=row.terminated,
                     error=error,
+                    state_parts=() if error else row.states,
+                    states=None if error else vector,
                 ),
             )
 
@@ -148,7 +161,7 @@ class LocalBackend(Handle, ShowsDistributions, ProcessesLogits, SharesBeginnings
         PromptError
             The request cannot be tokenised; see `TokenCodec.encode`.
         """
-        check_requests([request], processes_logits=True)
+        check_requests([request], processes_logits=True, shows_states=True)
         row = self._codec.encode([request])[0]
         check_embedded(self.model, self.tokenizer, [row])
         return self._loaded.view(row)

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,9 +18,11 @@ from ..tokens.codec import TokenCodec, TokenRow
 from ..tokens.label_trie import label_trie
 from ..tokens.transformers_encoder import TokenizerEncoder, model_context_length
 from .generation import Generation, LogitsProcessor, Reader, generate
+from .hidden_states import SAMPLE_LENGTH, HiddenStates, PassReader, Taken, text_layers
 from .label_logprobs import gather_log_softmax, in_pieces
+from .prefixes import KeysAndValues, Prefix, Prefixes
 from .route_checks import OPENING_LENGTH, ROUTES, RouteChecks, named_lengths, sampler
-from .trie_batches import Batch, groups, lay_out, plan
+from .trie_batches import Batch, Group, groups, lay_out, plan
 from .trie_view import TrieView
 from .weights import check_name, load
 
@@ -37,14 +39,6 @@ BATCH_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 16384}
 _UNCONDITIONAL_KEPT = 4
 
 
-class _Prefix(NamedTuple):
-    """Keys and values of a prompt's first tokens, per layer, and in how many tokens at a time they were computed."""
-
-    tokens: tuple[int, ...]
-    chunk: int
-    states: list[tuple[torch.Tensor, torch.Tensor]]
-
-
 class LoadedModel:
     """Loaded weights, and the forward passes over them. Threads that share it take turns."""
 
@@ -57,15 +51,17 @@ class LoadedModel:
         self.dtype_name = str(model.dtype).removeprefix("torch.")
         self.lock = threading.RLock()
         self._codecs: dict[int, TokenCodec] = {}
-        self._prefixes: list[_Prefix] = []
+        self._prefixes = Prefixes(self._read_on)
+        self._hidden: HiddenStates | None = None
         self._unconditional: dict[tuple[str, tuple[int, ...], tuple[tuple[int, ...], ...]], np.ndarray] = {}
         longest = model_context_length(model)
         self.calls = PlainCalls(model, longest)
         self._scorers = {"trie": self._score_trie, "pairs": self._score_pairs, "single": self._score_single}
+        self._sample = sampler(lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
         self._checks = RouteChecks(
             {route: partial(self._checked, route) for route in ROUTES},
             self._read,
-            sampler(lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]),
+            self._sample,
             longest,
             named_lengths(model.config.get_text_config()),
         )
@@ -79,14 +75,23 @@ class LoadedModel:
             self._codecs[length] = TokenCodec(TokenizerEncoder(self.tokenizer), length)
         return self._codecs[length]
 
-    def score(self, rows: Sequence[TokenRow], batch_tokens: int) -> Iterator[tuple[int, list[np.ndarray]]]:
-        """Token log-probabilities of every row's completions, batch by batch, by the fastest route that is exact for each row."""
+    def score(
+        self, rows: Sequence[TokenRow], batch_tokens: int, states: Taken | None = None
+    ) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """Token log-probabilities of every row's completions, batch by batch, by the fastest route that is exact for each row.
+
+        `states` gets those that a row asks for, by the row's place, before its log-probabilities are given.
+        """
         by_route: dict[str, list[int]] = {route: [] for route in ROUTES}
         # The longest first: what is exact for it is exact for shorter ones.
         for place in sorted(range(len(rows)), key=lambda i: -rows[i].n_inputs):
             by_route[self.route_of(rows[place])].append(place)
         for route, places in ((route, places) for route, places in by_route.items() if places):
-            for i, answer in self._scorers[route]([rows[place] for place in places], batch_tokens):
+            taken: Taken = {}
+            some = [rows[place] for place in places]
+            for i, answer in self._scorers[route](some, batch_tokens, None if states is None else taken):
+                if states is not None and i in taken:
+                    states[places[i]] = taken.pop(i)
                 yield places[i], answer
 
     def route_of(self, row: TokenRow) -> str:
@@ -99,12 +104,24 @@ class LoadedModel:
         with self.lock:
             return self._checks.route(n_tokens)
 
-    def _checked(self, route: str, rows: Sequence[TokenRow], batch_tokens: int) -> list[tuple[int, list[np.ndarray]]]:
+    def _shown(self) -> HiddenStates:
+        """Where hidden states stand: those that are plain calls' on the route of short rows."""
+        with self.lock:
+            if self._hidden is None:
+                sample = self._sample(SAMPLE_LENGTH)
+                self._hidden = HiddenStates(self.calls, sample)
+                with self._exactly():
+                    self._hidden.check(sample, partial(self._checked, self.route))
+            return self._hidden
+
+    def _checked(
+        self, route: str, rows: Sequence[TokenRow], batch_tokens: int, states: Taken | None = None
+    ) -> list[tuple[int, list[np.ndarray]]]:
         """What a route gives in float32, in which rounding hides nothing, whatever the weights are stored in."""
         self._prefixes.clear()
         try:
             with self._exactly():
-                return list(self._scorers[route](rows, batch_tokens))
+                return list(self._scorers[route](rows, batch_tokens, states))
         finally:
             self._prefixes.clear()
 
@@ -158,64 +175,49 @@ class LoadedModel:
             logits: np.ndarray = self.calls.logits([ids], 1)[0, 0].float().cpu().numpy().astype(np.float64)
         return logits
 
-    def _score_trie(self, rows: Sequence[TokenRow], batch_tokens: int) -> Iterator[tuple[int, list[np.ndarray]]]:
-        for group in groups(rows, round(_GROUP_SHARE * batch_tokens)):
+    def _score_trie(
+        self, rows: Sequence[TokenRow], batch_tokens: int, states: Taken | None = None
+    ) -> Iterator[tuple[int, list[np.ndarray]]]:
+        all_groups = groups(rows, round(_GROUP_SHARE * batch_tokens))
+        hidden = self._shown() if states is not None and any(row.states for row in rows) else None
+        layers: tuple[int, ...] = ()  # of which the states of shared tokens are wanted
+        if hidden is not None:
+            layers = text_layers(hidden, _with_shared_text(rows, all_groups))
+        for group in all_groups:
             context, n_prefix = rows[group.places[0]].context, group.steps[-1]
             for places in plan(rows, group.places, n_prefix, batch_tokens):
                 batch = lay_out(rows, places, n_prefix)
+                some = [rows[place] for place in places]
                 # The lock is taken per batch: a caller that stops listening must not keep it.
                 with self.lock:
-                    prefix = self._prefix_states([context[:step] for step in group.steps], batch_tokens)
-                    logits = self._forward(batch, prefix, n_prefix)
-                    answers = self._label_logprobs(batch, logits, [rows[place].processing for place in places])
+                    prefix = self._prefixes.last([context[:step] for step in group.steps], batch_tokens, layers)
+                    reader = None
+                    if hidden is not None:
+                        n_columns = batch.tokens.shape[1]
+                        n_text = n_columns + 1 - batch.n_predict
+                        reader = PassReader(hidden, some, n_text, n_columns, n_prefix, prefix.hidden)
+                    logits = self._forward(batch, prefix.attended, n_prefix, reader)
+                    answers = self._label_logprobs(batch, logits, [row.processing for row in some])
+                    _put(states, places, reader)
                 yield from zip(places, answers, strict=True)
 
-    def _prefix_states(self, chain: Sequence[tuple[int, ...]], chunk: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Keys and values, per layer, of the last of some prefixes, each of which begins the next; the chain is kept.
+    def _read_on(
+        self, prefix: Prefix, tokens: tuple[int, ...], layers: Sequence[int]
+    ) -> tuple[KeysAndValues, dict[int, torch.Tensor]]:
+        """Keys and values, and the states of some layers, of the tokens that follow a prefix."""
+        start, n_new = len(prefix.tokens), len(tokens)
+        mask = np.ones((1, n_new, start + n_new), dtype=bool)
+        mask[0, :, start:] = np.tril(mask[0, :, start:])
+        context = self._context(mask, np.arange(start, start + n_new)[None], prefix.attended, start)
+        context.recorded = []
+        states: dict[int, torch.Tensor] = {}
+        with (
+            self._shown().reading(layers, lambda layer, found: _keep(states, layer, found)) if layers else nullcontext()
+        ):
+            self._run(np.array([tokens], dtype=np.int64), context, 1)
+        return context.recorded, states
 
-        A kept prefix is used only if it was computed in exactly the steps in which it would be computed now: the last digits of
-        a state depend on them, and a score must not depend on what was asked before.
-        """
-        n_kept = 0
-        for kept, prefix in zip(self._prefixes, chain, strict=False):
-            if (kept.tokens, kept.chunk) != (prefix, chunk):
-                break
-            n_kept += 1
-        del self._prefixes[n_kept:]
-        for prefix in chain[n_kept:]:
-            before = self._prefixes[-1] if self._prefixes else _Prefix((), chunk, [])
-            states = self._extended(before.states, len(before.tokens), prefix, chunk)
-            self._prefixes.append(_Prefix(prefix, chunk, states))
-        return self._prefixes[-1].states
-
-    def _extended(
-        self, states: list[tuple[torch.Tensor, torch.Tensor]], n_known: int, prefix: tuple[int, ...], chunk: int
-    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Keys and values of a prefix from those of its first `n_known` tokens, `chunk` tokens at a time."""
-        import torch
-
-        for start in range(n_known, len(prefix), chunk):
-            tokens = np.array([prefix[start : start + chunk]], dtype=np.int64)
-            n_new = tokens.shape[1]
-            mask = np.ones((1, n_new, start + n_new), dtype=bool)
-            mask[0, :, start:] = np.tril(mask[0, :, start:])
-            context = self._context(mask, np.arange(start, start + n_new)[None], states, start)
-            context.recorded = []
-            self._run(tokens, context, 1)
-            new = context.recorded
-            states = (
-                [
-                    (torch.cat((key, more_key), dim=2), torch.cat((value, more_value), dim=2))
-                    for (key, value), (more_key, more_value) in zip(states, new, strict=True)
-                ]
-                if states
-                else new
-            )
-        return states
-
-    def _context(
-        self, mask: np.ndarray, positions: np.ndarray, prefix: list[tuple[torch.Tensor, torch.Tensor]], n_prefix: int
-    ) -> TrieContext:
+    def _context(self, mask: np.ndarray, positions: np.ndarray, prefix: KeysAndValues, n_prefix: int) -> TrieContext:
         import torch
 
         from .trie_attention import TrieContext
@@ -229,9 +231,13 @@ class LoadedModel:
             prefix=prefix,
         )
 
-    def _forward(self, batch: Batch, prefix: list[tuple[torch.Tensor, torch.Tensor]], n_prefix: int) -> torch.Tensor:
+    def _forward(
+        self, batch: Batch, prefix: KeysAndValues, n_prefix: int, reader: PassReader | None = None
+    ) -> torch.Tensor:
         """The logits (B, n_predict, vocabulary) of a batch."""
-        return self._run(batch.tokens, self._context(batch.mask, batch.positions, prefix, n_prefix), batch.n_predict)
+        context = self._context(batch.mask, batch.positions, prefix, n_prefix)
+        with nullcontext() if reader is None else reader.reading():
+            return self._run(batch.tokens, context, batch.n_predict)
 
     def _label_logprobs(
         self, batch: Batch, logits: torch.Tensor, processings: Sequence[TokenProcessing | None]
@@ -330,31 +336,46 @@ class LoadedModel:
             raise ModelError(f"{type(self.model).__name__} does not let its attention be chosen")
         return logits[:, -n_predict:]
 
-    def _score_pairs(self, rows: Sequence[TokenRow], batch_tokens: int) -> Iterator[tuple[int, list[np.ndarray]]]:
+    def _score_pairs(
+        self, rows: Sequence[TokenRow], batch_tokens: int, states: Taken | None = None
+    ) -> Iterator[tuple[int, list[np.ndarray]]]:
         """Every (prompt, completion) pair as a row of its own, in batches of pairs of one length: nothing is padded."""
         for place in sorted(range(len(rows)), key=lambda i: -rows[i].n_inputs):
-            yield place, self._plain_logprobs("pairs", rows[place], batch_tokens)
+            yield place, self._plain_logprobs("pairs", rows[place], batch_tokens, place, states)
 
-    def _score_single(self, rows: Sequence[TokenRow], batch_tokens: int) -> Iterator[tuple[int, list[np.ndarray]]]:
+    def _score_single(
+        self, rows: Sequence[TokenRow], batch_tokens: int, states: Taken | None = None
+    ) -> Iterator[tuple[int, list[np.ndarray]]]:
         """The definition: one pair at a time, whatever the size of a batch."""
         for place, row in enumerate(rows):
-            yield place, self._plain_logprobs("single", row, batch_tokens)
+            yield place, self._plain_logprobs("single", row, batch_tokens, place, states)
 
-    def _plain_logprobs(self, route: str, row: TokenRow, batch_tokens: int) -> list[np.ndarray]:
+    def _plain_logprobs(
+        self, route: str, row: TokenRow, batch_tokens: int, place: int, states: Taken | None
+    ) -> list[np.ndarray]:
         """Log-probabilities of a row's completions by plain calls: of pairs of one length, or of single pairs."""
+        reader = None
+        if states is not None and row.states:
+            n_columns = len(row.context) + max(map(len, row.targets))
+            reader = PassReader(self._shown(), [row], len(row.context), n_columns)
         if row.processing is not None:
-            return self._processed_plainly(route, row, row.processing)
-        answers: dict[int, np.ndarray] = {}
-        for places, logits in self._target_batches(route, row, batch_tokens):
-            targets = [row.targets[place] for place in places]
-            columns = [b * logits.shape[1] + np.arange(len(target)) for b, target in enumerate(targets)]
-            found = in_pieces(gather_log_softmax(logits.flatten(0, 1), columns, targets), targets)
-            answers.update(zip(places, found, strict=True))
-        return [answers[place] for place in range(len(row.targets))]
+            answer = self._processed_plainly(route, row, row.processing, reader)
+        else:
+            answers: dict[int, np.ndarray] = {}
+            for places, logits in self._target_batches(route, row, batch_tokens, reader):
+                targets = [row.targets[place] for place in places]
+                columns = [b * logits.shape[1] + np.arange(len(target)) for b, target in enumerate(targets)]
+                found = in_pieces(gather_log_softmax(logits.flatten(0, 1), columns, targets), targets)
+                answers.update(zip(places, found, strict=True))
+            answer = [answers[place] for place in range(len(row.targets))]
+        _put(states, [place], reader)
+        return answer
 
-    def _processed_plainly(self, route: str, row: TokenRow, processing: TokenProcessing) -> list[np.ndarray]:
+    def _processed_plainly(
+        self, route: str, row: TokenRow, processing: TokenProcessing, reader: PassReader | None
+    ) -> list[np.ndarray]:
         """As `_plain_logprobs`, of a row whose logits are processed: each completion with its own logits."""
-        own = self._target_logits(route, row)
+        own = self._target_logits(route, row, reader)
         without: Sequence[np.ndarray | None] = [None] * len(own)
         if processing.unconditional:
             without = self._target_logits(route, TokenRow(processing.unconditional, row.targets))
@@ -364,22 +385,47 @@ class LoadedModel:
             answers += self._processed([np.array(target)], [places], processing, logits, unconditional)
         return answers
 
-    def _target_batches(self, route: str, row: TokenRow, batch_tokens: int) -> Iterator[tuple[list[int], torch.Tensor]]:
+    def _target_batches(
+        self, route: str, row: TokenRow, batch_tokens: int, reader: PassReader | None = None
+    ) -> Iterator[tuple[list[int], torch.Tensor]]:
         size = batch_tokens if route == "pairs" else 1
         batches = self.calls.target_logits(row.context, row.targets, size)
         while True:
-            with self.lock:
+            with self.lock, nullcontext() if reader is None else reader.reading():
                 batch = next(batches, None)
             if batch is None:
                 return
+            reader = None  # the first pass has them
             yield batch
 
-    def _target_logits(self, route: str, row: TokenRow) -> list[np.ndarray]:
+    def _target_logits(self, route: str, row: TokenRow, reader: PassReader | None = None) -> list[np.ndarray]:
         """The logits (its length, vocabulary) of each completion of a row."""
         found: dict[int, np.ndarray] = {}
-        for places, logits in self._target_batches(route, row, BATCH_TOKENS[self.model.device.type]):
+        for places, logits in self._target_batches(route, row, BATCH_TOKENS[self.model.device.type], reader):
             found.update(zip(places, logits.float().cpu().numpy(), strict=True))
         return [found[place] for place in range(len(row.targets))]
+
+
+def _with_shared_text(rows: Sequence[TokenRow], all_groups: Sequence[Group]) -> list[TokenRow]:
+    """The rows whose own text begins in what their group shares."""
+    return [
+        rows[place]
+        for group in all_groups
+        for place in group.places
+        if rows[place].text_tokens and rows[place].text_tokens[0][0] < group.steps[-1]
+    ]
+
+
+def _put(states: Taken | None, places: Sequence[int], reader: PassReader | None) -> None:
+    """Note what was read of some rows."""
+    if states is None or reader is None:
+        return
+    states.update((place, vector) for place, vector in zip(places, reader.vectors(), strict=True) if vector is not None)
+
+
+def _keep(states: dict[int, torch.Tensor], layer: int, found: torch.Tensor) -> None:
+    # A copy: some layers write into what they are given.
+    states[layer] = found[0].float().clone()
 
 
 _LOCK = threading.Lock()

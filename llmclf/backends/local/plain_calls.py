@@ -40,6 +40,14 @@ class PlainCalls:
             logits: torch.Tensor = self.model(input_ids=ids, use_cache=False, **options).logits
         return logits[:, -n_last:]
 
+    def hidden_states(self, ids: Sequence[int]) -> list[torch.Tensor]:
+        """The states (1, n, hidden) of one text: of its embeddings, then of each layer; none where the model shows none."""
+        self.state.restore()
+        tokens = torch.tensor([list(ids)], device=self.model.device)
+        with torch.inference_mode():
+            output = self.model(input_ids=tokens, use_cache=False, output_hidden_states=True)
+        return list(getattr(output, "hidden_states", None) or ())
+
     def target_logits(
         self, context: Sequence[int], targets: Sequence[Sequence[int]], batch_tokens: int
     ) -> Iterator[tuple[list[int], torch.Tensor]]:

@@ -182,7 +182,7 @@ class RouteChecks:
         plain = self._read(pieces, False)
         try:
             by_cache = self._read(pieces, True)
-        except _REFUSALS:
+        except REFUSALS:
             return False
         chosen = [following, int(np.argmax(plain))]
         return self._same({0: [plain[chosen]]}, {0: [by_cache[chosen]]})
@@ -205,7 +205,7 @@ class RouteChecks:
     ) -> bool:
         try:
             found = dict(self._scorers[route](rows, batch_tokens))
-        except _REFUSALS:
+        except REFUSALS:
             return False
         return self._same(expected, found)
 
@@ -218,7 +218,7 @@ class RouteChecks:
     def _definition(self, rows: Sequence[TokenRow]) -> dict[int, list[np.ndarray]]:
         try:
             return dict(self._scorers["single"](rows, 1))
-        except _REFUSALS as error:
+        except REFUSALS as error:
             longest = max(row.n_inputs for row in rows)
             raise ModelError(
                 f"the model cannot read a text of {longest} tokens ({type(error).__name__}: {error}); give a smaller "
@@ -234,8 +234,7 @@ class RouteChecks:
         )
 
 
-# What an architecture answers to a way of asking that it does not know; too little memory among it.
-_REFUSALS = (
+REFUSALS = (
     ModelError,
     RuntimeError,
     TypeError,
@@ -246,6 +245,7 @@ _REFUSALS = (
     NotImplementedError,
     MemoryError,
 )
+"""What an architecture answers to a way of asking that it does not know; too little memory among it."""
 
 
 def named_lengths(config: Any) -> set[int]:

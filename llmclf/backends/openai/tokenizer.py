@@ -61,6 +61,9 @@ class ServerEncoder:
     def encode(self, texts: Sequence[Sequence[Span]]) -> list[list[int]]:
         return _in_loop(self.encode_all, list(texts))
 
+    def offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]] | None:
+        return None  # servers show no states, which is all that offsets are asked for
+
     def chat(self, messages: Sequence[dict[str, str]]) -> str | None:
         try:
             return _in_loop(self._chat, list(messages))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NoReturn, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 import jinja2
 
@@ -43,6 +43,22 @@ class KnowsChats(Protocol):
     def answered_chat(self, messages: Sequence[dict[str, str]]) -> str | None: ...
 
 
+class Chat(NamedTuple):
+    """A conversation up to the answer's first token.
+
+    Attributes
+    ----------
+    spans : tuple of Span
+        A piece is data where the turn's was.
+    last_start, last_stop : int
+        The characters of the last turn's text, without the white space at its ends.
+    """
+
+    spans: tuple[Span, ...]
+    last_start: int
+    last_stop: int
+
+
 class ChatRenderer:
     """Writes conversations with a tokenizer's chat template, and checks what came of them.
 
@@ -56,7 +72,11 @@ class ChatRenderer:
         self._checked: set[tuple[str, ...]] = set()
 
     def spans(self, turns: Sequence[Turn]) -> tuple[Span, ...]:
-        """A conversation up to the answer's first token; a piece is data where the turn's was.
+        """The pieces of a conversation up to the answer's first token; see `chat`."""
+        return self.chat(turns).spans
+
+    def chat(self, turns: Sequence[Turn]) -> Chat:
+        """A conversation up to the answer's first token.
 
         White space at the ends of a turn may be trimmed; everything else is there unchanged.
 
@@ -72,7 +92,7 @@ class ChatRenderer:
             self.frame(roles)
             self._checked.add(roles)
         try:
-            return self._spans(turns)
+            return self._chat(turns)
         except PromptError as error:
             raise RowError(f"in this row {error}") from error
 
@@ -85,11 +105,11 @@ class ChatRenderer:
             As `spans`, whatever the turns say.
         """
         turns = [Turn(role, (Span(f"Words of turn {i}.", False),)) for i, role in enumerate(roles)]
-        first = "".join(span.text for span in self._spans(turns))
+        first = _joined(self._chat(turns).spans)
         self._check_end(turns, first)
         return first
 
-    def _spans(self, turns: Sequence[Turn]) -> tuple[Span, ...]:
+    def _chat(self, turns: Sequence[Turn]) -> Chat:
         ends = [Mark() for _ in turns]
         messages, mark = mark_turns([_bracketed(turn, end) for turn, end in zip(turns, ends, strict=True)])
         plain = [{"role": str(turn.role), "content": turn.text} for turn in turns]
@@ -103,16 +123,17 @@ class ChatRenderer:
             if place < 0 or (turn.role != "system" and place < after):
                 self._refuse(f"changes, drops or moves the words of turn {number + 1} ({turn.role})")
             after = place if turn.role != "system" else after
-        for end in ends:
-            text = text.replace(end.opening, "").replace(end.closing, "")
+        before, _, after_opening = text.partition(ends[-1].opening)
+        inner = after_opening.partition(ends[-1].closing)[0]
+        start, length = (len(_joined(mark.split(_without(ends, part)))) for part in (before, inner))
+        text = _without(ends, text)
         spans = mark.split(text)
-        joined = "".join(span.text for span in spans)
-        if joined != self._render(plain, turns):
+        if _joined(spans) != self._render(plain, turns):
             # Twice, as a day may end between two times.
             if len({self._render(plain, turns) for _ in range(3)}) > 1:
                 self._refuse("writes another text each time (the time of day, or something drawn at random)")
             self._refuse("does something else with these words than with others")
-        return spans
+        return Chat(spans, start, start + length)
 
     def _render(self, messages: list[dict[str, str]], turns: Sequence[Turn]) -> str:
         try:
@@ -209,6 +230,16 @@ def open_thought(tail: str) -> str | None:
         else:
             opened.append(tag)
     return opened[-1] if opened else None
+
+
+def _joined(spans: Sequence[Span]) -> str:
+    return "".join(span.text for span in spans)
+
+
+def _without(marks: Sequence[Mark], text: str) -> str:
+    for mark in marks:
+        text = text.replace(mark.opening, "").replace(mark.closing, "")
+    return text
 
 
 def _bracketed(turn: Turn, end: Mark) -> Turn:

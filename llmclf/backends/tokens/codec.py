@@ -12,9 +12,10 @@ from typing import Protocol
 
 from ...errors import PromptError, RowError
 from ...prompts.rendered import RenderedPrompt, Span
-from ..base import Request, needs_terminator
+from ..base import Request, StatePart, needs_terminator
 from ..logit_processing import Processing, TokenProcessing
 from .chat_rendering import ChatRenderer
+from .text_tokens import Ranges, common_prefix, first_characters, shifted, tokens_between, tokens_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class TokenRow:
         What is done to the logits at each of them.
     excludes_longer : bool
         One completion begins another, and stands for the answers that do not go on to it.
+    states : tuple of StatePart
+        The hidden states that are asked for.
+    text_tokens : tuple of (start, stop)
+        The tokens of the context that hold characters of the row's own data, where states of them are asked for.
     """
 
     context: tuple[int, ...]
@@ -40,6 +45,8 @@ class TokenRow:
     terminated: bool = False
     processing: TokenProcessing | None = None
     excludes_longer: bool = False
+    states: tuple[StatePart, ...] = ()
+    text_tokens: Ranges = ()
 
     @property
     def n_inputs(self) -> int:
@@ -66,6 +73,10 @@ class Encoder(Protocol):
 
     def encode(self, texts: Sequence[Sequence[Span]]) -> list[list[int]]:
         """The ids of each text, without `head`."""
+        ...
+
+    def offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]] | None:
+        """The ids of a text in which all tokens act, and the characters of each; None where that cannot be had."""
         ...
 
     def chat(self, messages: Sequence[dict[str, str]]) -> str | None:
@@ -121,12 +132,42 @@ class TokenCodec:
     def _rows(self, requests: Sequence[Request]) -> list[TokenRow]:
         rows = self._encode(requests)
         for place, (request, row) in enumerate(zip(requests, rows, strict=True)):
+            prompt = request.prompt
             if row.n_inputs > self.context_length:
-                row = self._shorten(request, row)
+                row, prompt = self._shorten(request, row)
             if request.processing is not None:
                 row = replace(row, processing=self._processing(request, row))
+            if request.states:
+                is_text = any(part.tokens == "text" for part in request.states)
+                text_tokens = self._text_tokens(prompt, row.context) if is_text else ()
+                row = replace(row, states=request.states, text_tokens=text_tokens)
             rows[place] = row
         return rows
+
+    def _text_tokens(self, prompt: RenderedPrompt, context: tuple[int, ...]) -> Ranges:
+        """The tokens of a context that hold characters of the row's own data."""
+        spans, ranges = prompt.turns[0].spans, prompt.row_ranges
+        if prompt.is_chat:
+            chat = self._chats.chat(prompt.turns)
+            # The white space at a turn's ends may be trimmed, and is not looked for.
+            text = prompt.turns[-1].text
+            n_before = len(text) - len(text.lstrip())
+            spans = chat.spans
+            ranges = shifted(ranges, chat.last_start - n_before, chat.last_start, chat.last_stop)
+        if not ranges:
+            return ()
+        head = [] if prompt.is_chat else self._encoder.head
+        found = self._encoder.offsets("".join(span.text for span in spans))
+        if found is not None:
+            ids, offsets = found
+            with_head = _with_head(head, ids)
+            if tuple(with_head[: len(context)]) == context:
+                n_head = len(with_head) - len(ids)
+                return shifted(tokens_of(offsets, ranges), n_head, 0, len(context))
+        ids = self._encoder.encode([spans])[0]
+        n_head = len(_with_head(head, ids)) - len(ids)
+        beginnings = self._encoder.encode([first_characters(spans, at) for pair in ranges for at in pair])
+        return shifted(tokens_between(ids, beginnings), n_head, 0, len(context))
 
     def prompt(self, prompt: RenderedPrompt) -> list[int]:
         """The tokens of a prompt alone, as `encode` begins its contexts."""
@@ -154,7 +195,7 @@ class TokenCodec:
         spans = self._prompt_spans(prompt)
         # The author's own text, as a template is: the text of a control token means that token.
         before, joint = self._encoder.encode([spans, (*spans, Span(text, False))])
-        tokens = joint[_common_prefix(before, joint) :]
+        tokens = joint[common_prefix(before, joint) :]
         if len(tokens) != 1:
             raise PromptError(
                 f"logit_bias names {text!r}, which is {len(tokens)} tokens to this model ({', '.join(map(str, tokens))}), and an "
@@ -180,7 +221,7 @@ class TokenCodec:
     def _align(self, request: Request, prompt_ids: list[int], joint: list[list[int]]) -> TokenRow:
         # All completions start from the same point, the last one where every joint tokenisation agrees with the prompt's:
         # otherwise one completion would be charged for tokens that another gets for free.
-        start = min(_common_prefix(prompt_ids, ids) for ids in joint)
+        start = min(common_prefix(prompt_ids, ids) for ids in joint)
         # A completion that ends inside the common part would have nothing left to score.
         start = min(start, min(len(ids) for ids in joint) - 1)
         if start < 1:
@@ -234,18 +275,18 @@ class TokenCodec:
             )
         return other.context
 
-    def _shorten(self, request: Request, row: TokenRow) -> TokenRow:
+    def _shorten(self, request: Request, row: TokenRow) -> tuple[TokenRow, RenderedPrompt]:
+        """The longest row that fits, and its prompt."""
         length = request.prompt.text_length
-        fits: TokenRow | None = None
+        fits: tuple[TokenRow, RenderedPrompt] | None = None
         low, high = 1, length
         # Tokens grow with characters, so the longest text that fits is found by halving.
         while low < high:
             middle = (low + high) // 2
-            shorter = self._encode(
-                [Request(request.prompt.shortened(middle), request.completions, request.terminator)]
-            )[0]
+            prompt = request.prompt.shortened(middle)
+            shorter = self._encode([Request(prompt, request.completions, request.terminator)])[0]
             if shorter.n_inputs <= self.context_length:
-                fits, low = replace(shorter, characters_cut=length - middle), middle + 1
+                fits, low = (replace(shorter, characters_cut=length - middle), prompt), middle + 1
             else:
                 high = middle
         if fits is None:
@@ -264,14 +305,6 @@ class TokenCodec:
 def _with_head(head: list[int], ids: list[int]) -> list[int]:
     """BOS before the ids, unless the author wrote it."""
     return ids if not head or ids[: len(head)] == head else [*head, *ids]
-
-
-def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    length = min(len(first), len(second))
-    for place in range(length):
-        if first[place] != second[place]:
-            return place
-    return length
 
 
 def _refuse_equal(request: Request, targets: Sequence[tuple[int, ...]]) -> None:

@@ -30,6 +30,7 @@ class TokenizerEncoder:
         # Own copies: transformers switches properties of the shared object in every call.
         self._whole = None if backend is None else plain_copy(backend)
         self._backend = backend
+        self._exact: Any = None
         self._texts: dict[str, Any] = {}
         # A token that the tokenizer makes of no text cannot be written, neither by the author nor in data.
         known = [
@@ -53,6 +54,15 @@ class TokenizerEncoder:
             if is_odd and self._data_acts(text, spans, encoded[place]):
                 encoded[place] = self._encode_pieces(text, spans)
         return encoded
+
+    def offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]] | None:
+        if self._whole is None:
+            return None
+        if self._exact is None:
+            self._exact = plain_copy(self._backend)
+            self._exact.post_processor = None  # it may leave the space before a word out of the word's characters
+        encoding = self._exact.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
 
     def chat(self, messages: Sequence[dict[str, str]]) -> str | None:
         return self._chat(messages, opens_answer=True)

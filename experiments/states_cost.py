@@ -1,0 +1,69 @@
+"""What do hidden states cost? Rows per second with and without them, in one process, in interleaved rounds.
+
+The cases are (a) and (b) of throughput.py: SST-2 with 4 shots, TREC with 6. In each round both ways score the same rows, the one
+first that was second before; the ratio of a round is seconds with states by seconds without. Label scores must be the same to the
+last digit. Needs the data folder that LLMCLF_DATA names; prints a table.
+
+    python experiments/states_cost.py [--rows 96] [--rounds 15] [--threads 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from statistics import median
+
+import torch
+from throughput import build_task
+from throughput_contenders import requests_of
+
+from llmclf import open_backend
+from llmclf.backends.base import STATE_PARTS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    backend = open_backend("smollm2", device="cpu")
+    print(
+        "| case | rows/s without | rows/s with states | seconds with / without: median [quartiles] |\n|---|--:|--:|--:|"
+    )
+    for name in ("a", "b"):
+        task = build_task(name, backend.tokenizer, args.rows)
+        plain = requests_of(task.spans, task.completions)
+        # What requests_of makes of spans knows no row; here the last piece of data of each prompt is its text.
+        asked = [replace(request, prompt=_with_row(request.prompt), states=STATE_PARTS) for request in plain]
+        dict(backend.score(plain)), dict(backend.score(asked))  # warm
+        seconds: dict[bool, list[float]] = {False: [], True: []}
+        for number in range(args.rounds):
+            answers = {}
+            for with_states in (number % 2 == 0, number % 2 == 1):
+                began = time.perf_counter()
+                answers[with_states] = dict(backend.score(asked if with_states else plain))
+                seconds[with_states].append(time.perf_counter() - began)
+            assert answers[True] == answers[False], "states changed a score"
+            assert all(answer.states is not None for answer in answers[True].values())
+        ratios = sorted(a / b for a, b in zip(seconds[True], seconds[False], strict=True))
+        quarter = len(ratios) // 4
+        without, with_ = (args.rows / median(seconds[key]) for key in (False, True))
+        spread = f"{median(ratios):.3f} [{ratios[quarter]:.3f}, {ratios[-1 - quarter]:.3f}]"
+        print(f"| {task.title} | {without:.1f} | {with_:.1f} | {spread} |", flush=True)
+
+
+def _with_row(prompt):
+    start = 0
+    ranges = ()
+    for span in prompt.turns[-1].spans:
+        stop = start + len(span.text)
+        ranges = ((start, stop),) if span.is_data else ranges
+        start = stop
+    return replace(prompt, row_ranges=ranges)
+
+
+if __name__ == "__main__":
+    main()
