@@ -77,10 +77,10 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         ``"isotonic"``, ``"venn_abers"``, or one of your own; fitted on the labelled training rows that are not shots.
     features : str, transformer, or list of these, optional
         What the labels are learned from besides the scores of the label words, from the labelled rows that are no shots:
-        ``"states"``, the hidden states of a local model, which cost nothing beside the scores; ``"tfidf"``, the words of the texts;
-        an `Embeddings`, or any scikit-learn transformer that takes the texts (or the table); or a list of these. ``"auto"`` takes
-        all that costs nothing: the words always, the states where the model shows them. Each becomes members of a pool (`stack_`),
-        see `llmclf.calibration.StackedCalibrator`; `calibrator` then says how the label scores are calibrated as a member.
+        ``"states"``, the hidden states of a local model, which cost nothing beside the scores; ``"tfidf"``, the words of the
+        texts; an `Embeddings`; any scikit-learn transformer that takes the texts (or the table); or a list of these. ``"auto"``
+        takes all that costs nothing: the words always, the states where the model shows them. All are pooled (`stack_`, see
+        `llmclf.calibration.StackedCalibrator`); `calibrator` then says how the label scores are calibrated as a member.
     prior : "uniform" or dict class -> probability, optional
         The class frequencies expected where the classifier will be used. They multiply the probabilities; with a
         calibrator, relative to the frequencies that its probabilities assume, and with a bias alone relative to those of y.

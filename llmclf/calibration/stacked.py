@@ -290,7 +290,8 @@ class StackedCalibrator(BaseCalibrator):
         """
         fits = self._training()
         if list(self.members_) == ["as they are"]:
-            return self._judged["as they are"]
+            kept: Floats = self._judged["as they are"]
+            return kept
         labelled, groups = fits.labelled, self._pool_groups()
         members = [member for member in self._members() if member.name in self.members_]
         logs = np.empty((len(labelled.columns), labelled.classes.size))
@@ -377,4 +378,3 @@ class StackedCalibrator(BaseCalibrator):
         self.members_ = {str(name): member_from_dict(values) for name, values in fitted["members"].items()}
         self.pool_ = OpinionPool.from_dict(fitted["pool"])
         self.left_out_ = {str(name): str(reason) for name, reason in fitted["left_out"].items()}
-

@@ -107,7 +107,7 @@ def fit_corrections(
             raise ModelError(f"none of the {len(places)} training rows could be scored ({named_rows(reasons)})")
         scores, places = scores[scored], places[scored]
         if pipeline.features is not None:
-            own = [answer for answer, is_scored in zip(answers, scored, strict=True) if is_scored]
+            own = [answers[i] for i in np.flatnonzero(scored)]
             features = pipeline.features.read(rows.take(places), pipeline.scorer.used_fields, own)
     _warn_of_left_out(reasons, len(rows))
     columns = None if codes is None else codes[places]

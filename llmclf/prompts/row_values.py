@@ -39,7 +39,9 @@ def is_field_names(node: nodes.Node) -> bool:
 
 def _is_items(node: nodes.Node) -> bool:
     return _method(node) == "items" or (
-        isinstance(node, nodes.Filter) and node.name in ("items", "dictsort") and node.node == nodes.Name("fields", "load")
+        isinstance(node, nodes.Filter)
+        and node.name in ("items", "dictsort")
+        and node.node == nodes.Name("fields", "load")
     )
 
 
