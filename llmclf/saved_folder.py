@@ -1,18 +1,34 @@
-"""Fitted classifiers as folders of JSON: readable, comparable, written whole or not at all, and never executed."""
+"""Fitted classifiers as folders: JSON, and arrays of numbers beside it; written whole or not at all, and never executed.
+
+An array lies in a file that is called by the hash of its bytes, so that JSON which names it names one content. Files are written
+before the JSON that names them: a reader sees the classifier before or after, and never a part of each.
+"""
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from .atomic_files import write_text
+import numpy as np
+
+from .arrays import Floats
+from .atomic_files import write_file, write_text
 from .errors import StoreError
 from .files.faults import file_fault, folder_fault
 
 _FILE = "classifier.json"
+_ARRAY = "\0array"  # the one key of an object that stands for an array; no field of a table is called so
+_ARRAY_NAME = re.compile(r"[0-9a-f]{32}\.npy")
+_INLINE = 4096  # numbers: an array of no more stands in the JSON itself
+_ATTEMPTS = 3  # at reading a folder into which somebody else is writing
 
 
 def write_folder(folder: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
@@ -24,8 +40,16 @@ def write_folder(folder: str | os.PathLike[str], values: Mapping[str, Any]) -> N
         The folder holds something else, or cannot be written.
     """
     target = check_folder(folder)
-    text = json.dumps(values, indent=1, ensure_ascii=True, allow_nan=False)
+    arrays: dict[str, bytes] = {}
+    text = json.dumps(_named(values, arrays), indent=1, ensure_ascii=True, allow_nan=False)
+    for name, data in arrays.items():
+        if not (target / name).exists():
+            write_file(lambda file, data=data: file.write_bytes(data), target / name)  # type: ignore[misc]
     write_text(text, target / _FILE)
+    for file in _array_files(target):
+        if file.name not in arrays:
+            with suppress(OSError):
+                file.unlink()
 
 
 def check_folder(folder: str | os.PathLike[str]) -> Path:
@@ -37,7 +61,7 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
         The folder holds something else.
     """
     target = Path(folder).expanduser()
-    if target.exists() and not (target / _FILE).is_file() and (not target.is_dir() or any(target.iterdir())):
+    if target.exists() and not (target / _FILE).is_file() and (not target.is_dir() or _is_foreign(target)):
         raise StoreError(f"{str(target)!r} exists and is not a saved classifier; give another folder")
     return target
 
@@ -48,9 +72,22 @@ def read_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     StoreError
-        The folder holds no saved classifier, or one that is not a JSON object.
+        The folder holds no saved classifier, or one that is not a JSON object, or an array is missing or not what was written.
     """
     file = Path(folder).expanduser() / _FILE
+    for attempt in range(_ATTEMPTS):
+        values = _read_json(file, folder)
+        try:
+            whole: dict[str, Any] = _filled(values, file.parent)
+            return whole
+        except StoreError:
+            # Whoever saves another classifier here removes the arrays of this one.
+            if attempt == _ATTEMPTS - 1 or _read_json(file, folder) == values:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _read_json(file: Path, folder: str | os.PathLike[str]) -> dict[str, Any]:
     fault = folder_fault(file.parent)
     if fault is not None and file.parent.exists():
         raise StoreError(f"{str(folder)!r} holds no saved classifier: it {fault}")
@@ -70,3 +107,68 @@ def read_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
             f"{str(file)!r} is not a saved classifier: expected a JSON object, found {type(values).__name__}"
         )
     return values
+
+
+def _named(value: Any, arrays: dict[str, bytes]) -> Any:
+    """A value with the name of a file in place of each array, whose bytes go into `arrays`."""
+    if isinstance(value, np.ndarray) and value.size <= _INLINE:
+        return value.tolist()
+    if isinstance(value, np.ndarray):
+        stream = io.BytesIO()
+        np.lib.format.write_array(stream, np.ascontiguousarray(value, dtype="<f8"), version=(1, 0), allow_pickle=False)
+        data = stream.getvalue()
+        name = f"{sha256(data).hexdigest()[:32]}.npy"
+        arrays[name] = data
+        return {_ARRAY: name}
+    if isinstance(value, Mapping):
+        return {key: _named(inner, arrays) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_named(inner, arrays) for inner in value]
+    return value
+
+
+def _filled(value: Any, folder: Path) -> Any:
+    """The inverse of `_named`."""
+    if isinstance(value, dict):
+        if set(value) == {_ARRAY}:
+            return _read_array(value[_ARRAY], folder)
+        return {key: _filled(inner, folder) for key, inner in value.items()}
+    return [_filled(inner, folder) for inner in value] if isinstance(value, list) else value
+
+
+def _read_array(name: Any, folder: Path) -> Floats:
+    """An array of float64 from its file, which is not trusted: nothing but numbers, of the content that the JSON names."""
+    if not isinstance(name, str) or not _ARRAY_NAME.fullmatch(name):
+        raise StoreError(f"{str(folder)!r} is damaged: {name!r} is not the name of an array")
+    file = folder / name
+    fault = file_fault(file)
+    if fault is not None:
+        raise StoreError(f"{str(file)!r} {fault}")
+    try:
+        data = file.read_bytes()
+        if sha256(data).hexdigest()[:32] != name.removesuffix(".npy"):
+            raise ValueError("its content is not what was saved")
+        stream = io.BytesIO(data)
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError("it is of another version")
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        rest = data[stream.tell() :]
+        if dtype != np.dtype("<f8") or is_fortran or len(rest) != 8 * math.prod(shape):
+            raise ValueError(f"it holds {dtype} of shape {shape} in {len(rest)} bytes")
+        values: Floats = np.frombuffer(rest, dtype="<f8").reshape(shape).astype(np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds values that are NaN or infinite")
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{str(file)!r} is damaged and cannot be read ({error}); copy the folder again, or save the classifier once more"
+        ) from error
+    return values
+
+
+def _array_files(folder: Path) -> list[Path]:
+    return [file for file in folder.iterdir() if _ARRAY_NAME.fullmatch(file.name)]
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Whether a folder holds something else than arrays, which a process left that was killed while it saved."""
+    return any(not _ARRAY_NAME.fullmatch(file.name) for file in folder.iterdir())

@@ -12,6 +12,7 @@ from .bias import BiasCorrector, make_bias
 from .conformal import ConformalClassifier
 from .corrections import Corrections
 from .one_vs_rest import BetaCalibrator, IsotonicCalibrator, PlattCalibrator
+from .pool.pooled import PooledCalibrator
 from .registry import calibrator_from_dict, make_calibrator, pool_of
 from .selective import RiskCoverageCurve, SelectedThreshold, risk_coverage_curve, select_threshold
 from .stacked import StackedCalibrator
@@ -29,6 +30,7 @@ __all__ = [
     "IsotonicCalibrator",
     "MatrixCalibrator",
     "PlattCalibrator",
+    "PooledCalibrator",
     "PriorCalibrator",
     "RiskCoverageCurve",
     "SelectedThreshold",

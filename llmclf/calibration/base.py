@@ -19,6 +19,7 @@ from ..errors import CalibrationWarning, InputError, type_of, warn
 from ..logits import FLOOR, floor_missing
 from ..metrics import TOLERANCE, label_columns, row_weights
 from ..numerics.class_array import class_array
+from ..numerics.row_features import RowFeatures
 
 ENOUGH_ROWS = 20
 """Fewer labelled rows than this do not determine even a temperature, so fitting on them warns."""
@@ -92,7 +93,7 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
         y: ArrayLike,
         sample_weight: ArrayLike | None,
         classes: ArrayLike | None,
-        **more: NDArray[Any],
+        **more: NDArray[Any] | Mapping[str, RowFeatures],
     ) -> Self:
         """`fit`; what else belongs to the rows (n,) goes on to `fit_map` for those with a positive weight."""
         try:
@@ -129,7 +130,7 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
                 + (" (in units of rows of equal weight)" if n_rows < kept.sum() else ""),
                 CalibrationWarning,
             )
-        more = {name: values[kept] for name, values in more.items()}
+        more = {name: _kept(values, kept) for name, values in more.items()}
         warning = self.fit_map(_below_top(matrix[kept]), columns[kept], weights[kept], known, **more)
         if warning:
             warn(f"{type(self).__name__}: {warning}", CalibrationWarning)
@@ -195,9 +196,7 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
             `fit` was not called.
         """
         check_is_fitted(self, "classes_")
-        parameters = {
-            name: value.item() if isinstance(value, np.generic) else value for name, value in self.get_params().items()
-        }
+        parameters = self._parameters()
         if parameters.get("prior_rows") == 0:
             # As earlier versions wrote it, which can read it.
             del parameters["prior_rows"]
@@ -207,6 +206,11 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
             "classes": _json_classes(self.classes_.tolist()),
             "fitted": self._fitted(),
         }
+
+    def _parameters(self) -> dict[str, Any]:
+        """The parameters of the constructor, ready for JSON."""
+        given = self.get_params(deep=False)
+        return {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> Self:
@@ -260,6 +264,12 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
     @abstractmethod
     def _restore(self, fitted: Any, n_classes: int) -> None:
         """Restore the values that `_fitted` returned, after checking each of them."""
+
+
+def _kept(values: NDArray[Any] | Mapping[str, RowFeatures], kept: NDArray[np.bool_]) -> Any:
+    if isinstance(values, Mapping):
+        return {name: features.take(np.flatnonzero(kept)) for name, features in values.items()}
+    return values[kept]
 
 
 def check_keys(mapping: Any, expected: list[str], name: str) -> None:

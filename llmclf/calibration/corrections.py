@@ -18,6 +18,7 @@ from ..metrics import row_weights
 from ..numerics.folds import fold_weights
 from ..numerics.row_features import RowFeatures
 from .bias import CONTENT_FREE, BiasCorrector
+from .pool.pooled import PooledCalibrator
 from .registry import calibrator_from_dict
 from .stacked import StackedCalibrator
 
@@ -159,7 +160,7 @@ class Corrections:
 
     def fitted_log_proba(self, scores: Floats) -> Floats:
         """What the calibrator says of its own rows (n, K), of which it has seen the labels; members of a pool have not."""
-        if isinstance(self.calibrator, StackedCalibrator):
+        if isinstance(self.calibrator, PooledCalibrator):
             return self.calibrator.judged()
         return _calibrated_log_proba(self.calibrator, scores)
 
@@ -253,7 +254,7 @@ class Corrections:
             There are too few rows, or a class that the calibrator needs is missing from the rows outside some fold.
         """
         assert self._fitted_on is not None
-        if isinstance(self.calibrator, StackedCalibrator):
+        if isinstance(self.calibrator, PooledCalibrator):
             return np.exp(self.calibrator.cross_fitted())
         scores, columns, weights, groups = self._fitted_on
         folds = fold_weights(floor_missing(scores)[0], columns, np.ones(len(scores)), groups=groups).argmax(axis=1)
@@ -276,14 +277,20 @@ class Corrections:
             proba[test] = np.exp(_calibrated_log_proba(calibrator, scores[test]))
         return proba
 
+    def _calibrator_to_dict(self) -> dict[str, Any] | None:
+        if isinstance(self.calibrator, PooledCalibrator):
+            return self.calibrator.to_dict(arrays=True)
+        described: dict[str, Any] | None = None if self.calibrator is None else self.calibrator.to_dict()
+        return described
+
     def to_dict(self) -> dict[str, Any]:
-        """Everything that `apply` depends on, ready for JSON."""
+        """Everything that `apply` depends on, ready for JSON but for the arrays of a pool's members."""
         for name, part in (("bias", self.bias), ("calibrator", self.calibrator)):
             if part is not None and not hasattr(part, "to_dict"):
                 raise InputError(f"{name}={part!r} cannot be saved as JSON; use one of llmclf.calibration")
         return {
             "bias": None if self.bias is None else self.bias.to_dict(),
-            "calibrator": None if self.calibrator is None else self.calibrator.to_dict(),
+            "calibrator": self._calibrator_to_dict(),
             "log_prior": None if self.log_prior is None else self.log_prior.tolist(),
         }
 

@@ -1,9 +1,8 @@
-"""Maps of label scores alone, by name: every calibrator that is no pool of others."""
+"""Maps of label scores alone, by name: every calibrator that is not a pool."""
 
 from __future__ import annotations
 
 from .affine import MatrixCalibrator, VectorCalibrator
-from .auto import AutoCalibrator
 from .base import BaseCalibrator
 from .one_vs_rest import BetaCalibrator, IsotonicCalibrator, PlattCalibrator
 from .temperature import BiasTemperatureCalibrator, IdentityCalibrator, PriorCalibrator, TemperatureCalibrator
@@ -12,7 +11,6 @@ from .venn_abers import VennAbersCalibrator
 SCORE_MAPS: dict[str, type[BaseCalibrator]] = {
     calibrator.name: calibrator
     for calibrator in (
-        AutoCalibrator,
         IdentityCalibrator,
         PriorCalibrator,
         TemperatureCalibrator,

@@ -8,11 +8,16 @@ from typing import Any
 from sklearn.base import clone
 
 from ..errors import InputError
+from .auto import AutoCalibrator
 from .base import BaseCalibrator
 from .maps import SCORE_MAPS
 from .stacked import StackedCalibrator
 
-_BY_NAME: dict[str, type[BaseCalibrator]] = {**SCORE_MAPS, StackedCalibrator.name: StackedCalibrator}
+_BY_NAME: dict[str, type[BaseCalibrator]] = {
+    **SCORE_MAPS,
+    AutoCalibrator.name: AutoCalibrator,
+    StackedCalibrator.name: StackedCalibrator,
+}
 
 
 def make_calibrator(spec: Any) -> Any:
@@ -70,7 +75,7 @@ def pool_of(spec: Any) -> StackedCalibrator:
     calibrator = make_calibrator(spec)
     if isinstance(calibrator, StackedCalibrator):
         return calibrator
-    if calibrator is None or spec == "auto":
+    if calibrator is None or isinstance(calibrator, AutoCalibrator):
         return StackedCalibrator()
     if not isinstance(calibrator, BaseCalibrator):
         raise InputError(

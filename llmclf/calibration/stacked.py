@@ -3,54 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
-from ..arrays import Floats, Integers
+from ..arrays import Floats
 from ..errors import InputError
-from ..metrics.means import mean_interval
-from ..numerics.folds import copies, fold_weights
 from ..numerics.groups import group_numbers
-from ..numerics.opinion_pools import OpinionPool
 from ..numerics.row_features import RowFeatures, as_features
-from .base import ENOUGH_ROWS, BaseCalibrator, check_keys
-from .cross_fitting import CrossFits
+from .base import BaseCalibrator, check_keys
 from .maps import SCORE_MAPS
-from .pool_members import (
-    LABEL_SCORES,
-    FittedHead,
-    FittedMember,
-    Head,
-    Labelled,
-    Member,
-    Observed,
-    ScoreMap,
-    member_from_dict,
-)
-from .temperature import BiasTemperatureCalibrator, IdentityCalibrator, PriorCalibrator, TemperatureCalibrator
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-FREQUENCIES = "frequencies"
+from .pool.members import LABEL_SCORES, FittedHead, Head, Member, Observed, ScoreMap
+from .pool.pooled import FREQUENCIES, PooledCalibrator, label_members
+from .temperature import PriorCalibrator
 
 
-class StackedCalibrator(BaseCalibrator):
+class StackedCalibrator(PooledCalibrator):
     """Pool label scores with heads that learn from features: hidden states, words, embeddings, or anything else.
 
-    The members are calibrated label scores, a ridge regression on the label scores, the class frequencies, and for each feature
-    set two ridge regressions: one that starts from the class frequencies, and one that starts from the label scores and learns
-    what the features add; of several sets also one on all of them together. Each member is judged on rows that it has not seen
-    (five folds; the strength of a ridge, scales and offsets are learned outside of the fold), and they are combined by two
-    opinion pools, see `llmclf.numerics.opinion_pools.OpinionPool`. The result needs no further calibration.
+    The members are calibrated label scores (those of `AutoCalibrator`), the class frequencies, and for each feature set two
+    ridge regressions: one that starts from the class frequencies, and one that starts from the label scores and learns what the
+    features add; of several sets also one on all of them together. Each member is judged on rows that it has not seen (five
+    folds; the strength of a ridge, scales and offsets are learned outside of the fold), and they are combined by two opinion
+    pools, see `llmclf.numerics.opinion_pools.OpinionPool`. The result needs no further calibration.
 
     Parameters
     ----------
     calibrator : str or calibrator, optional
-        How the label scores are calibrated as a member. None takes two members: a temperature, and a bias and a temperature.
+        How the label scores are calibrated as a member; None takes the members of `AutoCalibrator`.
 
     Attributes
     ----------
@@ -116,73 +98,22 @@ class StackedCalibrator(BaseCalibrator):
         CalibrationWarning
             There are fewer than 20 rows or two groups, so that no member can be judged and the label scores stay as they are.
         """
-        more: dict[str, NDArray[Any]] = {}
         n_rows = len(scores)  # type: ignore[arg-type]
-        if groups is not None:
-            more["groups"] = group_numbers(groups, n_rows)
-        self._given = {name: as_features(values, name, n_rows) for name, values in (features or {}).items()}
-        try:
-            # Which rows have a positive weight is known only below.
-            return self._fit_rows(scores, y, sample_weight, classes, rows=np.arange(n_rows), **more)
-        finally:
-            del self._given
+        more: dict[str, Any] = {} if groups is None else {"groups": group_numbers(groups, n_rows)}
+        given = {name: as_features(values, name, n_rows) for name, values in (features or {}).items()}
+        return self._fit_rows(scores, y, sample_weight, classes, features=given, **more)
 
-    def fit_map(
-        self,
-        scores: Floats,
-        columns: NDArray[np.intp],
-        weights: Floats,
-        classes: NDArray[Any],
-        rows: Integers | None = None,
-        groups: Integers | None = None,
-    ) -> str:
-        given: Mapping[str, RowFeatures] = getattr(self, "_given", {})
-        if rows is not None:
-            given = {name: features.take(rows) for name, features in given.items()}
-        self.feature_sets_ = tuple(given)
-        labelled = Labelled(Observed(scores, given), columns, weights, classes)
-        if groups is None:
-            found = copies(scores, weights)
-            groups = np.arange(len(scores)) if found is None else found
-        folds = fold_weights(scores, columns, weights, groups=groups).argmax(axis=1)
-        self._fits, self._groups = CrossFits(labelled, folds), groups
-        self.left_out_: dict[str, str] = {}
-        if weights.sum() < ENOUGH_ROWS or np.unique(folds).size < 2:
-            return self._keep_scores(labelled)
-        counts = np.bincount(columns, weights, minlength=classes.size).astype(np.float64)
-        obstacles = {member.name: member.obstacle(counts) for member in self._members()}
-        self.left_out_ = {name: reason for name, reason in obstacles.items() if reason is not None}
-        members = [member for member in self._members() if member.name not in self.left_out_]
-        steps, logs = zip(*(self._fits.judged(member) for member in members), strict=True)
-        self.members_: dict[str, FittedMember] = {
-            member.name: member.fit(labelled, step) for member, step in zip(members, steps, strict=True)
-        }
-        self.pool_ = OpinionPool.fit(np.stack(logs), columns, weights, self._pool_groups())
-        self._judged = dict(zip(self.members_, logs, strict=True))
-        return ""
-
-    def _keep_scores(self, labelled: Labelled) -> str:
-        """No member can be judged, so the label scores stay as they are."""
-        member = ScoreMap("as they are", IdentityCalibrator())
-        self.members_ = {member.name: member.fit(labelled, 0)}
-        self.pool_ = OpinionPool(np.ones(1), np.ones(1), 0.0)
-        self._judged = {member.name: self.members_[member.name].log_proba(labelled.rows)}
-        if len(np.unique(self._groups)) < 2:
-            return "all rows belong to one group, so no member can be judged and the label scores stay as they are"
-        return ""
-
-    def _members(self) -> list[Member]:
+    def _members(self, feature_sets: tuple[str, ...]) -> list[Member]:
         members: list[Member] = [ScoreMap(FREQUENCIES, PriorCalibrator())]
         if self.calibrator is None:
-            members += [ScoreMap(one.name, one) for one in (TemperatureCalibrator(), BiasTemperatureCalibrator())]
+            members += label_members()
         else:
             one = self._label_map()
             members.append(ScoreMap(one.name, one))
-        members.append(Head(LABEL_SCORES, (LABEL_SCORES,), True))
-        for name in self.feature_sets_:
+        for name in feature_sets:
             members += [Head(name, (name,), False), Head(f"{LABEL_SCORES} + {name}", (name,), True)]
-        if len(self.feature_sets_) > 1:
-            members.append(Head(" + ".join((LABEL_SCORES, *self.feature_sets_)), self.feature_sets_, True))
+        if len(feature_sets) > 1:
+            members.append(Head(" + ".join((LABEL_SCORES, *feature_sets)), feature_sets, True))
         return members
 
     def _label_map(self) -> BaseCalibrator:
@@ -196,10 +127,6 @@ class StackedCalibrator(BaseCalibrator):
             f"calibrator={self.calibrator!r} cannot be a member of a pool; expected a calibrator of llmclf.calibration, or one "
             f"of {sorted(SCORE_MAPS)}"
         )
-
-    def _pool_groups(self) -> Integers | None:
-        """The groups of the rows, None where each row is one of its own."""
-        return self._groups if len(np.unique(self._groups)) < len(self._groups) else None
 
     # --- predict -------------------------------------------------------------------------------------------------------
 
@@ -228,9 +155,6 @@ class StackedCalibrator(BaseCalibrator):
         """The most probable class of each row; see `predict_log_proba`."""
         result: NDArray[Any] = self.classes_[self.predict_log_proba(scores, features).argmax(axis=1)]
         return result
-
-    def map_log_proba(self, scores: Floats) -> Floats:
-        return self._pooled(Observed(scores, self._read({}, len(scores))))
 
     @property
     def heads(self) -> list[str]:
@@ -262,119 +186,29 @@ class StackedCalibrator(BaseCalibrator):
             raise InputError(f"features lack {absent[0]!r}; expected those of the fit: {list(self.feature_sets_)!r}")
         return {name: as_features(features[name], name, n_rows) for name in self.feature_sets_ if name in features}
 
-    def _pooled(self, rows: Observed) -> Floats:
-        logs: Floats = self.pool_(np.stack([member.log_proba(rows) for member in self.members_.values()]))
-        return logs
-
-    # --- what it is worth ----------------------------------------------------------------------------------------------
-
-    def judged(self) -> Floats:
-        """Log-probabilities (n, K) of the rows of the fit from members that have not seen their fold; the pool's weights have.
-
-        Raises
-        ------
-        InputError
-            The rows did not outlive save and load.
-        """
-        self._training()
-        logs: Floats = self.pool_(np.stack(list(self._judged.values())))
-        return logs
-
-    def cross_fitted(self) -> Floats:
-        """Log-probabilities (n, K) of the rows of the fit, each from members and a pool that have not seen its fold.
-
-        Raises
-        ------
-        InputError
-            The rows did not outlive save and load.
-        """
-        fits = self._training()
-        if list(self.members_) == ["as they are"]:
-            kept: Floats = self._judged["as they are"]
-            return kept
-        labelled, groups = fits.labelled, self._pool_groups()
-        members = [member for member in self._members() if member.name in self.members_]
-        logs = np.empty((len(labelled.columns), labelled.classes.size))
-        for fold in fits.numbers:
-            seen, rows = np.flatnonzero(fits.folds != fold), fits.inside((fold,))
-            steps, judged = zip(*(fits.judged(member, (fold,)) for member in members), strict=True)
-            pool = OpinionPool.fit(
-                np.stack(judged)[:, seen],
-                labelled.columns[seen],
-                labelled.weights[seen],
-                None if groups is None else groups[seen],
-            )
-            own = [fits.log_proba(member, (fold,), step) for member, step in zip(members, steps, strict=True)]
-            logs[rows] = pool(np.stack([one for one in own if one is not None]))
-        fits.forget_pairs()
-        return logs
-
-    def to_frame(self, confidence_level: float = 0.95) -> pd.DataFrame:
-        """Each member's weight, and its accuracy and log loss on rows that it has not seen, with intervals.
-
-        Returns
-        -------
-        DataFrame, one line per member; those that could not be judged (`left_out_`) have weight 0
-            ``weight`` (linear pool and logarithmic one, by their shares), ``accuracy``, ``accuracy_low``, ``accuracy_high``,
-            ``log_loss``, ``log_loss_low`` and ``log_loss_high``, in nats.
-
-        Raises
-        ------
-        InputError
-            The rows did not outlive save and load.
-        """
-        import pandas as pd
-
-        labelled = self._training().labelled
-        pool = self.pool_
-        weights = (1 - pool.share) * pool.linear + pool.share * pool.logarithmic
-        options: dict[str, Any] = {
-            "confidence_level": confidence_level,
-            "random_state": 0,
-            "sample_weight": labelled.weights,
-            "groups": self._pool_groups(),
-        }
-        if options["groups"] is not None:
-            del options["sample_weight"]
-        lines = {}
-        for (name, logs), weight in zip(self._judged.items(), weights, strict=True):
-            right = (logs.argmax(axis=1) == labelled.columns).astype(float)
-            losses = -logs[np.arange(len(logs)), labelled.columns]
-            found = mean_interval(right, bounds=(0.0, 1.0), **options), mean_interval(losses, **options)
-            lines[name] = [weight, *found[0], *found[1]]
-        lines |= {name: [0.0, *[np.nan] * 6] for name in self.left_out_}
-        measures = [f"{name}{end}" for name in ("accuracy", "log_loss") for end in ("", "_low", "_high")]
-        return pd.DataFrame.from_dict(lines, orient="index", columns=["weight", *measures]).rename_axis("member")
-
-    def _training(self) -> CrossFits:
-        fits: CrossFits | None = getattr(self, "_fits", None)
-        if fits is None:
-            raise InputError("the rows that the members were fitted on did not outlive save and load; fit again")
-        return fits
-
     # --- save ----------------------------------------------------------------------------------------------------------
 
-    def described(self) -> dict[str, Any]:
-        """Members and weights, for people: `to_dict` without the members' numbers."""
-        return {
-            "name": self.name,
-            "feature_sets": list(self.feature_sets_),
-            "members": list(self.members_),
-            "pool": self.pool_.to_dict(),
-            "left_out": dict(self.left_out_),
-        }
+    def _parameters(self) -> dict[str, Any]:
+        if self.calibrator is None or isinstance(self.calibrator, str):
+            return {"calibrator": self.calibrator}
+        return {"calibrator": {"name": self.calibrator.name, "parameters": self.calibrator.get_params(deep=False)}}
+
+    @classmethod
+    def from_dict(cls, description: Mapping[str, Any]) -> Self:
+        """A fitted pool from the result of `to_dict`; see `TemperatureCalibrator.from_dict`."""
+        parameters = description.get("parameters") if isinstance(description, Mapping) else None
+        wanted = parameters.get("calibrator") if isinstance(parameters, Mapping) else None
+        if isinstance(wanted, Mapping):
+            check_keys(wanted, ["name", "parameters"], "'calibrator'")
+            kind = SCORE_MAPS.get(wanted["name"])
+            if kind is None:
+                raise InputError(f"name={wanted['name']!r}; expected one of {sorted(SCORE_MAPS)}")
+            description = {**description, "parameters": {"calibrator": kind(**wanted["parameters"])}}
+        return super().from_dict(description)
 
     def _fitted(self) -> dict[str, Any]:
-        return {
-            "feature_sets": list(self.feature_sets_),
-            "members": {name: member.to_dict() for name, member in self.members_.items()},
-            "pool": self.pool_.to_dict(),
-            "left_out": dict(self.left_out_),
-        }
+        return self._pool_to_dict()
 
     def _restore(self, fitted: Any, n_classes: int) -> None:
         check_keys(fitted, ["feature_sets", "members", "pool", "left_out"], "'fitted'")
-        self.feature_sets_ = tuple(map(str, fitted["feature_sets"]))
-        self.members_ = {str(name): member_from_dict(values) for name, values in fitted["members"].items()}
-        self.pool_ = OpinionPool.from_dict(fitted["pool"])
-        self.left_out_ = {str(name): str(reason) for name, reason in fitted["left_out"].items()}
+        self._pool_from_dict(fitted, n_classes)

@@ -58,6 +58,10 @@ class Transformed(Scaling):
         assert isinstance(features, Inputs)
         return self.inner.matrix(_made(self.name, self.transformer.transform, features.values))
 
+    @property
+    def n_columns(self) -> int:
+        return self.inner.n_columns
+
     def to_dict(self) -> dict[str, Any]:
         raise InputError(cannot_be_saved(self.transformer))
 

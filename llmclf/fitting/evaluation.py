@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..calibration import StackedCalibrator
+from ..calibration import PooledCalibrator
 from ..errors import CalibrationWarning, InputError, warn
 from ..logits import logsumexp, softmax
 from ..pipeline import FittedPipeline
@@ -95,7 +95,7 @@ def _described(correction: Any) -> Any:
     """A bias or calibrator with its fitted values, or its repr where it has no JSON form."""
     if correction is None:
         return None
-    if isinstance(correction, StackedCalibrator):
+    if isinstance(correction, PooledCalibrator):
         return correction.described()
     return correction.to_dict() if hasattr(correction, "to_dict") else repr(correction)
 

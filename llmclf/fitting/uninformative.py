@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Floats, Integers
-from ..calibration import Corrections, PriorCalibrator, StackedCalibrator
+from ..calibration import Corrections, PooledCalibrator, PriorCalibrator
 from ..errors import CalibrationWarning, warn
 from ..logits import softmax
 from ..metrics.association import label_association
@@ -53,7 +53,7 @@ def warn_of_one_answer(
     """
     if isinstance(corrections.calibrator, PriorCalibrator):
         return
-    if isinstance(corrections.calibrator, StackedCalibrator):
+    if isinstance(corrections.calibrator, PooledCalibrator):
         proba = np.exp(corrections.calibrator.judged())  # its members have seen no label of theirs
     else:
         proba = softmax(dict(corrections.steps(scores))["calibrator"])
@@ -70,7 +70,7 @@ def warn_of_one_answer(
     answer = "the class frequencies" if constant else f"the answer {classes[predicted[0]]!r}"
     message = (
         f"these scores say nothing about the labels that {n_rows} labelled rows could show, so every row gets {answer}; try "
-        "another prompt, other label words, examples in the prompt (n_shots=), or a larger model"
+        "another prompt, other label words, examples in the prompt (n_shots=), features='auto', or a larger model"
     )
     words = bag_of_words_proba(texts, columns, n_classes, groups)
     if words is not None and label_association(words[alone], columns[alone]).agree < _LEVEL:

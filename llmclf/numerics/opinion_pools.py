@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from ..arrays import Floats, Integers
+from ..errors import InputError
 from ..logits import log_softmax, logsumexp, softmax
 
 _FLOOR = 1e-3  # of every member, spread evenly over the classes: nobody is certain
@@ -121,8 +122,15 @@ class OpinionPool:
         both[:, 1] -= 0.5 * n_members / max(scale * float(weights.sum()), 1.0)
         return cls(linear, logarithmic, float(averaging_weights(both, weights, groups)[1]))
 
+    @classmethod
+    def of_one(cls) -> OpinionPool:
+        """The pool of a single member, whose probabilities it leaves as they are."""
+        return cls(np.ones(1), np.ones(1), 0.0)
+
     def __call__(self, logs: Floats) -> Floats:
         """The pooled log-probabilities (n, K) of members' log-probabilities (M, n, K)."""
+        if len(logs) == 1:
+            return log_softmax(logs[0])
         logs = _floored(logs)
         with np.errstate(divide="ignore"):
             shares = np.log([1.0 - self.share, self.share])
@@ -135,8 +143,19 @@ class OpinionPool:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> OpinionPool:
-        """The inverse of `to_dict`."""
-        return cls(np.array(values["linear"], float), np.array(values["logarithmic"], float), float(values["share"]))
+        """The inverse of `to_dict`.
+
+        Raises
+        ------
+        InputError
+            These are no weights of a pool.
+        """
+        linear, logarithmic = (np.array(values[name], np.float64) for name in ("linear", "logarithmic"))
+        pool = cls(linear, logarithmic, float(values["share"]))
+        is_sound = linear.ndim == 1 and linear.shape == logarithmic.shape and 0.0 <= pool.share <= 1.0
+        if not is_sound or not all((some >= 0).all() and np.isfinite(some).all() for some in (linear, logarithmic)):
+            raise InputError(f"{dict(values)!r} are no weights of a pool")
+        return pool
 
     def _linear(self, logs: Floats) -> Floats:
         with np.errstate(divide="ignore"):

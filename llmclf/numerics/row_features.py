@@ -28,6 +28,11 @@ class Scaling(ABC):
     def matrix(self, features: RowFeatures) -> Any:
         """The scaled features, ndarray or sparse array (n, d)."""
 
+    @property
+    @abstractmethod
+    def n_columns(self) -> int:
+        """How many columns the matrix has."""
+
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Numbers and arrays that `scaling_from_dict` reads."""
@@ -103,6 +108,10 @@ class Standardised(Scaling):
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "standardised", "mean": self.mean, "unit": self.unit}
 
+    @property
+    def n_columns(self) -> int:
+        return len(self.mean)
+
 
 @dataclass(frozen=True, eq=False)
 class SparseFeatures(RowFeatures):
@@ -144,6 +153,10 @@ class CommonUnit(Scaling):
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "common unit", "unit": self.unit, "n_features": self.n_features}
+
+    @property
+    def n_columns(self) -> int:
+        return self.n_features
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,16 +217,31 @@ class TermWeights(Scaling):
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "term weights", "rarity": list(self.rarity)}
 
+    @property
+    def n_columns(self) -> int:
+        return sum(map(len, self.rarity))
+
 
 def scaling_from_dict(values: Mapping[str, Any]) -> Scaling:
-    """The inverse of `to_dict` of a scaling."""
-    if values["kind"] == "standardised":
-        return Standardised(np.asarray(values["mean"], np.float64), np.asarray(values["unit"], np.float64))
-    if values["kind"] == "term weights":
-        return TermWeights([np.asarray(rarity, np.float64) for rarity in values["rarity"]])
-    if values["kind"] == "common unit":
+    """The inverse of `to_dict` of a scaling.
+
+    Raises
+    ------
+    InputError
+        These are no values that fitting can produce.
+    """
+    kind = values["kind"]
+    if kind == "standardised":
+        mean, unit = (np.asarray(values[name], np.float64) for name in ("mean", "unit"))
+        if mean.ndim == 1 and mean.shape == unit.shape and np.isfinite(mean / unit).all() and (unit > 0).all():
+            return Standardised(mean, unit)
+    elif kind == "term weights":
+        rarity = [np.asarray(one, np.float64) for one in values["rarity"]]
+        if rarity and all(one.ndim == 1 and (one >= 0).all() and np.isfinite(one).all() for one in rarity):
+            return TermWeights(rarity)
+    elif kind == "common unit" and float(values["unit"]) > 0:
         return CommonUnit(float(values["unit"]), int(values["n_features"]))
-    raise InputError(f"kind={values['kind']!r} is not a scaling of features; expected one that fitting can produce")
+    raise InputError(f"a scaling of kind {kind!r} holds values that fitting cannot produce")
 
 
 def as_features(values: Any, name: str, n_rows: int) -> RowFeatures:

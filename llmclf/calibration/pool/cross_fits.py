@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
-from ..arrays import Floats, Integers
-from .pool_members import FittedMember, Labelled, Member
+from ...arrays import Floats, Integers
+from .members import FittedMember, Labelled, Member
 
 _PATIENCE = 2  # strengths in a row that may be worse than the best before the search for a better one ends
 
@@ -30,6 +31,10 @@ class CrossFits:
         self._training: dict[tuple[int, ...], Labelled] = {}
         self._paths: dict[tuple[str, tuple[int, ...]], Iterator[FittedMember]] = {}
         self._known: dict[tuple[str, tuple[int, ...]], list[Floats]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what can be fitted again: half-walked paths have no other form."""
+        return {**vars(self), "_training": {}, "_paths": {}, "_known": {}}
 
     def inside(self, numbers: tuple[int, ...]) -> Integers:
         """The rows of some folds."""

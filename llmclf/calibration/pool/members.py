@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from ..arrays import Floats, Integers
-from ..logits import log_softmax
-from ..numerics.ridge_softmax import VARIANCES, RidgeSoftmax, RowSpan
-from ..numerics.row_features import DenseFeatures, RowFeatures, Scaling, scaling_from_dict
-from .base import BaseCalibrator
-from .maps import SCORE_MAPS
-from .temperature import TemperatureCalibrator
+from ...arrays import Floats, Integers
+from ...errors import InputError
+from ...logits import log_softmax
+from ...numerics.ridge_softmax import VARIANCES, RidgeSoftmax, RowSpan
+from ...numerics.row_features import DenseFeatures, RowFeatures, Scaling, scaling_from_dict
+from ..base import BaseCalibrator, checked_temperature
+from ..maps import SCORE_MAPS
+from ..temperature import TemperatureCalibrator
 
 LABEL_SCORES = "label scores"
 """The feature set that is made of the label scores themselves."""
@@ -67,6 +68,13 @@ class Labelled:
     classes: NDArray[Any]
     _spans: dict[tuple[str, ...], tuple[Mapping[str, Scaling], RowSpan]] = field(default_factory=dict)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_spans": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
     def span(self, sets: tuple[str, ...]) -> tuple[Mapping[str, Scaling], RowSpan]:
         """The scalings of some feature sets, and the space of the scaled rows; members with the same sets share them."""
         if sets not in self._spans:
@@ -111,10 +119,19 @@ class Member(ABC):
 
 @dataclass(frozen=True)
 class ScoreMap(Member):
-    """A calibrator of the label scores."""
+    """A calibrator of the label scores, which may want some rows, and may be for few classes only."""
 
     name: str
     calibrator: BaseCalibrator
+    least_rows: int = 0
+    most_classes: int | None = None
+
+    def obstacle(self, counts: Floats) -> str | None:
+        if counts.sum() < self.least_rows:
+            return f"it has many parameters, and there are fewer than {self.least_rows} labelled rows"
+        if self.most_classes is not None and len(counts) > self.most_classes:
+            return f"it has a parameter for each pair of classes, and there are more than {self.most_classes} classes"
+        return None
 
     def path(self, labelled: Labelled) -> Iterator[FittedMember]:
         fitted = clone(self.calibrator)
@@ -237,18 +254,37 @@ class FittedHead(FittedMember):
         }
 
 
-def member_from_dict(values: Mapping[str, Any]) -> FittedMember:
-    """The inverse of `to_dict` of a fitted member."""
+def member_from_dict(values: Mapping[str, Any], n_classes: int) -> FittedMember:
+    """The inverse of `to_dict` of a fitted member.
+
+    Raises
+    ------
+    InputError
+        These are no values that fitting can produce for so many classes.
+    """
     if values["kind"] == "map":
-        return FittedMap(SCORE_MAPS[values["calibrator"]["name"]].from_dict(values["calibrator"]))
+        member = FittedMap(SCORE_MAPS[values["calibrator"]["name"]].from_dict(values["calibrator"]))
+        if member.calibrator.classes_.size != n_classes:
+            raise InputError(f"a member of a pool has {member.calibrator.classes_.size} classes; expected {n_classes}")
+        return member
     offset = values["offset"]
-    return FittedHead(
+    head = FittedHead(
         str(values["name"]),
         {str(name): scaling_from_dict(scaling) for name, scaling in values["scalings"].items()},
         np.asarray(values["coefficients"], np.float64),
         np.asarray(values["intercepts"], np.float64),
-        float(offset) if isinstance(offset, (int, float)) else np.asarray(offset, np.float64),
+        checked_temperature(offset) if isinstance(offset, (int, float)) else np.asarray(offset, np.float64),
     )
+    numbers = head.coefficients, head.intercepts, np.asarray(head.offset)
+    if not all(np.isfinite(some).all() for some in numbers):
+        raise InputError(f"the head {head.name!r} of a pool holds values that are NaN or infinite; expected numbers")
+    n_columns = sum(scaling.n_columns for scaling in head.scalings.values())
+    shapes = [head.coefficients.shape, head.intercepts.shape, np.shape(head.offset) or (n_classes,)]
+    if not head.scalings or shapes != [(n_columns, n_classes), (n_classes,), (n_classes,)]:
+        raise InputError(
+            f"the head {head.name!r} of a pool has numbers of shapes {shapes}, which fitting cannot produce"
+        )
+    return head
 
 
 def _start(offset: float | Floats, scores: Floats) -> Floats:

@@ -1,0 +1,250 @@
+"""What pools of members share: members judged on rows that they have not seen, and weighted."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...arrays import Floats, Integers
+from ...errors import InputError
+from ...metrics.means import mean_interval
+from ...numerics.folds import copies, fold_weights
+from ...numerics.opinion_pools import OpinionPool
+from ...numerics.row_features import RowFeatures
+from ..affine import MatrixCalibrator, VectorCalibrator
+from ..base import ENOUGH_ROWS, WEAK_RIDGE, BaseCalibrator
+from ..temperature import BiasTemperatureCalibrator, IdentityCalibrator, TemperatureCalibrator
+from .cross_fits import CrossFits
+from .members import LABEL_SCORES, FittedMember, Head, Labelled, Member, Observed, ScoreMap, member_from_dict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FREQUENCIES = "frequencies"
+AS_THEY_ARE = "as they are"
+MATRIX_ROWS, MATRIX_CLASSES = 50, 20
+"""A matrix is a member from so many rows on, and up to so many classes: beyond, the head on the label scores does its work."""
+
+
+def label_members() -> list[Member]:
+    """What can be made of the label scores alone, the simplest first."""
+    maps: list[BaseCalibrator] = [TemperatureCalibrator(), BiasTemperatureCalibrator(), VectorCalibrator()]
+    members = [ScoreMap(one.name, one) for one in maps]
+    weak = ScoreMap("weak_bias_temperature", BiasTemperatureCalibrator(WEAK_RIDGE))
+    matrix = ScoreMap("matrix", MatrixCalibrator(), MATRIX_ROWS, MATRIX_CLASSES)
+    return [*members[:2], weak, members[2], matrix, Head(LABEL_SCORES, (LABEL_SCORES,), True)]
+
+
+class PooledCalibrator(BaseCalibrator):
+    """A pool of members; each kind says which, in `_members`.
+
+    Attributes
+    ----------
+    members_ : dict of name to fitted member
+    pool_ : OpinionPool
+        The members' weights.
+    left_out_ : dict of name to str
+        Members that the rows of the fit cannot judge, and why.
+    """
+
+    @abstractmethod
+    def _members(self, feature_sets: tuple[str, ...]) -> list[Member]:
+        """The members, with different names."""
+
+    def fit_map(
+        self,
+        scores: Floats,
+        columns: NDArray[np.intp],
+        weights: Floats,
+        classes: NDArray[Any],
+        groups: Integers | None = None,
+        features: Mapping[str, RowFeatures] | None = None,
+    ) -> str:
+        given = dict(features or {})
+        self.feature_sets_ = tuple(given)
+        labelled = Labelled(Observed(scores, given), columns, weights, classes)
+        if groups is None:
+            found = copies(scores, weights)
+            groups = np.arange(len(scores)) if found is None else found
+        folds = fold_weights(scores, columns, weights, groups=groups).argmax(axis=1)
+        self._fits, self._groups = CrossFits(labelled, folds), groups
+        self.left_out_: dict[str, str] = {}
+        if weights.sum() < ENOUGH_ROWS or np.unique(folds).size < 2:
+            return self._keep_scores(labelled)
+        counts = np.bincount(columns, weights, minlength=classes.size).astype(np.float64)
+        candidates = self._members(self.feature_sets_)
+        obstacles = {member.name: member.obstacle(counts) for member in candidates}
+        self.left_out_ = {name: reason for name, reason in obstacles.items() if reason is not None}
+        members = [member for member in candidates if member.name not in self.left_out_]
+        steps, logs = zip(*(self._fits.judged(member) for member in members), strict=True)
+        self.members_: dict[str, FittedMember] = {
+            member.name: member.fit(labelled, step) for member, step in zip(members, steps, strict=True)
+        }
+        self.pool_ = OpinionPool.fit(np.stack(logs), columns, weights, self._pool_groups())
+        self._judged = dict(zip(self.members_, logs, strict=True))
+        return ""
+
+    def _keep_scores(self, labelled: Labelled) -> str:
+        """No member can be judged, so the label scores stay as they are."""
+        member = ScoreMap(AS_THEY_ARE, IdentityCalibrator())
+        self.members_ = {member.name: member.fit(labelled, 0)}
+        self.pool_ = OpinionPool.of_one()
+        self._judged = {member.name: self.members_[member.name].log_proba(labelled.rows)}
+        if len(np.unique(self._groups)) < 2:
+            return "all rows belong to one group, so no member can be judged and the label scores stay as they are"
+        return ""
+
+    def _pool_groups(self) -> Integers | None:
+        """The groups of the rows, None where each row is one of its own."""
+        return self._groups if len(np.unique(self._groups)) < len(self._groups) else None
+
+    # --- predict -------------------------------------------------------------------------------------------------------
+
+    def map_log_proba(self, scores: Floats) -> Floats:
+        return self._pooled(Observed(scores))
+
+    def _pooled(self, rows: Observed) -> Floats:
+        logs: Floats = self.pool_(np.stack([member.log_proba(rows) for member in self.members_.values()]))
+        return logs
+
+    # --- what it is worth ----------------------------------------------------------------------------------------------
+
+    @property
+    def weights_(self) -> dict[str, float]:
+        """Each member's weight: in the linear pool and in the logarithmic one, by their shares."""
+        pool = self.pool_
+        weights = (1 - pool.share) * pool.linear + pool.share * pool.logarithmic
+        return dict(zip(self.members_, weights.tolist(), strict=True))
+
+    def judged(self) -> Floats:
+        """Log-probabilities (n, K) of the rows of the fit from members that have not seen their fold; the pool's weights have.
+
+        Raises
+        ------
+        InputError
+            The rows did not outlive save and load.
+        """
+        self._training()
+        logs: Floats = self.pool_(np.stack(list(self._judged.values())))
+        return logs
+
+    def cross_fitted(self) -> Floats:
+        """Log-probabilities (n, K) of the rows of the fit, each from members and a pool that have not seen its fold.
+
+        Raises
+        ------
+        InputError
+            The rows did not outlive save and load.
+        """
+        fits = self._training()
+        if list(self.members_) == [AS_THEY_ARE]:
+            kept: Floats = self._judged[AS_THEY_ARE]
+            return kept
+        labelled, groups = fits.labelled, self._pool_groups()
+        members = [member for member in self._members(self.feature_sets_) if member.name in self.members_]
+        logs = np.empty((len(labelled.columns), labelled.classes.size))
+        for fold in fits.numbers:
+            seen, rows = np.flatnonzero(fits.folds != fold), fits.inside((fold,))
+            steps, judged = zip(*(fits.judged(member, (fold,)) for member in members), strict=True)
+            pool = OpinionPool.fit(
+                np.stack(judged)[:, seen],
+                labelled.columns[seen],
+                labelled.weights[seen],
+                None if groups is None else groups[seen],
+            )
+            own = [fits.log_proba(member, (fold,), step) for member, step in zip(members, steps, strict=True)]
+            logs[rows] = pool(np.stack([one for one in own if one is not None]))
+        fits.forget_pairs()
+        return logs
+
+    def to_frame(self, confidence_level: float = 0.95) -> pd.DataFrame:
+        """Each member's weight, and its accuracy and log loss on rows that it has not seen, with intervals.
+
+        Returns
+        -------
+        DataFrame, one line per member; those that could not be judged (`left_out_`) have weight 0
+            ``weight`` (linear pool and logarithmic one, by their shares), ``accuracy``, ``accuracy_low``, ``accuracy_high``,
+            ``log_loss``, ``log_loss_low`` and ``log_loss_high``, in nats.
+
+        Raises
+        ------
+        InputError
+            The rows did not outlive save and load.
+        """
+        import pandas as pd
+
+        labelled = self._training().labelled
+        options: dict[str, Any] = {
+            "confidence_level": confidence_level,
+            "random_state": 0,
+            "sample_weight": labelled.weights,
+            "groups": self._pool_groups(),
+        }
+        if options["groups"] is not None:
+            del options["sample_weight"]
+        lines = {}
+        for (name, logs), weight in zip(self._judged.items(), self.weights_.values(), strict=True):
+            right = (logs.argmax(axis=1) == labelled.columns).astype(float)
+            losses = -logs[np.arange(len(logs)), labelled.columns]
+            found = mean_interval(right, bounds=(0.0, 1.0), **options), mean_interval(losses, **options)
+            lines[name] = [weight, *found[0], *found[1]]
+        lines |= {name: [0.0, *[np.nan] * 6] for name in self.left_out_}
+        measures = [f"{name}{end}" for name in ("accuracy", "log_loss") for end in ("", "_low", "_high")]
+        return pd.DataFrame.from_dict(lines, orient="index", columns=["weight", *measures]).rename_axis("member")
+
+    def _training(self) -> CrossFits:
+        fits: CrossFits | None = getattr(self, "_fits", None)
+        if fits is None:
+            raise InputError("the rows that the members were fitted on did not outlive save and load; fit again")
+        return fits
+
+    # --- save ----------------------------------------------------------------------------------------------------------
+
+    def described(self) -> dict[str, Any]:
+        """Members and weights, for people: `to_dict` without the members' numbers."""
+        return {
+            "name": self.name,
+            "feature_sets": list(self.feature_sets_),
+            "members": list(self.members_),
+            "pool": self.pool_.to_dict(),
+            "left_out": dict(self.left_out_),
+        }
+
+    def to_dict(self, *, arrays: bool = False) -> dict[str, Any]:
+        """Everything that predictions depend on; see `TemperatureCalibrator.to_dict`.
+
+        Parameters
+        ----------
+        arrays : bool
+            Leave arrays of numbers as they are; by default they become lists, which JSON can hold.
+        """
+        described = super().to_dict()
+        return described if arrays else {**described, "fitted": _listed(described["fitted"])}
+
+    def _pool_to_dict(self) -> dict[str, Any]:
+        return {
+            "feature_sets": list(self.feature_sets_),
+            "members": {name: member.to_dict() for name, member in self.members_.items()},
+            "pool": self.pool_.to_dict(),
+            "left_out": dict(self.left_out_),
+        }
+
+    def _pool_from_dict(self, fitted: Mapping[str, Any], n_classes: int) -> None:
+        self.feature_sets_ = tuple(map(str, fitted["feature_sets"]))
+        self.members_ = {str(name): member_from_dict(values, n_classes) for name, values in fitted["members"].items()}
+        self.pool_ = OpinionPool.from_dict(fitted["pool"])
+        if not len(self.members_) == len(self.pool_.linear) == len(self.pool_.logarithmic) > 0:
+            raise InputError(f"a pool of {len(self.members_)} members has {len(self.pool_.linear)} weights")
+        self.left_out_ = {str(name): str(reason) for name, reason in fitted["left_out"].items()}
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _listed(inner) for key, inner in value.items()}
+    return [_listed(inner) for inner in value] if isinstance(value, list) else value
