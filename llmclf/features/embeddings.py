@@ -19,12 +19,14 @@ from ..backends.http.options import check_saved_address
 from ..backends.identity import differing
 from ..backends.usage import Estimate, Usage
 from ..errors import InputError, ModelError, type_of
-from ..tables.bad_rows import check_problems
-from ..tables.estimator_input import read_input
-from ..tables.rows import check_fields
+from ..tables.estimator_input import read_texts
 from .asking import embed_once, unknown_texts, vector_identity
 
 _KIND = "embeddings"  # what a description in JSON is of
+_CURE = (
+    "give one column (X[{column}], or X[:, 0] of an array), or choose it in a pipeline with ColumnTransformer([('text', "
+    "Embeddings(...), {column})])"
+)
 _OWN = ("model", "prefix", "normalize", "cache")  # parameters that are not options of the embedder
 
 _HANDLES: WeakKeyDictionary[Embeddings, Embedder] = WeakKeyDictionary()
@@ -144,15 +146,13 @@ class Embeddings(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         ModelError
             The model cannot be reached or loaded, or its answer cannot be used; see `transform`.
         """
-        texts = self._texts(X)
-        embedder = self._embedder()
+        embedder, texts = self._embedder(), self._texts(X)
         self._learn(embedder, *embed_once(embedder, texts[:1], self.cache))
         return self
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[np.float32]:
         """As `fit` and then `transform`, each text asked once."""
-        texts = self._texts(X)
-        embedder = self._embedder()
+        embedder, texts = self._embedder(), self._texts(X)
         vectors, answered_by = embed_once(embedder, texts, self.cache)
         self._learn(embedder, vectors, answered_by)
         return self._finished(vectors)
@@ -180,8 +180,7 @@ class Embeddings(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         BudgetError
             The next request could cost more than is left of `max_cost`.
         """
-        texts = self._texts(X)
-        embedder = self._embedder()
+        embedder, texts = self._embedder(), self._texts(X)
         vectors, answered_by = embed_once(embedder, texts, self.cache)
         self._check_same(embedder, vectors, answered_by)
         return self._finished(vectors)
@@ -198,8 +197,7 @@ class Embeddings(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         Estimate
             Of a local model, no requests and no cost.
         """
-        rows = self._texts(texts)
-        embedder = self._embedder()
+        embedder, rows = self._embedder(), self._texts(texts)
         if isinstance(embedder, ServedEmbedder):
             return replace(embedder.estimate(unknown_texts(embedder, rows, self.cache)), rows=len(rows))
         n_bytes = sum(len(text.encode()) for text in set(rows))
@@ -335,18 +333,7 @@ class Embeddings(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
     def _texts(self, X: Any) -> list[str]:
         """The texts as the model reads them, with the prefix."""
-        rows = read_input(self, X, reset=False)
-        if rows.is_table:
-            first = rows.field_names[0]
-            columns = ", ".join(map(repr, rows.field_names[:5])) + (", ..." if len(rows.field_names) > 5 else "")
-            raise InputError(
-                f"X is a table ({columns}), and Embeddings takes texts: give one column (X[{first!r}], or X[:, 0] of an array), "
-                f"or choose it in a pipeline with ColumnTransformer([('text', Embeddings(...), {first!r})])"
-            )
-        check_problems(rows.problems, may_be_left_out=False)
-        (name,) = rows.field_names
-        check_fields(rows, (name,), name)
-        return [self.prefix + str(record[name]) for record in rows.records]
+        return [self.prefix + text for text in read_texts(X, cure=_CURE)]
 
     def _finished(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         if not self.normalize:

@@ -50,7 +50,7 @@ def read_counts(reply: Any, estimated: int) -> tuple[int, int, int]:
         return counts
     usage = reply.get("usage") if isinstance(reply, dict) else None
     total = usage.get("total_tokens") if isinstance(usage, dict) else None
-    as_read = token_counts({"usage": {"prompt_tokens": total}}) if total else None
+    as_read = token_counts({"usage": {"prompt_tokens": total}}) if type(total) is int and total > 0 else None
     return as_read or (estimated, 0, 0)
 
 
