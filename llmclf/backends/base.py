@@ -345,25 +345,29 @@ class Embedder(Protocol):
 
 @runtime_checkable
 class ServedEmbedder(Embedder, Protocol):
-    """An embedder behind a server: what it is asked is counted, and may cost."""
+    """An embedder behind a server, whose answers may cost."""
 
     def estimate(self, texts: Sequence[str]) -> Estimate:
         """Requests, tokens and cost of some texts; nothing is sent."""
         ...
 
-    @property
     def answered_by(self) -> str | None:
         """The model that answers, by its own name; None before the first answer, or where the server does not say."""
         ...
 
     @property
-    def usage(self) -> Usage:
-        """The counts so far; the object lives on and changes with every request."""
-        ...
-
-    @property
     def server_options(self) -> ServerLimits:
         """Address, name of the key's variable, and limits; reading them sends nothing."""
+        ...
+
+
+@runtime_checkable
+class CountedEmbedder(ServedEmbedder, Protocol):
+    """One that counts what was asked."""
+
+    @property
+    def usage(self) -> Usage:
+        """The counts so far; the object lives on and changes with every request."""
         ...
 
 

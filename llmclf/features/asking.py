@@ -90,5 +90,5 @@ def _answers(embedder: Embedder, texts: Sequence[str]) -> Generator[tuple[str, N
         return
     with track(embedder.embed(texts), len(texts), "embedding") as answers:
         for place, vector in answers:
-            name = embedder.answered_by if isinstance(embedder, ServedEmbedder) else None
+            name = embedder.answered_by() if isinstance(embedder, ServedEmbedder) else None
             yield texts[place], NamedVector(vector, name)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
-from ..backends.base import Embedder, ServedEmbedder
+from ..backends.base import CountedEmbedder, Embedder, ServedEmbedder
 from ..backends.embeddings import open_embedder
 from ..backends.http.options import check_saved_address
 from ..backends.identity import differing
@@ -207,7 +207,7 @@ class Embeddings(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     def usage(self) -> Usage:
         """What this transformer has asked of its server since it was opened; nothing, of a local model."""
         embedder = self._embedder()
-        return embedder.usage if isinstance(embedder, ServedEmbedder) else Usage()
+        return embedder.usage if isinstance(embedder, CountedEmbedder) else Usage()
 
     def to_dict(self) -> dict[str, Any]:
         """Parameters and what was learned, as plain JSON values; no key is in them, nor the path of the cache.
@@ -232,7 +232,7 @@ class Embeddings(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             "model": self.model,
             "options": options,
             "prefix": self.prefix,
-            "normalize": self.normalize,
+            "normalize": bool(self.normalize),
             "n_features_out": getattr(self, "n_features_out_", None),
             "identity": getattr(self, "identity_", None),
         }

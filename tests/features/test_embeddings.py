@@ -24,6 +24,8 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.utils import estimator_checks, get_tags
 
 from llmclf import Embeddings
+from llmclf.backends.embeddings import LocalEmbedder, ServerEmbedder
+from llmclf.backends.options import options_of
 from llmclf.errors import (
     BudgetError,
     InputError,
@@ -502,6 +504,26 @@ def test_a_parameter_that_cannot_be_used_is_named(parameters, kind, message):
 def test_keeps_the_rules_of_scikit_learn(check):
     """Those of its own checks that are not about tables of numbers."""
     check("Embeddings", Embeddings("openai:tiny", base_url=URL))
+
+
+def test_every_option_of_its_models_is_a_parameter():
+    """Another server option is one here, too."""
+    options = {field.name for kind in (ServerEmbedder, LocalEmbedder) for field in options_of(kind)}
+    assert set(Embeddings("x").get_params()) == options | {"model", "prefix", "normalize", "cache"}
+
+
+def test_a_description_opens_nothing(monkeypatch):
+    """Estimates and descriptions need no package that sends requests."""
+
+    def refuse(self):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(ServerEmbedder, "_connect", refuse)
+    embeddings = Embeddings("openai:tiny", base_url=URL)
+    embeddings.estimate(TEXTS)
+    assert Embeddings.from_dict(embeddings.to_dict()).get_params() == embeddings.get_params()
+    with pytest.raises(AssertionError, match="was opened"):
+        embeddings.usage  # noqa: B018
 
 
 def test_parameters_are_kept_as_they_were_given():

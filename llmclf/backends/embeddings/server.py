@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ServerError
-from ..base import ServedEmbedder
+from ..base import CountedEmbedder
 from ..handle import shared
 from ..http.async_bridge import AsyncBridge
 from ..http.client import Client
@@ -33,7 +33,7 @@ Placed = tuple[int, NDArray[np.float32]]
 
 @describe_options
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class ServerEmbedder(NamedServer, ServedEmbedder):
+class ServerEmbedder(NamedServer, CountedEmbedder):
     """Vectors of texts by a model behind an OpenAI-compatible server.
 
     Parameters
@@ -91,7 +91,6 @@ class ServerEmbedder(NamedServer, ServedEmbedder):
     def usage(self) -> Usage:
         return self._connection.client.usage
 
-    @property
     def answered_by(self) -> str | None:
         return self._connection.answered_by
 
