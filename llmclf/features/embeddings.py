@@ -150,7 +150,7 @@ class Embeddings(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         self._learn(embedder, *embed_once(embedder, texts[:1], self.cache))
         return self
 
-    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[np.float32]:
+    def fit_transform(self, X: Any, y: Any = None) -> NDArray[np.float32]:
         """As `fit` and then `transform`, each text asked once."""
         embedder, texts = self._embedder(), self._texts(X)
         vectors, answered_by = embed_once(embedder, texts, self.cache)

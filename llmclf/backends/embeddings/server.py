@@ -171,10 +171,11 @@ class EmbeddingConnection(AsyncBridge):
             if error.is_final or error.status not in _TOO_MUCH:
                 raise
             if len(unit) == 1:
-                place, text = unit[0]
+                # Its number among the texts that are asked about says nothing to a user whose table repeats some of them.
+                text = unit[0][1]
                 shown = repr(text[:_SHOWN]) + (", ..." if len(text) > _SHOWN else "")
                 raise ServerError(
-                    f"the text number {place} ({shown}) got no embedding: {error}",
+                    f"the text {shown} got no embedding: {error}",
                     status=error.status,
                 ) from error
             # Either they are too many, or one of them is refused: halves tell, and the others get their vectors.
