@@ -11,13 +11,15 @@ if TYPE_CHECKING:
     from .backends import open_backend
     from .classifier import LLMClassifier
     from .errors import LlmclfError, LlmclfWarning
+    from .features import Embeddings
     from .loading import load
     from .prompts.prompt import Prompt
 
-__all__ = ["LLMClassifier", "LlmclfError", "LlmclfWarning", "Prompt", "load", "open_backend"]
+__all__ = ["Embeddings", "LLMClassifier", "LlmclfError", "LlmclfWarning", "Prompt", "load", "open_backend"]
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Embeddings": "features",
     "LLMClassifier": "classifier",
     "LlmclfError": "errors",
     "LlmclfWarning": "errors",

@@ -8,8 +8,9 @@ from typing import Any
 
 from .backends import Backend
 from .backends.base import SCORE_VERSION, BehindServer
+from .backends.http.options import check_saved_address
 from .classifier import LLMClassifier
-from .errors import InputError, ModelNameError, StoreError, UnknownOptionError
+from .errors import ModelNameError, StoreError, UnknownOptionError
 from .pipeline import FORMAT, FittedPipeline
 from .saved_folder import read_folder
 
@@ -99,13 +100,12 @@ def _read(
 
 def _check_key(backend: Backend, saved: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Refuse to send a key to an address that a folder alone names."""
-    if not isinstance(backend, BehindServer):
-        return
-    options = backend.server_options
-    if options.api_key_env is None or options.is_local or "base_url" not in saved:
-        return
-    if "base_url" not in given and "api_key_env" not in given:
-        raise InputError(
-            f"the saved classifier would send the key in {options.api_key_env} to {options.base_url}; if that is right, say so: "
-            f"load(folder, model_options={{'api_key_env': {options.api_key_env!r}}}), or '' to send no key"
+    if isinstance(backend, BehindServer):
+        name = backend.server_options.api_key_env
+        check_saved_address(
+            backend.server_options,
+            saved,
+            given,
+            what="the saved classifier",
+            cure=f"load(folder, model_options={{'api_key_env': {name!r}}})",
         )

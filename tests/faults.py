@@ -9,6 +9,7 @@ real servers give (vLLM 0.32, llama.cpp 2026.10, SGLang 0.5, OpenAI's), their re
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import json
@@ -1000,6 +1001,42 @@ class Plain(Personality):
         return 200, json.loads(json.dumps(self.answer))
 
 
+class EmbeddingServer(Personality):
+    """Vectors of texts, with OpenAI's refusals; `vector` says what the vector of a text is."""
+
+    length = 8
+    most_texts = 64
+
+    def __init__(self, model: TinyModel, name: str) -> None:
+        super().__init__(model, name)
+        self.routes = {"/v1/embeddings": self._embeddings}
+
+    @classmethod
+    def vector(cls, text: str) -> np.ndarray:
+        seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+        return np.random.default_rng(seed).standard_normal(cls.length).astype(np.float32)
+
+    def _embeddings(self, body: Any) -> Any:
+        texts = body["input"]
+        if len(texts) > self.most_texts:
+            raise self._refuse(f"Invalid 'input': array too long. Expected at most {self.most_texts} items.")
+        if not all(texts) or "unspeakable" in "".join(texts):
+            raise self._refuse("Invalid 'input': a string cannot be used.")
+        n_tokens = sum(len(self.model.encode(text)) for text in texts)
+        data = []
+        for i, text in enumerate(texts):
+            values = self.vector(text)[: body.get("dimensions")]
+            is_packed = body.get("encoding_format") == "base64"
+            shown = base64.b64encode(values.tobytes()).decode() if is_packed else [float(value) for value in values]
+            data.append({"object": "embedding", "index": i, "embedding": shown})
+        usage = {"prompt_tokens": n_tokens, "total_tokens": n_tokens}
+        return {"object": "list", "data": data, "model": self.name, "usage": usage}
+
+    def _refuse(self, message: str) -> RefusalError:
+        error = {"message": message, "type": "invalid_request_error", "param": "input", "code": None}
+        return RefusalError(400, {"error": error})
+
+
 PERSONALITIES: dict[str, Callable[[TinyModel, str], Personality]] = {
     "vllm": VllmServer,
     "vllm_processed": functools.partial(VllmServer, processed=True),
@@ -1010,6 +1047,7 @@ PERSONALITIES: dict[str, Callable[[TinyModel, str], Personality]] = {
     "openai_chat": OpenAIChat,
     "no_logprobs": NoLogprobs,
     "plain": Plain,
+    "embeddings": EmbeddingServer,
 }
 
 

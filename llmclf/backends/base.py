@@ -328,6 +328,49 @@ class BehindServer(Backend, Protocol):
         ...
 
 
+class Embedder(Protocol):
+    """A handle to a model that makes a vector of a text; it is no `Backend`, since it scores nothing."""
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that a vector depends on besides its text, as plain JSON values; a server is not asked for it."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """The vector (d,) of every text, in any order, each with the place of its text, as soon as it is known.
+
+        All vectors are finite and have one length.
+        """
+        ...
+
+
+@runtime_checkable
+class ServedEmbedder(Embedder, Protocol):
+    """An embedder behind a server, whose answers may cost."""
+
+    def estimate(self, texts: Sequence[str]) -> Estimate:
+        """Requests, tokens and cost of some texts; nothing is sent."""
+        ...
+
+    def answered_by(self) -> str | None:
+        """The model that answers, by its own name; None before the first answer, or where the server does not say."""
+        ...
+
+    @property
+    def server_options(self) -> ServerLimits:
+        """Address, name of the key's variable, and limits; reading them sends nothing."""
+        ...
+
+
+@runtime_checkable
+class CountedEmbedder(ServedEmbedder, Protocol):
+    """One that counts what was asked."""
+
+    @property
+    def usage(self) -> Usage:
+        """The counts so far; the object lives on and changes with every request."""
+        ...
+
+
 class Written(Protocol):
     """What a model wrote; see `llmclf.backends.local.generation.Generation`."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import json
 import re
 import textwrap
 import typing
@@ -206,6 +207,23 @@ def positive_seconds(name: str, value: Any) -> None:
     """A check: a positive time."""
     if not is_finite_number(value) or value <= 0:
         raise InputError(f"{name}={value!r}: expected a positive number of seconds")
+
+
+def further_fields(*reserved: str) -> Callable[[str, Any], None]:
+    """A check: further fields of each request, as plain JSON values; those that are `reserved` a backend sets itself."""
+
+    def check(name: str, value: Any) -> None:
+        if not isinstance(value, Mapping):
+            raise InputError(f"{name}={value!r}: expected a dict of further fields of each request")
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{name}={value!r}: expected plain JSON values ({error})") from error
+        taken = sorted(set(reserved) & set(value))
+        if taken:
+            raise InputError(f"{name} has {taken[0]!r}, which the backend sets itself; leave it out")
+
+    return check
 
 
 def one_of(*choices: str) -> Callable[[str, Any], None]:

@@ -90,12 +90,14 @@ def text_problem(value: Any) -> Problem | None:
     return None
 
 
-def check_problems(problems: Mapping[int, Problem]) -> None:
+def check_problems(problems: Mapping[int, Problem], *, may_be_left_out: bool = True) -> None:
     """Refuse bad rows, if there are any: the error names the first of them, and says how many there are.
 
     Parameters
     ----------
     problems : mapping of row number -> Problem
+    may_be_left_out : bool
+        Whether the caller has an ``on_error``, which is then named as a cure.
 
     Raises
     ------
@@ -116,7 +118,8 @@ bad rows out with on_error='missing'
     for number, problem in sorted(problems.items()):
         alike.setdefault((problem.kind, problem.field), {})[number] = problem
     parts = [_of_kind(kind, found) for (kind, _), found in alike.items()]
-    raise InputError(". Also, ".join(parts) + ". Or leave bad rows out with on_error='missing'")
+    cure = ". Or leave bad rows out with on_error='missing'" if may_be_left_out else ""
+    raise InputError(". Also, ".join(parts) + cure)
 
 
 def named_rows(reasons: Mapping[int, str]) -> str:

@@ -12,7 +12,8 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
-from .bad_rows import Problem
+from ..errors import InputError, listed
+from .bad_rows import Problem, check_problems, value_problem
 from .rows import Rows, read_rows
 
 
@@ -38,11 +39,7 @@ def read_input(estimator: BaseEstimator, X: Any, *, reset: bool) -> Rows:
     -----
     What is wrong with single rows stands in `Rows.problems`; what a prompt finds wrong with others, the scorer knows.
     """
-    if not isinstance(X, (list, tuple)) and not nw.dependencies.is_into_dataframe(X) and hasattr(X, "__array__"):
-        X = X if nw.dependencies.is_into_series(X) else np.asanyarray(X)
-    if isinstance(X, np.ma.MaskedArray):
-        mask, X = np.ma.getmaskarray(X), np.array(X.data, dtype=object)
-        X[mask] = None  # scikit-learn would show what the mask hides
+    X = _unmasked(X)
     is_nested = isinstance(X, (list, tuple)) and all(isinstance(row, (list, tuple, np.ndarray)) for row in X)
     if (is_nested and len(X)) or (isinstance(X, np.ndarray) and X.ndim == 2) or issparse(X):
         array = validate_data(estimator, X, reset=reset, dtype=None, ensure_all_finite=False)
@@ -54,6 +51,51 @@ def read_input(estimator: BaseEstimator, X: Any, *, reset: bool) -> Rows:
         # Among named columns the prompt finds those that it shows, wherever they stand and whatever else there is.
         validate_data(estimator, _header(rows, X), reset=reset, skip_check_array=True)
     return rows
+
+
+def read_texts(X: Any, *, cure: str) -> list[str]:
+    """The texts of an input that may not be a table.
+
+    Parameters
+    ----------
+    X : list, array or Series of str
+    cure : str
+        What to do with a table, for the error: ``{column}`` in it becomes the name of its first column.
+
+    Raises
+    ------
+    InputError
+        `X` is empty, of another type or a table; or a value is missing, blank or not a text.
+
+    Examples
+    --------
+    >>> read_texts([{"review": "fine"}], cure="give X[{column}]")
+    Traceback (most recent call last):
+    ...
+    llmclf.errors.InputError: X is a table of 'review', and texts are expected: give X['review']
+    """
+    rows = read_rows(_unmasked(X), keep_bad=True)
+    if rows.is_table:
+        names = listed(map(repr, rows.field_names), 5)
+        raise InputError(
+            f"X is a table of {names}, and texts are expected: {cure.format(column=repr(rows.field_names[0]))}"
+        )
+    check_problems(rows.problems, may_be_left_out=False)
+    (name,) = rows.field_names
+    found = ((number, value_problem(record[name], name, is_text=True)) for number, record in enumerate(rows.records))
+    problems = {number: problem.without_field for number, problem in found if problem is not None}
+    check_problems(problems, may_be_left_out=False)
+    return [str(record[name]) for record in rows.records]
+
+
+def _unmasked(X: Any) -> Any:
+    """Whatever has an array's interface as an array, with what a mask hides as missing."""
+    if not isinstance(X, (list, tuple)) and not nw.dependencies.is_into_dataframe(X) and hasattr(X, "__array__"):
+        X = X if nw.dependencies.is_into_series(X) else np.asanyarray(X)
+    if isinstance(X, np.ma.MaskedArray):
+        mask, X = np.ma.getmaskarray(X), np.array(X.data, dtype=object)
+        X[mask] = None  # scikit-learn would show what the mask hides
+    return X
 
 
 def _infinite(array: np.ndarray) -> dict[int, Problem]:

@@ -10,6 +10,7 @@ from dataclasses import FrozenInstanceError, dataclass, replace
 import pytest
 
 from llmclf.backends import DecisionsBackend, LocalBackend, OpenAIBackend, SystemOneBackend, open_backend
+from llmclf.backends.embeddings import LocalEmbedder, ServerEmbedder
 from llmclf.backends.http.options import RequestOptions, ServerOptions
 from llmclf.backends.http.server_handle import SERVERS, server
 from llmclf.backends.options import option, options_of
@@ -17,9 +18,10 @@ from llmclf.errors import InputError, RenamedWarning, UnknownOptionError
 
 URL = "http://localhost:9/v1"
 BACKENDS = {"openai": OpenAIBackend, "systemone": SystemOneBackend, "decisions": DecisionsBackend, "hf": LocalBackend}
+HANDLES = {**BACKENDS, "served embedder": ServerEmbedder, "local embedder": LocalEmbedder}
 
 
-@pytest.mark.parametrize("kind", BACKENDS.values(), ids=BACKENDS)
+@pytest.mark.parametrize("kind", HANDLES.values(), ids=HANDLES)
 def test_signature_and_help_have_every_option(kind):
     """With its default, and with what it means."""
     parameters = inspect.signature(kind).parameters
@@ -31,7 +33,7 @@ def test_signature_and_help_have_every_option(kind):
         assert field.option.help
 
 
-@pytest.mark.parametrize("kind", BACKENDS.values(), ids=BACKENDS)
+@pytest.mark.parametrize("kind", HANDLES.values(), ids=HANDLES)
 def test_every_option_has_a_help_that_is_a_sentence(kind):
     """It stands in the help of Python and of the command line."""
     for field in options_of(kind):

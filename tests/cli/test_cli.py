@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 import llmclf.cli
 from llmclf import LLMClassifier, Prompt, load
+from llmclf.features.vector_cache import NamedVector, VectorCache
 from llmclf.scoring.score_cache import ScoreCache
 from llmclf.tables.files import read_table, write_table
 
@@ -333,6 +334,12 @@ def test_cache_info_and_clear(run, tmp_path):
     )
     assert run("cache", "clear", cache.path) == (0, f"removed 3 rows of scores from {cache.path}\n", "")
     assert run("cache", "clear", cache.path).out.startswith("removed 0 rows")
+    vectors = VectorCache(cache.path)
+    vectors.put([(str(i), NamedVector(np.ones(3, dtype=np.float32), None)) for i in range(2)])
+    assert run("cache", "info", cache.path).out.startswith(
+        f"{cache.path}: 0 rows of scores and 2 embeddings, 0.0 MB\nfrom"
+    )
+    assert run("cache", "clear", cache.path).out == f"removed 0 rows of scores and 2 embeddings from {cache.path}\n"
     assert run("cache", "info", cache.path).out.startswith(f"{cache.path}: 0 rows of scores, 0.0 MB\nmodels")
 
 

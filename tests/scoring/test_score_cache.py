@@ -23,7 +23,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import llmclf
-from llmclf import Prompt
+from llmclf import Prompt, answer_cache
 from llmclf.backends import Request, RowScores
 from llmclf.errors import InputError, StoreError
 from llmclf.prompts.rendered import RenderedPrompt, Span, Turn
@@ -179,7 +179,7 @@ def test_infinite_scores_are_not_stored(cache, value):
 
 def stored(key: str, value: str) -> tuple[str, str, str, float]:
     """A row as a healthy cache would have written it, whatever the value."""
-    return key, value, score_cache._checksum(key, value), 0.0
+    return key, value, answer_cache.checksum_of(key, value), 0.0
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,7 @@ def test_processes_lose_nothing(tmp_path):
 
 def test_a_cache_can_be_opened_while_another_reads(cache, monkeypatch):
     """Write-ahead logging is an advantage, not a condition: a reader that keeps it from being switched on does not matter."""
-    monkeypatch.setattr(score_cache, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(answer_cache, "_BUSY_SECONDS", 0.05)
     with closing(sqlite3.connect(cache.path, isolation_level=None)) as reader:
         assert reader.execute("PRAGMA journal_mode=DELETE").fetchone() == ("delete",)
         reader.execute("BEGIN")

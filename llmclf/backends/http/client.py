@@ -99,6 +99,7 @@ class Client:
         tokens_in: int = 0,
         tokens_out: int = 0,
         max_retries: int | None = None,
+        counts: Callable[[Any], tuple[int, int, int] | None] = token_counts,
     ) -> T:
         """Ask until there is an answer that `read` accepts.
 
@@ -111,6 +112,11 @@ class Client:
             Makes the result from the parsed JSON; raises `BadReplyError` where that is not what was asked for.
         tokens_in, tokens_out : int
             Upper bounds on what the request takes, for limits and budget.
+        max_retries : int, optional
+            Default: that of the options.
+        counts : callable
+            The tokens read, of these from the server's cache, and written, that a reply counts; None where it does not: it then
+            costs what it could have cost at most.
 
         Raises
         ------
@@ -125,7 +131,7 @@ class Client:
         )
         for attempt in range(retries + 1):
             async with self._slots:
-                outcome = await self._attempt(url, body, read, tokens_in, tokens_out, is_retry=attempt > 0)
+                outcome = await self._attempt(url, body, read, counts, tokens_in, tokens_out, is_retry=attempt > 0)
             if not isinstance(outcome, _Failure):
                 return outcome
             if not outcome.heals or attempt == retries:
@@ -141,6 +147,7 @@ class Client:
         url: httpx2.URL,
         body: Body,
         read: Callable[[Any], T],
+        counts: Callable[[Any], tuple[int, int, int] | None],
         tokens_in: int,
         tokens_out: int,
         *,
@@ -159,10 +166,10 @@ class Client:
                 if sent.heals and sent.delay is not None:
                     self._limits.hold(sent.delay)
                 return sent
-            counts = token_counts(sent)
-            if counts is not None:
-                cost = self.count(*counts)
-                self._limits.settle(begun, counts[0] + counts[2])
+            counted = counts(sent)
+            if counted is not None:
+                cost = self.count(*counted)
+                self._limits.settle(begun, counted[0] + counted[2])
             try:
                 return read(sent)
             except BadReplyError as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import InputError
+from ..base import ServerLimits
 from ..options import check_options, option, positive_seconds, whole_number
 from .usage import check_price, parse_price
 
@@ -140,6 +141,33 @@ class ServerOptions(RequestOptions):
     def root(self) -> str:
         """The server's address without the path of its version."""
         return self.base_url.rstrip("/").removesuffix("/v1")
+
+
+def check_saved_address(
+    options: ServerLimits, saved: Mapping[str, Any], given: Mapping[str, Any], *, what: str, cure: str
+) -> None:
+    """Refuse to send a key to an address on another machine that a file alone names: a file may come from anybody.
+
+    Parameters
+    ----------
+    options : ServerLimits
+        Of the server as it would be asked.
+    saved, given : mapping
+        The options in the file, and those that the caller replaces.
+    what, cure : str
+        What was saved, and the call that names the key's variable, for the message.
+
+    Raises
+    ------
+    InputError
+    """
+    if options.api_key_env is None or options.is_local or "base_url" not in saved:
+        return
+    if "base_url" not in given and "api_key_env" not in given:
+        raise InputError(
+            f"{what} would send the key in {options.api_key_env} to {options.base_url}; if that is right, say so: {cure}, or '' "
+            "to send no key"
+        )
 
 
 def read_key(api_key_env: str | None) -> str:

@@ -19,11 +19,8 @@ SERVERS: dict[str, type[ServerHandle]] = {}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ServerHandle(RequestOptions, Handle, BehindServer):
-    """A handle to a model behind a server.
-
-    A kind of server is a subclass with a scheme, decorated with `server`. Its fields made by `llmclf.backends.options.option` are
-    options in Python, in job files, in saved classifiers and on the command line.
+class NamedServer(RequestOptions, Handle):
+    """A handle to a model behind a server, whatever it is asked for.
 
     Attributes
     ----------
@@ -56,12 +53,6 @@ class ServerHandle(RequestOptions, Handle, BehindServer):
         return self.name.partition(":")[2]
 
     @property
-    def model(self) -> str:
-        """The earlier name of `model_name`."""
-        warnings.warn(f"{type(self).__name__}.model is now called model_name", RenamedWarning, stacklevel=2)
-        return self.model_name
-
-    @property
     def description(self) -> dict[str, Any]:
         return {**super().description, "base_url": self.server_options.base_url}
 
@@ -79,6 +70,21 @@ class ServerHandle(RequestOptions, Handle, BehindServer):
             key = self.key_variable
         values = {field.name: getattr(self, field.name) for field in fields(RequestOptions)}
         return ServerOptions(**{**values, "base_url": url, "api_key_env": key})
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ServerHandle(NamedServer, BehindServer):
+    """A handle to a model behind a server that is asked for scores.
+
+    A kind of server is a subclass with a scheme, decorated with `server`. Its fields made by `llmclf.backends.options.option` are
+    options in Python, in job files, in saved classifiers and on the command line.
+    """
+
+    @property
+    def model(self) -> str:
+        """The earlier name of `model_name`."""
+        warnings.warn(f"{type(self).__name__}.model is now called model_name", RenamedWarning, stacklevel=2)
+        return self.model_name
 
 
 S = TypeVar("S", bound=type[ServerHandle])

@@ -139,6 +139,68 @@ def check_causal(model: Any, tokenizer: Any, source: str) -> None:
         )
 
 
+_POOLER = re.compile(r"(^|\.)pooler\.")
+"""A layer that some encoders have above the hidden states, and that nobody reads here."""
+
+
+def check_body_kind(is_encoder_decoder: bool, source: str) -> None:
+    """Refuse a checkpoint whose hidden states are not those of one text.
+
+    Raises
+    ------
+    ModelError
+    """
+    if is_encoder_decoder:
+        raise ModelError(
+            f"{source} is an encoder and a decoder, whose states are of two texts; give an encoder or a causal language model, "
+            "or serve it and use openai:NAME"
+        )
+
+
+def check_body_loaded(model: Any, info: Mapping[str, Any], source: str) -> None:
+    """As `check_loaded`, of a model without its head: weights of the head have no place, and a pooler is not needed.
+
+    Raises
+    ------
+    ModelError
+    """
+    missing = [name for name in map(str, info["missing_keys"]) if not _POOLER.search(name)]
+    surplus = [name for name in map(str, info["unexpected_keys"]) if _is_inside(model, name)]
+    check_loaded(model, {**info, "missing_keys": missing, "unexpected_keys": surplus}, source)
+
+
+def check_body(model: Any, tokenizer: Any, source: str) -> None:
+    """Refuse a model that gives no hidden states of a text alone.
+
+    Raises
+    ------
+    ModelError
+    """
+    import torch
+
+    ids = list(tokenizer(_TEXT)["input_ids"])
+    try:
+        with torch.inference_mode():
+            output = model(input_ids=torch.tensor([ids], device=model.device))
+        states = output.last_hidden_state
+        is_body = states.dim() == 3 and states.shape[1] == len(ids)
+    except Exception as error:  # any model's own code may run here
+        raise ModelError(
+            f"{source} does not give hidden states of a text alone ({first_line(error)}); {_OTHER_BODY}"
+        ) from error
+    if not is_body:
+        raise ModelError(f"{source} does not give a hidden state for each token of a text; {_OTHER_BODY}")
+
+
+_OTHER_BODY = "give an encoder or a causal language model, or serve it and use openai:NAME"
+
+
+def _is_inside(model: Any, name: str) -> bool:
+    """Whether a weight belongs to a part that the model has: to another layer of it, say, and not to a head above it."""
+    prefix = f"{model.base_model_prefix}." if model.base_model_prefix else ""
+    return _walk(model, name.removeprefix(prefix).split("."))[0] > 0
+
+
 def check_vocabulary(model: Any, tokenizer: Any, source: str) -> None:
     """Refuse a tokenizer whose words the model has no embeddings for.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import MissingDependencyError, ModelError
+from ...errors import ModelError
 from ...logits import log_softmax
 from ..logit_processing import TokenProcessing
 from ..tokens.codec import TokenCodec, TokenRow
@@ -24,7 +24,7 @@ from .prefixes import KeysAndValues, Prefix, Prefixes
 from .route_checks import OPENING_LENGTH, ROUTES, RouteChecks, named_lengths, sampler
 from .trie_batches import Batch, Group, groups, lay_out, plan
 from .trie_view import TrieView
-from .weights import check_name, load
+from .weights import check_name, load, usable_device
 
 if TYPE_CHECKING:
     import torch
@@ -436,17 +436,8 @@ _LATEST: list[LoadedModel] = []
 def open_model(name: str, device: str | None, dtype: str | None) -> LoadedModel:
     """Load a model, or share one that is open already; the last one opened stays open."""
     check_name(name)  # a misspelt path should not wait for torch
-    try:
-        import torch
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"a local model needs torch and transformers ({error}); run: pip install 'llmclf[local]'"
-        ) from error
+    chosen = usable_device(device)
     with _LOCK:
-        chosen = device or (
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
         key = (name, chosen, dtype)
         loaded = _MODELS.get(key)
         if loaded is None:

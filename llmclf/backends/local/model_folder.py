@@ -163,6 +163,24 @@ def explain(config: Mapping[str, Any], error: Exception, source: str, device: st
     )
 
 
+def check_known(config: Mapping[str, Any], source: str) -> None:
+    """Refuse an architecture that the installed transformers does not know.
+
+    Raises
+    ------
+    ModelError
+    """
+    from transformers import __version__
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    kind = config.get("model_type")
+    if isinstance(kind, str) and kind not in CONFIG_MAPPING and not _needs_code(config):
+        raise ModelError(
+            f"{source} is of the type {kind!r}, which transformers {__version__} does not know; run: pip install -U "
+            "transformers, or serve the model and use openai:NAME"
+        )
+
+
 def check_architecture(config: Mapping[str, Any], source: str) -> None:
     """Refuse an architecture that the installed transformers does not know, or knows as no causal language model.
 
@@ -170,17 +188,13 @@ def check_architecture(config: Mapping[str, Any], source: str) -> None:
     ------
     ModelError
     """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, __version__
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+    check_known(config, source)
     kind = config.get("model_type")
-    if not isinstance(kind, str) or (_needs_code(config) and kind not in CONFIG_MAPPING):
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         return
-    if kind not in CONFIG_MAPPING:
-        raise ModelError(
-            f"{source} is of the type {kind!r}, which transformers {__version__} does not know; run: pip install -U "
-            "transformers, or serve the model and use openai:NAME"
-        )
     if CONFIG_MAPPING[kind] not in MODEL_FOR_CAUSAL_LM_MAPPING and not _needs_code(config):
         raise ModelError(
             f"{source} is of the type {kind!r}, which is not a causal language model; llmclf reads how probable words are as the "

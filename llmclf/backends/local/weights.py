@@ -18,8 +18,9 @@ from ...downloads import SMOLLM2, cache_dir, file_sha256
 from ...errors import DownloadError, InputError, LlmclfError, MissingDependencyError, ModelError, ModelNameError
 from ...files.faults import file_fault
 from ..model_hints import model_hint
-from .checkpoint import check_causal, check_kind, check_loaded, check_vocabulary
-from .model_folder import check_architecture, check_folder, explain, first_line, read_config
+from .checkpoint import check_kind, check_loaded, check_vocabulary
+from .model_folder import check_folder, explain, first_line, read_config
+from .model_kinds import CAUSAL, ModelKind
 
 _CONVERSION = 3  # raised when weights have to be converted again
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt")
@@ -58,8 +59,10 @@ def _hint(name: str) -> str:
     return f"; {hint}" if hint else ""
 
 
-def load(name: str, device: str, dtype: str | None) -> tuple[Any, Any, str]:
+def load(name: str, device: str, dtype: str | None, *, kind: ModelKind = CAUSAL) -> tuple[Any, Any, str]:
     """Model, tokenizer and a hash of the weights for a model string that `check_name` accepts.
+
+    `kind` says what is made of the weights: a language model that writes, or a body whose states are read.
 
     Raises
     ------
@@ -71,21 +74,21 @@ def load(name: str, device: str, dtype: str | None) -> tuple[Any, Any, str]:
     _check_device(device)
     scheme, _, source = name.partition(":")
     if scheme == "hf":
-        return _load_hf(source, device, dtype)
+        return _load_hf(source, device, dtype, kind)
     folder, weights_hash = converted(_gguf_file(source) if scheme == "gguf" else SMOLLM2.locate())
-    model, tokenizer = _load_folder(str(folder), None, device, dtype)
+    model, tokenizer = _load_folder(str(folder), None, device, dtype, kind)
     return model, tokenizer, weights_hash
 
 
-def _load_hf(source: str, device: str, dtype: str | None) -> tuple[Any, Any, str]:
+def _load_hf(source: str, device: str, dtype: str | None, kind: ModelKind) -> tuple[Any, Any, str]:
     folder = Path(source).expanduser()
     if folder.is_dir():
         check_folder(folder)
-        model, tokenizer = _load_folder(str(folder), None, device, dtype)
+        model, tokenizer = _load_folder(str(folder), None, device, dtype, kind)
         return model, tokenizer, _hash_folder(folder)
     repository, _, revision = source.partition("@")
     commit = _commit(repository, revision or None)
-    model, tokenizer = _load_folder(repository, commit, device, dtype)
+    model, tokenizer = _load_folder(repository, commit, device, dtype, kind)
     return model, tokenizer, f"{repository}@{commit}"
 
 
@@ -111,15 +114,14 @@ def _snapshot(repository: str, revision: str | None) -> Path | None:
     return None if config is None else Path(config).parent
 
 
-def _load_folder(source: str, revision: str | None, device: str, dtype: str | None) -> tuple[Any, Any]:
+def _load_folder(source: str, revision: str | None, device: str, dtype: str | None, kind: ModelKind) -> tuple[Any, Any]:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    import transformers
 
     name = repr(source)
     folder = Path(source) if revision is None else _snapshot(source, revision)
     config = {} if folder is None else read_config(folder)
-    check_architecture(config, name)
-    check_kind(config.get("architectures"), bool(config.get("is_encoder_decoder")), name)
+    kind.check_config(config, name)
     wanted: Any = getattr(torch, dtype) if dtype else (torch.float32 if device == "cpu" else "auto")
     common: dict[str, Any] = {
         "revision": revision,
@@ -127,12 +129,12 @@ def _load_folder(source: str, revision: str | None, device: str, dtype: str | No
     }  # else transformers asks on standard input
     with _quiet_transformers():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source, **common)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, **common)
             # Other shapes are read, too, so that all of them can be named.
-            model, info = AutoModelForCausalLM.from_pretrained(
+            model, info = getattr(transformers, kind.auto_class).from_pretrained(
                 source, dtype=wanted, output_loading_info=True, ignore_mismatched_sizes=True, **common
             )
-            check_loaded(model, info, name)
+            kind.check_weights(model, info, name)
             model = model.to(device).eval()
         except LlmclfError:
             raise
@@ -143,7 +145,7 @@ def _load_folder(source: str, revision: str | None, device: str, dtype: str | No
                 check_folder(folder)
             raise explain(config, error, name, device) from error
     check_vocabulary(model, tokenizer, name)
-    check_causal(model, tokenizer, name)
+    kind.check_model(model, tokenizer, name)
     return model, tokenizer
 
 
@@ -271,6 +273,24 @@ def _sha256(file: Path) -> str:
     if digest is None:
         raise ModelError(f"{str(file)!r} cannot be read; check the file's permissions")
     return digest
+
+
+def usable_device(device: str | None) -> str:
+    """The device that is meant: by default the first of cuda, mps and cpu that is there.
+
+    Raises
+    ------
+    MissingDependencyError
+        A local model needs packages that are not installed.
+    """
+    try:
+        import torch
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"a local model needs torch and transformers ({error}); run: pip install 'llmclf[local]'"
+        ) from error
+    return device or ("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def _check_device(device: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from ..base import (
 )
 from ..handle import shared
 from ..http.server_handle import ServerHandle, server
-from ..options import option, positive_count
+from ..options import further_fields, option, positive_count
 from ..usage import Estimate, Usage
 from .batches.options import BatchOptions
 from .batches.store import BatchStore
@@ -44,18 +43,6 @@ def _is_tokenizer(name: str, value: Any) -> None:
 def _is_tolerance(name: str, value: Any) -> None:
     if not (is_number(value) and 0 <= value < 1):
         raise InputError(f"{name}={value!r}: expected a number from 0 to below 1, or None for the default")
-
-
-def _is_extra(name: str, value: Any) -> None:
-    if not isinstance(value, Mapping):
-        raise InputError(f"{name}={value!r}: expected a dict of further fields of each request")
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}={value!r}: expected plain JSON values ({error})") from error
-    reserved = sorted({"prompt", "messages", "logprobs", "model", "echo"} & set(value))
-    if reserved:
-        raise InputError(f"{name} has {reserved[0]!r}, which the backend sets itself; leave it out")
 
 
 @server
@@ -108,7 +95,9 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
         check=_is_tolerance,
     )
     extra: Mapping[str, Any] | None = option(
-        None, help='What every request also carries, such as {"reasoning_effort": "none"}.', check=_is_extra
+        None,
+        help='What every request also carries, such as {"reasoning_effort": "none"}.',
+        check=further_fields("prompt", "messages", "logprobs", "model", "echo"),
     )
 
     scheme = "openai"

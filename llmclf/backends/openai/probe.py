@@ -168,9 +168,9 @@ class _Prober:
                 self._answered_by = reply["model"]
             return answer
 
-        tokens = {"tokens_in": 64, "tokens_out": 1} if path.endswith("completions") else {}
+        n_in, n_out = (64, 1) if path.endswith("completions") else (0, 0)
         try:
-            return await self._client.call(path, body, noting, **tokens, max_retries=2)
+            return await self._client.call(path, body, noting, tokens_in=n_in, tokens_out=n_out, max_retries=2)
         except ServerError as error:
             # A wrong key, an unknown model or a missing server fails every other request, too.
             unknown = error.status == 404 and "model" in str(error).lower() and self._model in str(error)
