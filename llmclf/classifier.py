@@ -215,7 +215,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         calibrator = pool_of(self.calibrator) if self.features is not None else make_calibrator(self.calibrator)
         make_bias(self.bias)
         backend = open_backend(self.model)
-        features = feature_readers(self.features, backend)
+        features = feature_readers(self.features, backend, self.cache)
         rows = read_input(self, X, reset=True)
         classes = self._read_y(y, len(rows))
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, np.empty((len(rows), 1)))

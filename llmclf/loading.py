@@ -11,6 +11,7 @@ from .backends.base import SCORE_VERSION, BehindServer
 from .backends.http.options import check_saved_address
 from .classifier import LLMClassifier
 from .errors import ModelNameError, StoreError, UnknownOptionError
+from .features.sets import saved_embeddings
 from .pipeline import FORMAT, FittedPipeline
 from .saved_folder import read_folder
 
@@ -21,6 +22,7 @@ def load(
     cache: str | os.PathLike[str] | None = None,
     check_model: bool = True,
     model_options: Mapping[str, Any] | None = None,
+    embedding_options: Mapping[str, Any] | None = None,
 ) -> LLMClassifier:
     """Read a classifier that `LLMClassifier.save` wrote. Nothing in the folder is executed.
 
@@ -35,6 +37,8 @@ def load(
         Options of the model's backend that replace the saved ones: the ``base_url`` of a server that has moved, say. A key is
         sent to a saved address on another machine only if ``api_key_env`` names its variable here: a folder may come from
         anybody.
+    embedding_options : mapping, optional
+        The same for the server of the classifier's `Embeddings`.
 
     Raises
     ------
@@ -48,7 +52,7 @@ def load(
     ...
     llmclf.errors.StoreError: 'no/such/folder' holds no saved classifier (no classifier.json); give a folder that save wrote
     """
-    columns, pipeline = _read(folder, cache, check_model, model_options)
+    columns, pipeline = _read(folder, cache, check_model, model_options, embedding_options)
     return LLMClassifier.from_pipeline(pipeline, **columns)
 
 
@@ -58,19 +62,20 @@ def load_pipeline(
     cache: str | os.PathLike[str] | None = None,
     check_model: bool = True,
     model_options: Mapping[str, Any] | None = None,
+    embedding_options: Mapping[str, Any] | None = None,
 ) -> FittedPipeline:
     """Read the pipeline of a classifier that `LLMClassifier.save` wrote, without the estimator around it.
 
     Parameters
     ----------
-    folder, cache, check_model, model_options : as `load` has them
+    folder, cache, check_model, model_options, embedding_options : as `load` has them
 
     Raises
     ------
     StoreError
         As `load`.
     """
-    return _read(folder, cache, check_model, model_options)[1]
+    return _read(folder, cache, check_model, model_options, embedding_options)[1]
 
 
 def _read(
@@ -78,18 +83,23 @@ def _read(
     cache: str | os.PathLike[str] | None,
     check_model: bool,
     model_options: Mapping[str, Any] | None,
+    embedding_options: Mapping[str, Any] | None,
 ) -> tuple[Mapping[str, Any], FittedPipeline]:
     """Number and names of the columns of a saved classifier, and its pipeline."""
     values = read_folder(folder)
     if (values.get("format"), values.get("score_version")) != (FORMAT, SCORE_VERSION):
         raise StoreError(f"{str(folder)!r} was written by another version of llmclf; fit and save it again")
+    # Refuses to send a key where the folder alone says, which is no damage.
+    embeddings = saved_embeddings(values.get("features"), cache, embedding_options)
     try:
         n_columns = values["n_features_in"]
         columns = {
             "n_features_in": None if n_columns is None else int(n_columns),
             "feature_names_in": values["feature_names_in"],
         }
-        pipeline = FittedPipeline.from_dict(values, model_options=model_options, cache=cache, check_model=check_model)
+        pipeline = FittedPipeline.from_dict(
+            values, model_options=model_options, cache=cache, check_model=check_model, embeddings=embeddings
+        )
     except (ModelNameError, UnknownOptionError):
         raise  # the folder is sound; its model is not on this machine
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -23,6 +23,7 @@ from .backends.identity import check_same_model
 from .backends.logit_processing import Processing
 from .calibration import Corrections, SelectedThreshold, StackedCalibrator
 from .errors import CalibrationWarning, InputError, warn
+from .features import Embeddings
 from .features.sets import FeatureReaders
 from .labels import LabelSet
 from .logits import softmax
@@ -454,8 +455,9 @@ class FittedPipeline:
         model_options: Mapping[str, Any] | None = None,
         cache: str | os.PathLike[str] | None = None,
         check_model: bool = True,
+        embeddings: Sequence[Embeddings] | None = None,
     ) -> FittedPipeline:
-        """The inverse of `to_dict`; `model_options` replace those that were saved."""
+        """The inverse of `to_dict`; `model_options` replace those that were saved, `embeddings` are those of its features."""
         threshold, named = values.get("threshold"), values.get("named_order")  # absent in folders of earlier versions
         return cls(
             backend=open_backend(values["model"], **{**values["model_options"], **(model_options or {})}),
@@ -477,7 +479,9 @@ class FittedPipeline:
             fitted_on_scores=values.get("fitted_on_scores", {}),  # absent in folders of earlier versions
             cache=cache,
             check_model=check_model,
-            features=None if values.get("features") is None else FeatureReaders.from_dict(values["features"]),
+            features=None
+            if values.get("features") is None
+            else FeatureReaders.from_dict(values["features"], embeddings),
         )
 
     def _labels_as_json(self) -> tuple[list[Any], list[list[str]]]:

@@ -28,8 +28,9 @@ class AutoCalibrator(PooledCalibrator):
 
     The members are the class frequencies, a temperature, a bias and a temperature (with the usual and with a weak pull on the
     biases), a slope for each class, with at least 50 rows and up to 20 classes a matrix, and a ridge regression on the
-    log-scores. Each is fitted on four fifths of the rows and judged on the rest, five times, and all are weighted by their log
-    losses there; see `llmclf.numerics.opinion_pools.OpinionPool`. Where few rows do not tell which is best, an average of all
+    log-scores. Each is fitted on four fifths of the rows and judged on the rest, five times, and their probabilities are averaged
+    with weights that its log losses there give it (`llmclf.numerics.opinion_pools.averaging_weights`); before any row is seen,
+    the temperature has .85 of the weight. Where few rows do not tell which is best, an average of all
     loses less than a choice. The calibration error plays no part, since constant answers have a low one. On fewer than 20 rows
     the scores stay as they are, and a warning says so.
     Rows of one group, or with equal scores (copies of a text), are never on both sides of a fold, and count as one.
@@ -60,6 +61,9 @@ class AutoCalibrator(PooledCalibrator):
     """
 
     name = "auto"
+    # So much that 20 rows of calibrated scores cost little, and so little that 20 rows of a model that leans outweigh it.
+    _trust = 0.85
+    _linear_only = True
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
         """As scikit-learn shows an estimator; once fitted, with what weighs most."""
@@ -139,14 +143,14 @@ class AutoCalibrator(PooledCalibrator):
         features: Mapping[str, RowFeatures] | None = None,
     ) -> str:
         warning = super().fit_map(scores, columns, weights, classes, groups)
-        self.losses_ = self._losses(scores) if len(self.members_) > 1 else {}
+        self.losses_ = self._losses() if len(self.members_) > 1 else {}
         return warning
 
-    def _losses(self, scores: Floats) -> dict[str, float]:
+    def _losses(self) -> dict[str, float]:
         """The cross-validated log loss of each member, and of the scores as they are."""
         labelled = self._training().labelled
-        every = np.arange(len(scores))
-        logs = {"identity": log_softmax(scores), **self._judged}
+        every = np.arange(len(labelled.columns))
+        logs = {"identity": log_softmax(labelled.rows.scores), **self._judged}
         return {
             name: float(-np.average(one[every, labelled.columns], weights=labelled.weights))
             for name, one in logs.items()

@@ -59,6 +59,7 @@ class StackedCalibrator(PooledCalibrator):
     """
 
     name = "stacked"
+    _trust = 0.3
 
     def __init__(self, calibrator: Any = None) -> None:
         self.calibrator = calibrator

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from ..arrays import Floats
 from ..backends import Backend, RowScores
@@ -17,6 +19,7 @@ from ..backends.state_codes import pack_states, unpack_states
 from ..errors import InputError
 from ..numerics.row_features import DenseFeatures, RowFeatures
 from ..tables.rows import Row, Rows
+from .embeddings import Embeddings
 from .terms import Vocabularies
 from .transformed import Inputs, cannot_be_saved, learns, read_once
 
@@ -52,7 +55,7 @@ class FeatureReader(ABC):
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """JSON values, which `reader_from_dict` reads."""
+        """JSON values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +89,26 @@ class Terms(FeatureReader):
     def to_dict(self) -> dict[str, Any]:
         assert self.vocabularies is not None
         return {"kind": "tfidf", "vocabularies": self.vocabularies.to_dict()}
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded(FeatureReader):
+    """Embeddings of the texts; of a table, of the fields that the prompt shows."""
+
+    embeddings: Embeddings
+    name: str = "embeddings"
+
+    def learned(self, rows: Rows, fields: Sequence[str]) -> Embedded:
+        return Embedded(clone(self.embeddings).fit(row_texts(rows.records, fields)), self.name)
+
+    def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
+        return read_once(self.embeddings, row_texts(rows.records, fields), self.name)
+
+    def spec(self) -> Any:
+        return clone(self.embeddings)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": "embeddings", "name": self.name, "embeddings": self.embeddings.to_dict()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,12 +177,36 @@ class FeatureReaders:
         return [reader.to_dict() for reader in self.readers]
 
     @classmethod
-    def from_dict(cls, values: Sequence[Mapping[str, Any]]) -> FeatureReaders:
-        """The inverse of `to_dict`."""
-        return cls(tuple(map(reader_from_dict, values)))
+    def from_dict(
+        cls, values: Sequence[Mapping[str, Any]], embeddings: Sequence[Embeddings] | None = None
+    ) -> FeatureReaders:
+        """The inverse of `to_dict`; `embeddings` are those of `saved_embeddings`, if they have been read already."""
+        known = iter(saved_embeddings(list(values)) if embeddings is None else embeddings)
+        return cls(tuple(_reader_from_dict(one, known) for one in values))
 
 
-def feature_readers(features: Any, backend: Backend) -> FeatureReaders | None:
+def saved_embeddings(
+    values: Any, cache: str | os.PathLike[str] | None = None, options: Mapping[str, Any] | None = None
+) -> list[Embeddings]:
+    """The embeddings among saved readers; see `Embeddings.from_dict`, which refuses to send a key where a file alone says.
+
+    Parameters
+    ----------
+    values : list of mapping
+        As `FeatureReaders.to_dict` gives them; what is none of them is passed over.
+    cache, options : as `Embeddings.from_dict` has them
+    """
+    described = values if isinstance(values, list) else []
+    return [
+        Embeddings.from_dict(one.get("embeddings") or {}, cache=cache, options=options)
+        for one in described
+        if isinstance(one, Mapping) and one.get("kind") == "embeddings"
+    ]
+
+
+def feature_readers(
+    features: Any, backend: Backend, cache: str | os.PathLike[str] | None = None
+) -> FeatureReaders | None:
     """The readers that ``features=`` asks for; None for None.
 
     Parameters
@@ -167,6 +214,8 @@ def feature_readers(features: Any, backend: Backend) -> FeatureReaders | None:
     features : None, str, transformer, or list of these
     backend : Backend
         That of the classifier.
+    cache : path, optional
+        That of the classifier: embeddings without a cache of their own use it, too.
 
     Raises
     ------
@@ -185,12 +234,15 @@ def feature_readers(features: Any, backend: Backend) -> FeatureReaders | None:
                 readers.append(States())
             if one in ("tfidf", "auto"):
                 readers.append(Terms())
+        elif isinstance(one, Embeddings):
+            own = clone(one)
+            readers.append(Embedded(own if own.cache is not None else own.set_params(cache=cache)))
         elif not isinstance(one, (str, type)) and callable(getattr(one, "transform", None)) and hasattr(one, "fit"):
             readers.append(Own(one, type(one).__name__))
         else:
             raise InputError(
-                f"features={one!r}: expected one of {', '.join(map(repr, NAMES))}, a scikit-learn transformer (an instance, not "
-                "a class) that takes the texts, or a list of these"
+                f"features={one!r}: expected one of {', '.join(map(repr, NAMES))}, Embeddings(...), a scikit-learn transformer "
+                "(an instance, not a class) that takes the texts, or a list of these"
             )
     if any(reader.needs_states for reader in readers):
         check_states(STATE_PARTS, None if shows_states(backend) else repr(backend))
@@ -212,12 +264,14 @@ def row_texts(records: Sequence[Row], fields: Sequence[str]) -> list[str]:
     return ["\n".join(str(record[name]) for name in fields) for record in records]
 
 
-def reader_from_dict(values: Mapping[str, Any]) -> FeatureReader:
+def _reader_from_dict(values: Mapping[str, Any], embeddings: Iterator[Embeddings]) -> FeatureReader:
     """The inverse of `to_dict` of a reader."""
     if values["kind"] == "states":
         return States()
     if values["kind"] == "tfidf":
         return Terms(Vocabularies.from_dict(values["vocabularies"]))
+    if values["kind"] == "embeddings":
+        return Embedded(next(embeddings), str(values["name"]))
     raise InputError(f"kind={values['kind']!r} is not a feature set that can be saved; expected 'states' or 'tfidf'")
 
 
@@ -228,8 +282,8 @@ def _numbered(readers: Sequence[FeatureReader]) -> list[FeatureReader]:
     named = []
     for reader in readers:
         seen[reader.name] += 1
-        if isinstance(reader, Own) and counts[reader.name] > 1:
-            reader = Own(reader.transformer, f"{reader.name} {seen[reader.name]}")
+        if isinstance(reader, (Own, Embedded)) and counts[reader.name] > 1:
+            reader = replace(reader, name=f"{reader.name} {seen[reader.name]}")
         named.append(reader)
     return named
 

@@ -16,11 +16,13 @@ from ..logits import log_softmax, logsumexp, softmax
 
 _FLOOR = 1e-3  # of every member, spread evenly over the classes: nobody is certain
 _DRAWS = 2000
-_LEAN = 0.8  # share of the pseudo-BMA weights in the centre of the logarithmic pool's weights; the rest is equal
+_LEAN = 0.8  # share of the pseudo-BMA weights in the centre of the logarithmic pool's weights; the rest is the prior's
 _PULL = 30.0  # how strongly its weights are pulled there, in units of rows
 
 
-def averaging_weights(log_likelihoods: Floats, weights: Floats, groups: Integers | None = None) -> Floats:
+def averaging_weights(
+    log_likelihoods: Floats, weights: Floats, groups: Integers | None = None, prior: Floats | None = None
+) -> Floats:
     r"""How probable it is that each of M members predicts new rows best: pseudo-BMA weights with uncertainty (M,).
 
     With l the log-likelihoods of held-out rows, a member's total is :math:`\sum_i w_i l_i`, known up to the covariance
@@ -35,6 +37,8 @@ def averaging_weights(log_likelihoods: Floats, weights: Floats, groups: Integers
     weights : ndarray (n,)
         Positive.
     groups : ndarray of int (n,), optional
+    prior : ndarray (M,), optional
+        How probable that was before any row was seen; all the same by default.
 
     Examples
     --------
@@ -56,7 +60,8 @@ def averaging_weights(log_likelihoods: Floats, weights: Floats, groups: Integers
     root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
     # The same draws whatever the order of the rows.
     draws = np.random.default_rng(0).standard_normal((_DRAWS, len(mean)))
-    result: Floats = softmax(total * mean + draws @ root).mean(axis=0)
+    start = 0.0 if prior is None else np.log(prior)
+    result: Floats = softmax(start + total * mean + draws @ root).mean(axis=0)
     return result
 
 
@@ -84,7 +89,13 @@ class OpinionPool:
 
     @classmethod
     def fit(
-        cls, logs: Floats, columns: NDArray[np.intp], weights: Floats, groups: Integers | None = None
+        cls,
+        logs: Floats,
+        columns: NDArray[np.intp],
+        weights: Floats,
+        groups: Integers | None = None,
+        prior: Floats | None = None,
+        linear_only: bool = False,
     ) -> OpinionPool:
         """The pool of members that have judged n rows without having seen them.
 
@@ -98,6 +109,11 @@ class OpinionPool:
             Positive.
         groups : ndarray of int (n,), optional
             Rows of one group are one witness.
+        prior : ndarray (M,), optional
+            Positive, sum 1: what each member is trusted before any row is seen, which matters where there are few. By default
+            all are trusted the same.
+        linear_only : bool
+            Give the logarithmic pool no share: members that know the same things make it no sharper, only bolder.
 
         Examples
         --------
@@ -109,17 +125,17 @@ class OpinionPool:
         logs = _floored(logs)
         n_members, n_rows = logs.shape[:2]
         truth = np.arange(n_rows), columns
-        linear = averaging_weights(logs[:, *truth].T, weights, groups)
-        scale = 1.0
+        start = np.full(n_members, 1.0 / n_members) if prior is None else prior
         if groups is not None:
             # As many witnesses as there are groups, each a row's worth.
-            scale = min(1.0, len(np.unique(groups)) / float(weights.sum()))
-        centre = _LEAN * linear + (1.0 - _LEAN) / n_members
-        logarithmic = _logarithmic(logs, columns, scale * weights, centre)
+            weights = weights * min(1.0, len(np.unique(groups)) / float(weights.sum()))
+        linear = averaging_weights(logs[:, *truth].T, weights, groups, start)
+        if linear_only:
+            return cls(linear, linear, 0.0)
+        centre = _LEAN * linear + (1.0 - _LEAN) * start
+        logarithmic = _logarithmic(logs, columns, weights, centre)
         pools = cls(linear, logarithmic, 0.5)
         both = np.stack([pools._linear(logs)[truth], pools._logarithmic(logs)[truth]], axis=1)
-        # The weights of the second were fitted on these very rows, which flatters it by about half a nat for each.
-        both[:, 1] -= 0.5 * n_members / max(scale * float(weights.sum()), 1.0)
         return cls(linear, logarithmic, float(averaging_weights(both, weights, groups)[1]))
 
     @classmethod

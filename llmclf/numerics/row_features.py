@@ -233,7 +233,7 @@ def scaling_from_dict(values: Mapping[str, Any]) -> Scaling:
     kind = values["kind"]
     if kind == "standardised":
         mean, unit = (np.asarray(values[name], np.float64) for name in ("mean", "unit"))
-        if mean.ndim == 1 and mean.shape == unit.shape and np.isfinite(mean / unit).all() and (unit > 0).all():
+        if mean.ndim == 1 and mean.shape == unit.shape and (unit > 0).all() and np.isfinite(mean / unit).all():
             return Standardised(mean, unit)
     elif kind == "term weights":
         rarity = [np.asarray(one, np.float64) for one in values["rarity"]]

@@ -247,8 +247,8 @@ def _of_information(data: Mapping[str, Any]) -> list[str]:
         return []
     return [
         "Change what is asked before anything else: another prompt, other label words, examples in the prompt (n_shots), or a "
-        "larger model; or let the labels teach more than the scores hold (features='auto'). No calibrator can put into the scores "
-        "what is not in them."
+        "larger model; or let the labels teach more than the scores hold (features='auto'). No calibrator can put into the "
+        "scores what is not in them."
     ]
 
 

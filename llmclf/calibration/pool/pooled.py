@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,26 @@ class PooledCalibrator(BaseCalibrator):
         Members that the rows of the fit cannot judge, and why.
     """
 
+    _trust: ClassVar[float]
+    """What the first map of label scores is trusted before any row is seen; the other members share the rest."""
+
+    _linear_only: ClassVar[bool] = False
+    """Whether all members know the same."""
+
+    def _weighed(
+        self,
+        members: Sequence[Member],
+        logs: Floats,
+        columns: NDArray[np.intp],
+        weights: Floats,
+        groups: Integers | None,
+    ) -> OpinionPool:
+        """The pool of members whose log-probabilities (M, n, K) of rows that they have not seen are known."""
+        maps = [place for place, one in enumerate(members) if isinstance(one, ScoreMap) and one.name != FREQUENCIES]
+        prior = np.full(len(members), (1.0 - self._trust) / (len(members) - 1))
+        prior[maps[0]] = self._trust
+        return OpinionPool.fit(logs, columns, weights, groups, prior, linear_only=self._linear_only)
+
     @abstractmethod
     def _members(self, feature_sets: tuple[str, ...]) -> list[Member]:
         """The members, with different names."""
@@ -67,9 +88,12 @@ class PooledCalibrator(BaseCalibrator):
         given = dict(features or {})
         self.feature_sets_ = tuple(given)
         labelled = Labelled(Observed(scores, given), columns, weights, classes)
-        if groups is None:
-            found = copies(scores, weights)
-            groups = np.arange(len(scores)) if found is None else found
+        groups = copies(scores, weights) if groups is None else groups
+        self._first_copies = np.arange(len(scores))
+        if groups is None and (weights != 1.0).any():
+            # Rounded scores say nothing about texts, so a row of weight 2 is two rows, which may go to two folds.
+            labelled, self._first_copies = _repeated(labelled)
+            scores, columns, weights = labelled.rows.scores, labelled.columns, labelled.weights
         folds = fold_weights(scores, columns, weights, groups=groups).argmax(axis=1)
         self._fits, self._groups = CrossFits(labelled, folds), groups
         self.left_out_: dict[str, str] = {}
@@ -84,7 +108,7 @@ class PooledCalibrator(BaseCalibrator):
         self.members_: dict[str, FittedMember] = {
             member.name: member.fit(labelled, step) for member, step in zip(members, steps, strict=True)
         }
-        self.pool_ = OpinionPool.fit(np.stack(logs), columns, weights, self._pool_groups())
+        self.pool_ = self._weighed(members, np.stack(logs), columns, weights, groups)
         self._judged = dict(zip(self.members_, logs, strict=True))
         return ""
 
@@ -94,13 +118,9 @@ class PooledCalibrator(BaseCalibrator):
         self.members_ = {member.name: member.fit(labelled, 0)}
         self.pool_ = OpinionPool.of_one()
         self._judged = {member.name: self.members_[member.name].log_proba(labelled.rows)}
-        if len(np.unique(self._groups)) < 2:
+        if self._groups is not None and len(np.unique(self._groups)) < 2:
             return "all rows belong to one group, so no member can be judged and the label scores stay as they are"
         return ""
-
-    def _pool_groups(self) -> Integers | None:
-        """The groups of the rows, None where each row is one of its own."""
-        return self._groups if len(np.unique(self._groups)) < len(self._groups) else None
 
     # --- predict -------------------------------------------------------------------------------------------------------
 
@@ -129,7 +149,7 @@ class PooledCalibrator(BaseCalibrator):
             The rows did not outlive save and load.
         """
         self._training()
-        logs: Floats = self.pool_(np.stack(list(self._judged.values())))
+        logs: Floats = self.pool_(np.stack(list(self._judged.values())))[self._first_copies]
         return logs
 
     def cross_fitted(self) -> Floats:
@@ -142,15 +162,15 @@ class PooledCalibrator(BaseCalibrator):
         """
         fits = self._training()
         if list(self.members_) == [AS_THEY_ARE]:
-            kept: Floats = self._judged[AS_THEY_ARE]
-            return kept
-        labelled, groups = fits.labelled, self._pool_groups()
+            return self.judged()
+        labelled, groups = fits.labelled, self._groups
         members = [member for member in self._members(self.feature_sets_) if member.name in self.members_]
         logs = np.empty((len(labelled.columns), labelled.classes.size))
         for fold in fits.numbers:
             seen, rows = np.flatnonzero(fits.folds != fold), fits.inside((fold,))
             steps, judged = zip(*(fits.judged(member, (fold,)) for member in members), strict=True)
-            pool = OpinionPool.fit(
+            pool = self._weighed(
+                members,
                 np.stack(judged)[:, seen],
                 labelled.columns[seen],
                 labelled.weights[seen],
@@ -159,7 +179,7 @@ class PooledCalibrator(BaseCalibrator):
             own = [fits.log_proba(member, (fold,), step) for member, step in zip(members, steps, strict=True)]
             logs[rows] = pool(np.stack([one for one in own if one is not None]))
         fits.forget_pairs()
-        return logs
+        return logs[self._first_copies]
 
     def to_frame(self, confidence_level: float = 0.95) -> pd.DataFrame:
         """Each member's weight, and its accuracy and log loss on rows that it has not seen, with intervals.
@@ -182,10 +202,9 @@ class PooledCalibrator(BaseCalibrator):
             "confidence_level": confidence_level,
             "random_state": 0,
             "sample_weight": labelled.weights,
-            "groups": self._pool_groups(),
         }
-        if options["groups"] is not None:
-            del options["sample_weight"]
+        if self._groups is not None and len(np.unique(self._groups)) < len(self._groups):
+            options = {**options, "groups": self._groups, "sample_weight": None}
         lines = {}
         for (name, logs), weight in zip(self._judged.items(), self.weights_.values(), strict=True):
             right = (logs.argmax(axis=1) == labelled.columns).astype(float)
@@ -240,6 +259,16 @@ class PooledCalibrator(BaseCalibrator):
         if not len(self.members_) == len(self.pool_.linear) == len(self.pool_.logarithmic) > 0:
             raise InputError(f"a pool of {len(self.members_)} members has {len(self.pool_.linear)} weights")
         self.left_out_ = {str(name): str(reason) for name, reason in fitted["left_out"].items()}
+
+
+def _repeated(labelled: Labelled) -> tuple[Labelled, Integers]:
+    """Rows of whole-number weights as so many rows of weight 1, and where the first copy of each row stands."""
+    weights = labelled.weights
+    counts = np.where(weights == np.round(weights), weights, 1.0).astype(np.intp)
+    rows = np.repeat(np.arange(len(weights)), counts)
+    repeated = labelled.take(rows)
+    own = np.where(counts[rows] == weights[rows], 1.0, weights[rows])
+    return replace(repeated, weights=own), np.cumsum(counts) - counts
 
 
 def _listed(value: Any) -> Any:
