@@ -130,6 +130,7 @@ class PassReader:
     n_text : int
         The last token of each context stands in column ``n_text - 1``.
     n_columns : int
+        Those that may hold text.
     n_prefix : int
         Tokens of each context that were read before this pass.
     prefix : mapping of a layer to its states (n_prefix, hidden)
@@ -175,7 +176,8 @@ class PassReader:
     def _take(self, layer: int, states: torch.Tensor) -> None:
         import torch
 
-        states = states[: len(self._rows)]
+        n_rows, n_columns = self._own.shape
+        states = states[:n_rows, :n_columns]  # a plain call reads a completion, too, and several side by side
         if ("last", layer) in self._wanted:
             self._found["last", layer] = states[:, self._n_text - 1].float()
         if ("text", layer) in self._wanted:

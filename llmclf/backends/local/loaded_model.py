@@ -356,8 +356,7 @@ class LoadedModel:
         """Log-probabilities of a row's completions by plain calls: of pairs of one length, or of single pairs."""
         reader = None
         if states is not None and row.states:
-            n_columns = len(row.context) + max(map(len, row.targets))
-            reader = PassReader(self._shown(), [row], len(row.context), n_columns)
+            reader = PassReader(self._shown(), [row], len(row.context), len(row.context))
         if row.processing is not None:
             answer = self._processed_plainly(route, row, row.processing, reader)
         else:
