@@ -1,4 +1,4 @@
-"""Which characters of a prompt are the row's own data: not those of shots, labels or field names, whatever the template does."""
+"""Which characters of a prompt are the row's own data: not those of shots, label words or field names, in any template."""
 
 from __future__ import annotations
 
