@@ -132,6 +132,7 @@ WISHES = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.lists(WISHES, min_size=1, max_size=4))
 def test_any_mixture_of_questions_gets_what_it_asks_for(tmp_path_factory, calls):

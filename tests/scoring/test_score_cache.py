@@ -137,6 +137,19 @@ def test_what_may_be_shortened_is_part_of_the_question():
     assert len(keys) == 3
 
 
+def test_questions_keep_the_keys_that_they_had():
+    """What was kept by earlier versions stays known: plain text and chats, with shots, field names and label words as data."""
+    template = "{% for n, v in fields.items() %}{{ n }}: {{ v }}; {% endfor %}{{ label_words | join('/') }}:"
+    shots = [({"t": "x", "u": 1}, "a")]
+    plain = Prompt(template).renderer(["a", "b"], shots, ("t", "u")).render({"t": "y", "u": 2})
+    chat = Prompt(chat=True).renderer(["a", "b"], [({"text": "x"}, "a")]).render({"text": "y"})
+    keys = (
+        request_key(IDENTITY, Request(plain, (" a", " b"))),
+        request_key(IDENTITY, Request(chat, ("a", "b"), "longest"), "f"),
+    )
+    assert [key[:16] for key in keys] == ["64678e7147d19456", "304fff7e865e0552"]
+
+
 # Answers
 
 LOGPROB = st.floats(min_value=-1e300, max_value=0.0)

@@ -20,16 +20,14 @@ from ..tokens.transformers_encoder import TokenizerEncoder, model_context_length
 from .generation import Generation, LogitsProcessor, Reader, generate
 from .hidden_states import SAMPLE_LENGTH, HiddenStates, PassReader, Taken, text_layers
 from .label_logprobs import gather_log_softmax, in_pieces
-from .prefixes import KeysAndValues, Prefix, Prefixes
+from .prefixes import Prefixes
 from .route_checks import OPENING_LENGTH, ROUTES, RouteChecks, named_lengths, sampler
-from .trie_batches import Batch, Group, groups, lay_out, plan
+from .trie_batches import Batch, groups, lay_out, plan
 from .trie_view import TrieView
 from .weights import check_name, load, usable_device
 
 if TYPE_CHECKING:
     import torch
-
-    from .trie_attention import TrieContext
 
 _GROUP_SHARE = 0.125  # of a batch, in columns: the least that computing the beginning of a group once has to save
 BATCH_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 16384}
@@ -44,6 +42,7 @@ class LoadedModel:
 
     def __init__(self, model: Any, tokenizer: Any, weights_hash: str) -> None:
         from .plain_calls import PlainCalls
+        from .trie_passes import TriePasses
 
         self.model = model
         self.tokenizer = tokenizer
@@ -51,11 +50,12 @@ class LoadedModel:
         self.dtype_name = str(model.dtype).removeprefix("torch.")
         self.lock = threading.RLock()
         self._codecs: dict[int, TokenCodec] = {}
-        self._prefixes = Prefixes(self._read_on)
         self._hidden: HiddenStates | None = None
         self._unconditional: dict[tuple[str, tuple[int, ...], tuple[tuple[int, ...], ...]], np.ndarray] = {}
         longest = model_context_length(model)
         self.calls = PlainCalls(model, longest)
+        self._passes = TriePasses(self.calls)
+        self._prefixes = Prefixes(self._passes.read_on)
         self._scorers = {"trie": self._score_trie, "pairs": self._score_pairs, "single": self._score_single}
         self._sample = sampler(lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
         self._checks = RouteChecks(
@@ -182,7 +182,8 @@ class LoadedModel:
         hidden = self._shown() if states is not None and any(row.states for row in rows) else None
         layers: tuple[int, ...] = ()  # of which the states of shared tokens are wanted
         if hidden is not None:
-            layers = text_layers(hidden, _with_shared_text(rows, all_groups))
+            shared = [rows[i] for group in all_groups for i in group.places if _begins_in(rows[i], group.steps[-1])]
+            layers = text_layers(hidden, shared)
         for group in all_groups:
             context, n_prefix = rows[group.places[0]].context, group.steps[-1]
             for places in plan(rows, group.places, n_prefix, batch_tokens):
@@ -190,54 +191,16 @@ class LoadedModel:
                 some = [rows[place] for place in places]
                 # The lock is taken per batch: a caller that stops listening must not keep it.
                 with self.lock:
-                    prefix = self._prefixes.last([context[:step] for step in group.steps], batch_tokens, layers)
+                    prefix = self._prefixes.last([context[:step] for step in group.steps], batch_tokens, layers, hidden)
                     reader = None
                     if hidden is not None:
                         n_columns = batch.tokens.shape[1]
                         n_text = n_columns + 1 - batch.n_predict
                         reader = PassReader(hidden, some, n_text, n_columns, n_prefix, prefix.hidden)
-                    logits = self._forward(batch, prefix.attended, n_prefix, reader)
+                    logits = self._passes.forward(batch, prefix.attended, n_prefix, reader)
                     answers = self._label_logprobs(batch, logits, [row.processing for row in some])
                     _put(states, places, reader)
                 yield from zip(places, answers, strict=True)
-
-    def _read_on(
-        self, prefix: Prefix, tokens: tuple[int, ...], layers: Sequence[int]
-    ) -> tuple[KeysAndValues, dict[int, torch.Tensor]]:
-        """Keys and values, and the states of some layers, of the tokens that follow a prefix."""
-        start, n_new = len(prefix.tokens), len(tokens)
-        mask = np.ones((1, n_new, start + n_new), dtype=bool)
-        mask[0, :, start:] = np.tril(mask[0, :, start:])
-        context = self._context(mask, np.arange(start, start + n_new)[None], prefix.attended, start)
-        context.recorded = []
-        states: dict[int, torch.Tensor] = {}
-        with (
-            self._shown().reading(layers, lambda layer, found: _keep(states, layer, found)) if layers else nullcontext()
-        ):
-            self._run(np.array([tokens], dtype=np.int64), context, 1)
-        return context.recorded, states
-
-    def _context(self, mask: np.ndarray, positions: np.ndarray, prefix: KeysAndValues, n_prefix: int) -> TrieContext:
-        import torch
-
-        from .trie_attention import TrieContext
-
-        device = self.model.device
-        before = np.broadcast_to(np.arange(n_prefix), (len(positions), n_prefix))
-        return TrieContext(
-            mask=torch.from_numpy(mask).to(device),
-            query_positions=torch.from_numpy(positions).to(device),
-            key_positions=torch.from_numpy(np.concatenate((before, positions), axis=1)).to(device),
-            prefix=prefix,
-        )
-
-    def _forward(
-        self, batch: Batch, prefix: KeysAndValues, n_prefix: int, reader: PassReader | None = None
-    ) -> torch.Tensor:
-        """The logits (B, n_predict, vocabulary) of a batch."""
-        context = self._context(batch.mask, batch.positions, prefix, n_prefix)
-        with nullcontext() if reader is None else reader.reading():
-            return self._run(batch.tokens, context, batch.n_predict)
 
     def _label_logprobs(
         self, batch: Batch, logits: torch.Tensor, processings: Sequence[TokenProcessing | None]
@@ -309,7 +272,7 @@ class LoadedModel:
         with self.lock:
             if route == "trie":
                 batch = lay_out([row], [0], 0)
-                whole: np.ndarray = self._forward(batch, [], 0)[0].float().cpu().numpy().astype(np.float64)
+                whole: np.ndarray = self._passes.forward(batch, [], 0)[0].float().cpu().numpy().astype(np.float64)
                 return whole
             trie = label_trie(row.targets)
             by_target = self._target_logits(route, row)
@@ -317,24 +280,6 @@ class LoadedModel:
             for columns, logits in zip(reversed(trie.columns), reversed(by_target), strict=True):
                 values[columns] = logits
             return values
-
-    def _run(self, tokens: np.ndarray, context: TrieContext, n_predict: int) -> torch.Tensor:
-        import torch
-
-        from .trie_attention import attending
-
-        self.calls.state.restore()
-        ids = torch.from_numpy(tokens).to(self.model.device)
-        with torch.inference_mode(), attending(self.model, context):
-            logits: torch.Tensor = self.model(
-                input_ids=ids,
-                position_ids=context.query_positions,
-                use_cache=False,
-                logits_to_keep=n_predict,
-            ).logits
-        if context.n_calls == 0:
-            raise ModelError(f"{type(self.model).__name__} does not let its attention be chosen")
-        return logits[:, -n_predict:]
 
     def _score_pairs(
         self, rows: Sequence[TokenRow], batch_tokens: int, states: Taken | None = None
@@ -405,14 +350,9 @@ class LoadedModel:
         return [found[place] for place in range(len(row.targets))]
 
 
-def _with_shared_text(rows: Sequence[TokenRow], all_groups: Sequence[Group]) -> list[TokenRow]:
-    """The rows whose own text begins in what their group shares."""
-    return [
-        rows[place]
-        for group in all_groups
-        for place in group.places
-        if rows[place].text_tokens and rows[place].text_tokens[0][0] < group.steps[-1]
-    ]
+def _begins_in(row: TokenRow, n_prefix: int) -> bool:
+    """Whether a row's own text begins in what its group shares."""
+    return bool(row.text_tokens) and row.text_tokens[0][0] < n_prefix
 
 
 def _put(states: Taken | None, places: Sequence[int], reader: PassReader | None) -> None:
@@ -420,11 +360,6 @@ def _put(states: Taken | None, places: Sequence[int], reader: PassReader | None)
     if states is None or reader is None:
         return
     states.update((place, vector) for place, vector in zip(places, reader.vectors(), strict=True) if vector is not None)
-
-
-def _keep(states: dict[int, torch.Tensor], layer: int, found: torch.Tensor) -> None:
-    # A copy: some layers write into what they are given.
-    states[layer] = found[0].float().clone()
 
 
 _LOCK = threading.Lock()

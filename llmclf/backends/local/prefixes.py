@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import torch
 
+    from .hidden_states import HiddenStates
+
 KeysAndValues = list[tuple["torch.Tensor", "torch.Tensor"]]
 """Of each layer, (1, heads, P, d) each."""
 
@@ -31,7 +33,9 @@ class Prefix(NamedTuple):
     hidden: dict[int, torch.Tensor]
 
 
-Read = Callable[[Prefix, tuple[int, ...], Sequence[int]], tuple[KeysAndValues, "dict[int, torch.Tensor]"]]
+Read = Callable[
+    [Prefix, tuple[int, ...], Sequence[int], "HiddenStates | None"], tuple[KeysAndValues, "dict[int, torch.Tensor]"]
+]
 """Keys and values, and states of some layers, of the tokens that follow a prefix."""
 
 
@@ -40,7 +44,8 @@ class Prefixes:
 
     Parameters
     ----------
-    read : function (prefix, tokens, layers) -> keys and values, hidden states
+    read : function (prefix, tokens, layers, hidden) -> keys and values, states
+        See `llmclf.backends.local.trie_passes.TriePasses.read_on`.
     """
 
     def __init__(self, read: Read) -> None:
@@ -51,8 +56,14 @@ class Prefixes:
         """Forget all."""
         self._chain.clear()
 
-    def last(self, chain: Sequence[tuple[int, ...]], chunk: int, layers: Sequence[int] = ()) -> Prefix:
-        """The last of some prefixes, each of which begins the next; the chain is kept.
+    def last(
+        self,
+        chain: Sequence[tuple[int, ...]],
+        chunk: int,
+        layers: Sequence[int] = (),
+        hidden: HiddenStates | None = None,
+    ) -> Prefix:
+        """The last of some prefixes, each of which begins the next, with the states of some layers; the chain is kept.
 
         A kept prefix is used only if it was computed in exactly the steps in which it would be computed now: the last digits of
         a state depend on them, and a score must not depend on what was asked before.
@@ -64,29 +75,30 @@ class Prefixes:
             n_kept += 1
         del self._chain[n_kept:]
         for tokens in chain[n_kept:]:
-            self._chain.append(
-                self._extended(self._chain[-1] if self._chain else Prefix((), chunk, [], {}), tokens, layers)
-            )
+            before = self._chain[-1] if self._chain else Prefix((), chunk, [], {})
+            self._chain.append(self._extended(before, tokens, layers, hidden))
         return self._chain[-1]
 
-    def _extended(self, prefix: Prefix, tokens: tuple[int, ...], layers: Sequence[int]) -> Prefix:
+    def _extended(
+        self, prefix: Prefix, tokens: tuple[int, ...], layers: Sequence[int], hidden: HiddenStates | None
+    ) -> Prefix:
         import torch
 
-        # An empty prefix has the states of no token, at any layer.
-        hidden = {layer: [prefix.hidden[layer]] if prefix.tokens else [] for layer in layers}
+        # An empty prefix has no states, of whatever layer.
+        states = {layer: [prefix.hidden[layer]] if prefix.tokens else [] for layer in layers}
+        attended = prefix.attended
         for start in range(len(prefix.tokens), len(tokens), prefix.chunk):
-            new, more = self._read(prefix, tokens[start : start + prefix.chunk], layers)
+            so_far = Prefix(tokens[:start], prefix.chunk, attended, {})
+            new, more = self._read(so_far, tokens[start : start + prefix.chunk], layers, hidden)
             attended = (
                 [
                     (torch.cat((key, more_key), dim=2), torch.cat((value, more_value), dim=2))
-                    for (key, value), (more_key, more_value) in zip(prefix.attended, new, strict=True)
+                    for (key, value), (more_key, more_value) in zip(attended, new, strict=True)
                 ]
-                if prefix.attended
+                if attended
                 else new
             )
-            for layer, states in more.items():
-                hidden[layer].append(states)
-            prefix = Prefix(tokens[: start + prefix.chunk], prefix.chunk, attended, {})
-        return Prefix(
-            tokens, prefix.chunk, prefix.attended, {layer: torch.cat(parts) for layer, parts in hidden.items() if parts}
-        )
+            for layer, found in more.items():
+                states[layer].append(found)
+        whole = {layer: torch.cat(pieces) for layer, pieces in states.items() if pieces}
+        return Prefix(tokens, prefix.chunk, attended, whole)

@@ -89,7 +89,9 @@ def test_what_rows_begin_with_is_computed_once(tiny_bpe, monkeypatch):
     """The model reads less than two thirds of what it reads if it shares only what all rows begin with."""
     requests = of_documents()
     backend = open_backend(tiny_bpe.name, batch_tokens=64)
-    run = loaded.LoadedModel._run
+    from llmclf.backends.local.trie_passes import TriePasses
+
+    run = TriePasses.run
     n_read = 0
 
     def counting(engine, tokens, *more):
@@ -97,7 +99,7 @@ def test_what_rows_begin_with_is_computed_once(tiny_bpe, monkeypatch):
         n_read += tokens.size
         return run(engine, tokens, *more)
 
-    monkeypatch.setattr(loaded.LoadedModel, "_run", counting)
+    monkeypatch.setattr(TriePasses, "run", counting)
     grouped = score(backend, requests)
     n_grouped, n_read = n_read, 0
     monkeypatch.setattr(loaded, "_GROUP_SHARE", 1e9)
