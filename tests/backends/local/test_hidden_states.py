@@ -91,6 +91,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_states_of_the_real_model(smollm2, case):
     """SmolLM2's states are those of transformers, whatever the prompt."""
