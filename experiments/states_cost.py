@@ -1,8 +1,9 @@
 """What do hidden states cost? Rows per second with and without them, in one process, in interleaved rounds.
 
 The cases are (a) and (b) of throughput.py: SST-2 with 4 shots, TREC with 6. In each round both ways score the same rows, the one
-first that was second before; the ratio of a round is seconds with states by seconds without. Label scores must be the same to the
-last digit. Needs the data folder that LLMCLF_DATA names; prints a table.
+first that was second before; the ratio of a round is seconds with states by seconds without. Seconds of the processor are given
+as well, since they say more than those of the clock where other processes are at work. Label scores must be the same to the last
+digit. Needs the data folder that LLMCLF_DATA names; prints a table.
 
     python experiments/states_cost.py [--rows 96] [--rounds 15] [--threads 1]
 """
@@ -39,20 +40,25 @@ def main() -> None:
         # What requests_of makes of spans knows no row; here the last piece of data of each prompt is its text.
         asked = [replace(request, prompt=_with_row(request.prompt), states=STATE_PARTS) for request in plain]
         dict(backend.score(plain)), dict(backend.score(asked))  # warm
-        seconds: dict[bool, list[float]] = {False: [], True: []}
+        clock: dict[bool, list[float]] = {False: [], True: []}
+        processor: dict[bool, list[float]] = {False: [], True: []}
         for number in range(args.rounds):
             answers = {}
             for with_states in (number % 2 == 0, number % 2 == 1):
-                began = time.perf_counter()
+                began = time.perf_counter(), time.process_time()
                 answers[with_states] = dict(backend.score(asked if with_states else plain))
-                seconds[with_states].append(time.perf_counter() - began)
+                clock[with_states].append(time.perf_counter() - began[0])
+                processor[with_states].append(time.process_time() - began[1])
             assert answers[True] == answers[False], "states changed a score"
             assert all(answer.states is not None for answer in answers[True].values())
-        ratios = sorted(a / b for a, b in zip(seconds[True], seconds[False], strict=True))
-        quarter = len(ratios) // 4
-        without, with_ = (args.rows / median(seconds[key]) for key in (False, True))
-        spread = f"{median(ratios):.3f} [{ratios[quarter]:.3f}, {ratios[-1 - quarter]:.3f}]"
-        print(f"| {task.title} | {without:.1f} | {with_:.1f} | {spread} |", flush=True)
+        without, with_ = (args.rows / median(clock[key]) for key in (False, True))
+        print(f"| {task.title} | {without:.1f} | {with_:.1f} | {_ratio(clock)} | {_ratio(processor)} |", flush=True)
+
+
+def _ratio(seconds: dict[bool, list[float]]) -> str:
+    ratios = sorted(a / b for a, b in zip(seconds[True], seconds[False], strict=True))
+    quarter = len(ratios) // 4
+    return f"{median(ratios):.3f} [{ratios[quarter]:.3f}, {ratios[-1 - quarter]:.3f}]"
 
 
 def _with_row(prompt):

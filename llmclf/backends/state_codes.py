@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _TOP = 15  # values are kept below two to this power
+_BITS = 11
+_LARGEST = 256  # of an exponent: more than any 32-bit float needs
 
 
 def pack_states(states: NDArray[np.float32], n_parts: int) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def pack_states(states: NDArray[np.float32], n_parts: int) -> dict[str, Any]:
     if not np.isfinite(states).all():
         raise ValueError("expected finite states")
     parts = np.asarray(states, dtype=np.float64).reshape(n_parts, -1)
-    exponents = [math.frexp(float(np.abs(part).max()))[1] - _TOP if part.any() else 0 for part in parts]
+    exponents = [_exponent(float(np.abs(part).max())) for part in parts]
     scaled = np.ldexp(parts, -np.array(exponents)[:, None])
     return {"exponents": exponents, "float16": base64.b64encode(scaled.astype("<f2").tobytes()).decode()}
 
@@ -52,8 +54,19 @@ def unpack_states(packed: Mapping[str, Any], n_parts: int) -> NDArray[np.float32
     if not data or not len(exponents) == n_parts > 0 or len(data) % (2 * n_parts):
         raise ValueError(f"{len(data)} bytes and {len(exponents)} exponents are not the states of {n_parts} parts")
     parts = np.frombuffer(data, dtype="<f2").astype(np.float64).reshape(n_parts, -1)
-    with np.errstate(over="ignore"):
-        states: NDArray[np.float32] = np.ldexp(parts, np.array(exponents)[:, None]).astype(np.float32).ravel()
-    if not np.isfinite(states).all():
+    if not np.isfinite(parts).all() or max(map(abs, exponents)) > _LARGEST:
         raise ValueError("a state is NaN or infinite")
-    return states
+    # The largest 32-bit float is rounded up to more than itself.
+    largest = float(np.finfo(np.float32).max)
+    states = np.clip(np.ldexp(parts, np.array(exponents)[:, None]), -largest, largest)
+    read: NDArray[np.float32] = states.astype(np.float32).ravel()
+    return read
+
+
+def _exponent(largest: float) -> int:
+    """The power of two that brings a number, rounded to 11 bits, below two to the power `_TOP`."""
+    if not largest:
+        return 0
+    mantissa, exponent = math.frexp(largest)
+    is_rounded_up = round(mantissa * (1 << _BITS)) == 1 << _BITS
+    return exponent + int(is_rounded_up) - _TOP

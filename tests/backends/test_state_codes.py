@@ -6,7 +6,7 @@ import base64
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmclf.backends.state_codes import pack_states, unpack_states
@@ -27,6 +27,8 @@ def test_eleven_bits_are_kept_whatever_the_size(n_parts, width, data):
         assert (np.abs(part - back) <= allowed).all()
 
 
+@example([3.4028234663852886e38, -1e30])
+@example([4095.9, 6e-5, 1e-7])
 @given(st.lists(STATE, min_size=1, max_size=8))
 def test_numbers_of_eleven_bits_come_back_exactly(values):
     """What is kept once is kept the same again."""
