@@ -5,7 +5,7 @@ first that was second before; the ratio of a round is seconds with states by sec
 as well, since they say more than those of the clock where other processes are at work. Label scores must be the same to the last
 digit. Needs the data folder that LLMCLF_DATA names; prints a table.
 
-    python experiments/states_cost.py [--rows 96] [--rounds 15] [--threads 1]
+    python experiments/states_cost.py [--cases a b] [--rows 96] [--rounds 15] [--threads 1]
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from llmclf.backends.base import STATE_PARTS
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--cases", nargs="+", choices=["a", "b"], default=["a", "b"])
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
@@ -32,9 +33,10 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     backend = open_backend("smollm2", device="cpu")
     print(
-        "| case | rows/s without | rows/s with states | seconds with / without: median [quartiles] |\n|---|--:|--:|--:|"
+        "| case | rows/s without | rows/s with states | clock, with / without: median [quartiles] | processor, the same |"
     )
-    for name in ("a", "b"):
+    print("|---|--:|--:|--:|--:|")
+    for name in args.cases:
         task = build_task(name, backend.tokenizer, args.rows)
         plain = requests_of(task.spans, task.completions)
         # What requests_of makes of spans knows no row; here the last piece of data of each prompt is its text.
