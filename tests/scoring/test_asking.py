@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmclf import Prompt
+from llmclf.answer_cache import checksum_of
 from llmclf.backends import FakeBackend, RowScores
 from llmclf.backends.base import STATE_PARTS, Request, StatePart
 from llmclf.errors import InputError
 from llmclf.labels import label_set
 from llmclf.scoring.asking import ask_cached, ask_once
-from llmclf.scoring.score_cache import ScoreCache, _checksum, request_key
+from llmclf.scoring.score_cache import ScoreCache, request_key
 from llmclf.scoring.scorer import Scorer
 from llmclf.tables.rows import read_rows
 
@@ -160,7 +161,7 @@ def change(cache, edit):
         values = json.loads(value)
         edit(values["states"])
         value = json.dumps(values)
-        connection.execute("UPDATE scores SET value = ?, checksum = ?", (value, _checksum(key, value)))
+        connection.execute("UPDATE scores SET value = ?, checksum = ?", (value, checksum_of(key, value)))
 
 
 @pytest.mark.parametrize(
