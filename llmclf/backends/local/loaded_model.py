@@ -20,7 +20,6 @@ from ..tokens.transformers_encoder import TokenizerEncoder, model_context_length
 from .generation import Generation, LogitsProcessor, Reader, generate
 from .hidden_states import SAMPLE_LENGTH, HiddenStates, PassReader, Taken, text_layers
 from .label_logprobs import gather_log_softmax, in_pieces
-from .prefixes import Prefixes
 from .route_checks import OPENING_LENGTH, ROUTES, RouteChecks, named_lengths, sampler
 from .trie_batches import Batch, groups, lay_out, plan
 from .trie_view import TrieView
@@ -42,7 +41,7 @@ class LoadedModel:
 
     def __init__(self, model: Any, tokenizer: Any, weights_hash: str) -> None:
         from .plain_calls import PlainCalls
-        from .trie_passes import TriePasses
+        from .trie_passes import Prefixes, TriePasses
 
         self.model = model
         self.tokenizer = tokenizer
