@@ -77,4 +77,5 @@ class Vocabularies:
 def _counter(kind: str, lengths: tuple[int, int], terms: Sequence[str] | None = None) -> Any:
     from sklearn.feature_extraction.text import CountVectorizer
 
-    return CountVectorizer(analyzer=kind, ngram_range=lengths, token_pattern=_WORD, vocabulary=terms)
+    pattern = {"token_pattern": _WORD} if kind == "word" else {}
+    return CountVectorizer(analyzer=kind, ngram_range=lengths, vocabulary=terms, **pattern)

@@ -1,0 +1,277 @@
+"""features= of the classifier: names and transformers, what they read of rows, and what is refused before the model is asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
+from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.preprocessing import FunctionTransformer
+
+from llmclf import LLMClassifier, load
+from llmclf.backends import FakeBackend, open_backend
+from llmclf.errors import CalibrationWarning, InputError, StoreError
+from llmclf.features.sets import feature_readers, row_texts
+
+RNG = np.random.default_rng(0)
+Y = np.where(RNG.random(80) < 0.5, "fine", "dull")
+X = [f"{'grand lovely' if y == 'fine' else 'slow grey'} thing number {i}" for i, y in enumerate(Y)]
+NEW = ["a lovely film", "grey and slow", "nothing of the kind"]
+
+
+class Counting(FakeBackend):
+    """Counts what it is asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.n = 0
+
+    def score(self, requests):
+        self.n += len(requests)
+        return super().score(requests)
+
+
+def classifier(features="tfidf", model=None, **options):
+    return LLMClassifier(model or FakeBackend(), labels=["dull", "fine"], features=features, **options)
+
+
+def lengths(texts):
+    return np.array([[len(text), text.count(" ")] for text in texts], dtype=float)
+
+
+LENGTHS = FunctionTransformer(lengths)
+
+
+class Supervised(TransformerMixin, BaseEstimator):
+    """Remembers the labels that it was given."""
+
+    def fit(self, X, y):
+        self.mean_ = float(np.mean(np.asarray(y, dtype=float)))
+        self.n_ = len(X)
+        return self
+
+    def transform(self, X):
+        return np.full((len(X), 1), self.mean_) + np.array([[len(text)] for text in X])
+
+
+@pytest.mark.parametrize("features", ["tfidf", "auto", ["tfidf"], [TfidfVectorizer()], LENGTHS, ["tfidf", LENGTHS]])
+def test_words_are_learned(features):
+    """Whatever is named, fit, predict, cross-fitted rows, the threshold and the frame work together."""
+    clf = classifier(features).fit(X, Y)
+    proba = clf.predict_proba(NEW)
+    assert proba.shape == (3, 2)
+    assert proba.sum(axis=1) == pytest.approx(np.ones(3))
+    assert clf.calibration_proba_.shape == (80, 2)
+    assert {"temperature", "frequencies"} <= set(clf.stack_.to_frame().index)
+    assert clf.fit_threshold(max_error=0.2).threshold_ is not None
+    if features is not LENGTHS:
+        assert clf.predict(NEW[:2]).tolist() == ["fine", "dull"]
+        assert (clf.calibration_proba_.argmax(axis=1) == (Y == "fine")).mean() > 0.95
+
+
+def test_one_scoring_pass():
+    """Each text is asked once, however many members there are."""
+    backend = Counting()
+    clf = classifier(["tfidf", LENGTHS], backend).fit(X, Y)
+    assert backend.n == 80
+    _ = clf.calibration_proba_
+    clf.stack_.to_frame()
+    assert backend.n == 80
+
+
+def test_the_report_and_weights_and_prior():
+    """Report, sample weights, groups and a prior work with features."""
+    clf = classifier(prior={"dull": 0.9, "fine": 0.1}).fit(X, Y, sample_weight=np.ones(80), groups=np.arange(80) // 2)
+    assert clf.predict_proba(NEW).mean(axis=0)[0] > classifier().fit(X, Y).predict_proba(NEW).mean(axis=0)[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CalibrationWarning)
+        data = classifier().fit(X, Y).report(X, Y).to_dict()
+    json.dumps(data)
+    assert data["provenance"]["calibrator"]["feature_sets"] == ["tfidf"]
+    assert data["metrics"]["accuracy"]["after"]["value"] > 0.95
+
+
+def test_rows_that_cannot_be_scored():
+    """They are NaN, and the others have the probabilities that they have alone."""
+    clf = classifier(on_error="missing").fit(X, Y)
+    proba = clf.predict_proba([NEW[0], None, NEW[1]])
+    assert np.isnan(proba[1]).all()
+    assert proba[[0, 2]] == pytest.approx(clf.predict_proba(NEW[:2]), abs=1e-12)
+
+
+def test_tables():
+    """Of a table, the words of the fields that the prompt shows are read, and a transformer gets the table."""
+    table = pd.DataFrame({"title": X, "stars": np.where(Y == "fine", 5, 1), "noise": RNG.normal(size=80)})
+    seen = []
+
+    def stars(frame):
+        seen.append(list(frame.columns))
+        return frame[["stars"]].to_numpy(dtype=float)
+
+    clf = LLMClassifier(
+        FakeBackend(),
+        labels=["dull", "fine"],
+        prompt="{{ title }}\nMood:",
+        features=["tfidf", FunctionTransformer(stars)],
+    )
+    clf.fit(table, Y)
+    assert seen[0] == ["title", "stars", "noise"]
+    assert clf.predict(table.iloc[:5]).tolist() == Y[:5].tolist()
+    assert row_texts([{"title": "a", "stars": 5}], ["title", "stars"]) == ["a\n5"]
+
+
+def test_a_transformer_that_learns_is_fitted_outside_of_each_fold():
+    """It is cloned, never fitted itself, and sees only rows and labels of the other folds."""
+    transformer = Supervised()
+    clf = classifier(transformer).fit(X, Y)
+    assert not hasattr(transformer, "mean_")
+    head = clf.stack_.members_["Supervised"]
+    assert head.scalings["Supervised"].transformer.n_ == 80
+    assert np.isfinite(clf.predict_proba(NEW)).all()
+
+
+def test_a_transformer_without_state_is_asked_once_per_call():
+    """It is not asked again for every fold."""
+    calls = []
+
+    def counted(texts):
+        calls.append(len(texts))
+        return lengths(texts)
+
+    clf = classifier(FunctionTransformer(counted)).fit(X, Y)
+    clf.predict(NEW)
+    assert calls == [80, 3]
+
+
+def test_sparse_features():
+    """A transformer may give a sparse matrix."""
+    assert classifier(HashingVectorizer(n_features=64)).fit(X, Y).predict(NEW[:2]).tolist() == ["fine", "dull"]
+
+
+def test_scikit_learn_tools():
+    """Clone, search and cross-validation treat features= as any parameter."""
+    clf = classifier()
+    assert clone(clf).features == "tfidf"
+    search = GridSearchCV(clf, {"features": [None, "tfidf"]}, cv=3).fit(X, Y)
+    assert search.best_params_ == {"features": "tfidf"}
+    proba = cross_val_predict(clf, X, Y, cv=3, method="predict_proba")
+    assert (proba.argmax(axis=1) == (Y == "fine")).mean() > 0.95
+
+
+@pytest.mark.parametrize("calibrator", [None, "auto", "vector", "stacked"])
+def test_calibrator_is_a_member(calibrator):
+    """A named calibrator becomes the member of the label scores."""
+    clf = classifier(calibrator=calibrator).fit(X, Y)
+    assert ("vector" in clf.stack_.members_) is (calibrator != "temperature")
+    assert ("temperature" in clf.stack_.members_) is (calibrator != "vector")
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ("words", "features='words': expected one of 'auto', 'states', 'tfidf', Embeddings"),
+        ([], r"features=\[\] names no features"),
+        (TfidfVectorizer, "an instance, not a class"),
+        (3, "features=3"),
+        (["tfidf", "auto"], "names 'tfidf' twice"),
+        ("states", "shows no hidden states of its model; use features='tfidf' or Embeddings"),
+        (FunctionTransformer(lambda texts: np.full((len(texts), 1), np.nan)), "NaN or infinite"),
+        (FunctionTransformer(lambda texts: np.zeros((len(texts) + 1, 1))), "have 81 rows, and there are 80"),
+        (FunctionTransformer(lambda texts: np.array([["a"]] * len(texts), dtype=object)), "are no numbers"),
+        (FunctionTransformer(lambda texts: np.zeros(len(texts))), r"have shape \(80,\)"),
+        (FunctionTransformer(lambda texts: texts.shape), "cannot read the rows, which it gets as texts"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_the_model_is_asked(features, message):
+    """With the value and the cure."""
+    backend = Counting()
+    with pytest.raises(InputError, match=message):
+        classifier(features, backend).fit(X, Y)
+    assert backend.n == 0
+
+
+def test_labels_are_needed():
+    """No y, and labels of one class, are refused before the model is asked."""
+    backend = Counting()
+    with pytest.raises(InputError, match=r"requires y to be passed.*features='tfidf'"):
+        classifier(model=backend).fit(X)
+    with pytest.raises(
+        InputError, match="have the class 'fine'; features= needs labelled rows of at least two classes"
+    ):
+        classifier(model=backend).fit(X, ["fine"] * 80)
+    with pytest.raises(InputError, match="none of the labelled texts has any"):
+        classifier(model=backend).fit(["\N{EM DASH}" * (i + 1) for i in range(80)], Y)
+    assert backend.n == 0
+
+
+def test_readers_of_a_backend():
+    """ "auto" takes states where the model shows them, and None is None."""
+    assert feature_readers(None, FakeBackend()) is None
+    assert [reader.name for reader in feature_readers("auto", FakeBackend()).readers] == ["tfidf"]
+    assert [reader.name for reader in feature_readers("auto", open_backend("smollm2")).readers] == ["states", "tfidf"]
+    two = feature_readers([TfidfVectorizer(), TfidfVectorizer(analyzer="char")], FakeBackend())
+    assert [reader.name for reader in two.readers] == ["TfidfVectorizer 1", "TfidfVectorizer 2"]
+
+
+def test_a_transformer_of_a_caller_is_not_saved(tmp_path):
+    """The refusal says what can be saved, and nothing is written."""
+    clf = classifier(["tfidf", TfidfVectorizer()], "fake").fit(X, Y) if False else None
+    with pytest.raises(InputError, match="nothing in it is executed.*joblib"):
+        feature_readers([TfidfVectorizer()], FakeBackend()).to_dict()
+    assert clf is None
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.model
+class TestWithTheModel:
+    """Hidden states of the real small model."""
+
+    @pytest.fixture(scope="class")
+    def fitted(self):
+        return LLMClassifier("smollm2", labels=["dull", "fine"], features="auto").fit(X, Y)
+
+    def test_states_and_words(self, fitted):
+        """Both are members, and new rows are told apart."""
+        assert {"states", "tfidf", "label scores + states + tfidf"} <= set(fitted.stack_.members_)
+        assert fitted.predict(NEW[:2]).tolist() == ["fine", "dull"]
+        assert fitted.features == "auto"
+
+    def test_neither_cache_nor_company_changes_a_probability(self, fitted, tmp_path):
+        """Alone, in another order, and from a cache, to 1e-4."""
+        together = fitted.predict_proba(NEW)
+        alone = np.concatenate([fitted.predict_proba([text]) for text in NEW])
+        assert alone == pytest.approx(together, abs=1e-4)
+        fitted.set_params(cache=tmp_path / "cache.sqlite")
+        try:
+            first, second = fitted.predict_proba(NEW), fitted.predict_proba(NEW)
+        finally:
+            fitted.set_params(cache=None)
+        assert first == pytest.approx(together, abs=1e-4)
+        assert (first == second).all()
+
+    def test_save_and_load(self, fitted, tmp_path):
+        """A folder of JSON and .npy gives the same probabilities; damage is an error that names the file."""
+        fitted.save(tmp_path / "saved")
+        names = sorted(os.listdir(tmp_path / "saved"))
+        assert "classifier.json" in names
+        assert {name.partition(".")[2] for name in names} == {"json", "npy"}
+        loaded = load(tmp_path / "saved")
+        assert loaded.predict_proba(NEW) == pytest.approx(fitted.predict_proba(NEW), abs=1e-5)
+        assert loaded.features == ["states", "tfidf"]
+        array = next(tmp_path.glob("saved/*.npy"))
+        data = bytearray(array.read_bytes())
+        data[-3] ^= 1
+        array.write_bytes(data)
+        with pytest.raises(StoreError, match="is damaged.*its content is not what was saved"):
+            load(tmp_path / "saved")
+        array.unlink()
+        with pytest.raises(StoreError, match=r"\.npy"):
+            load(tmp_path / "saved")
+        fitted.save(tmp_path / "saved")
+        assert sorted(os.listdir(tmp_path / "saved")) == names
