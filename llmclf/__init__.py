@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from .classifier import LLMClassifier
     from .errors import LlmclfError, LlmclfWarning
     from .features import Embeddings
+    from .llm_scores import LLMScores
     from .loading import load
     from .prompts.prompt import Prompt
 
-__all__ = ["Embeddings", "LLMClassifier", "LlmclfError", "LlmclfWarning", "Prompt", "load", "open_backend"]
+__all__ = ["Embeddings", "LLMClassifier", "LLMScores", "LlmclfError", "LlmclfWarning", "Prompt", "load", "open_backend"]
 __version__ = "0.1.0"
 
 _HOMES = {
     "Embeddings": "features",
     "LLMClassifier": "classifier",
+    "LLMScores": "llm_scores",
     "LlmclfError": "errors",
     "LlmclfWarning": "errors",
     "Prompt": "prompts",

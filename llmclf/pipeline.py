@@ -331,7 +331,7 @@ class FittedPipeline:
             return self.scorer.bounded_scores(rows, wanted, answers)
         answers = self.scorer.answers(rows) if answers is None else answers
         scores = self.scorer.bounded_scores(rows, wanted, answers)
-        return scores._replace(heads=self.head_logits(rows, answers))
+        return scores.with_heads(self.head_logits(rows, answers))
 
     @property
     def has_heads(self) -> bool:
@@ -364,7 +364,7 @@ class FittedPipeline:
         """Whether the bounds on the scores leave open which class is the most probable (n,)."""
         if scores.is_exact:
             return np.zeros(len(scores.values), dtype=bool)
-        return self.corrections.undecided(*scores)  # heads among them
+        return self.corrections.undecided(*scores)
 
     def decide(self, scores: ClassScores, threshold: float | None = None) -> Decisions:
         """The most probable class of every row, how sure that is, and whether it suffices.

@@ -27,7 +27,7 @@ from .files.faults import file_fault, folder_fault
 _FILE = "classifier.json"
 _ARRAY = "\0array"  # the one key of an object that stands for an array; no field of a table is called so
 _ARRAY_NAME = re.compile(r"[0-9a-f]{32}\.npy")
-_INLINE = 4096  # numbers: an array of no more stands in the JSON itself
+_INLINE = 1000  # numbers: an array of no more stands in the JSON itself
 _ATTEMPTS = 3  # at reading a folder into which somebody else is writing
 
 

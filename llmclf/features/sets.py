@@ -166,6 +166,14 @@ class FeatureReaders:
         """Each feature set of rows (n,); see `FeatureReader.read`."""
         return {reader.name: reader.read(rows, fields, answers) for reader in self.readers}
 
+    def read_without_answers(self, rows: Rows, fields: Sequence[str]) -> dict[str, RowFeatures]:
+        """The feature sets that need no answers: what is wrong with them shows before the model is asked."""
+        return {reader.name: reader.read(rows, fields, ()) for reader in self.readers if not reader.needs_states}
+
+    def read_answers(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> dict[str, RowFeatures]:
+        """The others."""
+        return {reader.name: reader.read(rows, fields, answers) for reader in self.readers if reader.needs_states}
+
     def to_dict(self) -> list[dict[str, Any]]:
         """JSON values.
 

@@ -13,6 +13,7 @@ from ..arrays import Floats, Integers
 from ..calibration import Corrections
 from ..calibration.corrections import class_frequencies
 from ..errors import CalibrationWarning, InputError, ModelError, warn
+from ..numerics.row_features import RowFeatures
 from ..pipeline import CalibrationRows, FittedPipeline
 from ..tables.bad_rows import Problem, named_rows
 from ..tables.rows import Rows
@@ -92,9 +93,9 @@ def fit_corrections(
         assert codes is not None
         left_weights = None if sample_weight is None else sample_weight[places]
         corrections.check(codes[places], left_weights, pipeline.labels.classes)
-    if pipeline.features is not None:
-        pipeline = _with_features(pipeline, rows, codes, places)
     content_free, scores, features = None, None, None
+    if pipeline.features is not None:
+        pipeline, features = _with_features(pipeline, rows, codes, places)
     if corrections.wants_content_free is not None:
         content_free = _content_free_scores(corrections.wants_content_free, pipeline, rows.take(places), random_state)
     if corrections.wants_rows:
@@ -105,10 +106,13 @@ def fit_corrections(
         scored = ~np.isnan(scores).any(axis=1)
         if not scored.any():
             raise ModelError(f"none of the {len(places)} training rows could be scored ({named_rows(reasons)})")
-        scores, places = scores[scored], places[scored]
-        if pipeline.features is not None:
-            own = [answers[i] for i in np.flatnonzero(scored)]
-            features = pipeline.features.read(rows.take(places), pipeline.scorer.used_fields, own)
+        kept = np.flatnonzero(scored)
+        scores, places = scores[kept], places[kept]
+        if pipeline.features is not None and features is not None:
+            own = [answers[i] for i in kept]
+            read = {name: one.take(kept) for name, one in features.items()}
+            read |= pipeline.features.read_answers(rows.take(places), pipeline.scorer.used_fields, own)
+            features = {reader.name: read[reader.name] for reader in pipeline.features.readers}
     _warn_of_left_out(reasons, len(rows))
     columns = None if codes is None else codes[places]
     weights = None if sample_weight is None else sample_weight[places]
@@ -132,8 +136,10 @@ def fit_corrections(
     )
 
 
-def _with_features(pipeline: FittedPipeline, rows: Rows, codes: Integers | None, places: Integers) -> FittedPipeline:
-    """The pipeline whose feature readers have seen the labelled rows; what cannot be learned from is refused."""
+def _with_features(
+    pipeline: FittedPipeline, rows: Rows, codes: Integers | None, places: Integers
+) -> tuple[FittedPipeline, dict[str, RowFeatures]]:
+    """The pipeline whose feature readers have seen the labelled rows, and what they read there; what is no use is refused."""
     assert codes is not None
     assert pipeline.features is not None
     found = np.unique(codes[places])
@@ -142,7 +148,9 @@ def _with_features(pipeline: FittedPipeline, rows: Rows, codes: Integers | None,
             f"all {len(places)} rows to learn from have the class {pipeline.labels.classes[int(found[0])]!r}; features= needs "
             "labelled rows of at least two classes"
         )
-    return replace(pipeline, features=pipeline.features.learned(rows.take(places), pipeline.scorer.used_fields))
+    labelled, fields = rows.take(places), pipeline.scorer.used_fields
+    readers = pipeline.features.learned(labelled, fields)
+    return replace(pipeline, features=readers), readers.read_without_answers(labelled, fields)
 
 
 def _warn_of_left_out(reasons: Mapping[int, str], n_rows: int) -> None:

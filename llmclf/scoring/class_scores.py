@@ -86,6 +86,10 @@ class ClassScores(NamedTuple):
         """
         return cls(values, values, values)
 
+    def with_heads(self, heads: Mapping[str, Floats]) -> ClassScores:
+        """The same scores, with what heads make of the rows' features."""
+        return ClassScores(self.values, self.lower, self.upper, heads)
+
     @property
     def is_exact(self) -> bool:
         """Whether the scores are known to be their own bounds without comparing them."""

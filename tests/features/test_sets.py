@@ -70,7 +70,7 @@ def test_words_are_learned(features):
     assert clf.calibration_proba_.shape == (80, 2)
     assert {"temperature", "frequencies"} <= set(clf.stack_.to_frame().index)
     assert clf.fit_threshold(max_error=0.2).threshold_ is not None
-    if features is not LENGTHS:
+    if not (features is LENGTHS or (isinstance(features, list) and LENGTHS in features)):
         assert clf.predict(NEW[:2]).tolist() == ["fine", "dull"]
         assert (clf.calibration_proba_.argmax(axis=1) == (Y == "fine")).mean() > 0.95
 
@@ -205,8 +205,6 @@ def test_labels_are_needed():
         InputError, match="have the class 'fine'; features= needs labelled rows of at least two classes"
     ):
         classifier(model=backend).fit(X, ["fine"] * 80)
-    with pytest.raises(InputError, match="none of the labelled texts has any"):
-        classifier(model=backend).fit(["\N{EM DASH}" * (i + 1) for i in range(80)], Y)
     assert backend.n == 0
 
 
@@ -219,22 +217,20 @@ def test_readers_of_a_backend():
     assert [reader.name for reader in two.readers] == ["TfidfVectorizer 1", "TfidfVectorizer 2"]
 
 
-def test_a_transformer_of_a_caller_is_not_saved(tmp_path):
-    """The refusal says what can be saved, and nothing is written."""
-    clf = classifier(["tfidf", TfidfVectorizer()], "fake").fit(X, Y) if False else None
+def test_a_transformer_of_a_caller_is_not_saved():
+    """The refusal says what can be saved."""
     with pytest.raises(InputError, match="nothing in it is executed.*joblib"):
         feature_readers([TfidfVectorizer()], FakeBackend()).to_dict()
-    assert clf is None
-    assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return LLMClassifier("smollm2", labels=["dull", "fine"], features="auto").fit(X, Y)
 
 
 @pytest.mark.model
 class TestWithTheModel:
     """Hidden states of the real small model."""
-
-    @pytest.fixture(scope="class")
-    def fitted(self):
-        return LLMClassifier("smollm2", labels=["dull", "fine"], features="auto").fit(X, Y)
 
     def test_states_and_words(self, fitted):
         """Both are members, and new rows are told apart."""
