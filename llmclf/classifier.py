@@ -24,10 +24,10 @@ from .calibration.selective import check_selectable
 from .checks import is_whole_number
 from .errors import InputError, PromptError, TerminatorWarning, type_of, warn
 from .features.sets import feature_readers
-from .fitted_attributes import FittedAttributes
 from .fitting.answer_columns import warn_of_shown_answers, without_answers
 from .fitting.doubtful_prompts import warn_of_doubtful_prompt
 from .fitting.fit_corrections import fit_corrections
+from .fitting.fitted_attributes import FittedAttributes
 from .fitting.row_groups import read_groups
 from .fitting.shots import answered_shots, draw_shots
 from .fitting.thresholds import choose_cross_fitted_threshold, choose_threshold

@@ -11,13 +11,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Floats, Integers
-from .backends import Backend
-from .backends.base import CountsUsage
-from .backends.usage import Usage
-from .calibration import SelectedThreshold, StackedCalibrator
-from .errors import RenamedWarning, warn
-from .pipeline import FittedPipeline
+from ..arrays import Floats, Integers
+from ..backends import Backend
+from ..backends.base import CountsUsage
+from ..backends.usage import Usage
+from ..calibration import SelectedThreshold, StackedCalibrator
+from ..errors import RenamedWarning, warn
+from ..pipeline import FittedPipeline
 
 
 class FittedAttributes:

