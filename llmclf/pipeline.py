@@ -380,7 +380,7 @@ class FittedPipeline:
         return Decisions(self.labels, self.corrected(scores), self.undecided(scores), threshold)
 
     def uncorrected(self) -> FittedPipeline:
-        """The same questions and scores, without corrections and threshold."""
+        """The same questions and scores, states among them, without corrections and threshold."""
         return replace(
             self,
             corrections=Corrections(),
@@ -388,7 +388,7 @@ class FittedPipeline:
             calibrated_on=None,
             calibration_rows=CalibrationRows(),
             fitted_on_scores={},
-            features=None,
+            features=None if self.features is None else self.features.of_answers,
         )
 
     # --- what describes it ---------------------------------------------------------------------------------------------

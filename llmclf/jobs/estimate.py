@@ -63,8 +63,8 @@ def estimate(job: Job, seconds_per_request: float) -> JobEstimate:
     """Plan a job without running it; see `estimate_table`."""
     if not 0 < seconds_per_request < float("inf"):
         raise InputError(f"seconds_per_request={seconds_per_request!r}: expected a positive number")
-    job.journal.begin(job.recipe.pipeline.fingerprint())
-    with Plan(job.journal, job.recipe.scorer.n_completions) as plan:
+    job.journal.begin(job.recipe.fingerprint())
+    with Plan(job.journal, job.recipe.scorer.n_completions, job.recipe.n_heads) as plan:
         job.prepare(plan)
         counts = plan.counts
         step = max(1, counts.todo // _SAMPLE)

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .. import __version__
+from ..arrays import Floats
 from ..backends import RowScores
 from ..backends.base import shares_beginnings
 from ..errors import InputError, JobError, ModelError, StoreError
@@ -24,7 +25,7 @@ from ..progress import Monitor
 from ..tables.added_columns import added_names
 from ..tables.formats import CHUNK
 from ..tables.values import is_missing
-from .asking.base import Asking, Here
+from .asking.base import Asking, Here, Kept
 from .journal.answer_codec import AnswerBlock
 from .journal.journal import Journal
 from .journal.plan import DAMAGED, Plan
@@ -35,6 +36,7 @@ from .tables.sinks import Layout, Sink, Written
 from .tables.sources import Source
 
 _ROW_BYTES, _LABEL_BYTES = 200, 30  # of a row, and of one of its labels, in journal and output
+_NUMBER_BYTES = 8  # of what a head makes of a row, for each class
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,9 @@ class Job:
         JobError
             The model or its server gave up, the budget is spent, or too much has failed.
         """
-        fingerprint = self.recipe.pipeline.fingerprint()
+        fingerprint = self.recipe.fingerprint()
         self.journal.begin(fingerprint)
-        with Plan(self.journal, self.recipe.scorer.n_completions) as plan:
+        with Plan(self.journal, self.recipe.scorer.n_completions, self.recipe.n_heads) as plan:
             self.prepare(plan)
             if plan.counts.todo:
                 self.meet()
@@ -158,7 +160,12 @@ class Job:
         )
         if plan.counts.unaskable == n_rows:
             raise InputError(f"none of the {n_rows} rows can be asked about; {plan.first_problem()}")
-        nothing = AnswerBlock.missing(len(sample), self.recipe.scorer.n_completions, "not asked yet")
+        if self.recipe.heads is not None and plan.counts.todo:
+            questions = self.recipe.questions(sample)
+            self.recipe.heads.check([question.record for question in questions if question.record is not None])
+        nothing = AnswerBlock.missing(
+            len(sample), self.recipe.scorer.n_completions, "not asked yet", self.recipe.n_heads
+        )
         labels = self.recipe.label(
             nothing, records=[None] * len(sample), unconditional=nothing, logprobs=self.options.logprobs
         )
@@ -190,7 +197,7 @@ class Job:
     def _check_disk(self, plan: Plan, n_added: int) -> None:
         """Refuse a job whose journal and output would not fit on the disk."""
         n_labels = len(self.recipe.pipeline.labels.all_words)
-        journal = plan.counts.todo * (_ROW_BYTES + _LABEL_BYTES * n_labels)
+        journal = plan.counts.todo * (_ROW_BYTES + _LABEL_BYTES * n_labels + _NUMBER_BYTES * self.recipe.n_heads)
         needs: dict[int, tuple[Path, float]] = {}
         output = sum(file.stat().st_size for file in self.source.files) + plan.counts.rows * _LABEL_BYTES * n_added
         wanted: list[tuple[Path | None, float]] = [(self.journal.path.parent, journal), (self.sink.folder(), output)]
@@ -221,8 +228,9 @@ class Job:
         self.monitor.begin(plan.counts.todo, "labelling")
         try:
             for answers in asking.answers(self.recipe, plan):
+                answers, heads = self._read(plan, answers)
                 self._usage = asking.usage()
-                self.journal.add(answers, self._usage)
+                self.journal.add(answers, self._usage, heads)
                 failed = [scores.error for _, scores in answers if scores.error is not None]
                 n_failed += len(failed)
                 self.monitor.advance(len(answers), len(failed), self._usage.get("cost"))
@@ -234,6 +242,21 @@ class Job:
             raise JobError(f"{error}; {self.kept()}") from error
         finally:
             self.monitor.end()
+
+    def _read(self, plan: Plan, answers: list[Kept]) -> tuple[list[Kept], dict[bytes, Floats]]:
+        """Answers, and what the heads of a pool make of the features of their rows; an error where these cannot be read."""
+        heads = self.recipe.heads
+        if heads is None:
+            return answers, {}
+        keys = [key for key, scores in answers if scores.error is None]
+        records = {
+            key: record for key, record in zip(keys, plan.records(keys), strict=True) if self.recipe.is_row(record)
+        }
+        scored = {key: scores for key, scores in answers if key in records}
+        found = dict(zip(scored, heads.read([records[key] for key in scored], list(scored.values())), strict=True))
+        problems = {key: RowScores((), error=problem) for key, problem in found.items() if isinstance(problem, str)}
+        answers = [(key, problems.get(key, scores)) for key, scores in answers]
+        return answers, {key: numbers for key, numbers in found.items() if not isinstance(numbers, str)}
 
     def kept(self) -> str:
         """What the journal holds, and how to continue."""

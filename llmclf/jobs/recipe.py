@@ -21,7 +21,9 @@ from ..pipeline import FittedPipeline
 from ..prompts import TEXT_FIELD, Prompt
 from ..scoring.class_scores import SCORINGS
 from ..scoring.scorer import Scorer
+from .heads import Heads
 from .journal.answer_codec import AnswerBlock
+from .journal.journal import HEADS
 from .questions import Question, decode_record, encode_record, record_key
 
 
@@ -115,9 +117,34 @@ class Recipe:
         return list(self.pipeline.labels.classes)
 
     @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of a row on which its answer depends: those that the model sees, and those that features are read of."""
+        shown, pipeline = self.scorer.shown_fields, self.pipeline
+        if not (pipeline.has_heads and pipeline.is_table and pipeline.features and pipeline.features.needs_table):
+            return shown
+        return (*shown, *(name for name in pipeline.field_names if name not in shown))
+
+    @cached_property
     def columns(self) -> list[str]:
-        """The columns of the table that the model sees."""
-        return [self.text_column if self.text_column is not None else name for name in self.scorer.shown_fields]
+        """The columns of the table that are these fields."""
+        return [self.text_column if self.text_column is not None else name for name in self.fields]
+
+    @cached_property
+    def heads(self) -> Heads | None:
+        """The heads of the pipeline's pool; None where probabilities need the label scores alone."""
+        return Heads(self.pipeline, self.fields) if self.pipeline.has_heads else None
+
+    @property
+    def n_heads(self) -> int:
+        """How many numbers heads make of each row."""
+        return 0 if self.heads is None else self.heads.n_numbers
+
+    def fingerprint(self) -> dict[str, Any]:
+        """All that an answer depends on and that is known without opening the model; see `FittedPipeline.fingerprint`."""
+        known = self.pipeline.fingerprint()
+        if self.heads is not None:
+            known |= {"fields": list(self.fields), HEADS: self.heads.fingerprint()}
+        return known
 
     @property
     def has_choices(self) -> bool:
@@ -149,7 +176,7 @@ class Recipe:
         return blake2b(repr((ids, self._values(frame))).encode("utf-8", "backslashreplace"), digest_size=16).digest()
 
     def _values(self, frame: pd.DataFrame) -> list[list[Any]]:
-        """The values of each column that the model sees."""
+        """The values of each column on which answers depend."""
         # Pieces of JSON Lines may lack a column that others have.
         nothing = [None] * len(frame)
         return [frame[name].tolist() if name in frame.columns else nothing for name in self.columns]
@@ -166,7 +193,7 @@ class Recipe:
         return Question(record_key(data), data)
 
     def _question(self, values: Sequence[Any]) -> Question:
-        problem = self._problem(dict(zip(self.scorer.shown_fields, values, strict=True)))
+        problem = self._problem(dict(zip(self.fields, values, strict=True)))
         if problem is not None:
             return Question(None, None, problem)
         try:
@@ -186,7 +213,7 @@ class Recipe:
         values = decode_record(record)
         if self._is_unconditional(values):
             return self.scorer.unconditional_request(values[1])
-        return self.scorer.request(dict(zip(self.scorer.shown_fields, values)))  # noqa: B905 - they were encoded together
+        return self.scorer.request(dict(zip(self.fields, values)))  # noqa: B905 - they were encoded together
 
     def extra_questions(self, record: bytes | None = None) -> Iterator[Question]:
         """What has to be asked besides the rows: the prompt without a row where scores are mutual information.
@@ -229,6 +256,8 @@ class Recipe:
             words = [[] if record is None else self._words(record) for record in records]
         before = None if unconditional is None else unconditional.scores
         scores = self.scorer.scores_of(answers.scores, pipeline.scoring, words, before)
+        if self.heads is not None:
+            scores = scores._replace(heads=self.heads.by_name(answers.heads))
         sums = scores if pipeline.scoring == "sum" else self.scorer.scores_of(answers.scores, "sum")
         decisions = pipeline.decide(scores, self.threshold)
         missing, proba = decisions.missing.tolist(), decisions.probabilities
@@ -271,10 +300,14 @@ class Recipe:
     def _words(self, record: bytes | None) -> list[str]:
         if record is None or not self.has_choices:
             return self.pipeline.labels.all_words
-        return self.scorer.words(dict(zip(self.scorer.shown_fields, decode_record(record), strict=True)))
+        return self.scorer.words(dict(zip(self.fields, decode_record(record), strict=True)))
+
+    def is_row(self, record: bytes) -> bool:
+        """Whether a record is that of a row, and not of the prompt without one."""
+        return not self._is_unconditional(decode_record(record))
 
     def _is_unconditional(self, values: Sequence[Any]) -> bool:
-        # A row's own values are never missing.
+        # Those of a row's own values that the prompt shows are never missing, and come first.
         return bool(values) and values[0] is None
 
     def _problem(self, row: Mapping[str, Any]) -> str | None:
