@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from .arrays import Floats, Integers
 from .backends import Backend, RowScores, open_backend
-from .backends.base import SCORE_VERSION, STATE_PARTS
+from .backends.base import SCORE_VERSION, STATE_PARTS, EstimatesCost
 from .backends.handle import Handle
 from .backends.identity import check_same_model
 from .backends.logit_processing import Processing
+from .backends.usage import Estimate
 from .calibration import Corrections, SelectedThreshold, StackedCalibrator
 from .errors import CalibrationWarning, InputError, warn
 from .features import Embeddings
@@ -351,6 +352,24 @@ class FittedPipeline:
             for name, own in calibrator.head_logits(features, len(places)).items():
                 logits[name][places] = own
         return logits
+
+    def estimate(self, rows: Rows) -> Estimate:
+        """What asking about rows would take of servers, of those that features are asked of, too; nothing is sent.
+
+        Raises
+        ------
+        InputError
+            Nothing is asked of a server.
+        """
+        features = None
+        if self.has_heads and self.features is not None:
+            problems = self.scorer.problems(rows)
+            askable = rows.take(place for place in range(len(rows)) if place not in problems)
+            features = self.features.estimate(askable, self.scorer.used_fields)
+        if features is None:
+            return self.scorer.estimate(rows, self.scoring)
+        is_free = not isinstance(self.backend, EstimatesCost)
+        return features if is_free else self.scorer.estimate(rows, self.scoring) + features
 
     def corrected(self, scores: ClassScores) -> Floats:
         """Log-scores (n, K) after bias, calibrator and prior: log-probabilities up to a constant of the row."""

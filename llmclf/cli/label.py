@@ -169,6 +169,10 @@ def estimate(job: Path | None, seconds_per_request: float, as_json: bool, **flag
         if estimated.cost is None and estimated.requests is not None
         else f"cost: {estimated.cost or 0:.4g}"
     )
+    if estimated.features is not None:
+        part = estimated.features
+        cost = "unknown" if part.cost is None else f"{part.cost:.4g}"
+        say(f"of which embeddings: about {part.requests:,} requests and {part.tokens_in:,} tokens; cost {cost}")
     say(f"time: about {duration(estimated.seconds)} ({estimated.assumption})")
 
 

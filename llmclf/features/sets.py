@@ -182,6 +182,19 @@ class FeatureReaders:
         """Whether the model is asked for its hidden states."""
         return any(reader.needs_states for reader in self.readers)
 
+    def estimate(self, rows: Rows, fields: Sequence[str]) -> Estimate | None:
+        """What reading rows would take of servers; None where none is asked."""
+        found = [reader.estimate(rows, fields) for reader in self.readers]
+        asked = [one for one in found if one is not None and one.requests]
+        return sum(asked[1:], asked[0]) if asked else None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What servers were asked so far; None where none is ever asked."""
+        used = [reader.usage for reader in self.readers]
+        counted = [one for one in used if one is not None]
+        return sum(counted, Usage()) if counted else None
+
     @property
     def needs_table(self) -> bool:
         """Whether fields of a table are read that the prompt does not show."""

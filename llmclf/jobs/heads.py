@@ -155,34 +155,11 @@ class Heads:
 
     def estimate(self, records: Sequence[bytes]) -> Estimate | None:
         """What reading the features of some rows would take of servers; None where none is asked."""
-        rows = self._rows(records)
-        found = [reader.estimate(rows, self._shown) for reader in self._readers.readers]
-        asked = [one for one in found if one is not None and one.requests]
-        if not asked:
-            return None
-        costs = [one.cost for one in asked]
-        return Estimate(
-            route=" + ".join(one.route for one in asked),
-            rows=len(records),
-            requests=sum(one.requests for one in asked),
-            tokens_in=sum(one.tokens_in for one in asked),
-            tokens_out=sum(one.tokens_out for one in asked),
-            cost=None if None in costs else sum(cost for cost in costs if cost is not None),
-            is_counted=all(one.is_counted for one in asked),
-        )
+        return self._readers.estimate(self._rows(records), self._shown)
 
     def usage(self) -> Usage | None:
-        """What servers were asked for features so far, by this process; None where none is asked."""
-        found = [reader.usage for reader in self._readers.readers]
-        used = [one for one in found if one is not None]
-        if not used:
-            return None
-        total = Usage()
-        for one in used:
-            for name, value in one.to_dict().items():
-                if value is not None:
-                    setattr(total, name, (getattr(total, name) or 0) + value)
-        return total
+        """What servers were asked for features so far, by this process; None where none is ever asked."""
+        return self._readers.usage
 
     # --- fingerprint ---------------------------------------------------------------------------------------------------
 

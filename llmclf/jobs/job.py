@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from .. import __version__
-from ..arrays import Floats
 from ..backends import RowScores
 from ..backends.base import shares_beginnings
 from ..errors import InputError, JobError, ModelError, StoreError
@@ -25,7 +24,8 @@ from ..progress import Monitor
 from ..tables.added_columns import added_names
 from ..tables.formats import CHUNK
 from ..tables.values import is_missing
-from .asking.base import Asking, Here, Kept
+from .asking.base import Asking, Here
+from .feature_reading import FeatureReading
 from .journal.answer_codec import AnswerBlock
 from .journal.journal import Journal
 from .journal.plan import DAMAGED, Plan
@@ -117,8 +117,10 @@ class Job:
         with Plan(self.journal, self.recipe.scorer.n_completions, self.recipe.n_heads) as plan:
             self.prepare(plan)
             if plan.counts.todo:
+                reading = FeatureReading(self.recipe, plan)
+                self.recipe = reading.recipe
                 self.meet()
-                self.ask(plan, asking or Here(self.recipe.backend))
+                self.ask(plan, asking or Here(self.recipe.backend), reading)
                 plan.learn()
             elif self.journal.identity is not None:
                 self.recipe.pipeline.check_model_identity(self.journal.identity)
@@ -222,14 +224,14 @@ class Job:
         self.journal.meet(identity)
         self.recipe.pipeline.check_model_identity(identity)
 
-    def ask(self, plan: Plan, asking: Asking) -> None:
+    def ask(self, plan: Plan, asking: Asking, reading: FeatureReading) -> None:
         """Ask what is to be asked; every answer is in the journal before another is asked for in its place."""
         n_failed, limit = 0, self.options.max_errors
         self.monitor.begin(plan.counts.todo, "labelling")
         try:
             for answers in asking.answers(self.recipe, plan):
-                answers, heads = self._read(plan, answers)
-                self._usage = asking.usage()
+                answers, heads = reading.read(answers, asking.usage())
+                self._usage = reading.usage(asking.usage())
                 self.journal.add(answers, self._usage, heads)
                 failed = [scores.error for _, scores in answers if scores.error is not None]
                 n_failed += len(failed)
@@ -239,24 +241,11 @@ class Job:
                         f"{n_failed} questions have failed, more than max_errors={limit}; the last: {failed[-1]}"
                     )
         except ModelError as error:
+            self._usage = reading.usage(asking.usage())
+            self.journal.add([], self._usage)
             raise JobError(f"{error}; {self.kept()}") from error
         finally:
             self.monitor.end()
-
-    def _read(self, plan: Plan, answers: list[Kept]) -> tuple[list[Kept], dict[bytes, Floats]]:
-        """Answers, and what the heads of a pool make of the features of their rows; an error where these cannot be read."""
-        heads = self.recipe.heads
-        if heads is None:
-            return answers, {}
-        keys = [key for key, scores in answers if scores.error is None]
-        records = {
-            key: record for key, record in zip(keys, plan.records(keys), strict=True) if self.recipe.is_row(record)
-        }
-        scored = {key: scores for key, scores in answers if key in records}
-        found = dict(zip(scored, heads.read([records[key] for key in scored], list(scored.values())), strict=True))
-        problems = {key: RowScores((), error=problem) for key, problem in found.items() if isinstance(problem, str)}
-        answers = [(key, problems.get(key, scores)) for key, scores in answers]
-        return answers, {key: numbers for key, numbers in found.items() if not isinstance(numbers, str)}
 
     def kept(self) -> str:
         """What the journal holds, and how to continue."""

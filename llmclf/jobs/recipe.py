@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from json.encoder import encode_basestring
@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..backends import Backend, Request
-from ..backends.base import takes_descriptions
+from ..backends import Backend, Request, open_backend
+from ..backends.base import BehindServer, takes_descriptions
+from ..backends.handle import Handle
 from ..errors import InputError, type_of
 from ..labels import label_set, warn_of_descriptions
 from ..logits import logsumexp
@@ -111,6 +112,18 @@ class Recipe:
     @cached_property
     def scorer(self) -> Scorer:
         return self.pipeline.scorer
+
+    @property
+    def max_cost(self) -> float | None:
+        """The limit on what the model's server may cost; None without one."""
+        return self.backend.server_options.max_cost if isinstance(self.backend, BehindServer) else None
+
+    def with_max_cost(self, limit: float) -> Recipe:
+        """The same with another limit on what the model's server may cost."""
+        backend = self.backend
+        assert isinstance(backend, Handle)
+        cheaper = open_backend(backend.name, **{**backend.options, "max_cost": limit})
+        return replace(self, pipeline=replace(self.pipeline, backend=cheaper))
 
     @property
     def classes(self) -> list[Any]:
@@ -257,7 +270,7 @@ class Recipe:
         before = None if unconditional is None else unconditional.scores
         scores = self.scorer.scores_of(answers.scores, pipeline.scoring, words, before)
         if self.heads is not None:
-            scores = scores._replace(heads=self.heads.by_name(answers.heads))
+            scores = scores.with_heads(self.heads.by_name(answers.heads))
         sums = scores if pipeline.scoring == "sum" else self.scorer.scores_of(answers.scores, "sum")
         decisions = pipeline.decide(scores, self.threshold)
         missing, proba = decisions.missing.tolist(), decisions.probabilities

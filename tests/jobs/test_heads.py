@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import pickle
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from faults import FakeServer, backend_for
+from faults import FakeServer, backend_for, rows_asked
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -21,14 +25,15 @@ from sklearn.preprocessing import OneHotEncoder
 
 from llmclf import LLMClassifier, Prompt
 from llmclf.backends import FakeBackend, RowScores
+from llmclf.backends.usage import Estimate, Usage
 from llmclf.calibration.pool.members import FittedHead
-from llmclf.errors import InputError
-from llmclf.jobs import label_table
+from llmclf.errors import BudgetError, InputError, JobError, ServerError
+from llmclf.jobs import estimate_table, label_table
 from llmclf.jobs.heads import Heads
 from llmclf.jobs.journal.answer_codec import decode_block, encode_answer
 from llmclf.numerics.opinion_pools import OpinionPool
 from llmclf.tables import read_rows
-from llmclf.tables.files import read_table
+from llmclf.tables.files import read_table, write_table
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
@@ -420,3 +425,177 @@ class Remembering:
         for place, scores in self.inner.score(requests):
             self.answers[requests[place].prompt.text] = scores
             yield place, scores
+
+
+LABELLING = """
+import pickle, sys
+from llmclf.jobs import label_table
+with open(sys.argv[1], "rb") as file:
+    classifier = pickle.load(file)
+label_table(sys.argv[2], sys.argv[3], text_column="text", classifier=classifier, resume=True)
+"""
+
+
+def test_a_killed_job_goes_on_with_the_heads_that_it_has(tmp_path):
+    """SIGKILL in the middle, several times: the output of an undisturbed run, and no more calls than were under way."""
+    n_rows, concurrency, n_kills = 150, 4, 4
+    rows = table(f"<review {i}> {' '.join(texts_of(1, seed=i)[0])}" for i in range(n_rows))
+    write_table(rows, tmp_path / "in.csv")
+    out = tmp_path / "out.csv"
+    with FakeServer("openai_chat", latency=0.02) as server:
+        prompt = Prompt("Review: {{ text }}", chat=True)
+        backend = backend_for(server, concurrency=concurrency)
+        clf = LLMClassifier(backend, labels=LABELS, prompt=prompt, features="tfidf").fit(TEXTS, Y)
+        (tmp_path / "pipeline").write_bytes(pickle.dumps(clf.pipeline_))
+        command = [sys.executable, "-c", LABELLING, tmp_path / "pipeline", tmp_path / "in.csv"]
+        server.requests.clear()
+        for kill in range(n_kills):
+            run = subprocess.Popen([*command, out])
+            until = time.monotonic() + 60
+            while sum(rows_asked(server).values()) < 30 * (kill + 1) and time.monotonic() < until:
+                time.sleep(0.005)
+            run.send_signal(signal.SIGKILL)
+            assert run.wait() == -signal.SIGKILL
+        assert not out.exists()
+        subprocess.run([*command, out], check=True)
+        calls = rows_asked(server)
+        subprocess.run([*command, tmp_path / "undisturbed.csv"], check=True)
+        expected = clf.predict_proba(rows["text"])
+    assert len(calls) == n_rows
+    assert sum(calls.values()) - n_rows <= n_kills * concurrency
+    assert out.read_bytes() == (tmp_path / "undisturbed.csv").read_bytes()
+    np.testing.assert_allclose(read_table(out)[P].astype(float), expected, atol=1e-9, rtol=0)
+
+
+# --- features that cost --------------------------------------------------------------------------------------------------
+
+
+class Bought(TransformerMixin, BaseEstimator):
+    """Vectors of texts as a server would sell them: one unit of money a character, up to ten texts a request."""
+
+    def __init__(self, price=1.0, failing="\0", limit=None) -> None:
+        self.price = price
+        self.failing = failing
+        self.limit = limit
+        self.usage = Usage(cost=0.0)
+        self.bought: list[str] = []
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        return tags
+
+    def fit(self, X, y=None):
+        return self
+
+    def estimate(self, texts) -> Estimate:
+        n = sum(map(len, dict.fromkeys(texts)))
+        return Estimate("bought", len(texts), -(-len(texts) // 10), n, 0, self.price * n, is_counted=True)
+
+    def transform(self, X):
+        if any(self.failing in text for text in X):
+            raise ServerError("the embedding server is gone", status=500)
+        asked = self.estimate(X)
+        if self.limit is not None and self.usage.cost + asked.cost > self.limit:
+            raise BudgetError(f"max_cost={self.limit} is reached")
+        self.usage.requests += asked.requests
+        self.usage.tokens_in += asked.tokens_in
+        self.usage.cost += asked.cost
+        self.bought += X
+        return np.array([[sum(word in text for word in FINE), len(text)] for text in X], dtype=float)
+
+
+def of_bought(transformer, backend=None) -> tuple[LLMClassifier, Bought]:
+    clf = fitted([transformer], backend, prompt=Prompt("Review: {{ text }}", chat=backend is not None))
+    bought = clf.pipeline_.features.readers[0].transformer
+    bought.bought.clear()
+    return clf, bought
+
+
+def test_what_is_bought_is_bought_once_and_many_at_a_time(tmp_path):
+    """Each distinct text once, in the groups in which the answers come; a resumed job buys nothing."""
+    clf, bought = of_bought(Bought())
+    before = replace(bought.usage)
+    found = label_table(table([*NEW, ""]), tmp_path / "out.csv", text_column="text", classifier=clf)
+    assert sorted(bought.bought) == sorted(set(NEW))
+    own = bought.usage.since(before)
+    assert own.requests == -(-len(set(NEW)) // 10)
+    assert found.summary.usage["features"] == own.to_dict()
+    assert found.summary.usage["cost"] == found.summary.total_cost == own.cost == sum(map(len, set(NEW)))
+    bought.bought.clear()
+    again = label_table(table(NEW), tmp_path / "out.csv", text_column="text", classifier=clf, resume=True)
+    assert (bought.bought, again.summary.usage, again.summary.total_cost) == ([], {}, None)
+
+
+def test_an_estimate_counts_what_is_bought(tmp_path):
+    """Of distinct texts that are still to be asked, beside the model's own costs; nothing is bought."""
+    clf, bought = of_bought(Bought())
+    n = sum(map(len, set(NEW)))
+    found = estimate_table(table(), text_column="text", classifier=clf)
+    assert (found.requests, found.tokens_in, found.cost, found.features.cost) == (2, n, n, n)
+    assert "2 requests for features" in found.assumption
+    assert clf.dry_run([*NEW, ""]).cost == sum(map(len, set(NEW)))
+    label_table(table(NEW[:5]), tmp_path / "out.csv", text_column="text", classifier=clf)
+    bought.bought.clear()
+    left = estimate_table(table(), text_column="text", classifier=clf, journal=tmp_path / "out.csv.journal")
+    assert left.cost == sum(map(len, set(NEW) - set(NEW[:5])))
+    assert bought.bought == []
+    assert json.loads(json.dumps(left.to_dict()))["features"]["cost"] == left.cost
+    with FakeServer("openai_chat") as server:
+        paid, _ = of_bought(Bought(), backend_for(server, price={"input": 1.0, "output": 2.0}))
+        alone = fitted(backend=paid.model, prompt=paid.prompt)
+        of_model, both = (estimate_table(table(), text_column="text", classifier=one) for one in (alone, paid))
+        assert both.cost == pytest.approx(of_model.cost + n)
+        assert both.requests == of_model.requests + 2
+        assert paid.dry_run(NEW).cost == pytest.approx(alone.dry_run(NEW).cost + n)
+
+
+def test_the_budget_of_a_job_is_for_both(tmp_path):
+    """max_cost covers model and features, over all runs: it stops in time, and nothing is spent where it cannot do."""
+    rows, out = table(f"a text with some words, number {i}" for i in range(60)), tmp_path / "out.csv"
+    of_features = 0.01 * sum(map(len, rows["text"]))
+    with FakeServer("openai_chat") as server:
+        price = {"input": 1000.0, "output": 1000.0}
+
+        def limited(limit):
+            return backend_for(server, price=price, concurrency=2, max_cost=limit)
+
+        clf, bought = of_bought(Bought(price=0.01), limited(1e9))
+        pipeline = clf.pipeline_
+        before = replace(bought.usage)
+        server.requests.clear()
+        with pytest.raises(BudgetError, match="the embeddings of the rows alone could cost"):
+            label_table(rows, out, text_column="text", classifier=answering(pipeline, limited(of_features / 2)))
+        assert (rows_asked(server), bought.bought) == ({}, [])
+        for resume in (False, True):
+            with pytest.raises((JobError, BudgetError), match="max_cost=.* is (reached|too little)"):
+                label_table(
+                    rows,
+                    out,
+                    text_column="text",
+                    classifier=answering(pipeline, limited(of_features + 2)),
+                    resume=resume,
+                )
+        counts = [server.personality.reply(r)[1].get("usage", {}) for r in list(server.requests) if r.method == "POST"]
+        of_model = sum(c.get("prompt_tokens", 0) + c.get("completion_tokens", 0) for c in counts) / 1000
+        assert bought.usage.since(before).cost > 0
+        assert of_model + bought.usage.since(before).cost <= of_features + 2
+        found = label_table(rows, out, text_column="text", classifier=answering(pipeline, limited(1e9)), resume=True)
+        assert found.summary.labelled == 60
+        assert sorted(bought.bought) == sorted(rows["text"])
+        assert found.summary.total_cost > bought.usage.since(before).cost == pytest.approx(of_features)
+
+
+@pytest.mark.parametrize("transformer", [Bought(failing="東京"), Bought(limit=sum(map(len, TEXTS)) * 2 + 100)])
+def test_a_seller_that_gives_up_stops_the_job_and_what_was_answered_is_kept(tmp_path, transformer):
+    """Like a model that gives up: the job says how to go on, and goes on from there."""
+    clf, bought = of_bought(transformer)
+    texts = [*(f"dull {i}" for i in range(20)), "東京"]
+    out = tmp_path / "out.csv"
+    label_table(table(texts[:4]), out, text_column="text", classifier=clf)
+    bought.limit = None if bought.limit is None else bought.usage.cost + 5
+    with pytest.raises(JobError, match=r"(server is gone|max_cost=.* is reached).*continue with resume"):
+        label_table(table(texts), out, text_column="text", classifier=clf, resume=True)
+    bought.failing, bought.limit = "\0", None
+    found = label_table(table(texts), out, text_column="text", classifier=clf, resume=True)
+    assert (found.summary.labelled, found.summary.answered_before) == (21, 4)
