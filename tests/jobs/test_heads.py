@@ -181,6 +181,33 @@ def test_choices_of_each_row_have_heads_too():
         np.testing.assert_allclose(found[["p_0", "p_1"]], clf.predict_proba(rows[:9]), atol=1e-9, rtol=0)
 
 
+def test_batches_and_a_saved_folder_give_the_same_labels(run, tmp_path):
+    """Through a provider's batches, from a saved classifier, by the command line: one journal serves all, asked once."""
+    from batch_server import BatchServer
+
+    from llmclf.jobs.asking.batches import BatchAsking
+
+    out, folder = tmp_path / "out.csv", tmp_path / "folder"
+    write_table(table(), tmp_path / "in.csv")
+    with BatchServer("openai_chat") as server:
+        backend = backend_for(server)
+        clf = LLMClassifier(backend, labels=LABELS, prompt=Prompt("Review: {{ text }}", chat=True), features="tfidf")
+        clf.fit(TEXTS, Y).save(folder)
+        expected = clf.predict_proba(NEW)
+        asking = BatchAsking(poll_seconds=0.01)
+        label_table(tmp_path / "in.csv", out, text_column="text", classifier=clf, asking=asking)
+        written = out.read_bytes()
+        server.requests.clear()
+        found = label_table(tmp_path / "in.csv", out, text_column="text", classifier=folder, resume=True)
+        assert found.summary.asked == 0
+        command = ["label", tmp_path / "in.csv", out, "--text-column", "text", "--classifier", folder, "--resume"]
+        result = run(*command, "--base-url", server.url, "--api-key-env", "")
+        assert result.code == 0, result.err
+        assert not rows_asked(server)
+    assert out.read_bytes() == written
+    np.testing.assert_allclose(read_table(out)[P].astype(float), expected, atol=1e-9, rtol=0)
+
+
 # --- what may change without asking --------------------------------------------------------------------------------------
 
 
