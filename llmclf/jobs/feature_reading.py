@@ -69,6 +69,8 @@ class FeatureReading:
         if now is None or self._before is None:
             return dict(of_model)
         own = now.since(self._before)
+        if not own.requests:  # as of a model in this process
+            return dict(of_model)
         total = Usage(**of_model) + own if of_model else own
         # Without a price of the model the cost is not known, whatever embeddings cost.
         cost = None if of_model and of_model["cost"] is None else total.cost

@@ -20,7 +20,7 @@ from ..backends import RowScores
 from ..backends.usage import Estimate, Usage
 from ..calibration import StackedCalibrator
 from ..calibration.pool.members import FittedHead
-from ..errors import InputError
+from ..errors import InputError, ServerError
 from ..features.sets import FeatureReader, FeatureReaders
 from ..features.transformed import Transformed
 from ..numerics.row_features import Scaling
@@ -28,6 +28,7 @@ from ..pipeline import FittedPipeline
 from ..tables.rows import Rows
 from .questions import decode_record
 
+_REFUSALS = {400, 413, 422}  # with which a server may refuse a single text, being too long, say
 _TRIED = 10  # rows that are read one by one where all together could not be
 
 
@@ -128,7 +129,9 @@ class Heads:
             part = parts.pop()
             try:
                 logits = self.pipeline.head_logits(rows.take(part), [answers[place] for place in part])
-            except InputError as error:
+            except (InputError, ServerError) as error:
+                if isinstance(error, ServerError) and (error.is_final or error.status not in _REFUSALS):
+                    raise
                 # Halving finds the row that the error is about; halves without it are simply read.
                 middle = len(part) // 2
                 if middle:

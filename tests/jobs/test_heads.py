@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from faults import FakeServer, backend_for, rows_asked
+from faults import FakeServer, Status, backend_for, rows_asked
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -23,7 +23,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import OneHotEncoder
 
-from llmclf import LLMClassifier, Prompt
+from llmclf import Embeddings, LLMClassifier, Prompt
 from llmclf.backends import FakeBackend, RowScores
 from llmclf.backends.usage import Estimate, Usage
 from llmclf.calibration.pool.members import FittedHead
@@ -626,3 +626,51 @@ def test_a_seller_that_gives_up_stops_the_job_and_what_was_answered_is_kept(tmp_
     bought.failing, bought.limit = "\0", None
     found = label_table(table(texts), out, text_column="text", classifier=clf, resume=True)
     assert (found.summary.labelled, found.summary.answered_before) == (21, 4)
+
+
+def test_embeddings_of_a_server_are_asked_once_and_a_refused_text_costs_its_row(tmp_path):
+    """Of a real client: each distinct text once, in batches, counted; a text that the server refuses is a row with an error."""
+    refused = lambda request: Status(400) if "東京" in json.dumps(request.body, ensure_ascii=False) else None  # noqa: E731
+    out = tmp_path / "out.csv"
+    with FakeServer("embeddings", refused) as server:
+        embeddings = Embeddings("openai:tiny", base_url=server.url, price={"input": 1000.0, "output": 0.0})
+        clf = fitted([embeddings, "tfidf"])
+        texts = [text for text in NEW if "東京" not in text]
+        server.requests.clear()
+        estimate = estimate_table(table(texts), text_column="text", classifier=clf)
+        assert (server.requests, estimate.requests) == ([], 1)
+        found = label_table(table(texts), out, text_column="text", classifier=clf)
+        asked = [text for request in server.requests for text in request.body["input"]]
+        assert (len(server.requests), sorted(asked)) == (1, sorted(set(texts)))
+        used = found.summary.usage["features"]
+        assert (used["requests"], used["cost"]) == (1, found.summary.total_cost)
+        assert 0 < estimate.cost < 3 * used["cost"]
+        again = label_table(table(), out, text_column="text", classifier=clf, resume=True)
+        assert again.summary.failed == 1
+        expected = clf.predict_proba(texts)
+    rows = read_table(out)
+    is_fine = np.array(["東京" not in text for text in NEW])
+    assert "got no embedding" in rows["error"][np.flatnonzero(~is_fine)[0]]
+    np.testing.assert_allclose(rows[P][is_fine].astype(float), expected, atol=1e-9, rtol=0)
+
+
+def test_embeddings_of_a_server_that_is_gone_stop_the_job(tmp_path):
+    """A fault that is no single text's stops the job with what was answered kept, and its own limit does so, too."""
+    is_ill, rows = False, table([*NEW, *(f"dull {i}" for i in range(9))])
+    with FakeServer("embeddings", lambda _: Status(500) if is_ill else None) as server:
+        price = {"input": 1000.0, "output": 0.0}
+        clf = fitted(Embeddings("openai:tiny", base_url=server.url, price=price, max_retries=0, batch_size=2))
+        is_ill = True
+        with pytest.raises(JobError, match="500"):
+            label_table(rows, tmp_path / "out.csv", text_column="text", classifier=clf)
+        is_ill = False
+        found = label_table(rows, tmp_path / "out.csv", text_column="text", classifier=clf, resume=True)
+        assert found.summary.failed == 0
+        limited = fitted(Embeddings("openai:tiny", base_url=server.url, price=price, max_cost=3.0))
+        left = 3.0 - limited.pipeline_.features.usage.cost
+        assert left > 0
+        with pytest.raises(JobError, match="max_cost=3 is reached"):
+            label_table(
+                table(f"long text {i} {'word ' * 300}" for i in range(9)), text_column="text", classifier=limited
+            )
+        assert limited.pipeline_.features.usage.cost <= 3.0
