@@ -54,7 +54,7 @@ def texts_of(n: int, seed: int = 0) -> tuple[list[str], list[str]]:
     return texts, y
 
 
-TEXTS, Y = texts_of(80)
+TEXTS, Y = texts_of(40)
 NEW = [*texts_of(12, seed=1)[0], TEXTS[0], TEXTS[0], "東京 is fine", TEXTS[0]]
 
 
@@ -172,7 +172,7 @@ def test_wide_bounds_are_kept_beside_heads():
 
 def test_choices_of_each_row_have_heads_too():
     """In pmi, too, where the prompt without a row is asked for each list of choices and has no features."""
-    rows = pd.DataFrame({"event": TEXTS, "options": [["it rained", "a pole"], ["it sank", "it broke"]] * 40})
+    rows = pd.DataFrame({"event": TEXTS, "options": [["it rained", "a pole"], ["it sank", "it broke"]] * 20})
     prompt = Prompt("{{ event }} Most likely:", choices="options", unconditional="Most likely:")
     y = [int(one == "good") for one in Y]
     for scoring in ("pmi", "bytes"):
@@ -416,7 +416,7 @@ def test_a_row_that_a_transformer_cannot_read_has_an_error(gives_nan):
 
 def test_a_real_model_labels_by_its_states(smollm2, tmp_path):
     """With all free features of SmolLM2: the probabilities of predict, and a resumed job needs no model at all."""
-    clf = LLMClassifier(smollm2, labels=LABELS, features="auto", random_state=0).fit(TEXTS[:40], Y[:40])
+    clf = LLMClassifier(smollm2, labels=LABELS, features="auto", random_state=0).fit(TEXTS, Y)
     pipeline = clf.pipeline_
     assert pipeline.corrections.calibrator.feature_sets_ == ("states", "tfidf")
     remembering = Remembering(smollm2)
