@@ -39,7 +39,14 @@ class Usage:
         return Usage(**counts, cost=sum(costs) if costs else None)
 
     def since(self, before: Usage) -> Usage:
-        """What was added since an earlier time."""
+        """What was added since an earlier time.
+
+        Examples
+        --------
+        >>> now = Usage(requests=3, cost=0.5) + Usage(requests=2)
+        >>> now.since(Usage(requests=1, cost=0.25))
+        Usage(requests=4, retries=0, tokens_in=0, tokens_cached=0, tokens_out=0, cost=0.25)
+        """
         counts = {name: value - getattr(before, name) for name, value in self.to_dict().items() if name != "cost"}
         return Usage(**counts, cost=None if self.cost is None else self.cost - (before.cost or 0.0))
 

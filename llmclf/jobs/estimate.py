@@ -103,7 +103,10 @@ def _scaled(asked: Estimate, share: float) -> Estimate:
 
 
 def _with_features(found: JobEstimate, features: Estimate, latency: float) -> JobEstimate:
-    """An estimate with what is asked for features, one request after the other, since they are read as the answers come."""
+    """An estimate with what is asked for features, one request after the other, since they are read as the answers come.
+
+    A server's answers may come one by one, and then each needs a request of its own.
+    """
     is_free = found.requests is None  # a model in this process
     costs = (0.0 if is_free else found.cost, features.cost)
     return replace(
@@ -113,7 +116,7 @@ def _with_features(found: JobEstimate, features: Estimate, latency: float) -> Jo
         tokens_out=(found.tokens_out or 0) + features.tokens_out,
         cost=None if None in costs else sum(cost for cost in costs if cost is not None),
         seconds=found.seconds + features.requests * latency,
-        assumption=f"{found.assumption}; {features.requests} requests for features one after the other, {latency:g} s each",
+        assumption=f"{found.assumption}; at least {features.requests} requests for features, one after the other, {latency:g} s each",
         is_counted=found.is_counted and features.is_counted,
         features=features,
     )
