@@ -116,7 +116,7 @@ def _with_features(found: JobEstimate, features: Estimate, latency: float) -> Jo
         tokens_out=(found.tokens_out or 0) + features.tokens_out,
         cost=None if None in costs else sum(cost for cost in costs if cost is not None),
         seconds=found.seconds + features.requests * latency,
-        assumption=f"{found.assumption}; at least {features.requests} requests for features, one after the other, {latency:g} s each",
+        assumption=f"{found.assumption}; at least {features.requests} requests for features, one by one, {latency:g} s each",
         is_counted=found.is_counted and features.is_counted,
         features=features,
     )
