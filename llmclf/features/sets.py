@@ -120,6 +120,19 @@ class Embedded(FeatureReader):
     def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
         return read_once(self.embeddings, row_texts(rows.records, fields), self.name)
 
+    def estimate(self, rows: Rows, fields: Sequence[str]) -> Estimate | None:
+        return self.embeddings.estimate(row_texts(rows.records, fields))
+
+    @property
+    def usage(self) -> Usage | None:
+        return self.embeddings.usage
+
+    def described(self) -> Any:
+        # Neither the address nor limits and price, which change no vector.
+        own = self.embeddings
+        identity = {name: value for name, value in own.identity_.items() if name != "base_url"}
+        return {"kind": "embeddings", "identity": identity, "prefix": own.prefix, "normalize": own.normalize}
+
     def spec(self) -> Any:
         return clone(self.embeddings)
 

@@ -23,7 +23,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import OneHotEncoder
 
-from llmclf import Embeddings, LLMClassifier, Prompt
+from llmclf import Embeddings, LLMClassifier, Prompt, load
 from llmclf.backends import FakeBackend, RowScores
 from llmclf.backends.usage import Estimate, Usage
 from llmclf.calibration.pool.members import FittedHead
@@ -674,3 +674,30 @@ def test_embeddings_of_a_server_that_is_gone_stop_the_job(tmp_path):
                 table(f"long text {i} {'word ' * 300}" for i in range(9)), text_column="text", classifier=limited
             )
         assert limited.pipeline_.features.usage.cost <= 3.0
+
+
+def test_a_saved_classifier_asks_its_embeddings_by_the_command_line(run, tmp_path):
+    """`llmclf estimate` counts them, `llmclf label` asks each distinct text once, and with another address nothing is asked."""
+    rows, out = [text for text in NEW if "東京" not in text], tmp_path / "out.csv"
+    write_table(table(rows), tmp_path / "in.csv")
+    prompt = Prompt("Review: {{ text }}", chat=True)
+    with FakeServer("openai_chat") as server, FakeServer("embeddings") as first, FakeServer("embeddings") as second:
+        embeddings = Embeddings("openai:tiny", base_url=first.url, price={"input": 1000.0, "output": 0.0})
+        clf = LLMClassifier(backend_for(server), labels=LABELS, prompt=prompt, features=[embeddings, "tfidf"]).fit(
+            TEXTS, Y
+        )
+        clf.save(tmp_path / "folder")
+        expected = clf.predict_proba(rows)
+        first.requests.clear()
+        flags = ["--text-column", "text", "--classifier", tmp_path / "folder"]
+        estimated = run("estimate", tmp_path / "in.csv", *flags)
+        assert "of which embeddings: at least 1 requests, about" in estimated.out, estimated.err
+        assert first.requests == []
+        assert run("label", tmp_path / "in.csv", out, *flags).code == 0
+        asked = [text for request in first.requests for text in request.body["input"]]
+        assert sorted(asked) == sorted(set(rows))
+        np.testing.assert_allclose(read_table(out)[P].astype(float), expected, atol=1e-9, rtol=0)
+        server.requests.clear()
+        moved = load(tmp_path / "folder", embedding_options={"base_url": second.url, "rpm": 1000})
+        found = label_table(tmp_path / "in.csv", out, text_column="text", classifier=moved, resume=True)
+        assert (found.summary.asked, server.requests, second.requests) == (0, [], [])
