@@ -477,7 +477,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         return pipeline.scorer.answers(rows)
 
     def dry_run(self, X: Any) -> Estimate:
-        """What scoring these rows on a server would take: requests, tokens and cost. Nothing is sent.
+        """What scoring these rows on a server would take, embeddings among it: requests, tokens and cost. Nothing is sent.
 
         Rows that the cache holds are counted as if they had to be asked.
 
@@ -494,10 +494,10 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         Raises
         ------
         InputError
-            The model is not a server's.
+            Nothing is asked of a server.
         """
         pipeline, rows = self.pipeline_and_rows(X)
-        return pipeline.scorer.estimate(rows, pipeline.scoring)
+        return pipeline.estimate(rows)
 
     def label_mass(self, X: Any) -> Floats:
         """Probability (n,) that the model gave to all labels together, before they were normalised.

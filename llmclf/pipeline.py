@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from .arrays import Floats, Integers
 from .backends import Backend, RowScores, open_backend
-from .backends.base import SCORE_VERSION, STATE_PARTS
+from .backends.base import SCORE_VERSION, STATE_PARTS, EstimatesCost
 from .backends.handle import Handle
 from .backends.identity import check_same_model
 from .backends.logit_processing import Processing
+from .backends.usage import Estimate
 from .calibration import Corrections, SelectedThreshold, StackedCalibrator
 from .errors import CalibrationWarning, InputError, warn
 from .features import Embeddings
@@ -352,6 +353,24 @@ class FittedPipeline:
                 logits[name][places] = own
         return logits
 
+    def estimate(self, rows: Rows) -> Estimate:
+        """What asking about rows would take of servers, of those that features are asked of, too; nothing is sent.
+
+        Raises
+        ------
+        InputError
+            Nothing is asked of a server.
+        """
+        features = None
+        if self.has_heads and self.features is not None:
+            problems = self.scorer.problems(rows)
+            askable = rows.take(place for place in range(len(rows)) if place not in problems)
+            features = self.features.estimate(askable, self.scorer.used_fields)
+        if features is None:
+            return self.scorer.estimate(rows, self.scoring)
+        is_free = not isinstance(self.backend, EstimatesCost)
+        return features if is_free else self.scorer.estimate(rows, self.scoring) + features
+
     def corrected(self, scores: ClassScores) -> Floats:
         """Log-scores (n, K) after bias, calibrator and prior: log-probabilities up to a constant of the row."""
         return self.corrections.apply(scores.values, scores.heads)
@@ -380,7 +399,7 @@ class FittedPipeline:
         return Decisions(self.labels, self.corrected(scores), self.undecided(scores), threshold)
 
     def uncorrected(self) -> FittedPipeline:
-        """The same questions and scores, without corrections and threshold."""
+        """The same questions and scores, states among them, without corrections and threshold."""
         return replace(
             self,
             corrections=Corrections(),
@@ -388,7 +407,7 @@ class FittedPipeline:
             calibrated_on=None,
             calibration_rows=CalibrationRows(),
             fitted_on_scores={},
-            features=None,
+            features=None if self.features is None else self.features.of_answers,
         )
 
     # --- what describes it ---------------------------------------------------------------------------------------------

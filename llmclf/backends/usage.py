@@ -32,6 +32,24 @@ class Usage:
         """Plain JSON values."""
         return asdict(self)
 
+    def __add__(self, other: Usage) -> Usage:
+        """Of two backends together; the cost is that of those that know theirs."""
+        costs = [one.cost for one in (self, other) if one.cost is not None]
+        counts = {name: value + getattr(other, name) for name, value in self.to_dict().items() if name != "cost"}
+        return Usage(**counts, cost=sum(costs) if costs else None)
+
+    def since(self, before: Usage) -> Usage:
+        """What was added since an earlier time.
+
+        Examples
+        --------
+        >>> now = Usage(requests=3, cost=0.5) + Usage(requests=2)
+        >>> now.since(Usage(requests=1, cost=0.25))
+        Usage(requests=4, retries=0, tokens_in=0, tokens_cached=0, tokens_out=0, cost=0.25)
+        """
+        counts = {name: value - getattr(before, name) for name, value in self.to_dict().items() if name != "cost"}
+        return Usage(**counts, cost=None if self.cost is None else self.cost - (before.cost or 0.0))
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -57,3 +75,21 @@ class Estimate:
     tokens_out: int
     cost: float | None
     is_counted: bool
+
+    def __add__(self, other: Estimate) -> Estimate:
+        """Of two models that are asked about the same rows.
+
+        Examples
+        --------
+        >>> Estimate("a", 9, 9, 90, 9, 0.5, True) + Estimate("b", 8, 1, 40, 0, 0.25, False)
+        Estimate(route='a + b', rows=9, requests=10, tokens_in=130, tokens_out=9, cost=0.75, is_counted=False)
+        """
+        return Estimate(
+            f"{self.route} + {other.route}",
+            max(self.rows, other.rows),
+            self.requests + other.requests,
+            self.tokens_in + other.tokens_in,
+            self.tokens_out + other.tokens_out,
+            None if self.cost is None or other.cost is None else self.cost + other.cost,
+            self.is_counted and other.is_counted,
+        )

@@ -164,11 +164,15 @@ def estimate(job: Path | None, seconds_per_request: float, as_json: bool, **flag
     if estimated.tokens_in is not None:
         how = "counted with the model's tokenizer" if estimated.is_counted else "at four bytes a token"
         say(f"tokens: about {estimated.tokens_in:,} read and {estimated.tokens_out:,} written ({how})")
-    say(
-        "cost: unknown without --price"
-        if estimated.cost is None and estimated.requests is not None
-        else f"cost: {estimated.cost or 0:.4g}"
-    )
+    part = estimated.features
+    if estimated.cost is None and estimated.requests is not None:
+        is_of_features = part is not None and part.cost is None
+        say("cost: unknown, since the embeddings have no price" if is_of_features else "cost: unknown without --price")
+    else:
+        say(f"cost: {estimated.cost or 0:.4g}")
+    if part is not None:
+        cost = "unknown" if part.cost is None else f"{part.cost:.4g}"
+        say(f"of which embeddings: at least {part.requests:,} requests, about {part.tokens_in:,} tokens; cost {cost}")
     say(f"time: about {duration(estimated.seconds)} ({estimated.assumption})")
 
 

@@ -16,12 +16,13 @@ from ..arrays import Floats
 from ..backends import Backend, RowScores
 from ..backends.base import STATE_PARTS, check_states, shows_states
 from ..backends.state_codes import pack_states, unpack_states
+from ..backends.usage import Estimate, Usage
 from ..errors import InputError
 from ..numerics.row_features import DenseFeatures, RowFeatures
 from ..tables.rows import Row, Rows
 from .embeddings import Embeddings
 from .terms import Vocabularies
-from .transformed import Inputs, cannot_be_saved, learns, read_once
+from .transformed import Inputs, Priced, cannot_be_saved, learns, read_once
 
 NAMES = ("auto", "states", "tfidf")
 
@@ -31,6 +32,8 @@ class FeatureReader(ABC):
 
     name: str
     needs_states = False
+    needs_table = False
+    """Whether it reads fields of a table that the prompt does not show."""
 
     @abstractmethod
     def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
@@ -48,6 +51,19 @@ class FeatureReader(ABC):
     def learned(self, rows: Rows, fields: Sequence[str]) -> FeatureReader:
         """The reader after it has seen the labelled rows, which are checked before the model is asked about them."""
         return self
+
+    def estimate(self, rows: Rows, fields: Sequence[str]) -> Estimate | None:
+        """What reading rows would take of a server; None where it costs nothing."""
+        return None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What a server was asked so far; None where none is asked."""
+        return None
+
+    def described(self) -> Any:
+        """What its features depend on, as JSON values."""
+        return self.to_dict()
 
     def spec(self) -> Any:
         """What ``features=`` says of it."""
@@ -104,6 +120,19 @@ class Embedded(FeatureReader):
     def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
         return read_once(self.embeddings, row_texts(rows.records, fields), self.name)
 
+    def estimate(self, rows: Rows, fields: Sequence[str]) -> Estimate | None:
+        return self.embeddings.estimate(row_texts(rows.records, fields))
+
+    @property
+    def usage(self) -> Usage | None:
+        return self.embeddings.usage
+
+    def described(self) -> Any:
+        # Neither the address nor limits and price, which change no vector.
+        own = self.embeddings
+        identity = {name: value for name, value in own.identity_.items() if name != "base_url"}
+        return {"kind": "embeddings", "identity": identity, "prefix": own.prefix, "normalize": own.normalize}
+
     def spec(self) -> Any:
         return clone(self.embeddings)
 
@@ -117,6 +146,7 @@ class Own(FeatureReader):
 
     transformer: Any
     name: str
+    needs_table = True
 
     def learned(self, rows: Rows, fields: Sequence[str]) -> Own:
         if learns(self.transformer):
@@ -128,6 +158,18 @@ class Own(FeatureReader):
         if learns(self.transformer):
             return Inputs(values, self.transformer, self.name)
         return read_once(self.transformer, values, self.name)
+
+    def estimate(self, rows: Rows, fields: Sequence[str]) -> Estimate | None:
+        if not isinstance(self.transformer, Priced):
+            return None
+        return self.transformer.estimate(_table(rows) if rows.is_table else row_texts(rows.records, fields))
+
+    @property
+    def usage(self) -> Usage | None:
+        return self.transformer.usage if isinstance(self.transformer, Priced) else None
+
+    def described(self) -> Any:
+        return {"kind": "transformer", "name": self.name}
 
     def spec(self) -> Any:
         return self.transformer
@@ -152,6 +194,30 @@ class FeatureReaders:
     def needs_states(self) -> bool:
         """Whether the model is asked for its hidden states."""
         return any(reader.needs_states for reader in self.readers)
+
+    def estimate(self, rows: Rows, fields: Sequence[str]) -> Estimate | None:
+        """What reading rows would take of servers; None where none is asked."""
+        found = [reader.estimate(rows, fields) for reader in self.readers]
+        asked = [one for one in found if one is not None and one.requests]
+        return sum(asked[1:], asked[0]) if asked else None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What servers were asked so far; None where none is ever asked."""
+        used = [reader.usage for reader in self.readers]
+        counted = [one for one in used if one is not None]
+        return sum(counted, Usage()) if counted else None
+
+    @property
+    def needs_table(self) -> bool:
+        """Whether fields of a table are read that the prompt does not show."""
+        return any(reader.needs_table for reader in self.readers)
+
+    @property
+    def of_answers(self) -> FeatureReaders | None:
+        """Those that change what the model is asked; None where none does."""
+        readers = tuple(reader for reader in self.readers if reader.needs_states)
+        return FeatureReaders(readers) if readers else None
 
     @property
     def spec(self) -> list[Any]:

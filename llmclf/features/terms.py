@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ..errors import InputError
@@ -56,10 +57,16 @@ class Vocabularies:
 
     def counts(self, texts: Sequence[str]) -> TermCounts:
         """How often each term occurs in each text."""
+        return TermCounts([counter.transform(texts).tocsr() for counter in self._counters])
+
+    @cached_property
+    def _counters(self) -> list[Any]:
+        """One for each kind, kept: to learn the terms by heart takes longer than to count those of a text."""
         lengths = dict(_KINDS)
-        return TermCounts(
-            [_counter(kind, lengths[kind], terms).transform(texts).tocsr() for kind, terms in self.terms.items()]
-        )
+        return [_counter(kind, lengths[kind], terms) for kind, terms in self.terms.items()]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"terms": self.terms}
 
     def to_dict(self) -> dict[str, Any]:
         """The terms, ready for JSON."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,23 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from ..arrays import Floats, Integers
+from ..backends.usage import Estimate, Usage
 from ..errors import InputError
 from ..numerics.row_features import RowFeatures, Scaling, as_features
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A transformer that asks a server, and says what that takes."""
+
+    def estimate(self, values: Any) -> Estimate:
+        """What transforming would take; nothing is sent."""
+        ...
+
+    @property
+    def usage(self) -> Usage:
+        """What was asked so far."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

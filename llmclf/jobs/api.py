@@ -15,7 +15,6 @@ import narwhals.stable.v2 as nw
 import pandas as pd
 
 from ..backends import Backend, open_backend
-from ..backends.base import BehindServer
 from ..backends.handle import Handle
 from ..checks import is_number, is_whole_number
 from ..classifier import LLMClassifier
@@ -101,7 +100,9 @@ def label_table(
         For a model alone, without examples and calibrator.
     classifier : LLMClassifier, FittedPipeline or folder, optional
         A fitted one, its pipeline, or a folder that `LLMClassifier.save` wrote: its prompt, labels, calibrator and threshold are
-        used. What is given besides must say the same.
+        used. What is given besides must say the same. What it has learned of a row's features is journalled as a few numbers. A
+        transformer of your own that reads a table gets all columns of the fit, and rows are equal if all these are; from CSV they
+        are texts.
     threshold : float, optional
         Rows at least as confident count as accepted; by default the classifier's.
     journal : path, optional
@@ -315,18 +316,14 @@ def _check_same(pipeline: FittedPipeline, labels: Any, model: Any, prompt: Promp
 
 def _within_budget(recipe: Recipe, journal: Journal) -> Recipe:
     """The limit on the cost is that of the job, not of one run of it."""
-    backend, spent = recipe.backend, journal.spent()
-    if not spent or not isinstance(backend, Handle) or not isinstance(backend, BehindServer):
-        return recipe
-    limit = backend.server_options.max_cost
-    if limit is None:
+    limit, spent = recipe.max_cost, journal.spent()
+    if not spent or limit is None or not isinstance(recipe.backend, Handle):
         return recipe
     if spent >= limit:
         raise BudgetError(
             f"max_cost={limit:g} is reached: earlier runs of this job have spent {spent:.6g}; raise it to continue"
         )
-    cheaper = open_backend(backend.name, **{**backend.options, "max_cost": limit - spent})
-    return replace(recipe, pipeline=replace(recipe.pipeline, backend=cheaper))
+    return recipe.with_max_cost(limit - spent)
 
 
 def _check_threshold(threshold: Any) -> None:

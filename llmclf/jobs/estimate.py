@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,9 @@ class JobEstimate:
         What the time rests on.
     is_counted : bool
         The tokens were counted with the model's tokenizer; else there are about four bytes of text to a token.
+    features : Estimate or None
+        What of requests, tokens and cost is for embeddings that a classifier has learned from; None where none are asked of
+        a server.
     """
 
     rows: int
@@ -53,6 +56,7 @@ class JobEstimate:
     seconds: float
     assumption: str
     is_counted: bool
+    features: Estimate | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -63,12 +67,13 @@ def estimate(job: Job, seconds_per_request: float) -> JobEstimate:
     """Plan a job without running it; see `estimate_table`."""
     if not 0 < seconds_per_request < float("inf"):
         raise InputError(f"seconds_per_request={seconds_per_request!r}: expected a positive number")
-    job.journal.begin(job.recipe.pipeline.fingerprint())
-    with Plan(job.journal, job.recipe.scorer.n_completions) as plan:
+    job.journal.begin(job.recipe.fingerprint())
+    with Plan(job.journal, job.recipe.scorer.n_completions, job.recipe.n_heads) as plan:
         job.prepare(plan)
         counts = plan.counts
         step = max(1, counts.todo // _SAMPLE)
-        sample = [job.recipe.request(record) for _, record in islice(plan.todo(), 0, None, step)]
+        records = [record for _, record in islice(plan.todo(), 0, None, step)]
+    sample = [job.recipe.request(record) for record in records]
     known: dict[str, Any] = {
         "rows": counts.rows,
         "unaskable": counts.unaskable,
@@ -78,15 +83,50 @@ def estimate(job: Job, seconds_per_request: float) -> JobEstimate:
     share = counts.todo / max(1, len(sample))
     backend = job.recipe.backend
     if isinstance(backend, EstimatesCost) and isinstance(backend, BehindServer):
-        return _of_server(backend.estimate(sample), backend.server_options, share, known, seconds_per_request)
-    return _of_local(backend, sample, share, known)
+        found = _of_server(backend.estimate(sample), backend.server_options, share, known, seconds_per_request)
+    else:
+        found = _of_local(backend, sample, share, known)
+    heads = job.recipe.heads
+    asked = None if heads is None else heads.estimate([record for record in records if job.recipe.is_row(record)])
+    return found if asked is None else _with_features(found, _scaled(asked, share), seconds_per_request)
+
+
+def _scaled(asked: Estimate, share: float) -> Estimate:
+    return replace(
+        asked,
+        rows=round(asked.rows * share),
+        requests=round(asked.requests * share),
+        tokens_in=round(asked.tokens_in * share),
+        tokens_out=round(asked.tokens_out * share),
+        cost=None if asked.cost is None else asked.cost * share,
+    )
+
+
+def _with_features(found: JobEstimate, features: Estimate, latency: float) -> JobEstimate:
+    """An estimate with what is asked for features, one request after the other, since they are read as the answers come.
+
+    A server's answers may come one by one, and then each needs a request of its own.
+    """
+    is_free = found.requests is None  # a model in this process
+    costs = (0.0 if is_free else found.cost, features.cost)
+    return replace(
+        found,
+        requests=(found.requests or 0) + features.requests,
+        tokens_in=(found.tokens_in or 0) + features.tokens_in,
+        tokens_out=(found.tokens_out or 0) + features.tokens_out,
+        cost=None if None in costs else sum(cost for cost in costs if cost is not None),
+        seconds=found.seconds + features.requests * latency,
+        assumption=f"{found.assumption}; at least {features.requests} requests for features, one by one, {latency:g} s each",
+        is_counted=found.is_counted and features.is_counted,
+        features=features,
+    )
 
 
 def _of_server(
     asked: Estimate, options: ServerLimits, share: float, known: dict[str, Any], latency: float
 ) -> JobEstimate:
-    requests = round(asked.requests * share)
-    tokens_in, tokens_out = round(asked.tokens_in * share), round(asked.tokens_out * share)
+    asked = _scaled(asked, share)
+    requests, tokens_in, tokens_out = asked.requests, asked.tokens_in, asked.tokens_out
     times = {
         f"{latency:g} s a request and {options.concurrency} requests at once": requests * latency / options.concurrency,
         f"rpm={options.rpm}": 60.0 * requests / options.rpm if options.rpm else 0.0,
@@ -98,7 +138,7 @@ def _of_server(
         requests=requests,
         tokens_in=tokens_in,
         tokens_out=tokens_out,
-        cost=None if asked.cost is None else asked.cost * share,
+        cost=asked.cost,
         seconds=times[slowest],
         assumption=f"{slowest}; route {asked.route!r}",
         is_counted=asked.is_counted,

@@ -25,6 +25,7 @@ from ..tables.added_columns import added_names
 from ..tables.formats import CHUNK
 from ..tables.values import is_missing
 from .asking.base import Asking, Here
+from .feature_reading import FeatureReading
 from .journal.answer_codec import AnswerBlock
 from .journal.journal import Journal
 from .journal.plan import DAMAGED, Plan
@@ -35,6 +36,7 @@ from .tables.sinks import Layout, Sink, Written
 from .tables.sources import Source
 
 _ROW_BYTES, _LABEL_BYTES = 200, 30  # of a row, and of one of its labels, in journal and output
+_NUMBER_BYTES = 8  # of what a head makes of a row, for each class
 
 
 @dataclass(frozen=True)
@@ -110,13 +112,15 @@ class Job:
         JobError
             The model or its server gave up, the budget is spent, or too much has failed.
         """
-        fingerprint = self.recipe.pipeline.fingerprint()
+        fingerprint = self.recipe.fingerprint()
         self.journal.begin(fingerprint)
-        with Plan(self.journal, self.recipe.scorer.n_completions) as plan:
+        with Plan(self.journal, self.recipe.scorer.n_completions, self.recipe.n_heads) as plan:
             self.prepare(plan)
             if plan.counts.todo:
+                reading = FeatureReading(self.recipe, plan)
+                self.recipe = reading.recipe
                 self.meet()
-                self.ask(plan, asking or Here(self.recipe.backend))
+                self.ask(plan, asking or Here(self.recipe.backend), reading)
                 plan.learn()
             elif self.journal.identity is not None:
                 self.recipe.pipeline.check_model_identity(self.journal.identity)
@@ -158,7 +162,12 @@ class Job:
         )
         if plan.counts.unaskable == n_rows:
             raise InputError(f"none of the {n_rows} rows can be asked about; {plan.first_problem()}")
-        nothing = AnswerBlock.missing(len(sample), self.recipe.scorer.n_completions, "not asked yet")
+        if self.recipe.heads is not None and plan.counts.todo:
+            questions = self.recipe.questions(sample)
+            self.recipe.heads.check([question.record for question in questions if question.record is not None])
+        nothing = AnswerBlock.missing(
+            len(sample), self.recipe.scorer.n_completions, "not asked yet", self.recipe.n_heads
+        )
         labels = self.recipe.label(
             nothing, records=[None] * len(sample), unconditional=nothing, logprobs=self.options.logprobs
         )
@@ -190,7 +199,7 @@ class Job:
     def _check_disk(self, plan: Plan, n_added: int) -> None:
         """Refuse a job whose journal and output would not fit on the disk."""
         n_labels = len(self.recipe.pipeline.labels.all_words)
-        journal = plan.counts.todo * (_ROW_BYTES + _LABEL_BYTES * n_labels)
+        journal = plan.counts.todo * (_ROW_BYTES + _LABEL_BYTES * n_labels + _NUMBER_BYTES * self.recipe.n_heads)
         needs: dict[int, tuple[Path, float]] = {}
         output = sum(file.stat().st_size for file in self.source.files) + plan.counts.rows * _LABEL_BYTES * n_added
         wanted: list[tuple[Path | None, float]] = [(self.journal.path.parent, journal), (self.sink.folder(), output)]
@@ -215,14 +224,15 @@ class Job:
         self.journal.meet(identity)
         self.recipe.pipeline.check_model_identity(identity)
 
-    def ask(self, plan: Plan, asking: Asking) -> None:
+    def ask(self, plan: Plan, asking: Asking, reading: FeatureReading) -> None:
         """Ask what is to be asked; every answer is in the journal before another is asked for in its place."""
         n_failed, limit = 0, self.options.max_errors
         self.monitor.begin(plan.counts.todo, "labelling")
         try:
             for answers in asking.answers(self.recipe, plan):
-                self._usage = asking.usage()
-                self.journal.add(answers, self._usage)
+                answers, heads = reading.read(answers, asking.usage())
+                self._usage = reading.usage(asking.usage())
+                self.journal.add(answers, self._usage, heads)
                 failed = [scores.error for _, scores in answers if scores.error is not None]
                 n_failed += len(failed)
                 self.monitor.advance(len(answers), len(failed), self._usage.get("cost"))
@@ -231,6 +241,8 @@ class Job:
                         f"{n_failed} questions have failed, more than max_errors={limit}; the last: {failed[-1]}"
                     )
         except ModelError as error:
+            self._usage = reading.usage(asking.usage())
+            self.journal.add([], self._usage)
             raise JobError(f"{error}; {self.kept()}") from error
         finally:
             self.monitor.end()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from json.encoder import encode_basestring
@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..backends import Backend, Request
-from ..backends.base import takes_descriptions
+from ..backends import Backend, Request, open_backend
+from ..backends.base import BehindServer, takes_descriptions
+from ..backends.handle import Handle
 from ..errors import InputError, type_of
 from ..labels import label_set, warn_of_descriptions
 from ..logits import logsumexp
@@ -21,7 +22,9 @@ from ..pipeline import FittedPipeline
 from ..prompts import TEXT_FIELD, Prompt
 from ..scoring.class_scores import SCORINGS
 from ..scoring.scorer import Scorer
+from .heads import Heads
 from .journal.answer_codec import AnswerBlock
+from .journal.journal import HEADS
 from .questions import Question, decode_record, encode_record, record_key
 
 
@@ -111,13 +114,50 @@ class Recipe:
         return self.pipeline.scorer
 
     @property
+    def max_cost(self) -> float | None:
+        """The limit on what the model's server may cost; None without one."""
+        return self.backend.server_options.max_cost if isinstance(self.backend, BehindServer) else None
+
+    def with_max_cost(self, limit: float) -> Recipe:
+        """The same with another limit on what the model's server may cost."""
+        backend = self.backend
+        assert isinstance(backend, Handle)
+        cheaper = open_backend(backend.name, **{**backend.options, "max_cost": limit})
+        return replace(self, pipeline=replace(self.pipeline, backend=cheaper))
+
+    @property
     def classes(self) -> list[Any]:
         return list(self.pipeline.labels.classes)
 
     @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of a row on which its answer depends: those that the model sees, and those that features are read of."""
+        shown, pipeline = self.scorer.shown_fields, self.pipeline
+        if not (pipeline.has_heads and pipeline.is_table and pipeline.features and pipeline.features.needs_table):
+            return shown
+        return (*shown, *(name for name in pipeline.field_names if name not in shown))
+
+    @cached_property
     def columns(self) -> list[str]:
-        """The columns of the table that the model sees."""
-        return [self.text_column if self.text_column is not None else name for name in self.scorer.shown_fields]
+        """The columns of the table that are these fields."""
+        return [self.text_column if self.text_column is not None else name for name in self.fields]
+
+    @cached_property
+    def heads(self) -> Heads | None:
+        """The heads of the pipeline's pool; None where probabilities need the label scores alone."""
+        return Heads(self.pipeline, self.fields) if self.pipeline.has_heads else None
+
+    @property
+    def n_heads(self) -> int:
+        """How many numbers heads make of each row."""
+        return 0 if self.heads is None else self.heads.n_numbers
+
+    def fingerprint(self) -> dict[str, Any]:
+        """All that an answer depends on and that is known without opening the model; see `FittedPipeline.fingerprint`."""
+        known = self.pipeline.fingerprint()
+        if self.heads is not None:
+            known |= {"fields": list(self.fields), HEADS: self.heads.fingerprint()}
+        return known
 
     @property
     def has_choices(self) -> bool:
@@ -149,7 +189,7 @@ class Recipe:
         return blake2b(repr((ids, self._values(frame))).encode("utf-8", "backslashreplace"), digest_size=16).digest()
 
     def _values(self, frame: pd.DataFrame) -> list[list[Any]]:
-        """The values of each column that the model sees."""
+        """The values of each column on which answers depend."""
         # Pieces of JSON Lines may lack a column that others have.
         nothing = [None] * len(frame)
         return [frame[name].tolist() if name in frame.columns else nothing for name in self.columns]
@@ -166,7 +206,7 @@ class Recipe:
         return Question(record_key(data), data)
 
     def _question(self, values: Sequence[Any]) -> Question:
-        problem = self._problem(dict(zip(self.scorer.shown_fields, values, strict=True)))
+        problem = self._problem(dict(zip(self.fields, values, strict=True)))
         if problem is not None:
             return Question(None, None, problem)
         try:
@@ -186,7 +226,7 @@ class Recipe:
         values = decode_record(record)
         if self._is_unconditional(values):
             return self.scorer.unconditional_request(values[1])
-        return self.scorer.request(dict(zip(self.scorer.shown_fields, values)))  # noqa: B905 - they were encoded together
+        return self.scorer.request(dict(zip(self.fields, values)))  # noqa: B905 - they were encoded together
 
     def extra_questions(self, record: bytes | None = None) -> Iterator[Question]:
         """What has to be asked besides the rows: the prompt without a row where scores are mutual information.
@@ -229,6 +269,8 @@ class Recipe:
             words = [[] if record is None else self._words(record) for record in records]
         before = None if unconditional is None else unconditional.scores
         scores = self.scorer.scores_of(answers.scores, pipeline.scoring, words, before)
+        if self.heads is not None:
+            scores = scores.with_heads(self.heads.by_name(answers.heads))
         sums = scores if pipeline.scoring == "sum" else self.scorer.scores_of(answers.scores, "sum")
         decisions = pipeline.decide(scores, self.threshold)
         missing, proba = decisions.missing.tolist(), decisions.probabilities
@@ -271,10 +313,14 @@ class Recipe:
     def _words(self, record: bytes | None) -> list[str]:
         if record is None or not self.has_choices:
             return self.pipeline.labels.all_words
-        return self.scorer.words(dict(zip(self.scorer.shown_fields, decode_record(record), strict=True)))
+        return self.scorer.words(dict(zip(self.fields, decode_record(record), strict=True)))
+
+    def is_row(self, record: bytes) -> bool:
+        """Whether a record is that of a row, and not of the prompt without one."""
+        return not self._is_unconditional(decode_record(record))
 
     def _is_unconditional(self, values: Sequence[Any]) -> bool:
-        # A row's own values are never missing.
+        # Those of a row's own values that the prompt shows are never missing, and come first.
         return bool(values) and values[0] is None
 
     def _problem(self, row: Mapping[str, Any]) -> str | None:

@@ -1,7 +1,7 @@
 """Answers as the journal keeps them: a few bytes each, read back thousands at a time as arrays.
 
-An answer is ``flags, number of completions, tokens of each | characters cut | log-probabilities (and bounds) | checksum``,
-little-endian. The log-probabilities are 64-bit floats, so that what is read is what was written.
+An answer is ``flags, number of completions, tokens of each | characters cut | log-probabilities (bounds, logits of heads) |
+checksum``, little-endian. The numbers are 64-bit floats, so that what is read is what was written.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from ...arrays import Floats
 from ...backends import RowScores
 from ...errors import InputError
 from ...scoring.class_scores import ScoreTable
 
-_HEALED, _TERMINATED, _BOUNDED = 1, 2, 4
+_HEALED, _TERMINATED, _BOUNDED, _HEADED = 1, 2, 4, 8
 _HEAD, _CUT, _SUM = struct.Struct("<BH"), struct.Struct("<I"), struct.Struct("<I")
 _RESIDUE = zlib.crc32(_SUM.pack(zlib.crc32(b"")))
 
@@ -36,29 +37,45 @@ class AnswerBlock:
     truncated : ndarray of bool (n,)
         The row's text was shortened.
     errors : list of n str or None
+    heads : ndarray (n, H * K)
+        What each of H heads of a pool makes of the row's features; see `llmclf.jobs.heads.Heads`. No columns where there are
+        no heads, NaN in rows with an error.
     """
 
     scores: ScoreTable
     truncated: NDArray[np.bool_]
     errors: list[str | None]
+    heads: Floats
 
     def __len__(self) -> int:
         return len(self.errors)
 
     @classmethod
-    def missing(cls, n_rows: int, n_completions: int, error: str) -> AnswerBlock:
+    def missing(cls, n_rows: int, n_completions: int, error: str, n_heads: int = 0) -> AnswerBlock:
         """Rows without an answer, all for the same reason."""
         empty = np.full((n_rows, n_completions), np.nan)
-        return cls(ScoreTable(empty, empty, empty, empty), np.zeros(n_rows, dtype=bool), [error] * n_rows)
+        return cls(
+            ScoreTable(empty, empty, empty, empty),
+            np.zeros(n_rows, dtype=bool),
+            [error] * n_rows,
+            np.full((n_rows, n_heads), np.nan),
+        )
 
 
-def encode_answer(key: bytes, answer: RowScores) -> bytes:
+def encode_answer(key: bytes, answer: RowScores, heads: Floats | None = None) -> bytes:
     """The bytes of an answer.
+
+    Parameters
+    ----------
+    key : bytes
+    answer : RowScores
+    heads : ndarray (H * K,), optional
+        What heads make of the row's features.
 
     Raises
     ------
     InputError
-        A log-probability is not a finite number of at most 0.
+        A log-probability is not a finite number of at most 0, or a logit of a head is not finite.
 
     Examples
     --------
@@ -75,6 +92,12 @@ def encode_answer(key: bytes, answer: RowScores) -> bytes:
     if answer.lower != answer.upper:
         flags |= _BOUNDED
         values += answer.lower + answer.upper
+    if heads is not None:
+        logits = heads.tolist()
+        if not all(map(math.isfinite, logits)):
+            raise InputError(f"{logits!r} cannot be kept: expected finite logits")
+        flags |= _HEADED
+        values += logits
     n = len(logprobs)
     data = _layout(n, len(values)).pack(flags, n, *map(len, logprobs), answer.characters_cut, *values)
     return data + _SUM.pack(zlib.crc32(data, zlib.crc32(key)))
@@ -86,6 +109,7 @@ def decode_block(
     errors: Sequence[str | None],
     n_completions: int,
     damaged: str,
+    n_heads: int = 0,
 ) -> AnswerBlock:
     """Many answers at once.
 
@@ -95,23 +119,25 @@ def decode_block(
         The key and the bytes of each answer, or why there is none.
     n_completions : int
     damaged : str
-        The error of answers whose bytes are damaged, or are of another number of completions.
+        The error of answers whose bytes are damaged, or are of another number of completions or of heads.
+    n_heads : int
+        Numbers that the heads of a pool make of each row; with 0, those that were kept are not needed.
     """
     n_rows = len(keys)
-    block = AnswerBlock.missing(n_rows, n_completions, damaged)
+    block = AnswerBlock.missing(n_rows, n_completions, damaged, n_heads)
     scores, problems = [block.scores.sums.copy() for _ in range(4)], list(errors)
-    by_shape: dict[bytes, list[int]] = {}
+    by_shape: dict[tuple[bytes, int], list[int]] = {}
     for i, (key, data, error) in enumerate(zip(keys, values, errors, strict=True)):
         if error is not None:
             continue
         if key is not None and data is not None and _is_whole(key, data):
             end = _HEAD.size + 2 * (data[1] | data[2] << 8)
-            by_shape.setdefault(data[:end], []).append(i)
+            by_shape.setdefault((data[:end], len(data)), []).append(i)
         else:
             problems[i] = damaged
-    for shape, places in by_shape.items():
+    for (shape, size), places in by_shape.items():
         flags, n = _HEAD.unpack_from(shape)
-        if n != n_completions:
+        if n != n_completions or (n_heads and _n_heads(shape, size) != n_heads):
             for i in places:
                 problems[i] = damaged
             continue
@@ -126,11 +152,23 @@ def decode_block(
         sums = np.add.reduceat(wide, np.cumsum(lengths) - lengths, axis=1).astype(np.float64)
         is_bounded = bool(flags & _BOUNDED)
         lower = numbers[:, n_tokens : n_tokens + n] if is_bounded else sums
-        upper = numbers[:, n_tokens + n :] if is_bounded else sums
+        upper = numbers[:, n_tokens + n : n_tokens + 2 * n] if is_bounded else sums
         for target, values_of_rows in zip(scores, (sums, lower, upper, lengths), strict=True):
             target[places] = values_of_rows
         block.truncated[places] = cut > 0
-    return AnswerBlock(ScoreTable(*scores), block.truncated, problems)
+        if n_heads:
+            block.heads[places] = numbers[:, -n_heads:]
+    return AnswerBlock(ScoreTable(*scores), block.truncated, problems, block.heads)
+
+
+def _n_heads(shape: bytes, size: int) -> int:
+    """How many logits of heads an answer of some shape and size holds."""
+    flags, n = _HEAD.unpack_from(shape)
+    if not flags & _HEADED:
+        return 0
+    n_tokens = int(np.frombuffer(shape, dtype="<u2", offset=_HEAD.size).sum(dtype=np.int64))
+    n_bounds = 2 * n if flags & _BOUNDED else 0
+    return (size - len(shape) - _CUT.size - _SUM.size) // 8 - n_tokens - n_bounds
 
 
 @lru_cache(maxsize=256)

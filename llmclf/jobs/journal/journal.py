@@ -18,6 +18,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from ...arrays import Floats
 from ...backends import RowScores
 from ...backends.identity import agree, current_facts
 from ...errors import InputError, StoreError
@@ -35,6 +36,7 @@ CREATE TABLE runs (
 _APPLICATION_ID = 0x6C6C6D6A  # "llmj": tells a journal from any other SQLite file
 _FORMAT = 1
 _ROWS = 64
+HEADS = "heads"  # what a fingerprint calls the heads of a pool
 
 
 class Journal:
@@ -160,10 +162,25 @@ class Journal:
         identity: dict[str, Any] | None = self._meta("identity")
         return identity
 
-    def add(self, answers: Iterable[tuple[bytes, RowScores]], usage: Mapping[str, Any] | None = None) -> None:
-        """Keep answers, and what this run has used so far, in one transaction that is on the disk when this returns."""
+    def add(
+        self,
+        answers: Iterable[tuple[bytes, RowScores]],
+        usage: Mapping[str, Any] | None = None,
+        heads: Mapping[bytes, Floats] | None = None,
+    ) -> None:
+        """Keep answers, and what this run has used so far, in one transaction that is on the disk when this returns.
+
+        Parameters
+        ----------
+        answers : iterable of (key, RowScores)
+            Hidden states are not kept.
+        usage : mapping, optional
+        heads : mapping of key to ndarray (H * K,), optional
+            What the heads of a pool make of the features of those rows.
+        """
+        logits = heads or {}
         rows = (
-            (key, None if scores.error is not None else encode_answer(key, scores), scores.error)
+            (key, None if scores.error is not None else encode_answer(key, scores, logits.get(key)), scores.error)
             for key, scores in answers
         )
         with self.transaction():
@@ -234,11 +251,26 @@ class Journal:
             return
         then = current_facts(then)
         for name in sorted({*then, *now}):
+            if name == HEADS and now.get(name) is None:
+                continue  # what heads made of rows is there, and not needed
             if not agree(name, then.get(name), now.get(name)):
+                if name == HEADS:
+                    raise InputError(self._other_heads(then.get(name) is None))
                 raise InputError(
                     f"the journal {str(self.path)!r} belongs to another job: its {name} is {_shown(then.get(name))}, and "
                     f"{whose} is {_shown(now.get(name))}; give another path (--journal), or make them agree"
                 )
+
+    def _other_heads(self, is_without: bool) -> str:
+        kept = (
+            "keeps nothing of features, and this job's classifier has learned from some (features=)"
+            if is_without
+            else "keeps what the features of its rows mean to another fit (its heads) than this job's classifier"
+        )
+        return (
+            f"the journal {str(self.path)!r} {kept}; features are not kept, so go on with the classifier that it was begun with, "
+            "or give another path (--journal) to ask again"
+        )
 
 
 def insert_rows(connection: sqlite3.Connection, table: str, rows: Iterable[tuple[Any, ...]]) -> None:

@@ -70,6 +70,8 @@ class Plan:
         Holds the answers; the plan's file is attached to its connection.
     n_completions : int
         Completions of each question.
+    n_heads : int
+        Numbers that the heads of a pool make of each row.
 
     Attributes
     ----------
@@ -79,8 +81,9 @@ class Plan:
         Keys of answers that were found damaged.
     """
 
-    def __init__(self, journal: Journal, n_completions: int) -> None:
+    def __init__(self, journal: Journal, n_completions: int, n_heads: int = 0) -> None:
         self.journal = journal
+        self._n_heads = n_heads
         self._n_completions = n_completions
         self.path = journal.path.with_name(journal.path.name + "-plan")
         self._connection = journal.connection
@@ -194,10 +197,10 @@ class Plan:
         ).fetchall()
         errors = [problem if problem is not None else error for _, _, problem, _, error in rows]
         keys = [row[0] for row in rows]
-        return [row[1] for row in rows], self._decoded(keys, [row[3] for row in rows], errors)
+        return [row[1] for row in rows], self._decoded(keys, [row[3] for row in rows], errors, self._n_heads)
 
     def answers(self, keys: Sequence[bytes | None]) -> AnswerBlock:
-        """The answers to some questions; None stands for one that could not be asked."""
+        """The answers to some questions besides the rows'; None stands for one that could not be asked."""
         known: dict[bytes | None, tuple[Any, Any]] = {None: (None, "the row could not be asked")}
         for key in dict.fromkeys(keys):
             if key is not None:
@@ -206,8 +209,15 @@ class Plan:
                 ).fetchone() or (None, None)
         return self._decoded(keys, [known[key][0] for key in keys], [known[key][1] for key in keys])
 
-    def _decoded(self, keys: Sequence[bytes | None], values: Sequence[Any], errors: Sequence[Any]) -> AnswerBlock:
-        block = decode_block(keys, values, errors, self._n_completions, DAMAGED)
+    def records(self, keys: Sequence[bytes]) -> list[bytes]:
+        """The record of each of some questions."""
+        query = "SELECT record FROM plan.rows WHERE key = ? LIMIT 1"
+        return [self._connection.execute(query, (key,)).fetchone()[0] for key in keys]
+
+    def _decoded(
+        self, keys: Sequence[bytes | None], values: Sequence[Any], errors: Sequence[Any], n_heads: int = 0
+    ) -> AnswerBlock:
+        block = decode_block(keys, values, errors, self._n_completions, DAMAGED, n_heads)
         self.damaged += [
             key for key, error in zip(keys, block.errors, strict=True) if error is DAMAGED and key is not None
         ]

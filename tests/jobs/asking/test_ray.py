@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import threading
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 from faults import FakeServer, Status, backend_for, rows_asked
+from sklearn.preprocessing import FunctionTransformer
 
-from llmclf import Prompt
+from llmclf import LLMClassifier, Prompt
 from llmclf.backends import RowScores
 from llmclf.errors import InputError, JobError
 from llmclf.jobs import label_table
@@ -165,3 +168,47 @@ def test_the_command_line_asks_by_actors(cluster, run, tmp_path):
         assert (result.code, sum(rows_asked(server).values())) == (0, 2 * n_asked), result.err
     assert "labelled 60 of 60 rows" in result.out
     assert read_table(tmp_path / "ray.parquet").equals(read_table(tmp_path / "one.parquet"))
+
+
+def told(n: int) -> tuple[list[str], list[str]]:
+    """Texts whose words tell the class, and the classes."""
+    y = ["good" if i % 2 else "bad" for i in range(n)]
+    return [
+        f"<review {i}> {'fine' if one == 'good' else 'dull'} {'long' if i % 3 else 'short'}" for i, one in enumerate(y)
+    ], y
+
+
+def test_heads_of_features_are_read_where_the_journal_is(cluster, tmp_path):
+    """Words and a caller's transformer, one that nothing can pickle: two actors give what this process gives."""
+    texts, y = told(60)
+    prompt = Prompt("Review: {{ text }}", chat=True)
+    lengths = FunctionTransformer(lambda X: np.array([[len(text)] for text in X]))
+    rows = pd.DataFrame({"text": [*told(90)[0][50:], "<review 3> fine", "<review 3> fine"]})
+    with FakeServer("openai_chat") as server:
+        clf = LLMClassifier(backend_for(server), labels=["good", "bad"], prompt=prompt, features=["tfidf", lengths])
+        clf.fit(texts, y)
+        with pytest.raises(Exception, match="pickle"):
+            pickle.dumps(clf)
+        options = {"text_column": "text", "classifier": clf}
+        asking = RayAsking("auto", actors=2, page=5)
+        label_table(rows, tmp_path / "ray.parquet", asking=asking, **options)
+        found = read_table(tmp_path / "ray.parquet")
+        server.requests.clear()
+        label_table(rows, tmp_path / "ray.parquet", resume=True, **options)  # goes on here, and has nothing to ask
+        assert not rows_asked(server)
+        expected = clf.predict_proba(rows["text"])
+    np.testing.assert_allclose(found[["p_bad", "p_good"]].astype(float), expected, atol=1e-9, rtol=0)
+    assert read_table(tmp_path / "ray.parquet").equals(found)
+
+
+def test_states_come_from_the_actors(cluster, tmp_path, tiny_bpe):
+    """Each actor's model shows them, the driver reads the heads of them, and no state is kept."""
+    texts, y = told(40)
+    clf = LLMClassifier(tiny_bpe, labels=["good", "bad"], features=["states", "tfidf"]).fit(texts, y)
+    rows = pd.DataFrame({"text": told(60)[0][30:]})
+    asking = RayAsking("auto", actors=2, page=8)
+    found = label_table(rows, tmp_path / "out.parquet", text_column="text", classifier=clf, asking=asking)
+    assert (found.summary.labelled, found.summary.failed) == (30, 0)
+    proba = read_table(tmp_path / "out.parquet")[["p_bad", "p_good"]].astype(float)
+    np.testing.assert_allclose(proba, clf.predict_proba(rows["text"]), atol=2e-4, rtol=0)
+    assert np.abs(proba["p_good"] - 0.5).mean() > 0.1
