@@ -1,4 +1,4 @@
-"""The whole way on real data: score film reviews, calibrate on a few labelled ones, show what that was worth."""
+"""The whole way on real data: score film reviews, calibrate on labelled ones or learn more from them, show what it was worth."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sklearn.base import clone
+
 from .backends import open_backend
 from .cards import load_card
 from .classifier import LLMClassifier
 from .display import ReliabilityDisplay
+from .metrics import accuracy, expected_calibration_error, log_loss
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,9 @@ class DemoResult:
 
     Attributes
     ----------
-    before, after : dict
-        ``accuracy``, ``log_loss`` (nats) and ``ece`` of the raw and of the calibrated probabilities.
+    before, after, pooled : dict
+        ``accuracy``, ``log_loss`` (nats) and ``ece`` of the raw probabilities, of the calibrated ones, and of those of the pool
+        that learns from states and words, too.
     verdict : str
         What the report says first.
     temperature : float
@@ -35,6 +39,7 @@ class DemoResult:
 
     before: dict[str, float]
     after: dict[str, float]
+    pooled: dict[str, float]
     verdict: str
     temperature: float
     bias: dict[Any, float]
@@ -74,21 +79,23 @@ def run_demo(
     report(f"opening the model {model} (the first time it is fetched and converted)")
     backend.identity()
     with tempfile.TemporaryDirectory() as folder:
-        clf = LLMClassifier(
+        pool = LLMClassifier(
             backend,
             labels=card.labels,
             prompt=card.prompt_template,
             n_shots=n_shots,
-            calibrator="bias_temperature",
-            cache=Path(folder) / "scores.sqlite",  # what is scored and timed here needs no model in the report
+            features="auto",
+            cache=Path(folder) / "scores.sqlite",  # what is scored and timed here needs no model afterwards
             random_state=random_state,
         )
-        report(f"scoring {n_calibration} labelled reviews and fitting the calibrator")
+        report(f"scoring {n_calibration} labelled reviews, and learning from label scores, states and words")
         began = time.perf_counter()
-        clf.fit(train["text"], train["label"])
+        pool.fit(train["text"], train["label"])
         report(f"scoring {n_test} held-out reviews")
-        clf.score_labels(test["text"])
+        pooled = pool.predict_proba(test["text"])
         seconds = time.perf_counter() - began
+        clf = clone(pool).set_params(features=None, calibrator="bias_temperature")
+        clf.fit(train["text"], train["label"])
         report("writing the report")
         made = clf.report(test["text"], test["label"], title=f"Film reviews, {model}", max_error=max_error)
     made.to_html(page)
@@ -102,6 +109,11 @@ def run_demo(
     return DemoResult(
         before={name: metrics[name]["before"]["value"] for name in names},
         after={name: metrics[name]["after"]["value"] for name in names},
+        pooled={
+            "accuracy": accuracy(test["label"], pooled, classes=pool.classes_),
+            "log_loss": log_loss(test["label"], pooled, classes=pool.classes_),
+            "ece": expected_calibration_error(test["label"], pooled, classes=pool.classes_),
+        },
         verdict=made.verdict,
         temperature=float(clf.calibrator_.temperature_),
         bias=dict(zip(clf.classes_.tolist(), clf.calibrator_.bias_.tolist(), strict=True)),

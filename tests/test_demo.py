@@ -23,7 +23,8 @@ def test_the_demo_measures_and_draws(tmp_path):
         report=lines.append,
     )
     assert result.after["log_loss"] < result.before["log_loss"]
-    for measured in (result.before, result.after):
+    assert result.pooled["log_loss"] < result.before["log_loss"]
+    for measured in (result.before, result.after, result.pooled):
         assert 0.3 < measured["accuracy"] <= 1.0
         assert 0.0 <= measured["ece"] <= 1.0
     assert result.temperature > 0

@@ -18,6 +18,7 @@ from ..numerics.groups import first_members
 _MIN_ROWS = 20
 _SAME = 1e-6  # difference of two probabilities that does not count
 _LEVEL = 0.05
+_NEARLY_ALL = 0.9  # of the rows: an average of calibrators is hardly ever quite constant
 
 
 def warn_of_one_answer(
@@ -59,7 +60,8 @@ def warn_of_one_answer(
         proba = softmax(dict(corrections.steps(scores))["calibrator"])
     n_rows, n_classes = proba.shape
     predicted = proba.argmax(axis=1)
-    if n_rows < _MIN_ROWS or np.unique(columns).size < 2 or (predicted != predicted[0]).any():
+    share = np.bincount(predicted, minlength=n_classes) / n_rows
+    if n_rows < _MIN_ROWS or np.unique(columns).size < 2 or share.max() < _NEARLY_ALL:
         return
     counts = np.bincount(columns, minlength=n_classes)
     alone = first_members(groups, n_rows)
@@ -68,10 +70,11 @@ def warn_of_one_answer(
     contradicts = association.contradict < _LEVEL and not isinstance(corrections.calibrator, PooledCalibrator)
     if association.agree < _LEVEL or contradicts:
         return
+    who = "every row" if share.max() == 1.0 else "nearly every row"
     constant = bool((np.ptp(proba, axis=0) < _SAME).all())
-    answer = "the class frequencies" if constant else f"the answer {classes[predicted[0]]!r}"
+    answer = "the class frequencies" if constant else f"the answer {classes[int(share.argmax())]!r}"
     message = (
-        f"these scores say nothing about the labels that {n_rows} labelled rows could show, so every row gets {answer}; try "
+        f"these scores say nothing about the labels that {n_rows} labelled rows could show, so {who} gets {answer}; try "
         "another prompt, other label words, examples in the prompt (n_shots=), features='auto', or a larger model"
     )
     words = bag_of_words_proba(texts, columns, n_classes, groups)
