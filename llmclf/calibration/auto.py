@@ -20,8 +20,6 @@ from .pool.members import FittedMap, Member, ScoreMap
 from .pool.pooled import FREQUENCIES, PooledCalibrator, label_members
 from .temperature import PriorCalibrator
 
-_MANY_WEIGHTS = 3  # of the members, named by `choice_`
-
 
 class AutoCalibrator(PooledCalibrator):
     """Pool calibrators by how well each does on rows that it was not fitted on.
@@ -84,12 +82,9 @@ class AutoCalibrator(PooledCalibrator):
         """
         if not self.losses_:
             return "kept the scores as they are, as there are too few rows to judge a calibrator"
-        heaviest = sorted(self.weights_.items(), key=lambda item: -item[1])[:_MANY_WEIGHTS]
-        named = ", ".join(f"{name} {weight:.0%}" for name, weight in heaviest if weight >= 0.005)
-        best = min(self.losses_[name] for name, _ in heaviest)
-        return (
-            f"pooled {named}: cross-validated log loss {best:.3f}, {self.losses_['identity']:.3f} without calibration"
-        )
+        loss = self.losses_[max(self.weights_, key=self.weights_.__getitem__)]
+        before = self.losses_["identity"]
+        return f"pooled {self.heaviest_}: cross-validated log loss {loss:.3f}, {before:.3f} without calibration"
 
     @property
     def calibrator_(self) -> BaseCalibrator:

@@ -66,6 +66,14 @@ def fit(
             "bias_temperature, vector, matrix, platt, beta, isotonic, venn_abers or none.",
         ),
     ] = "auto",
+    features: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="What is learned from besides the scores of the label words, on the rows that are not shots: auto, states, "
+            'tfidf, "states,tfidf" or none. All is pooled; --calibrator then says how the label scores are calibrated.',
+        ),
+    ] = "none",
     bias: Annotated[
         str,
         typer.Option(
@@ -96,7 +104,7 @@ def fit(
     Example:
       llmclf fit train.csv --text-column review --label-column mood -o moods
     """
-    from ..calibration import AutoCalibrator
+    from ..calibration import AutoCalibrator, StackedCalibrator
     from ..calibration.selective import check_selectable
     from ..classifier import LLMClassifier
     from ..saved_folder import check_folder
@@ -110,7 +118,7 @@ def fit(
     check_folder(output)
     open_cache(cache)
     if max_error is not None:
-        if calibrator == "none":
+        if calibrator == features == "none":
             raise InputError("--max-error needs a calibrator, on whose cross-fitted probabilities it is chosen")
         check_selectable(max(0, len(frame) - shots), max_error, confidence)
     elif is_given(ctx, "confidence"):
@@ -123,6 +131,7 @@ def fit(
         scoring=scoring,
         bias=None if bias == "none" else bias,
         calibrator=None if calibrator == "none" else calibrator,
+        features=None if features == "none" else [name.strip() for name in features.split(",")],
         cache=cache,
         on_error=on_error,
         random_state=seed,
@@ -133,6 +142,8 @@ def fit(
     say(f"fitted on {len(frame)} rows of the classes {names}; saved in {output}")
     if isinstance(clf.calibrator_, AutoCalibrator):
         say(f"calibrator: auto {clf.calibrator_.choice_}")
+    if isinstance(clf.calibrator_, StackedCalibrator):
+        say(f"pool: {clf.calibrator_.heaviest_}")
     if max_error is not None:
         chosen = clf.fit_threshold(max_error=max_error, confidence=confidence).threshold_
         assert chosen is not None

@@ -25,6 +25,8 @@ from .members import LABEL_SCORES, FittedMember, Head, Labelled, Member, Observe
 if TYPE_CHECKING:
     import pandas as pd
 
+_MANY_WEIGHTS = 3  # of the members, named by `heaviest_`
+_LEAST_NAMED = 0.005
 FREQUENCIES = "frequencies"
 AS_THEY_ARE = "as they are"
 MATRIX_ROWS, MATRIX_CLASSES = 50, 20
@@ -139,6 +141,12 @@ class PooledCalibrator(BaseCalibrator):
         pool = self.pool_
         weights = (1 - pool.share) * pool.linear + pool.share * pool.logarithmic
         return dict(zip(self.members_, weights.tolist(), strict=True))
+
+    @property
+    def heaviest_(self) -> str:
+        """The members that weigh most, in a few words, such as "states 62%, tfidf 30%"."""
+        weights = sorted(self.weights_.items(), key=lambda item: -item[1])[:_MANY_WEIGHTS]
+        return ", ".join(f"{name} {weight:.0%}" for name, weight in weights if weight >= _LEAST_NAMED)
 
     def judged(self) -> Floats:
         """Log-probabilities (n, K) of the rows of the fit from members that have not seen their fold; the pool's weights have.
