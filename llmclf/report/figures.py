@@ -20,8 +20,10 @@ from ..atomic_files import write_file
 from ..calibration import SelectedThreshold
 from ..display import ReliabilityDisplay, RiskCoverageDisplay
 from ..display.drawing import BLUE, imported, without_frame
+from ..display.learning_curves import draw_learning_curves
 from ..display.panels import LEFT_WIDTH, MAX_PANELS, panels_size
 from .evidence import Evidence
+from .labels_worth import curve_alt
 from .measures import Settings
 from .verdict import percent
 
@@ -59,6 +61,8 @@ def drawings(evidence: Evidence, settings: Settings, data: Mapping[str, Any]) ->
     figures = [_reliability(evidence, settings, data), _risk_coverage(evidence, data), _classes(evidence, settings)]
     if evidence.label_mass is not None:
         figures.append(_label_mass(evidence, data))
+    if data["race"] is not None:
+        figures.append(learning_curves(data["race"]))
     return figures
 
 
@@ -197,6 +201,16 @@ def _label_mass(evidence: Evidence, data: Mapping[str, Any]) -> Drawing:
     alt = "Histogram of the total probability that the model gave to all labels; "
     alt += f"the median is {data['label_mass']['median']:.3g}."
     return Drawing("label_mass", "Label mass", alt, plot)
+
+
+def learning_curves(race: Mapping[str, Any]) -> Drawing:
+    """The figure of a race; `race` as in `llmclf.race.Race.to_dict`."""
+    return Drawing(
+        "learning_curves",
+        "Learning curves",
+        curve_alt(race),
+        lambda _: draw_learning_curves(race["curve"], _new_figure(8.4, 4.2)),
+    )
 
 
 def _as_objects(classes: tuple[Any, ...]) -> NDArray[Any]:

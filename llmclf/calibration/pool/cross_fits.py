@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...arrays import Floats, Integers
 from .members import FittedMember, Labelled, Member, Observed
 
 _PATIENCE = 2  # strengths in a row that may be worse than the best before the search for a better one ends
@@ -34,7 +35,7 @@ class CrossFits:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what can be fitted again: half-walked paths have no other form."""
-        return {**vars(self), "_training": {}, "_paths": {}, "_known": {}}
+        return {**vars(self), "_training": {}, "_inside": {}, "_paths": {}, "_known": {}}
 
     def inside(self, numbers: tuple[int, ...]) -> Integers:
         """The rows of some folds."""
