@@ -7,13 +7,15 @@ from typing import Any
 
 from .drawing import BLUE, GREY, ORANGE, printable, without_frame
 
-# From the palette of Okabe and Ito (2008), those that are visible on white and on black.
-_COLOURS = (ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+# From the palette of Okabe and Ito (2008) and that of Tol (2021), those that are visible on white and on black.
+_COLOURS = ("#009E73", ORANGE, "#CC79A7", "#E69F00", "#AA7744")
 _MARKERS = ("s", "^", "v", "D", "X")
-_PANELS = (("accuracy", "Accuracy"), ("log_loss", "Log loss (nats)"))
+MEASURES = {"accuracy": "Accuracy", "log_loss": "Log loss (nats)"}
 
 
-def draw_learning_curves(curve: Sequence[Mapping[str, Any]], figure: Any = None) -> Any:
+def draw_learning_curves(
+    curve: Sequence[Mapping[str, Any]], figure: Any = None, measures: Sequence[str] = tuple(MEASURES)
+) -> Any:
     """Accuracy and log loss against the number of labels, one line per contestant.
 
     The last contestant is drawn in blue and on top, the first one in grey.
@@ -24,6 +26,8 @@ def draw_learning_curves(curve: Sequence[Mapping[str, Any]], figure: Any = None)
         With ``contestant``, ``labels``, ``accuracy`` and ``log_loss``.
     figure : matplotlib Figure, optional
         An empty one; by default a new one of pyplot.
+    measures : sequence of str
+        One panel each.
 
     Returns
     -------
@@ -33,11 +37,11 @@ def draw_learning_curves(curve: Sequence[Mapping[str, Any]], figure: Any = None)
         from matplotlib import pyplot
 
         figure = pyplot.figure(figsize=(8.4, 4.2), layout="constrained")
-    panels = figure.subplots(1, len(_PANELS))
+    panels = figure.subplots(1, len(measures), squeeze=False)[0]
     names = list(dict.fromkeys(point["contestant"] for point in curve))
     labels = sorted({point["labels"] for point in curve})
     lines: list[Any] = []
-    for ax, (measure, title) in zip(panels, _PANELS, strict=True):
+    for ax, measure in zip(panels, measures, strict=True):
         lines = []
         for place, name in enumerate(names):
             points = [point for point in curve if point["contestant"] == name]
@@ -51,9 +55,11 @@ def draw_learning_curves(curve: Sequence[Mapping[str, Any]], figure: Any = None)
         ax.set_xscale("log")
         ax.set_xticks(labels, [str(number) for number in labels])
         ax.minorticks_off()
-        ax.set(xlabel="Labels learned from", ylabel=title)
+        ax.set(xlabel="Labels learned from", ylabel=MEASURES[measure])
         without_frame(ax)
-    legend = figure.legend(handles=lines, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    legend = figure.legend(
+        handles=lines, loc="outside lower center", ncols=1 + len(measures), frameon=False, fontsize="small"
+    )
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure

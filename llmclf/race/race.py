@@ -245,13 +245,13 @@ def hold_race(task: FitTask, settings: RaceSettings) -> Race:
 
 
 def _with_text(pipeline: FittedPipeline, readers: FeatureReaders, records: Sequence[Any]) -> FeatureReaders:
-    """The readers, and that of the words, which cost nothing: whoever races wants to know what they are worth alone."""
+    """The readers, those without the model first, and that of the words: they cost nothing, and all want to know their worth."""
     has_words = any(
         any(letter.isalnum() for letter in text) for text in row_texts(records, pipeline.scorer.used_fields)
     )
-    if not has_words or any(reader.name == Terms.name for reader in readers.readers):
-        return readers
-    return FeatureReaders((Terms(), *readers.readers))
+    is_new = has_words and all(reader.name != Terms.name for reader in readers.readers)
+    own = sorted(readers.readers, key=lambda reader: reader.needs_states)
+    return FeatureReaders((*([Terms()] if is_new else []), *own))
 
 
 def _answered(

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,7 +21,7 @@ from ..atomic_files import write_file
 from ..calibration import SelectedThreshold
 from ..display import ReliabilityDisplay, RiskCoverageDisplay
 from ..display.drawing import BLUE, imported, without_frame
-from ..display.learning_curves import draw_learning_curves
+from ..display.learning_curves import MEASURES, draw_learning_curves
 from ..display.panels import LEFT_WIDTH, MAX_PANELS, panels_size
 from .evidence import Evidence
 from .labels_worth import curve_alt
@@ -62,7 +63,7 @@ def drawings(evidence: Evidence, settings: Settings, data: Mapping[str, Any]) ->
     if evidence.label_mass is not None:
         figures.append(_label_mass(evidence, data))
     if data["race"] is not None:
-        figures.append(learning_curves(data["race"]))
+        figures += learning_curves(data["race"])
     return figures
 
 
@@ -203,14 +204,22 @@ def _label_mass(evidence: Evidence, data: Mapping[str, Any]) -> Drawing:
     return Drawing("label_mass", "Label mass", alt, plot)
 
 
-def learning_curves(race: Mapping[str, Any]) -> Drawing:
-    """The figure of a race; `race` as in `llmclf.race.Race.to_dict`."""
-    return Drawing(
-        "learning_curves",
-        "Learning curves",
-        curve_alt(race),
-        lambda _: draw_learning_curves(race["curve"], _new_figure(8.4, 4.2)),
-    )
+def learning_curves(race: Mapping[str, Any]) -> list[Drawing]:
+    """The figures of a race, one for each measure, so that they can stand below each other on a narrow page.
+
+    Parameters
+    ----------
+    race : mapping
+        As in `llmclf.race.Race.to_dict`.
+    """
+
+    def plot(measure: str, _: bool) -> Any:
+        return draw_learning_curves(race["curve"], _new_figure(4.6, 4.0), [measure])
+
+    return [
+        Drawing(f"learning_curve_{measure}", title, curve_alt(race, title), partial(plot, measure))
+        for measure, title in MEASURES.items()
+    ]
 
 
 def _as_objects(classes: tuple[Any, ...]) -> NDArray[Any]:

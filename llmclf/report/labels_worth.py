@@ -146,13 +146,10 @@ def section(race: Mapping[str, Any] | None, members: Sequence[Mapping[str, Any]]
     return shown
 
 
-def curve_alt(race: Mapping[str, Any]) -> str:
-    """What the figure shows, for readers who cannot see it."""
+def curve_alt(race: Mapping[str, Any], measure: str) -> str:
+    """What a figure shows, for readers who cannot see it."""
     sizes = race["settings"]["sizes"]
-    return (
-        f"Learning curves: accuracy and log loss of each contestant with {sizes[0]} to {sizes[-1]} labels. The table has the "
-        "numbers."
-    )
+    return f"Learning curves: {measure} of each contestant with {sizes[0]} to {sizes[-1]} labels. The table has the numbers."
 
 
 def _rounded(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -73,7 +73,9 @@ def report_page(data: Mapping[str, Any], figures: Mapping[str, Mapping[str, str]
         ends={name: _signed(form) for name, form in _BARE.items()},
         points=_some(data["thresholds"], chosen),
         worth=_worth(
-            data["race"], data["members"], figures["learning_curves"]["svg"] if data["race"] is not None else None
+            data["race"],
+            data["members"],
+            [figure["svg"] for name, figure in figures.items() if name.startswith("learning_curve")],
         ),
         **_LABELS_WORTH,
         matrix=_shaded(counts) if small else None,
@@ -114,7 +116,7 @@ def race_page(race: Mapping[str, Any]) -> str:
     return _page(
         "race.html.j2",
         None,
-        worth=_worth(race, None, svg(learning_curves(race))),
+        worth=_worth(race, None, [svg(drawing) for drawing in learning_curves(race)]),
         provenance=lines_of(race["provenance"]),
         **_LABELS_WORTH,
     )
@@ -124,9 +126,9 @@ _LABELS_WORTH: dict[str, Any] = {"hundredths": _hundredths, "fixed3": fixed3, "s
 """How the section on labels writes its numbers."""
 
 
-def _worth(race: Mapping[str, Any] | None, members: Any, figure: str | None) -> dict[str, Any] | None:
+def _worth(race: Mapping[str, Any] | None, members: Any, curves: Sequence[str]) -> dict[str, Any] | None:
     shown = section(race, members)
-    return None if shown is None else {**shown, "figure": None if figure is None else Markup(figure)}
+    return None if shown is None else {**shown, "curves": [Markup(curve) for curve in curves]}
 
 
 def lines_of(provenance: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
