@@ -29,8 +29,8 @@ def member_rows(members: Any) -> list[dict[str, Any]]:
 
 
 def fixed3(value: float | None) -> str:
-    """A log loss with three decimal places, or a dash."""
-    return "–" if value is None else f"{value:.3f}"
+    """A log loss with three decimal places (one from 10 on), or a dash."""
+    return "–" if value is None else f"{value:.{_digits(value)}f}"
 
 
 def signed3(value: float | None) -> str:
@@ -43,7 +43,7 @@ def signed3(value: float | None) -> str:
     """
     if value is None:
         return "–"
-    text = f"{value:+.3f}"
+    text = f"{value:+.{_digits(value)}f}"
     return text[1:] if float(text) == 0 else text
 
 
@@ -150,6 +150,11 @@ def curve_alt(race: Mapping[str, Any], measure: str) -> str:
     """What a figure shows, for readers who cannot see it."""
     sizes = race["settings"]["sizes"]
     return f"Learning curves: {measure} of each contestant with {sizes[0]} to {sizes[-1]} labels. The table has the numbers."
+
+
+def _digits(value: float) -> int:
+    """Decimal places of a log loss."""
+    return 3 if abs(value) < 10 else 1
 
 
 def _rounded(value: float) -> str:
