@@ -144,17 +144,17 @@ def race_lines(data: Mapping[str, Any]) -> Iterator[str]:
 
     yield from textwrap.wrap(data["verdict"]["text"], _WIDTH)
     yield ""
-    yield f"{'':{_NAME}}  {'accuracy':>8}  {'log loss':>8}  {'beyond the pool':>21}  {'price':>12}"
+    yield f"{'':{_NAME}}  {'accuracy':>8}  {'log loss':>8}  {'beyond the pool':>22} {'price':>12}"
     for one in data["contestants"]:
         beyond, ends = one["vs_pool"], ""
         if one["name"] != "pool":
             ends = signed3(beyond["value"])
             if beyond["low"] is not None:
                 ends += f" {signed3(beyond['low'])}..{signed3(beyond['high'])}"
-        price = price_texts(one)[0].replace("tokens", "tok")
+        price = price_texts(one)[0].replace(",000 tokens", "k tok").replace("tokens", "tok")
         yield (
             f"{one['name'][:_NAME]:{_NAME}}  {percent(one['accuracy']['value']):>8}  {fixed3(one['log_loss']['value']):>8}  "
-            f"{ends:>21}  {price:>12}"
+            f"{ends:>22} {price:>12}"
         )
     yield ""
     yield from textwrap.wrap(f"{rows_note(data)} {price_note(data)}", _WIDTH)
