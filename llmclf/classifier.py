@@ -319,7 +319,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         >>> race.to_frame().index.tolist()
         ['class frequencies', 'text alone', 'label words, raw', 'label words, calibrated', 'pool']
         """
-        from .race import hold_race, race_settings
+        from .race.race import hold_race, race_settings
 
         settings = race_settings(sizes, n_draws, margin, confidence, random_state)
         entrant = clone(self)

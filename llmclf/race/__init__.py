@@ -4,6 +4,6 @@ May import ``fitting``, ``pipeline``, ``report``, ``display``, ``calibration``, 
 page shows a race, so it knows its form as JSON values, and not this package. Another contestant is a line of `contestants`.
 """
 
-from .race import Race, hold_race, race_settings
+from .race import Race
 
-__all__ = ["Race", "hold_race", "race_settings"]
+__all__ = ["Race"]
