@@ -126,7 +126,10 @@ def _language_model(
         )
     found = difference(use, cheap)
     if found.low > 0.0:
-        return Finding("needed", f"Use {what} ({shown}). {_begun(cheap)} has {theirs:.3f}: {_ends(found)} more.")
+        return Finding(
+            "needed",
+            f"Use {what} ({shown}). {_begun(cheap)}, without a language model, has {theirs:.3f}: {_ends(found)} more.",
+        )
     if found.high < margin * own:
         return Finding(
             "not needed",
