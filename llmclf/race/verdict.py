@@ -138,8 +138,8 @@ def _language_model(
         )
     return Finding(
         "open",
-        f"Use {what} for now ({shown}). Whether {cheap} is as good, which needs no language model and has {theirs:.3f}, these "
-        f"{len(contest.rows):,} rows cannot tell (the difference is {_ends(found)}).",
+        f"Use {what} for now ({shown}). Whether {cheap} ({theirs:.3f}, without a language model) is as good, these "
+        f"{len(contest.rows):,} rows cannot tell: the difference is {_ends(found)}.",
     )
 
 
