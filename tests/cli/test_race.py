@@ -36,7 +36,9 @@ def options(table, server, tmp_path, *more):
 
 def test_it_prints_the_table_and_writes_the_page(run, table, server, tmp_path):
     """Verdict and table fit eighty columns; page, JSON and Markdown say the same."""
-    result = run(*options(table, server, tmp_path, "--json", "--md", "--model-option", "price={input = 1000, output = 2000}"))
+    result = run(
+        *options(table, server, tmp_path, "--json", "--md", "--model-option", "price={input = 1000, output = 2000}")
+    )
     assert result.code == 0, result.err
     race = Race(json.loads((tmp_path / "race.json").read_text()))
     assert race.verdict in " ".join(result.out.split())
