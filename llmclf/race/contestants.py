@@ -32,8 +32,8 @@ def alone(feature_set: str) -> str:
 
     Examples
     --------
-    >>> alone("tfidf"), alone("states"), alone("Embeddings")
-    ('text alone', 'states alone', 'Embeddings alone')
+    >>> alone("tfidf"), alone("states"), alone("embeddings")
+    ('text alone', 'states alone', 'embeddings alone')
     """
     return f"{'text' if feature_set == 'tfidf' else feature_set} alone"
 

@@ -21,7 +21,7 @@ from ..calibration.base import ENOUGH_ROWS
 from ..checks import check_open_share, check_whole_number, is_whole_number
 from ..display.learning_curves import draw_learning_curves
 from ..errors import InputError
-from ..features.sets import FeatureReaders, Own, Terms, row_texts
+from ..features.sets import Embedded, FeatureReaders, States, Terms, row_texts
 from ..fitting.fit_corrections import FitTask, content_free_scores, learning_places, warn_of_left_out, with_features
 from ..metrics import mean_interval
 from ..numerics.row_features import RowFeatures
@@ -278,7 +278,7 @@ def _answered(
     features: dict[str, RowFeatures] = {}
     prices = {RAW: price}
     for reader in readers.readers:
-        charges = reader.transformer if isinstance(reader, Own) else None
+        charges = reader.embeddings if isinstance(reader, Embedded) else None
         features[reader.name], spent = measured(partial(reader.read, kept, scorer.used_fields, own), len(kept), charges)
         prices[reader.name] = spent
     kept_places = places[scored]
@@ -399,6 +399,7 @@ def _meaning(name: str) -> str:
         CALIBRATED: "The label scores, calibrated on the labels.",
         POOL: "All of these together, weighted by what they are worth (LLMClassifier with features=).",
         alone(Terms.name): "A regression on the words of the text; no language model is asked.",
-        alone("states"): "A regression on the model's hidden states, which come with the label scores.",
+        alone(Embedded.name): "A regression on embeddings of the text, by a model of their own.",
+        alone(States.name): "A regression on the model's hidden states, which come with the label scores.",
     }
     return known.get(name, f"A regression on what {name.removesuffix(' alone')} makes of the rows.")

@@ -350,20 +350,21 @@ class TestServers:
     @pytest.mark.slow
     @pytest.mark.parametrize("price", [None, {"input": 1000.0, "output": 0.0}])
     def test_embeddings_have_a_price_of_their_own(self, no_waiting, price):
-        """Alone they cost what their server charges, and so does a pool with a local model; each text is asked once."""
+        """Alone they cost what their server charges, and so does a pool with a local model; each text is asked once, but for one
+        that is asked to see that they come."""
         X, y = texts(24)
         with FakeServer("embeddings") as server:
             embeddings = Embeddings(f"openai:{server.name}", base_url=server.url, price=price)
             race = classifier(features=["tfidf", embeddings]).race(X, y)
             asked = [text for request in server.requests for text in request.body.get("input", [])]
-        assert sorted(asked) == sorted(X)
+        assert sorted(asked) == sorted([*X, X[0]])
         frame = race.to_frame()
-        assert frame.loc["Embeddings alone", "tokens_per_1000_rows"] == frame.loc["pool", "tokens_per_1000_rows"] > 0
-        costs = frame.loc[["Embeddings alone", "pool"], "cost_per_1000_rows"]
+        assert frame.loc["embeddings alone", "tokens_per_1000_rows"] == frame.loc["pool", "tokens_per_1000_rows"] > 0
+        costs = frame.loc[["embeddings alone", "pool"], "cost_per_1000_rows"]
         assert costs.isna().all() if price is None else costs.nunique() == 1
         assert frame.loc[["text alone", "label words, raw"], "tokens_per_1000_rows"].isna().all()
         lines = {one["name"]: one["needs_model"] for one in race.to_dict()["contestants"]}
-        assert lines["Embeddings alone"]
+        assert lines["embeddings alone"]
         assert not lines["text alone"]
 
     def test_without_a_price_table(self, no_waiting):
