@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from ..arrays import Integers
 from ..backends.base import CountsUsage
@@ -230,8 +231,10 @@ def hold_race(task: FitTask, settings: RaceSettings) -> Race:
     pooled = tuple(reader.name for reader in pipeline.features.readers)
     check_rows(codes[places], groups[places], pipeline.labels.classes, settings.sizes)
     pipeline = replace(pipeline, features=_with_text(pipeline, pipeline.features, rows.take(places).records))
+    known = _kept_embeddings(pipeline, rows.take(places).records)
     pipeline = with_features(pipeline, rows, codes, places)
     labelled, prices, reasons = _answered(pipeline, task, places, groups, pooled)
+    prices |= dict.fromkeys(known, Price())
     warn_of_left_out(reasons, len(rows))
     corrections = Corrections(task.corrections.bias, task.corrections.calibrator)
     contest = hold_contest(
@@ -252,6 +255,21 @@ def _with_text(pipeline: FittedPipeline, readers: FeatureReaders, records: Seque
     is_new = has_words and all(reader.name != Terms.name for reader in readers.readers)
     own = sorted(readers.readers, key=lambda reader: reader.needs_states)
     return FeatureReaders((*([Terms()] if is_new else []), *own))
+
+
+def _kept_embeddings(pipeline: FittedPipeline, records: Sequence[Any]) -> list[str]:
+    """The feature sets whose price cannot be measured: a cache may hold some of their embeddings already."""
+    assert pipeline.features is not None
+    texts = row_texts(records, pipeline.scorer.used_fields)
+    unknown = []
+    for reader in pipeline.features.readers:
+        if not isinstance(reader, Embedded) or reader.embeddings.cache is None:
+            continue
+        left, everything = reader.embeddings, clone(reader.embeddings).set_params(cache=None)
+        counts = [(one.requests, one.tokens_in) for one in (left.estimate(texts), everything.estimate(texts))]
+        if counts[0] != counts[1] or not counts[0][0]:  # of a local model nobody can tell
+            unknown.append(reader.name)
+    return unknown
 
 
 def _answered(

@@ -367,6 +367,20 @@ class TestServers:
         assert lines["embeddings alone"]
         assert not lines["text alone"]
 
+    @pytest.mark.slow
+    def test_embeddings_from_a_cache_have_no_price(self, no_waiting, tmp_path):
+        """Nor have those of which the cache holds a part; what was asked in full has one."""
+        X, y = texts(24)
+        with FakeServer("embeddings") as server:
+            embeddings = Embeddings(f"openai:{server.name}", base_url=server.url, cache=tmp_path / "vectors.sqlite")
+            clf = classifier(features=embeddings)
+            first, second = clf.race(X, y), clf.race(X, y)
+            third = clf.race(*texts(24, start=12))
+        tokens = [race.to_frame().loc["embeddings alone", "tokens_per_1000_rows"] for race in (first, second, third)]
+        assert tokens[0] > 0
+        assert np.isnan(tokens[1:]).all()
+        assert math.isnan(second.to_frame().loc["embeddings alone", "rows_per_second"])
+
     def test_without_a_price_table(self, no_waiting):
         """The cost is unknown, and the tokens are not."""
         X, y = texts(24)
