@@ -104,13 +104,16 @@ def race(
       llmclf race train.csv --text-column review --label-column mood --labels good,bad -o race.html
     """
     from ..classifier import LLMClassifier
+    from ..display.drawing import imported
     from ..tables.files import read_table
 
     frame = read_table(labelled)
     y = labelled_column(frame, label_column)
     groups = None if group_column is None else column(frame, group_column, "--group-column")
     X = frame.drop(columns=label_column) if text_column is None else column(frame, text_column, "--text-column")
+    # Checked first: none of this should fail after hours of scoring.
     open_cache(cache)
+    imported("matplotlib")
     clf = LLMClassifier(
         open_with(model, backend_options),
         labels=typed_labels(parse_labels(labels), y),

@@ -283,8 +283,16 @@ def _answered(
     content_free = None
     if task.corrections.wants_content_free is not None:
         content_free = content_free_scores(task.corrections.wants_content_free, pipeline, asked, task.random_state)
+    prices: dict[str, Price] = {}
+    features: dict[str, RowFeatures] = {}
+    for reader in readers.readers:
+        if not reader.needs_states:  # what is wrong with them shows before the model is asked
+            charges = reader.embeddings if isinstance(reader, Embedded) else None
+            features[reader.name], prices[reader.name] = measured(
+                partial(reader.read, asked, scorer.used_fields, ()), len(asked), charges
+            )
     backend.identity()  # opens the model, so that its loading is no part of the price
-    answers, price = measured(
+    answers, prices[RAW] = measured(
         lambda: scorer.answers(asked), scorer.n_to_ask(asked), backend if isinstance(backend, CountsUsage) else None
     )
     scores = pipeline.scores(asked, answers).values
@@ -293,12 +301,12 @@ def _answered(
     reasons |= {int(places[i]): str(answer.error) for i, answer in enumerate(answers) if answer.error is not None}
     check_rows(task.codes[places[scored]], groups[places[scored]], pipeline.labels.classes, None)
     own, kept = [answers[i] for i in scored], task.rows.take(places[scored])
-    features: dict[str, RowFeatures] = {}
-    prices = {RAW: price}
+    features = {name: values.take(scored) for name, values in features.items()}
     for reader in readers.readers:
-        charges = reader.embeddings if isinstance(reader, Embedded) else None
-        features[reader.name], spent = measured(partial(reader.read, kept, scorer.used_fields, own), len(kept), charges)
-        prices[reader.name] = spent
+        if reader.needs_states:
+            features[reader.name], prices[reader.name] = measured(
+                partial(reader.read, kept, scorer.used_fields, own), len(kept)
+            )
     kept_places = places[scored]
     labelled = LabelledRows(
         scores[scored], task.codes[kept_places], groups[kept_places], features, pooled, content_free
