@@ -26,7 +26,7 @@ from .errors import InputError, PromptError, TerminatorWarning, type_of, warn
 from .features.sets import feature_readers
 from .fitting.answer_columns import warn_of_shown_answers, without_answers
 from .fitting.doubtful_prompts import warn_of_doubtful_prompt
-from .fitting.fit_corrections import fit_corrections
+from .fitting.fit_corrections import FitTask, fit_corrections
 from .fitting.fitted_attributes import FittedAttributes
 from .fitting.row_groups import read_groups
 from .fitting.shots import answered_shots, draw_shots
@@ -42,6 +42,7 @@ from .tables.estimator_input import read_input
 from .tables.rows import Rows
 
 if TYPE_CHECKING:
+    from .race import Race
     from .report import CalibrationReport
 
 
@@ -211,6 +212,12 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         InputError
             Before any call of the model, naming the value and the cure.
         """
+        self.pipeline_ = fit_corrections(*self._fit_task(X, y, sample_weight, groups))
+        self._forget_last_call()
+        return self
+
+    def _fit_task(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> FitTask:
+        """Everything that a fit does before it learns from rows."""
         prompt = self._check_parameters()
         calibrator = pool_of(self.calibrator) if self.features is not None else make_calibrator(self.calibrator)
         make_bias(self.bias)
@@ -254,11 +261,71 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             warn_of_doubtful_prompt(pipeline, good)
         shots = draw_shots(self.n_shots, codes, len(labels.classes), self.random_state, bad)
         pipeline = replace(pipeline, shots=answered_shots(pipeline.scorer, rows, codes, shots))
-        self.pipeline_ = fit_corrections(
-            pipeline, corrections, rows, codes, shots, bad, weights, self.random_state, members
-        )
-        self._forget_last_call()
-        return self
+        return FitTask(pipeline, corrections, rows, codes, shots, bad, weights, self.random_state, members)
+
+    def race(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        groups: Any = None,
+        sizes: Sequence[int] | None = None,
+        n_draws: int | None = None,
+        margin: float = 0.02,
+        confidence: float = 0.95,
+        random_state: int = 0,
+    ) -> Race:
+        """What the labels buy: class frequencies, text alone, states alone, label words and the pool on the same rows.
+
+        Each row is judged once by contestants that learned from others (five folds, which never part copies of a text or rows
+        of a group), with all labels of these and with random subsets of 20, 50, 100, ... of them. The model is asked about each
+        row once. This classifier, fitted or not, stays as it is; its parameters say how the model is asked, and which `features`
+        the pool learns from (None: ``"auto"``). Text alone always takes part. A `prior` is left out: it is about other rows.
+
+        Parameters
+        ----------
+        X : n texts or table rows
+            Rows that become shots are neither learned from nor judged.
+        y : n classes
+        groups : (n,), or the name of a table's column, optional
+            As in `fit`.
+        sizes : sequence of int, optional
+            Numbers of labels to learn from, at least 20; None: those of 20, 50, 100, 200, 500, ... below what is there.
+        n_draws : int, optional
+            Random subsets of each size; None: four of 20 labels, three of 50, two of 100, one of more.
+        margin : float in (0, 1)
+            The share of the log loss that you would give for not needing a language model; text alone is called as good only
+            if it is worse by less than that.
+        confidence : float in (0, 1)
+            Of the intervals, and of all statements of the verdict together.
+        random_state : int
+            Draws the subsets.
+
+        Returns
+        -------
+        Race
+
+        Raises
+        ------
+        InputError
+            Before the model is asked: there are fewer than 20 labelled rows, of one class or of one group; or an argument cannot
+            be used.
+
+        Examples
+        --------
+        >>> from llmclf.backends import FakeBackend
+        >>> X, y = [f"text {i} {'ab'[i % 2]}" for i in range(60)], ["a", "b"] * 30
+        >>> race = LLMClassifier(FakeBackend(), labels=["a", "b"]).race(X, y)
+        >>> race.to_frame().index.tolist()
+        ['class frequencies', 'text alone', 'label words, raw', 'label words, calibrated', 'pool']
+        """
+        from .race.race import hold_race, race_settings
+
+        settings = race_settings(sizes, n_draws, margin, confidence, random_state)
+        entrant = clone(self)
+        if entrant.features is None:
+            entrant.features = "auto"
+        return hold_race(entrant._fit_task(X, y, None, groups), settings)
 
     @classmethod
     def from_pipeline(
@@ -658,8 +725,8 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         metadata : mapping, optional
             Added to model, prompt, labels and corrections, which are filled in.
         **options
-            ``title``, ``max_error``, ``confidence``, ``n_bins``, ``cost_error``, ``cost_review`` and ``random_state`` of
-            `CalibrationReport`.
+            ``title``, ``max_error``, ``confidence``, ``n_bins``, ``cost_error``, ``cost_review``, ``random_state`` and ``race``
+            of `CalibrationReport`.
 
         Raises
         ------

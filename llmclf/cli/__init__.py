@@ -1,4 +1,4 @@
-"""The command line: `llmclf demo | fit | predict | label | estimate | report | inspect | probe | cache`.
+"""The command line: `llmclf demo | fit | predict | label | estimate | report | race | inspect | probe | cache`.
 
 May import every other package; no other package imports it. Another command is a function in a module here, registered
 below; options that several commands share go into ``options`` or ``flags``. ``python docs/write_cli.py`` then writes its
@@ -16,7 +16,7 @@ import typer
 
 from .. import __version__
 from ..errors import InputError, LlmclfError
-from . import cache, classify, demo, inspect, label, probe, report
+from . import cache, classify, demo, inspect, label, probe, race, report
 from .console import say, say_aside, show_warning
 
 app = typer.Typer(
@@ -53,6 +53,7 @@ app.command(short_help="Add labels and their probabilities to a table.")(classif
 app.command(short_help="Label a table of any size, and continue where it stopped.")(label.label)
 app.command(short_help="Estimate what labelling a table would take.")(label.estimate)
 app.command(short_help="Say whether predictions can be trusted, in one HTML file.")(report.report)
+app.command(short_help="Show what labelled rows buy, and whether a language model is worth its price.")(race.race)
 app.command(short_help="Show why a text gets its label.")(inspect.inspect)
 app.command(short_help="Say what a server's log-probabilities are good for.")(probe.probe)
 cache_app.command(short_help="Show how much a cache holds.")(cache.info)

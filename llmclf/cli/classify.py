@@ -111,7 +111,7 @@ def fit(
     from ..tables.files import read_table
 
     frame = read_table(train)
-    y = _classes(frame, label_column)
+    y = labelled_column(frame, label_column)
     groups = None if group_column is None else column(frame, group_column, "--group-column")
     X = frame.drop(columns=label_column) if text_column is None else column(frame, text_column, "--text-column")
     # Checked first: none of this should fail after hours of scoring.
@@ -125,7 +125,7 @@ def fit(
         raise InputError(f"--confidence {confidence} says how sure --max-error is to hold; give --max-error as well")
     clf = LLMClassifier(
         open_with(model, backend_options),
-        labels=_typed(parse_labels(labels), y),
+        labels=typed_labels(parse_labels(labels), y),
         prompt=parse_prompt(prompt, chat),
         n_shots=shots,
         scoring=scoring,
@@ -239,7 +239,8 @@ def predict(
     say(f"labelled {len(frame) - n_failed}{f' of {len(frame)}' if n_failed else ''} rows; written to {target}")
 
 
-def _classes(frame: Any, name: str) -> Any:
+def labelled_column(frame: Any, name: str) -> Any:
+    """The column of the classes, which every row must have."""
     y = column(frame, name, "--label-column")
     empty = [row for row, value in enumerate(y) if is_missing(value) or (isinstance(value, str) and not value.strip())]
     if empty:
@@ -271,7 +272,7 @@ def _promise(chosen: SelectedThreshold) -> str:
     return f"accepts rows from confidence {chosen.threshold:.4g} on: {share}, {budget}, approximately, as cross-fitted)"
 
 
-def _typed(labels: dict[str, list[str]] | None, y: Any) -> dict[Any, list[str]] | None:
+def typed_labels(labels: dict[str, list[str]] | None, y: Any) -> dict[Any, list[str]] | None:
     """Labels as the table has them: a JSONL file may hold the number 1 where a command line can only say "1"."""
     if labels is None:
         return None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..calibration import PooledCalibrator
+from ..calibration import Corrections, PooledCalibrator, StackedCalibrator
 from ..errors import CalibrationWarning, InputError, warn
 from ..logits import logsumexp, softmax
 from ..pipeline import FittedPipeline
@@ -72,6 +72,7 @@ def judge(
         groups=groups,
         clusters=seen.groups(rows, pipeline, members),
         texts=[shown_text(record, scorer.shown_fields) for record in rows.records] if isinstance(texts, str) else texts,
+        members=_members(corrections),
         label_mass=np.exp(logsumexp(scorer.class_scores(rows, "sum", answers), axis=1)).clip(0.0, 1.0),
         metadata={
             "model": pipeline.backend.identity(),
@@ -89,6 +90,12 @@ def judge(
         },
         **options,
     )
+
+
+def _members(corrections: Corrections) -> Any:
+    """What each member of a pool is worth, where its rows are there to tell."""
+    calibrator = corrections.calibrator
+    return calibrator.to_frame() if isinstance(calibrator, StackedCalibrator) and corrections.has_rows else None
 
 
 def _described(correction: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -13,7 +13,6 @@ from ..arrays import Floats, Integers
 from ..calibration import Corrections
 from ..calibration.corrections import class_frequencies
 from ..errors import CalibrationWarning, InputError, ModelError, warn
-from ..numerics.row_features import RowFeatures
 from ..pipeline import CalibrationRows, FittedPipeline
 from ..tables.bad_rows import Problem, named_rows
 from ..tables.rows import Rows
@@ -21,6 +20,20 @@ from .content_free import content_free_rows, domain_rows, generated_rows
 from .row_groups import row_groups
 from .seen_rows import fingerprints, shown_text
 from .uninformative import warn_of_one_answer
+
+
+class FitTask(NamedTuple):
+    """What `fit_corrections` is given; see there."""
+
+    pipeline: FittedPipeline
+    corrections: Corrections
+    rows: Rows
+    codes: Integers | None
+    shots: list[int]
+    bad: Mapping[int, Problem]
+    sample_weight: Floats | None
+    random_state: Any
+    groups: Integers | None = None
 
 
 def fit_corrections(
@@ -74,30 +87,20 @@ def fit_corrections(
     """
     reasons = {number: problem.reason for number, problem in bad.items()}
     if corrections.bias is None and corrections.calibrator is None:
-        _warn_of_left_out(reasons if shots else {}, len(rows))
+        warn_of_left_out(reasons if shots else {}, len(rows))
         return replace(pipeline, corrections=corrections)
-    members = row_groups(rows, pipeline.scorer.shown_fields, groups, without_text=bad)
-    good = np.setdiff1d(np.arange(len(rows)), list(bad))
-    places = good[~np.isin(members[good], members[shots])]
-    if not len(places):
-        belong = "" if len(shots) == len(good) else " or belong to one (a copy of its text, or a row of its group)"
-        if bad:
-            raise InputError(
-                f"none of the {len(rows)} training rows is left to calibrate on: {len(good)} are shots{belong}, {len(bad)} "
-                f"cannot be asked about ({named_rows(reasons)})"
-            )
-        raise InputError(
-            f"all {len(rows)} rows are shots{belong}, so none is left to calibrate on; give more rows or fewer shots"
-        )
+    places, members = learning_places(pipeline, rows, shots, bad, groups)
     if corrections.calibrator is not None:
         assert codes is not None
         left_weights = None if sample_weight is None else sample_weight[places]
         corrections.check(codes[places], left_weights, pipeline.labels.classes)
     content_free, scores, features = None, None, None
     if pipeline.features is not None:
-        pipeline, features = _with_features(pipeline, rows, codes, places)
+        pipeline = with_features(pipeline, rows, codes, places)
+        assert pipeline.features is not None
+        features = pipeline.features.read_without_answers(rows.take(places), pipeline.scorer.used_fields)
     if corrections.wants_content_free is not None:
-        content_free = _content_free_scores(corrections.wants_content_free, pipeline, rows.take(places), random_state)
+        content_free = content_free_scores(corrections.wants_content_free, pipeline, rows.take(places), random_state)
     if corrections.wants_rows:
         asked = rows.take(places)
         answers = pipeline.scorer.answers(asked)
@@ -113,7 +116,7 @@ def fit_corrections(
             read = {name: one.take(kept) for name, one in features.items()}
             read |= pipeline.features.read_answers(rows.take(places), pipeline.scorer.used_fields, own)
             features = {reader.name: read[reader.name] for reader in pipeline.features.readers}
-    _warn_of_left_out(reasons, len(rows))
+    warn_of_left_out(reasons, len(rows))
     columns = None if codes is None else codes[places]
     weights = None if sample_weight is None else sample_weight[places]
     members = members[places]
@@ -136,10 +139,40 @@ def fit_corrections(
     )
 
 
-def _with_features(
-    pipeline: FittedPipeline, rows: Rows, codes: Integers | None, places: Integers
-) -> tuple[FittedPipeline, dict[str, RowFeatures]]:
-    """The pipeline whose feature readers have seen the labelled rows, and what they read there; what is no use is refused."""
+def learning_places(
+    pipeline: FittedPipeline, rows: Rows, shots: list[int], bad: Mapping[int, Problem], groups: Integers | None = None
+) -> tuple[Integers, Integers]:
+    """The rows (m,) to learn from, which are no shots and belong to none, and the group of every row (n,).
+
+    Parameters
+    ----------
+    pipeline, rows, shots, bad, groups
+        As in `fit_corrections`.
+
+    Raises
+    ------
+    InputError
+        No row is left.
+    """
+    members = row_groups(rows, pipeline.scorer.shown_fields, groups, without_text=bad)
+    good = np.setdiff1d(np.arange(len(rows)), list(bad))
+    places = good[~np.isin(members[good], members[shots])]
+    if len(places):
+        return places, members
+    belong = "" if len(shots) == len(good) else " or belong to one (a copy of its text, or a row of its group)"
+    if bad:
+        reasons = named_rows({number: problem.reason for number, problem in bad.items()})
+        raise InputError(
+            f"none of the {len(rows)} training rows is left to calibrate on: {len(good)} are shots{belong}, {len(bad)} "
+            f"cannot be asked about ({reasons})"
+        )
+    raise InputError(
+        f"all {len(rows)} rows are shots{belong}, so none is left to calibrate on; give more rows or fewer shots"
+    )
+
+
+def with_features(pipeline: FittedPipeline, rows: Rows, codes: Integers | None, places: Integers) -> FittedPipeline:
+    """The pipeline whose feature readers have seen the labelled rows; what cannot be learned from is refused."""
     assert codes is not None
     assert pipeline.features is not None
     found = np.unique(codes[places])
@@ -148,12 +181,12 @@ def _with_features(
             f"all {len(places)} rows to learn from have the class {pipeline.labels.classes[int(found[0])]!r}; features= needs "
             "labelled rows of at least two classes"
         )
-    labelled, fields = rows.take(places), pipeline.scorer.used_fields
-    readers = pipeline.features.learned(labelled, fields)
-    return replace(pipeline, features=readers), readers.read_without_answers(labelled, fields)
+    readers = pipeline.features.learned(rows.take(places), pipeline.scorer.used_fields)
+    return replace(pipeline, features=readers)
 
 
-def _warn_of_left_out(reasons: Mapping[int, str], n_rows: int) -> None:
+def warn_of_left_out(reasons: Mapping[int, str], n_rows: int) -> None:
+    """Warn of rows that could not be scored, with the reason of each."""
     if reasons:
         warn(
             f"{len(reasons)} of {n_rows} training rows could not be scored and are left out of shots and calibration "
@@ -162,7 +195,7 @@ def _warn_of_left_out(reasons: Mapping[int, str], n_rows: int) -> None:
         )
 
 
-def _content_free_scores(method: str, pipeline: FittedPipeline, rows: Rows, random_state: Any) -> Floats:
+def content_free_scores(method: str, pipeline: FittedPipeline, rows: Rows, random_state: Any) -> Floats:
     """Scores (m, K) of the rows that a bias is fitted on instead of those of the table."""
     if pipeline.prompt.choices is not None:
         raise InputError(

@@ -10,11 +10,12 @@ import base64
 import hashlib
 import html
 import os
+from functools import partial
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..atomic_files import write_text
@@ -23,14 +24,16 @@ from ..atomic_files import write_text
 def render_page(folder: Traversable, template: str, *, style: str, script: str | None, **content: Any) -> str:
     """Render a template with its style sheet and its script inside; all three files lie in `folder`.
 
-    The style that all pages share comes first. Everything in `content` is escaped. The template writes `policy` into its head, so
-    the browser applies and runs the contents of these files and nothing else.
+    The style that all pages share comes first. Everything in `content` is escaped. A template includes ``head.html.j2``, which
+    writes its `title` and the `policy`, so that the browser applies and runs the contents of these files and nothing else.
     """
     common = (resources.files(__package__) / "base.css").read_text(encoding="utf-8")
     styles = common + (folder / style).read_text(encoding="utf-8")
     code = "" if script is None else (folder / script).read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.from_string((folder / template).read_text(encoding="utf-8")).render(
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, loader=FunctionLoader(partial(_template, folder))
+    )
+    return environment.get_template(template).render(
         # The tags hold exactly the text that was hashed, so the browser accepts that text and no other.
         policy=(
             f"default-src 'none'; style-src {_hash(styles)}; script-src {_hash(code) if code else repr('none')}; "
@@ -56,6 +59,13 @@ def in_notebook(page: str, title: str) -> str:
         f'<iframe title="{html.escape(title, quote=True)}" sandbox="allow-scripts" '
         f'style="width:100%;height:48rem;border:1px solid #ccc" srcdoc="{html.escape(page, quote=True)}"></iframe>'
     )
+
+
+def _template(folder: Traversable, name: str) -> str:
+    """The text of a template of a page, or of one that all pages share."""
+    own = folder / name
+    shared = resources.files(__package__) / name
+    return (own if own.is_file() else shared).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,8 +21,10 @@ from ..atomic_files import write_file
 from ..calibration import SelectedThreshold
 from ..display import ReliabilityDisplay, RiskCoverageDisplay
 from ..display.drawing import BLUE, imported, without_frame
+from ..display.learning_curves import MEASURES, draw_learning_curves
 from ..display.panels import LEFT_WIDTH, MAX_PANELS, panels_size
 from .evidence import Evidence
+from .labels_worth import curve_alt
 from .measures import Settings
 from .verdict import percent
 
@@ -59,6 +62,8 @@ def drawings(evidence: Evidence, settings: Settings, data: Mapping[str, Any]) ->
     figures = [_reliability(evidence, settings, data), _risk_coverage(evidence, data), _classes(evidence, settings)]
     if evidence.label_mass is not None:
         figures.append(_label_mass(evidence, data))
+    if data["race"] is not None:
+        figures += learning_curves(data["race"])
     return figures
 
 
@@ -197,6 +202,24 @@ def _label_mass(evidence: Evidence, data: Mapping[str, Any]) -> Drawing:
     alt = "Histogram of the total probability that the model gave to all labels; "
     alt += f"the median is {data['label_mass']['median']:.3g}."
     return Drawing("label_mass", "Label mass", alt, plot)
+
+
+def learning_curves(race: Mapping[str, Any]) -> list[Drawing]:
+    """The figures of a race, one for each measure, so that they can stand below each other on a narrow page.
+
+    Parameters
+    ----------
+    race : mapping
+        As in `llmclf.race.Race.to_dict`.
+    """
+
+    def plot(measure: str, _: bool) -> Any:
+        return draw_learning_curves(race["curve"], _new_figure(4.6, 4.0), [measure])
+
+    return [
+        Drawing(f"learning_curve_{measure}", title, curve_alt(race, title), partial(plot, measure))
+        for measure, title in MEASURES.items()
+    ]
 
 
 def _as_objects(classes: tuple[Any, ...]) -> NDArray[Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .labels_worth import HEADING, curve_note, curve_table, fixed3, price_note, price_texts, rows_note, signed3
 from .page import DIFFERENCES, FORMATS
 from .verdict import p_text, percent, points
 
@@ -48,6 +49,10 @@ def report_markdown(data: Mapping[str, Any]) -> str:
             for entry in _first(data["slices"], "n_rows")
         ]
         parts.append(table(["Slice", "Rows", "Accuracy", "Expected", "Flag"], slices))
+    if data["members"]:
+        parts += [f"### {escaped(HEADING)}", members_markdown(data["members"])]
+    if data["race"] is not None:
+        parts.append(race_markdown(data["race"]).rstrip())
     if data["not_computed"]:
         parts.append(
             "\n".join(
@@ -55,6 +60,44 @@ def report_markdown(data: Mapping[str, Any]) -> str:
             )
         )
     return "\n\n".join(parts) + "\n"
+
+
+def race_markdown(race: Mapping[str, Any], heading: str = HEADING) -> str:
+    """Verdict, table and curve of a race; `race` as in `llmclf.race.Race.to_dict`."""
+    lines = [
+        [
+            one["name"],
+            _with_ends(percent, one["accuracy"]),
+            _with_ends(fixed3, one["log_loss"]),
+            "" if one["name"] == "pool" else _with_ends(signed3, one["vs_pool"]),
+            ", ".join(filter(None, price_texts(one))),
+        ]
+        for one in race["contestants"]
+    ]
+    sizes, curve = curve_table(race)
+    parts = [
+        f"## {escaped(heading)}",
+        escaped(race["verdict"]["text"]),
+        table(["Contestant", "Accuracy", "Log loss", "Beyond the pool", "Price"], lines),
+        escaped(f"{rows_note(race)} {price_note(race)}"),
+        table(["Labels", *map(str, sizes)], [[name, *cells] for name, cells in curve]),
+        escaped(curve_note(race)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def members_markdown(members: Sequence[Mapping[str, Any]]) -> str:
+    """The members of a pool as a table."""
+    lines = [
+        [
+            one["member"],
+            f"{one['weight']:.2f}",
+            _with_ends(percent, one["accuracy"]),
+            _with_ends(fixed3, one["log_loss"]),
+        ]
+        for one in members
+    ]
+    return table(["Member of the pool", "Weight", "Accuracy", "Log loss"], lines)
 
 
 def cell(name: str, entry: Mapping[str, Any], is_difference: bool = False) -> str:
@@ -97,3 +140,10 @@ def _first(entries: list[dict[str, Any]], size: str) -> list[dict[str, Any]]:
     """The flagged and the largest entries, in their original order."""
     order = sorted(range(len(entries)), key=lambda i: (entries[i]["flag"] is None, -entries[i][size]))[:_MAX_ROWS]
     return [entries[i] for i in sorted(order)]
+
+
+def _with_ends(form: Any, one: Mapping[str, Any]) -> str:
+    text: str = form(one["value"])
+    if one["low"] is None or one["high"] is None:
+        return text
+    return f"{text} ({form(one['low'])} to {form(one['high'])})"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 from markupsafe import Markup
 
 from ..pages import render_page
+from .figures import learning_curves, svg
+from .labels_worth import fixed3, section, signed3
 from .measures import METRICS
 from .verdict import p_text, percent, points
 
@@ -70,6 +72,12 @@ def report_page(data: Mapping[str, Any], figures: Mapping[str, Mapping[str, str]
         bare=_BARE,
         ends={name: _signed(form) for name, form in _BARE.items()},
         points=_some(data["thresholds"], chosen),
+        worth=_worth(
+            data["race"],
+            data["members"],
+            [figure["svg"] for name, figure in figures.items() if name.startswith("learning_curve")],
+        ),
+        **_LABELS_WORTH,
         matrix=_shaded(counts) if small else None,
         confusions=_confusions(data["confusion"]) if not small else [],
         provenance=lines_of(data["provenance"]),
@@ -101,6 +109,26 @@ def comparison_page(data: Mapping[str, Any]) -> str:
             (data[side]["name"], lines_of(data[side]["provenance"])) for side in ("a", "b") if data[side]["provenance"]
         ],
     )
+
+
+def race_page(race: Mapping[str, Any]) -> str:
+    """The page of a race; `race` as in `llmclf.race.Race.to_dict`."""
+    return _page(
+        "race.html.j2",
+        None,
+        worth=_worth(race, None, [svg(drawing) for drawing in learning_curves(race)]),
+        provenance=lines_of(race["provenance"]),
+        **_LABELS_WORTH,
+    )
+
+
+_LABELS_WORTH: dict[str, Any] = {"hundredths": _hundredths, "fixed3": fixed3, "signed3": signed3}
+"""How the section on labels writes its numbers."""
+
+
+def _worth(race: Mapping[str, Any] | None, members: Any, curves: Sequence[str]) -> dict[str, Any] | None:
+    shown = section(race, members)
+    return None if shown is None else {**shown, "curves": [Markup(curve) for curve in curves]}
 
 
 def lines_of(provenance: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +22,7 @@ from ..pages import in_notebook, written
 from .evidence import Evidence, read_evidence
 from .figures import drawings, png, svg
 from .information import information
+from .labels_worth import member_rows
 from .markdown import report_markdown
 from .measures import Settings, measure
 from .page import report_page
@@ -65,6 +66,10 @@ class CalibrationReport:
         look at one by one.) None: copies of a text belong together if `texts` are given.
     label_mass : array-like (n,), optional
         The total probability of all labels; see `llmclf.LLMClassifier.label_mass`.
+    members : DataFrame, optional
+        What each member of a pool is worth; see `llmclf.calibration.StackedCalibrator.to_frame`. `LLMClassifier.report` gives it.
+    race : llmclf.race.Race, optional
+        What the labels buy; the page then holds its table and learning curves.
     title : str
     max_error : float in (0, 1)
         The largest share of errors that is allowed among the rows accepted without review.
@@ -107,6 +112,8 @@ class CalibrationReport:
         metadata: Mapping[str, Any] | None = None,
         clusters: ArrayLike | None = None,
         label_mass: ArrayLike | None = None,
+        members: Any = None,
+        race: Any = None,
         title: str = "Calibration report",
         max_error: float = 0.05,
         confidence: float = 0.95,
@@ -128,7 +135,11 @@ class CalibrationReport:
             label_mass=label_mass,
             clusters=clusters,
         )
-        self._data = _contents(self.evidence, self.settings, str(title), metadata or {})
+        self._data = {
+            **_contents(self.evidence, self.settings, str(title), metadata or {}),
+            "members": _members(members),
+            "race": _race(race),
+        }
 
     @property
     def verdict(self) -> str:
@@ -167,7 +178,8 @@ class CalibrationReport:
             (``text``, the same as ``headlines`` for a row of numbers, ``details`` and ``advice``), ``metrics`` (see `to_frame`),
             ``information`` (whether the probabilities say anything about the labels), ``selection`` (the recommended threshold,
             or the ``reason`` why there is none), ``thresholds`` (what happens at other thresholds), ``classes``, ``confusion``,
-            ``slices``, ``label_mass``, ``examples``, ``not_computed`` and ``provenance``.
+            ``slices``, ``label_mass``, ``examples``, ``not_computed``, ``provenance``, ``members`` (of a pool, or None) and
+            ``race`` (as `llmclf.race.Race.to_dict` has it, or None).
         """
         return copy.deepcopy(self._data)
 
@@ -256,6 +268,42 @@ class CalibrationReport:
 
     def __repr__(self) -> str:
         return f"<CalibrationReport of {self.evidence.n_rows} rows: {self.verdict}>"
+
+
+@runtime_checkable
+class RaceLike(Protocol):
+    """A race: what `llmclf.race.Race` is to a report."""
+
+    @property
+    def use(self) -> str:
+        """The contestant to use."""
+        ...
+
+    def curve(self) -> Any:
+        """The learning curves."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that it says, in JSON types."""
+        ...
+
+
+def _race(race: Any) -> dict[str, Any] | None:
+    if race is None:
+        return None
+    if not isinstance(race, RaceLike):
+        raise InputError(f"race is {type_of(race)}; expected what LLMClassifier.race returns")
+    return race.to_dict()
+
+
+def _members(members: Any) -> list[dict[str, Any]] | None:
+    if members is None:
+        return None
+    measures = [f"{name}{end}" for name in ("accuracy", "log_loss") for end in ("", "_low", "_high")]
+    absent = [name for name in ("weight", *measures) if name not in getattr(members, "columns", ())]
+    if absent:
+        raise InputError(f"members lack the column {absent[0]!r}; expected what StackedCalibrator.to_frame returns")
+    return member_rows(members)
 
 
 def _checked(

@@ -44,6 +44,18 @@ def ask_once(backend: Backend, questions: Sequence[Request | RowScores], *, is_s
     return [answers[question] if isinstance(question, Request) else question for question in questions]
 
 
+def n_to_ask(backend: Backend, questions: Sequence[Request | RowScores], cache: ScoreCache | None) -> int:
+    """How many questions a model would be asked: equal ones once, those that the cache answers not at all."""
+    requests = dict.fromkeys(question for question in questions if isinstance(question, Request))
+    if cache is None:
+        return len(requests)
+    identity, asked = backend.identity(), {}
+    for request in requests:
+        asked[request_key(identity, request, chat_frame(backend, request.prompt)), request.states] = request
+    known = cache.get(list(dict.fromkeys(key for key, _ in asked)))
+    return sum(key not in known or states not in ((), known[key].state_parts) for key, states in asked)
+
+
 def ask_cached(
     backend: Backend, questions: Sequence[Request | RowScores], cache: ScoreCache, *, is_strict: bool
 ) -> list[RowScores]:

@@ -29,7 +29,7 @@ from ..prompts.rendered import RenderedPrompt
 from ..prompts.seams import author_spaces, doubtful_end, doubtful_words, row_spaces
 from ..tables.bad_rows import Problem, check_problems, value_problem
 from ..tables.rows import Row, Rows, field_problem
-from .asking import ask_cached, ask_once
+from .asking import ask_cached, ask_once, n_to_ask
 from .class_scores import ClassScores, ScoreTable, bounded_class_scores
 from .score_cache import ScoreCache
 
@@ -147,13 +147,19 @@ class Scorer:
         are_ours : bool
             The rows are no user's, so that blank texts among them are asked about, too.
         """
+        return self._ask(self._questions(rows, are_ours))
+
+    def n_to_ask(self, rows: Rows) -> int:
+        """How many questions `answers` would ask the model: equal ones once, those in the cache not at all."""
+        return n_to_ask(self.backend, self._questions(rows), None if self.cache is None else ScoreCache(self.cache))
+
+    def _questions(self, rows: Rows, are_ours: bool = False) -> list[Request | RowScores]:
+        """One question for each row, or why there is none."""
         problems = {} if are_ours or self.on_error == "raise" else self.problems(rows)
-        return self._ask(
-            [
-                RowScores((), error=problems[number].reason) if number in problems else self.request(record)
-                for number, record in enumerate(rows.records)
-            ]
-        )
+        return [
+            RowScores((), error=problems[number].reason) if number in problems else self.request(record)
+            for number, record in enumerate(rows.records)
+        ]
 
     def doubtful_spaces(self, record: Row) -> list[str]:
         """Why the spaces between prompt and words are probably not meant, where they are the same for all rows.

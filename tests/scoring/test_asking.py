@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from race.worlds import ASKED, CountingBackend, StatesBackend
 
 from llmclf import Prompt
 from llmclf.answer_cache import checksum_of
@@ -232,3 +233,52 @@ def test_states_of_a_backend_that_shows_none_are_refused_before_anything_is_aske
         scorer(FakeBackend(), states=STATE_PARTS).check(rows, "sum")
     with pytest.raises(InputError, match="StatePart"):
         scorer(Stateful(), states=(StatePart("first", 0.5),)).check(rows, "sum")
+
+
+def counting_scorer(backend=None, **options) -> Scorer:
+    prompt = Prompt("{{ text }}\nOpinion:")
+    return Scorer(
+        CountingBackend() if backend is None else backend, prompt, label_set(["good", "bad"]), ("text",), **options
+    )
+
+
+class TestHowMany:
+    """How many questions a model would be asked is how many it is asked."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_asked(self):
+        ASKED.clear()
+
+    def test_without_a_cache_each_different_row_is_asked(self):
+        """Equal rows once."""
+        rows = read_rows(["a", "b", "a"])
+        assert counting_scorer().n_to_ask(rows) == 2
+        counting_scorer().answers(rows)
+        assert len(ASKED) == 2
+
+    def test_what_a_cache_knows_is_not_asked(self, tmp_path):
+        """The count says it beforehand, and asks nothing itself."""
+        one = counting_scorer(cache=tmp_path / "scores.sqlite")
+        one.answers(read_rows(["a", "b"]))
+        ASKED.clear()
+        rows = read_rows(["a", "c", "d"])
+        assert one.n_to_ask(rows) == 2
+        assert not ASKED
+        one.answers(rows)
+        assert len(ASKED) == 2
+        assert one.n_to_ask(rows) == 0
+
+    def test_states_that_a_cache_lacks_are_asked_for(self, tmp_path):
+        """A kept answer without states does not serve; one with states serves a question without."""
+        plain = counting_scorer(StatesBackend(), cache=tmp_path / "scores.sqlite")
+        rich = replace(plain, states=STATE_PARTS)
+        rows = read_rows(["a", "b"])
+        plain.answers(rows)
+        assert (plain.n_to_ask(rows), rich.n_to_ask(rows)) == (0, 2)
+        rich.answers(rows)
+        assert (plain.n_to_ask(rows), rich.n_to_ask(rows)) == (0, 0)
+
+    def test_rows_that_cannot_be_asked_about_do_not_count(self):
+        """They have an error instead."""
+        one = counting_scorer(on_error="missing")
+        assert one.n_to_ask(read_rows(["a", " "])) == 1

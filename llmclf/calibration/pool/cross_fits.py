@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Floats, Integers
-from .members import FittedMember, Labelled, Member
+from .members import FittedMember, Labelled, Member, Observed
 
 _PATIENCE = 2  # strengths in a row that may be worse than the best before the search for a better one ends
 
@@ -29,12 +29,13 @@ class CrossFits:
         self.folds = folds
         self.numbers = tuple(np.unique(folds).tolist())
         self._training: dict[tuple[int, ...], Labelled] = {}
+        self._inside: dict[tuple[int, ...], Observed] = {}
         self._paths: dict[tuple[str, tuple[int, ...]], Iterator[FittedMember]] = {}
         self._known: dict[tuple[str, tuple[int, ...]], list[Floats]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what can be fitted again: half-walked paths have no other form."""
-        return {**vars(self), "_training": {}, "_paths": {}, "_known": {}}
+        return {**vars(self), "_training": {}, "_inside": {}, "_paths": {}, "_known": {}}
 
     def inside(self, numbers: tuple[int, ...]) -> Integers:
         """The rows of some folds."""
@@ -45,15 +46,15 @@ class CrossFits:
         key = member.name, without
         if without not in self._training:
             self._training[without] = self.labelled.take(np.flatnonzero(~np.isin(self.folds, without)))
+            self._inside[without] = self.labelled.rows.take(self.inside(without))
         if key not in self._paths:
             self._paths[key], self._known[key] = member.path(self._training[without]), []
         known = self._known[key]
-        rows = self.labelled.rows.take(self.inside(without)) if len(known) <= step else None
-        while rows is not None and len(known) <= step:
+        while len(known) <= step:
             fitted = next(self._paths[key], None)
             if fitted is None:
                 return None
-            known.append(fitted.log_proba(rows))
+            known.append(fitted.log_proba(self._inside[without]))
         return known[step]
 
     def judged(self, member: Member, outside: tuple[int, ...] = ()) -> tuple[int, Floats]:
@@ -97,6 +98,7 @@ class CrossFits:
         """Free what was kept of fits without two folds."""
         for pair in combinations(self.numbers, 2):
             self._training.pop(pair, None)
+            self._inside.pop(pair, None)
             for name in {name for name, _ in self._paths}:
                 self._paths.pop((name, pair), None)
                 self._known.pop((name, pair), None)

@@ -41,6 +41,7 @@ class Observed:
     scores: Floats
     features: Mapping[str, RowFeatures] = field(default_factory=dict)
     logits: Mapping[str, Floats] = field(default_factory=dict)
+    _scaled: dict[int, tuple[Mapping[str, Scaling], list[Any]]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -52,6 +53,15 @@ class Observed:
             {name: features.take(rows) for name, features in self.features.items()},
             {name: logits[rows] for name, logits in self.logits.items()},
         )
+
+    def parts(self, scalings: Mapping[str, Scaling]) -> list[Any]:
+        """The scaled features of some sets, which side by side make rows as long as those of one set; scaled once."""
+        key = id(scalings)  # which is kept below, so that no other mapping gets its id
+        if key not in self._scaled:
+            share = 1.0 / np.sqrt(len(scalings))
+            made = [share * scaling.matrix(self.feature_set(name)) for name, scaling in scalings.items()]
+            self._scaled[key] = scalings, made
+        return self._scaled[key][1]
 
     def feature_set(self, name: str) -> RowFeatures:
         """One feature set by its name; that of the label scores is made of these."""
@@ -79,7 +89,7 @@ class Labelled:
         """The scalings of some feature sets, and the space of the scaled rows; members with the same sets share them."""
         if sets not in self._spans:
             scalings = {name: self.rows.feature_set(name).scaling(self.columns, self.weights) for name in sets}
-            self._spans[sets] = scalings, RowSpan(_parts(scalings, self.rows))
+            self._spans[sets] = scalings, RowSpan(self.rows.parts(scalings))
         return self._spans[sets]
 
     def take(self, rows: Integers) -> Labelled:
@@ -234,7 +244,7 @@ class FittedHead(FittedMember):
             return rows.logits[self.name]
         logits = np.tile(self.intercepts, (len(rows), 1))
         start = 0
-        for part in _parts(self.scalings, rows):
+        for part in rows.parts(self.scalings):
             stop = start + part.shape[1]
             logits += np.asarray(part @ self.coefficients[start:stop])
             start = stop
@@ -292,9 +302,3 @@ def _start(offset: float | Floats, scores: Floats) -> Floats:
     if isinstance(offset, float):
         return log_softmax(scores / offset)
     return np.broadcast_to(offset, scores.shape)
-
-
-def _parts(scalings: Mapping[str, Scaling], rows: Observed) -> list[Any]:
-    """The scaled features of some sets, which side by side make rows as long as those of one set."""
-    share = 1.0 / np.sqrt(len(scalings))
-    return [share * scaling.matrix(rows.feature_set(name)) for name, scaling in scalings.items()]
