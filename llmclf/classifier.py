@@ -212,12 +212,18 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         InputError
             Before any call of the model, naming the value and the cure.
         """
-        self.pipeline_ = fit_corrections(*self._fit_task(X, y, sample_weight, groups))
+        self.pipeline_ = fit_corrections(*self.fit_task(X, y, sample_weight, groups))
         self._forget_last_call()
         return self
 
-    def _fit_task(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> FitTask:
-        """Everything that a fit does before it learns from rows."""
+    def fit_task(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> FitTask:
+        """Everything that a fit does before it learns from rows: what a race begins with, too; see `fit`.
+
+        Parameters
+        ----------
+        X, y, sample_weight, groups
+            As `fit` has them.
+        """
         prompt = self._check_parameters()
         calibrator = pool_of(self.calibrator) if self.features is not None else make_calibrator(self.calibrator)
         make_bias(self.bias)
@@ -325,7 +331,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         entrant = clone(self)
         if entrant.features is None:
             entrant.features = "auto"
-        return hold_race(entrant._fit_task(X, y, None, groups), settings)
+        return hold_race(entrant.fit_task(X, y, None, groups), settings)
 
     @classmethod
     def from_pipeline(

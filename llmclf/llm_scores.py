@@ -48,7 +48,7 @@ class LLMScores(TransformerMixin, BaseEstimator):
     >>> from llmclf.backends import FakeBackend
     >>> scores = LLMScores(FakeBackend(), labels=["good", "bad"])
     >>> scores.fit_transform(["A fine film.", "A bore."]).shape, scores.get_feature_names_out().tolist()
-    ((2, 2), ['score_good', 'score_bad'])
+    ((2, 2), ['score_bad', 'score_good'])
     """
 
     def __init__(

@@ -77,8 +77,8 @@ class AutoCalibrator(PooledCalibrator):
         >>> import numpy as np
         >>> scores = np.log([[0.99, 0.01], [0.01, 0.99], [0.6, 0.4], [0.3, 0.7]] * 25)
         >>> calibrator = AutoCalibrator().fit(scores, ["no", "yes", "no", "yes"] * 20 + ["yes", "no", "no", "yes"] * 5)
-        >>> calibrator.choice_[:7], calibrator.choice_[-54:]
-        ('pooled ', ': cross-validated log loss 0.490, 0.630 without calibration')
+        >>> calibrator.choice_[:6], calibrator.choice_[-52:]
+        ('pooled', '-validated log loss 0.546, 0.681 without calibration')
         """
         if not self.losses_:
             return "kept the scores as they are, as there are too few rows to judge a calibrator"

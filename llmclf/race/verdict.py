@@ -33,6 +33,10 @@ class Finding(NamedTuple):
     code: str
     text: str
 
+    def to_dict(self) -> dict[str, str]:
+        """As JSON values."""
+        return {"code": self.code, "text": self.text}
+
 
 class Verdict(NamedTuple):
     """What a race says.
@@ -187,6 +191,6 @@ def plain(found: Verdict) -> dict[str, Any]:
     return {
         "use": found.use,
         "text": found.text,
-        "language_model": found.language_model._asdict(),
-        "more_labels": found.more_labels._asdict(),
+        "language_model": found.language_model.to_dict(),
+        "more_labels": found.more_labels.to_dict(),
     }

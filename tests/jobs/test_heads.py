@@ -252,6 +252,7 @@ def test_weights_temperatures_prior_and_threshold_change_without_asking(words, t
         assert labelled["accepted"].astype(str).tolist() == [str(one) for one in now.accepted]
 
 
+@pytest.mark.filterwarnings("ignore:these scores say nothing")
 def test_another_fit_of_heads_is_refused_before_anything_is_asked(words, tmp_path):
     """Other coefficients, scales, words or sets, or none at all before: one error that says so, with the cure."""
     out, pipeline = tmp_path / "out.csv", words.pipeline_
