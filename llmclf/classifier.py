@@ -538,10 +538,15 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         ndarray (n, K) in nats, or three of them: scores, lower, upper
         """
         pipeline, rows = self.pipeline_and_rows(X)
-        scores = pipeline.scores(rows, scoring="sum")
-        # Corrections are made for the scores that they were fitted on.
-        judge = pipeline if pipeline.scoring == "sum" else pipeline.uncorrected()
-        self._note_undecided(judge.undecided(scores))
+        answers = pipeline.scorer.answers(rows)
+        scores = pipeline.scorer.bounded_scores(rows, "sum", answers)
+        if not scores.is_exact:
+            # Corrections are made for the scores that they were fitted on.
+            is_own = pipeline.scoring == "sum"
+            judge = pipeline if is_own else pipeline.uncorrected()
+            self._note_undecided(judge.undecided(pipeline.scores(rows, answers) if is_own else scores))
+        else:
+            self._note_undecided(np.zeros(len(rows), dtype=bool))
         return tuple(scores[:3]) if return_bounds else scores.values
 
     def score_rows(self, X: Any) -> list[RowScores]:

@@ -96,7 +96,11 @@ class LLMScores(TransformerMixin, BaseEstimator):
         pipeline.check(rows)
         self.pipeline_: FittedPipeline = pipeline
         self.classes_ = zero_shot.classes_
-        self.n_states_ = len(self._states(pipeline.scorer.answers(rows.take([0])))[0]) if self.states else 0
+        bad = pipeline.scorer.problems(rows) if self.states else {}
+        first = next((number for number in range(len(rows)) if number not in bad), None)
+        self.n_states_ = 0
+        if self.states and first is not None:
+            self.n_states_ = self._states(pipeline.scorer.answers(rows.take([first]))).shape[1]
         return self
 
     def transform(self, X: Any) -> Floats:
@@ -113,7 +117,8 @@ class LLMScores(TransformerMixin, BaseEstimator):
         """The hidden states (n, d) of answers; NaN in rows that could not be scored."""
         known = [answer.states for answer in answers]
         length = next((len(one) for one in known if one is not None), getattr(self, "n_states_", 0))
-        return np.array([np.full(length, np.nan) if one is None else one for one in known], dtype=np.float64)
+        states = [np.full(length, np.nan) if one is None else one for one in known]
+        return np.array(states, dtype=np.float64).reshape(len(answers), length)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """``score_`` and the class, for each class; then ``state_`` and a number for each state."""

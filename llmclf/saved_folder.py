@@ -42,10 +42,9 @@ def write_folder(folder: str | os.PathLike[str], values: Mapping[str, Any]) -> N
     target = check_folder(folder)
     arrays: dict[str, bytes] = {}
     text = json.dumps(_named(values, arrays), indent=1, ensure_ascii=True, allow_nan=False)
-    for name, data in arrays.items():
-        if not (target / name).exists():
-            write_file(lambda file, data=data: file.write_bytes(data), target / name)  # type: ignore[misc]
+    _write_arrays(target, arrays)
     write_text(text, target / _FILE)
+    _write_arrays(target, arrays)  # once more: somebody who saves here, too, may have removed some meanwhile
     for file in _array_files(target):
         if file.name not in arrays:
             with suppress(OSError):
@@ -134,6 +133,14 @@ def _filled(value: Any, folder: Path) -> Any:
             return _read_array(value[_ARRAY], folder)
         return {key: _filled(inner, folder) for key, inner in value.items()}
     return [_filled(inner, folder) for inner in value] if isinstance(value, list) else value
+
+
+def _write_arrays(target: Path, arrays: Mapping[str, bytes]) -> None:
+    """Write what is not there, or not as it should be."""
+    for name, data in arrays.items():
+        file = target / name
+        if not file.is_file() or file.read_bytes() != data:
+            write_file(lambda file, data=data: file.write_bytes(data), file)  # type: ignore[misc]
 
 
 def _read_array(name: Any, folder: Path) -> Floats:

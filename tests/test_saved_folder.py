@@ -99,3 +99,12 @@ def test_names_do_not_leave_the_folder(tmp_path, name):
     (tmp_path / "classifier.json").write_text(json.dumps({"a": {"\0array": name}}))
     with pytest.raises(StoreError, match="is not the name of an array"):
         read_folder(tmp_path)
+
+
+def test_saving_again_mends_a_damaged_array(tmp_path):
+    """An array that is not what its name says is written anew."""
+    write_folder(tmp_path, {"a": LARGE})
+    file = next(tmp_path.glob("*.npy"))
+    file.write_bytes(file.read_bytes()[:-8])
+    write_folder(tmp_path, {"a": LARGE})
+    assert (read_folder(tmp_path)["a"] == LARGE).all()

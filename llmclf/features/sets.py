@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from ..arrays import Floats
+from ..arrays import Floats, Integers
 from ..backends import Backend, RowScores
 from ..backends.base import STATE_PARTS, check_states, shows_states
 from ..backends.state_codes import pack_states, unpack_states
@@ -48,8 +48,11 @@ class FeatureReader(ABC):
             What the model said of the rows; with states if it `needs_states`.
         """
 
-    def learned(self, rows: Rows, fields: Sequence[str]) -> FeatureReader:
-        """The reader after it has seen the labelled rows, which are checked before the model is asked about them."""
+    def learned(self, rows: Rows, fields: Sequence[str], columns: Integers) -> FeatureReader:
+        """The reader after it has seen the labelled rows, which are checked before the model is asked about them.
+
+        `columns` (n,) are those of the true classes.
+        """
         return self
 
     def estimate(self, rows: Rows, fields: Sequence[str]) -> Estimate | None:
@@ -95,7 +98,7 @@ class Terms(FeatureReader):
     vocabularies: Vocabularies | None = None
     name: str = "tfidf"
 
-    def learned(self, rows: Rows, fields: Sequence[str]) -> Terms:
+    def learned(self, rows: Rows, fields: Sequence[str], columns: Integers) -> Terms:
         return Terms(Vocabularies.of(row_texts(rows.records, fields)))
 
     def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
@@ -114,7 +117,7 @@ class Embedded(FeatureReader):
     embeddings: Embeddings
     name: str = "embeddings"
 
-    def learned(self, rows: Rows, fields: Sequence[str]) -> Embedded:
+    def learned(self, rows: Rows, fields: Sequence[str], columns: Integers) -> Embedded:
         return Embedded(clone(self.embeddings).fit(row_texts(rows.records, fields)), self.name)
 
     def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
@@ -146,15 +149,18 @@ class Own(FeatureReader):
 
     transformer: Any
     name: str
+    columns: tuple[str, ...] = ()
     needs_table = True
 
-    def learned(self, rows: Rows, fields: Sequence[str]) -> Own:
+    def learned(self, rows: Rows, fields: Sequence[str], columns: Integers) -> Own:
+        # The columns of the fit, in its order, wherever they stand later and whatever else there is.
+        reader = replace(self, columns=rows.field_names)
         if learns(self.transformer):
-            self.read(rows, fields, ()).scaling(np.zeros(len(rows), dtype=np.intp), np.ones(len(rows)))
-        return self
+            reader.read(rows, fields, ()).scaling(columns, np.ones(len(rows)))
+        return reader
 
     def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
-        values = _table(rows) if rows.is_table else row_texts(rows.records, fields)
+        values = _table(rows, self.columns) if rows.is_table else row_texts(rows.records, fields)
         if learns(self.transformer):
             return Inputs(values, self.transformer, self.name)
         return read_once(self.transformer, values, self.name)
@@ -162,7 +168,7 @@ class Own(FeatureReader):
     def estimate(self, rows: Rows, fields: Sequence[str]) -> Estimate | None:
         if not isinstance(self.transformer, Priced):
             return None
-        return self.transformer.estimate(_table(rows) if rows.is_table else row_texts(rows.records, fields))
+        return self.transformer.estimate(_table(rows, self.columns) if rows.is_table else row_texts(rows.records, fields))
 
     @property
     def usage(self) -> Usage | None:
@@ -224,9 +230,9 @@ class FeatureReaders:
         """What ``features=`` says."""
         return [reader.spec() for reader in self.readers]
 
-    def learned(self, rows: Rows, fields: Sequence[str]) -> FeatureReaders:
+    def learned(self, rows: Rows, fields: Sequence[str], columns: Integers) -> FeatureReaders:
         """The readers after they have seen the labelled rows; see `FeatureReader.learned`."""
-        return FeatureReaders(tuple(reader.learned(rows, fields) for reader in self.readers))
+        return FeatureReaders(tuple(reader.learned(rows, fields, columns) for reader in self.readers))
 
     def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> dict[str, RowFeatures]:
         """Each feature set of rows (n,); see `FeatureReader.read`."""
@@ -312,7 +318,7 @@ def feature_readers(
             own = clone(one)
             readers.append(Embedded(own if own.cache is not None else own.set_params(cache=cache)))
         elif not isinstance(one, (str, type)) and callable(getattr(one, "transform", None)) and hasattr(one, "fit"):
-            readers.append(Own(one, type(one).__name__))
+            readers.append(Own(clone(one, safe=False), type(one).__name__))
         else:
             raise InputError(
                 f"features={one!r}: expected one of {', '.join(map(repr, NAMES))}, Embeddings(...), a scikit-learn transformer "
@@ -362,10 +368,13 @@ def _numbered(readers: Sequence[FeatureReader]) -> list[FeatureReader]:
     return named
 
 
-def _table(rows: Rows) -> Any:
+def _table(rows: Rows, columns: Sequence[str]) -> Any:
     import pandas as pd
 
-    return pd.DataFrame.from_records(rows.records, columns=list(rows.field_names))
+    absent = [name for name in columns if name not in rows.field_names]
+    if absent:
+        raise InputError(f"X lacks the column {absent[0]!r}, which a transformer of features= was fitted with")
+    return pd.DataFrame.from_records(rows.records, columns=list(columns))
 
 
 def _kept(answer: RowScores) -> Floats:

@@ -78,7 +78,11 @@ class Vocabularies:
         known = dict(_KINDS)
         if not values or not set(values) <= set(known):
             raise InputError(f"vocabularies of {sorted(values)!r}; expected some of {sorted(known)}")
-        return cls({str(kind): list(map(str, terms)) for kind, terms in values.items()})
+        for terms in values.values():
+            if not isinstance(terms, list) or not terms or len(set(map(str, terms))) < len(terms):
+                raise InputError("a vocabulary is damaged; expected a list of different terms")
+        # In the order of the fit, whatever that of the keys is.
+        return cls({kind: list(map(str, values[kind])) for kind in known if kind in values})
 
 
 def _counter(kind: str, lengths: tuple[int, int], terms: Sequence[str] | None = None) -> Any:

@@ -12,7 +12,7 @@ from sklearn.utils import get_tags
 
 from ..arrays import Floats, Integers
 from ..backends.usage import Estimate, Usage
-from ..errors import InputError
+from ..errors import InputError, LlmclfError
 from ..numerics.row_features import RowFeatures, Scaling, as_features
 
 
@@ -57,7 +57,8 @@ class Inputs(RowFeatures):
     def scaling(self, columns: NDArray[np.intp], weights: Floats) -> Transformed:
         fitted = clone(self.transformer)
         # One that learns from labels gets those of these rows alone.
-        made = _made(self.name, fitted.fit_transform, self.values, columns)
+        fit = getattr(fitted, "fit_transform", None) or (lambda X, y: fitted.fit(X, y).transform(X))
+        made = _made(self.name, fit, _copied(self.values), columns)
         return Transformed(fitted, made.scaling(columns, weights), self.name)
 
 
@@ -71,7 +72,7 @@ class Transformed(Scaling):
 
     def matrix(self, features: RowFeatures) -> Any:
         assert isinstance(features, Inputs)
-        return self.inner.matrix(_made(self.name, self.transformer.transform, features.values))
+        return self.inner.matrix(_made(self.name, self.transformer.transform, _copied(features.values)))
 
     @property
     def n_columns(self) -> int:
@@ -83,7 +84,7 @@ class Transformed(Scaling):
 
 def read_once(transformer: Any, values: Any, name: str) -> RowFeatures:
     """Features of a transformer that learns nothing from rows."""
-    return _made(name, transformer.transform, values)
+    return _made(name, transformer.transform, _copied(values))
 
 
 def learns(transformer: Any) -> bool:
@@ -102,9 +103,16 @@ def cannot_be_saved(transformer: Any) -> str:
 def _made(name: str, make: Any, values: Any, *labels: Any) -> RowFeatures:
     try:
         made = make(values, *labels)
-    except InputError:
+    except LlmclfError:
         raise
-    except (TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # whatever somebody's own code raises
         kind = "texts" if isinstance(values, list) else f"a table with the columns {list(values.columns)!r}"
-        raise InputError(f"the transformer {name!r} cannot read the rows, which it gets as {kind}: {error}") from error
+        raise InputError(
+            f"the transformer {name!r} cannot read the rows, which it gets as {kind}: {error!r}"
+        ) from error
     return as_features(made, name, len(values))
+
+
+def _copied(values: Any) -> Any:
+    """A table of its own for whoever changes what it gets; a list of texts as it is."""
+    return values if isinstance(values, list) else values.copy()

@@ -90,6 +90,8 @@ def fit_corrections(
         warn_of_left_out(reasons if shots else {}, len(rows))
         return replace(pipeline, corrections=corrections)
     places, members = learning_places(pipeline, rows, shots, bad, groups)
+    if sample_weight is not None and (sample_weight[places] > 0).any():
+        places = places[sample_weight[places] > 0]  # a row of weight 0 is no row
     if corrections.calibrator is not None:
         assert codes is not None
         left_weights = None if sample_weight is None else sample_weight[places]
@@ -181,7 +183,9 @@ def with_features(pipeline: FittedPipeline, rows: Rows, codes: Integers | None, 
             f"all {len(places)} rows to learn from have the class {pipeline.labels.classes[int(found[0])]!r}; features= needs "
             "labelled rows of at least two classes"
         )
-    readers = pipeline.features.learned(rows.take(places), pipeline.scorer.used_fields)
+    # Without the columns that give the answer away, which no prompt shows by itself either.
+    shown = replace(rows.take(places), field_names=pipeline.field_names)
+    readers = pipeline.features.learned(shown, pipeline.scorer.used_fields, codes[places])
     return replace(pipeline, features=readers)
 
 

@@ -208,6 +208,12 @@ class TermWeights(Scaling):
 
     def matrix(self, features: RowFeatures) -> Any:
         assert isinstance(features, TermCounts)
+        sizes = [counts.shape[1] for counts in features.counts]
+        if sizes != [len(rarity) for rarity in self.rarity]:
+            raise InputError(
+                f"texts are counted by vocabularies of {sizes} terms, and the fit had {list(map(len, self.rarity))}; the "
+                "vocabularies are damaged, or of another fit"
+            )
         share = np.sqrt(1.0 / len(self.rarity))
         return sparse.hstack(
             [share * _weighted(counts, rarity) for counts, rarity in zip(features.counts, self.rarity, strict=True)],

@@ -171,7 +171,7 @@ def test_json_round_trip(calibrator):
     """Through JSON text, and as arrays, predictions stay the same; what cannot be is refused."""
     scores, y, features = drawn(60)
     one = StackedCalibrator(calibrator).fit(scores, y, features=features)
-    text = json.dumps(one.to_dict())
+    text = json.dumps(one.to_dict(), sort_keys=True)  # as some tools write it: no meaning hangs on the order of keys
     for described in (json.loads(text), one.to_dict(arrays=True)):
         restored = calibrator_from_dict(described)
         assert (restored.predict_proba(scores, features) == one.predict_proba(scores, features)).all()
@@ -179,7 +179,7 @@ def test_json_round_trip(calibrator):
     with pytest.raises(InputError, match="did not outlive save and load"):
         restored.cross_fitted()
     broken = json.loads(text)
-    broken["fitted"]["members"]["telling"]["coefficients"] = [[1.0, 2.0, 3.0]]
+    dict(broken["fitted"]["members"])["telling"]["coefficients"] = [[1.0, 2.0, 3.0]]
     with pytest.raises(InputError, match="which fitting cannot produce"):
         calibrator_from_dict(broken)
     broken = json.loads(text)
@@ -231,3 +231,22 @@ def test_weights_are_repetition():
         weighted = StackedCalibrator().fit(scores, y, sample_weight=repeats, features=features)
         repeated = StackedCalibrator().fit(scores[rows], y[rows], features={k: v[rows] for k, v in features.items()})
     assert weighted.predict_proba(scores, features) == pytest.approx(repeated.predict_proba(scores, features), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["matrix", "frequencies", "label scores"])
+def test_a_name_that_is_taken(name):
+    """A feature set that would be a second member of one name is refused."""
+    scores, y, features = drawn(60)
+    with pytest.raises(InputError, match=f"second member called {name!r}"):
+        StackedCalibrator().fit(scores, y, features={name: features["noise"]})
+
+
+def test_a_fitted_pool_is_small():
+    """It keeps its rows and what was said of them, not what was fitted on the way."""
+    scores, y, features = drawn(200)
+    one = StackedCalibrator().fit(scores, y, features=features)
+    _ = one.cross_fitted()
+    kept = sum(array.nbytes for array in features.values()) + scores.nbytes
+    judged = sum(array.nbytes for array in one._judged.values())
+    assert len(pickle.dumps(one)) < 3 * (kept + judged) + 200_000
+    assert not one._fits._known

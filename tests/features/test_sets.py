@@ -22,6 +22,7 @@ from llmclf.features.sets import feature_readers, row_texts
 RNG = np.random.default_rng(0)
 Y = np.where(RNG.random(80) < 0.5, "fine", "dull")
 X = [f"{'grand lovely' if y == 'fine' else 'slow grey'} thing number {i}" for i, y in enumerate(Y)]
+MUTE_TEXTS = [f"thing number {i}" for i in range(80)]
 NEW = ["a lovely film", "grey and slow", "nothing of the kind"]
 
 
@@ -271,3 +272,99 @@ class TestWithTheModel:
             load(tmp_path / "saved")
         fitted.save(tmp_path / "saved")
         assert sorted(os.listdir(tmp_path / "saved")) == names
+
+
+def test_rows_of_weight_zero_are_no_rows():
+    """They are not calibrated on, and the others keep their own cross-fitted probabilities, in the report, too."""
+    weights = np.where(np.arange(80) < 11, 0.0, 1.0)
+    clf = classifier().fit(X, Y, sample_weight=weights)
+    assert clf.calibration_rows_.tolist() == list(range(11, 80))
+    right = clf.calibration_proba_.argmax(axis=1) == (Y[11:] == "fine")
+    assert len(right) == 69
+    assert right.mean() > 0.95
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CalibrationWarning)
+        assert clf.report(X, Y).to_dict()["metrics"]["accuracy"]["after"]["value"] > 0.95
+
+
+def numbers(frame):
+    return frame.select_dtypes("number").to_numpy(dtype=float)
+
+
+@pytest.mark.filterwarnings("ignore:the default prompt leaves out")
+def test_a_column_that_gives_the_answer_away_is_not_learned_from():
+    """What a default prompt does not show of a table, a transformer does not get."""
+    noise = RNG.normal(size=80)
+    table = pd.DataFrame({"text": MUTE_TEXTS, "noise": noise, "target": (Y == "fine").astype(int)})
+    clf = LLMClassifier(FakeBackend(), labels=["dull", "fine"], features=FunctionTransformer(numbers)).fit(table, Y)
+    assert (clf.calibration_proba_.argmax(axis=1) == (Y == "fine")).mean() < 0.8
+    flipped = table.assign(target=1 - table["target"])
+    assert (clf.predict_proba(flipped) == clf.predict_proba(table)).all()
+
+
+def test_columns_in_another_order():
+    """A transformer gets the columns of the fit, in the order of the fit."""
+    table = pd.DataFrame({"text": MUTE_TEXTS, "u": RNG.normal(size=80), "v": 100 * RNG.normal(size=80) + 500})
+    clf = LLMClassifier(
+        FakeBackend(), labels=["dull", "fine"], prompt="{{ text }}:", features=FunctionTransformer(numbers)
+    ).fit(table, Y)
+    expected = clf.predict_proba(table)
+    assert (clf.predict_proba(table[["v", "text", "u"]].assign(more=1)) == expected).all()
+    with pytest.raises(InputError, match="X lacks the column 'v'"):
+        clf.predict_proba(table[["text", "u"]])
+
+
+def test_a_member_that_cannot_be_fitted_everywhere_is_left_out():
+    """A transformer that wants more rows than the folds have is named, and the others do the work; so honest rows can be had."""
+    clf = classifier(["tfidf", Wants(70)]).fit(X, Y)
+    assert "Wants" in clf.stack_.left_out_
+    assert "wants 70 rows" in clf.stack_.left_out_["Wants"]
+    assert clf.calibration_proba_.shape == (80, 2)
+    few = classifier(["tfidf", Wants(60)]).fit(X, Y)  # enough without one fold, too few without two
+    assert "Wants" in few.stack_.members_
+    assert np.isfinite(few.calibration_proba_).all()
+
+
+class Wants(TransformerMixin, BaseEstimator):
+    """Cannot be fitted on fewer rows than it wants."""
+
+    def __init__(self, n=0):
+        self.n = n
+
+    def fit(self, X, y=None):
+        if len(X) < self.n:
+            raise RuntimeError(f"wants {self.n} rows")
+        return self
+
+    def transform(self, X):
+        return lengths(X)
+
+
+def test_a_supervised_transformer_gets_labels():
+    """One that needs several classes is tried with those of the rows."""
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.pipeline import make_pipeline
+
+    learner = make_pipeline(TfidfVectorizer(), TruncatedSVD(5), LinearDiscriminantAnalysis())
+    assert classifier(learner).fit(X, Y).predict(NEW[:2]).tolist() == ["fine", "dull"]
+
+
+def test_threads_share_a_fitted_classifier():
+    """Cross-fitted probabilities asked by several threads at once are the same."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    clf = classifier().fit(X, Y)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: clf.calibration_proba_, range(3)))
+    assert (found[0] == found[1]).all()
+    assert (found[0] == found[2]).all()
+
+
+def test_a_transformer_of_the_caller_is_his():
+    """Changing it after the fit changes nothing in the classifier."""
+    own = HashingVectorizer(n_features=64)
+    clf = classifier(own).fit(X, Y)
+    before = clf.predict_proba(NEW)
+    own.set_params(ngram_range=(2, 2))
+    assert (clf.predict_proba(NEW) == before).all()

@@ -655,6 +655,7 @@ def test_embeddings_of_a_server_are_asked_once_and_a_refused_text_costs_its_row(
     np.testing.assert_allclose(rows[P][is_fine].astype(float), expected, atol=1e-9, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore:these scores say nothing")
 def test_embeddings_of_a_server_that_is_gone_stop_the_job(tmp_path):
     """A fault that is no single text's stops the job with what was answered kept, and its own limit does so, too."""
     is_ill, rows = False, table([*NEW, *(f"dull {i}" for i in range(9))])

@@ -143,11 +143,12 @@ def test_two_processes_never_share_a_journal(zygote, table, tmp_path):
     """While one runs, another on the same journal is refused, says why, and asks nothing; the first is not disturbed."""
     output, other = tmp_path / "out.csv", tmp_path / "other.csv"
     journal = tmp_path / "shared.journal"
-    with FakeServer("openai_chat", latency=0.03) as server:
+    with FakeServer("openai_chat", latency=0.5) as server:
         run = zygote.start(command(table, output, server, "--journal", journal))
         while sum(rows_asked(server).values()) < 20:
             time.sleep(0.005)
         code, text = zygote.run(command(table, other, server, "--journal", journal, "--resume"))
+        server.latency = 0.0  # slow only until the second has been refused, however long that takes to start
         assert code == 1
         assert "in use by another process" in text
         assert run.wait() == 0, run.output()

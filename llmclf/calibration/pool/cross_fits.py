@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from ...arrays import Floats, Integers
+from ...errors import InputError
 from .members import FittedMember, Labelled, Member, Observed
 
 _PATIENCE = 2  # strengths in a row that may be worse than the best before the search for a better one ends
@@ -51,7 +51,11 @@ class CrossFits:
             self._paths[key], self._known[key] = member.path(self._training[without]), []
         known = self._known[key]
         while len(known) <= step:
-            fitted = next(self._paths[key], None)
+            try:
+                fitted = next(self._paths[key], None)
+            except InputError:
+                del self._paths[key], self._known[key]  # a path that failed has ended, which must not look like its end
+                raise
             if fitted is None:
                 return None
             known.append(fitted.log_proba(self._inside[without]))
@@ -93,12 +97,3 @@ class CrossFits:
             elif step - best[1] >= _PATIENCE:
                 return best[1], best[2]
             step += 1
-
-    def forget_pairs(self) -> None:
-        """Free what was kept of fits without two folds."""
-        for pair in combinations(self.numbers, 2):
-            self._training.pop(pair, None)
-            self._inside.pop(pair, None)
-            for name in {name for name, _ in self._paths}:
-                self._paths.pop((name, pair), None)
-                self._known.pop((name, pair), None)

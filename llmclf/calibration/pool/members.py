@@ -43,6 +43,13 @@ class Observed:
     logits: Mapping[str, Floats] = field(default_factory=dict)
     _scaled: dict[int, tuple[Mapping[str, Scaling], list[Any]]] = field(default_factory=dict)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_scaled": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
     def __len__(self) -> int:
         return len(self.scores)
 
@@ -257,7 +264,7 @@ class FittedHead(FittedMember):
         return {
             "kind": "head",
             "name": self.name,
-            "scalings": {name: scaling.to_dict() for name, scaling in self.scalings.items()},
+            "scalings": [[name, scaling.to_dict()] for name, scaling in self.scalings.items()],
             "coefficients": self.coefficients,
             "intercepts": self.intercepts,
             "offset": self.offset,
@@ -280,7 +287,7 @@ def member_from_dict(values: Mapping[str, Any], n_classes: int) -> FittedMember:
     offset = values["offset"]
     head = FittedHead(
         str(values["name"]),
-        {str(name): scaling_from_dict(scaling) for name, scaling in values["scalings"].items()},
+        {str(name): scaling_from_dict(scaling) for name, scaling in values["scalings"]},
         np.asarray(values["coefficients"], np.float64),
         np.asarray(values["intercepts"], np.float64),
         checked_temperature(offset) if isinstance(offset, (int, float)) else np.asarray(offset, np.float64),

@@ -69,9 +69,11 @@ class PooledCalibrator(BaseCalibrator):
         groups: Integers | None,
     ) -> OpinionPool:
         """The pool of members whose log-probabilities (M, n, K) of rows that they have not seen are known."""
+        prior = np.full(len(members), 1.0 / len(members))
         maps = [place for place, one in enumerate(members) if isinstance(one, ScoreMap) and one.name != FREQUENCIES]
-        prior = np.full(len(members), (1.0 - self._trust) / (len(members) - 1))
-        prior[maps[0]] = self._trust
+        if maps and len(members) > 1:
+            prior[:] = (1.0 - self._trust) / (len(members) - 1)
+            prior[maps[0]] = self._trust
         return OpinionPool.fit(logs, columns, weights, groups, prior, linear_only=self._linear_only)
 
     @abstractmethod
@@ -97,21 +99,36 @@ class PooledCalibrator(BaseCalibrator):
             labelled, self._first_copies = _repeated(labelled)
             scores, columns, weights = labelled.rows.scores, labelled.columns, labelled.weights
         folds = fold_weights(scores, columns, weights, groups=groups).argmax(axis=1)
+        fits = CrossFits(labelled, folds)
+        # Only the rows are kept: what was fitted on the way to the members is large, and cheap beside the model.
         self._fits, self._groups = CrossFits(labelled, folds), groups
         self.left_out_: dict[str, str] = {}
         if weights.sum() < ENOUGH_ROWS or np.unique(folds).size < 2:
             return self._keep_scores(labelled)
         counts = np.bincount(columns, weights, minlength=classes.size).astype(np.float64)
         candidates = self._members(self.feature_sets_)
+        names = [member.name for member in candidates]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(
+                f"a feature set makes a second member called {twice!r} of the pool; give the set another name"
+            )
         obstacles = {member.name: member.obstacle(counts) for member in candidates}
         self.left_out_ = {name: reason for name, reason in obstacles.items() if reason is not None}
-        members = [member for member in candidates if member.name not in self.left_out_]
-        steps, logs = zip(*(self._fits.judged(member) for member in members), strict=True)
-        self.members_: dict[str, FittedMember] = {
-            member.name: member.fit(labelled, step) for member, step in zip(members, steps, strict=True)
-        }
-        self.pool_ = self._weighed(members, np.stack(logs), columns, weights, groups)
-        self._judged = dict(zip(self.members_, logs, strict=True))
+        self.members_: dict[str, FittedMember] = {}
+        self._judged: dict[str, Floats] = {}
+        for member in candidates:
+            if member.name in self.left_out_:
+                continue
+            try:
+                step, logs = fits.judged(member)
+                self.members_[member.name], self._judged[member.name] = member.fit(labelled, step), logs
+            except InputError as error:
+                self.left_out_[member.name] = f"it cannot be fitted on some of the rows: {error}"
+        members = [member for member in candidates if member.name in self.members_]
+        if not members:
+            raise InputError(f"no member of the pool can be fitted: {next(iter(self.left_out_.values()))}")
+        self.pool_ = self._weighed(members, np.stack(list(self._judged.values())), columns, weights, groups)
         return ""
 
     def _keep_scores(self, labelled: Labelled) -> str:
@@ -168,25 +185,35 @@ class PooledCalibrator(BaseCalibrator):
         InputError
             The rows did not outlive save and load.
         """
-        fits = self._training()
+        known = self._training()
         if list(self.members_) == [AS_THEY_ARE]:
             return self.judged()
+        # Fits of its own, so that threads do not walk one path together.
+        fits = CrossFits(known.labelled, known.folds)
         labelled, groups = fits.labelled, self._groups
         members = [member for member in self._members(self.feature_sets_) if member.name in self.members_]
         logs = np.empty((len(labelled.columns), labelled.classes.size))
         for fold in fits.numbers:
             seen, rows = np.flatnonzero(fits.folds != fold), fits.inside((fold,))
-            steps, judged = zip(*(fits.judged(member, (fold,)) for member in members), strict=True)
+            able, judged, own = [], [], []
+            for member in members:
+                try:
+                    step, log_proba = fits.judged(member, (fold,))
+                    found = fits.log_proba(member, (fold,), step)
+                except InputError:  # of so few rows it cannot be fitted
+                    continue
+                if found is not None:
+                    able.append(member)
+                    judged.append(log_proba)
+                    own.append(found)
             pool = self._weighed(
-                members,
+                able,
                 np.stack(judged)[:, seen],
                 labelled.columns[seen],
                 labelled.weights[seen],
                 None if groups is None else groups[seen],
             )
-            own = [fits.log_proba(member, (fold,), step) for member, step in zip(members, steps, strict=True)]
-            logs[rows] = pool(np.stack([one for one in own if one is not None]))
-        fits.forget_pairs()
+            logs[rows] = pool(np.stack(own))
         return logs[self._first_copies]
 
     def to_frame(self, confidence_level: float = 0.95) -> pd.DataFrame:
@@ -255,14 +282,15 @@ class PooledCalibrator(BaseCalibrator):
     def _pool_to_dict(self) -> dict[str, Any]:
         return {
             "feature_sets": list(self.feature_sets_),
-            "members": {name: member.to_dict() for name, member in self.members_.items()},
+            # A list, since their order is that of the weights, and some tools sort the keys of an object.
+            "members": [[name, member.to_dict()] for name, member in self.members_.items()],
             "pool": self.pool_.to_dict(),
             "left_out": dict(self.left_out_),
         }
 
     def _pool_from_dict(self, fitted: Mapping[str, Any], n_classes: int) -> None:
         self.feature_sets_ = tuple(map(str, fitted["feature_sets"]))
-        self.members_ = {str(name): member_from_dict(values, n_classes) for name, values in fitted["members"].items()}
+        self.members_ = {str(name): member_from_dict(values, n_classes) for name, values in fitted["members"]}
         self.pool_ = OpinionPool.from_dict(fitted["pool"])
         if not len(self.members_) == len(self.pool_.linear) == len(self.pool_.logarithmic) > 0:
             raise InputError(f"a pool of {len(self.members_)} members has {len(self.pool_.linear)} weights")

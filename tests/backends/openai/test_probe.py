@@ -137,6 +137,7 @@ def test_other_replies_than_json_are_no_crash():
             _ = backend_for(server, max_retries=0).route
 
 
+@pytest.mark.filterwarnings("ignore:these scores say nothing")
 def test_what_the_probe_found_is_kept_with_the_scores(tmp_path):
     """The report and the saved classifier hold what the server was seen to do, and so do the cache's keys."""
     import json
