@@ -168,7 +168,9 @@ class Own(FeatureReader):
     def estimate(self, rows: Rows, fields: Sequence[str]) -> Estimate | None:
         if not isinstance(self.transformer, Priced):
             return None
-        return self.transformer.estimate(_table(rows, self.columns) if rows.is_table else row_texts(rows.records, fields))
+        return self.transformer.estimate(
+            _table(rows, self.columns) if rows.is_table else row_texts(rows.records, fields)
+        )
 
     @property
     def usage(self) -> Usage | None:
