@@ -335,6 +335,14 @@ class FittedPipeline:
         return scores.with_heads(self.head_logits(rows, answers))
 
     @property
+    def read_fields(self) -> tuple[str, ...]:
+        """The fields that an answer may depend on: those that the model sees, and all where a transformer reads tables."""
+        shown = self.scorer.shown_fields
+        if self.features is None or not self.is_table or not self.features.needs_table:
+            return shown
+        return (*shown, *(name for name in self.field_names if name not in shown))
+
+    @property
     def has_heads(self) -> bool:
         """Whether probabilities need the features of rows besides their scores."""
         calibrator = self.corrections.calibrator

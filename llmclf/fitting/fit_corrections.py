@@ -127,7 +127,7 @@ def fit_corrections(
     if columns is None or corrections.calibrator is None:
         calibrated = CalibrationRows(places) if corrections.wants_rows else CalibrationRows()
     else:
-        hashes = fingerprints([rows.records[i] for i in places], pipeline.scorer.shown_fields)
+        hashes = fingerprints([rows.records[i] for i in places], pipeline.read_fields)
         is_weighted = weights is not None and bool((weights != weights[0]).any())
         calibrated = CalibrationRows(places, columns, hashes, is_weighted, members)
         if scores is not None and pipeline.prompt.choices is None:

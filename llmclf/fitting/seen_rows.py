@@ -53,7 +53,8 @@ class SeenRows(NamedTuple):
     @classmethod
     def among(cls, rows: Rows, pipeline: FittedPipeline) -> SeenRows:
         """Those of some rows that the pipeline's fit has seen."""
-        hashes = fingerprints(rows.records, pipeline.scorer.shown_fields)
+        known = [name for name in pipeline.read_fields if name in rows.field_names]
+        hashes = fingerprints(rows.records, known)
         places = {fingerprint: i for i, fingerprint in enumerate(pipeline.calibration_rows.fingerprints)}
         place = np.array([places.get(fingerprint, -1) for fingerprint in hashes], dtype=np.int64)
         corrections, cross_fitted = pipeline.corrections, None
@@ -61,7 +62,8 @@ class SeenRows(NamedTuple):
         if (place >= 0).any() and corrections.has_rows and corrections.log_prior is None:
             cross_fitted = corrections.out_of_fold()
         shots = set(shot_fingerprints(pipeline))
-        return cls(place, sum(fingerprint in shots for fingerprint in hashes), cross_fitted)
+        shown = fingerprints(rows.records, pipeline.scorer.shown_fields) if shots else []
+        return cls(place, sum(fingerprint in shots for fingerprint in shown), cross_fitted)
 
     def groups(self, rows: Rows, pipeline: FittedPipeline, given: Integers | None) -> Integers:
         """What belongs together among these rows (n,): copies, what the caller says, and what belonged together in the fit.

@@ -132,10 +132,7 @@ class Recipe:
     @cached_property
     def fields(self) -> tuple[str, ...]:
         """The fields of a row on which its answer depends: those that the model sees, and those that features are read of."""
-        shown, pipeline = self.scorer.shown_fields, self.pipeline
-        if not (pipeline.has_heads and pipeline.is_table and pipeline.features and pipeline.features.needs_table):
-            return shown
-        return (*shown, *(name for name in pipeline.field_names if name not in shown))
+        return self.pipeline.read_fields if self.pipeline.has_heads else self.scorer.shown_fields
 
     @cached_property
     def columns(self) -> list[str]:

@@ -368,3 +368,17 @@ def test_a_transformer_of_the_caller_is_his():
     before = clf.predict_proba(NEW)
     own.set_params(ngram_range=(2, 2))
     assert (clf.predict_proba(NEW) == before).all()
+
+
+def test_rows_that_differ_in_a_column_that_only_a_transformer_reads():
+    """They are other rows: a report does not take new ones for those of the fit."""
+    told = {"text": [f"a {i}" for i in range(80)], "target": RNG.normal(size=80) + 3.0 * (Y == "fine")}
+    clf = LLMClassifier(
+        FakeBackend(), labels=["dull", "fine"], prompt="{{ text }}:", features=FunctionTransformer(numbers)
+    ).fit(pd.DataFrame(told), Y)
+    moved = pd.DataFrame(told).assign(target=lambda frame: frame["target"] + 0.01)
+    judged = clf.report(moved, Y).to_dict()["provenance"]["judged"]
+    assert (judged["held_out"], judged["cross_fitted"]) == (80, 0)
+    with pytest.warns(CalibrationWarning, match="did not see them"):
+        judged = clf.report(pd.DataFrame(told), Y).to_dict()["provenance"]["judged"]
+    assert judged["cross_fitted"] == 80
