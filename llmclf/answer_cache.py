@@ -10,6 +10,7 @@ import json
 import os
 import sqlite3
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
@@ -37,7 +38,7 @@ def key_of(parts: Mapping[str, Any]) -> str:
     return sha256(json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
 
 
-class AnswerCache(Generic[V]):
+class AnswerCache(ABC, Generic[V]):
     """A file of answers that several threads and processes may use at once.
 
     A kind of answer is a subclass with a table and two methods, `pack` and `unpack`.
@@ -86,6 +87,7 @@ class AnswerCache(Generic[V]):
         with self._connect() as connection:
             self._prepare(connection)
 
+    @abstractmethod
     def pack(self, answer: V) -> str | bytes:
         """An answer as it is stored.
 
@@ -94,11 +96,10 @@ class AnswerCache(Generic[V]):
         InputError
             It cannot be stored.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def unpack(self, value: Any) -> V | None:
         """The inverse of `pack`; None where the value is not an answer of this kind."""
-        raise NotImplementedError
 
     def get(self, keys: Sequence[str]) -> dict[str, V]:
         """The answers that are known for some keys; a damaged row counts as unknown."""

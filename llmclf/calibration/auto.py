@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from ..arrays import Floats, Integers
 from ..errors import InputError
-from ..logits import log_softmax
-from ..numerics.groups import group_numbers
 from ..numerics.opinion_pools import OpinionPool
-from ..numerics.row_features import RowFeatures
-from .base import BaseCalibrator, check_keys, checked_numbers
+from .base import BaseCalibrator
 from .maps import SCORE_MAPS
 from .pool.members import FittedMap, Member, ScoreMap
-from .pool.pooled import FREQUENCIES, PooledCalibrator, label_members
+from .pool.pooled import FREQUENCIES, PooledCalibrator, checked_losses, label_members
 from .temperature import PriorCalibrator
 
 
@@ -69,101 +62,19 @@ class AutoCalibrator(PooledCalibrator):
         return f"<{shown} {self.choice_}>" if hasattr(self, "members_") else shown
 
     @property
-    def choice_(self) -> str:
-        """What weighs most, in a few words.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> scores = np.log([[0.99, 0.01], [0.01, 0.99], [0.6, 0.4], [0.3, 0.7]] * 25)
-        >>> calibrator = AutoCalibrator().fit(scores, ["no", "yes", "no", "yes"] * 20 + ["yes", "no", "no", "yes"] * 5)
-        >>> calibrator.choice_[:6], calibrator.choice_[-52:]
-        ('pooled', '-validated log loss 0.546, 0.681 without calibration')
-        """
-        if not self.losses_:
-            return "kept the scores as they are, as there are too few rows to judge a calibrator"
-        loss = self.losses_[max(self.weights_, key=self.weights_.__getitem__)]
-        before = self.losses_["identity"]
-        return f"pooled {self.heaviest_}: cross-validated log loss {loss:.3f}, {before:.3f} without calibration"
-
-    @property
     def calibrator_(self) -> BaseCalibrator:
         """Of the members that are calibrators, the one with the largest weight."""
         maps = {name: one.calibrator for name, one in self.members_.items() if isinstance(one, FittedMap)}
         return maps[max(maps, key=self.weights_.__getitem__)]
 
-    def fit(
-        self,
-        scores: ArrayLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        classes: ArrayLike | None = None,
-        groups: ArrayLike | None = None,
-    ) -> Self:
-        """Fit and weigh the members; see `TemperatureCalibrator.fit` for what is not described here.
-
-        Parameters
-        ----------
-        scores : array-like (n, K)
-        y : array-like (n,)
-        sample_weight : array-like (n,), optional
-        classes : array-like (K,), optional
-        groups : array-like (n,), optional
-            What each row belongs to, such as its text or its author: cross-validation never parts the rows of a group. None:
-            rows with equal scores belong together where there are at least 20 different ones.
-
-        Raises
-        ------
-        InputError
-            As in `TemperatureCalibrator.fit`; or `groups` does not name the group of every row.
-
-        Warns
-        -----
-        CalibrationWarning
-            As in `TemperatureCalibrator.fit`; or all rows belong to one group, so that nothing can be cross-validated and the
-            scores stay as they are.
-        """
-        if groups is None:
-            return self._fit_rows(scores, y, sample_weight, classes)
-        numbers = group_numbers(groups, len(scores))  # type: ignore[arg-type]
-        return self._fit_rows(scores, y, sample_weight, classes, groups=numbers)
-
-    def fit_map(
-        self,
-        scores: Floats,
-        columns: NDArray[np.intp],
-        weights: Floats,
-        classes: NDArray[Any],
-        groups: Integers | None = None,
-        features: Mapping[str, RowFeatures] | None = None,
-    ) -> str:
-        warning = super().fit_map(scores, columns, weights, classes, groups)
-        self.losses_ = self._losses() if len(self.members_) > 1 else {}
-        return warning
-
-    def _losses(self) -> dict[str, float]:
-        """The cross-validated log loss of each member, and of the scores as they are."""
-        labelled = self._training().labelled
-        every = np.arange(len(labelled.columns))
-        logs = {"identity": log_softmax(labelled.rows.scores), **self._judged}
-        return {
-            name: float(-np.average(one[every, labelled.columns], weights=labelled.weights))
-            for name, one in logs.items()
-        }
-
     def _members(self, feature_sets: tuple[str, ...]) -> list[Member]:
         return [ScoreMap(FREQUENCIES, PriorCalibrator()), *label_members()]
-
-    def _fitted(self) -> dict[str, Any]:
-        return {**self._pool_to_dict(), "losses": self.losses_}
 
     def _restore(self, fitted: Any, n_classes: int) -> None:
         if isinstance(fitted, Mapping) and set(fitted) == {"calibrator", "losses"}:
             self._restore_choice(fitted, n_classes)
-            return
-        check_keys(fitted, ["feature_sets", "members", "pool", "left_out", "losses"], "'fitted'")
-        self._pool_from_dict(fitted, n_classes)
-        self.losses_ = _checked_losses(fitted["losses"])
+        else:
+            super()._restore(fitted, n_classes)
 
     def _restore_choice(self, fitted: Mapping[str, Any], n_classes: int) -> None:
         """What earlier versions saved: they chose one calibrator."""
@@ -176,12 +87,4 @@ class AutoCalibrator(PooledCalibrator):
             raise InputError(f"calibrator={description!r}; expected {n_classes} classes")
         self.feature_sets_, self.left_out_ = (), {}
         self.members_, self.pool_ = {name: FittedMap(chosen)}, OpinionPool.of_one()
-        self.losses_ = _checked_losses(fitted["losses"])
-
-
-def _checked_losses(losses: Any) -> dict[str, float]:
-    if not isinstance(losses, Mapping):
-        raise InputError(f"losses={losses!r}; expected the log loss of each member")
-    names = list(map(str, losses))
-    values = checked_numbers(list(losses.values()), (len(names),), "losses")
-    return dict(zip(names, values.tolist(), strict=True))
+        self.losses_ = checked_losses(fitted["losses"])

@@ -11,7 +11,6 @@ from sklearn.base import clone
 
 from ..arrays import Floats
 from ..errors import InputError
-from ..numerics.groups import group_numbers
 from ..numerics.row_features import RowFeatures, as_features
 from .base import BaseCalibrator, check_keys
 from .maps import SCORE_MAPS
@@ -75,34 +74,23 @@ class StackedCalibrator(PooledCalibrator):
         groups: ArrayLike | None = None,
         features: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Fit members and pool; see `TemperatureCalibrator.fit` for what is not described here.
+        """Fit members and pool; see `AutoCalibrator.fit` for what is not described here.
 
         Parameters
         ----------
-        scores : array-like (n, K)
-        y : array-like (n,)
-        sample_weight : array-like (n,), optional
-        classes : array-like (K,), optional
-        groups : array-like (n,), optional
-            What each row belongs to: no member is judged on rows of a group that it has seen. None: rows with equal scores
-            belong together where there are at least 20 different ones.
+        scores, y, sample_weight, classes, groups
+            As `AutoCalibrator.fit` has them.
         features : mapping of name to array-like (n, d) or sparse array, optional
             Feature sets. Dense ones are standardised.
 
         Raises
         ------
         InputError
-            As in `TemperatureCalibrator.fit`; or features are no finite numbers, or of another number of rows.
-
-        Warns
-        -----
-        CalibrationWarning
-            There are fewer than 20 rows or two groups, so that no member can be judged and the label scores stay as they are.
+            As in `AutoCalibrator.fit`; or features are no finite numbers, of another number of rows, or called like a member.
         """
         n_rows = len(scores)  # type: ignore[arg-type]
-        more: dict[str, Any] = {} if groups is None else {"groups": group_numbers(groups, n_rows)}
         given = {name: as_features(values, name, n_rows) for name, values in (features or {}).items()}
-        return self._fit_rows(scores, y, sample_weight, classes, features=given, **more)
+        return self._fit_grouped(scores, y, sample_weight, classes, groups, features=given)
 
     def _members(self, feature_sets: tuple[str, ...]) -> list[Member]:
         members: list[Member] = [ScoreMap(FREQUENCIES, PriorCalibrator())]
@@ -206,10 +194,3 @@ class StackedCalibrator(PooledCalibrator):
                 raise InputError(f"name={wanted['name']!r}; expected one of {sorted(SCORE_MAPS)}")
             description = {**description, "parameters": {"calibrator": kind(**wanted["parameters"])}}
         return super().from_dict(description)
-
-    def _fitted(self) -> dict[str, Any]:
-        return self._pool_to_dict()
-
-    def _restore(self, fitted: Any, n_classes: int) -> None:
-        check_keys(fitted, ["feature_sets", "members", "pool", "left_out"], "'fitted'")
-        self._pool_from_dict(fitted, n_classes)

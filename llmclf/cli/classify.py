@@ -104,7 +104,7 @@ def fit(
     Example:
       llmclf fit train.csv --text-column review --label-column mood -o moods
     """
-    from ..calibration import AutoCalibrator, StackedCalibrator
+    from ..calibration import PooledCalibrator
     from ..calibration.selective import check_selectable
     from ..classifier import LLMClassifier
     from ..saved_folder import check_folder
@@ -140,10 +140,8 @@ def fit(
     clf.save(output)
     names = ", ".join(map(str, clf.classes_.tolist()))
     say(f"fitted on {len(frame)} rows of the classes {names}; saved in {output}")
-    if isinstance(clf.calibrator_, AutoCalibrator):
-        say(f"calibrator: auto {clf.calibrator_.choice_}")
-    if isinstance(clf.calibrator_, StackedCalibrator):
-        say(f"pool: {clf.calibrator_.heaviest_}")
+    if isinstance(clf.calibrator_, PooledCalibrator):
+        say(f"calibrator: {clf.calibrator_.name} {clf.calibrator_.choice_}")
     if max_error is not None:
         chosen = clf.fit_threshold(max_error=max_error, confidence=confidence).threshold_
         assert chosen is not None

@@ -233,7 +233,7 @@ def test_weights_are_repetition():
     assert weighted.predict_proba(scores, features) == pytest.approx(repeated.predict_proba(scores, features), abs=1e-3)
 
 
-@pytest.mark.parametrize("name", ["matrix", "frequencies", "label scores"])
+@pytest.mark.parametrize("name", ["matrix", "frequencies", "label scores", "identity"])
 def test_a_name_that_is_taken(name):
     """A feature set that would be a second member of one name is refused."""
     scores, y, features = drawn(60)

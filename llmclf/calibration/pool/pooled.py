@@ -5,19 +5,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ...arrays import Floats, Integers
 from ...errors import InputError
+from ...logits import log_softmax
 from ...metrics.means import mean_interval
 from ...numerics.folds import copies, fold_weights
+from ...numerics.groups import group_numbers
 from ...numerics.opinion_pools import OpinionPool
 from ...numerics.row_features import RowFeatures
 from ..affine import MatrixCalibrator, VectorCalibrator
-from ..base import ENOUGH_ROWS, WEAK_RIDGE, BaseCalibrator
+from ..base import ENOUGH_ROWS, WEAK_RIDGE, BaseCalibrator, check_keys, checked_numbers
 from ..temperature import BiasTemperatureCalibrator, IdentityCalibrator, TemperatureCalibrator
 from .cross_fits import CrossFits
 from .members import LABEL_SCORES, FittedMember, Head, Labelled, Member, Observed, ScoreMap, member_from_dict
@@ -52,6 +54,9 @@ class PooledCalibrator(BaseCalibrator):
         The members' weights.
     left_out_ : dict of name to str
         Members that the rows of the fit cannot judge, and why.
+    losses_ : dict of name to float
+        Cross-validated log loss of each member in nats, and of the scores as they are (``"identity"``); empty on fewer than 20
+        rows.
     """
 
     _trust: ClassVar[float]
@@ -80,6 +85,51 @@ class PooledCalibrator(BaseCalibrator):
     def _members(self, feature_sets: tuple[str, ...]) -> list[Member]:
         """The members, with different names."""
 
+    def fit(
+        self,
+        scores: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
+        """Fit and weigh the members; see `TemperatureCalibrator.fit` for what is not described here.
+
+        Parameters
+        ----------
+        scores : array-like (n, K)
+        y : array-like (n,)
+        sample_weight : array-like (n,), optional
+        classes : array-like (K,), optional
+        groups : array-like (n,), optional
+            What each row belongs to, such as its text or its author: cross-validation never parts the rows of a group. None:
+            rows with equal scores belong together where there are at least 20 different ones.
+
+        Raises
+        ------
+        InputError
+            As in `TemperatureCalibrator.fit`; or `groups` does not name the group of every row.
+
+        Warns
+        -----
+        CalibrationWarning
+            As in `TemperatureCalibrator.fit`; or all rows belong to one group, so that nothing can be cross-validated and the
+            scores stay as they are.
+        """
+        return self._fit_grouped(scores, y, sample_weight, classes, groups)
+
+    def _fit_grouped(
+        self,
+        scores: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        classes: ArrayLike | None,
+        groups: ArrayLike | None,
+        **more: Mapping[str, RowFeatures],
+    ) -> Self:
+        numbers = {} if groups is None else {"groups": group_numbers(groups, len(scores))}  # type: ignore[arg-type]
+        return self._fit_rows(scores, y, sample_weight, classes, **numbers, **more)
+
     def fit_map(
         self,
         scores: Floats,
@@ -103,11 +153,12 @@ class PooledCalibrator(BaseCalibrator):
         # Only the rows are kept: what was fitted on the way to the members is large, and cheap beside the model.
         self._fits, self._groups = CrossFits(labelled, folds), groups
         self.left_out_: dict[str, str] = {}
+        self.losses_: dict[str, float] = {}
         if weights.sum() < ENOUGH_ROWS or np.unique(folds).size < 2:
             return self._keep_scores(labelled)
         counts = np.bincount(columns, weights, minlength=classes.size).astype(np.float64)
         candidates = self._members(self.feature_sets_)
-        names = [member.name for member in candidates]
+        names = ["identity", *(member.name for member in candidates)]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise InputError(
@@ -129,6 +180,9 @@ class PooledCalibrator(BaseCalibrator):
         if not members:
             raise InputError(f"no member of the pool can be fitted: {next(iter(self.left_out_.values()))}")
         self.pool_ = self._weighed(members, np.stack(list(self._judged.values())), columns, weights, groups)
+        every = np.arange(len(columns))
+        judged = {"identity": log_softmax(scores), **self._judged}
+        self.losses_ = {name: float(-np.average(one[every, columns], weights=weights)) for name, one in judged.items()}
         return ""
 
     def _keep_scores(self, labelled: Labelled) -> str:
@@ -164,6 +218,24 @@ class PooledCalibrator(BaseCalibrator):
         """The members that weigh most, in a few words, such as "states 62%, tfidf 30%"."""
         weights = sorted(self.weights_.items(), key=lambda item: -item[1])[:_MANY_WEIGHTS]
         return ", ".join(f"{name} {weight:.0%}" for name, weight in weights if weight >= _LEAST_NAMED)
+
+    @property
+    def choice_(self) -> str:
+        """What weighs most, in a few words.
+
+        Examples
+        --------
+        >>> from llmclf.calibration import AutoCalibrator
+        >>> scores = np.log([[0.99, 0.01], [0.01, 0.99], [0.6, 0.4], [0.3, 0.7]] * 25)
+        >>> calibrator = AutoCalibrator().fit(scores, ["no", "yes", "no", "yes"] * 20 + ["yes", "no", "no", "yes"] * 5)
+        >>> calibrator.choice_[:6], calibrator.choice_[-52:]
+        ('pooled', '-validated log loss 0.546, 0.681 without calibration')
+        """
+        if not self.losses_:
+            return "kept the scores as they are, as there are too few rows to judge a calibrator"
+        loss = self.losses_[max(self.weights_, key=self.weights_.__getitem__)]
+        before = self.losses_["identity"]
+        return f"pooled {self.heaviest_}: cross-validated log loss {loss:.3f}, {before:.3f} without calibration"
 
     def judged(self) -> Floats:
         """Log-probabilities (n, K) of the rows of the fit from members that have not seen their fold; the pool's weights have.
@@ -279,22 +351,33 @@ class PooledCalibrator(BaseCalibrator):
         described = super().to_dict()
         return described if arrays else {**described, "fitted": _listed(described["fitted"])}
 
-    def _pool_to_dict(self) -> dict[str, Any]:
+    def _fitted(self) -> dict[str, Any]:
         return {
             "feature_sets": list(self.feature_sets_),
             # A list, since their order is that of the weights, and some tools sort the keys of an object.
             "members": [[name, member.to_dict()] for name, member in self.members_.items()],
             "pool": self.pool_.to_dict(),
             "left_out": dict(self.left_out_),
+            "losses": self.losses_,
         }
 
-    def _pool_from_dict(self, fitted: Mapping[str, Any], n_classes: int) -> None:
+    def _restore(self, fitted: Any, n_classes: int) -> None:
+        check_keys(fitted, ["feature_sets", "members", "pool", "left_out", "losses"], "'fitted'")
         self.feature_sets_ = tuple(map(str, fitted["feature_sets"]))
         self.members_ = {str(name): member_from_dict(values, n_classes) for name, values in fitted["members"]}
         self.pool_ = OpinionPool.from_dict(fitted["pool"])
         if not len(self.members_) == len(self.pool_.linear) == len(self.pool_.logarithmic) > 0:
             raise InputError(f"a pool of {len(self.members_)} members has {len(self.pool_.linear)} weights")
         self.left_out_ = {str(name): str(reason) for name, reason in fitted["left_out"].items()}
+        self.losses_ = checked_losses(fitted["losses"])
+
+
+def checked_losses(losses: Any) -> dict[str, float]:
+    if not isinstance(losses, Mapping):
+        raise InputError(f"losses={losses!r}; expected the log loss of each member")
+    names = list(map(str, losses))
+    values = checked_numbers(list(losses.values()), (len(names),), "losses")
+    return dict(zip(names, values.tolist(), strict=True))
 
 
 def _repeated(labelled: Labelled) -> tuple[Labelled, Integers]:
