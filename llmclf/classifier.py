@@ -33,10 +33,11 @@ from .fitting.shots import answered_shots, draw_shots
 from .fitting.thresholds import choose_cross_fitted_threshold, choose_threshold
 from .labels import LabelSet, label_prior, label_set, labels_of_classes, read_classes, warn_of_descriptions
 from .logits import log_softmax, logsumexp
-from .pipeline import Decisions, FittedPipeline
+from .pipeline import FittedPipeline
 from .prompts.prompt import Prompt, nested_words
 from .saved_folder import write_folder
 from .scoring.class_scores import SCORINGS
+from .scoring.decisions import Decisions
 from .scoring.scorer import Scorer
 from .tables.estimator_input import read_input
 from .tables.rows import Rows

@@ -15,6 +15,7 @@ from .flags import takes_model_options
 from .options import (
     CacheOption,
     Chat,
+    GroupColumn,
     Labels,
     Model,
     OnError,
@@ -25,6 +26,7 @@ from .options import (
     column,
     open_cache,
     open_with,
+    parse_features,
     parse_labels,
     parse_prompt,
 )
@@ -44,14 +46,7 @@ def fit(
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the classifier is saved: a new folder.")
     ],
     text_column: TextColumn = None,
-    group_column: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="The column that says what each row belongs to, such as its author or thread: rows of one group never calibrate "
-            "each other. Copies of a text belong together without it.",
-        ),
-    ] = None,
+    group_column: GroupColumn = None,
     labels: Labels = None,
     prompt: PromptOption = None,
     chat: Chat = False,
@@ -131,7 +126,7 @@ def fit(
         scoring=scoring,
         bias=None if bias == "none" else bias,
         calibrator=None if calibrator == "none" else calibrator,
-        features=None if features == "none" else [name.strip() for name in features.split(",")],
+        features=None if features == "none" else parse_features(features),
         cache=cache,
         on_error=on_error,
         random_state=seed,

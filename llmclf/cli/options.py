@@ -23,6 +23,14 @@ TextColumn = Annotated[
         "by its name.",
     ),
 ]
+GroupColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="The column that says what each row belongs to, such as its author or thread: rows of one group never calibrate "
+        "or judge each other. Copies of a text belong together without it.",
+    ),
+]
 Labels = Annotated[
     str | None,
     typer.Option(
@@ -148,6 +156,11 @@ def parse_prompt(text: str | None, chat: bool) -> Prompt | None:
         # A shell passes \n as two characters.
         template = text.replace("\\n", "\n")
     return Prompt(template, chat=chat)
+
+
+def parse_features(text: str) -> list[str]:
+    """The names of feature sets, which whoever learns from them checks."""
+    return [name.strip() for name in text.split(",")]
 
 
 def open_cache(path: Path | None) -> None:

@@ -16,6 +16,7 @@ from .flags import takes_model_options
 from .options import (
     CacheOption,
     Chat,
+    GroupColumn,
     Labels,
     Model,
     OnError,
@@ -25,9 +26,11 @@ from .options import (
     column,
     open_cache,
     open_with,
+    parse_features,
     parse_labels,
     parse_prompt,
 )
+from .pages import written_pages
 
 _WIDTH, _NAME = 80, 23
 
@@ -40,14 +43,7 @@ def race(
     ],
     label_column: Annotated[str, typer.Option(metavar="COLUMN", help="The column that holds the class of every row.")],
     text_column: TextColumn = None,
-    group_column: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="The column that says what each row belongs to, such as its author or thread: no row is judged by what was "
-            "learned from others of its group. Copies of a text belong together without it.",
-        ),
-    ] = None,
+    group_column: GroupColumn = None,
     labels: Labels = None,
     prompt: PromptOption = None,
     chat: Chat = False,
@@ -120,21 +116,14 @@ def race(
         prompt=parse_prompt(prompt, chat),
         n_shots=shots,
         scoring=scoring,
-        features=[part.strip() for part in features.split(",")],
+        features=parse_features(features),
         calibrator=None if calibrator == "none" else calibrator,
         cache=cache,
         on_error=on_error,
         random_state=seed,
     )
     held = clf.race(X, y, groups=groups, sizes=_sizes(sizes), margin=margin, confidence=confidence, random_state=seed)
-    held.to_html(output)
-    written = [output]
-    if json:
-        written.append(output.with_suffix(".json"))
-        held.to_json(written[-1])
-    if md:
-        written.append(output.with_suffix(".md"))
-        held.to_markdown(written[-1])
+    written = written_pages(held, output, json, md)
     for line in race_lines(held.to_dict()):
         say(line)
     say(f"race: {', '.join(map(str, written))}")

@@ -13,6 +13,7 @@ from ..numerics.class_matching import match_classes
 from ..tables.values import is_missing
 from .console import say
 from .options import column
+from .pages import written_pages
 
 
 def report(
@@ -120,14 +121,7 @@ def report(
         cost_review=cost_review,
         random_state=seed,
     )
-    made.to_html(output)
-    written = [output]
-    if json:
-        written.append(output.with_suffix(".json"))
-        made.to_json(written[-1])
-    if md:
-        written.append(output.with_suffix(".md"))
-        made.to_markdown(written[-1])
+    written = written_pages(made, output, json, md)
     if png is not None:
         written += made.to_png(png)
     say(made.verdict)
