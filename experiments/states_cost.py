@@ -20,7 +20,7 @@ from throughput import build_task
 from throughput_contenders import requests_of
 
 from llmclf import open_backend
-from llmclf.backends.base import STATE_PARTS
+from llmclf.backends.requests import STATE_PARTS
 
 
 def main() -> None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .backends import Backend
-from .backends.base import SCORE_VERSION, BehindServer
+from .backends.base import BehindServer
 from .backends.http.options import check_saved_address
+from .backends.requests import SCORE_VERSION
 from .classifier import LLMClassifier
 from .errors import ModelNameError, StoreError, UnknownOptionError
 from .features.sets import saved_embeddings

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from .arrays import Floats, Integers
 from .backends import Backend, RowScores, open_backend
-from .backends.base import SCORE_VERSION, STATE_PARTS, EstimatesCost
+from .backends.base import EstimatesCost
 from .backends.handle import Handle
 from .backends.identity import check_same_model
 from .backends.logit_processing import Processing
+from .backends.requests import SCORE_VERSION, STATE_PARTS
 from .backends.usage import Estimate
 from .calibration import Corrections, SelectedThreshold, StackedCalibrator
 from .errors import CalibrationWarning, InputError, warn

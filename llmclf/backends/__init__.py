@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import InputError, ModelNameError, type_of
-from .base import Backend, Request, RowScores
+from .base import Backend
 from .decisions.backend import DecisionsBackend, SystemOneBackend
 from .fake import FakeBackend
 from .handle import check_option_names
@@ -19,6 +19,7 @@ from .local.backend import LocalBackend
 from .local.weights import check_name
 from .openai.backend import OpenAIBackend
 from .reference import ReferenceBackend
+from .requests import Request, RowScores
 
 __all__ = [
     "Backend",

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .base import Request, RowScores, check_requests, needs_terminator
 from .nested_labels import without_longer
+from .requests import Request, RowScores, check_requests, needs_terminator
 
 
 class FakeBackend:

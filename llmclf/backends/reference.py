@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..logits import log_softmax
-from .base import ProcessesLogits, Request, RowScores, ShowsStates, check_requests
+from .base import ProcessesLogits, ShowsStates
 from .logit_processing import TokenProcessing
 from .nested_labels import without_longer
+from .requests import Request, RowScores, check_requests
 from .tokens.codec import TokenCodec, TokenRow
 from .tokens.transformers_encoder import TokenizerEncoder, model_context_length
 

@@ -13,7 +13,8 @@ from itertools import compress, islice
 
 from ..checks import check_whole_number
 from ..errors import ModelError, RowError
-from .base import Backend, Request, RowScores, Streams
+from .base import Backend, Streams
+from .requests import Request, RowScores
 
 _SECONDS = 0.5  # how long an answer may wait for others, besides the time in which the model makes the next one
 

@@ -14,7 +14,8 @@ from sklearn.base import clone
 
 from ..arrays import Floats, Integers
 from ..backends import Backend, RowScores
-from ..backends.base import STATE_PARTS, check_states, shows_states
+from ..backends.base import shows_states
+from ..backends.requests import STATE_PARTS, check_states
 from ..backends.state_codes import pack_states, unpack_states
 from ..backends.usage import Estimate, Usage
 from ..errors import InputError

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.base import RowScores, View
+from ..backends.base import View
+from ..backends.requests import RowScores
 from ..logits import log_softmax
 
 N_ALTERNATIVES = 5

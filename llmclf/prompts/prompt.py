@@ -123,7 +123,7 @@ class Prompt:
         return f"{self.answer_delimiter}{word}{ending}"
 
     def request_terminator(self, completions: Sequence[str]) -> str | None:
-        """How a backend is to tell completions of which one begins another apart; see `llmclf.backends.base.Request`.
+        """How a backend is to tell completions of which one begins another apart; see `llmclf.backends.requests.Request`.
 
         Examples
         --------

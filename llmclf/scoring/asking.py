@@ -7,7 +7,8 @@ from contextlib import closing
 from dataclasses import replace
 
 from ..backends import Backend, Request, RowScores
-from ..backends.base import StatePart, chat_frame
+from ..backends.base import chat_frame
+from ..backends.requests import StatePart
 from ..backends.streaming import score_each
 from ..errors import ModelError, RowError
 from ..progress import track

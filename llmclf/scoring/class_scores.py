@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arrays import Floats
-from ..backends.base import RowScores
+from ..backends.requests import RowScores
 from ..errors import InputError
 from ..logits import logsumexp
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..answer_cache import AnswerCache, key_of
-from ..backends.base import SCORE_VERSION, Request, RowScores
+from ..backends.requests import SCORE_VERSION, Request, RowScores
 from ..errors import InputError
 from ..prompts.rendered import RenderedPrompt
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from ..arrays import Floats
 from ..backends import Backend, Request, RowScores
-from ..backends.base import EstimatesCost, StatePart, check_states, processes_logits, sees_tokens, shows_states
+from ..backends.base import EstimatesCost, processes_logits, sees_tokens, shows_states
 from ..backends.logit_processing import Processing
+from ..backends.requests import StatePart, check_states
 from ..backends.usage import Estimate
 from ..errors import (
     InputError,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmclf import Prompt
-from llmclf.backends import FakeBackend, ReferenceBackend, Request, base, open_backend
+from llmclf.backends import FakeBackend, ReferenceBackend, Request, base, open_backend, requests
 from llmclf.errors import InputError
 
 OFFERED = {
@@ -94,7 +94,7 @@ def test_states_are_refused_where_none_are_shown(name):
     """Before anything is sent, with what can be used instead; the same question without states may be asked."""
     backend = FakeBackend() if name == "fake" else open_backend(name, base_url="http://localhost:9/v1")
     prompt = Prompt("{{ text }}:").renderer(["a", "b"]).render({"text": "x"})
-    request = Request(prompt, (" a", " b"), states=base.STATE_PARTS)
+    request = Request(prompt, (" a", " b"), states=requests.STATE_PARTS)
     with pytest.raises(
         InputError, match=r"shows no hidden states .*features='tfidf' or Embeddings\(\.\.\.\), or a local model"
     ):
@@ -112,11 +112,11 @@ def test_reference_and_local_models_show_states(tiny_bpe):
 def test_row_scores_are_compared_without_their_states():
     """Two answers with the same scores are the same; states are no part of what is shown of them."""
     states = np.array([0.5, 1.0], dtype=np.float32)
-    one = base.RowScores(((-1.0,),), state_parts=(base.StatePart("last", 1.0),), states=states)
-    assert one == base.RowScores(((-1.0,),))
-    assert hash(one) == hash(base.RowScores(((-1.0,),)))
+    one = requests.RowScores(((-1.0,),), state_parts=(requests.StatePart("last", 1.0),), states=states)
+    assert one == requests.RowScores(((-1.0,),))
+    assert hash(one) == hash(requests.RowScores(((-1.0,),)))
     assert "states" not in repr(one)
-    back = base.RowScores.from_json(one.to_json())
+    back = requests.RowScores.from_json(one.to_json())
     assert back.state_parts == one.state_parts
     np.testing.assert_array_equal(back.states, states)
-    assert base.RowScores.from_json(base.RowScores(((-1.0,),)).to_json()).states is None
+    assert requests.RowScores.from_json(base.RowScores(((-1.0,),)).to_json()).states is None

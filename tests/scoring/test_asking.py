@@ -16,7 +16,7 @@ from race.worlds import ASKED, CountingBackend, StatesBackend
 from llmclf import Prompt
 from llmclf.answer_cache import checksum_of
 from llmclf.backends import FakeBackend, RowScores
-from llmclf.backends.base import STATE_PARTS, Request, StatePart
+from llmclf.backends.requests import STATE_PARTS, Request, StatePart
 from llmclf.errors import InputError
 from llmclf.labels import label_set
 from llmclf.scoring.asking import ask_cached, ask_once

@@ -18,10 +18,11 @@ from numpy.typing import ArrayLike
 from ...arrays import Floats
 from ...errors import CapabilityError, InputError, PromptError
 from ...prompts.rendered import RenderedPrompt
-from ..base import CountsUsage, EstimatesCost, Request, RowScores, SeesTokens, Streams, check_requests
+from ..base import CountsUsage, EstimatesCost, SeesTokens, Streams
 from ..handle import shared
 from ..http.server_handle import ServerHandle, server
 from ..options import option, positive_count
+from ..requests import Request, RowScores, check_requests
 from ..usage import Estimate, Usage
 from .connection import NEUTRAL_INSTRUCTIONS, DecisionConnection
 from .protocols import DecisionsWire, Question, SystemOneWire, Wire

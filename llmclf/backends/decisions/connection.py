@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from ...errors import ServerError
-from ..base import RowScores
 from ..http.async_bridge import AsyncBridge
 from ..http.client import Client
 from ..http.options import ServerOptions
 from ..http.replies import expect, mapping, string
 from ..http.usage import cost_of
+from ..requests import RowScores
 from ..usage import Estimate
 from .option_groups import groups, link, rotations, smaller_cap, winner
 from .protocols import Question, Wire

@@ -10,19 +10,11 @@ import numpy as np
 
 from ...errors import InputError
 from ...prompts.rendered import RenderedPrompt, Span, Turn
-from ..base import (
-    CountsTokens,
-    ProcessesLogits,
-    Request,
-    RowScores,
-    SharesBeginnings,
-    ShowsDistributions,
-    ShowsStates,
-    check_requests,
-)
+from ..base import CountsTokens, ProcessesLogits, SharesBeginnings, ShowsDistributions, ShowsStates
 from ..handle import Handle
 from ..nested_labels import without_longer
 from ..options import describe_options, one_of, option, positive_count, takes_earlier_name
+from ..requests import Request, RowScores, check_requests
 from ..tokens.codec import TokenCodec
 from ..tokens.transformers_encoder import streamed_texts, token_texts
 from .checkpoint import check_embedded

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ModelError
-from ..base import INSTEAD_OF_STATES, StatePart
+from ..requests import INSTEAD_OF_STATES, StatePart
 from ..tokens.codec import TokenRow
 from .route_checks import REFUSALS
 

@@ -11,19 +11,11 @@ from typing import Any
 from ...checks import is_number
 from ...errors import InputError
 from ...prompts.rendered import RenderedPrompt
-from ..base import (
-    Batches,
-    CountsUsage,
-    EstimatesCost,
-    Request,
-    RowScores,
-    SeesTokens,
-    Streams,
-    check_requests,
-)
+from ..base import Batches, CountsUsage, EstimatesCost, SeesTokens, Streams
 from ..handle import shared
 from ..http.server_handle import ServerHandle, server
 from ..options import further_fields, option, positive_count
+from ..requests import Request, RowScores, check_requests
 from ..usage import Estimate, Usage
 from .batches.options import BatchOptions
 from .batches.store import BatchStore

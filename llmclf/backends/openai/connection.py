@@ -10,11 +10,11 @@ from typing import Any
 
 from ...errors import CapabilityError, InputError, MissingDependencyError, RowError, ServerError
 from ...prompts.rendered import RenderedPrompt, Span
-from ..base import Request, RowScores, check_requests
 from ..http.async_bridge import AsyncBridge
 from ..http.client import Client
 from ..http.options import ServerOptions
 from ..http.usage import cost_of
+from ..requests import Request, RowScores, check_requests
 from ..tokens.codec import Encoder, TokenCodec, TokenRow
 from ..usage import Estimate
 from .batches.options import BatchOptions

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from ...errors import PromptError, RowError
 from ...prompts.rendered import RenderedPrompt, Span
-from ..base import Request, StatePart, needs_terminator
 from ..logit_processing import Processing, TokenProcessing
+from ..requests import Request, StatePart, needs_terminator
 from .chat_rendering import ChatRenderer
 from .text_tokens import Ranges, common_prefix, first_characters, shifted, tokens_between, tokens_of
 

@@ -158,7 +158,8 @@ class PooledCalibrator(BaseCalibrator):
             return self._keep_scores(labelled)
         counts = np.bincount(columns, weights, minlength=classes.size).astype(np.float64)
         candidates = self._members(self.feature_sets_)
-        names = ["identity", *(member.name for member in candidates)]
+        # "identity" is what `losses_` calls the scores as they are.
+        names = [*(member.name for member in candidates), *({"identity"} & set(self.feature_sets_))]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise InputError(

@@ -10,9 +10,9 @@ from architectures import BATCHES, loaded, rows, tiny_model
 from contract import TEXTS, assert_same, plain_model, reference_for, requests_for, score
 
 from llmclf import Prompt, open_backend
-from llmclf.backends.base import STATE_PARTS, Request, StatePart
 from llmclf.backends.local.hidden_states import PassReader, agree, plain_states
 from llmclf.backends.logit_processing import Processing
+from llmclf.backends.requests import STATE_PARTS, Request, StatePart
 from llmclf.errors import InputError, ModelError
 
 pytestmark = [pytest.mark.model, pytest.mark.filterwarnings("ignore")]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmclf.backends.base import needs_terminator
 from llmclf.backends.local.trie_batches import groups, lay_out, plan, shared_prefix
+from llmclf.backends.requests import needs_terminator
 from llmclf.backends.tokens.codec import TokenRow
 from llmclf.backends.tokens.label_trie import label_trie
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmclf import Prompt
-from llmclf.backends.base import STATE_PARTS, Request, StatePart
+from llmclf.backends.requests import STATE_PARTS, Request, StatePart
 from llmclf.backends.tokens.codec import TokenCodec
 from llmclf.backends.tokens.text_tokens import first_characters, shifted, tokens_between, tokens_of
 from llmclf.backends.tokens.transformers_encoder import TokenizerEncoder

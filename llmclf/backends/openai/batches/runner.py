@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ....errors import ServerError
-from ...base import RowScores
 from ...http.client import Client
 from ...http.replies import BadReplyError
+from ...requests import RowScores
 from .file_format import request_id
 from .options import BatchOptions
 from .queue import BatchQueue, PendingRequest

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from ....errors import CapabilityError
-from ...base import Request, RowScores
 from ...nested_labels import without_longer
+from ...requests import Request, RowScores
 from ...tokens.codec import TokenRow
 from ..probe import Probe
 

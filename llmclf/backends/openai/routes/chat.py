@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ....errors import CapabilityError
-from ...base import Request, RowScores
 from ...http.replies import expect
+from ...requests import Request, RowScores
 from ..probe import Probe
 from ..token_replies import Position, chat_reader
 from .base import NOT_RAW, Labels, RouteClient, ServerFacts, TextRoute, Work, max_tokens

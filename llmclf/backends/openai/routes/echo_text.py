@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ....errors import CapabilityError, RowError
-from ...base import Request, RowScores, needs_terminator
 from ...http.replies import choices, expect, logprob, mapping, sequence, string
 from ...nested_labels import without_longer
+from ...requests import Request, RowScores, needs_terminator
 from .base import (
     Labels,
     RouteClient,

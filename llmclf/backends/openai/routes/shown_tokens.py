@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ....errors import ServerError
-from ...base import Request, RowScores, needs_terminator
 from ...http.replies import expect
+from ...requests import Request, RowScores, needs_terminator
 from ..token_replies import Entry, Position, completion_reader, may_end
 from .label_bounds import END, TINY, LabelBounds, Symbols, Unclear, midpoint
 

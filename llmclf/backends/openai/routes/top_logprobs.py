@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-from ...base import Request, RowScores
 from ...http.replies import expect
+from ...requests import Request, RowScores
 from ...tokens.codec import TokenRow
 from ...tokens.label_trie import label_trie
 from ..probe import Probe
