@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 import tiers
 from hypothesis import HealthCheck, settings
+from tiny_models import save_with_large_weights
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes with several threads each keep one another waiting
@@ -142,15 +143,7 @@ def make_model(kind: str, folder: Path) -> Path:
         model = MambaForCausalLM(MambaConfig(vocab_size=n, hidden_size=32, num_hidden_layers=2, state_size=4))
     else:
         model = LlamaForCausalLM(LlamaConfig(vocab_size=n, **small, **heads))
-    # Random weights as they come give almost uniform answers; larger ones make every error visible.
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(4.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+    save_with_large_weights(model, tokenizer, folder)
     return folder
 
 

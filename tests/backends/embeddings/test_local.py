@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-import warnings
 
 import numpy as np
 import pytest
+from tiny_models import save_with_large_weights
 
 from llmclf import Embeddings
 from llmclf.backends.embeddings import LocalEmbedder
@@ -66,14 +66,7 @@ def save_encoder(kind, folder, *, head="Model"):
     known = kind_of_config().to_dict()
     config = kind_of_config(**{name: value for name, value in sizes.items() if name in known or kind == "DistilBert"})
     model = getattr(transformers, f"{kind}{head}")(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(4.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+    save_with_large_weights(model, tokenizer, folder)
     return folder
 
 
