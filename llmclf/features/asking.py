@@ -1,21 +1,29 @@
-"""Internal: each distinct text is asked about once, and not at all where the cache knows it."""
+"""Internal: each distinct text is asked about once, and not at all where the cache, or what was asked before, knows it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..backends.base import Embedder, ServedEmbedder
+from ..backends.remembering import Memory
 from ..errors import ModelError
 from ..progress import track
 from .vector_cache import NamedVector, VectorCache, vector_key
 
 _STORE_EVERY = 64  # vectors, so that little is lost whatever stops the work
+
+
+class _Known(Protocol):
+    """Vectors by the keys of their questions."""
+
+    def get(self, keys: Sequence[str]) -> Mapping[str, NamedVector]: ...
+    def put(self, items: Iterable[tuple[str, NamedVector]]) -> None: ...
 
 
 def embed_once(
@@ -31,7 +39,11 @@ def embed_once(
         The cache cannot be used.
     """
     distinct = list(dict.fromkeys(texts))
-    known = dict(_answers(embedder, distinct)) if cache is None else _with_cache(embedder, distinct, VectorCache(cache))
+    memory = Memory.current()
+    if memory is not None:
+        memory.note(embedder)
+    store = _store(cache)
+    known = dict(_answers(embedder, distinct)) if store is None else _with_store(embedder, distinct, store)
     if len(known) < len(distinct):
         raise ModelError(f"{embedder!r} left {len(distinct) - len(known)} of {len(distinct)} texts without a vector")
     names = sorted({answer.answered_by for answer in known.values() if answer.answered_by is not None})
@@ -39,9 +51,11 @@ def embed_once(
     if len(names) > 1 or len(lengths) > 1:
         odd = [f"by {' and '.join(map(repr, names))}"] if len(names) > 1 else []
         odd += [f"{' and '.join(map(str, lengths))} numbers long"] if len(lengths) > 1 else []
+        where = "that were asked for before" if cache is None else f"in the cache {str(cache)!r}"
+        cure = "" if cache is None else "give cache= another path, and "
         raise ModelError(
-            f"the vectors of {embedder!r} are {', '.join(odd)}: those in the cache {str(cache)!r} are of another model than the "
-            "one that answers now; give cache= another path, and fit again"
+            f"the vectors of {embedder!r} are {', '.join(odd)}: those {where} are of another model than the "
+            f"one that answers now; {cure}fit again"
         )
     return np.stack([known[text].vector for text in texts]), names[0] if names else None
 
@@ -63,10 +77,15 @@ def vector_identity(embedder: Embedder, answered_by: str | None) -> dict[str, An
     return {**embedder.identity(), **served}
 
 
-def _with_cache(embedder: Embedder, distinct: Sequence[str], cache: VectorCache) -> dict[str, NamedVector]:
+def _store(cache: str | os.PathLike[str] | None) -> _Known | None:
+    """Where vectors are looked up and kept: in a file, else while a transformer works in memory, else nowhere."""
+    return Memory.current() if cache is None else VectorCache(cache)
+
+
+def _with_store(embedder: Embedder, distinct: Sequence[str], store: _Known) -> dict[str, NamedVector]:
     identity = embedder.identity()
     keys = {text: vector_key(identity, text) for text in distinct}
-    kept = cache.get(list(keys.values()))
+    kept = store.get(list(keys.values()))
     known = {text: kept[key] for text, key in keys.items() if key in kept}
     fresh: list[tuple[str, NamedVector]] = []
     try:
@@ -75,12 +94,12 @@ def _with_cache(embedder: Embedder, distinct: Sequence[str], cache: VectorCache)
                 known[text] = answer
                 fresh.append((keys[text], answer))
                 if len(fresh) >= _STORE_EVERY:
-                    cache.put(fresh)
+                    store.put(fresh)
                     fresh = []
     finally:
         # What was paid for is kept, also when the user or an error stops the work.
         if fresh:
-            cache.put(fresh)
+            store.put(fresh)
     return known
 
 

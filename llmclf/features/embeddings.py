@@ -17,6 +17,7 @@ from ..backends.base import CountedEmbedder, Embedder, ServedEmbedder
 from ..backends.embeddings import open_embedder
 from ..backends.http.options import check_saved_address
 from ..backends.identity import differing
+from ..backends.remembering import Rehearsal
 from ..backends.usage import Estimate, Usage
 from ..errors import InputError, ModelError, type_of
 from ..tables.estimator_input import read_texts
@@ -146,15 +147,13 @@ class Embeddings(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         ModelError
             The model cannot be reached or loaded, or its answer cannot be used; see `transform`.
         """
-        embedder, texts = self._embedder(), self._texts(X)
-        self._learn(embedder, *embed_once(embedder, texts[:1], self.cache))
+        self._learn(*self._asked(X, 1))
         return self
 
     def fit_transform(self, X: Any, y: Any = None) -> NDArray[np.float32]:
         """As `fit` and then `transform`, each text asked once."""
-        embedder, texts = self._embedder(), self._texts(X)
-        vectors, answered_by = embed_once(embedder, texts, self.cache)
-        self._learn(embedder, vectors, answered_by)
+        vectors, identity = self._asked(X)
+        self._learn(vectors, identity)
         return self._finished(vectors)
 
     def transform(self, X: Any) -> NDArray[np.float32]:
@@ -180,9 +179,8 @@ class Embeddings(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         BudgetError
             The next request could cost more than is left of `max_cost`.
         """
-        embedder, texts = self._embedder(), self._texts(X)
-        vectors, answered_by = embed_once(embedder, texts, self.cache)
-        self._check_same(embedder, vectors, answered_by)
+        vectors, identity = self._asked(X)
+        self._check_same(vectors, identity)
         return self._finished(vectors)
 
     def estimate(self, texts: Any) -> Estimate:
@@ -335,6 +333,17 @@ class Embeddings(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         """The texts as the model reads them, with the prefix."""
         return [self.prefix + text for text in read_texts(X, cure=_CURE)]
 
+    def _asked(self, X: Any, most: int | None = None) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """The vectors (n, d) of the texts, or of the first `most` of them, and what they depend on."""
+        embedder, texts = self._embedder(), self._texts(X)[:most]
+        rehearsal = Rehearsal.current()
+        if rehearsal is None:
+            vectors, answered_by = embed_once(embedder, texts, self.cache)
+            return vectors, vector_identity(embedder, answered_by)
+        rehearsal.note(embedder, unknown_texts(embedder, texts, self.cache), len(texts))
+        length = getattr(self, "n_features_out_", 1)
+        return np.full((len(texts), length), length**-0.5, np.float32), getattr(self, "identity_", {})
+
     def _finished(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         if not self.normalize:
             return vectors
@@ -342,11 +351,11 @@ class Embeddings(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
         return (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
-    def _learn(self, embedder: Embedder, vectors: NDArray[np.float32], answered_by: str | None) -> None:
+    def _learn(self, vectors: NDArray[np.float32], identity: dict[str, Any]) -> None:
         self.n_features_out_ = vectors.shape[1]
-        self.identity_ = vector_identity(embedder, answered_by)
+        self.identity_ = identity
 
-    def _check_same(self, embedder: Embedder, vectors: NDArray[np.float32], answered_by: str | None) -> None:
+    def _check_same(self, vectors: NDArray[np.float32], now: Mapping[str, Any]) -> None:
         """Refuse vectors of another model than the one in fit, if there was one."""
         then: Mapping[str, Any] | None = getattr(self, "identity_", None)
         if then is None:
@@ -356,7 +365,6 @@ class Embeddings(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
                 f"the vectors of {self.model!r} are {vectors.shape[1]} numbers long, and were {self.n_features_out_} in fit; fit "
                 "again on this model"
             )
-        now = vector_identity(embedder, answered_by)
         name = differing(then, now)
         if name is not None:
             raise ModelError(

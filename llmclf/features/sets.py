@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from sklearn.base import clone
 
 from ..arrays import Floats, Integers
 from ..backends import Backend, RowScores
-from ..backends.base import shows_states
+from ..backends.base import CountedEmbedder, CountsUsage, shows_states
+from ..backends.remembering import Memory, Rehearsal
 from ..backends.requests import STATE_PARTS, check_states
 from ..backends.state_codes import pack_states, unpack_states
 from ..backends.usage import Estimate, Usage
@@ -23,7 +24,7 @@ from ..numerics.row_features import DenseFeatures, RowFeatures
 from ..tables.rows import Row, Rows
 from .embeddings import Embeddings
 from .terms import Vocabularies
-from .transformed import Inputs, Priced, cannot_be_saved, learns, read_once
+from .transformed import Inputs, Priced, cannot_be_saved, embeddings_in, learns, read_once, rehearse
 
 NAMES = ("auto", "states", "tfidf")
 
@@ -56,14 +57,19 @@ class FeatureReader(ABC):
         """
         return self
 
-    def estimate(self, rows: Rows, fields: Sequence[str]) -> Estimate | None:
-        """What reading rows would take of a server; None where it costs nothing."""
-        return None
+    @property
+    def asks(self) -> bool:
+        """Whether reading rows asks a model, which may cost."""
+        return False
+
+    def rehearse(self, rows: Rows, fields: Sequence[str], rehearsal: Rehearsal) -> None:
+        """Note what reading rows would ask of models; nothing is sent."""
+        assert not self.asks
 
     @property
-    def usage(self) -> Usage | None:
-        """What a server was asked so far; None where none is asked."""
-        return None
+    def usages(self) -> list[Usage]:
+        """What servers were asked so far, one that lives on for each server."""
+        return []
 
     def described(self) -> Any:
         """What its features depend on, as JSON values."""
@@ -122,14 +128,19 @@ class Embedded(FeatureReader):
         return Embedded(clone(self.embeddings).fit(row_texts(rows.records, fields)), self.name)
 
     def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
-        return read_once(self.embeddings, row_texts(rows.records, fields), self.name)
-
-    def estimate(self, rows: Rows, fields: Sequence[str]) -> Estimate | None:
-        return self.embeddings.estimate(row_texts(rows.records, fields))
+        return read_once(self.embeddings, row_texts(rows.records, fields), self.name, Memory.current())
 
     @property
-    def usage(self) -> Usage | None:
-        return self.embeddings.usage
+    def asks(self) -> bool:
+        return True
+
+    def rehearse(self, rows: Rows, fields: Sequence[str], rehearsal: Rehearsal) -> None:
+        with rehearsal.opened():
+            self.embeddings.transform(row_texts(rows.records, fields))
+
+    @property
+    def usages(self) -> list[Usage]:
+        return [self.embeddings.usage]
 
     def described(self) -> Any:
         # Neither the address nor limits and price, which change no vector.
@@ -146,36 +157,61 @@ class Embedded(FeatureReader):
 
 @dataclass(frozen=True, eq=False)
 class Own(FeatureReader):
-    """What a transformer of the caller makes of the texts, or of the table."""
+    """What a transformer of the caller makes of the texts, or of the table.
+
+    Attributes
+    ----------
+    transformer : scikit-learn transformer
+        Not fitted, if it learns.
+    name : str
+    columns : tuple of str
+        Those of the table that the transformer gets.
+    memory : Memory
+        What models inside of the transformer have answered about the labelled rows, and which models these are.
+    fitted : scikit-learn transformer
+        One that has seen all labelled rows, for rehearsals; None before.
+    """
 
     transformer: Any
     name: str
     columns: tuple[str, ...] = ()
+    memory: Memory = field(default_factory=Memory)
+    fitted: Any = None
     needs_table = True
 
     def learned(self, rows: Rows, fields: Sequence[str], columns: Integers) -> Own:
         # The columns of the fit, in its order, wherever they stand later and whatever else there is.
-        reader = replace(self, columns=rows.field_names)
-        if learns(self.transformer):
-            reader.read(rows, fields, ()).scaling(columns, np.ones(len(rows)))
-        return reader
+        reader = replace(self, columns=rows.field_names, memory=Memory.current() or Memory(), fitted=self.transformer)
+        if not learns(self.transformer):
+            return reader
+        inputs = reader.read(rows, fields, ())
+        assert isinstance(inputs, Inputs)
+        return replace(reader, fitted=inputs.scaling(columns, np.ones(len(rows))).transformer)
 
     def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
-        values = _table(rows, self.columns) if rows.is_table else row_texts(rows.records, fields)
+        values, memory = self._values(rows, fields), Memory.current() or self.memory
         if learns(self.transformer):
-            return Inputs(values, self.transformer, self.name)
-        return read_once(self.transformer, values, self.name)
+            return Inputs(values, self.transformer, self.name, memory)
+        return read_once(self.transformer, values, self.name, memory)
 
-    def estimate(self, rows: Rows, fields: Sequence[str]) -> Estimate | None:
-        if not isinstance(self.transformer, Priced):
-            return None
-        return self.transformer.estimate(
-            _table(rows, self.columns) if rows.is_table else row_texts(rows.records, fields)
-        )
+    def _values(self, rows: Rows, fields: Sequence[str]) -> Any:
+        return _table(rows, self.columns) if rows.is_table else row_texts(rows.records, fields)
 
     @property
-    def usage(self) -> Usage | None:
-        return self.transformer.usage if isinstance(self.transformer, Priced) else None
+    def asks(self) -> bool:
+        return isinstance(self.transformer, Priced) or bool(self.memory.asked)
+
+    def rehearse(self, rows: Rows, fields: Sequence[str], rehearsal: Rehearsal) -> None:
+        if isinstance(self.transformer, Priced):
+            rehearsal.estimates.append(self.transformer.estimate(self._values(rows, fields)))
+        elif self.asks:
+            rehearse(self.fitted, self._values(rows, fields), rehearsal)
+
+    @property
+    def usages(self) -> list[Usage]:
+        if isinstance(self.transformer, Priced):
+            return [self.transformer.usage]
+        return [model.usage for model in self.memory.asked if isinstance(model, CountedEmbedder | CountsUsage)]
 
     def described(self) -> Any:
         return {"kind": "transformer", "name": self.name}
@@ -195,9 +231,12 @@ class FeatureReaders:
     ----------
     readers : tuple of FeatureReader
         With different names.
+    memory : Memory or None
+        What models have answered about the labelled rows, once these were seen.
     """
 
     readers: tuple[FeatureReader, ...]
+    memory: Memory | None = None
 
     @property
     def needs_states(self) -> bool:
@@ -206,16 +245,21 @@ class FeatureReaders:
 
     def estimate(self, rows: Rows, fields: Sequence[str]) -> Estimate | None:
         """What reading rows would take of servers; None where none is asked."""
-        found = [reader.estimate(rows, fields) for reader in self.readers]
-        asked = [one for one in found if one is not None and one.requests]
-        return sum(asked[1:], asked[0]) if asked else None
+        rehearsal = Rehearsal()
+        for reader in self.readers:
+            reader.rehearse(rows, fields, rehearsal)
+        return rehearsal.estimate
 
     @property
     def usage(self) -> Usage | None:
         """What servers were asked so far; None where none is ever asked."""
-        used = [reader.usage for reader in self.readers]
-        counted = [one for one in used if one is not None]
-        return sum(counted, Usage()) if counted else None
+        return self.usage_beside(None)
+
+    def usage_beside(self, of_model: Usage | None) -> Usage | None:
+        """The same without what the classifier's own model counts, which a transformer may ask, too."""
+        # Two sets that ask one server share its counts.
+        counted = {id(one): one for reader in self.readers for one in reader.usages if one is not of_model}
+        return sum(counted.values(), Usage()) if counted else None
 
     @property
     def needs_table(self) -> bool:
@@ -235,15 +279,18 @@ class FeatureReaders:
 
     def learned(self, rows: Rows, fields: Sequence[str], columns: Integers) -> FeatureReaders:
         """The readers after they have seen the labelled rows; see `FeatureReader.learned`."""
-        return FeatureReaders(tuple(reader.learned(rows, fields, columns) for reader in self.readers))
+        with Memory().opened() as memory:
+            return FeatureReaders(tuple(reader.learned(rows, fields, columns) for reader in self.readers), memory)
 
     def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> dict[str, RowFeatures]:
         """Each feature set of rows (n,); see `FeatureReader.read`."""
-        return {reader.name: reader.read(rows, fields, answers) for reader in self.readers}
+        with Memory().opened():
+            return {reader.name: reader.read(rows, fields, answers) for reader in self.readers}
 
     def read_without_answers(self, rows: Rows, fields: Sequence[str]) -> dict[str, RowFeatures]:
-        """The feature sets that need no answers: what is wrong with them shows before the model is asked."""
-        return {reader.name: reader.read(rows, fields, ()) for reader in self.readers if not reader.needs_states}
+        """The feature sets of labelled rows that need no answers: what is wrong with them shows before the model is asked."""
+        with (self.memory or Memory()).opened():
+            return {reader.name: reader.read(rows, fields, ()) for reader in self.readers if not reader.needs_states}
 
     def read_answers(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> dict[str, RowFeatures]:
         """The others."""
@@ -321,7 +368,10 @@ def feature_readers(
             own = clone(one)
             readers.append(Embedded(own if own.cache is not None else own.set_params(cache=cache)))
         elif not isinstance(one, (str, type)) and callable(getattr(one, "transform", None)) and hasattr(one, "fit"):
-            readers.append(Own(clone(one, safe=False), type(one).__name__))
+            own = clone(one, safe=False)
+            for inner in embeddings_in(own):
+                inner.set_params(cache=inner.cache if inner.cache is not None else cache)
+            readers.append(Own(own, type(one).__name__))
         else:
             raise InputError(
                 f"features={one!r}: expected one of {', '.join(map(repr, NAMES))}, Embeddings(...), a scikit-learn transformer "

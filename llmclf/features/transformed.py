@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils import get_tags
 
 from ..arrays import Floats, Integers
+from ..backends.remembering import Memory, Rehearsal, Scene
 from ..backends.usage import Estimate, Usage
 from ..errors import InputError, LlmclfError
 from ..numerics.row_features import RowFeatures, Scaling, as_features
+from .embeddings import Embeddings
 
 
 @runtime_checkable
@@ -41,24 +45,28 @@ class Inputs(RowFeatures):
         Not fitted; each scaling has a copy of its own.
     name : str
         For errors.
+    memory : Memory
+        What models inside of the transformer have answered about these rows, so that no fold asks again.
     """
 
     values: Any
     transformer: Any
     name: str
+    memory: Memory = field(default_factory=Memory)
 
     def __len__(self) -> int:
         return len(self.values)
 
     def take(self, rows: Integers) -> Inputs:
         taken = [self.values[i] for i in rows] if isinstance(self.values, list) else self.values.iloc[rows]
-        return Inputs(taken, self.transformer, self.name)
+        return Inputs(taken, self.transformer, self.name, self.memory)
 
     def scaling(self, columns: NDArray[np.intp], weights: Floats) -> Transformed:
         fitted = clone(self.transformer)
         # One that learns from labels gets those of these rows alone.
         fit = getattr(fitted, "fit_transform", None) or (lambda X, y: fitted.fit(X, y).transform(X))
-        made = _made(self.name, fit, _copied(self.values), columns)
+        with _working(fitted, self.memory):
+            made = _made(self.name, fit, _copied(self.values), columns)
         return Transformed(fitted, made.scaling(columns, weights), self.name)
 
 
@@ -72,7 +80,9 @@ class Transformed(Scaling):
 
     def matrix(self, features: RowFeatures) -> Any:
         assert isinstance(features, Inputs)
-        return self.inner.matrix(_made(self.name, self.transformer.transform, _copied(features.values)))
+        with _working(self.transformer, features.memory):
+            made = _made(self.name, self.transformer.transform, _copied(features.values))
+        return self.inner.matrix(made)
 
     @property
     def n_columns(self) -> int:
@@ -82,9 +92,52 @@ class Transformed(Scaling):
         raise InputError(cannot_be_saved(self.transformer))
 
 
-def read_once(transformer: Any, values: Any, name: str) -> RowFeatures:
+def read_once(transformer: Any, values: Any, name: str, memory: Memory | None = None) -> RowFeatures:
     """Features of a transformer that learns nothing from rows."""
-    return _made(name, transformer.transform, _copied(values))
+    with _working(transformer, memory or Memory()):
+        return _made(name, transformer.transform, _copied(values))
+
+
+def rehearse(transformer: Any, values: Any, rehearsal: Rehearsal) -> None:
+    """Note what a fitted transformer would ask of models about some rows.
+
+    A row that the transformer cannot read stops it, so halves are tried until such rows are alone.
+    """
+    parts = [values]
+    while parts:
+        part = parts.pop()
+        try:
+            with _working(transformer, rehearsal), np.errstate(all="ignore"):
+                transformer.transform(_copied(part))
+        except Exception:  # whatever somebody's own code raises; the rows' own errors come when they are read
+            middle = len(part) // 2
+            if middle:
+                halves = (
+                    (part[:middle], part[middle:])
+                    if isinstance(part, list)
+                    else (part.iloc[:middle], part.iloc[middle:])
+                )
+                parts += reversed(halves)
+
+
+def embeddings_in(value: Any) -> Iterator[Embeddings]:
+    """All `Embeddings` of a transformer, however deep in its parameters they are.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline, make_union
+    >>> [one.model for one in embeddings_in(make_pipeline(make_union(Embeddings("openai:a"), Embeddings("openai:b"))))]
+    ['openai:a', 'openai:b']
+    """
+    if isinstance(value, Embeddings):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from embeddings_in(one)
+    elif isinstance(value, Mapping):
+        yield from embeddings_in(list(value.values()))
+    elif isinstance(value, BaseEstimator):
+        yield from embeddings_in(value.get_params(deep=False))
 
 
 def learns(transformer: Any) -> bool:
@@ -98,6 +151,20 @@ def cannot_be_saved(transformer: Any) -> str:
         f"{transformer!r} cannot be saved: a saved classifier is JSON and numbers, and nothing in it is executed. Use "
         "features='tfidf', 'states' or Embeddings(...), or keep the fitted classifier by joblib, which executes what it reads"
     )
+
+
+@contextmanager
+def _working(transformer: Any, scene: Scene) -> Iterator[None]:
+    """In this block models inside of the transformer are asked through a scene."""
+    from joblib import parallel_config
+
+    with scene.opened():
+        if next(embeddings_in(transformer), None) is None:
+            yield
+            return
+        # Other processes and threads, which n_jobs= starts, would not know what was asked before.
+        with parallel_config(backend="sequential"):
+            yield
 
 
 def _made(name: str, make: Any, values: Any, *labels: Any) -> RowFeatures:

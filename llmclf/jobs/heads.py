@@ -17,6 +17,7 @@ import numpy as np
 
 from ..arrays import Floats
 from ..backends import RowScores
+from ..backends.base import CountsUsage
 from ..backends.usage import Estimate, Usage
 from ..calibration import StackedCalibrator
 from ..calibration.pool.members import FittedHead
@@ -90,7 +91,7 @@ class Heads:
         """
         rows = self._rows(records)
         for reader in self._readers.readers:
-            if reader.needs_states or reader.estimate(rows, self._shown) is not None:
+            if reader.needs_states or reader.asks:
                 continue
             problem = self._problem(reader, rows)
             few = range(min(_TRIED, len(rows)))
@@ -161,8 +162,9 @@ class Heads:
         return self._readers.estimate(self._rows(records), self._shown)
 
     def usage(self) -> Usage | None:
-        """What servers were asked for features so far, by this process; None where none is ever asked."""
-        return self._readers.usage
+        """What servers were asked for features so far, by this process; None where none but the model's is ever asked."""
+        backend = self.pipeline.backend
+        return self._readers.usage_beside(backend.usage if isinstance(backend, CountsUsage) else None)
 
     # --- fingerprint ---------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from ..backends import Backend, Request, RowScores
 from ..backends.base import chat_frame
+from ..backends.remembering import Memory
 from ..backends.requests import StatePart
 from ..backends.streaming import score_each
 from ..errors import ModelError, RowError
@@ -58,7 +59,7 @@ def n_to_ask(backend: Backend, questions: Sequence[Request | RowScores], cache: 
 
 
 def ask_cached(
-    backend: Backend, questions: Sequence[Request | RowScores], cache: ScoreCache, *, is_strict: bool
+    backend: Backend, questions: Sequence[Request | RowScores], cache: ScoreCache | Memory, *, is_strict: bool
 ) -> list[RowScores]:
     """As `ask_once`, with a score cache, which keeps what was answered also where an error stops the work.
 

@@ -15,6 +15,7 @@ from ..arrays import Floats
 from ..backends import Backend, Request, RowScores
 from ..backends.base import EstimatesCost, processes_logits, sees_tokens, shows_states
 from ..backends.logit_processing import Processing
+from ..backends.remembering import Memory, Rehearsal
 from ..backends.requests import StatePart, check_states
 from ..backends.usage import Estimate
 from ..errors import (
@@ -355,10 +356,16 @@ class Scorer:
         Equal requests are asked once, those in the cache not at all.
         """
         is_strict = self.on_error == "raise"
-        if self.cache is None:
+        rehearsal, memory = Rehearsal.current(), Memory.current()
+        if rehearsal is not None:
+            return rehearsal.answers(self.backend, questions)
+        if memory is not None:
+            memory.note(self.backend)
+        known = memory if self.cache is None else ScoreCache(self.cache)
+        if known is None:
             answers = ask_once(self.backend, questions, is_strict=is_strict)
         else:
-            answers = ask_cached(self.backend, questions, ScoreCache(self.cache), is_strict=is_strict)
+            answers = ask_cached(self.backend, questions, known, is_strict=is_strict)
         _warn_of_cuts(answers)
         self._warn_of_spaces(questions)
         return answers
