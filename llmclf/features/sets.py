@@ -20,7 +20,7 @@ from ..backends.requests import STATE_PARTS, check_states
 from ..backends.state_codes import pack_states, unpack_states
 from ..backends.usage import Estimate, Usage
 from ..errors import InputError
-from ..numerics.row_features import DenseFeatures, RowFeatures
+from ..numerics.row_features import CommonUnit, DenseFeatures, RowFeatures
 from ..tables.rows import Row, Rows
 from .embeddings import Embeddings
 from .terms import Vocabularies
@@ -170,6 +170,8 @@ class Own(FeatureReader):
         What models inside of the transformer have answered about the labelled rows, and which models these are.
     fitted : scikit-learn transformer
         One that has seen all labelled rows, for rehearsals; None before.
+    is_sparse : bool or None
+        Whether that one gave a sparse array of them.
     """
 
     transformer: Any
@@ -177,6 +179,7 @@ class Own(FeatureReader):
     columns: tuple[str, ...] = ()
     memory: Memory = field(default_factory=Memory)
     fitted: Any = None
+    is_sparse: bool | None = None
     needs_table = True
 
     def learned(self, rows: Rows, fields: Sequence[str], columns: Integers) -> Own:
@@ -186,12 +189,13 @@ class Own(FeatureReader):
             return reader
         inputs = reader.read(rows, fields, ())
         assert isinstance(inputs, Inputs)
-        return replace(reader, fitted=inputs.scaling(columns, np.ones(len(rows))).transformer)
+        found = inputs.scaling(columns, np.ones(len(rows)))
+        return replace(reader, fitted=found.transformer, is_sparse=isinstance(found.inner, CommonUnit))
 
     def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
         values, memory = self._values(rows, fields), Memory.current() or self.memory
         if learns(self.transformer):
-            return Inputs(values, self.transformer, self.name, memory)
+            return Inputs(values, self.transformer, self.name, memory, self.is_sparse)
         return read_once(self.transformer, values, self.name, memory)
 
     def _values(self, rows: Rows, fields: Sequence[str]) -> Any:

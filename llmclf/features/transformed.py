@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..arrays import Floats, Integers
 from ..backends.remembering import Memory, Rehearsal, Scene
 from ..backends.usage import Estimate, Usage
 from ..errors import InputError, LlmclfError
-from ..numerics.row_features import RowFeatures, Scaling, as_features
+from ..numerics.row_features import RowFeatures, Scaling, as_features, in_form
 from .embeddings import Embeddings
 
 
@@ -47,19 +47,23 @@ class Inputs(RowFeatures):
         For errors.
     memory : Memory
         What models inside of the transformer have answered about these rows, so that no fold asks again.
+    is_sparse : bool or None
+        The form that the transformer's output has on all labelled rows, whatever it is on some of them; None before that is
+        known.
     """
 
     values: Any
     transformer: Any
     name: str
     memory: Memory = field(default_factory=Memory)
+    is_sparse: bool | None = None
 
     def __len__(self) -> int:
         return len(self.values)
 
     def take(self, rows: Integers) -> Inputs:
         taken = [self.values[i] for i in rows] if isinstance(self.values, list) else self.values.iloc[rows]
-        return Inputs(taken, self.transformer, self.name, self.memory)
+        return replace(self, values=taken)
 
     def scaling(self, columns: NDArray[np.intp], weights: Floats) -> Transformed:
         fitted = clone(self.transformer)
@@ -67,6 +71,8 @@ class Inputs(RowFeatures):
         fit = getattr(fitted, "fit_transform", None) or (lambda X, y: fitted.fit(X, y).transform(X))
         with _working(fitted, self.memory):
             made = _made(self.name, fit, _copied(self.values), columns)
+        if self.is_sparse is not None:
+            made = in_form(made, is_sparse=self.is_sparse)
         return Transformed(fitted, made.scaling(columns, weights), self.name)
 
 

@@ -17,6 +17,7 @@ from scipy import sparse
 
 from ..arrays import Floats, Integers
 from ..errors import InputError
+from .feature_arrays import column_names, dense_numbers, sparse_numbers
 
 _LEAST_SPREAD = 1e-3  # of the median spread: what hardly varies is not blown up
 
@@ -60,6 +61,8 @@ class DenseFeatures(RowFeatures):
     Attributes
     ----------
     values : ndarray (n, d)
+    names : tuple of d str
+        Of the columns, where they have names.
 
     Examples
     --------
@@ -70,12 +73,13 @@ class DenseFeatures(RowFeatures):
     """
 
     values: NDArray[Any]
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.values)
 
     def take(self, rows: Integers) -> DenseFeatures:
-        return DenseFeatures(self.values[rows])
+        return DenseFeatures(self.values[rows], self.names)
 
     def scaling(self, columns: NDArray[np.intp], weights: Floats) -> Standardised:
         values = self.values.astype(np.float64)
@@ -85,7 +89,7 @@ class DenseFeatures(RowFeatures):
         if varying.size:
             spread = np.maximum(spread, _LEAST_SPREAD * float(np.median(varying)))
         spread[spread == 0] = 1.0
-        return Standardised(mean, spread * np.sqrt(values.shape[1]))
+        return Standardised(mean, spread * np.sqrt(values.shape[1]), self.names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,15 +98,14 @@ class Standardised(Scaling):
 
     mean: Floats
     unit: Floats
+    names: tuple[str, ...] = ()
 
     def matrix(self, features: RowFeatures) -> Floats:
-        assert isinstance(features, DenseFeatures)
-        if features.values.shape[1] != len(self.mean):
-            raise InputError(
-                f"rows have {features.values.shape[1]} features, and {len(self.mean)} were fitted; give features of the same "
-                "kind as in fit"
-            )
-        scaled: Floats = (features.values.astype(np.float64) - self.mean) / self.unit
+        dense = in_form(features, is_sparse=False)
+        assert isinstance(dense, DenseFeatures)
+        _check_width(dense.values.shape[1], len(self.mean))
+        values = _in_order(dense, self.names).astype(np.float64)
+        scaled: Floats = (values - self.mean) / self.unit
         return scaled
 
     def to_dict(self) -> dict[str, Any]:
@@ -131,7 +134,8 @@ class SparseFeatures(RowFeatures):
         return SparseFeatures(self.values[rows])
 
     def scaling(self, columns: NDArray[np.intp], weights: Floats) -> CommonUnit:
-        squares = np.asarray(self.values.multiply(self.values).sum(axis=1)).reshape(-1)
+        values = self.values.astype(np.float64)
+        squares = np.asarray(values.multiply(values).sum(axis=1)).reshape(-1)
         return CommonUnit(float(np.sqrt(weights @ squares / weights.sum())) or 1.0, int(self.values.shape[1]))
 
 
@@ -143,13 +147,10 @@ class CommonUnit(Scaling):
     n_features: int
 
     def matrix(self, features: RowFeatures) -> Any:
-        assert isinstance(features, SparseFeatures)
-        if features.values.shape[1] != self.n_features:
-            raise InputError(
-                f"rows have {features.values.shape[1]} features, and {self.n_features} were fitted; give features of the same "
-                "kind as in fit"
-            )
-        return features.values.astype(np.float64) / self.unit
+        thin = in_form(features, is_sparse=True)
+        assert isinstance(thin, SparseFeatures)
+        _check_width(int(thin.values.shape[1]), self.n_features)
+        return thin.values.astype(np.float64) / self.unit
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "common unit", "unit": self.unit, "n_features": self.n_features}
@@ -250,6 +251,21 @@ def scaling_from_dict(values: Mapping[str, Any]) -> Scaling:
     raise InputError(f"a scaling of kind {kind!r} holds values that fitting cannot produce")
 
 
+def in_form(features: RowFeatures, *, is_sparse: bool) -> RowFeatures:
+    """The same numbers as a dense or a sparse array: which one somebody's transformer gives may hang on how many are 0.
+
+    Examples
+    --------
+    >>> in_form(DenseFeatures(np.array([[0.0, 2.0]])), is_sparse=True).values.toarray().tolist()
+    [[0.0, 2.0]]
+    """
+    if is_sparse and isinstance(features, DenseFeatures):
+        return SparseFeatures(sparse.csr_array(features.values.astype(np.float64)))
+    if not is_sparse and isinstance(features, SparseFeatures):
+        return DenseFeatures(features.values.toarray())
+    return features
+
+
 def as_features(values: Any, name: str, n_rows: int) -> RowFeatures:
     """What a caller gives as features of n rows.
 
@@ -275,29 +291,47 @@ def as_features(values: Any, name: str, n_rows: int) -> RowFeatures:
 
 def _checked(values: Any, name: str) -> RowFeatures:
     """Features that are finite numbers, dense or sparse."""
-    features: RowFeatures
-    if sparse.issparse(values):
-        features = SparseFeatures(sparse.csr_array(values))
-        numbers = features.values.data[:, None]
-        shape = values.shape
-    else:
-        try:
-            numbers = np.asarray(values)
-            numbers = numbers if numbers.dtype.kind == "f" else numbers.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"features {name!r} are no numbers ({error}); expected an array (n, d)") from error
-        features, shape = DenseFeatures(numbers), numbers.shape
-    if len(shape) != 2 or shape[1] == 0:
+    is_sparse = sparse.issparse(values)
+    numbers = values if is_sparse else dense_numbers(values, name)
+    if len(numbers.shape) != 2 or numbers.shape[1] == 0:
         raise InputError(
-            f"features {name!r} have shape {shape}; expected (n, d), one line of at least one number per row"
+            f"features {name!r} have shape {numbers.shape}; expected (n, d), one line of at least one number per row"
         )
-    bad = ~np.isfinite(numbers)
-    if bad.any():
-        where = "" if sparse.issparse(values) else f" (first: row {int(np.argmax(bad.any(axis=1)))})"
+    features: RowFeatures
+    if is_sparse:
+        matrix = sparse_numbers(numbers, name)
+        features, bad = SparseFeatures(matrix), ~np.isfinite(matrix.data)
+        rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))[bad]
+    else:
+        features, bad = DenseFeatures(numbers, column_names(values, numbers.shape[1])), ~np.isfinite(numbers)
+        rows = np.flatnonzero(bad.any(axis=1))
+    if len(rows):
         raise InputError(
-            f"features {name!r} hold {int(bad.sum())} values that are NaN or infinite{where}; expected numbers"
+            f"features {name!r} hold {int(bad.sum())} values that are NaN or infinite (first: row {int(rows[0])}); expected "
+            "numbers"
         )
     return features
+
+
+def _check_width(n: int, n_fitted: int) -> None:
+    if n != n_fitted:
+        raise InputError(
+            f"rows have {n} features, and {n_fitted} were fitted; give features of the same kind as in fit"
+        )
+
+
+def _in_order(features: DenseFeatures, names: tuple[str, ...]) -> NDArray[Any]:
+    """The columns in the order of the fit, where both have names."""
+    if not names or not features.names or features.names == names:
+        return features.values
+    odd = [name for name in features.names if name not in names]
+    if odd or len(set(names)) < len(names):
+        shown = odd or [name for name, then in zip(features.names, names, strict=True) if name != then]
+        raise InputError(
+            f"rows have a feature {shown[0]!r} where the fit had others; give features of the same kind as in fit, such as by "
+            "a transformer that learns its columns"
+        )
+    return features.values[:, [features.names.index(name) for name in names]]
 
 
 def _weighted(counts: Any, rarity: Floats) -> Any:

@@ -12,12 +12,13 @@ from faults import FakeServer, backend_for
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.pipeline import FeatureUnion, make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from llmclf import Embeddings, LLMClassifier, LLMScores, Prompt
 from llmclf.backends import FakeBackend
+from llmclf.errors import InputError
 from llmclf.features.transformed import embeddings_in
 from llmclf.jobs import estimate_table, label_table
 
@@ -170,3 +171,43 @@ def test_label_scores_inside_of_a_transformer_are_asked_once(is_same):
         assert n_asked() == 92
         assert found.summary.usage["requests"] == 6
         assert estimate_table(pd.DataFrame({"text": NEW}), text_column="text", classifier=clf).cost == estimate.cost
+
+
+class Flipping(TransformerMixin, BaseEstimator):
+    """Words counted in a form that depends on how many rows it gets."""
+
+    def __init__(self, sparse_from=0, sparse_to=1000):
+        self.sparse_from = sparse_from
+        self.sparse_to = sparse_to
+
+    def fit(self, X, y=None):
+        self.counter_ = CountVectorizer(max_features=12).fit(X)
+        return self
+
+    def transform(self, X):
+        counts = self.counter_.transform(X)
+        return counts if self.sparse_from <= len(X) < self.sparse_to else counts.toarray()
+
+
+@pytest.mark.parametrize(("many", "few"), [((0, 1000), (30, 1000)), ((1000, 0), (0, 30))])
+def test_dense_or_sparse_is_a_matter_of_form(many, few):
+    """Whether an array of the same numbers is dense in a fold, or in a call, changes no answer."""
+    clf, other = (
+        LLMClassifier(FakeBackend(), labels=["dull", "fine"], features=Flipping(*bounds)).fit(X, Y)
+        for bounds in (many, few)
+    )
+    assert other.calibration_proba_ == pytest.approx(clf.calibration_proba_, abs=1e-12)
+    assert other.predict_proba(NEW) == pytest.approx(clf.predict_proba(NEW), abs=1e-12)
+    assert other.predict_proba(X) == pytest.approx(clf.predict_proba(X), abs=1e-12)
+
+
+def test_a_table_coded_anew_for_each_call_is_refused():
+    """Columns of other names than in the fit are no features, and those of the fit count in any order."""
+    flags = {"red": "fine", "blue": "dull"}
+    table = pd.DataFrame({"text": X, "flag": [next(flag for flag in flags if flags[flag] == y) for y in Y]})
+    dummies = FunctionTransformer(lambda frame: pd.get_dummies(frame["flag"]))
+    clf = LLMClassifier(FakeBackend(), labels=["dull", "fine"], prompt="{{ text }}:", features=dummies).fit(table, Y)
+    new = pd.DataFrame({"text": NEW[:2], "flag": ["red", "green"]})
+    with pytest.raises(InputError, match="rows have a feature 'green' where the fit had others"):
+        clf.predict(new)
+    assert clf.predict(new.assign(flag=["red", "blue"])).tolist() == ["fine", "dull"]
