@@ -551,9 +551,13 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         return tuple(scores[:3]) if return_bounds else scores.values
 
     def score_rows(self, X: Any) -> list[RowScores]:
-        """Everything the model answered: token log-probabilities, bounds, what was cut or healed, and why a row has no score."""
+        """Everything the model answered: token log-probabilities, bounds, what was cut or healed, and why a row has no score.
+
+        Where features were learned from, they are read, too: a row whose features cannot be read has an error.
+        """
         pipeline, rows = self.pipeline_and_rows(X)
-        return pipeline.scorer.answers(rows)
+        answers = pipeline.scorer.answers(rows)
+        return pipeline.scores(rows, answers).reasons(answers) if pipeline.has_heads else answers
 
     def dry_run(self, X: Any) -> Estimate:
         """What scoring these rows on a server would take, embeddings among it: requests, tokens and cost. Nothing is sent.

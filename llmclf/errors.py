@@ -8,6 +8,7 @@
     │   └── UnknownOptionError (TypeError)    an option that the model's backend does not have
     ├── ModelError (RuntimeError)             the model could not be loaded, or its answer is invalid
     │   ├── ServerError                       a server is unreachable, refuses, or its answer is invalid
+    │   ├── EmbeddingError                    a text has no embedding that can be used, but others may
     │   ├── CapabilityError                   a server lacks what a request needs
     │   ├── BudgetError                       the next request could cost more than is left of max_cost
     │   └── JobError                          a labelling job stopped; its journal holds the answers so far
@@ -88,6 +89,10 @@ class ServerError(ModelError):
         super().__init__(message)
         self.status = status
         self.is_final = is_final
+
+
+class EmbeddingError(ModelError):
+    """The model makes no vector of a text that can be used (NaN, for example); it may make one of others."""
 
 
 class CapabilityError(ModelError):

@@ -24,8 +24,9 @@ from .backends.logit_processing import Processing
 from .backends.requests import SCORE_VERSION, STATE_PARTS
 from .backends.usage import Estimate
 from .calibration import Corrections, SelectedThreshold, StackedCalibrator
-from .errors import CalibrationWarning, InputError, warn
+from .errors import CalibrationWarning, InputError, LlmclfError, ModelError, warn
 from .features import Embeddings
+from .features.reading import read_parts
 from .features.sets import FeatureReaders
 from .labels import LabelSet
 from .logits import softmax
@@ -34,7 +35,7 @@ from .prompts.rendered import TEXT_FIELD
 from .scoring.class_scores import ClassScores
 from .scoring.decisions import Decisions
 from .scoring.scorer import Scorer
-from .tables.bad_rows import check_problems
+from .tables.bad_rows import check_problems, named_rows
 from .tables.rows import Row, Rows
 from .tables.values import plain
 
@@ -269,7 +270,7 @@ class FittedPipeline:
             return self.scorer.bounded_scores(rows, wanted, answers)
         answers = self.scorer.answers(rows) if answers is None else answers
         scores = self.scorer.bounded_scores(rows, wanted, answers)
-        return scores.with_heads(self.head_logits(rows, answers))
+        return scores.with_heads(*self.head_logits(rows, answers, is_strict=self.on_error == "raise"))
 
     @property
     def read_fields(self) -> tuple[str, ...]:
@@ -285,18 +286,70 @@ class FittedPipeline:
         calibrator = self.corrections.calibrator
         return isinstance(calibrator, StackedCalibrator) and bool(calibrator.heads)
 
-    def head_logits(self, rows: Rows, answers: Sequence[RowScores]) -> dict[str, Floats]:
-        """What each head of the pool makes of the features of rows, (n, K) each; NaN in rows that could not be scored."""
+    def head_logits(
+        self, rows: Rows, answers: Sequence[RowScores], *, is_strict: bool = False
+    ) -> tuple[dict[str, Floats], dict[int, str]]:
+        """What each head of the pool makes of the features of rows, and why there is nothing to make of some rows.
+
+        Parameters
+        ----------
+        rows : Rows
+        answers : sequence of n RowScores
+        is_strict : bool
+            A row whose features cannot be read is an error.
+
+        Returns
+        -------
+        logits : dict of name to ndarray (n, K)
+            NaN in rows that could not be scored, or whose features could not be read.
+        unread : dict of int to str
+            The latter, and why.
+
+        Raises
+        ------
+        InputError
+            The features of rows cannot be read, and `is_strict`.
+        ModelError
+            A model that makes features gave up, or its budget is spent.
+        """
         calibrator, readers = self.corrections.calibrator, self.features
         assert isinstance(calibrator, StackedCalibrator)
         assert readers is not None
-        places = [place for place, answer in enumerate(answers) if answer.error is None]
+        scored = [place for place, answer in enumerate(answers) if answer.error is None]
         logits = {name: np.full((len(rows), len(self.labels.classes)), np.nan) for name in calibrator.heads}
-        if places:
-            features = readers.read(rows.take(places), self.scorer.used_fields, [answers[place] for place in places])
-            for name, own in calibrator.head_logits(features, len(places)).items():
-                logits[name][places] = own
-        return logits
+        unread: dict[int, str] = {}
+        faults: list[LlmclfError] = []
+
+        def read(numbers: list[int]) -> dict[str, Floats]:
+            places = [scored[number] for number in numbers]
+            try:
+                features = readers.read(
+                    rows.take(places), self.scorer.used_fields, [answers[place] for place in places]
+                )
+                return calibrator.head_logits(features, len(places))
+            except LlmclfError as error:
+                faults.append(error)
+                raise
+
+        with readers.asking_once():
+            for numbers, found in read_parts(read, len(scored)):
+                places = [scored[number] for number in numbers]
+                if isinstance(found, LlmclfError):
+                    unread[places[0]] = f"its features cannot be read: {found}"
+                    continue
+                for name, own in found.items():
+                    logits[name][places] = own
+        is_finite = np.all([np.isfinite(own).all(axis=1) for own in logits.values()], axis=0)
+        for place in set(np.flatnonzero(~is_finite).tolist()) & set(scored) - set(unread):
+            unread[place] = "its features are too large for the heads of the pool"
+        if unread and is_strict:
+            # What is wrong with all of them together says more than what is wrong with each alone.
+            alike = faults and len(unread) == len(scored) > 1
+            if alike and isinstance(faults[0], ModelError):
+                raise faults[0]
+            what = f"the features of these rows cannot be read: {faults[0]}" if alike else named_rows(unread)
+            raise InputError(f"{what}; mend or drop such rows, or leave bad rows out with on_error='missing'")
+        return logits, unread
 
     def estimate(self, rows: Rows) -> Estimate:
         """What asking about rows would take of servers, of those that features are asked of, too; nothing is sent.
@@ -328,7 +381,7 @@ class FittedPipeline:
         """Whether the bounds on the scores leave open which class is the most probable (n,)."""
         if scores.is_exact:
             return np.zeros(len(scores.values), dtype=bool)
-        return self.corrections.undecided(*scores)
+        return self.corrections.undecided(scores.values, scores.lower, scores.upper, scores.heads)
 
     def decide(self, scores: ClassScores, threshold: float | None = None) -> Decisions:
         """The most probable class of every row, how sure that is, and whether it suffices.

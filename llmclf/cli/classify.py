@@ -216,7 +216,8 @@ def predict(
     pipeline, rows = clf.pipeline_and_rows(X)
     pipeline.check_model_identity()
     answers = pipeline.scorer.answers(rows)
-    decisions = pipeline.decide(pipeline.scores(rows, answers))
+    scores = pipeline.scores(rows, answers)
+    answers, decisions = scores.reasons(answers), pipeline.decide(scores)
     values: dict[str, Any] = {
         "label": decisions.label,
         "confidence": decisions.confidence,

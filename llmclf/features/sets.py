@@ -6,6 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,7 +25,7 @@ from ..numerics.row_features import CommonUnit, DenseFeatures, RowFeatures
 from ..tables.rows import Row, Rows
 from .embeddings import Embeddings
 from .terms import Vocabularies
-from .transformed import Inputs, Priced, cannot_be_saved, embeddings_in, learns, read_once, rehearse
+from .transformed import Inputs, Priced, cannot_be_saved, learns, prepare, read_once, rehearse
 
 NAMES = ("auto", "states", "tfidf")
 
@@ -288,8 +289,14 @@ class FeatureReaders:
 
     def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> dict[str, RowFeatures]:
         """Each feature set of rows (n,); see `FeatureReader.read`."""
-        with Memory().opened():
+        with self.asking_once():
             return {reader.name: reader.read(rows, fields, answers) for reader in self.readers}
+
+    @contextmanager
+    def asking_once(self) -> Iterator[None]:
+        """In this block a question of features is asked once, however often rows are read."""
+        with (Memory.current() or Memory()).opened():
+            yield
 
     def read_without_answers(self, rows: Rows, fields: Sequence[str]) -> dict[str, RowFeatures]:
         """The feature sets of labelled rows that need no answers: what is wrong with them shows before the model is asked."""
@@ -373,8 +380,7 @@ def feature_readers(
             readers.append(Embedded(own if own.cache is not None else own.set_params(cache=cache)))
         elif not isinstance(one, (str, type)) and callable(getattr(one, "transform", None)) and hasattr(one, "fit"):
             own = clone(one, safe=False)
-            for inner in embeddings_in(own):
-                inner.set_params(cache=inner.cache if inner.cache is not None else cache)
+            prepare(own, cache)
             readers.append(Own(own, type(one).__name__))
         else:
             raise InputError(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,11 +13,12 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import get_tags
 
 from ..arrays import Floats, Integers
-from ..backends.remembering import Memory, Rehearsal, Scene
+from ..backends.remembering import Memory, Rehearsal
 from ..backends.usage import Estimate, Usage
 from ..errors import InputError, LlmclfError
 from ..numerics.row_features import RowFeatures, Scaling, as_features, in_form
 from .embeddings import Embeddings
+from .reading import is_about_rows, of_set
 
 
 @runtime_checkable
@@ -69,7 +70,7 @@ class Inputs(RowFeatures):
         fitted = clone(self.transformer)
         # One that learns from labels gets those of these rows alone.
         fit = getattr(fitted, "fit_transform", None) or (lambda X, y: fitted.fit(X, y).transform(X))
-        with _working(fitted, self.memory):
+        with self.memory.opened():
             made = _made(self.name, fit, _copied(self.values), columns)
         if self.is_sparse is not None:
             made = in_form(made, is_sparse=self.is_sparse)
@@ -86,7 +87,7 @@ class Transformed(Scaling):
 
     def matrix(self, features: RowFeatures) -> Any:
         assert isinstance(features, Inputs)
-        with _working(self.transformer, features.memory):
+        with features.memory.opened():
             made = _made(self.name, self.transformer.transform, _copied(features.values))
         return self.inner.matrix(made)
 
@@ -100,7 +101,7 @@ class Transformed(Scaling):
 
 def read_once(transformer: Any, values: Any, name: str, memory: Memory | None = None) -> RowFeatures:
     """Features of a transformer that learns nothing from rows."""
-    with _working(transformer, memory or Memory()):
+    with (memory or Memory()).opened():
         return _made(name, transformer.transform, _copied(values))
 
 
@@ -113,7 +114,7 @@ def rehearse(transformer: Any, values: Any, rehearsal: Rehearsal) -> None:
     while parts:
         part = parts.pop()
         try:
-            with _working(transformer, rehearsal), np.errstate(all="ignore"):
+            with rehearsal.opened(), np.errstate(all="ignore"):
                 transformer.transform(_copied(part))
         except Exception:  # whatever somebody's own code raises; the rows' own errors come when they are read
             middle = len(part) // 2
@@ -126,24 +127,36 @@ def rehearse(transformer: Any, values: Any, rehearsal: Rehearsal) -> None:
                 parts += reversed(halves)
 
 
-def embeddings_in(value: Any) -> Iterator[Embeddings]:
-    """All `Embeddings` of a transformer, however deep in its parameters they are.
+def holders(value: Any) -> Iterator[BaseEstimator]:
+    """All `Embeddings` of a transformer, however deep in its parameters they are, and each estimator that holds some, after them.
 
     Examples
     --------
     >>> from sklearn.pipeline import make_pipeline, make_union
-    >>> [one.model for one in embeddings_in(make_pipeline(make_union(Embeddings("openai:a"), Embeddings("openai:b"))))]
-    ['openai:a', 'openai:b']
+    >>> held = make_pipeline(make_union(Embeddings("openai:a"), Embeddings("openai:b")))
+    >>> [type(one).__name__ for one in holders(held)]
+    ['Embeddings', 'Embeddings', 'FeatureUnion', 'Pipeline']
     """
-    if isinstance(value, Embeddings):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for one in value:
-            yield from embeddings_in(one)
-    elif isinstance(value, Mapping):
-        yield from embeddings_in(list(value.values()))
-    elif isinstance(value, BaseEstimator):
-        yield from embeddings_in(value.get_params(deep=False))
+    if isinstance(value, (list, tuple, Mapping)):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from holders(one)
+    elif isinstance(value, BaseEstimator) and not isinstance(value, type):
+        inner = [] if isinstance(value, Embeddings) else list(holders(value.get_params(deep=False)))
+        yield from inner
+        if inner or isinstance(value, Embeddings):
+            yield value
+
+
+def prepare(transformer: Any, cache: str | os.PathLike[str] | None) -> None:
+    """Embeddings inside of a transformer without a cache use this one; and whatever holds some works in one thread.
+
+    Other processes and threads would not know what was asked before.
+    """
+    for one in holders(transformer):
+        if isinstance(one, Embeddings):
+            one.set_params(cache=one.cache if one.cache is not None else cache)
+        elif "n_jobs" in one.get_params(deep=False):
+            one.set_params(n_jobs=1)
 
 
 def learns(transformer: Any) -> bool:
@@ -159,24 +172,12 @@ def cannot_be_saved(transformer: Any) -> str:
     )
 
 
-@contextmanager
-def _working(transformer: Any, scene: Scene) -> Iterator[None]:
-    """In this block models inside of the transformer are asked through a scene."""
-    from joblib import parallel_config
-
-    with scene.opened():
-        if next(embeddings_in(transformer), None) is None:
-            yield
-            return
-        # Other processes and threads, which n_jobs= starts, would not know what was asked before.
-        with parallel_config(backend="sequential"):
-            yield
-
-
 def _made(name: str, make: Any, values: Any, *labels: Any) -> RowFeatures:
     try:
         made = make(values, *labels)
-    except LlmclfError:
+    except LlmclfError as error:
+        if is_about_rows(error):
+            raise of_set(error, name) from error
         raise
     except Exception as error:  # whatever somebody's own code raises
         kind = "texts" if isinstance(values, list) else f"a table with the columns {list(values.columns)!r}"

@@ -175,6 +175,8 @@ def _verdict(pipeline: FittedPipeline, rows: Rows, answer: RowScores) -> dict[st
     """What becomes of the scores of one row: each step to the probabilities, and the decision."""
     raw = pipeline.scorer.class_scores(rows, "sum", [answer])[0]
     found = pipeline.scores(rows, [answer])
+    if found.unread:
+        raise InputError(f"the row could not be scored: {found.unread[0]}")
     scores = found.values[0]
     later = [] if pipeline.scoring == "sum" else [(pipeline.scoring, scores)]
     steps = [(name, after[0]) for name, after in pipeline.corrections.steps(scores[None], found.heads)]

@@ -21,7 +21,7 @@ from ..backends.base import CountsUsage
 from ..backends.usage import Estimate, Usage
 from ..calibration import StackedCalibrator
 from ..calibration.pool.members import FittedHead
-from ..errors import InputError, ServerError
+from ..errors import InputError
 from ..features.sets import FeatureReader, FeatureReaders
 from ..features.transformed import Transformed
 from ..numerics.row_features import Scaling
@@ -29,7 +29,6 @@ from ..pipeline import FittedPipeline
 from ..tables.rows import Rows
 from .questions import decode_record
 
-_REFUSALS = {400, 413, 422}  # with which a server may refuse a single text, being too long, say
 _TRIED = 10  # rows that are read one by one where all together could not be
 
 
@@ -123,27 +122,9 @@ class Heads:
         ModelError
             A model that makes features gave up, or its budget is spent.
         """
-        found: list[Floats | str] = [""] * len(records)
-        rows = self._rows(records)
-        parts = [list(range(len(records)))]
-        while parts:
-            part = parts.pop()
-            try:
-                logits = self.pipeline.head_logits(rows.take(part), [answers[place] for place in part])
-            except (InputError, ServerError) as error:
-                if isinstance(error, ServerError) and (error.is_final or error.status not in _REFUSALS):
-                    raise
-                # Halving finds the row that the error is about; halves without it are simply read.
-                middle = len(part) // 2
-                if middle:
-                    parts += [part[middle:], part[:middle]]
-                else:
-                    found[part[0]] = f"its features cannot be read: {error}"
-                continue
-            numbers = np.stack([logits[name] for name in self.names], axis=1).reshape(len(part), -1)
-            for place, own in zip(part, numbers, strict=True):
-                found[place] = own if np.isfinite(own).all() else "its features are too large for the heads of the pool"
-        return found
+        logits, unread = self.pipeline.head_logits(self._rows(records), answers)
+        numbers = np.stack([logits[name] for name in self.names], axis=1).reshape(len(records), -1)
+        return [unread.get(place, own) for place, own in enumerate(numbers)]
 
     def _rows(self, records: Sequence[bytes]) -> Rows:
         values = [dict(zip(self.fields, decode_record(record), strict=True)) for record in records]

@@ -306,9 +306,9 @@ def _checked(values: Any, name: str) -> RowFeatures:
         features, bad = DenseFeatures(numbers, column_names(values, numbers.shape[1])), ~np.isfinite(numbers)
         rows = np.flatnonzero(bad.any(axis=1))
     if len(rows):
+        where = f" (first: row {int(rows[0])})" if numbers.shape[0] > 1 else ""
         raise InputError(
-            f"features {name!r} hold {int(bad.sum())} values that are NaN or infinite (first: row {int(rows[0])}); expected "
-            "numbers"
+            f"features {name!r} hold {int(bad.sum())} values that are NaN or infinite{where}; expected numbers"
         )
     return features
 

@@ -68,12 +68,15 @@ class ClassScores(NamedTuple):
         The bounds between which they lie; the very same array as `values` where every score is exact.
     heads : mapping of name to ndarray (n, K), or None
         What each head of a pool makes of the rows' features; see `llmclf.calibration.StackedCalibrator.head_logits`.
+    unread : mapping of int to str
+        Rows whose features could not be read, and why; they have no score, though the model may have answered.
     """
 
     values: Floats
     lower: Floats
     upper: Floats
     heads: Mapping[str, Floats] | None = None
+    unread: Mapping[int, str] = {}
 
     @classmethod
     def exact(cls, values: Floats) -> ClassScores:
@@ -86,9 +89,27 @@ class ClassScores(NamedTuple):
         """
         return cls(values, values, values)
 
-    def with_heads(self, heads: Mapping[str, Floats]) -> ClassScores:
-        """The same scores, with what heads make of the rows' features."""
-        return ClassScores(self.values, self.lower, self.upper, heads)
+    def with_heads(self, heads: Mapping[str, Floats], unread: Mapping[int, str] | None = None) -> ClassScores:
+        """The same scores, with what heads make of the rows' features, and none where these could not be read."""
+        if not unread:
+            return self._replace(heads=heads)
+        rows = list(unread)
+
+        def without(values: Floats) -> Floats:
+            values = values.copy()
+            values[rows] = np.nan
+            return values
+
+        values = without(self.values)
+        bounds = (values, values) if self.is_exact else (without(self.lower), without(self.upper))
+        return ClassScores(values, *bounds, heads, dict(unread))
+
+    def reasons(self, answers: Sequence[RowScores]) -> list[RowScores]:
+        """The answers of the rows, with why there is no score where their features could not be read."""
+        return [
+            RowScores((), error=self.unread[place]) if place in self.unread else answer
+            for place, answer in enumerate(answers)
+        ]
 
     @property
     def is_exact(self) -> bool:

@@ -19,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from llmclf import Embeddings, LLMClassifier, LLMScores, Prompt
 from llmclf.backends import FakeBackend
 from llmclf.errors import InputError
-from llmclf.features.transformed import embeddings_in
+from llmclf.features.transformed import holders
 from llmclf.jobs import estimate_table, label_table
 
 pytestmark = [
@@ -142,7 +142,10 @@ def test_embeddings_inside_of_a_transformer_use_the_classifiers_cache(tmp_path):
             clf = LLMClassifier(FakeBackend(), **options).fit(X, Y)
         asked = [text for request in server.requests for text in request.body["input"]]
         assert sorted(asked) == sorted([*X, *(f"own: {text}" for text in X)])
-    assert [one.cache for one in embeddings_in(clf.features)] == [None, tmp_path / "own.sqlite"]
+    assert [one.cache for one in holders(clf.features) if isinstance(one, Embeddings)] == [
+        None,
+        tmp_path / "own.sqlite",
+    ]
 
 
 @pytest.mark.parametrize("is_same", [True, False])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import InputError, ModelError, TruncationWarning, warn
+from ...errors import EmbeddingError, InputError, TruncationWarning, warn
 from ...prompts.rendered import Span
 from ..local.loaded_model import BATCH_TOKENS
 from ..local.model_kinds import BODY
@@ -66,7 +66,7 @@ class LoadedBody:
                 some = places[start : start + size]
                 vectors = self._pooled([rows[place] for place in some], pooling)
                 if not np.isfinite(vectors).all():
-                    raise ModelError("the model gave NaN or infinite states for a text; its weights may be broken")
+                    raise EmbeddingError("the model gave NaN or infinite states for a text; its weights may be broken")
                 yield from zip(some, vectors, strict=True)
 
     def _encode(self, texts: Sequence[str], longest: int) -> list[list[int]]:

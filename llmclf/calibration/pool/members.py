@@ -66,9 +66,17 @@ class Observed:
         key = id(scalings)  # which is kept below, so that no other mapping gets its id
         if key not in self._scaled:
             share = 1.0 / np.sqrt(len(scalings))
-            made = [share * scaling.matrix(self.feature_set(name)) for name, scaling in scalings.items()]
+            made = [share * self._scaled_set(name, scaling) for name, scaling in scalings.items()]
             self._scaled[key] = scalings, made
         return self._scaled[key][1]
+
+    def _scaled_set(self, name: str, scaling: Scaling) -> Any:
+        try:
+            return scaling.matrix(self.feature_set(name))
+        except InputError as error:
+            if repr(name) in str(error):
+                raise
+            raise InputError(f"features {name!r}: {error}") from error
 
     def feature_set(self, name: str) -> RowFeatures:
         """One feature set by its name; that of the label scores is made of these."""
