@@ -442,8 +442,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         rows = read_input(self, X, reset=False)
         pipeline = self._current_pipeline()
-        pipeline.check(rows)
-        return pipeline, rows
+        return pipeline, pipeline.check(rows)
 
     def fit_threshold(
         self, X: Any = None, y: Any = None, *, max_error: float, confidence: float = 0.95, groups: Any = None

@@ -192,8 +192,8 @@ class FittedPipeline:
 
     # --- checks --------------------------------------------------------------------------------------------------------
 
-    def check(self, rows: Rows) -> None:
-        """Refuse what cannot be rendered and scored, before anything is asked.
+    def check(self, rows: Rows) -> Rows:
+        """Refuse what cannot be rendered and scored, before anything is asked; the rows come back with what is wrong with some.
 
         Raises
         ------
@@ -206,7 +206,10 @@ class FittedPipeline:
             check_problems(rows.problems)  # what is no text is no table either
             then, now = ("a table", "texts") if self.is_table else ("texts", "a table")
             raise InputError(f"X holds {now}, but the classifier was fitted on {then}; give X in the same form")
+        if self.has_heads and self.features is not None:
+            rows = self.features.noted(rows)
         self.scorer.check(rows, self.scoring)
+        return rows
 
     def check_model_identity(self, identity: Mapping[str, Any] | None = None) -> None:
         """Refuse another model than the one that corrections and threshold belong to.
@@ -250,7 +253,7 @@ class FittedPipeline:
         InputError, ModelError
             As `check`, `check_model_identity` and the backend.
         """
-        self.check(rows)
+        rows = self.check(rows)
         self.check_model_identity()
         return self.decide(self.scores(rows))
 

@@ -22,7 +22,9 @@ from ..backends.state_codes import pack_states, unpack_states
 from ..backends.usage import Estimate, Usage
 from ..errors import InputError
 from ..numerics.row_features import CommonUnit, DenseFeatures, RowFeatures
+from ..tables.bad_rows import Problem
 from ..tables.rows import Row, Rows
+from .columns import ColumnTypes
 from .embeddings import Embeddings
 from .terms import Vocabularies
 from .transformed import Inputs, Priced, cannot_be_saved, learns, prepare, read_once, rehearse
@@ -57,6 +59,11 @@ class FeatureReader(ABC):
         `columns` (n,) are those of the true classes.
         """
         return self
+
+    @property
+    def columns_read(self) -> ColumnTypes | None:
+        """The columns of a table that it reads, besides those that the prompt shows; None where there are none."""
+        return None
 
     @property
     def asks(self) -> bool:
@@ -165,8 +172,8 @@ class Own(FeatureReader):
     transformer : scikit-learn transformer
         Not fitted, if it learns.
     name : str
-    columns : tuple of str
-        Those of the table that the transformer gets.
+    columns : ColumnTypes or None
+        Those of the table that the transformer gets, as they were in the fit; None before, and where it gets texts.
     memory : Memory
         What models inside of the transformer have answered about the labelled rows, and which models these are.
     fitted : scikit-learn transformer
@@ -177,7 +184,7 @@ class Own(FeatureReader):
 
     transformer: Any
     name: str
-    columns: tuple[str, ...] = ()
+    columns: ColumnTypes | None = None
     memory: Memory = field(default_factory=Memory)
     fitted: Any = None
     is_sparse: bool | None = None
@@ -185,7 +192,8 @@ class Own(FeatureReader):
 
     def learned(self, rows: Rows, fields: Sequence[str], columns: Integers) -> Own:
         # The columns of the fit, in its order, wherever they stand later and whatever else there is.
-        reader = replace(self, columns=rows.field_names, memory=Memory.current() or Memory(), fitted=self.transformer)
+        types = ColumnTypes.of(rows) if rows.is_table else None
+        reader = replace(self, columns=types, memory=Memory.current() or Memory(), fitted=self.transformer)
         if not learns(self.transformer):
             return reader
         inputs = reader.read(rows, fields, ())
@@ -200,7 +208,14 @@ class Own(FeatureReader):
         return read_once(self.transformer, values, self.name, memory)
 
     def _values(self, rows: Rows, fields: Sequence[str]) -> Any:
-        return _table(rows, self.columns) if rows.is_table else row_texts(rows.records, fields)
+        if self.columns is None:
+            return row_texts(rows.records, fields)
+        self.columns.check(rows.field_names)
+        return self.columns.frame(rows.records)
+
+    @property
+    def columns_read(self) -> ColumnTypes | None:
+        return self.columns
 
     @property
     def asks(self) -> bool:
@@ -247,6 +262,34 @@ class FeatureReaders:
     def needs_states(self) -> bool:
         """Whether the model is asked for its hidden states."""
         return any(reader.needs_states for reader in self.readers)
+
+    @property
+    def reads_columns(self) -> bool:
+        """Whether some set reads columns of a table as they were in the fit."""
+        return any(reader.columns_read is not None for reader in self.readers)
+
+    def problem(self, record: Row) -> Problem | None:
+        """Why a row of a table cannot be brought to what a transformer was fitted with; None where it can."""
+        types = (reader.columns_read for reader in self.readers)
+        return next(filter(None, (one.problem(record) for one in types if one is not None)), None)
+
+    def noted(self, rows: Rows) -> Rows:
+        """The rows, with what `problem` says of them.
+
+        Raises
+        ------
+        InputError
+            A column is absent.
+        """
+        if not rows.is_table or not self.reads_columns:
+            return rows
+        for reader in self.readers:
+            if reader.columns_read is not None:
+                reader.columns_read.check(rows.field_names)
+        found = {place: self.problem(record) for place, record in enumerate(rows.records) if place not in rows.problems}
+        return replace(
+            rows, problems={**rows.problems, **{place: one for place, one in found.items() if one is not None}}
+        )
 
     def estimate(self, rows: Rows, fields: Sequence[str]) -> Estimate | None:
         """What reading rows would take of servers; None where none is asked."""
@@ -429,15 +472,6 @@ def _numbered(readers: Sequence[FeatureReader]) -> list[FeatureReader]:
             reader = replace(reader, name=f"{reader.name} {seen[reader.name]}")
         named.append(reader)
     return named
-
-
-def _table(rows: Rows, columns: Sequence[str]) -> Any:
-    import pandas as pd
-
-    absent = [name for name in columns if name not in rows.field_names]
-    if absent:
-        raise InputError(f"X lacks the column {absent[0]!r}, which a transformer of features= was fitted with")
-    return pd.DataFrame.from_records(rows.records, columns=list(columns))
 
 
 def _kept(answer: RowScores) -> Floats:

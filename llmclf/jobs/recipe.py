@@ -171,7 +171,7 @@ class Recipe:
     def questions(self, frame: pd.DataFrame) -> list[Question]:
         """What each row of a piece of the table asks."""
         columns = self._values(frame)
-        if len(columns) == 1 and not self.has_choices:
+        if len(columns) == 1 and not self.has_choices and not self._reads_columns:
             return [
                 self._question((value,)) if type(value) is not str else self._of_text(value) for value in columns[0]
             ]
@@ -312,6 +312,12 @@ class Recipe:
             return self.pipeline.labels.all_words
         return self.scorer.words(dict(zip(self.fields, decode_record(record), strict=True)))
 
+    @cached_property
+    def _reads_columns(self) -> bool:
+        """Whether a transformer reads columns of the table as they were in the fit."""
+        features = self.pipeline.features
+        return self.pipeline.has_heads and features is not None and features.reads_columns
+
     def is_row(self, record: bytes) -> bool:
         """Whether a record is that of a row, and not of the prompt without one."""
         return not self._is_unconditional(decode_record(record))
@@ -322,6 +328,10 @@ class Recipe:
 
     def _problem(self, row: Mapping[str, Any]) -> str | None:
         problem = self.scorer.problem(row)
+        features = self.pipeline.features
+        if problem is None and self._reads_columns and features is not None:
+            unlike_fit = features.problem(row)
+            problem = None if unlike_fit is None else unlike_fit.reason
         if problem is None and self.text_column is not None and not isinstance(row[TEXT_FIELD], str):
             return f"the text is {type_of(row[TEXT_FIELD])}; expected a str"
         return problem

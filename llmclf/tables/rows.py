@@ -32,12 +32,15 @@ class Rows:
         False where the input was a plain sequence of texts, whose one field is called ``text``.
     problems : dict
         Row number -> why it cannot be asked about, as far as that shows without a prompt.
+    dtypes : dict
+        Field name -> the type that its column has in a pandas data frame.
     """
 
     records: list[Row]
     field_names: tuple[str, ...]
     is_table: bool
     problems: Mapping[int, Problem] = field(default_factory=dict)
+    dtypes: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """How many rows, and their fields."""
@@ -54,7 +57,7 @@ class Rows:
         """The rows at the given positions, in that order."""
         positions = list(positions)
         problems = {new: self.problems[old] for new, old in enumerate(positions) if old in self.problems}
-        return Rows([self.records[i] for i in positions], self.field_names, self.is_table, problems)
+        return replace(self, records=[self.records[i] for i in positions], problems=problems)
 
 
 def read_rows(X: Any, *, keep_bad: bool = False) -> Rows:
@@ -95,7 +98,8 @@ def _read(X: Any, keep_bad: bool) -> Rows:
     if isinstance(native, nw.Series):
         return _read_texts(native.to_list())
     if isinstance(native, nw.DataFrame):
-        return _read_records(native.columns, native.iter_rows(named=True), len(native))
+        rows = _read_records(native.columns, native.iter_rows(named=True), len(native))
+        return replace(rows, dtypes=dict(X.dtypes)) if nw.dependencies.is_pandas_dataframe(X) else rows
     if isinstance(X, np.ndarray):
         return _read_array(X)
     if isinstance(X, (list, tuple)):
