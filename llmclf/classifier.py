@@ -105,9 +105,10 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         A score cache (SQLite): a text is asked once per model and prompt, whatever happens after it.
     on_error : {"raise", "missing"}, default="raise"
         What a row does that cannot be asked about (a missing or blank text, half of a surrogate pair, a value for which the
-        template fails), or that the model cannot score (too long, refused by the server): stop the call with an error that
-        names the bad rows, or become NaN (and None in `predict`) while the others are answered. ``score_rows(X)[i].error``
-        says why. `fit` and `fit_threshold` leave such rows out and warn; a report counts them.
+        template fails), that the model cannot score (too long, refused by the server), or whose features cannot be read (NaN of
+        a transformer, a text without an embedding): stop the call with an error that names the bad rows, or become NaN (and None
+        in `predict`) while the others are answered. ``score_rows(X)[i].error`` says why. `fit` and `fit_threshold` leave such
+        rows out and warn; a report counts them.
     random_state : int, RandomState or None
         Draws the shots, and the texts of ``bias="domain"`` and ``"generative"``.
 

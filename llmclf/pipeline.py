@@ -26,7 +26,7 @@ from .backends.usage import Estimate
 from .calibration import Corrections, SelectedThreshold, StackedCalibrator
 from .errors import CalibrationWarning, InputError, LlmclfError, ModelError, warn
 from .features import Embeddings
-from .features.reading import read_parts
+from .features.reading import read_parts, reason
 from .features.sets import FeatureReaders
 from .labels import LabelSet
 from .logits import softmax
@@ -338,7 +338,7 @@ class FittedPipeline:
             for numbers, found in read_parts(read, len(scored)):
                 places = [scored[number] for number in numbers]
                 if isinstance(found, LlmclfError):
-                    unread[places[0]] = f"its features cannot be read: {found}"
+                    unread[places[0]] = reason(found)
                     continue
                 for name, own in found.items():
                     logits[name][places] = own

@@ -86,3 +86,22 @@ def read_parts(read: Callable[[list[int]], T], n_rows: int) -> Iterator[tuple[li
         else:
             n_read += len(part)
             yield part, found
+
+
+def reasons_of(read: Callable[[list[int]], object], n_rows: int) -> dict[int, str]:
+    """Why the features of single rows cannot be read; see `read_parts`.
+
+    Examples
+    --------
+    >>> def odd(rows):
+    ...     if any(row % 2 == 0 for row in rows):
+    ...         raise InputError("even")
+    >>> reasons_of(odd, 4)
+    {0: 'its features cannot be read: even', 2: 'its features cannot be read: even'}
+    """
+    return {rows[0]: reason(found) for rows, found in read_parts(read, n_rows) if isinstance(found, LlmclfError)}
+
+
+def reason(error: LlmclfError) -> str:
+    """As it is kept beside the row."""
+    return f"its features cannot be read: {error}"

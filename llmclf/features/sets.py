@@ -3,244 +3,42 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from sklearn.base import clone
 
-from ..arrays import Floats, Integers
+from ..arrays import Integers
 from ..backends import Backend, RowScores
-from ..backends.base import CountedEmbedder, CountsUsage, shows_states
+from ..backends.base import shows_states
 from ..backends.remembering import Memory, Rehearsal
 from ..backends.requests import STATE_PARTS, check_states
-from ..backends.state_codes import pack_states, unpack_states
 from ..backends.usage import Estimate, Usage
 from ..errors import InputError
-from ..numerics.row_features import CommonUnit, DenseFeatures, RowFeatures
+from ..numerics.row_features import RowFeatures
 from ..tables.bad_rows import Problem
 from ..tables.rows import Row, Rows
-from .columns import ColumnTypes
 from .embeddings import Embeddings
+from .readers import Embedded, FeatureReader, Own, States, Terms, row_texts
 from .terms import Vocabularies
-from .transformed import Inputs, Priced, cannot_be_saved, learns, prepare, read_once, rehearse
+from .transformed import prepare
+
+__all__ = [
+    "Embedded",
+    "FeatureReader",
+    "FeatureReaders",
+    "Own",
+    "States",
+    "Terms",
+    "feature_readers",
+    "row_texts",
+    "saved_embeddings",
+]
 
 NAMES = ("auto", "states", "tfidf")
-
-
-class FeatureReader(ABC):
-    """Reads one feature set of rows."""
-
-    name: str
-    needs_states = False
-    needs_table = False
-    """Whether it reads fields of a table that the prompt does not show."""
-
-    @abstractmethod
-    def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
-        """The features of rows (n,).
-
-        Parameters
-        ----------
-        rows : Rows
-        fields : sequence of str
-            Those that the prompt shows.
-        answers : sequence of n RowScores
-            What the model said of the rows; with states if it `needs_states`.
-        """
-
-    def learned(self, rows: Rows, fields: Sequence[str], columns: Integers) -> FeatureReader:
-        """The reader after it has seen the labelled rows, which are checked before the model is asked about them.
-
-        `columns` (n,) are those of the true classes.
-        """
-        return self
-
-    @property
-    def columns_read(self) -> ColumnTypes | None:
-        """The columns of a table that it reads, besides those that the prompt shows; None where there are none."""
-        return None
-
-    @property
-    def asks(self) -> bool:
-        """Whether reading rows asks a model, which may cost."""
-        return False
-
-    def rehearse(self, rows: Rows, fields: Sequence[str], rehearsal: Rehearsal) -> None:
-        """Note what reading rows would ask of models; nothing is sent."""
-        assert not self.asks
-
-    @property
-    def usages(self) -> list[Usage]:
-        """What servers were asked so far, one that lives on for each server."""
-        return []
-
-    def described(self) -> Any:
-        """What its features depend on, as JSON values."""
-        return self.to_dict()
-
-    def spec(self) -> Any:
-        """What ``features=`` says of it."""
-        return self.name
-
-    @abstractmethod
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
-
-
-@dataclass(frozen=True, eq=False)
-class States(FeatureReader):
-    """The model's own hidden states, which came with the scores."""
-
-    name: str = "states"
-    needs_states = True
-
-    def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
-        return DenseFeatures(np.stack([_kept(answer) for answer in answers]))
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"kind": "states"}
-
-
-@dataclass(frozen=True, eq=False)
-class Terms(FeatureReader):
-    """The words of the texts; of a table, those of the fields that the prompt shows."""
-
-    vocabularies: Vocabularies | None = None
-    name: str = "tfidf"
-
-    def learned(self, rows: Rows, fields: Sequence[str], columns: Integers) -> Terms:
-        return Terms(Vocabularies.of(row_texts(rows.records, fields)))
-
-    def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
-        assert self.vocabularies is not None
-        return self.vocabularies.counts(row_texts(rows.records, fields))
-
-    def to_dict(self) -> dict[str, Any]:
-        assert self.vocabularies is not None
-        return {"kind": "tfidf", "vocabularies": self.vocabularies.to_dict()}
-
-
-@dataclass(frozen=True, eq=False)
-class Embedded(FeatureReader):
-    """Embeddings of the texts; of a table, of the fields that the prompt shows."""
-
-    embeddings: Embeddings
-    name: str = "embeddings"
-
-    def learned(self, rows: Rows, fields: Sequence[str], columns: Integers) -> Embedded:
-        return Embedded(clone(self.embeddings).fit(row_texts(rows.records, fields)), self.name)
-
-    def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
-        return read_once(self.embeddings, row_texts(rows.records, fields), self.name, Memory.current())
-
-    @property
-    def asks(self) -> bool:
-        return True
-
-    def rehearse(self, rows: Rows, fields: Sequence[str], rehearsal: Rehearsal) -> None:
-        with rehearsal.opened():
-            self.embeddings.transform(row_texts(rows.records, fields))
-
-    @property
-    def usages(self) -> list[Usage]:
-        return [self.embeddings.usage]
-
-    def described(self) -> Any:
-        # Neither the address nor limits and price, which change no vector.
-        own = self.embeddings
-        identity = {name: value for name, value in own.identity_.items() if name != "base_url"}
-        return {"kind": "embeddings", "identity": identity, "prefix": own.prefix, "normalize": own.normalize}
-
-    def spec(self) -> Any:
-        return clone(self.embeddings)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"kind": "embeddings", "name": self.name, "embeddings": self.embeddings.to_dict()}
-
-
-@dataclass(frozen=True, eq=False)
-class Own(FeatureReader):
-    """What a transformer of the caller makes of the texts, or of the table.
-
-    Attributes
-    ----------
-    transformer : scikit-learn transformer
-        Not fitted, if it learns.
-    name : str
-    columns : ColumnTypes or None
-        Those of the table that the transformer gets, as they were in the fit; None before, and where it gets texts.
-    memory : Memory
-        What models inside of the transformer have answered about the labelled rows, and which models these are.
-    fitted : scikit-learn transformer
-        One that has seen all labelled rows, for rehearsals; None before.
-    is_sparse : bool or None
-        Whether that one gave a sparse array of them.
-    """
-
-    transformer: Any
-    name: str
-    columns: ColumnTypes | None = None
-    memory: Memory = field(default_factory=Memory)
-    fitted: Any = None
-    is_sparse: bool | None = None
-    needs_table = True
-
-    def learned(self, rows: Rows, fields: Sequence[str], columns: Integers) -> Own:
-        # The columns of the fit, in its order, wherever they stand later and whatever else there is.
-        types = ColumnTypes.of(rows) if rows.is_table else None
-        reader = replace(self, columns=types, memory=Memory.current() or Memory(), fitted=self.transformer)
-        if not learns(self.transformer):
-            return reader
-        inputs = reader.read(rows, fields, ())
-        assert isinstance(inputs, Inputs)
-        found = inputs.scaling(columns, np.ones(len(rows)))
-        return replace(reader, fitted=found.transformer, is_sparse=isinstance(found.inner, CommonUnit))
-
-    def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
-        values, memory = self._values(rows, fields), Memory.current() or self.memory
-        if learns(self.transformer):
-            return Inputs(values, self.transformer, self.name, memory, self.is_sparse)
-        return read_once(self.transformer, values, self.name, memory)
-
-    def _values(self, rows: Rows, fields: Sequence[str]) -> Any:
-        if self.columns is None:
-            return row_texts(rows.records, fields)
-        self.columns.check(rows.field_names)
-        return self.columns.frame(rows.records)
-
-    @property
-    def columns_read(self) -> ColumnTypes | None:
-        return self.columns
-
-    @property
-    def asks(self) -> bool:
-        return isinstance(self.transformer, Priced) or bool(self.memory.asked)
-
-    def rehearse(self, rows: Rows, fields: Sequence[str], rehearsal: Rehearsal) -> None:
-        if isinstance(self.transformer, Priced):
-            rehearsal.estimates.append(self.transformer.estimate(self._values(rows, fields)))
-        elif self.asks:
-            rehearse(self.fitted, self._values(rows, fields), rehearsal)
-
-    @property
-    def usages(self) -> list[Usage]:
-        if isinstance(self.transformer, Priced):
-            return [self.transformer.usage]
-        return [model.usage for model in self.memory.asked if isinstance(model, CountedEmbedder | CountsUsage)]
-
-    def described(self) -> Any:
-        return {"kind": "transformer", "name": self.name}
-
-    def spec(self) -> Any:
-        return self.transformer
-
-    def to_dict(self) -> dict[str, Any]:
-        raise InputError(cannot_be_saved(self.transformer))
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,8 +125,15 @@ class FeatureReaders:
 
     def learned(self, rows: Rows, fields: Sequence[str], columns: Integers) -> FeatureReaders:
         """The readers after they have seen the labelled rows; see `FeatureReader.learned`."""
-        with Memory().opened() as memory:
+        with (Memory.current() or Memory()).opened() as memory:
             return FeatureReaders(tuple(reader.learned(rows, fields, columns) for reader in self.readers), memory)
+
+    def unreadable(self, rows: Rows, fields: Sequence[str], columns: Integers) -> dict[int, str]:
+        """The labelled rows to which it is due that `learned` fails, and why; empty where no single row is to blame."""
+        found: dict[int, str] = {}
+        for reader in self.readers:
+            found = {**reader.unreadable(rows, fields, columns), **found}
+        return found
 
     def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> dict[str, RowFeatures]:
         """Each feature set of rows (n,); see `FeatureReader.read`."""
@@ -439,17 +244,6 @@ def feature_readers(
     return FeatureReaders(tuple(_numbered(readers)))
 
 
-def row_texts(records: Sequence[Row], fields: Sequence[str]) -> list[str]:
-    """What the prompt shows of each row, without the prompt.
-
-    Examples
-    --------
-    >>> row_texts([{"title": "Ants", "body": "They walk.", "id": 3}], ["title", "body"])
-    ['Ants\\nThey walk.']
-    """
-    return ["\n".join(str(record[name]) for name in fields) for record in records]
-
-
 def _reader_from_dict(values: Mapping[str, Any], embeddings: Iterator[Embeddings]) -> FeatureReader:
     """The inverse of `to_dict` of a reader."""
     if values["kind"] == "states":
@@ -472,10 +266,3 @@ def _numbered(readers: Sequence[FeatureReader]) -> list[FeatureReader]:
             reader = replace(reader, name=f"{reader.name} {seen[reader.name]}")
         named.append(reader)
     return named
-
-
-def _kept(answer: RowScores) -> Floats:
-    """An answer's states as a cache keeps them, so that a cached answer gives the same features."""
-    assert answer.states is not None
-    kept: Floats = unpack_states(pack_states(answer.states, len(STATE_PARTS)), len(STATE_PARTS)).astype(np.float64)
-    return kept

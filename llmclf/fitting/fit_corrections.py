@@ -13,6 +13,8 @@ from ..arrays import Floats, Integers
 from ..calibration import Corrections
 from ..calibration.corrections import class_frequencies
 from ..errors import CalibrationWarning, InputError, ModelError, warn
+from ..features.reading import is_about_rows
+from ..numerics.row_features import RowFeatures
 from ..pipeline import CalibrationRows, FittedPipeline
 from ..tables.bad_rows import Problem, named_rows
 from ..tables.rows import Rows
@@ -98,9 +100,9 @@ def fit_corrections(
         corrections.check(codes[places], left_weights, pipeline.labels.classes)
     content_free, scores, features = None, None, None
     if pipeline.features is not None:
-        pipeline = with_features(pipeline, rows, codes, places)
-        assert pipeline.features is not None
-        features = pipeline.features.read_without_answers(rows.take(places), pipeline.scorer.used_fields)
+        pipeline, features, unread = readable_features(pipeline, rows, codes, places)
+        reasons |= unread
+        places = np.setdiff1d(places, list(unread)) if unread else places
     if corrections.wants_content_free is not None:
         content_free = content_free_scores(corrections.wants_content_free, pipeline, rows.take(places), random_state)
     if corrections.wants_rows:
@@ -177,16 +179,65 @@ def with_features(pipeline: FittedPipeline, rows: Rows, codes: Integers | None, 
     """The pipeline whose feature readers have seen the labelled rows; what cannot be learned from is refused."""
     assert codes is not None
     assert pipeline.features is not None
-    found = np.unique(codes[places])
+    _check_classes(pipeline, codes[places])
+    readers = pipeline.features.learned(_shown(pipeline, rows, places), pipeline.scorer.used_fields, codes[places])
+    return replace(pipeline, features=readers)
+
+
+def readable_features(
+    pipeline: FittedPipeline, rows: Rows, codes: Integers | None, places: Integers
+) -> tuple[FittedPipeline, dict[str, RowFeatures], dict[int, str]]:
+    """As `with_features`, with the features of the rows that need no answers of the model, before it is asked.
+
+    With ``on_error="missing"`` rows whose features cannot be read are left out: the last of the three says why. Else one error
+    names them.
+
+    Raises
+    ------
+    InputError
+        Rows are to blame with ``on_error="raise"``; or all are, or none.
+    ModelError
+        A model that makes features gave up.
+    """
+    assert codes is not None
+    assert pipeline.features is not None
+    _check_classes(pipeline, codes[places])
+
+    def learned(places: Integers) -> tuple[FittedPipeline, dict[str, RowFeatures]]:
+        fitted = with_features(pipeline, rows, codes, places)
+        assert fitted.features is not None
+        return fitted, fitted.features.read_without_answers(rows.take(places), pipeline.scorer.used_fields)
+
+    with pipeline.features.asking_once():
+        try:
+            return (*learned(places), {})
+        except (InputError, ModelError) as error:
+            if not is_about_rows(error):
+                raise
+            shown = _shown(pipeline, rows, places)
+            found = pipeline.features.unreadable(shown, pipeline.scorer.used_fields, codes[places])
+            if not found or len(found) == len(places):
+                raise
+            unread = {int(places[place]): why for place, why in found.items()}
+            if pipeline.on_error == "raise":
+                raise InputError(
+                    f"{named_rows(unread)}; mend or drop these rows, or leave bad rows out with on_error='missing'"
+                ) from error
+        return (*learned(np.setdiff1d(places, list(unread))), unread)
+
+
+def _check_classes(pipeline: FittedPipeline, columns: Integers) -> None:
+    found = np.unique(columns)
     if found.size < 2:
         raise InputError(
-            f"all {len(places)} rows to learn from have the class {pipeline.labels.classes[int(found[0])]!r}; features= needs "
+            f"all {len(columns)} rows to learn from have the class {pipeline.labels.classes[int(found[0])]!r}; features= needs "
             "labelled rows of at least two classes"
         )
+
+
+def _shown(pipeline: FittedPipeline, rows: Rows, places: Integers) -> Rows:
     # Without the columns that give the answer away, which no prompt shows by itself either.
-    shown = replace(rows.take(places), field_names=pipeline.field_names)
-    readers = pipeline.features.learned(shown, pipeline.scorer.used_fields, codes[places])
-    return replace(pipeline, features=readers)
+    return replace(rows.take(places), field_names=pipeline.field_names)
 
 
 def warn_of_left_out(reasons: Mapping[int, str], n_rows: int) -> None:

@@ -101,8 +101,8 @@ def label_table(
     classifier : LLMClassifier, FittedPipeline or folder, optional
         A fitted one, its pipeline, or a folder that `LLMClassifier.save` wrote: its prompt, labels, calibrator and threshold are
         used. What is given besides must say the same. What it has learned of a row's features is journalled as a few numbers. A
-        transformer of your own that reads a table gets all columns of the fit, and rows are equal if all these are; from CSV they
-        are texts.
+        transformer of your own that reads a table gets all columns of the fit, with the types of the fit, and rows are equal if
+        all these are.
     threshold : float, optional
         Rows at least as confident count as accepted; by default the classifier's.
     journal : path, optional

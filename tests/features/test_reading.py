@@ -14,7 +14,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from llmclf import Embeddings, LLMClassifier
 from llmclf.backends import FakeBackend
-from llmclf.errors import EmbeddingError, InputError, ModelError, ServerError
+from llmclf.errors import CalibrationWarning, EmbeddingError, InputError, ModelError, ServerError
 from llmclf.features.reading import read_parts
 from llmclf.jobs import label_table
 
@@ -224,3 +224,52 @@ def test_parts_are_read_together_where_they_can():
     with pytest.raises(EmbeddingError):
         list(read_parts(refusing, 10))
     assert list(read_parts(refusing, 0)) == []
+
+
+SPOILT = [*X[:5], "a bad one", *X[6:30], "bad again", *X[31:]]
+UNFITTING = {name: one for name, one in TRANSFORMERS.items() if "is_wider" not in name}
+
+
+@pytest.mark.parametrize("name", UNFITTING)
+def test_a_fit_leaves_such_rows_out(name):
+    """With a warning that says why; the rest is as if they had not been there. Or one error names them by their own numbers."""
+    options = {"labels": ["dull", "fine"], "features": ["tfidf", UNFITTING[name]], "random_state": 0}
+    backend = Counting()
+    with pytest.raises(InputError, match=r"row 5: its features cannot be read: .*; row 30: .*on_error='missing'"):
+        LLMClassifier(backend, **options).fit(SPOILT, Y)
+    assert backend.n == 0
+    with pytest.warns(CalibrationWarning, match=r"2 of 40 training rows could not be scored .*row 5: its features"):
+        clf = LLMClassifier(FakeBackend(), **options, on_error="missing").fit(SPOILT, Y)
+    kept = np.delete(np.arange(40), [5, 30])
+    assert clf.calibration_rows_.tolist() == kept.tolist()
+    alone = LLMClassifier(FakeBackend(), **options).fit([SPOILT[i] for i in kept], Y[kept])
+    assert clf.predict_proba(X) == pytest.approx(alone.predict_proba(X), abs=1e-2)
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_fit_leaves_out_texts_without_embeddings(is_nested):
+    """Of a nested transformer that cannot be fitted with such a text nobody can tell which it is: its own error says so."""
+    refused = lambda request: Status(400) if "bad" in json.dumps(request.body) else None  # noqa: E731
+    with FakeServer("embeddings", refused) as server:
+        embeddings = Embeddings("openai:tiny", base_url=server.url, max_retries=0)
+        features = make_pipeline(embeddings, StandardScaler()) if is_nested else embeddings
+        clf = LLMClassifier(FakeBackend(), labels=["dull", "fine"], features=features, on_error="missing")
+        if is_nested:
+            with pytest.raises(ServerError, match="features 'Pipeline': the text 'a bad one' got no embedding"):
+                clf.fit(SPOILT, Y)
+            return
+        with pytest.warns(CalibrationWarning, match="2 of 40 training rows could not be scored"):
+            clf.fit(SPOILT, Y)
+        assert clf.calibration_rows_.size == 38
+
+
+class Counting(FakeBackend):
+    """Counts what it is asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.n = 0
+
+    def score(self, requests):
+        self.n += len(requests)
+        return super().score(requests)
