@@ -17,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,11 @@ from llmclf.calibration import (
     StackedCalibrator,
     TemperatureCalibrator,
     VectorCalibrator,
+    select_threshold,
 )
 from llmclf.calibration.base import WEAK_RIDGE
 from llmclf.cards import load_card
+from llmclf.errors import InputError
 from llmclf.features.terms import Vocabularies
 from llmclf.logits import softmax
 from llmclf.metrics import accuracy, expected_calibration_error, log_loss
@@ -55,6 +57,7 @@ DATA_SETS = (
 )  # fmt: skip
 SIZES = (20, 50, 100, 300, 1000)
 N_POOL = N_TEST = 1000
+MAX_ERRORS, LEAST_FOR_THRESHOLDS = (0.05, 0.1, 0.2), 50
 FLOOR = 0.01  # of learners that cannot name a class that they have not seen
 
 
@@ -98,9 +101,10 @@ def embedded(texts: list[str]) -> Iterator[tuple[str, np.ndarray]]:
     except ImportError:
         pass
     try:
-        from wordllama import WordLlama
+        import wordllama
 
-        yield "wordllama", np.asarray(WordLlama.load().embed(texts), dtype=np.float32)
+        own = Path(wordllama.__file__).parent  # its tokenizer is in its wheel, but looked for beside it
+        yield "wordllama", np.asarray(wordllama.WordLlama.load(cache_dir=own).embed(texts), dtype=np.float32)
     except ImportError:
         pass
 
@@ -205,39 +209,40 @@ def contest(file: Path, size: int, draw: int) -> dict[str, Any]:
     states, other_states = data["train_states"][rows].astype(float), data["test_states"].astype(float)
     texts, other_texts = data["train_texts"][rows].tolist(), data["test_texts"].tolist()
     known = Vocabularies.of(texts)
-    told = (
-        {"states": states, "tfidf": known.counts(texts)},
-        {"states": other_states, "tfidf": known.counts(other_texts)},
-    )
+    mine = {"states": states, "tfidf": known.counts(texts)}
+    theirs = {"states": other_states, "tfidf": known.counts(other_texts)}
+    if "train_e5" in data:
+        mine["e5"], theirs["e5"] = data["train_e5"][rows], data["test_e5"]
     counts = np.bincount(y, minlength=n_classes) + 0.5
 
-    def pooled(extra: str | None = None) -> np.ndarray:
-        mine, theirs = told
-        if extra is not None:
-            mine, theirs = {**mine, extra: data[f"train_{extra}"][rows]}, {**theirs, extra: data[f"test_{extra}"]}
-        return StackedCalibrator().fit(scores, y, classes=range(n_classes), features=mine).predict_proba(others, theirs)
+    @cache
+    def pool_of(*sets: str) -> StackedCalibrator:
+        return StackedCalibrator().fit(
+            scores, y, classes=range(n_classes), features={name: mine[name] for name in sets}
+        )
 
     def states_alone() -> np.ndarray:
-        one = StackedCalibrator().fit(scores, y, classes=range(n_classes), features={"states": states})
+        # As a member of the pool it is the same; a fit of its own in the first draw shows its seconds.
+        one = pool_of("states") if draw == 0 else pool_of("states", "tfidf")
         if "states" not in one.members_:
             return of_known_classes(probe(), states, y, other_states, n_classes)
-        return np.exp(one.member_log_proba(others, {"states": other_states})["states"])
+        return np.exp(one.member_log_proba(others, theirs)["states"])
 
-    def stacked_by_scikit_learn() -> np.ndarray:
-        if np.bincount(y, minlength=n_classes).min(initial=5, where=np.bincount(y, minlength=n_classes) > 0) < 5:
-            raise ValueError("five folds need five rows of every class")
+    def stacked_by_scikit_learn() -> np.ndarray | None:
+        if np.bincount(y).min(initial=5, where=np.bincount(y) > 0) < 5:
+            return None  # five folds need five rows of every class
         tables = [np.column_stack([s, h, np.array(t, dtype=object)]) for s, h, t in (
             (scores, states, texts), (others, other_states, other_texts))]  # fmt: skip
         return of_known_classes(stacking(n_classes, states.shape[1]), tables[0], y, tables[1], n_classes)
 
-    ways: dict[str, Callable[[], np.ndarray]] = {
+    ways: dict[str, Callable[[], np.ndarray | None]] = {
         "frequencies": lambda: np.tile(counts / counts.sum(), (len(truth), 1)),
         "words": lambda: of_known_classes(words(), texts, y, other_texts, n_classes),
-        "states": states_alone,
         "raw": lambda: softmax(others),
         "chosen": lambda: chosen_calibrator(scores, y, n_classes).predict_proba(others),
         "auto": lambda: AutoCalibrator().fit(scores, y, classes=range(n_classes)).predict_proba(others),
-        "pool": pooled,
+        "pool": lambda: pool_of("states", "tfidf").predict_proba(others, theirs),
+        "states": states_alone,
         "stacking": stacked_by_scikit_learn,
     }
     for kind in ("e5", "wordllama"):
@@ -246,13 +251,12 @@ def contest(file: Path, size: int, draw: int) -> dict[str, Any]:
                 data[f"train_{kind}"][rows], y, data[f"test_{kind}"], n_classes
             )
     if "train_e5" in data:
-        ways["pool + e5"] = lambda: pooled("e5")
+        ways["pool + e5"] = lambda: pool_of("states", "tfidf", "e5").predict_proba(others, theirs)
     found: dict[str, Any] = {}
     for name, way in ways.items():
         began = time.perf_counter()
-        try:
-            proba = way()
-        except ValueError:
+        proba = way()
+        if proba is None:
             continue
         proba = np.maximum(proba, 1e-12) / np.maximum(proba, 1e-12).sum(axis=1, keepdims=True)
         labels = range(n_classes)
@@ -262,7 +266,25 @@ def contest(file: Path, size: int, draw: int) -> dict[str, Any]:
             expected_calibration_error(truth, proba, classes=labels),
             time.perf_counter() - began,
         ]
-    return {"set": file.stem, "size": size, "draw": draw, "n_classes": n_classes, "ways": found}
+    pool = pool_of("states", "tfidf")
+    accepted = accepted_rows(pool, y, pool.predict_proba(others, theirs), truth) if size >= LEAST_FOR_THRESHOLDS else {}
+    return {
+        "set": file.stem, "size": size, "draw": draw, "n_classes": n_classes, "ways": found, "accepted": accepted,
+        "weights": pool.weights_,
+    }  # fmt: skip
+
+
+def accepted_rows(pool: StackedCalibrator, y: np.ndarray, proba: np.ndarray, truth: np.ndarray) -> dict[str, list[int]]:
+    """For each error that is allowed: how many test rows pass the threshold from cross-fitted rows, and how many are wrong."""
+    own, found = np.exp(pool.cross_fitted()), {}
+    for max_error in MAX_ERRORS:
+        try:
+            threshold = select_threshold(y, own, max_error=max_error, classes=pool.classes_).threshold
+        except InputError:
+            continue  # too few rows for any
+        passed = proba.max(axis=1) >= threshold
+        found[str(max_error)] = [int(passed.sum()), int((proba.argmax(axis=1) != truth)[passed].sum())]
+    return found
 
 
 # --- tables --------------------------------------------------------------------------------------------------------------
@@ -378,10 +400,11 @@ def main() -> None:
         file = prepare(name, args.folder)
         n_rows = len(read(file)["train_y"])
         sizes = [size for size in map(int, args.sizes.split(",")) if size <= n_rows]
-        wanted += [(file, size, draw) for size in sizes for draw in range(args.draws)]
+        # All draws of all rows are one.
+        wanted += [(file, size, draw) for size in sizes for draw in range(args.draws if size < n_rows else 1)]
     wanted = [(file, size, draw) for file, size, draw in wanted if (file.stem, size, draw) not in done]
-    with ProcessPoolExecutor(args.workers) as pool, log.open("a") as stream:
-        for one in pool.map(contest, *zip(*wanted, strict=True)) if wanted else ():
+    with ProcessPoolExecutor(args.workers) as workers, log.open("a") as stream:
+        for one in workers.map(contest, *zip(*wanted, strict=True)) if wanted else ():
             stream.write(json.dumps(one) + "\n")
             stream.flush()
             results.append(one)

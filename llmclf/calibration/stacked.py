@@ -18,6 +18,8 @@ from .pool.members import LABEL_SCORES, FittedHead, Head, Member, Observed, Scor
 from .pool.pooled import FREQUENCIES, PooledCalibrator, label_members
 from .temperature import PriorCalibrator
 
+_FLEXIBLE_ROWS = 100  # below, maps of the label scores with many parameters cost more than they give beside heads
+
 
 class StackedCalibrator(PooledCalibrator):
     """Pool label scores with heads that learn from features: hidden states, words, embeddings, or anything else.
@@ -59,6 +61,7 @@ class StackedCalibrator(PooledCalibrator):
 
     name = "stacked"
     _trust = 0.3
+    _discount = 20.0
 
     def __init__(self, calibrator: Any = None) -> None:
         self.calibrator = calibrator
@@ -95,7 +98,7 @@ class StackedCalibrator(PooledCalibrator):
     def _members(self, feature_sets: tuple[str, ...]) -> list[Member]:
         members: list[Member] = [ScoreMap(FREQUENCIES, PriorCalibrator())]
         if self.calibrator is None:
-            members += label_members()
+            members += label_members(matrix_rows=_FLEXIBLE_ROWS, head_rows=_FLEXIBLE_ROWS)
         else:
             one = self._label_map()
             members.append(ScoreMap(one.name, one))

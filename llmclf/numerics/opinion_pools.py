@@ -96,6 +96,7 @@ class OpinionPool:
         groups: Integers | None = None,
         prior: Floats | None = None,
         linear_only: bool = False,
+        discount: float = 0.0,
     ) -> OpinionPool:
         """The pool of members that have judged n rows without having seen them.
 
@@ -114,6 +115,9 @@ class OpinionPool:
             all are trusted the same.
         linear_only : bool
             Give the logarithmic pool no share: members that know the same things make it no sharper, only bolder.
+        discount : float
+            In rows: n rows count as n n / (n + discount), since rows that are held out in turn are not n witnesses where each
+            also taught the members that judge the others, which matters where there are few.
 
         Examples
         --------
@@ -129,6 +133,7 @@ class OpinionPool:
         if groups is not None:
             # As many witnesses as there are groups, each a row's worth.
             weights = weights * min(1.0, len(np.unique(groups)) / float(weights.sum()))
+        weights = weights * (float(weights.sum()) / (float(weights.sum()) + discount))
         linear = averaging_weights(logs[:, *truth].T, weights, groups, start)
         if linear_only:
             return cls(linear, linear, 0.0)

@@ -145,7 +145,7 @@ class ScoreMap(Member):
 
     def obstacle(self, counts: Floats) -> str | None:
         if counts.sum() < self.least_rows:
-            return f"it has many parameters, and there are fewer than {self.least_rows} labelled rows"
+            return _too_few_rows(self.least_rows)
         if self.most_classes is not None and len(counts) > self.most_classes:
             return f"it has a parameter for each pair of classes, and there are more than {self.most_classes} classes"
         return None
@@ -181,13 +181,18 @@ class Head(Member):
         The feature sets, each with the same weight.
     from_scores : bool
         Whether it starts from the label scores, at their temperature, or from the frequencies of the classes.
+    least_rows : int
+        It is no member on fewer labelled rows.
     """
 
     name: str
     sets: tuple[str, ...]
     from_scores: bool
+    least_rows: int = 0
 
     def obstacle(self, counts: Floats) -> str | None:
+        if counts.sum() < self.least_rows:
+            return _too_few_rows(self.least_rows)
         rare = int((counts < 2).sum())
         if self.from_scores or not rare:
             return None
@@ -302,6 +307,10 @@ def member_from_dict(values: Mapping[str, Any], n_classes: int) -> FittedMember:
             f"the head {head.name!r} of a pool has numbers of shapes {shapes}, which fitting cannot produce"
         )
     return head
+
+
+def _too_few_rows(least: int) -> str:
+    return f"it has many parameters, and there are fewer than {least} labelled rows"
 
 
 def _start(offset: float | Floats, scores: Floats) -> Floats:

@@ -31,17 +31,17 @@ _MANY_WEIGHTS = 3  # of the members, named by `heaviest_`
 _LEAST_NAMED = 0.005
 FREQUENCIES = "frequencies"
 AS_THEY_ARE = "as they are"
-MATRIX_ROWS, MATRIX_CLASSES = 50, 20
-"""A matrix is a member from so many rows on, and up to so many classes: beyond, the head on the label scores does its work."""
+MATRIX_CLASSES = 20
+"""A matrix is a member up to so many classes: beyond, the head on the label scores does its work."""
 
 
-def label_members() -> list[Member]:
-    """What can be made of the label scores alone, the simplest first."""
+def label_members(matrix_rows: int = 50, head_rows: int = 0) -> list[Member]:
+    """What can be made of the label scores alone, the simplest first; a matrix and a head from so many rows on."""
     maps: list[BaseCalibrator] = [TemperatureCalibrator(), BiasTemperatureCalibrator(), VectorCalibrator()]
     members = [ScoreMap(one.name, one) for one in maps]
     weak = ScoreMap("weak_bias_temperature", BiasTemperatureCalibrator(WEAK_RIDGE))
-    matrix = ScoreMap("matrix", MatrixCalibrator(), MATRIX_ROWS, MATRIX_CLASSES)
-    return [*members[:2], weak, members[2], matrix, Head(LABEL_SCORES, (LABEL_SCORES,), True)]
+    matrix = ScoreMap("matrix", MatrixCalibrator(), matrix_rows, MATRIX_CLASSES)
+    return [*members[:2], weak, members[2], matrix, Head(LABEL_SCORES, (LABEL_SCORES,), True, head_rows)]
 
 
 class PooledCalibrator(BaseCalibrator):
@@ -65,6 +65,9 @@ class PooledCalibrator(BaseCalibrator):
     _linear_only: ClassVar[bool] = False
     """Whether all members know the same."""
 
+    _discount: ClassVar[float] = 0.0
+    """How many rows' worth of what the members show is not believed."""
+
     def _weighed(
         self,
         members: Sequence[Member],
@@ -79,7 +82,8 @@ class PooledCalibrator(BaseCalibrator):
         if maps and len(members) > 1:
             prior[:] = (1.0 - self._trust) / (len(members) - 1)
             prior[maps[0]] = self._trust
-        return OpinionPool.fit(logs, columns, weights, groups, prior, linear_only=self._linear_only)
+        options: dict[str, Any] = {"linear_only": self._linear_only, "discount": self._discount}
+        return OpinionPool.fit(logs, columns, weights, groups, prior, **options)
 
     @abstractmethod
     def _members(self, feature_sets: tuple[str, ...]) -> list[Member]:
