@@ -7,9 +7,10 @@ one (other parameters, another backend) derives it with `dataclasses.replace`.
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,17 @@ from .backends.identity import check_same_model
 from .backends.logit_processing import Processing
 from .backends.requests import SCORE_VERSION, STATE_PARTS
 from .backends.usage import Estimate
-from .calibration import Corrections, SelectedThreshold, StackedCalibrator
+from .calibration import Corrections, PooledCalibrator, SelectedThreshold, StackedCalibrator
+from .calibration.pool.members import LABEL_SCORES, FittedHead
+from .checks import checked_names, checked_pairs
 from .errors import CalibrationWarning, InputError, warn
 from .features import Embeddings
 from .features.sets import FeatureReaders
-from .labels import LabelSet
+from .labels import LabelSet, saved_labels
 from .logits import softmax
 from .prompts.prompt import Prompt, nested_words
 from .prompts.rendered import TEXT_FIELD
-from .scoring.class_scores import ClassScores
+from .scoring.class_scores import SCORINGS, ClassScores
 from .scoring.decisions import Decisions
 from .scoring.scorer import Scorer
 from .tables.bad_rows import check_problems
@@ -39,7 +42,9 @@ from .tables.rows import Row, Rows
 from .tables.values import plain
 
 FORMAT = 3
-"""Of `FittedPipeline.to_dict`, and so of saved classifiers."""
+"""Of `FittedPipeline.to_dict`, and so of saved classifiers, without a pool."""
+POOL_FORMAT = 4
+"""Of those with a pool, which versions that read only format 3 cannot make out."""
 
 
 def _none() -> Integers:
@@ -287,16 +292,38 @@ class FittedPipeline:
 
     def head_logits(self, rows: Rows, answers: Sequence[RowScores]) -> dict[str, Floats]:
         """What each head of the pool makes of the features of rows, (n, K) each; NaN in rows that could not be scored."""
+        places = [place for place, answer in enumerate(answers) if answer.error is None]
+        return self._head_logits(rows, places, [answers[place] for place in places])
+
+    def _head_logits(self, rows: Rows, places: list[int], answers: Sequence[RowScores]) -> dict[str, Floats]:
+        """As `head_logits`, with the answers of the rows at `places`, of which only states are read."""
         calibrator, readers = self.corrections.calibrator, self.features
         assert isinstance(calibrator, StackedCalibrator)
         assert readers is not None
-        places = [place for place, answer in enumerate(answers) if answer.error is None]
         logits = {name: np.full((len(rows), len(self.labels.classes)), np.nan) for name in calibrator.heads}
         if places:
-            features = readers.read(rows.take(places), self.scorer.used_fields, [answers[place] for place in places])
+            features = readers.read(rows.take(places), self.scorer.used_fields, answers)
             for name, own in calibrator.head_logits(features, len(places)).items():
                 logits[name][places] = own
         return logits
+
+    def corrections_of(self, rows: Rows) -> Corrections:
+        """The corrections of the scores of these rows: a pool's heads read the rows' features when the corrections are applied.
+
+        Hidden states come with answers, so where heads need them the model is asked about the rows once more, unless there is a
+        cache; `scores` and `corrected` ask once.
+        """
+        return (
+            self.corrections.for_rows(len(rows), partial(self._heads_where, rows))
+            if self.has_heads
+            else self.corrections
+        )
+
+    def _heads_where(self, rows: Rows, is_scored: NDArray[np.bool_]) -> dict[str, Floats]:
+        assert self.features is not None
+        places = np.flatnonzero(is_scored).tolist()
+        answers = self.scorer.answers(rows.take(places)) if self.features.needs_states and places else []
+        return self._head_logits(rows, places, answers)
 
     def estimate(self, rows: Rows) -> Estimate:
         """What asking about rows would take of servers, of those that features are asked of, too; nothing is sent.
@@ -387,7 +414,7 @@ class FittedPipeline:
             raise InputError(f"{self.backend!r} cannot be saved; expected a backend made by open_backend")
         classes, words = self._labels_as_json()
         return {
-            "format": FORMAT,
+            "format": POOL_FORMAT if isinstance(self.corrections.calibrator, PooledCalibrator) else FORMAT,
             "score_version": SCORE_VERSION,
             "model": self.backend.name,
             "model_options": self.backend.options,
@@ -421,31 +448,39 @@ class FittedPipeline:
         check_model: bool = True,
         embeddings: Sequence[Embeddings] | None = None,
     ) -> FittedPipeline:
-        """The inverse of `to_dict`; `model_options` replace those that were saved, `embeddings` are those of its features."""
-        threshold, named = values.get("threshold"), values.get("named_order")  # absent in folders of earlier versions
+        """The inverse of `to_dict`; `model_options` replace those that were saved, `embeddings` are those of its features.
+
+        Raises
+        ------
+        InputError
+            A value is not one that `to_dict` gives, or does not fit another.
+        KeyError, TypeError, ValueError, AttributeError
+            As the first, where nothing more can be said.
+        """
+        # Absent in folders of earlier versions: threshold, named_order, processing, fitted_on_scores, features.
+        threshold, described = values.get("threshold"), values.get("features")
+        labels = saved_labels(values["classes"], values["words"], values.get("named_order"))
+        corrections = Corrections.from_dict(values["corrections"], len(labels.classes))
+        features = None if described is None else FeatureReaders.from_dict(described, embeddings)
+        _check_feature_sets(corrections, features)
+        _check_saved_values(values, labels)
         return cls(
             backend=open_backend(values["model"], **{**values["model_options"], **(model_options or {})}),
             prompt=Prompt.from_dict(values["prompt"]),
-            labels=LabelSet(
-                tuple(values["classes"]),
-                tuple(tuple(map(str, words)) for words in values["words"]),
-                None if named is None else tuple(map(int, named)),
-            ),
+            labels=labels,
             field_names=tuple(values["field_names"]),
-            is_table=bool(values["is_table"]),
-            shots=tuple((dict(row), str(word)) for row, word in values["shots"]),
-            processing=Processing.from_dict(values.get("processing")),  # absent in folders of earlier versions
+            is_table=values["is_table"],
+            shots=tuple((dict(row), word) for row, word in values["shots"]),
+            processing=Processing.from_dict(values.get("processing")),
             scoring=values["scoring"],
-            corrections=Corrections.from_dict(values["corrections"]),
+            corrections=corrections,
             threshold=None if threshold is None else SelectedThreshold.from_dict(threshold),
             calibrated_on=values["calibrated_on"],
-            calibration_rows=CalibrationRows(fingerprints=list(map(str, values["calibrated_fingerprints"]))),
-            fitted_on_scores=values.get("fitted_on_scores", {}),  # absent in folders of earlier versions
+            calibration_rows=CalibrationRows(fingerprints=list(values["calibrated_fingerprints"])),
+            fitted_on_scores=values.get("fitted_on_scores", {}),
             cache=cache,
             check_model=check_model,
-            features=None
-            if values.get("features") is None
-            else FeatureReaders.from_dict(values["features"], embeddings),
+            features=features,
         )
 
     def _labels_as_json(self) -> tuple[list[Any], list[list[str]]]:
@@ -458,3 +493,41 @@ class FittedPipeline:
         return [
             [{name: plain(value, "a shot's value") for name, value in row.items()}, word] for row, word in self.shots
         ]
+
+
+def _check_saved_values(values: Mapping[str, Any], labels: LabelSet) -> None:
+    """Refuse values of a saved pipeline whose parts have no check of their own."""
+    fields, shots, fingerprints = values["field_names"], values["shots"], values["calibrated_fingerprints"]
+    if not checked_names(fields, "field_names") or not isinstance(values["is_table"], bool):
+        raise InputError(f"field_names={fields!r}, is_table={values['is_table']!r}; expected names, and true or false")
+    if not values["is_table"] and fields != [TEXT_FIELD]:
+        raise InputError(f"field_names={fields!r}; expected {[TEXT_FIELD]!r}, as texts have")
+    if values["scoring"] not in SCORINGS:
+        raise InputError(f"scoring={values['scoring']!r}: expected one of {', '.join(map(repr, SCORINGS))}")
+    has_choices = values["prompt"].get("choices") is not None
+    for row, word in checked_pairs(shots, "shots"):
+        if not isinstance(row, Mapping):
+            raise InputError(f"a shot has the row {reprlib.repr(row)}; expected a JSON object")
+        if not isinstance(word, str) or not (has_choices or word in labels.all_words):
+            raise InputError(f"a shot is answered by {word!r}; expected one of {labels.all_words!r}")
+    if not isinstance(fingerprints, list) or not all(isinstance(one, str) for one in fingerprints):
+        raise InputError(f"calibrated_fingerprints={reprlib.repr(fingerprints)}; expected a list of texts")
+    identity, scores = values["calibrated_on"], values.get("fitted_on_scores", {})
+    if not isinstance(identity, Mapping | None) or not isinstance(scores, Mapping):
+        raise InputError(
+            f"calibrated_on={reprlib.repr(identity)}, fitted_on_scores={reprlib.repr(scores)}; expected JSON objects"
+        )
+
+
+def _check_feature_sets(corrections: Corrections, features: FeatureReaders | None) -> None:
+    """Refuse a pool that learned from other features than those that are read."""
+    calibrator = corrections.calibrator
+    learned = calibrator.feature_sets_ if isinstance(calibrator, PooledCalibrator) else ()
+    readers = {} if features is None else {reader.name: reader for reader in features.readers}
+    if list(learned) != list(readers):
+        raise InputError(f"the pool learned from the feature sets {list(learned)!r}, and {list(readers)!r} are read")
+    members = calibrator.members_.items() if isinstance(calibrator, PooledCalibrator) else ()
+    for name, head in members:
+        for own, scaling in head.scalings.items() if isinstance(head, FittedHead) else ():
+            if own != LABEL_SCORES and not readers[own].is_scaled_by(scaling):
+                raise InputError(f"the head {name!r} scales other features than those that {own!r} reads")

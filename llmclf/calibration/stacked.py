@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -10,9 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from ..arrays import Floats
+from ..checks import check_keys
 from ..errors import InputError
 from ..numerics.row_features import RowFeatures, as_features
-from .base import BaseCalibrator, check_keys
+from .base import BaseCalibrator
 from .maps import SCORE_MAPS
 from .pool.members import LABEL_SCORES, FittedHead, Head, Member, Observed, ScoreMap
 from .pool.pooled import FREQUENCIES, PooledCalibrator, label_members
@@ -192,8 +194,12 @@ class StackedCalibrator(PooledCalibrator):
         wanted = parameters.get("calibrator") if isinstance(parameters, Mapping) else None
         if isinstance(wanted, Mapping):
             check_keys(wanted, ["name", "parameters"], "'calibrator'")
-            kind = SCORE_MAPS.get(wanted["name"])
+            kind = SCORE_MAPS.get(wanted["name"]) if isinstance(wanted["name"], str) else None
             if kind is None:
                 raise InputError(f"name={wanted['name']!r}; expected one of {sorted(SCORE_MAPS)}")
+            check_keys(wanted["parameters"], list(inspect.signature(kind).parameters), "'parameters'")
             description = {**description, "parameters": {"calibrator": kind(**wanted["parameters"])}}
-        return super().from_dict(description)
+        stacked = super().from_dict(description)
+        if stacked.calibrator is not None:
+            stacked._label_map()  # refuses what cannot be a member
+        return stacked

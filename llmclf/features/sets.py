@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +19,9 @@ from ..backends.base import shows_states
 from ..backends.requests import STATE_PARTS, check_states
 from ..backends.state_codes import pack_states, unpack_states
 from ..backends.usage import Estimate, Usage
+from ..checks import check_keys, checked_names
 from ..errors import InputError
-from ..numerics.row_features import DenseFeatures, RowFeatures
+from ..numerics.row_features import DenseFeatures, RowFeatures, Scaling, Standardised, TermWeights
 from ..tables.rows import Row, Rows
 from .embeddings import Embeddings
 from .terms import Vocabularies
@@ -73,6 +75,10 @@ class FeatureReader(ABC):
         """What ``features=`` says of it."""
         return self.name
 
+    def is_scaled_by(self, scaling: Scaling) -> bool:
+        """Whether a scaling is of the kind, and of the size where that is known, that the features have."""
+        return isinstance(scaling, Standardised)
+
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -105,6 +111,11 @@ class Terms(FeatureReader):
     def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
         assert self.vocabularies is not None
         return self.vocabularies.counts(row_texts(rows.records, fields))
+
+    def is_scaled_by(self, scaling: Scaling) -> bool:
+        if not isinstance(scaling, TermWeights) or self.vocabularies is None:
+            return False
+        return [len(rarity) for rarity in scaling.rarity] == [len(terms) for terms in self.vocabularies.terms.values()]
 
     def to_dict(self) -> dict[str, Any]:
         assert self.vocabularies is not None
@@ -139,6 +150,10 @@ class Embedded(FeatureReader):
 
     def spec(self) -> Any:
         return clone(self.embeddings)
+
+    def is_scaled_by(self, scaling: Scaling) -> bool:
+        length = getattr(self.embeddings, "n_features_out_", None)  # there is none before the fit
+        return isinstance(scaling, Standardised) and scaling.n_columns == length
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "embeddings", "name": self.name, "embeddings": self.embeddings.to_dict()}
@@ -182,6 +197,10 @@ class Own(FeatureReader):
 
     def spec(self) -> Any:
         return self.transformer
+
+    def is_scaled_by(self, scaling: Scaling) -> bool:
+        # Of its own, which no folder holds.
+        return True
 
     def to_dict(self) -> dict[str, Any]:
         raise InputError(cannot_be_saved(self.transformer))
@@ -263,9 +282,19 @@ class FeatureReaders:
     def from_dict(
         cls, values: Sequence[Mapping[str, Any]], embeddings: Sequence[Embeddings] | None = None
     ) -> FeatureReaders:
-        """The inverse of `to_dict`; `embeddings` are those of `saved_embeddings`, if they have been read already."""
-        known = iter(saved_embeddings(list(values)) if embeddings is None else embeddings)
-        return cls(tuple(_reader_from_dict(one, known) for one in values))
+        """The inverse of `to_dict`; `embeddings` are those of `saved_embeddings`, if they have been read already.
+
+        Raises
+        ------
+        InputError
+            These are no feature sets that can be saved.
+        """
+        if not isinstance(values, list) or not values or not all(isinstance(one, Mapping) for one in values):
+            raise InputError(f"features={reprlib.repr(values)}; expected a list of descriptions of feature sets")
+        known = iter(saved_embeddings(values) if embeddings is None else embeddings)
+        readers = tuple(_reader_from_dict(one, known) for one in values)
+        checked_names([reader.name for reader in readers], "the names of the feature sets")
+        return cls(readers)
 
 
 def saved_embeddings(
@@ -349,13 +378,20 @@ def row_texts(records: Sequence[Row], fields: Sequence[str]) -> list[str]:
 
 def _reader_from_dict(values: Mapping[str, Any], embeddings: Iterator[Embeddings]) -> FeatureReader:
     """The inverse of `to_dict` of a reader."""
-    if values["kind"] == "states":
+    kind = values.get("kind")
+    if kind == "states":
+        check_keys(values, ["kind"], "the feature set 'states'")
         return States()
-    if values["kind"] == "tfidf":
+    if kind == "tfidf":
+        check_keys(values, ["kind", "vocabularies"], "the feature set 'tfidf'")
         return Terms(Vocabularies.from_dict(values["vocabularies"]))
-    if values["kind"] == "embeddings":
-        return Embedded(next(embeddings), str(values["name"]))
-    raise InputError(f"kind={values['kind']!r} is not a feature set that can be saved; expected 'states' or 'tfidf'")
+    if kind == "embeddings":
+        check_keys(values, ["kind", "name", "embeddings"], "the feature set 'embeddings'")
+        (name,) = checked_names([values["name"]], "the name of a feature set")
+        return Embedded(next(embeddings), name)
+    raise InputError(
+        f"kind={kind!r} is not a feature set that can be saved; expected 'states', 'tfidf' or 'embeddings'"
+    )
 
 
 def _numbered(readers: Sequence[FeatureReader]) -> list[FeatureReader]:

@@ -7,6 +7,7 @@ or from the data, so that a backend can keep control tokens in the data from act
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -158,6 +159,10 @@ class Prompt:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Prompt:
         """The inverse of `to_dict`; a terminator ``"auto"`` that an earlier version wrote keeps its meaning."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("chat", False), bool):
+            raise PromptError(
+                f"{reprlib.repr(values)} are no parameters of a prompt; expected a dict, whose 'chat' is true or false"
+            )
         values = dict(values)
         if values.pop("nested", None) is None and values.get("terminator") == "auto":
             values["terminator"] = "eos_if_nested"

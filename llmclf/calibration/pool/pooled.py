@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...arrays import Floats, Integers
+from ...checks import check_keys, checked_names, checked_numbers, checked_pairs
 from ...errors import InputError
 from ...logits import log_softmax
 from ...metrics.means import mean_interval
@@ -19,10 +21,21 @@ from ...numerics.groups import group_numbers
 from ...numerics.opinion_pools import OpinionPool
 from ...numerics.row_features import RowFeatures
 from ..affine import MatrixCalibrator, VectorCalibrator
-from ..base import ENOUGH_ROWS, WEAK_RIDGE, BaseCalibrator, check_keys, checked_numbers
+from ..base import ENOUGH_ROWS, WEAK_RIDGE, BaseCalibrator
 from ..temperature import BiasTemperatureCalibrator, IdentityCalibrator, TemperatureCalibrator
 from .cross_fits import CrossFits
-from .members import LABEL_SCORES, FittedMember, Head, Labelled, Member, Observed, ScoreMap, member_from_dict
+from .members import (
+    LABEL_SCORES,
+    FittedHead,
+    FittedMap,
+    FittedMember,
+    Head,
+    Labelled,
+    Member,
+    Observed,
+    ScoreMap,
+    member_from_dict,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -368,13 +381,39 @@ class PooledCalibrator(BaseCalibrator):
 
     def _restore(self, fitted: Any, n_classes: int) -> None:
         check_keys(fitted, ["feature_sets", "members", "pool", "left_out", "losses"], "'fitted'")
-        self.feature_sets_ = tuple(map(str, fitted["feature_sets"]))
-        self.members_ = {str(name): member_from_dict(values, n_classes) for name, values in fitted["members"]}
+        self.feature_sets_ = checked_names(fitted["feature_sets"], "feature_sets")
+        pairs = checked_pairs(fitted["members"], "members")
+        names = checked_names([name for name, _ in pairs], "the names of the members")
+        self.members_ = {name: member_from_dict(values, name, n_classes) for name, values in pairs}
+        known = {LABEL_SCORES, *self.feature_sets_}
+        for name, member in self.members_.items():
+            strange = sorted(set(member.scalings) - known) if isinstance(member, FittedHead) else []
+            if strange:
+                raise InputError(
+                    f"the head {name!r} needs the feature set {strange[0]!r}, and the pool's are {list(self.feature_sets_)!r}"
+                )
         self.pool_ = OpinionPool.from_dict(fitted["pool"])
-        if not len(self.members_) == len(self.pool_.linear) == len(self.pool_.logarithmic) > 0:
-            raise InputError(f"a pool of {len(self.members_)} members has {len(self.pool_.linear)} weights")
-        self.left_out_ = {str(name): str(reason) for name, reason in fitted["left_out"].items()}
+        if len(names) != len(self.pool_.linear):
+            raise InputError(f"a pool of {len(names)} members has {len(self.pool_.linear)} weights")
+        left_out = fitted["left_out"]
+        if not isinstance(left_out, Mapping) or not all(isinstance(reason, str) for reason in left_out.values()):
+            raise InputError(f"left_out={reprlib.repr(left_out)}; expected why each of some members was left out")
+        self.left_out_ = dict(left_out)
         self.losses_ = checked_losses(fitted["losses"])
+        if self.losses_ and not {"identity", *names} <= set(self.losses_):
+            raise InputError(f"losses of {sorted(self.losses_)!r}; expected those of 'identity' and of {list(names)!r}")
+
+    @classmethod
+    def from_dict(cls, description: Mapping[str, Any]) -> Self:
+        """A fitted pool from the result of `to_dict`; see `TemperatureCalibrator.from_dict`."""
+        pool = super().from_dict(description)
+        expected = pool.classes_.tolist()
+        for name, member in pool.members_.items():
+            if isinstance(member, FittedMap) and member.calibrator.classes_.tolist() != expected:
+                raise InputError(
+                    f"the member {name!r} has the classes {member.calibrator.classes_.tolist()!r}, and the pool has {expected!r}"
+                )
+        return pool
 
 
 def checked_losses(losses: Any) -> dict[str, float]:
@@ -382,6 +421,8 @@ def checked_losses(losses: Any) -> dict[str, float]:
         raise InputError(f"losses={losses!r}; expected the log loss of each member")
     names = list(map(str, losses))
     values = checked_numbers(list(losses.values()), (len(names),), "losses")
+    if (values < -1e-6).any():
+        raise InputError(f"losses={reprlib.repr(losses)}; expected log losses, which are at least 0")
     return dict(zip(names, values.tolist(), strict=True))
 
 
