@@ -48,8 +48,8 @@ class Corrections:
     [[0.8, 0.2]]
     """
 
-    _rows: tuple[int, Callable[[NDArray[np.bool_]], Mapping[str, Floats]]] | None = None
-    """For how many rows, and what reads the heads of those with scores; None: for any rows."""
+    own_rows: tuple[int, Callable[[NDArray[np.bool_]], Mapping[str, Floats]]] | None = None
+    """For how many rows they are, and what reads the heads of those with scores; None: for any rows. See `for_rows`."""
 
     def __init__(self, bias: Any = None, calibrator: Any = None, log_prior: Floats | None = None) -> None:
         self.bias = bias
@@ -80,20 +80,20 @@ class Corrections:
         True
         """
         bound = copy(self)
-        bound._rows = n_rows, heads_of
+        bound.own_rows = n_rows, heads_of
         return bound
 
     def _heads(self, scores: Floats, heads: Mapping[str, Floats] | None) -> Mapping[str, Floats] | None:
         """The heads of the rows of scores (n, K): those given, else those of the rows that these corrections are for."""
-        if heads is not None or self._rows is None:
+        if heads is not None or self.own_rows is None:
             return heads
-        n_rows, heads_of = self._rows
+        n_rows, heads_of = self.own_rows
         if len(scores) != n_rows:
             raise InputError(
                 f"scores have {len(scores)} rows, and these corrections read the features of {n_rows} certain rows; give the "
                 "scores of all of them, in their order"
             )
-        return heads_of(~np.isnan(scores).any(axis=1))
+        return heads_of(np.logical_not(np.isnan(scores).any(axis=1)))
 
     @property
     def wants_content_free(self) -> str | None:

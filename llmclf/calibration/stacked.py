@@ -199,7 +199,9 @@ class StackedCalibrator(PooledCalibrator):
                 raise InputError(f"name={wanted['name']!r}; expected one of {sorted(SCORE_MAPS)}")
             check_keys(wanted["parameters"], list(inspect.signature(kind).parameters), "'parameters'")
             description = {**description, "parameters": {"calibrator": kind(**wanted["parameters"])}}
-        stacked = super().from_dict(description)
-        if stacked.calibrator is not None:
-            stacked._label_map()  # refuses what cannot be a member
-        return stacked
+        return super().from_dict(description)
+
+    def _restore(self, fitted: Any, n_classes: int) -> None:
+        if self.calibrator is not None:
+            self._label_map()  # refuses what cannot be a member
+        super()._restore(fitted, n_classes)
