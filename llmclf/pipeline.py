@@ -7,7 +7,6 @@ one (other parameters, another backend) derives it with `dataclasses.replace`.
 from __future__ import annotations
 
 import os
-import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -26,7 +25,6 @@ from .backends.requests import SCORE_VERSION, STATE_PARTS
 from .backends.usage import Estimate
 from .calibration import Corrections, PooledCalibrator, SelectedThreshold, StackedCalibrator
 from .calibration.pool.members import LABEL_SCORES, FittedHead
-from .checks import checked_names, checked_pairs
 from .errors import CalibrationWarning, InputError, warn
 from .features import Embeddings
 from .features.sets import FeatureReaders
@@ -34,8 +32,9 @@ from .labels import LabelSet, saved_labels
 from .logits import softmax
 from .prompts.prompt import Prompt, nested_words
 from .prompts.rendered import TEXT_FIELD
-from .scoring.class_scores import SCORINGS, ClassScores
+from .scoring.class_scores import ClassScores
 from .scoring.decisions import Decisions
+from .scoring.saved_values import check_saved_values
 from .scoring.scorer import Scorer
 from .tables.bad_rows import check_problems
 from .tables.rows import Row, Rows
@@ -463,10 +462,11 @@ class FittedPipeline:
         corrections = Corrections.from_dict(values["corrections"], len(labels.classes))
         features = None if described is None else FeatureReaders.from_dict(described, embeddings)
         _check_feature_sets(corrections, features)
-        _check_saved_values(values, labels)
+        prompt = Prompt.from_dict(values["prompt"])
+        check_saved_values(values, prompt, labels)
         return cls(
             backend=open_backend(values["model"], **{**values["model_options"], **(model_options or {})}),
-            prompt=Prompt.from_dict(values["prompt"]),
+            prompt=prompt,
             labels=labels,
             field_names=tuple(values["field_names"]),
             is_table=values["is_table"],
@@ -493,30 +493,6 @@ class FittedPipeline:
         return [
             [{name: plain(value, "a shot's value") for name, value in row.items()}, word] for row, word in self.shots
         ]
-
-
-def _check_saved_values(values: Mapping[str, Any], labels: LabelSet) -> None:
-    """Refuse values of a saved pipeline whose parts have no check of their own."""
-    fields, shots, fingerprints = values["field_names"], values["shots"], values["calibrated_fingerprints"]
-    if not checked_names(fields, "field_names") or not isinstance(values["is_table"], bool):
-        raise InputError(f"field_names={fields!r}, is_table={values['is_table']!r}; expected names, and true or false")
-    if not values["is_table"] and fields != [TEXT_FIELD]:
-        raise InputError(f"field_names={fields!r}; expected {[TEXT_FIELD]!r}, as texts have")
-    if values["scoring"] not in SCORINGS:
-        raise InputError(f"scoring={values['scoring']!r}: expected one of {', '.join(map(repr, SCORINGS))}")
-    has_choices = values["prompt"].get("choices") is not None
-    for row, word in checked_pairs(shots, "shots"):
-        if not isinstance(row, Mapping):
-            raise InputError(f"a shot has the row {reprlib.repr(row)}; expected a JSON object")
-        if not isinstance(word, str) or not (has_choices or word in labels.all_words):
-            raise InputError(f"a shot is answered by {word!r}; expected one of {labels.all_words!r}")
-    if not isinstance(fingerprints, list) or not all(isinstance(one, str) for one in fingerprints):
-        raise InputError(f"calibrated_fingerprints={reprlib.repr(fingerprints)}; expected a list of texts")
-    identity, scores = values["calibrated_on"], values.get("fitted_on_scores", {})
-    if not isinstance(identity, Mapping | None) or not isinstance(scores, Mapping):
-        raise InputError(
-            f"calibrated_on={reprlib.repr(identity)}, fitted_on_scores={reprlib.repr(scores)}; expected JSON objects"
-        )
 
 
 def _check_feature_sets(corrections: Corrections, features: FeatureReaders | None) -> None:

@@ -247,7 +247,7 @@ def test_one_damaged_value_shows_when_the_folder_is_read(folder_of, name, tmp_pa
 def test_every_damaged_value_shows_when_the_folder_is_read(folder_of, name, tmp_path):
     """Each value of the folder, in each way."""
     counts = try_all(folder_of(name), tmp_path / "copy", name, list(mutations(read(folder_of(name)))))
-    assert counts["refused"] > 100
+    assert counts["refused"] > 100, counts
 
 
 @pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -345,6 +345,13 @@ DAMAGED: dict[str, Callable[[dict[str, Any]], Any]] = {
         parameters={"calibrator": "temprature"}
     ),
     "fingerprints as one text": lambda values: values.update(calibrated_fingerprints="abc"),
+    "no template": lambda values: values["prompt"].pop("template"),
+    "a chat that is no truth value": lambda values: values["prompt"].update(chat="false"),
+    "no model that the calibrator belongs to": lambda values: values.update(calibrated_on=None),
+    "no losses": lambda values: pool(values).update(losses={}),
+    "a shot without a text": lambda values: values["shots"][0][0].update(text=None),
+    "a fit on unknown scores": lambda values: values["fitted_on_scores"].update(scoring="total"),
+    "a fit with guidance that is no number": lambda values: values["fitted_on_scores"].update(guidance="1"),
     "an unknown scoring": lambda values: values.update(scoring="total"),
     "a shot with a foreign word": lambda values: values["shots"][0].__setitem__(1, "splendid"),
     "fields of other rows": lambda values: values.update(field_names=["body"]),

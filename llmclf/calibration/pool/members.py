@@ -278,6 +278,29 @@ class FittedHead(FittedMember):
         }
 
 
+def members_from_pairs(pairs: Any, feature_sets: tuple[str, ...], n_classes: int) -> dict[str, FittedMember]:
+    """The fitted members of a pool from pairs of a name and what `to_dict` gives.
+
+    Raises
+    ------
+    InputError
+        These are no members that fitting on these feature sets and so many classes can produce.
+    """
+    described = checked_pairs(pairs, "members")
+    names = checked_names([name for name, _ in described], "the names of the members")
+    members = {
+        name: member_from_dict(values, name, n_classes) for name, (_, values) in zip(names, described, strict=True)
+    }
+    for name, member in members.items():
+        needed = set(member.scalings) if isinstance(member, FittedHead) else set()
+        strange = sorted(needed - {LABEL_SCORES, *feature_sets})
+        if strange:
+            raise InputError(
+                f"the head {name!r} of a pool needs the feature set {strange[0]!r}, and the pool has {list(feature_sets)!r}"
+            )
+    return members
+
+
 def member_from_dict(values: Mapping[str, Any], name: str, n_classes: int) -> FittedMember:
     """The inverse of `to_dict` of the fitted member of this name.
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...arrays import Floats, Integers
-from ...checks import check_keys, checked_names, checked_numbers, checked_pairs
+from ...checks import check_keys, checked_names, checked_numbers
 from ...errors import InputError
 from ...logits import log_softmax
 from ...metrics.means import mean_interval
@@ -26,7 +26,6 @@ from ..temperature import BiasTemperatureCalibrator, IdentityCalibrator, Tempera
 from .cross_fits import CrossFits
 from .members import (
     LABEL_SCORES,
-    FittedHead,
     FittedMap,
     FittedMember,
     Head,
@@ -34,7 +33,7 @@ from .members import (
     Member,
     Observed,
     ScoreMap,
-    member_from_dict,
+    members_from_pairs,
 )
 
 if TYPE_CHECKING:
@@ -382,16 +381,8 @@ class PooledCalibrator(BaseCalibrator):
     def _restore(self, fitted: Any, n_classes: int) -> None:
         check_keys(fitted, ["feature_sets", "members", "pool", "left_out", "losses"], "'fitted'")
         self.feature_sets_ = checked_names(fitted["feature_sets"], "feature_sets")
-        pairs = checked_pairs(fitted["members"], "members")
-        names = checked_names([name for name, _ in pairs], "the names of the members")
-        self.members_ = {name: member_from_dict(values, name, n_classes) for name, values in pairs}
-        known = {LABEL_SCORES, *self.feature_sets_}
-        for name, member in self.members_.items():
-            strange = sorted(set(member.scalings) - known) if isinstance(member, FittedHead) else []
-            if strange:
-                raise InputError(
-                    f"the head {name!r} needs the feature set {strange[0]!r}, and the pool's are {list(self.feature_sets_)!r}"
-                )
+        self.members_ = members_from_pairs(fitted["members"], self.feature_sets_, n_classes)
+        names = list(self.members_)
         self.pool_ = OpinionPool.from_dict(fitted["pool"])
         if len(names) != len(self.pool_.linear):
             raise InputError(f"a pool of {len(names)} members has {len(self.pool_.linear)} weights")
@@ -400,8 +391,9 @@ class PooledCalibrator(BaseCalibrator):
             raise InputError(f"left_out={reprlib.repr(left_out)}; expected why each of some members was left out")
         self.left_out_ = dict(left_out)
         self.losses_ = checked_losses(fitted["losses"])
-        if self.losses_ and not {"identity", *names} <= set(self.losses_):
-            raise InputError(f"losses of {sorted(self.losses_)!r}; expected those of 'identity' and of {list(names)!r}")
+        judged = set() if names == [AS_THEY_ARE] else {"identity", *names}
+        if not judged <= set(self.losses_) or (self.losses_ and not judged):
+            raise InputError(f"losses of {sorted(self.losses_)!r}; expected those of 'identity' and of {names!r}")
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> Self:
