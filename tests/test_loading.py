@@ -30,6 +30,7 @@ from llmclf.errors import (
     UnknownOptionError,
 )
 from llmclf.loading import load_pipeline
+from llmclf.pipeline import FittedPipeline
 
 LABELS = {"fine": ["good", "great"], "dull": "bad"}
 Y = np.where(np.arange(26) % 2, "fine", "dull")
@@ -322,6 +323,7 @@ DAMAGED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "numbers as text": lambda values: member(values, "tfidf").update(offset=["-0.7", "-0.7"]),
     "NaN in the prior": lambda values: values["corrections"].update(log_prior=[math.nan, 0.0]),
     "a prior of three classes": lambda values: values["corrections"].update(log_prior=[0.0, 0.0, 0.0]),
+    "a huge bias": lambda values: values["corrections"]["bias"].update(bias=[1e30, 0.0]),
     "a bias of three classes": lambda values: values["corrections"]["bias"].update(
         bias=[0.0] * 3, prior=[0.2, 0.2, 0.6]
     ),
@@ -432,3 +434,11 @@ def test_options_that_cannot_be_used_are_no_damage(folder_of, tmp_path):
     with pytest.raises(SavedAddressError, match="would send the key in OTHER_SECRET to http://elsewhere.example/v1"):
         load(folder)
     assert load(folder, embedding_options={"api_key_env": ""}).pipeline_.has_heads
+
+
+def test_a_pipeline_comes_back_from_its_own_values(folder_of):
+    """With its arrays as they are, as workers of a job get it; no folder and no JSON is between."""
+    for name in ("pool", "few rows", "table"):
+        values = load_pipeline(folder_of(name)).to_dict()
+        again = FittedPipeline.from_dict(values).to_dict()
+        assert repr(again) == repr(values)

@@ -15,7 +15,7 @@ from ..checks import check_keys, checked_numbers
 from ..errors import CalibrationWarning, InputError, warn
 from ..logits import log_softmax, logsumexp
 from ..metrics import row_weights
-from .base import checked_scores
+from .base import LARGEST_DISTANCE, checked_scores
 
 _TOLERANCE = 1e-12
 _MAX_STEPS = 5000
@@ -163,6 +163,8 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
         corrector.bias_ = checked_numbers(description["bias"], (None,), "bias")
         size = corrector.bias_.size
         corrector.prior_ = checked_numbers(description["prior"], (size,), "prior")
+        if np.abs(corrector.bias_).max() > LARGEST_DISTANCE / 2:
+            raise InputError(f"bias={description['bias']!r}; expected nats, which are not so far apart")
         if size < 2 or (corrector.prior_ < 0).any() or abs(corrector.prior_.sum() - 1.0) > 1e-6:
             raise InputError(
                 f"bias={description['bias']!r}, prior={description['prior']!r}; expected a number for each of at least two "

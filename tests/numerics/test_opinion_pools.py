@@ -125,6 +125,15 @@ def test_a_discount_counts_rows_for_less():
         {"linear": [-1.0], "logarithmic": [1.0], "share": 0.5},
         {"linear": [1.0], "logarithmic": [float("nan")], "share": 0.5},
         {"linear": [1.0], "logarithmic": [1.0], "share": 1.5},
+        {"linear": [1.0], "logarithmic": [1.0], "share": float("nan")},
+        {"linear": [1.0], "logarithmic": [1.0], "share": True},
+        {"linear": [1.0], "logarithmic": [1.0], "share": "0.5"},
+        {"linear": [0.5], "logarithmic": [1.0], "share": 0.5},
+        {"linear": [0.5, 0.6], "logarithmic": [1.0, 1.0], "share": 0.5},
+        {"linear": ["1"], "logarithmic": [1.0], "share": 0.5},
+        {"linear": [], "logarithmic": [], "share": 0.5},
+        {"linear": [1.0], "logarithmic": [1.0]},
+        None,
     ],
 )
 def test_what_is_no_pool_is_refused(values):
