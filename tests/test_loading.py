@@ -239,8 +239,8 @@ def try_all(folder: Path, target: Path, name: str, chosen: list[tuple[tuple, str
 def test_one_damaged_value_shows_when_the_folder_is_read(folder_of, name, tmp_path):
     """Or does not matter: a sample of all values, deleted, of another type, negative, NaN, in lists of another length."""
     every = list(mutations(read(folder_of(name))))
-    counts = try_all(folder_of(name), tmp_path / "copy", name, random.Random(0).sample(every, 40))
-    assert counts["refused"] > 15
+    counts = try_all(folder_of(name), tmp_path / "copy", name, random.Random(0).sample(every, 25))
+    assert counts["refused"] > 8
 
 
 @pytest.mark.slow
@@ -258,7 +258,7 @@ def test_a_damaged_description_of_embeddings_shows_when_the_folder_is_read(folde
     assert load(folder).pipeline_.has_heads
     every = [(path, change) for path, change in mutations(read(folder)) if path[0] == "features"]
     n_refused = 0
-    for path, change in every if is_whole else random.Random(1).sample(every, 40):
+    for path, change in every if is_whole else random.Random(1).sample(every, 25):
         changed = damaged(read(folder), path, change)
         if changed is None:
             continue
@@ -270,7 +270,7 @@ def test_a_damaged_description_of_embeddings_shows_when_the_folder_is_read(folde
             n_refused += 1
         except (ModelNameError, UnknownOptionError):
             assert path[-1] == "model"
-    assert n_refused > 15
+    assert n_refused > 8
 
 
 # --- what must not slip through, by name ---------------------------------------------------------------------------------
