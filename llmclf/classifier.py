@@ -685,6 +685,10 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
     def parts(self, X: Any) -> tuple[Rows, Scorer, Corrections]:
         """What `predict_proba` is made of, for callers who show it step by step: rows as read, what scores them, what corrects.
 
+        With `features`, the corrections are for these rows alone, all of them and in their order: they read the rows' features
+        when they are applied. Where these are hidden states, the model is then asked about the rows once more, unless there is a
+        cache.
+
         Parameters
         ----------
         X : n texts or table rows
@@ -707,7 +711,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         """
         pipeline, rows = self.pipeline_and_rows(X)
         pipeline.check_model_identity()
-        return rows, pipeline.scorer, pipeline.corrections
+        return rows, pipeline.scorer, pipeline.corrections_of(rows)
 
     def report(
         self,

@@ -5,6 +5,7 @@
     │   ├── PromptError                       template, fields or label words do not fit together
     │   │   └── RowError                      one row cannot be scored, but others can
     │   ├── ModelNameError                    a model string does not name a model
+    │   ├── SavedAddressError                 a key would be sent where a saved file alone says
     │   └── UnknownOptionError (TypeError)    an option that the model's backend does not have
     ├── ModelError (RuntimeError)             the model could not be loaded, or its answer is invalid
     │   ├── ServerError                       a server is unreachable, refuses, or its answer is invalid
@@ -63,6 +64,10 @@ class RowError(PromptError):
 
 class ModelNameError(InputError):
     """A model string does not name a model that can be opened."""
+
+
+class SavedAddressError(InputError):
+    """A key would be sent to an address on another machine that a saved file alone names; the message says how to allow it."""
 
 
 class UnknownOptionError(InputError, TypeError):

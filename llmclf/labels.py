@@ -16,6 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from .arrays import Floats, Integers
+from .checks import is_whole_number
 from .errors import InputError, LabelWordWarning, listed, type_of, warn
 from .numerics.class_array import class_array
 from .numerics.class_matching import as_code, is_hashable, match_classes
@@ -185,6 +186,52 @@ def labels_of_classes(
         _check_that_words_are_meant(bare)
     chosen = {label: words.get(label, _default_word(label)) for label in seen}
     return replace(_with_words(chosen, seen), named_order=None)
+
+
+def saved_labels(classes: Any, words: Any, named_order: Any = None) -> LabelSet:
+    """The labels that a saved classifier names.
+
+    Parameters
+    ----------
+    classes : list of K classes
+    words : list of K lists of str
+    named_order : list of int, optional
+        See `LabelSet`.
+
+    Raises
+    ------
+    InputError
+        No caller can have given these, or the columns stand in another order than `label_set` gives them.
+
+    Examples
+    --------
+    >>> saved_labels(["neg", "pos"], [["bad"], ["good"]])
+    LabelSet(classes=('neg', 'pos'), words=(('bad',), ('good',)))
+    >>> saved_labels(["pos", "neg"], [["good"], ["bad"]])
+    Traceback (most recent call last):
+    ...
+    llmclf.errors.InputError: classes=['pos', 'neg'] are not in the order of their columns; expected ['neg', 'pos']
+    """
+    if not isinstance(classes, list) or not isinstance(words, list) or len(classes) != len(words):
+        raise InputError(
+            f"classes={classes!r}, words={words!r}; expected a list of classes, and a list of the words of each"
+        )
+    if not all(isinstance(own, list) for own in words):
+        raise InputError(f"words={words!r}; expected a list of words for each class")
+    _check_classes(classes)
+    order = list(range(len(classes))) if named_order is None else named_order
+    if (
+        not isinstance(order, list)
+        or not all(map(is_whole_number, order))
+        or sorted(order) != list(range(len(classes)))
+    ):
+        raise InputError(f"named_order={named_order!r}; expected each of the columns 0 to {len(classes) - 1} once")
+    labels = _with_words(dict(zip(classes, words, strict=True)), [classes[k] for k in order])
+    if list(labels.classes) != classes:
+        raise InputError(
+            f"classes={classes!r} are not in the order of their columns; expected {list(labels.classes)!r}"
+        )
+    return labels if named_order is not None else replace(labels, named_order=None)
 
 
 def _check_classes(given: list[Any]) -> None:

@@ -10,11 +10,17 @@ from .backends import Backend
 from .backends.base import BehindServer
 from .backends.http.options import check_saved_address
 from .backends.requests import SCORE_VERSION
+from .checks import checked_names, is_whole_number
 from .classifier import LLMClassifier
-from .errors import ModelNameError, StoreError, UnknownOptionError
+from .errors import InputError, LlmclfError, ModelNameError, SavedAddressError, StoreError, UnknownOptionError
+from .features import Embeddings
 from .features.sets import saved_embeddings
-from .pipeline import FORMAT, FittedPipeline
-from .saved_folder import read_folder
+from .pipeline import FORMAT, POOL_FORMAT, FittedPipeline
+from .prompts.rendered import TEXT_FIELD
+from .saved_folder import damaged, read_folder
+
+_DAMAGE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+"""What reading values that nobody wrote may raise: `InputError` where a check says so, else Python's own errors."""
 
 
 def load(
@@ -44,7 +50,8 @@ def load(
     Raises
     ------
     StoreError
-        The folder holds no saved classifier, or one that cannot be read.
+        The folder holds no saved classifier, one that another version wrote, or one that is damaged: `save` cannot have written
+        these values, or they do not fit each other. The message names the file.
 
     Examples
     --------
@@ -88,25 +95,70 @@ def _read(
 ) -> tuple[Mapping[str, Any], FittedPipeline]:
     """Number and names of the columns of a saved classifier, and its pipeline."""
     values = read_folder(folder)
-    if (values.get("format"), values.get("score_version")) != (FORMAT, SCORE_VERSION):
-        raise StoreError(f"{str(folder)!r} was written by another version of llmclf; fit and save it again")
-    # Refuses to send a key where the folder alone says, which is no damage.
-    embeddings = saved_embeddings(values.get("features"), cache, embedding_options)
+    _check_version(folder, values)
+    embeddings = _embeddings(folder, values.get("features"), cache, embedding_options)
     try:
-        n_columns = values["n_features_in"]
-        columns = {
-            "n_features_in": None if n_columns is None else int(n_columns),
-            "feature_names_in": values["feature_names_in"],
-        }
+        columns = _columns(values)
         pipeline = FittedPipeline.from_dict(
             values, model_options=model_options, cache=cache, check_model=check_model, embeddings=embeddings
         )
-    except (ModelNameError, UnknownOptionError):
-        raise  # the folder is sound; its model is not on this machine
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(f"the classifier in {str(folder)!r} is damaged: {error!r}") from error
+    except _DAMAGE as error:
+        if isinstance(error, (ModelNameError, UnknownOptionError)) and isinstance(values.get("model"), str):
+            raise  # the folder is sound; its model is not on this machine
+        raise damaged(folder, _reason(error)) from error
     _check_key(pipeline.backend, values["model_options"], model_options or {})
     return columns, pipeline
+
+
+def _check_version(folder: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
+    """Refuse a folder of a version that writes other values or asks other questions."""
+    form, scores = values.get("format"), values.get("score_version")
+    if not is_whole_number(form) or not is_whole_number(scores):
+        raise damaged(folder, f"format={form!r}, score_version={scores!r}; expected whole numbers")
+    if form in (FORMAT, POOL_FORMAT) and scores == SCORE_VERSION:
+        return
+    is_newer = form > POOL_FORMAT or scores > SCORE_VERSION
+    cure = "update llmclf, or fit and save it again" if is_newer else "fit and save it again"
+    raise StoreError(
+        f"{str(folder)!r} was written by {'a newer' if is_newer else 'an older'} version of llmclf (format {form}, score "
+        f"version {scores}; this one reads formats {FORMAT} and {POOL_FORMAT}, score version {SCORE_VERSION}); {cure}"
+    )
+
+
+def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Number and names of the columns, as scikit-learn notes them."""
+    number, names = values["n_features_in"], values["feature_names_in"]
+    if number is not None and not is_whole_number(number, 1):
+        raise InputError(f"n_features_in={number!r}; expected a whole number or null")
+    if names is not None and len(checked_names(names, "feature_names_in")) != number:
+        raise InputError(f"feature_names_in={names!r}; expected {number} names")
+    if values["is_table"] is True and values["field_names"] == [TEXT_FIELD] and number is None:
+        raise InputError(
+            f"is_table=True, field_names={[TEXT_FIELD]!r}, n_features_in=None; texts have these, and no table"
+        )
+    return {"n_features_in": number, "feature_names_in": names}
+
+
+def _embeddings(
+    folder: str | os.PathLike[str],
+    features: Any,
+    cache: str | os.PathLike[str] | None,
+    options: Mapping[str, Any] | None,
+) -> list[Embeddings]:
+    """The embeddings among saved features; a key goes nowhere that the folder alone says."""
+    try:
+        saved_embeddings(features)  # as they are, so that errors below are those of the options
+    except SavedAddressError:
+        pass  # the options may allow it
+    except _DAMAGE as error:
+        if isinstance(error, (ModelNameError, UnknownOptionError)):
+            raise  # as above
+        raise damaged(folder, _reason(error)) from error
+    return saved_embeddings(features, cache, options)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, LlmclfError) else repr(error)
 
 
 def _check_key(backend: Backend, saved: Mapping[str, Any], given: Mapping[str, Any]) -> None:

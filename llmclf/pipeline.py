@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -23,24 +23,28 @@ from .backends.identity import check_same_model
 from .backends.logit_processing import Processing
 from .backends.requests import SCORE_VERSION, STATE_PARTS
 from .backends.usage import Estimate
-from .calibration import Corrections, SelectedThreshold, StackedCalibrator
+from .calibration import Corrections, PooledCalibrator, SelectedThreshold, StackedCalibrator
+from .calibration.pool.members import LABEL_SCORES, FittedHead
 from .errors import CalibrationWarning, InputError, LlmclfError, ModelError, warn
 from .features import Embeddings
 from .features.reading import read_parts, reason
 from .features.sets import FeatureReaders
-from .labels import LabelSet
+from .labels import LabelSet, saved_labels
 from .logits import softmax
 from .prompts.prompt import Prompt, nested_words
 from .prompts.rendered import TEXT_FIELD
 from .scoring.class_scores import ClassScores
 from .scoring.decisions import Decisions
+from .scoring.saved_values import check_saved_values
 from .scoring.scorer import Scorer
 from .tables.bad_rows import check_problems, named_rows
 from .tables.rows import Row, Rows
 from .tables.values import plain
 
 FORMAT = 3
-"""Of `FittedPipeline.to_dict`, and so of saved classifiers."""
+"""Of `FittedPipeline.to_dict`, and so of saved classifiers, without a pool."""
+POOL_FORMAT = 4
+"""Of those with a pool, which versions that read only format 3 cannot make out."""
 
 
 def _none() -> Integers:
@@ -315,10 +319,16 @@ class FittedPipeline:
         ModelError
             A model that makes features gave up, or its budget is spent.
         """
+        scored = [place for place, answer in enumerate(answers) if answer.error is None]
+        return self._head_logits(rows, scored, [answers[place] for place in scored], is_strict=is_strict)
+
+    def _head_logits(
+        self, rows: Rows, scored: list[int], answers: Sequence[RowScores], *, is_strict: bool
+    ) -> tuple[dict[str, Floats], dict[int, str]]:
+        """As `head_logits`, with the answers of the rows at the places `scored`, of which only states are read."""
         calibrator, readers = self.corrections.calibrator, self.features
         assert isinstance(calibrator, StackedCalibrator)
         assert readers is not None
-        scored = [place for place, answer in enumerate(answers) if answer.error is None]
         logits = {name: np.full((len(rows), len(self.labels.classes)), np.nan) for name in calibrator.heads}
         unread: dict[int, str] = {}
         faults: list[LlmclfError] = []
@@ -326,9 +336,8 @@ class FittedPipeline:
         def read(numbers: list[int]) -> dict[str, Floats]:
             places = [scored[number] for number in numbers]
             try:
-                features = readers.read(
-                    rows.take(places), self.scorer.used_fields, [answers[place] for place in places]
-                )
+                own = [answers[number] for number in numbers] if answers else []
+                features = readers.read(rows.take(places), self.scorer.used_fields, own)
                 return calibrator.head_logits(features, len(places))
             except LlmclfError as error:
                 faults.append(error)
@@ -353,6 +362,24 @@ class FittedPipeline:
             what = f"the features of these rows cannot be read: {faults[0]}" if alike else named_rows(unread)
             raise InputError(f"{what}; mend or drop such rows, or leave bad rows out with on_error='missing'")
         return logits, unread
+
+    def corrections_of(self, rows: Rows) -> Corrections:
+        """The corrections of the scores of these rows: a pool's heads read the rows' features when the corrections are applied.
+
+        Hidden states come with answers, so where heads need them the model is asked about the rows once more, unless there is a
+        cache; `scores` and `corrected` ask once.
+        """
+        return (
+            self.corrections.for_rows(len(rows), partial(self._heads_where, rows))
+            if self.has_heads
+            else self.corrections
+        )
+
+    def _heads_where(self, rows: Rows, is_scored: NDArray[np.bool_]) -> dict[str, Floats]:
+        assert self.features is not None
+        places = np.flatnonzero(is_scored).tolist()
+        answers = self.scorer.answers(rows.take(places)) if self.features.needs_states and places else []
+        return self._head_logits(rows, places, answers, is_strict=self.on_error == "raise")[0]
 
     def estimate(self, rows: Rows) -> Estimate:
         """What asking about rows would take of servers, of those that features are asked of, too; nothing is sent.
@@ -443,7 +470,7 @@ class FittedPipeline:
             raise InputError(f"{self.backend!r} cannot be saved; expected a backend made by open_backend")
         classes, words = self._labels_as_json()
         return {
-            "format": FORMAT,
+            "format": POOL_FORMAT if isinstance(self.corrections.calibrator, PooledCalibrator) else FORMAT,
             "score_version": SCORE_VERSION,
             "model": self.backend.name,
             "model_options": self.backend.options,
@@ -477,31 +504,40 @@ class FittedPipeline:
         check_model: bool = True,
         embeddings: Sequence[Embeddings] | None = None,
     ) -> FittedPipeline:
-        """The inverse of `to_dict`; `model_options` replace those that were saved, `embeddings` are those of its features."""
-        threshold, named = values.get("threshold"), values.get("named_order")  # absent in folders of earlier versions
+        """The inverse of `to_dict`; `model_options` replace those that were saved, `embeddings` are those of its features.
+
+        Raises
+        ------
+        InputError
+            A value is not one that `to_dict` gives, or does not fit another.
+        KeyError, TypeError, ValueError, AttributeError
+            As the first, where nothing more can be said.
+        """
+        # Absent in folders of earlier versions: threshold, named_order, processing, fitted_on_scores, features.
+        threshold, described = values.get("threshold"), values.get("features")
+        labels = saved_labels(values["classes"], values["words"], values.get("named_order"))
+        corrections = Corrections.from_dict(values["corrections"], len(labels.classes))
+        features = None if described is None else FeatureReaders.from_dict(described, embeddings)
+        _check_feature_sets(corrections, features)
+        prompt = Prompt.from_dict(values["prompt"])
+        check_saved_values(values, prompt, labels)
         return cls(
             backend=open_backend(values["model"], **{**values["model_options"], **(model_options or {})}),
-            prompt=Prompt.from_dict(values["prompt"]),
-            labels=LabelSet(
-                tuple(values["classes"]),
-                tuple(tuple(map(str, words)) for words in values["words"]),
-                None if named is None else tuple(map(int, named)),
-            ),
+            prompt=prompt,
+            labels=labels,
             field_names=tuple(values["field_names"]),
-            is_table=bool(values["is_table"]),
-            shots=tuple((dict(row), str(word)) for row, word in values["shots"]),
-            processing=Processing.from_dict(values.get("processing")),  # absent in folders of earlier versions
+            is_table=values["is_table"],
+            shots=tuple((dict(row), word) for row, word in values["shots"]),
+            processing=Processing.from_dict(values.get("processing")),
             scoring=values["scoring"],
-            corrections=Corrections.from_dict(values["corrections"]),
+            corrections=corrections,
             threshold=None if threshold is None else SelectedThreshold.from_dict(threshold),
             calibrated_on=values["calibrated_on"],
-            calibration_rows=CalibrationRows(fingerprints=list(map(str, values["calibrated_fingerprints"]))),
-            fitted_on_scores=values.get("fitted_on_scores", {}),  # absent in folders of earlier versions
+            calibration_rows=CalibrationRows(fingerprints=list(values["calibrated_fingerprints"])),
+            fitted_on_scores=values.get("fitted_on_scores", {}),
             cache=cache,
             check_model=check_model,
-            features=None
-            if values.get("features") is None
-            else FeatureReaders.from_dict(values["features"], embeddings),
+            features=features,
         )
 
     def _labels_as_json(self) -> tuple[list[Any], list[list[str]]]:
@@ -514,3 +550,17 @@ class FittedPipeline:
         return [
             [{name: plain(value, "a shot's value") for name, value in row.items()}, word] for row, word in self.shots
         ]
+
+
+def _check_feature_sets(corrections: Corrections, features: FeatureReaders | None) -> None:
+    """Refuse a pool that learned from other features than those that are read."""
+    calibrator = corrections.calibrator
+    learned = calibrator.feature_sets_ if isinstance(calibrator, PooledCalibrator) else ()
+    readers = {} if features is None else {reader.name: reader for reader in features.readers}
+    if list(learned) != list(readers):
+        raise InputError(f"the pool learned from the feature sets {list(learned)!r}, and {list(readers)!r} are read")
+    members = calibrator.members_.items() if isinstance(calibrator, PooledCalibrator) else ()
+    for name, head in members:
+        for own, scaling in head.scalings.items() if isinstance(head, FittedHead) else ():
+            if own != LABEL_SCORES and not readers[own].is_scaled_by(scaling):
+                raise InputError(f"the head {name!r} scales other features than those that {own!r} reads")

@@ -26,8 +26,14 @@ from .files.faults import file_fault, folder_fault
 
 _FILE = "classifier.json"
 _ARRAY = "\0array"  # the one key of an object that stands for an array; no field of a table is called so
+_ARRAY_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00(..)"
+    rb"(\{'descr': '<f8', 'fortran_order': False, 'shape': \(((?:\d{1,15}, ?)*(?:\d{1,15})?)\), \} *\n)",
+    re.DOTALL,
+)
 _ARRAY_NAME = re.compile(r"[0-9a-f]{32}\.npy")
 _INLINE = 1000  # numbers: an array of no more stands in the JSON itself
+CURE = "copy the folder again, or fit and save the classifier once more"
 _ATTEMPTS = 3  # at reading a folder into which somebody else is writing
 
 
@@ -65,6 +71,11 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
     return target
 
 
+def damaged(folder: str | os.PathLike[str], reason: str) -> StoreError:
+    """The error for a folder whose values fit neither each other nor what `write_folder` was ever given."""
+    return StoreError(f"{str(Path(folder).expanduser() / _FILE)!r} is damaged: {reason}; {CURE}")
+
+
 def read_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """The values that `write_folder` wrote.
 
@@ -96,16 +107,18 @@ def _read_json(file: Path, folder: str | os.PathLike[str]) -> dict[str, Any]:
     if fault is not None:
         raise StoreError(f"{str(file)!r} {fault}")
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(
-            f"{str(file)!r} is damaged and cannot be read ({error}); copy the folder again, or save the classifier once more"
-        ) from error
+        raise StoreError(f"{str(file)!r} is damaged and cannot be read ({error}); {CURE}") from error
     if not isinstance(values, dict):
         raise StoreError(
-            f"{str(file)!r} is not a saved classifier: expected a JSON object, found {type(values).__name__}"
+            f"{str(file)!r} is not a saved classifier: expected a JSON object, found {type(values).__name__}; {CURE}"
         )
     return values
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"it holds {name}, which is no number and is never written")
 
 
 def _named(value: Any, arrays: dict[str, bytes]) -> Any:
@@ -146,29 +159,39 @@ def _write_arrays(target: Path, arrays: Mapping[str, bytes]) -> None:
 def _read_array(name: Any, folder: Path) -> Floats:
     """An array of float64 from its file, which is not trusted: nothing but numbers, of the content that the JSON names."""
     if not isinstance(name, str) or not _ARRAY_NAME.fullmatch(name):
-        raise StoreError(f"{str(folder)!r} is damaged: {name!r} is not the name of an array")
+        raise damaged(folder, f"{name!r} is not the name of an array")
     file = folder / name
     fault = file_fault(file)
     if fault is not None:
-        raise StoreError(f"{str(file)!r} {fault}")
+        raise StoreError(f"{str(file)!r} {fault}, or {CURE}")
     try:
         data = file.read_bytes()
         if sha256(data).hexdigest()[:32] != name.removesuffix(".npy"):
             raise ValueError("its content is not what was saved")
-        stream = io.BytesIO(data)
-        if np.lib.format.read_magic(stream) != (1, 0):
-            raise ValueError("it is of another version")
-        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-        rest = data[stream.tell() :]
-        if dtype != np.dtype("<f8") or is_fortran or len(rest) != 8 * math.prod(shape):
-            raise ValueError(f"it holds {dtype} of shape {shape} in {len(rest)} bytes")
-        values: Floats = np.frombuffer(rest, dtype="<f8").reshape(shape).astype(np.float64)
+        values = _numbers(data)
         if not np.isfinite(values).all():
             raise ValueError("it holds values that are NaN or infinite")
     except (OSError, ValueError) as error:
-        raise StoreError(
-            f"{str(file)!r} is damaged and cannot be read ({error}); copy the folder again, or save the classifier once more"
-        ) from error
+        raise StoreError(f"{str(file)!r} is damaged and cannot be read ({error}); {CURE}") from error
+    return values
+
+
+def _numbers(data: bytes) -> Floats:
+    """The array in the bytes of a file. numpy's own reader of headers would try to read what is none as Python's literals.
+
+    Raises
+    ------
+    ValueError
+        These are not the bytes that `write_folder` writes of an array.
+    """
+    found = _ARRAY_HEADER.match(data)
+    if found is None or int.from_bytes(found[1], "little") != len(found[2]):
+        raise ValueError("it does not begin as an array of 64-bit floats does")
+    shape = tuple(int(size) for size in found[3].split(b",") if size.strip())
+    rest = data[found.end() :]
+    if len(rest) != 8 * math.prod(shape):
+        raise ValueError(f"it holds {len(rest)} bytes for an array of shape {shape}")
+    values: Floats = np.frombuffer(rest, dtype="<f8").reshape(shape).astype(np.float64)
     return values
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from faults import FakeServer
+from sklearn.preprocessing import FunctionTransformer
 
 from llmclf import LLMClassifier, Prompt, load, open_backend
 from llmclf.backends import FakeBackend, RowScores
@@ -27,7 +28,9 @@ from llmclf.jobs import label_table
 from llmclf.jobs.recipe import Recipe
 from llmclf.labels import label_set
 from llmclf.loading import load_pipeline
+from llmclf.logits import log_softmax
 from llmclf.pipeline import FittedPipeline
+from llmclf.scoring.class_scores import ClassScores
 from llmclf.tables.rows import read_rows
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
@@ -79,6 +82,56 @@ METHODS = {
     "parts": lambda clf, X: clf.parts(X)[0].records,
     "explain": lambda clf, X: explain(clf, X[0]).to_json(),
 }
+
+
+class Stateful(FakeBackend):
+    """A fake whose hidden states depend on the text."""
+
+    shows_states = True
+
+    def score(self, requests):
+        for place, answer in super().score([replace(request, states=()) for request in requests]):
+            request = requests[place]
+            if "unscorable" in request.prompt.text:
+                yield place, RowScores((), error="it does not want to")
+                continue
+            draw = np.random.default_rng(list(request.prompt.text.encode()))
+            states = draw.normal(size=3 * len(request.states)).astype(np.float32) if request.states else None
+            yield place, replace(answer, state_parts=request.states, states=states)
+
+
+@pytest.mark.parametrize(
+    "features", [None, "tfidf", "states", FunctionTransformer(lambda X: [[len(x)] for x in X])], ids=str
+)
+def test_the_parts_make_what_predict_makes(features):
+    """Scores of the scorer and corrections of the rows give the log-probabilities, whatever the pool learned from."""
+    options = {"calibrator": "temperature"} if features is None else {"features": features, "bias": "batch"}
+    clf = LLMClassifier(Stateful(), labels=LABELS, on_error="missing", random_state=0, **options)
+    clf.fit(TEXTS[:24], LABELS * 12)
+    X = [*TEXTS[20:30], "unscorable", "new words"]
+    expected = clf.predict_log_proba(X)
+    rows, scorer, corrections = clf.parts(X)
+    scores = scorer.class_scores(rows, clf.scoring)
+    np.testing.assert_array_equal(log_softmax(corrections.apply(scores)), expected)
+    *_, (name, last) = corrections.steps(scores)
+    assert name == "calibrator"
+    np.testing.assert_array_equal(log_softmax(last), expected)
+    assert np.isnan(expected[-2]).all()
+    assert np.isfinite(expected[-1]).all()
+    wider = scores - 1.0, scores + 1.0
+    pipeline = clf.pipeline_
+    bounded = bounded_scores(pipeline, rows, scores, *wider)
+    np.testing.assert_array_equal(corrections.undecided(scores, *wider), pipeline.undecided(bounded))
+    if features is not None:
+        with pytest.raises(
+            InputError, match="scores have 3 rows, and these corrections read the features of 12 certain"
+        ):
+            corrections.apply(scores[:3])
+
+
+def bounded_scores(pipeline, rows, scores, lower, upper) -> ClassScores:
+    bounded = ClassScores(scores, lower, upper)
+    return bounded.with_heads(pipeline.scores(rows).heads) if pipeline.has_heads else bounded
 
 
 def same(one, other) -> bool:

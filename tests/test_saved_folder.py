@@ -61,6 +61,14 @@ def test_a_save_that_was_killed_can_be_repeated(tmp_path):
         write_folder(tmp_path, {"a": LARGE})
 
 
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_no_number_is_refused(tmp_path, constant):
+    """save never writes these, though Python's JSON reads them."""
+    (tmp_path / "classifier.json").write_text(f'{{"a": [1.0, {constant}]}}')
+    with pytest.raises(StoreError, match=rf"classifier\.json' is damaged.*{constant}, which is no number.*once more"):
+        read_folder(tmp_path)
+
+
 def written(folder, data):
     """A folder whose array file holds `data`, under the name that its hash gives it."""
     name = f"{sha256(data).hexdigest()[:32]}.npy"
@@ -83,6 +91,20 @@ def header(text):
         header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }\n") + bytes(8),
         header(b"{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }\n") + np.float64(np.nan).tobytes(),
         header(b"{'descr': '<f8', 'fortran_order': False, 'shape': __import__('os'), }\n") + bytes(8),
+        header(b"{'descr': '<f8', 'fortran_order': True, 'shape': (2, 2), }\n") + bytes(32),
+        header(b"{'descr': '>f8', 'fortran_order': False, 'shape': (1,), }\n") + bytes(8),
+        header(b"{'descr': '<i8', 'fortran_order': False, 'shape': (1,), }\n") + bytes(8),
+        header(b"{'descr': (), 'fortran_order': False, 'shape': (1,), }\n") + bytes(8),
+        header(b"{'descr': [], 'fortran_order': False, 'shape': (1,), }\n") + bytes(8),
+        header(b"{'descr': [('a', 5)], 'fortran_order': False, 'shape': (1,), }\n") + bytes(8),
+        header(b"{'descr': {}, 'fortran_order': False, 'shape': (1,), }\n") + bytes(8),
+        header(b"{[]: 1}\n") + bytes(8),
+        header(b"((((((" + b"\n"),
+        header(b"{'descr': '<f8', 'fortran_order': 0, 'shape': (1,), }\n") + bytes(8),
+        header(b"{'descr': '<f8', 'fortran_order': False, 'shape': (True,), }\n") + bytes(7),
+        header(b"\xff\n") + bytes(8),
+        b"\x93NUMPY\x01\x00\xff\xff{}",
+        b"\x93NUMPY",
         b"\x93NUMPY\x03\x00" + bytes(20),
     ],
 )
@@ -91,6 +113,24 @@ def test_what_is_no_array_is_refused(tmp_path, data):
     written(tmp_path, data)
     with pytest.raises(StoreError, match=r"\.npy"):
         read_folder(tmp_path)
+
+
+@given(st.data())
+def test_a_damaged_header_is_one_error(tmp_path_factory, data):
+    """Whichever bytes of it are others, under a name that fits them; or it says the same."""
+    folder = tmp_path_factory.mktemp("saved")
+    write_folder(folder, {"a": np.arange(1001.0)})
+    whole = bytearray(next(folder.glob("*.npy")).read_bytes())
+    for place in data.draw(st.lists(st.integers(0, 127), min_size=1, max_size=3)):
+        whole[place] = data.draw(st.sampled_from(b"()[]{},':0158<>|OUf -\\\n\0\xff"))
+    written(folder, bytes(whole))
+    try:
+        found = read_folder(folder)["a"]
+    except StoreError as error:
+        assert ".npy" in str(error)
+        assert "fit and save the classifier once more" in str(error)
+    else:
+        assert found.size == 1001
 
 
 @pytest.mark.parametrize("name", ["../x.npy", "/etc/passwd", "a.npy", 3, None, ["x"]])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Floats
-from ..checks import is_finite_number, is_whole_number
+from ..checks import check_keys, checked_pairs, is_finite_number, is_whole_number
 from ..errors import InputError
 from ..logits import add_logit_bias, apply_temperature, guide
 from ..prompts.rendered import RenderedPrompt
@@ -97,7 +97,8 @@ class Processing:
         """The inverse of `to_dict`; None stays None."""
         if values is None:
             return None
-        return cls.of(**{**values, "logit_bias": dict(values["logit_bias"])})
+        check_keys(values, ["guidance", "logit_bias", "temperature"], "'processing'")
+        return cls.of(**{**values, "logit_bias": dict(checked_pairs(values["logit_bias"], "logit_bias"))})
 
     def to_dict(self) -> dict[str, Any]:
         """The user's values as JSON keeps them; the prompt of guidance is part of the prompt."""

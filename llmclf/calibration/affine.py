@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Floats
+from ..checks import check_keys, checked_numbers
 from ..errors import InputError
 from ..logits import log_softmax
 from ..numerics.affine_fit import fit_affine
@@ -15,9 +16,7 @@ from ..numerics.solvers import HIGHEST_TEMPERATURE, PRIOR_ROWS, fit_bias_tempera
 from .base import (
     WEAK_RIDGE,
     BaseCalibrator,
-    check_keys,
     check_ridge,
-    checked_numbers,
     checked_prior_rows,
     checked_temperature,
     ridge_strength,

@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..arrays import Floats
-from ..checks import is_finite_number
+from ..checks import check_keys, is_finite_number
 from ..errors import CalibrationWarning, InputError, type_of, warn
 from ..logits import FLOOR, floor_missing
 from ..metrics import TOLERANCE, label_columns, row_weights
@@ -272,30 +272,10 @@ def _kept(values: NDArray[Any] | Mapping[str, RowFeatures], kept: NDArray[np.boo
     return values[kept]
 
 
-def check_keys(mapping: Any, expected: list[str], name: str) -> None:
-    if not isinstance(mapping, Mapping) or set(mapping) != set(expected):
-        given = sorted(map(str, mapping)) if isinstance(mapping, Mapping) else mapping
-        raise InputError(f"{name} holds {given!r}; expected exactly the entries {sorted(expected)}")
-
-
 def checked_temperature(value: Any) -> float:
     if not is_finite_number(value) or value <= 0:
         raise InputError(f"temperature={value!r}; expected a finite number above 0")
     return float(value)
-
-
-def checked_numbers(values: Any, shape: tuple[int, ...], name: str) -> Floats:
-    """A list of finite numbers, or of such lists, as an array of this shape; the error names it `name`."""
-
-    def is_valid(part: Any, sizes: tuple[int, ...]) -> bool:
-        if not sizes:
-            return is_finite_number(part)
-        return isinstance(part, (list, tuple)) and len(part) == sizes[0] and all(is_valid(p, sizes[1:]) for p in part)
-
-    if not is_valid(values, shape):
-        size = " lists of ".join(map(str, shape))
-        raise InputError(f"{name}={values!r}; expected a list of {size} finite numbers")
-    return np.array(values, dtype=np.float64)
 
 
 def ridge_strength(ridge: Any, auto: float) -> float:

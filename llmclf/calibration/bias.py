@@ -11,10 +11,11 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..arrays import Floats
+from ..checks import check_keys, checked_numbers
 from ..errors import CalibrationWarning, InputError, warn
 from ..logits import log_softmax, logsumexp
 from ..metrics import row_weights
-from .base import check_keys, checked_numbers, checked_scores
+from .base import LARGEST_DISTANCE, checked_scores
 
 _TOLERANCE = 1e-12
 _MAX_STEPS = 5000
@@ -155,12 +156,20 @@ class BiasCorrector(TransformerMixin, BaseEstimator):
             An entry is missing or unknown, or not a value that fitting can produce.
         """
         check_keys(description, ["method", "bias", "prior"], "the description")
-        if description["method"] not in _METHODS:
-            raise InputError(f"method={description['method']!r} is unknown; expected one of {sorted(_METHODS)}")
-        size = len(description["bias"]) if isinstance(description["bias"], (list, tuple)) else 0
-        corrector = cls(description["method"])
-        corrector.bias_ = checked_numbers(description["bias"], (size,), "bias")
+        method = description["method"]
+        if not isinstance(method, str) or method not in _METHODS:
+            raise InputError(f"method={method!r} is unknown; expected one of {sorted(_METHODS)}")
+        corrector = cls(method)
+        corrector.bias_ = checked_numbers(description["bias"], (None,), "bias")
+        size = corrector.bias_.size
         corrector.prior_ = checked_numbers(description["prior"], (size,), "prior")
+        if np.abs(corrector.bias_).max() > LARGEST_DISTANCE / 2:
+            raise InputError(f"bias={description['bias']!r}; expected nats, which are not so far apart")
+        if size < 2 or (corrector.prior_ < 0).any() or abs(corrector.prior_.sum() - 1.0) > 1e-6:
+            raise InputError(
+                f"bias={description['bias']!r}, prior={description['prior']!r}; expected a number for each of at least two "
+                "classes, and frequencies that sum to 1"
+            )
         corrector.n_features_in_ = size
         return corrector
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
 from ..arrays import Floats, Integers
+from ..checks import check_keys, checked_numbers
 from ..errors import InputError
 from ..logits import floor_missing, log_softmax, softmax
 from ..metrics import row_weights
@@ -46,11 +48,52 @@ class Corrections:
     [[0.8, 0.2]]
     """
 
+    own_rows: tuple[int, Callable[[NDArray[np.bool_]], Mapping[str, Floats]]] | None = None
+    """For how many rows they are, and what reads the heads of those with scores; None: for any rows. See `for_rows`."""
+
     def __init__(self, bias: Any = None, calibrator: Any = None, log_prior: Floats | None = None) -> None:
         self.bias = bias
         self.calibrator = calibrator
         self.log_prior = log_prior
         self._fitted_on: tuple[Floats, Integers, Floats | None, Integers | None] | None = None
+
+    def for_rows(self, n_rows: int, heads_of: Callable[[NDArray[np.bool_]], Mapping[str, Floats]]) -> Corrections:
+        """The same corrections for certain rows, of which they know what the heads of a pool make of their features.
+
+        Parameters
+        ----------
+        n_rows : int
+        heads_of : callable
+            Gives the ``heads`` of `apply` of these rows, from an ndarray of bool (n,) that says which of them have scores. It is
+            called whenever heads are needed and not given.
+
+        Examples
+        --------
+        >>> from llmclf.calibration import StackedCalibrator
+        >>> rng = np.random.default_rng(0)
+        >>> columns = rng.integers(0, 2, 60)
+        >>> scores, features = rng.normal(size=(60, 2)), {"told": rng.normal(size=(60, 3)) + columns[:, None]}
+        >>> stacked = StackedCalibrator().fit(scores, columns, features=features)
+        >>> heads = stacked.head_logits(features, 60)
+        >>> own = Corrections(calibrator=stacked).for_rows(60, lambda is_scored: heads)
+        >>> bool((own.apply(scores) == Corrections(calibrator=stacked).apply(scores, heads)).all())
+        True
+        """
+        bound = copy(self)
+        bound.own_rows = n_rows, heads_of
+        return bound
+
+    def _heads(self, scores: Floats, heads: Mapping[str, Floats] | None) -> Mapping[str, Floats] | None:
+        """The heads of the rows of scores (n, K): those given, else those of the rows that these corrections are for."""
+        if heads is not None or self.own_rows is None:
+            return heads
+        n_rows, heads_of = self.own_rows
+        if len(scores) != n_rows:
+            raise InputError(
+                f"scores have {len(scores)} rows, and these corrections read the features of {n_rows} certain rows; give the "
+                "scores of all of them, in their order"
+            )
+        return heads_of(np.logical_not(np.isnan(scores).any(axis=1)))
 
     @property
     def wants_content_free(self) -> str | None:
@@ -177,6 +220,7 @@ class Corrections:
 
     def steps(self, scores: Floats, heads: Mapping[str, Floats] | None = None) -> Iterator[tuple[str, Floats]]:
         """The log-scores (n, K) after each correction, with its name, in order; see `apply`."""
+        heads = self._heads(scores, heads)
         scored = ~np.isnan(scores).any(axis=1)
         of_scored = None if heads is None else {name: logits[scored] for name, logits in heads.items()}
 
@@ -216,6 +260,7 @@ class Corrections:
         >>> Corrections().undecided(scores, scores - [[0.2], [1.5]], scores + 0.1).tolist()
         [False, True]
         """
+        heads = self._heads(scores, heads)
         undecided: NDArray[np.bool_] = np.zeros(len(scores), dtype=bool)
         wide = np.flatnonzero((lower < upper).any(axis=1))
         if not wide.size:
@@ -295,13 +340,26 @@ class Corrections:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Corrections:
-        """The inverse of `to_dict`."""
-        return cls(
-            None if values["bias"] is None else BiasCorrector.from_dict(values["bias"]),
-            None if values["calibrator"] is None else calibrator_from_dict(values["calibrator"]),
-            None if values["log_prior"] is None else np.array(values["log_prior"], dtype=np.float64),
-        )
+    def from_dict(cls, values: Mapping[str, Any], n_classes: int) -> Corrections:
+        """The inverse of `to_dict`, for scores of so many classes.
+
+        Raises
+        ------
+        InputError
+            These are no values that fitting can produce for so many classes.
+        """
+        check_keys(values, ["bias", "calibrator", "log_prior"], "the corrections")
+        bias = None if values["bias"] is None else BiasCorrector.from_dict(values["bias"])
+        if bias is not None and bias.bias_.size != n_classes:
+            raise InputError(f"the bias has {bias.bias_.size} numbers; expected one for each of {n_classes} classes")
+        calibrator = None if values["calibrator"] is None else calibrator_from_dict(values["calibrator"])
+        # `fit` knows classes by their columns.
+        if calibrator is not None and calibrator.classes_.tolist() != list(range(n_classes)):
+            raise InputError(
+                f"the calibrator has the classes {calibrator.classes_.tolist()!r}; expected the columns 0 to {n_classes - 1}"
+            )
+        prior = values["log_prior"]
+        return cls(bias, calibrator, None if prior is None else checked_numbers(prior, (n_classes,), "log_prior"))
 
     def _unbiased(self, scores: Floats) -> Floats:
         if self.bias is None:

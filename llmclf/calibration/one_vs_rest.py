@@ -15,10 +15,11 @@ from scipy.optimize import brentq, isotonic_regression
 from scipy.special import expit, logit
 
 from ..arrays import Floats
+from ..checks import check_keys, checked_numbers
 from ..errors import InputError
 from ..logits import log_softmax, logsumexp
 from ..numerics.solvers import PRIOR_ROWS, fit_logistic
-from .base import BaseCalibrator, check_keys, checked_numbers, checked_prior_rows
+from .base import BaseCalibrator, checked_prior_rows
 
 
 class EventCalibrator(BaseCalibrator):

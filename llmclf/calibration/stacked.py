@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -10,13 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from ..arrays import Floats
+from ..checks import check_keys
 from ..errors import InputError
 from ..numerics.row_features import RowFeatures, as_features
-from .base import BaseCalibrator, check_keys
+from .base import BaseCalibrator
 from .maps import SCORE_MAPS
 from .pool.members import LABEL_SCORES, FittedHead, Head, Member, Observed, ScoreMap
 from .pool.pooled import FREQUENCIES, PooledCalibrator, label_members
 from .temperature import PriorCalibrator
+
+_FLEXIBLE_ROWS = 100  # below, maps of the label scores with many parameters cost more than they give beside heads
 
 
 class StackedCalibrator(PooledCalibrator):
@@ -59,6 +63,7 @@ class StackedCalibrator(PooledCalibrator):
 
     name = "stacked"
     _trust = 0.3
+    _discount = 20.0
 
     def __init__(self, calibrator: Any = None) -> None:
         self.calibrator = calibrator
@@ -95,7 +100,7 @@ class StackedCalibrator(PooledCalibrator):
     def _members(self, feature_sets: tuple[str, ...]) -> list[Member]:
         members: list[Member] = [ScoreMap(FREQUENCIES, PriorCalibrator())]
         if self.calibrator is None:
-            members += label_members()
+            members += label_members(matrix_rows=_FLEXIBLE_ROWS, head_rows=_FLEXIBLE_ROWS)
         else:
             one = self._label_map()
             members.append(ScoreMap(one.name, one))
@@ -189,8 +194,14 @@ class StackedCalibrator(PooledCalibrator):
         wanted = parameters.get("calibrator") if isinstance(parameters, Mapping) else None
         if isinstance(wanted, Mapping):
             check_keys(wanted, ["name", "parameters"], "'calibrator'")
-            kind = SCORE_MAPS.get(wanted["name"])
+            kind = SCORE_MAPS.get(wanted["name"]) if isinstance(wanted["name"], str) else None
             if kind is None:
                 raise InputError(f"name={wanted['name']!r}; expected one of {sorted(SCORE_MAPS)}")
+            check_keys(wanted["parameters"], list(inspect.signature(kind).parameters), "'parameters'")
             description = {**description, "parameters": {"calibrator": kind(**wanted["parameters"])}}
         return super().from_dict(description)
+
+    def _restore(self, fitted: Any, n_classes: int) -> None:
+        if self.calibrator is not None:
+            self._label_map()  # refuses what cannot be a member
+        super()._restore(fitted, n_classes)

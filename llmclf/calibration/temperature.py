@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Floats
+from ..checks import check_keys, checked_numbers
 from ..errors import InputError
 from ..logits import log_softmax
 from ..numerics.solvers import PRIOR_ROWS, fit_bias_temperature, fit_temperature
 from .base import (
     BaseCalibrator,
-    check_keys,
     check_ridge,
-    checked_numbers,
     checked_prior_rows,
     checked_temperature,
     ridge_strength,

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 
 from ..arrays import Floats
+from ..checks import checked_numbers
 from ..errors import InputError
-from .base import checked_numbers
 from .one_vs_rest import AGAINST, EventCalibrator, events
 
 

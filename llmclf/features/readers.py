@@ -18,7 +18,7 @@ from ..backends.requests import STATE_PARTS
 from ..backends.state_codes import pack_states, unpack_states
 from ..backends.usage import Usage
 from ..errors import InputError
-from ..numerics.row_features import CommonUnit, DenseFeatures, RowFeatures
+from ..numerics.row_features import CommonUnit, DenseFeatures, RowFeatures, Scaling, Standardised, TermWeights
 from ..tables.rows import Row, Rows
 from .columns import ColumnTypes
 from .embeddings import Embeddings
@@ -86,6 +86,10 @@ class FeatureReader(ABC):
         """What ``features=`` says of it."""
         return self.name
 
+    def is_scaled_by(self, scaling: Scaling) -> bool:
+        """Whether a scaling is of the kind, and of the size where that is known, that the features have."""
+        return isinstance(scaling, Standardised)
+
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -118,6 +122,11 @@ class Terms(FeatureReader):
     def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
         assert self.vocabularies is not None
         return self.vocabularies.counts(row_texts(rows.records, fields))
+
+    def is_scaled_by(self, scaling: Scaling) -> bool:
+        if not isinstance(scaling, TermWeights) or self.vocabularies is None:
+            return False
+        return [len(rarity) for rarity in scaling.rarity] == [len(terms) for terms in self.vocabularies.terms.values()]
 
     def to_dict(self) -> dict[str, Any]:
         assert self.vocabularies is not None
@@ -160,6 +169,10 @@ class Embedded(FeatureReader):
 
     def spec(self) -> Any:
         return clone(self.embeddings)
+
+    def is_scaled_by(self, scaling: Scaling) -> bool:
+        length = getattr(self.embeddings, "n_features_out_", None)  # there is none before the fit
+        return isinstance(scaling, Standardised) and scaling.n_columns == length
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "embeddings", "name": self.name, "embeddings": self.embeddings.to_dict()}
@@ -255,6 +268,10 @@ class Own(FeatureReader):
 
     def spec(self) -> Any:
         return self.transformer
+
+    def is_scaled_by(self, scaling: Scaling) -> bool:
+        # Of its own, which no folder holds.
+        return True
 
     def to_dict(self) -> dict[str, Any]:
         raise InputError(cannot_be_saved(self.transformer))

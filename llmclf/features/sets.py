@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from ..backends.base import shows_states
 from ..backends.remembering import Memory, Rehearsal
 from ..backends.requests import STATE_PARTS, check_states
 from ..backends.usage import Estimate, Usage
+from ..checks import check_keys, checked_names
 from ..errors import InputError
 from ..numerics.row_features import RowFeatures
 from ..tables.bad_rows import Problem
@@ -169,9 +171,19 @@ class FeatureReaders:
     def from_dict(
         cls, values: Sequence[Mapping[str, Any]], embeddings: Sequence[Embeddings] | None = None
     ) -> FeatureReaders:
-        """The inverse of `to_dict`; `embeddings` are those of `saved_embeddings`, if they have been read already."""
-        known = iter(saved_embeddings(list(values)) if embeddings is None else embeddings)
-        return cls(tuple(_reader_from_dict(one, known) for one in values))
+        """The inverse of `to_dict`; `embeddings` are those of `saved_embeddings`, if they have been read already.
+
+        Raises
+        ------
+        InputError
+            These are no feature sets that can be saved.
+        """
+        if not isinstance(values, list) or not values or not all(isinstance(one, Mapping) for one in values):
+            raise InputError(f"features={reprlib.repr(values)}; expected a list of descriptions of feature sets")
+        known = iter(saved_embeddings(values) if embeddings is None else embeddings)
+        readers = tuple(_reader_from_dict(one, known) for one in values)
+        checked_names([reader.name for reader in readers], "the names of the feature sets")
+        return cls(readers)
 
 
 def saved_embeddings(
@@ -246,13 +258,20 @@ def feature_readers(
 
 def _reader_from_dict(values: Mapping[str, Any], embeddings: Iterator[Embeddings]) -> FeatureReader:
     """The inverse of `to_dict` of a reader."""
-    if values["kind"] == "states":
+    kind = values.get("kind")
+    if kind == "states":
+        check_keys(values, ["kind"], "the feature set 'states'")
         return States()
-    if values["kind"] == "tfidf":
+    if kind == "tfidf":
+        check_keys(values, ["kind", "vocabularies"], "the feature set 'tfidf'")
         return Terms(Vocabularies.from_dict(values["vocabularies"]))
-    if values["kind"] == "embeddings":
-        return Embedded(next(embeddings), str(values["name"]))
-    raise InputError(f"kind={values['kind']!r} is not a feature set that can be saved; expected 'states' or 'tfidf'")
+    if kind == "embeddings":
+        check_keys(values, ["kind", "name", "embeddings"], "the feature set 'embeddings'")
+        (name,) = checked_names([values["name"]], "the name of a feature set")
+        return Embedded(next(embeddings), name)
+    raise InputError(
+        f"kind={kind!r} is not a feature set that can be saved; expected 'states', 'tfidf' or 'embeddings'"
+    )
 
 
 def _numbered(readers: Sequence[FeatureReader]) -> list[FeatureReader]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ..checks import checked_names
 from ..errors import InputError
 from ..numerics.row_features import TermCounts
 
@@ -74,15 +76,24 @@ class Vocabularies:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Vocabularies:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`.
+
+        Raises
+        ------
+        InputError
+            These are no vocabularies that texts can have.
+        """
         known = dict(_KINDS)
-        if not values or not set(values) <= set(known):
-            raise InputError(f"vocabularies of {sorted(values)!r}; expected some of {sorted(known)}")
-        for terms in values.values():
-            if not isinstance(terms, list) or not terms or len(set(map(str, terms))) < len(terms):
-                raise InputError("a vocabulary is damaged; expected a list of different terms")
+        if not isinstance(values, Mapping) or not values or not set(values) <= set(known):
+            raise InputError(f"vocabularies={reprlib.repr(values)}; expected some of {sorted(known)}")
         # In the order of the fit, whatever that of the keys is.
-        return cls({kind: list(map(str, values[kind])) for kind in known if kind in values})
+        terms = {kind: checked_names(values[kind], f"the vocabulary {kind!r}") for kind in known if kind in values}
+        for kind, own in terms.items():
+            if not own or list(own) != sorted(own):
+                raise InputError(
+                    f"the vocabulary {kind!r} is empty or not sorted, so that its terms are not those of the fit"
+                )
+        return cls({kind: list(own) for kind, own in terms.items()})
 
 
 def _counter(kind: str, lengths: tuple[int, int], terms: Sequence[str] | None = None) -> Any:

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from ..arrays import Floats, Integers
+from ..checks import check_keys, checked_numbers, is_finite_number
 from ..errors import InputError
 from ..logits import log_softmax, logsumexp, softmax
 
 _FLOOR = 1e-3  # of every member, spread evenly over the classes: nobody is certain
 _DRAWS = 2000
+_TOLERANCE = 1e-6  # by how much weights that were read may miss the sum 1
 _LEAN = 0.8  # share of the pseudo-BMA weights in the centre of the logarithmic pool's weights; the rest is the prior's
 _PULL = 30.0  # how strongly its weights are pulled there, in units of rows
 
@@ -96,6 +98,7 @@ class OpinionPool:
         groups: Integers | None = None,
         prior: Floats | None = None,
         linear_only: bool = False,
+        discount: float = 0.0,
     ) -> OpinionPool:
         """The pool of members that have judged n rows without having seen them.
 
@@ -114,6 +117,9 @@ class OpinionPool:
             all are trusted the same.
         linear_only : bool
             Give the logarithmic pool no share: members that know the same things make it no sharper, only bolder.
+        discount : float
+            In rows: n rows count as n n / (n + discount), since rows that are held out in turn are not n witnesses where each
+            also taught the members that judge the others, which matters where there are few.
 
         Examples
         --------
@@ -129,6 +135,7 @@ class OpinionPool:
         if groups is not None:
             # As many witnesses as there are groups, each a row's worth.
             weights = weights * min(1.0, len(np.unique(groups)) / float(weights.sum()))
+        weights = weights * (float(weights.sum()) / (float(weights.sum()) + discount))
         linear = averaging_weights(logs[:, *truth].T, weights, groups, start)
         if linear_only:
             return cls(linear, linear, 0.0)
@@ -166,12 +173,20 @@ class OpinionPool:
         InputError
             These are no weights of a pool.
         """
-        linear, logarithmic = (np.array(values[name], np.float64) for name in ("linear", "logarithmic"))
-        pool = cls(linear, logarithmic, float(values["share"]))
-        is_sound = linear.ndim == 1 and linear.shape == logarithmic.shape and 0.0 <= pool.share <= 1.0
-        if not is_sound or not all((some >= 0).all() and np.isfinite(some).all() for some in (linear, logarithmic)):
-            raise InputError(f"{dict(values)!r} are no weights of a pool")
-        return pool
+        try:
+            check_keys(values, ["linear", "logarithmic", "share"], "it")
+            linear = checked_numbers(values["linear"], (None,), "linear")
+            logarithmic = checked_numbers(values["logarithmic"], linear.shape, "logarithmic")
+        except InputError as error:
+            raise InputError(f"these are no weights of a pool: {error}") from error
+        share = values["share"]
+        if (linear < 0).any() or abs(linear.sum() - 1.0) > _TOLERANCE or (logarithmic < 0).any():
+            raise InputError(
+                "these are no weights of a pool: expected numbers of at least 0, of which the linear ones sum to 1"
+            )
+        if not is_finite_number(share) or not 0.0 <= share <= 1.0:
+            raise InputError(f"these are no weights of a pool: share={share!r}; expected a number from 0 to 1")
+        return cls(linear, logarithmic, float(share))
 
     def _linear(self, logs: Floats) -> Floats:
         with np.errstate(divide="ignore"):

@@ -6,6 +6,7 @@ inner products of the order of 1, so that one range of ridges suits all.
 
 from __future__ import annotations
 
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ..arrays import Floats, Integers
+from ..checks import check_keys, checked_numbers, is_finite_number, is_whole_number
 from ..errors import InputError
 from .feature_arrays import column_names, dense_numbers, sparse_numbers
 
@@ -237,18 +239,48 @@ def scaling_from_dict(values: Mapping[str, Any]) -> Scaling:
     InputError
         These are no values that fitting can produce.
     """
-    kind = values["kind"]
-    if kind == "standardised":
-        mean, unit = (np.asarray(values[name], np.float64) for name in ("mean", "unit"))
-        if mean.ndim == 1 and mean.shape == unit.shape and (unit > 0).all() and np.isfinite(mean / unit).all():
-            return Standardised(mean, unit)
-    elif kind == "term weights":
-        rarity = [np.asarray(one, np.float64) for one in values["rarity"]]
-        if rarity and all(one.ndim == 1 and (one >= 0).all() and np.isfinite(one).all() for one in rarity):
-            return TermWeights(rarity)
-    elif kind == "common unit" and float(values["unit"]) > 0:
-        return CommonUnit(float(values["unit"]), int(values["n_features"]))
-    raise InputError(f"a scaling of kind {kind!r} holds values that fitting cannot produce")
+    kind = values.get("kind") if isinstance(values, Mapping) else None
+    read = _READERS.get(kind) if isinstance(kind, str) else None
+    if read is None:
+        raise InputError(
+            f"a scaling of kind {kind!r} is one that fitting cannot produce; expected one of {sorted(_READERS)}"
+        )
+    try:
+        return read(values)
+    except InputError as error:
+        raise InputError(f"a scaling of kind {kind!r} holds values that fitting cannot produce: {error}") from error
+
+
+def _standardised(values: Mapping[str, Any]) -> Standardised:
+    check_keys(values, ["kind", "mean", "unit"], "it")
+    mean = checked_numbers(values["mean"], (None,), "mean")
+    unit = checked_numbers(values["unit"], mean.shape, "unit")
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        is_sound = (unit > 0).all() and np.isfinite(mean / unit).all()
+    if not is_sound:
+        raise InputError("a unit is 0, negative or tiny; expected positive numbers that suit the mean")
+    return Standardised(mean, unit)
+
+
+def _term_weights(values: Mapping[str, Any]) -> TermWeights:
+    check_keys(values, ["kind", "rarity"], "it")
+    if not isinstance(values["rarity"], list) or not values["rarity"]:
+        raise InputError(f"rarity={reprlib.repr(values['rarity'])}; expected the numbers of each vocabulary")
+    rarity = [checked_numbers(one, (None,), "rarity") for one in values["rarity"]]
+    if any((one < 0).any() for one in rarity):
+        raise InputError("a rarity is negative; expected numbers of at least 0")
+    return TermWeights(rarity)
+
+
+def _common_unit(values: Mapping[str, Any]) -> CommonUnit:
+    check_keys(values, ["kind", "unit", "n_features"], "it")
+    unit, n_features = values["unit"], values["n_features"]
+    if not is_finite_number(unit) or unit <= 0 or not is_whole_number(n_features, 1):
+        raise InputError(f"unit={unit!r}, n_features={n_features!r}; expected a positive number and a whole one")
+    return CommonUnit(float(unit), int(n_features))
+
+
+_READERS = {"standardised": _standardised, "term weights": _term_weights, "common unit": _common_unit}
 
 
 def in_form(features: RowFeatures, *, is_sparse: bool) -> RowFeatures:

@@ -7,6 +7,7 @@ or from the data, so that a backend can keep control tokens in the data from act
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -158,14 +159,24 @@ class Prompt:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Prompt:
         """The inverse of `to_dict`; a terminator ``"auto"`` that an earlier version wrote keeps its meaning."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("chat", False), bool):
+            raise PromptError(
+                f"{reprlib.repr(values)} are no parameters of a prompt; expected a dict, whose 'chat' is true or false"
+            )
         values = dict(values)
-        if values.pop("nested", None) is None and values.get("terminator") == "auto":
+        nested = values.pop("nested", None)
+        if nested not in (None, "longest"):
+            raise PromptError(f"nested={nested!r}; expected 'longest', or nothing")
+        if nested is None and values.get("terminator") == "auto":
             values["terminator"] = "eos_if_nested"
         known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
         if len(known) != len(values):
             raise PromptError(
                 f"unknown prompt parameters {sorted(set(values) - set(known))}; known: {sorted(cls.__dataclass_fields__)}"
             )
+        absent = sorted(set(cls.__dataclass_fields__) - set(known))
+        if absent:  # every version has written all
+            raise PromptError(f"the prompt lacks the parameter {absent[0]!r}")
         if known.get("words") is not None:
             known["words"] = dict(known["words"])
         return cls(**known)

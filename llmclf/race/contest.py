@@ -12,7 +12,7 @@ import numpy as np
 from ..arrays import Floats, Integers
 from ..calibration import Corrections
 from ..calibration.base import ENOUGH_ROWS
-from ..errors import InputError, LlmclfWarning
+from ..errors import CalibrationWarning, InputError, LlmclfWarning, warn
 from ..logits import floor_missing
 from ..metrics.means import MeanInterval, mean_interval
 from ..numerics.folds import fold_weights
@@ -163,7 +163,8 @@ def hold_contest(
     corrections : Corrections
         Not fitted: the bias and the pool.
     sizes : sequence of int, optional
-        None: those of 20, 50, 100, 200, 500, ... that are at most three quarters of all.
+        None: those of 20, 50, 100, 200, 500, ... that are at most three quarters of all. Sizes for which some fold leaves too few
+        rows are left out, with a CalibrationWarning.
     n_draws : int, optional
         Of each size; None: four of 20 labels, three of 50, two of 100, and one of more.
     random_state : int
@@ -175,6 +176,13 @@ def hold_contest(
     least = min(map(len, outside.values()))
     everything = round(float(np.mean([len(places) for places in outside.values()])))
     chosen = default_sizes(least) if sizes is None else sorted({size for size in sizes if size < least})
+    dropped = sorted(set(sizes or ()) - set(chosen))
+    if dropped:
+        warn(
+            f"sizes={list(sizes or ())!r}: no race with {', '.join(map(str, dropped))} labels, since some rows are judged by "
+            f"what was learned from only {least} others; groups of different sizes, and rows without scores, leave fewer",
+            CalibrationWarning,
+        )
     draws = [_DRAWS.get(size, 1) if n_draws is None else n_draws for size in chosen]
     contest = Contest(rows, [*chosen, everything], [*draws, 1])
     n_most = max(contest.draws)

@@ -132,7 +132,7 @@ def test_copies_do_not_judge_each_other():
 
 def test_a_class_of_one_row():
     """Heads that start from frequencies are left out and named; those that start from the label scores stay."""
-    scores, y, features = drawn(60)
+    scores, y, features = drawn(120)
     y[y == 2] = 0
     y[7] = 2
     one = StackedCalibrator().fit(scores, y, classes=range(3), features=features)
@@ -141,6 +141,15 @@ def test_a_class_of_one_row():
     assert "label scores + telling" in one.members_
     assert one.to_frame().loc["telling", "weight"] == 0
     assert np.isnan(one.to_frame().loc["telling", "log_loss"])
+
+
+def test_few_rows_leave_out_flexible_maps():
+    """On fewer than 100 rows neither a matrix nor a head learns from the label scores; the others stay, and the names say why."""
+    scores, y, features = drawn(120)
+    few = StackedCalibrator().fit(scores[:90], y[:90], classes=range(3), features={"telling": features["telling"][:90]})
+    many = StackedCalibrator().fit(scores, y, classes=range(3), features={"telling": features["telling"]})
+    assert set(few.left_out_) == set(many.members_) - set(few.members_) == {"matrix", "label scores"}
+    assert all("fewer than 100 labelled rows" in reason for reason in few.left_out_.values())
 
 
 @pytest.mark.slow

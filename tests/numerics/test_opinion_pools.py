@@ -108,6 +108,16 @@ def test_a_prior_decides_where_there_is_no_evidence():
     assert pool.linear == pytest.approx([0.7, 0.2, 0.1])
 
 
+def test_a_discount_counts_rows_for_less():
+    """With a discount of n rows, n rows say half as much: what half of the weights would have said."""
+    logs, columns = members(3, 40, 3, 4)
+    discounted = OpinionPool.fit(logs, columns, np.ones(40), discount=40.0)
+    halved = OpinionPool.fit(logs, columns, np.full(40, 0.5))
+    plain = OpinionPool.fit(logs, columns, np.ones(40))
+    assert discounted.to_dict() == halved.to_dict()
+    assert discounted.linear.max() < plain.linear.max()
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -115,6 +125,15 @@ def test_a_prior_decides_where_there_is_no_evidence():
         {"linear": [-1.0], "logarithmic": [1.0], "share": 0.5},
         {"linear": [1.0], "logarithmic": [float("nan")], "share": 0.5},
         {"linear": [1.0], "logarithmic": [1.0], "share": 1.5},
+        {"linear": [1.0], "logarithmic": [1.0], "share": float("nan")},
+        {"linear": [1.0], "logarithmic": [1.0], "share": True},
+        {"linear": [1.0], "logarithmic": [1.0], "share": "0.5"},
+        {"linear": [0.5], "logarithmic": [1.0], "share": 0.5},
+        {"linear": [0.5, 0.6], "logarithmic": [1.0, 1.0], "share": 0.5},
+        {"linear": ["1"], "logarithmic": [1.0], "share": 0.5},
+        {"linear": [], "logarithmic": [], "share": 0.5},
+        {"linear": [1.0], "logarithmic": [1.0]},
+        None,
     ],
 )
 def test_what_is_no_pool_is_refused(values):

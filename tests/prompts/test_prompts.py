@@ -483,6 +483,21 @@ def test_unknown_keys_of_a_dict_are_named():
         Prompt.from_dict({"template": "x", "temperature": 1})
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"chat": "false"}, {"chat": None}, {"nested": "shortest"}, {"nested": 1}, {"template": 3}, {"separator": None}],
+)
+def test_what_is_no_prompt_is_not_read(change):
+    """A dict that lacks a parameter, or has one of another kind, is no prompt that was written."""
+    whole = Prompt("{{ text }}:").to_dict()
+    assert Prompt.from_dict(whole) == Prompt("{{ text }}:")
+    with pytest.raises(PromptError):
+        Prompt.from_dict({**whole, **change})
+    for name in Prompt().to_dict().keys() - {"nested"}:
+        with pytest.raises(PromptError, match=f"lacks the parameter '{name}'"):
+            Prompt.from_dict({key: value for key, value in whole.items() if key != name})
+
+
 def test_prompt_survives_clone():
     """scikit-learn's clone of an estimator keeps its prompt."""
     classifier = LLMClassifier(FakeBackend(), labels=LABELS, prompt=FULL)

@@ -9,7 +9,7 @@ import pytest
 from race.worlds import labelled
 
 from llmclf.calibration import Corrections, StackedCalibrator, make_bias
-from llmclf.errors import InputError
+from llmclf.errors import CalibrationWarning, InputError
 from llmclf.numerics.row_features import DenseFeatures
 from llmclf.race import contest as contest_module
 from llmclf.race.contest import LabelledRows, check_rows, default_sizes, hold_contest
@@ -88,10 +88,17 @@ class TestRows:
         assert learned(0) == learned(0) != learned(1)
 
     def test_sizes_that_the_folds_leave_no_room_for_are_left_out(self, recorder):
-        """Groups of very different sizes leave fewer rows outside of a fold than four fifths."""
+        """Groups of very different sizes leave fewer rows outside of a fold than four fifths; that is said."""
         groups = np.r_[np.zeros(40, int), 1 + np.arange(60)]
-        contest = hold_contest(numbered(100, groups), corrections(), sizes=[20, 70])
+        with pytest.warns(CalibrationWarning, match="no race with 70 labels, .* only 60 others"):
+            contest = hold_contest(numbered(100, groups), corrections(), sizes=[20, 70])
         assert contest.sizes[:-1] == [20]
+
+    @pytest.mark.filterwarnings("error")
+    def test_default_sizes_leave_nothing_out(self, recorder):
+        """Nobody asked for the sizes that are not tried by default."""
+        groups = np.r_[np.zeros(40, int), 1 + np.arange(60)]
+        assert hold_contest(numbered(100, groups), corrections()).sizes[:-1] == [20]
 
     @pytest.mark.parametrize(
         ("least", "sizes"), [(10, []), (27, [20]), (66, [20]), (67, [20, 50]), (800, [20, 50, 100, 200, 500])]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...errors import InputError
+from ...errors import InputError, SavedAddressError
 from ..base import ServerLimits
 from ..options import check_options, option, positive_seconds, whole_number
 from .usage import check_price, parse_price
@@ -159,12 +159,12 @@ def check_saved_address(
 
     Raises
     ------
-    InputError
+    SavedAddressError
     """
     if options.api_key_env is None or options.is_local or "base_url" not in saved:
         return
     if "base_url" not in given and "api_key_env" not in given:
-        raise InputError(
+        raise SavedAddressError(
             f"{what} would send the key in {options.api_key_env} to {options.base_url}; if that is right, say so: {cure}, or '' "
             "to send no key"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from ...arrays import Floats, Integers
+from ...checks import check_keys, checked_names, checked_numbers, checked_pairs
 from ...errors import InputError
 from ...logits import log_softmax
 from ...numerics.ridge_softmax import VARIANCES, RidgeSoftmax, RowSpan
-from ...numerics.row_features import DenseFeatures, RowFeatures, Scaling, scaling_from_dict
+from ...numerics.row_features import DenseFeatures, RowFeatures, Scaling, Standardised, scaling_from_dict
 from ..base import BaseCalibrator, checked_temperature
 from ..maps import SCORE_MAPS
 from ..temperature import TemperatureCalibrator
@@ -153,7 +155,7 @@ class ScoreMap(Member):
 
     def obstacle(self, counts: Floats) -> str | None:
         if counts.sum() < self.least_rows:
-            return f"it has many parameters, and there are fewer than {self.least_rows} labelled rows"
+            return _too_few_rows(self.least_rows)
         if self.most_classes is not None and len(counts) > self.most_classes:
             return f"it has a parameter for each pair of classes, and there are more than {self.most_classes} classes"
         return None
@@ -189,13 +191,18 @@ class Head(Member):
         The feature sets, each with the same weight.
     from_scores : bool
         Whether it starts from the label scores, at their temperature, or from the frequencies of the classes.
+    least_rows : int
+        It is no member on fewer labelled rows.
     """
 
     name: str
     sets: tuple[str, ...]
     from_scores: bool
+    least_rows: int = 0
 
     def obstacle(self, counts: Floats) -> str | None:
+        if counts.sum() < self.least_rows:
+            return _too_few_rows(self.least_rows)
         rare = int((counts < 2).sum())
         if self.from_scores or not rare:
             return None
@@ -279,37 +286,92 @@ class FittedHead(FittedMember):
         }
 
 
-def member_from_dict(values: Mapping[str, Any], n_classes: int) -> FittedMember:
-    """The inverse of `to_dict` of a fitted member.
+def members_from_pairs(pairs: Any, feature_sets: tuple[str, ...], n_classes: int) -> dict[str, FittedMember]:
+    """The fitted members of a pool from pairs of a name and what `to_dict` gives.
+
+    Raises
+    ------
+    InputError
+        These are no members that fitting on these feature sets and so many classes can produce.
+    """
+    described = checked_pairs(pairs, "members")
+    names = checked_names([name for name, _ in described], "the names of the members")
+    members = {
+        name: member_from_dict(values, name, n_classes) for name, (_, values) in zip(names, described, strict=True)
+    }
+    for name, member in members.items():
+        needed = set(member.scalings) if isinstance(member, FittedHead) else set()
+        strange = sorted(needed - {LABEL_SCORES, *feature_sets})
+        if strange:
+            raise InputError(
+                f"the head {name!r} of a pool needs the feature set {strange[0]!r}, and the pool has {list(feature_sets)!r}"
+            )
+    return members
+
+
+def member_from_dict(values: Mapping[str, Any], name: str, n_classes: int) -> FittedMember:
+    """The inverse of `to_dict` of the fitted member of this name.
 
     Raises
     ------
     InputError
         These are no values that fitting can produce for so many classes.
     """
-    if values["kind"] == "map":
-        member = FittedMap(SCORE_MAPS[values["calibrator"]["name"]].from_dict(values["calibrator"]))
-        if member.calibrator.classes_.size != n_classes:
-            raise InputError(f"a member of a pool has {member.calibrator.classes_.size} classes; expected {n_classes}")
-        return member
-    offset = values["offset"]
-    head = FittedHead(
-        str(values["name"]),
-        {str(name): scaling_from_dict(scaling) for name, scaling in values["scalings"]},
-        np.asarray(values["coefficients"], np.float64),
-        np.asarray(values["intercepts"], np.float64),
-        checked_temperature(offset) if isinstance(offset, (int, float)) else np.asarray(offset, np.float64),
-    )
-    numbers = head.coefficients, head.intercepts, np.asarray(head.offset)
-    if not all(np.isfinite(some).all() for some in numbers):
-        raise InputError(f"the head {head.name!r} of a pool holds values that are NaN or infinite; expected numbers")
-    n_columns = sum(scaling.n_columns for scaling in head.scalings.values())
-    shapes = [head.coefficients.shape, head.intercepts.shape, np.shape(head.offset) or (n_classes,)]
-    if not head.scalings or shapes != [(n_columns, n_classes), (n_classes,), (n_classes,)]:
+    kind = values.get("kind") if isinstance(values, Mapping) else None
+    read = _READERS.get(kind) if isinstance(kind, str) else None
+    if read is None:
         raise InputError(
-            f"the head {head.name!r} of a pool has numbers of shapes {shapes}, which fitting cannot produce"
+            f"the member {name!r} of a pool is of kind {reprlib.repr(kind)}; expected one of {list(_READERS)}"
         )
-    return head
+    try:
+        return read(values, name, n_classes)
+    except InputError as error:
+        raise InputError(f"the {kind} {name!r} of a pool holds values which fitting cannot produce: {error}") from error
+
+
+def _map_from_dict(values: Mapping[str, Any], name: str, n_classes: int) -> FittedMap:
+    check_keys(values, ["kind", "calibrator"], "it")
+    described = values["calibrator"]
+    kind = described.get("name") if isinstance(described, Mapping) else None
+    if not isinstance(kind, str) or kind not in SCORE_MAPS:
+        raise InputError(
+            f"calibrator={reprlib.repr(described)}; expected the description of one of {sorted(SCORE_MAPS)}"
+        )
+    calibrator = SCORE_MAPS[kind].from_dict(described)
+    if calibrator.classes_.size != n_classes:
+        raise InputError(f"it has {calibrator.classes_.size} classes; expected {n_classes}")
+    return FittedMap(calibrator)
+
+
+def _head_from_dict(values: Mapping[str, Any], name: str, n_classes: int) -> FittedHead:
+    check_keys(values, ["kind", "name", "scalings", "coefficients", "intercepts", "offset"], "it")
+    if values["name"] != name:
+        raise InputError(f"it is also called {values['name']!r}; expected one name")
+    pairs = checked_pairs(values["scalings"], "scalings")
+    sets = checked_names([own for own, _ in pairs], "the feature sets")
+    scalings = {own: scaling_from_dict(scaling) for own, (_, scaling) in zip(sets, pairs, strict=True)}
+    of_scores = scalings.get(LABEL_SCORES)
+    if of_scores is not None and not (isinstance(of_scores, Standardised) and of_scores.n_columns == n_classes):
+        raise InputError(f"it scales something else than the label scores of {n_classes} classes")
+    n_columns, offset = sum(scaling.n_columns for scaling in scalings.values()), values["offset"]
+    is_temperature = not isinstance(offset, (list, np.ndarray))
+    return FittedHead(
+        name,
+        scalings,
+        checked_numbers(values["coefficients"], (n_columns, n_classes), "coefficients"),
+        checked_numbers(values["intercepts"], (n_classes,), "intercepts"),
+        checked_temperature(offset) if is_temperature else checked_numbers(offset, (n_classes,), "offset"),
+    )
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any], str, int], FittedMember]] = {
+    "map": _map_from_dict,
+    "head": _head_from_dict,
+}
+
+
+def _too_few_rows(least: int) -> str:
+    return f"it has many parameters, and there are fewer than {least} labelled rows"
 
 
 def _start(offset: float | Floats, scores: Floats) -> Floats:

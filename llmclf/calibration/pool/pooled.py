@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...arrays import Floats, Integers
+from ...checks import check_keys, checked_names, checked_numbers
 from ...errors import InputError
 from ...logits import log_softmax
 from ...metrics.means import mean_interval
@@ -19,10 +21,20 @@ from ...numerics.groups import group_numbers
 from ...numerics.opinion_pools import OpinionPool
 from ...numerics.row_features import RowFeatures
 from ..affine import MatrixCalibrator, VectorCalibrator
-from ..base import ENOUGH_ROWS, WEAK_RIDGE, BaseCalibrator, check_keys, checked_numbers
+from ..base import ENOUGH_ROWS, WEAK_RIDGE, BaseCalibrator
 from ..temperature import BiasTemperatureCalibrator, IdentityCalibrator, TemperatureCalibrator
 from .cross_fits import CrossFits
-from .members import LABEL_SCORES, FittedMember, Head, Labelled, Member, Observed, ScoreMap, member_from_dict
+from .members import (
+    LABEL_SCORES,
+    FittedMap,
+    FittedMember,
+    Head,
+    Labelled,
+    Member,
+    Observed,
+    ScoreMap,
+    members_from_pairs,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,17 +43,17 @@ _MANY_WEIGHTS = 3  # of the members, named by `heaviest_`
 _LEAST_NAMED = 0.005
 FREQUENCIES = "frequencies"
 AS_THEY_ARE = "as they are"
-MATRIX_ROWS, MATRIX_CLASSES = 50, 20
-"""A matrix is a member from so many rows on, and up to so many classes: beyond, the head on the label scores does its work."""
+MATRIX_CLASSES = 20
+"""A matrix is a member up to so many classes: beyond, the head on the label scores does its work."""
 
 
-def label_members() -> list[Member]:
-    """What can be made of the label scores alone, the simplest first."""
+def label_members(matrix_rows: int = 50, head_rows: int = 0) -> list[Member]:
+    """What can be made of the label scores alone, the simplest first; a matrix and a head from so many rows on."""
     maps: list[BaseCalibrator] = [TemperatureCalibrator(), BiasTemperatureCalibrator(), VectorCalibrator()]
     members = [ScoreMap(one.name, one) for one in maps]
     weak = ScoreMap("weak_bias_temperature", BiasTemperatureCalibrator(WEAK_RIDGE))
-    matrix = ScoreMap("matrix", MatrixCalibrator(), MATRIX_ROWS, MATRIX_CLASSES)
-    return [*members[:2], weak, members[2], matrix, Head(LABEL_SCORES, (LABEL_SCORES,), True)]
+    matrix = ScoreMap("matrix", MatrixCalibrator(), matrix_rows, MATRIX_CLASSES)
+    return [*members[:2], weak, members[2], matrix, Head(LABEL_SCORES, (LABEL_SCORES,), True, head_rows)]
 
 
 class PooledCalibrator(BaseCalibrator):
@@ -65,6 +77,9 @@ class PooledCalibrator(BaseCalibrator):
     _linear_only: ClassVar[bool] = False
     """Whether all members know the same."""
 
+    _discount: ClassVar[float] = 0.0
+    """How many rows' worth of what the members show is not believed."""
+
     def _weighed(
         self,
         members: Sequence[Member],
@@ -79,7 +94,8 @@ class PooledCalibrator(BaseCalibrator):
         if maps and len(members) > 1:
             prior[:] = (1.0 - self._trust) / (len(members) - 1)
             prior[maps[0]] = self._trust
-        return OpinionPool.fit(logs, columns, weights, groups, prior, linear_only=self._linear_only)
+        options: dict[str, Any] = {"linear_only": self._linear_only, "discount": self._discount}
+        return OpinionPool.fit(logs, columns, weights, groups, prior, **options)
 
     @abstractmethod
     def _members(self, feature_sets: tuple[str, ...]) -> list[Member]:
@@ -364,13 +380,32 @@ class PooledCalibrator(BaseCalibrator):
 
     def _restore(self, fitted: Any, n_classes: int) -> None:
         check_keys(fitted, ["feature_sets", "members", "pool", "left_out", "losses"], "'fitted'")
-        self.feature_sets_ = tuple(map(str, fitted["feature_sets"]))
-        self.members_ = {str(name): member_from_dict(values, n_classes) for name, values in fitted["members"]}
+        self.feature_sets_ = checked_names(fitted["feature_sets"], "feature_sets")
+        self.members_ = members_from_pairs(fitted["members"], self.feature_sets_, n_classes)
+        names = list(self.members_)
         self.pool_ = OpinionPool.from_dict(fitted["pool"])
-        if not len(self.members_) == len(self.pool_.linear) == len(self.pool_.logarithmic) > 0:
-            raise InputError(f"a pool of {len(self.members_)} members has {len(self.pool_.linear)} weights")
-        self.left_out_ = {str(name): str(reason) for name, reason in fitted["left_out"].items()}
+        if len(names) != len(self.pool_.linear):
+            raise InputError(f"a pool of {len(names)} members has {len(self.pool_.linear)} weights")
+        left_out = fitted["left_out"]
+        if not isinstance(left_out, Mapping) or not all(isinstance(reason, str) for reason in left_out.values()):
+            raise InputError(f"left_out={reprlib.repr(left_out)}; expected why each of some members was left out")
+        self.left_out_ = dict(left_out)
         self.losses_ = checked_losses(fitted["losses"])
+        judged = set() if names == [AS_THEY_ARE] else {"identity", *names}
+        if not judged <= set(self.losses_) or (self.losses_ and not judged):
+            raise InputError(f"losses of {sorted(self.losses_)!r}; expected those of 'identity' and of {names!r}")
+
+    @classmethod
+    def from_dict(cls, description: Mapping[str, Any]) -> Self:
+        """A fitted pool from the result of `to_dict`; see `TemperatureCalibrator.from_dict`."""
+        pool = super().from_dict(description)
+        expected = pool.classes_.tolist()
+        for name, member in pool.members_.items():
+            if isinstance(member, FittedMap) and member.calibrator.classes_.tolist() != expected:
+                raise InputError(
+                    f"the member {name!r} has the classes {member.calibrator.classes_.tolist()!r}, and the pool has {expected!r}"
+                )
+        return pool
 
 
 def checked_losses(losses: Any) -> dict[str, float]:
@@ -378,6 +413,8 @@ def checked_losses(losses: Any) -> dict[str, float]:
         raise InputError(f"losses={losses!r}; expected the log loss of each member")
     names = list(map(str, losses))
     values = checked_numbers(list(losses.values()), (len(names),), "losses")
+    if (values < -1e-6).any():
+        raise InputError(f"losses={reprlib.repr(losses)}; expected log losses, which are at least 0")
     return dict(zip(names, values.tolist(), strict=True))
 
 
