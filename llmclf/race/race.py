@@ -19,11 +19,13 @@ from ..arrays import Integers
 from ..backends.base import CountsUsage
 from ..calibration import Corrections
 from ..calibration.base import ENOUGH_ROWS
+from ..calibration.pool.prices import Price, Prices
 from ..checks import check_open_share, check_whole_number, is_whole_number
 from ..display.learning_curves import draw_learning_curves
 from ..errors import InputError
 from ..features.sets import Embedded, FeatureReaders, States, Terms, row_texts
 from ..fitting.fit_corrections import FitTask, content_free_scores, learning_places, warn_of_left_out, with_features
+from ..fitting.measuring import measured
 from ..metrics import mean_interval
 from ..numerics.row_features import RowFeatures
 from ..pages import in_notebook, written
@@ -33,7 +35,6 @@ from ..report.measures import entry, number
 from ..report.page import race_page
 from .contest import Contest, LabelledRows, check_rows, hold_contest
 from .contestants import CALIBRATED, FREQUENCIES, POOL, RAW, alone
-from .prices import Price, measured
 from .verdict import plain, verdict
 
 SCHEMA_VERSION = 1
@@ -234,7 +235,7 @@ def hold_race(task: FitTask, settings: RaceSettings) -> Race:
     known = _kept_embeddings(pipeline, rows.take(places).records)
     pipeline = with_features(pipeline, rows, codes, places)
     labelled, prices, reasons = _answered(pipeline, task, places, groups, pooled)
-    prices |= dict.fromkeys(known, Price())
+    prices = replace(prices, sets={**prices.sets, **dict.fromkeys(known, Price())})
     warn_of_left_out(reasons, len(rows))
     corrections = Corrections(task.corrections.bias, task.corrections.calibrator)
     contest = hold_contest(
@@ -274,7 +275,7 @@ def _kept_embeddings(pipeline: FittedPipeline, records: Sequence[Any]) -> list[s
 
 def _answered(
     pipeline: FittedPipeline, task: FitTask, places: Integers, groups: Integers, pooled: tuple[str, ...]
-) -> tuple[LabelledRows, dict[str, Price], dict[int, str]]:
+) -> tuple[LabelledRows, Prices, dict[int, str]]:
     """The rows with scores and features, what these took, and why other rows have none."""
     assert task.codes is not None
     readers, scorer, backend = pipeline.features, pipeline.scorer, pipeline.backend
@@ -292,7 +293,7 @@ def _answered(
                 partial(reader.read, asked, scorer.used_fields, ()), len(asked), charges
             )
     backend.identity()  # opens the model, so that its loading is no part of the price
-    answers, prices[RAW] = measured(
+    answers, of_scores = measured(
         lambda: scorer.answers(asked), scorer.n_to_ask(asked), backend if isinstance(backend, CountsUsage) else None
     )
     scores = pipeline.scores(asked, answers).values
@@ -311,14 +312,15 @@ def _answered(
     labelled = LabelledRows(
         scores[scored], task.codes[kept_places], groups[kept_places], features, pooled, content_free
     )
-    return labelled, prices, reasons
+    with_answers = frozenset(reader.name for reader in readers.readers if reader.needs_states)
+    return labelled, Prices(of_scores, prices, with_answers), reasons
 
 
 def _contents(
     contest: Contest,
     pipeline: FittedPipeline,
     settings: RaceSettings,
-    prices: Mapping[str, Price],
+    prices: Prices,
     task: FitTask,
     n_unscored: int,
 ) -> dict[str, Any]:
@@ -327,7 +329,7 @@ def _contents(
     without_model = tuple(name for name in contest.names if name == alone(Terms.name))
     found = verdict(contest, without_model, margin=settings.margin, confidence=settings.confidence)
     best = min(contest.names, key=contest.log_loss)
-    totals = _totals(contest, prices, pipeline.features)
+    totals = _totals(contest, prices)
     groups = contest.groups
     return {
         "schema": "llmclf.race",
@@ -398,14 +400,11 @@ def _measures(contest: Contest, name: str, best: str, settings: RaceSettings) ->
     }
 
 
-def _totals(contest: Contest, prices: Mapping[str, Price], readers: FeatureReaders) -> dict[str, Price]:
+def _totals(contest: Contest, prices: Prices) -> dict[str, Price]:
     """What each contestant takes: the scores and features that it needs, and itself."""
-    scores = prices[RAW]
-    totals = {FREQUENCIES: Price(), RAW: scores, CALIBRATED: scores}
-    for reader in readers.readers:
-        # States come with the scores.
-        totals[alone(reader.name)] = scores + prices[reader.name] if reader.needs_states else prices[reader.name]
-    totals[POOL] = sum((prices[name] for name in contest.rows.pooled), scores)
+    totals = {FREQUENCIES: Price(), RAW: prices.scores, CALIBRATED: prices.scores}
+    totals |= {alone(name): prices.of(False, [name]) for name in prices.sets}
+    totals[POOL] = prices.of(True, contest.rows.pooled)
     return {name: total + Price(contest.seconds[name]) for name, total in totals.items()}
 
 

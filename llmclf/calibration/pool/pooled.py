@@ -26,6 +26,7 @@ from ..temperature import BiasTemperatureCalibrator, IdentityCalibrator, Tempera
 from .cross_fits import CrossFits
 from .members import (
     LABEL_SCORES,
+    FittedHead,
     FittedMap,
     FittedMember,
     Head,
@@ -35,6 +36,7 @@ from .members import (
     ScoreMap,
     members_from_pairs,
 )
+from .prices import Price, Prices
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -312,7 +314,9 @@ class PooledCalibrator(BaseCalibrator):
         -------
         DataFrame, one line per member; those that could not be judged (`left_out_`) have weight 0
             ``weight`` (linear pool and logarithmic one, by their shares), ``accuracy``, ``accuracy_low``, ``accuracy_high``,
-            ``log_loss``, ``log_loss_low`` and ``log_loss_high``, in nats.
+            ``log_loss``, ``log_loss_low`` and ``log_loss_high``, in nats; ``rows_per_second`` and ``cost_per_1000_rows`` of the
+            label scores and features that the member needs, as they were measured in the fit of a classifier, NaN where they
+            were not: by a calibrator on its own, of answers from a cache, of a server without a price table.
 
         Raises
         ------
@@ -334,10 +338,31 @@ class PooledCalibrator(BaseCalibrator):
             right = (logs.argmax(axis=1) == labelled.columns).astype(float)
             losses = -logs[np.arange(len(logs)), labelled.columns]
             found = mean_interval(right, bounds=(0.0, 1.0), **options), mean_interval(losses, **options)
-            lines[name] = [weight, *found[0], *found[1]]
-        lines |= {name: [0.0, *[np.nan] * 6] for name in self.left_out_}
+            price = self._price(name)
+            lines[name] = [weight, *found[0], *found[1], price.rows_per_second, price.cost]
+        lines |= {name: [0.0, *[np.nan] * 8] for name in self.left_out_}
         measures = [f"{name}{end}" for name in ("accuracy", "log_loss") for end in ("", "_low", "_high")]
-        return pd.DataFrame.from_dict(lines, orient="index", columns=["weight", *measures]).rename_axis("member")
+        columns = ["weight", *measures, "rows_per_second", "cost_per_1000_rows"]
+        return pd.DataFrame.from_dict(lines, orient="index", columns=columns, dtype=float).rename_axis("member")
+
+    def note_prices(self, prices: Prices) -> None:
+        """Keep what scores and features of the fit took, for `to_frame`.
+
+        Parameters
+        ----------
+        prices : Prices
+        """
+        self._prices = prices
+
+    def _price(self, name: str) -> Price:
+        prices: Prices | None = getattr(self, "_prices", None)
+        member = self.members_[name]
+        if prices is None:
+            return Price()
+        if not isinstance(member, FittedHead):
+            return Price(0.0) if name == FREQUENCIES else prices.scores
+        needs_scores = isinstance(member.offset, float) or LABEL_SCORES in member.scalings
+        return prices.of(needs_scores, [one for one in member.scalings if one != LABEL_SCORES])
 
     def _training(self) -> CrossFits:
         fits: CrossFits | None = getattr(self, "_fits", None)

@@ -1,27 +1,9 @@
-"""What each contestant costs: measured while the race was held, and unknown where nothing could be measured."""
+"""What members of a pool cost: what was measured, and nothing where nothing could be."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
-
-from ..backends.base import CountsUsage
-from ..backends.usage import Usage
-
-T = TypeVar("T")
-_PER = 1000
-
-
-@runtime_checkable
-class Charges(Protocol):
-    """Counts what it asks of a server, as backends and `Embeddings` do."""
-
-    @property
-    def usage(self) -> Usage:
-        """The counts so far."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -67,30 +49,42 @@ class Price:
         return Price(seconds, (*self.charges, *other.charges))
 
 
-def measured(work: Callable[[], T], n_rows: int, charges: Any = None) -> tuple[T, Price]:
-    """The result of some work, and what it took for each of `n_rows` rows that it really asked about.
+@dataclass(frozen=True, eq=False)
+class Prices:
+    """What label scores and features take.
 
-    Parameters
+    Attributes
     ----------
-    work : callable
-    n_rows : int
-        0 where all answers were known already, so that nothing is measured.
-    charges : object, optional
-        What counts the use of a server, if it does.
+    scores : Price
+        Of the label scores.
+    sets : mapping of feature set to Price
+        Of reading each.
+    from_answers : frozenset of str
+        The feature sets that come with the label scores, such as hidden states.
+
+    Examples
+    --------
+    >>> prices = Prices(Price(0.01), {"states": Price(0.0), "tfidf": Price(0.001)}, frozenset({"states"}))
+    >>> [round(prices.of(False, sets).rows_per_second) for sets in (["tfidf"], ["states"], ["states", "tfidf"])]
+    [1000, 100, 91]
     """
-    usage = charges.usage if isinstance(charges, (CountsUsage, Charges)) else None
-    before = None if usage is None else (usage.requests, usage.tokens_in + usage.tokens_out, usage.cost)
-    began = time.perf_counter()
-    result = work()
-    seconds = time.perf_counter() - began
-    if not n_rows:
-        return result, Price()
-    if usage is None or before is None or charges.usage.requests == before[0]:
-        return result, Price(seconds / n_rows)
-    after = charges.usage
-    tokens = after.tokens_in + after.tokens_out - before[1]
-    cost = None if after.cost is None else _PER * (after.cost - (before[2] or 0.0)) / n_rows
-    return result, Price(seconds / n_rows, ((cost, _PER * tokens / n_rows if tokens else None),))
+
+    scores: Price
+    sets: Mapping[str, Price]
+    from_answers: frozenset[str] = frozenset()
+
+    def of(self, with_scores: bool, sets: Iterable[str]) -> Price:
+        """Of what learns from some feature sets, and from the label scores or not; what is needed twice is read once.
+
+        Parameters
+        ----------
+        with_scores : bool
+        sets : iterable of str
+        """
+        named = list(sets)
+        read = [self.sets[name] for name in named]
+        asked = with_scores or bool(self.from_answers.intersection(named))
+        return sum(read, self.scores if asked else Price(0.0))
 
 
 def _sum(parts: Iterable[float | None]) -> float | None:

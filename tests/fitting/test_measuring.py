@@ -7,7 +7,8 @@ import time
 import pytest
 
 from llmclf.backends.usage import Usage
-from llmclf.race.prices import Price, measured
+from llmclf.calibration.pool.prices import Price
+from llmclf.fitting.measuring import measured
 
 
 class Server:
