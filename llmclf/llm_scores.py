@@ -15,7 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 from .arrays import Floats
 from .backends import Backend, RowScores
 from .classifier import LLMClassifier
-from .features.sets import FeatureReaders, States
+from .features.readers import States
+from .features.sets import FeatureReaders
 from .pipeline import FittedPipeline
 from .prompts.prompt import Prompt
 from .tables.estimator_input import read_input

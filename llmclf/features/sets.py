@@ -24,21 +24,9 @@ from ..numerics.row_features import RowFeatures
 from ..tables.bad_rows import Problem
 from ..tables.rows import Row, Rows
 from .embeddings import Embeddings
-from .readers import Embedded, FeatureReader, Own, States, Terms, row_texts
+from .readers import Embedded, FeatureReader, Own, States, Terms
 from .terms import Vocabularies
 from .transformed import prepare
-
-__all__ = [
-    "Embedded",
-    "FeatureReader",
-    "FeatureReaders",
-    "Own",
-    "States",
-    "Terms",
-    "feature_readers",
-    "row_texts",
-    "saved_embeddings",
-]
 
 NAMES = ("auto", "states", "tfidf")
 
@@ -51,12 +39,9 @@ class FeatureReaders:
     ----------
     readers : tuple of FeatureReader
         With different names.
-    memory : Memory or None
-        What models have answered about the labelled rows, once these were seen.
     """
 
     readers: tuple[FeatureReader, ...]
-    memory: Memory | None = None
 
     @property
     def needs_states(self) -> bool:
@@ -127,8 +112,8 @@ class FeatureReaders:
 
     def learned(self, rows: Rows, fields: Sequence[str], columns: Integers) -> FeatureReaders:
         """The readers after they have seen the labelled rows; see `FeatureReader.learned`."""
-        with (Memory.current() or Memory()).opened() as memory:
-            return FeatureReaders(tuple(reader.learned(rows, fields, columns) for reader in self.readers), memory)
+        with self.asking_once():
+            return FeatureReaders(tuple(reader.learned(rows, fields, columns) for reader in self.readers))
 
     def unreadable(self, rows: Rows, fields: Sequence[str], columns: Integers) -> dict[int, str]:
         """The labelled rows to which it is due that `learned` fails, and why; empty where no single row is to blame."""
@@ -147,15 +132,6 @@ class FeatureReaders:
         """In this block a question of features is asked once, however often rows are read."""
         with (Memory.current() or Memory()).opened():
             yield
-
-    def read_without_answers(self, rows: Rows, fields: Sequence[str]) -> dict[str, RowFeatures]:
-        """The feature sets of labelled rows that need no answers: what is wrong with them shows before the model is asked."""
-        with (self.memory or Memory()).opened():
-            return {reader.name: reader.read(rows, fields, ()) for reader in self.readers if not reader.needs_states}
-
-    def read_answers(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> dict[str, RowFeatures]:
-        """The others."""
-        return {reader.name: reader.read(rows, fields, answers) for reader in self.readers if reader.needs_states}
 
     def to_dict(self) -> list[dict[str, Any]]:
         """JSON values.

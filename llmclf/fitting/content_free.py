@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from sklearn.utils import check_random_state
 
+from ..arrays import Floats
 from ..backends import Backend
 from ..backends.base import Generates
 from ..errors import InputError
+from ..pipeline import FittedPipeline
 from ..progress import track
 from ..prompts.prompt import PromptRenderer
 from ..tables.rows import Row, Rows
@@ -97,3 +101,21 @@ def generated_rows(backend: Backend, renderer: PromptRenderer, rows: Rows, rando
     if not records:
         raise InputError("bias='generative': all texts that the model wrote are blank; use bias='domain'")
     return Rows(records, rows.field_names, rows.is_table)
+
+
+def content_free_scores(method: str, pipeline: FittedPipeline, rows: Rows, random_state: Any) -> Floats:
+    """Scores (m, K) of the rows that a bias is fitted on instead of those of the table."""
+    if pipeline.prompt.choices is not None:
+        raise InputError(
+            f"bias={method!r} corrects labels that are the same in all rows, and each row brings its own choices; "
+            "scoring='pmi' does that for choices"
+        )
+    scorer = pipeline.scorer
+    fields = scorer.used_fields
+    if method == "contextual":
+        asked = content_free_rows(rows, fields)
+    elif method == "generative":
+        asked = generated_rows(pipeline.backend, scorer.renderer, rows, check_random_state(random_state))
+    else:
+        asked = domain_rows(rows, fields, check_random_state(random_state))
+    return pipeline.scores(asked, scorer.answers(asked, are_ours=True)).values

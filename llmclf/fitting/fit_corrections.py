@@ -7,18 +7,16 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.utils import check_random_state
 
 from ..arrays import Floats, Integers
-from ..calibration import Corrections
+from ..calibration import Corrections, StackedCalibrator
 from ..calibration.corrections import class_frequencies
-from ..errors import CalibrationWarning, InputError, ModelError, warn
-from ..features.reading import is_about_rows
-from ..numerics.row_features import RowFeatures
+from ..errors import CalibrationWarning, InputError, warn
 from ..pipeline import CalibrationRows, FittedPipeline
 from ..tables.bad_rows import Problem, named_rows
 from ..tables.rows import Rows
-from .content_free import content_free_rows, domain_rows, generated_rows
+from .content_free import content_free_scores
+from .reading import read_and_score
 from .row_groups import row_groups
 from .seen_rows import fingerprints, shown_text
 from .uninformative import warn_of_one_answer
@@ -98,34 +96,23 @@ def fit_corrections(
         assert codes is not None
         left_weights = None if sample_weight is None else sample_weight[places]
         corrections.check(codes[places], left_weights, pipeline.labels.classes)
-    content_free, scores, features = None, None, None
-    if pipeline.features is not None:
-        pipeline, features, unread = readable_features(pipeline, rows, codes, places)
-        reasons |= unread
-        places = np.setdiff1d(places, list(unread)) if unread else places
-    if corrections.wants_content_free is not None:
-        content_free = content_free_scores(corrections.wants_content_free, pipeline, rows.take(places), random_state)
+    content_free, scores, features, prices = None, None, None, None
     if corrections.wants_rows:
-        asked = rows.take(places)
-        answers = pipeline.scorer.answers(asked)
-        scores = pipeline.scores(asked, answers).values
-        reasons |= {int(places[i]): answer.error for i, answer in enumerate(answers) if answer.error is not None}
-        scored = ~np.isnan(scores).any(axis=1)
-        if not scored.any():
-            raise ModelError(f"none of the {len(places)} training rows could be scored ({named_rows(reasons)})")
-        kept = np.flatnonzero(scored)
-        scores, places = scores[kept], places[kept]
-        if pipeline.features is not None and features is not None:
-            own = [answers[i] for i in kept]
-            read = {name: one.take(kept) for name, one in features.items()}
-            read |= pipeline.features.read_answers(rows.take(places), pipeline.scorer.used_fields, own)
-            features = {reader.name: read[reader.name] for reader in pipeline.features.readers}
+        read = read_and_score(
+            pipeline, rows, codes, places, content_free=corrections.wants_content_free, random_state=random_state
+        )
+        pipeline, places, scores, features, content_free, prices, unread = read
+        reasons |= unread
+    elif corrections.wants_content_free is not None:
+        content_free = content_free_scores(corrections.wants_content_free, pipeline, rows.take(places), random_state)
     warn_of_left_out(reasons, len(rows))
     columns = None if codes is None else codes[places]
     weights = None if sample_weight is None else sample_weight[places]
     members = members[places]
     frequencies = None if codes is None else class_frequencies(codes, sample_weight, len(pipeline.labels.classes))
     corrections.fit(scores, columns, weights, content_free, frequencies=frequencies, groups=members, features=features)
+    if prices is not None and isinstance(corrections.calibrator, StackedCalibrator):
+        corrections.calibrator.note_prices(prices)
     if columns is None or corrections.calibrator is None:
         calibrated = CalibrationRows(places) if corrections.wants_rows else CalibrationRows()
     else:
@@ -175,71 +162,6 @@ def learning_places(
     )
 
 
-def with_features(pipeline: FittedPipeline, rows: Rows, codes: Integers | None, places: Integers) -> FittedPipeline:
-    """The pipeline whose feature readers have seen the labelled rows; what cannot be learned from is refused."""
-    assert codes is not None
-    assert pipeline.features is not None
-    _check_classes(pipeline, codes[places])
-    readers = pipeline.features.learned(_shown(pipeline, rows, places), pipeline.scorer.used_fields, codes[places])
-    return replace(pipeline, features=readers)
-
-
-def readable_features(
-    pipeline: FittedPipeline, rows: Rows, codes: Integers | None, places: Integers
-) -> tuple[FittedPipeline, dict[str, RowFeatures], dict[int, str]]:
-    """As `with_features`, with the features of the rows that need no answers of the model, before it is asked.
-
-    With ``on_error="missing"`` rows whose features cannot be read are left out: the last of the three says why. Else one error
-    names them.
-
-    Raises
-    ------
-    InputError
-        Rows are to blame with ``on_error="raise"``; or all are, or none.
-    ModelError
-        A model that makes features gave up.
-    """
-    assert codes is not None
-    assert pipeline.features is not None
-    _check_classes(pipeline, codes[places])
-
-    def learned(places: Integers) -> tuple[FittedPipeline, dict[str, RowFeatures]]:
-        fitted = with_features(pipeline, rows, codes, places)
-        assert fitted.features is not None
-        return fitted, fitted.features.read_without_answers(rows.take(places), pipeline.scorer.used_fields)
-
-    with pipeline.features.asking_once():
-        try:
-            return (*learned(places), {})
-        except (InputError, ModelError) as error:
-            if not is_about_rows(error):
-                raise
-            shown = _shown(pipeline, rows, places)
-            found = pipeline.features.unreadable(shown, pipeline.scorer.used_fields, codes[places])
-            if not found or len(found) == len(places):
-                raise
-            unread = {int(places[place]): why for place, why in found.items()}
-            if pipeline.on_error == "raise":
-                raise InputError(
-                    f"{named_rows(unread)}; mend or drop these rows, or leave bad rows out with on_error='missing'"
-                ) from error
-        return (*learned(np.setdiff1d(places, list(unread))), unread)
-
-
-def _check_classes(pipeline: FittedPipeline, columns: Integers) -> None:
-    found = np.unique(columns)
-    if found.size < 2:
-        raise InputError(
-            f"all {len(columns)} rows to learn from have the class {pipeline.labels.classes[int(found[0])]!r}; features= needs "
-            "labelled rows of at least two classes"
-        )
-
-
-def _shown(pipeline: FittedPipeline, rows: Rows, places: Integers) -> Rows:
-    # Without the columns that give the answer away, which no prompt shows by itself either.
-    return replace(rows.take(places), field_names=pipeline.field_names)
-
-
 def warn_of_left_out(reasons: Mapping[int, str], n_rows: int) -> None:
     """Warn of rows that could not be scored, with the reason of each."""
     if reasons:
@@ -248,21 +170,3 @@ def warn_of_left_out(reasons: Mapping[int, str], n_rows: int) -> None:
             f"({named_rows(reasons)})",
             CalibrationWarning,
         )
-
-
-def content_free_scores(method: str, pipeline: FittedPipeline, rows: Rows, random_state: Any) -> Floats:
-    """Scores (m, K) of the rows that a bias is fitted on instead of those of the table."""
-    if pipeline.prompt.choices is not None:
-        raise InputError(
-            f"bias={method!r} corrects labels that are the same in all rows, and each row brings its own choices; "
-            "scoring='pmi' does that for choices"
-        )
-    scorer = pipeline.scorer
-    fields = scorer.used_fields
-    if method == "contextual":
-        asked = content_free_rows(rows, fields)
-    elif method == "generative":
-        asked = generated_rows(pipeline.backend, scorer.renderer, rows, check_random_state(random_state))
-    else:
-        asked = domain_rows(rows, fields, check_random_state(random_state))
-    return pipeline.scores(asked, scorer.answers(asked, are_ours=True)).values

@@ -22,7 +22,8 @@ from ..backends.usage import Estimate, Usage
 from ..calibration import StackedCalibrator
 from ..calibration.pool.members import FittedHead
 from ..errors import InputError
-from ..features.sets import FeatureReader, FeatureReaders
+from ..features.readers import FeatureReader
+from ..features.sets import FeatureReaders
 from ..features.transformed import Transformed
 from ..numerics.row_features import Scaling
 from ..pipeline import FittedPipeline

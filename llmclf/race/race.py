@@ -8,26 +8,22 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 
-from ..arrays import Integers
-from ..backends.base import CountsUsage
 from ..calibration import Corrections
 from ..calibration.base import ENOUGH_ROWS
 from ..calibration.pool.prices import Price, Prices
 from ..checks import check_open_share, check_whole_number, is_whole_number
 from ..display.learning_curves import draw_learning_curves
 from ..errors import InputError
-from ..features.sets import Embedded, FeatureReaders, States, Terms, row_texts
-from ..fitting.fit_corrections import FitTask, content_free_scores, learning_places, warn_of_left_out, with_features
-from ..fitting.measuring import measured
+from ..features.readers import Embedded, States, Terms, row_texts
+from ..features.sets import FeatureReaders
+from ..fitting.fit_corrections import FitTask, learning_places, warn_of_left_out
+from ..fitting.reading import read_and_score
 from ..metrics import mean_interval
-from ..numerics.row_features import RowFeatures
 from ..pages import in_notebook, written
 from ..pipeline import FittedPipeline
 from ..report.markdown import race_markdown
@@ -232,11 +228,16 @@ def hold_race(task: FitTask, settings: RaceSettings) -> Race:
     pooled = tuple(reader.name for reader in pipeline.features.readers)
     check_rows(codes[places], groups[places], pipeline.labels.classes, settings.sizes)
     pipeline = replace(pipeline, features=_with_text(pipeline, pipeline.features, rows.take(places).records))
-    known = _kept_embeddings(pipeline, rows.take(places).records)
-    pipeline = with_features(pipeline, rows, codes, places)
-    labelled, prices, reasons = _answered(pipeline, task, places, groups, pooled)
-    prices = replace(prices, sets={**prices.sets, **dict.fromkeys(known, Price())})
-    warn_of_left_out(reasons, len(rows))
+    reasons = {number: problem.reason for number, problem in task.bad.items()}
+    read = read_and_score(
+        pipeline, rows, codes, places,
+        content_free=task.corrections.wants_content_free, random_state=task.random_state,
+    )  # fmt: skip
+    pipeline, left, features = read.pipeline, read.places, read.features
+    assert features is not None
+    check_rows(codes[left], groups[left], pipeline.labels.classes, None)
+    labelled = LabelledRows(read.scores, codes[left], groups[left], features, pooled, read.content_free)
+    warn_of_left_out({**reasons, **read.unread}, len(rows))
     corrections = Corrections(task.corrections.bias, task.corrections.calibrator)
     contest = hold_contest(
         labelled,
@@ -245,7 +246,7 @@ def hold_race(task: FitTask, settings: RaceSettings) -> Race:
         n_draws=settings.n_draws,
         random_state=settings.random_state,
     )
-    return Race(_contents(contest, pipeline, settings, prices, task, len(places) - len(labelled)))
+    return Race(_contents(contest, pipeline, settings, read.prices, task, len(places) - len(labelled)))
 
 
 def _with_text(pipeline: FittedPipeline, readers: FeatureReaders, records: Sequence[Any]) -> FeatureReaders:
@@ -256,64 +257,6 @@ def _with_text(pipeline: FittedPipeline, readers: FeatureReaders, records: Seque
     is_new = has_words and all(reader.name != Terms.name for reader in readers.readers)
     own = sorted(readers.readers, key=lambda reader: reader.needs_states)
     return FeatureReaders((*([Terms()] if is_new else []), *own))
-
-
-def _kept_embeddings(pipeline: FittedPipeline, records: Sequence[Any]) -> list[str]:
-    """The feature sets whose price cannot be measured: a cache may hold some of their embeddings already."""
-    assert pipeline.features is not None
-    texts = row_texts(records, pipeline.scorer.used_fields)
-    unknown = []
-    for reader in pipeline.features.readers:
-        if not isinstance(reader, Embedded) or reader.embeddings.cache is None:
-            continue
-        left, everything = reader.embeddings, clone(reader.embeddings).set_params(cache=None)
-        counts = [(one.requests, one.tokens_in) for one in (left.estimate(texts), everything.estimate(texts))]
-        if counts[0] != counts[1] or not counts[0][0]:  # of a local model nobody can tell
-            unknown.append(reader.name)
-    return unknown
-
-
-def _answered(
-    pipeline: FittedPipeline, task: FitTask, places: Integers, groups: Integers, pooled: tuple[str, ...]
-) -> tuple[LabelledRows, Prices, dict[int, str]]:
-    """The rows with scores and features, what these took, and why other rows have none."""
-    assert task.codes is not None
-    readers, scorer, backend = pipeline.features, pipeline.scorer, pipeline.backend
-    assert readers is not None
-    asked = task.rows.take(places)
-    content_free = None
-    if task.corrections.wants_content_free is not None:
-        content_free = content_free_scores(task.corrections.wants_content_free, pipeline, asked, task.random_state)
-    prices: dict[str, Price] = {}
-    features: dict[str, RowFeatures] = {}
-    for reader in readers.readers:
-        if not reader.needs_states:  # what is wrong with them shows before the model is asked
-            charges = reader.embeddings if isinstance(reader, Embedded) else None
-            features[reader.name], prices[reader.name] = measured(
-                partial(reader.read, asked, scorer.used_fields, ()), len(asked), charges
-            )
-    backend.identity()  # opens the model, so that its loading is no part of the price
-    answers, of_scores = measured(
-        lambda: scorer.answers(asked), scorer.n_to_ask(asked), backend if isinstance(backend, CountsUsage) else None
-    )
-    scores = pipeline.scores(asked, answers).values
-    scored = np.flatnonzero(~np.isnan(scores).any(axis=1))
-    reasons = {number: problem.reason for number, problem in task.bad.items()}
-    reasons |= {int(places[i]): str(answer.error) for i, answer in enumerate(answers) if answer.error is not None}
-    check_rows(task.codes[places[scored]], groups[places[scored]], pipeline.labels.classes, None)
-    own, kept = [answers[i] for i in scored], task.rows.take(places[scored])
-    features = {name: values.take(scored) for name, values in features.items()}
-    for reader in readers.readers:
-        if reader.needs_states:
-            features[reader.name], prices[reader.name] = measured(
-                partial(reader.read, kept, scorer.used_fields, own), len(kept)
-            )
-    kept_places = places[scored]
-    labelled = LabelledRows(
-        scores[scored], task.codes[kept_places], groups[kept_places], features, pooled, content_free
-    )
-    with_answers = frozenset(reader.name for reader in readers.readers if reader.needs_states)
-    return labelled, Prices(of_scores, prices, with_answers), reasons
 
 
 def _contents(

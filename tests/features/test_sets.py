@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from faults import FakeServer
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from sklearn.model_selection import GridSearchCV, cross_val_predict
@@ -17,7 +18,8 @@ from sklearn.preprocessing import FunctionTransformer
 from llmclf import LLMClassifier, load
 from llmclf.backends import FakeBackend, open_backend
 from llmclf.errors import CalibrationWarning, InputError, StoreError
-from llmclf.features.sets import feature_readers, row_texts
+from llmclf.features.readers import row_texts
+from llmclf.features.sets import feature_readers
 
 RNG = np.random.default_rng(0)
 Y = np.where(RNG.random(80) < 0.5, "fine", "dull")
@@ -382,3 +384,33 @@ def test_rows_that_differ_in_a_column_that_only_a_transformer_reads():
     with pytest.warns(CalibrationWarning, match="did not see them"):
         judged = clf.report(pd.DataFrame(told), Y).to_dict()["provenance"]["judged"]
     assert judged["cross_fitted"] == 80
+
+
+def test_the_frame_has_the_speed_of_what_each_member_needs():
+    """Measured in the fit: words alone are faster than words beside label scores, and frequencies read nothing."""
+    frame = classifier(["tfidf", LENGTHS]).fit(X, Y).stack_.to_frame()
+    speed = frame["rows_per_second"]
+    assert speed["temperature"] == speed["bias_temperature"] > 0
+    assert speed["tfidf"] > speed["label scores + tfidf"] > speed["label scores + tfidf + FunctionTransformer"] > 0
+    assert np.isnan(speed["frequencies"])
+    assert frame["cost_per_1000_rows"].isna().all()
+
+
+def test_answers_from_a_cache_have_no_speed(tmp_path):
+    """Nothing was asked, so nothing was measured."""
+    first, second = (classifier(cache=tmp_path / "scores.sqlite").fit(X, Y).stack_.to_frame() for _ in range(2))
+    assert first.loc["temperature", "rows_per_second"] > 0
+    assert np.isnan(second.loc["temperature", "rows_per_second"])
+    assert second.loc["tfidf", "rows_per_second"] > 0
+
+
+def test_the_frame_has_the_cost_of_a_server(no_waiting):
+    """What the price table says of the tokens that were asked, for 1,000 rows; of members that need no scores nothing."""
+    with FakeServer("vllm") as server:
+        price = {"input": 1000.0, "output": 2000.0}
+        backend = open_backend(f"openai:{server.name}", base_url=server.url, price=price)
+        clf = classifier(model=backend).fit(X[:30], Y[:30])
+        frame, usage = clf.stack_.to_frame(), backend.usage
+    cost = frame["cost_per_1000_rows"]
+    assert 0 < cost["temperature"] == cost["label scores + tfidf"] <= 1000 * usage.cost / 30
+    assert cost[["tfidf", "frequencies"]].isna().all()
