@@ -101,7 +101,9 @@ class Stateful(FakeBackend):
 
 
 @pytest.mark.parametrize(
-    "features", [None, "tfidf", "states", FunctionTransformer(lambda X: [[len(x)] for x in X])], ids=str
+    "features",
+    [None, "tfidf", "states", FunctionTransformer(lambda X: [[len(x)] for x in X])],
+    ids=["none", "tfidf", "states", "transformer"],
 )
 def test_the_parts_make_what_predict_makes(features):
     """Scores of the scorer and corrections of the rows give the log-probabilities, whatever the pool learned from."""

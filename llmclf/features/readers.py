@@ -210,11 +210,12 @@ class Own(FeatureReader):
         fitted = reader.fitted
         if learns(fitted):
             try:
-                fitted = clone(fitted).fit(reader._values(rows, fields), columns)
+                fitted = clone(fitted).fit(reader.values_of(rows, fields), columns)
             except Exception:  # whatever somebody's own code raises: no single row is to blame
                 return {}
         return reasons_of(
-            lambda part: read_once(fitted, reader._values(rows.take(part), fields), self.name, reader.memory), len(rows)
+            lambda part: read_once(fitted, reader.values_of(rows.take(part), fields), self.name, reader.memory),
+            len(rows),
         )
 
     def _prepared(self, rows: Rows) -> Own:
@@ -232,12 +233,13 @@ class Own(FeatureReader):
         return replace(reader, fitted=found.transformer, is_sparse=isinstance(found.inner, CommonUnit))
 
     def read(self, rows: Rows, fields: Sequence[str], answers: Sequence[RowScores]) -> RowFeatures:
-        values, memory = self._values(rows, fields), Memory.current() or self.memory
+        values, memory = self.values_of(rows, fields), Memory.current() or self.memory
         if learns(self.transformer):
             return Inputs(values, self.transformer, self.name, memory, self.is_sparse)
         return read_once(self.transformer, values, self.name, memory)
 
-    def _values(self, rows: Rows, fields: Sequence[str]) -> Any:
+    def values_of(self, rows: Rows, fields: Sequence[str]) -> Any:
+        """What the transformer gets of rows: a table, or their texts."""
         if self.columns is None:
             return row_texts(rows.records, fields)
         self.columns.check(rows.field_names)
@@ -253,9 +255,9 @@ class Own(FeatureReader):
 
     def rehearse(self, rows: Rows, fields: Sequence[str], rehearsal: Rehearsal) -> None:
         if isinstance(self.transformer, Priced):
-            rehearsal.estimates.append(self.transformer.estimate(self._values(rows, fields)))
+            rehearsal.estimates.append(self.transformer.estimate(self.values_of(rows, fields)))
         elif self.asks:
-            rehearse(self.fitted, self._values(rows, fields), rehearsal)
+            rehearse(self.fitted, self.values_of(rows, fields), rehearsal)
 
     @property
     def usages(self) -> list[Usage]:

@@ -15,6 +15,7 @@ from faults import FakeServer
 from pages import HOSTILE, Watched
 from race.worlds import ASKED, CountingBackend, StatesBackend, texts
 from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.preprocessing import FunctionTransformer
 
 from llmclf import LLMClassifier, open_backend
 from llmclf.backends import FakeBackend
@@ -90,6 +91,19 @@ class TestAsking:
         with pytest.warns(CalibrationWarning, match="1 of 25 training rows could not be scored"):
             race = classifier(on_error="missing").race([*X, " "], [*y, "no"])
         assert (race.to_dict()["rows"]["n"], race.to_dict()["rows"]["n_unscored"]) == (24, 1)
+
+    def test_rows_whose_features_cannot_be_read_are_left_out(self):
+        """As in a fit: with a warning, or in one error that names the row."""
+        X, y = texts(25)
+        X[3] = f"{X[3]} odd"
+        lengths = FunctionTransformer(
+            lambda texts: np.array([[np.nan if text.endswith("odd") else len(text)] for text in texts])
+        )
+        with pytest.warns(CalibrationWarning, match="1 of 25 training rows .*row 3"):
+            race = classifier(on_error="missing", features=lengths).race(X, y)
+        assert (race.to_dict()["rows"]["n"], race.to_dict()["rows"]["n_unscored"]) == (24, 1)
+        with pytest.raises(InputError, match="row 3"):
+            classifier(features=lengths).race(X, y)
 
 
 class TestRefusals:
