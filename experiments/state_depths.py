@@ -112,7 +112,7 @@ def states_of(model: str, name: str, file: Path) -> dict[str, np.ndarray]:
             order = {label: k for k, label in enumerate(clf.classes_.tolist())}
             states = np.array([np.asarray(answer.states, dtype=np.float32) for answer in answers])
             found |= {
-                f"{split}_scores": scorer.class_scores(read, clf.scoring, answers).values,
+                f"{split}_scores": scorer.class_scores(read, clf.scoring, answers),
                 f"{split}_y": np.array([order[label] for label in rows["label"]]),
                 f"{split}_states": states.reshape(len(rows), 2, len(DEPTHS), -1),
             }

@@ -17,13 +17,14 @@ from .temperature import PriorCalibrator
 class AutoCalibrator(PooledCalibrator):
     """Pool calibrators by how well each does on rows that it was not fitted on.
 
-    The members are the class frequencies, a temperature, a bias and a temperature (with the usual and with a weak pull on the
-    biases), a slope for each class, with at least 50 rows and up to 20 classes a matrix, and a ridge regression on the
-    log-scores. Each is fitted on four fifths of the rows and judged on the rest, five times, and their probabilities are averaged
-    with weights that its log losses there give it (`llmclf.numerics.opinion_pools.averaging_weights`); before any row is seen,
-    the temperature has .85 of the weight. Where few rows do not tell which is best, an average of all
-    loses less than a choice. The calibration error plays no part, since constant answers have a low one. On fewer than 20 rows
-    the scores stay as they are, and a warning says so.
+    The members are the class frequencies, a temperature, the same after a bias that needs no labels (UCPA, see
+    `BiasCorrector`), a bias and a temperature (with the usual and with a weak pull on the biases), a slope for each class, with
+    at least 50 rows and up to 20 classes a matrix, and a ridge regression on the log-scores. Each is fitted on four fifths of
+    the rows and judged on the rest, five times, and their probabilities are averaged with weights that its log losses there
+    give it (`llmclf.numerics.opinion_pools.averaging_weights`); before any row is seen, the two that learn a temperature alone
+    share .85 of the weight. Where few rows do not tell which is best, an average of all loses less than a choice. The
+    calibration error plays no part, since constant answers have a low one. On fewer than 20 rows the scores stay as they are,
+    and a warning says so.
     Rows of one group, or with equal scores (copies of a text), are never on both sides of a fold, and count as one.
     experiments/calibrators.md shows what this did with real scores.
 

@@ -15,10 +15,10 @@ from ..checks import check_keys, checked_numbers
 from ..errors import CalibrationWarning, InputError, warn
 from ..logits import log_softmax, logsumexp
 from ..metrics import row_weights
+from ..numerics.solvers import MOST_STEPS, fit_even_bias
 from .base import LARGEST_DISTANCE, checked_scores
 
 _TOLERANCE = 1e-12
-_MAX_STEPS = 5000
 _LOWEST_PRIOR = 1e-9  # EM's prior of a class without any evidence, so that the bias stays finite
 
 
@@ -210,15 +210,10 @@ def _mean_log(logs: Floats, shares: Floats, prior: Floats) -> tuple[Floats, Floa
 
 
 def _ucpa(logs: Floats, shares: Floats, prior: Floats) -> tuple[Floats, Floats]:
-    # The paper's fixed-point iteration minimises a convex function by coordinate descent, so it always converges.
-    bias = np.zeros(len(prior))
-    for _ in range(_MAX_STEPS):
-        excess = logsumexp(log_softmax(logs + bias) + np.log(shares)[:, None], axis=0) - np.log(prior)
-        bias = bias - excess
-        if np.abs(excess).max() < _TOLERANCE:
-            return _centred(bias), prior
-    _warn("ucpa")
-    return _centred(bias), prior
+    bias, is_done = fit_even_bias(logs, shares, prior)
+    if not is_done:
+        _warn("ucpa")
+    return bias, prior
 
 
 def _em(logs: Floats, shares: Floats, prior: Floats) -> tuple[Floats, Floats]:
@@ -230,7 +225,7 @@ def _em(logs: Floats, shares: Floats, prior: Floats) -> tuple[Floats, Floats]:
         return updated
 
     new = prior
-    for _ in range(_MAX_STEPS):
+    for _ in range(MOST_STEPS):
         # EM alone is very slow when a class vanishes. Squared extrapolation is not (SQUAREM, Varadhan & Roland 2008).
         once = step(new)
         twice = step(once)
@@ -317,7 +312,7 @@ def _centred(bias: Floats) -> Floats:
 
 def _warn(method: str) -> None:
     warn(
-        f"BiasCorrector: method {method!r} did not converge within {_MAX_STEPS} steps; some class hardly ever has any "
+        f"BiasCorrector: method {method!r} did not converge within {MOST_STEPS} steps; some class hardly ever has any "
         "probability. Give more rows, or leave that class out",
         CalibrationWarning,
     )

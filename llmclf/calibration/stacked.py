@@ -27,10 +27,11 @@ class StackedCalibrator(PooledCalibrator):
     """Pool label scores with heads that learn from features: hidden states, words, embeddings, or anything else.
 
     The members are calibrated label scores (those of `AutoCalibrator`), the class frequencies, and for each feature set two
-    ridge regressions: one that starts from the class frequencies, and one that starts from the label scores and learns what the
-    features add; of several sets also one on all of them together. Each member is judged on rows that it has not seen (five
-    folds; the strength of a ridge, scales and offsets are learned outside of the fold), and they are combined by two opinion
-    pools, see `llmclf.numerics.opinion_pools.OpinionPool`. The result needs no further calibration.
+    ridge regressions: one that starts from the class frequencies, and one that starts from the label scores (evened out without
+    labels, and at their temperature) and learns what the features add; of several sets also one on all of them together. Each
+    member is judged on rows that it has not seen (five folds; the strength of a ridge, scales and starts are learned outside of
+    the fold), and they are combined by two opinion pools, see `llmclf.numerics.opinion_pools.OpinionPool`. The result needs no
+    further calibration.
 
     Parameters
     ----------

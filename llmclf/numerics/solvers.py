@@ -18,10 +18,16 @@ from scipy.optimize import brentq, minimize
 from scipy.special import expit
 
 from ..arrays import Floats
+from ..logits import log_softmax, logsumexp
 from .newton import polished
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-3, 1e3
 """The bounds of the search; a fit that ends at one of them warns."""
+
+MOST_STEPS = 5000
+"""After so many the search for an even bias ends."""
+
+_EVEN = 1e-12
 
 PRIOR_ROWS = 8.0
 """How many labelled rows the scores as they are count as, unless ``prior_rows=`` says otherwise.
@@ -262,6 +268,37 @@ class _BiasTemperatureProblem:
         lows, highs = np.full(n_classes + 1, -np.inf), np.full(n_classes + 1, np.inf)
         lows[0], highs[0] = low, high
         return polished(self.value_and_gradient, self.hessian, result.x, lows, highs)
+
+
+def fit_even_bias(logs: Floats, shares: Floats, prior: Floats) -> tuple[Floats, bool]:
+    """The bias b (K,), of sum 0, with which the mean of softmax(logs + b) is `prior`, and whether the search came to an end.
+
+    The fixed-point iteration of Estienne et al. 2023 ("Unsupervised calibration through prior adaptation for text classification
+    using large language models"), which minimises a convex function by coordinate descent.
+
+    Parameters
+    ----------
+    logs : ndarray (n, K)
+        Log-probabilities.
+    shares : ndarray (n,)
+        Positive weights of the rows, which sum to 1.
+    prior : ndarray (K,)
+        Positive, which sums to 1.
+
+    Examples
+    --------
+    >>> bias, _ = fit_even_bias(np.log([[0.8, 0.2]]), np.ones(1), np.array([0.5, 0.5]))
+    >>> bias.round(4).tolist()
+    [-0.6931, 0.6931]
+    """
+    bias, is_done = np.zeros(len(prior)), False
+    for _ in range(MOST_STEPS):
+        excess = logsumexp(log_softmax(logs + bias) + np.log(shares)[:, None], axis=0) - np.log(prior)
+        bias = bias - excess
+        is_done = bool(np.abs(excess).max() < _EVEN)
+        if is_done:
+            break
+    return bias - bias.mean(), is_done
 
 
 def fit_logistic(features: Floats, targets: Floats, weights: Floats, lowest: float = -np.inf) -> Floats:

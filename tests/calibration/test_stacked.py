@@ -17,6 +17,7 @@ from llmclf.metrics import log_loss
 MEMBERS = [
     "frequencies",
     "temperature",
+    "ucpa_temperature",
     "bias_temperature",
     "weak_bias_temperature",
     "vector",

@@ -15,12 +15,13 @@ from sklearn.base import clone
 from ...arrays import Floats, Integers
 from ...checks import check_keys, checked_names, checked_numbers, checked_pairs
 from ...errors import InputError
-from ...logits import log_softmax
+from ...logits import log_softmax, softmax
 from ...numerics.ridge_softmax import VARIANCES, RidgeSoftmax, RowSpan
 from ...numerics.row_features import DenseFeatures, RowFeatures, Scaling, Standardised, scaling_from_dict
 from ..base import BaseCalibrator, checked_temperature
 from ..maps import SCORE_MAPS
-from ..temperature import TemperatureCalibrator
+from ..temperature import PriorCalibrator, TemperatureCalibrator
+from .even_temperature import EvenTemperature
 
 LABEL_SCORES = "label scores"
 """The feature set that is made of the label scores themselves."""
@@ -94,9 +95,10 @@ class Labelled:
     weights: Floats
     classes: NDArray[Any]
     _spans: dict[tuple[str, ...], tuple[Mapping[str, Scaling], RowSpan]] = field(default_factory=dict)
+    _starts: dict[bool, BaseCalibrator] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_spans": {}}
+        return {**vars(self), "_spans": {}, "_starts": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -108,6 +110,20 @@ class Labelled:
             scalings = {name: self.rows.feature_set(name).scaling(self.columns, self.weights) for name in sets}
             self._spans[sets] = scalings, RowSpan(self.rows.parts(scalings))
         return self._spans[sets]
+
+    def fitted(self, calibrator: BaseCalibrator) -> BaseCalibrator:
+        """A calibrator of label scores, fitted."""
+        own: BaseCalibrator = clone(calibrator)
+        own.fit_map(self.rows.scores, self.columns, self.weights, self.classes)
+        own.classes_ = self.classes
+        own.n_features_in_ = self.classes.size
+        return own
+
+    def start(self, from_scores: bool) -> BaseCalibrator:
+        """What heads start from: the label scores, or the frequencies of the classes; those of one kind share it."""
+        if from_scores not in self._starts:
+            self._starts[from_scores] = self.fitted(EvenTemperature() if from_scores else PriorCalibrator())
+        return self._starts[from_scores]
 
     def take(self, rows: Integers) -> Labelled:
         """Some of the rows."""
@@ -161,11 +177,7 @@ class ScoreMap(Member):
         return None
 
     def path(self, labelled: Labelled) -> Iterator[FittedMember]:
-        fitted = clone(self.calibrator)
-        fitted.fit_map(labelled.rows.scores, labelled.columns, labelled.weights, labelled.classes)
-        fitted.classes_ = labelled.classes
-        fitted.n_features_in_ = labelled.classes.size
-        yield FittedMap(fitted)
+        yield FittedMap(labelled.fitted(self.calibrator))
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +202,8 @@ class Head(Member):
     sets : tuple of str
         The feature sets, each with the same weight.
     from_scores : bool
-        Whether it starts from the label scores, at their temperature, or from the frequencies of the classes.
+        Whether it starts from the label scores, evened out without labels and at their temperature, or from the frequencies of
+        the classes.
     least_rows : int
         It is no member on fewer labelled rows.
     """
@@ -218,26 +231,15 @@ class Head(Member):
         return self._fitter(labelled)(VARIANCES[step])
 
     def _fitter(self, labelled: Labelled) -> Callable[[float], FittedMember]:
-        offset = self._offset(labelled)
+        start = labelled.start(self.from_scores)
         scalings, span = labelled.span(self.sets)
-        start = _start(offset, labelled.rows.scores)
-        problem = RidgeSoftmax(span, labelled.columns, labelled.weights, start)
-        return lambda variance: FittedHead(self.name, scalings, *problem.fit(variance), offset)
-
-    def _offset(self, labelled: Labelled) -> float | Floats:
-        """The temperature of the label scores, or the log-frequencies (K,) of the classes, none of which is impossible."""
-        if self.from_scores:
-            calibrator = TemperatureCalibrator()
-            calibrator.fit_map(labelled.rows.scores, labelled.columns, labelled.weights, labelled.classes)
-            return float(calibrator.temperature_)
-        counts = np.bincount(labelled.columns, labelled.weights, minlength=labelled.classes.size) + 0.5
-        logs: Floats = np.log(counts / counts.sum())
-        return logs
+        problem = RidgeSoftmax(span, labelled.columns, labelled.weights, start.map_log_proba(labelled.rows.scores))
+        return lambda variance: FittedHead(self.name, scalings, *problem.fit(variance), start)
 
 
 @dataclass(frozen=True, eq=False)
 class FittedHead(FittedMember):
-    """softmax(offset + features x coefficients + intercepts).
+    """softmax(start + features x coefficients + intercepts).
 
     Attributes
     ----------
@@ -245,15 +247,15 @@ class FittedHead(FittedMember):
     scalings : mapping of feature set to Scaling
     coefficients : ndarray (d, K)
     intercepts : ndarray (K,)
-    offset : float or ndarray (K,)
-        The temperature of the label scores, or log-frequencies.
+    start : calibrator
+        What makes log-probabilities of the label scores, which the features add to.
     """
 
     name: str
     scalings: Mapping[str, Scaling]
     coefficients: Floats
     intercepts: Floats
-    offset: float | Floats
+    start: BaseCalibrator
 
     @property
     def needs_features(self) -> bool:
@@ -261,7 +263,7 @@ class FittedHead(FittedMember):
         return set(self.scalings) != {LABEL_SCORES}
 
     def logits(self, rows: Observed) -> Floats:
-        """What the features add to the offset (n, K)."""
+        """What the features add to the start (n, K)."""
         if self.name in rows.logits:
             return rows.logits[self.name]
         logits = np.tile(self.intercepts, (len(rows), 1))
@@ -273,7 +275,7 @@ class FittedHead(FittedMember):
         return logits
 
     def log_proba(self, rows: Observed) -> Floats:
-        return log_softmax(_start(self.offset, rows.scores) + self.logits(rows))
+        return log_softmax(self.start.map_log_proba(rows.scores) + self.logits(rows))
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -282,7 +284,7 @@ class FittedHead(FittedMember):
             "scalings": [[name, scaling.to_dict()] for name, scaling in self.scalings.items()],
             "coefficients": self.coefficients,
             "intercepts": self.intercepts,
-            "offset": self.offset,
+            "start": self.start.to_dict(),
         }
 
 
@@ -331,20 +333,23 @@ def member_from_dict(values: Mapping[str, Any], name: str, n_classes: int) -> Fi
 
 def _map_from_dict(values: Mapping[str, Any], name: str, n_classes: int) -> FittedMap:
     check_keys(values, ["kind", "calibrator"], "it")
-    described = values["calibrator"]
+    return FittedMap(_calibrator_from_dict(values["calibrator"], n_classes))
+
+
+def _calibrator_from_dict(described: Any, n_classes: int) -> BaseCalibrator:
     kind = described.get("name") if isinstance(described, Mapping) else None
-    if not isinstance(kind, str) or kind not in SCORE_MAPS:
-        raise InputError(
-            f"calibrator={reprlib.repr(described)}; expected the description of one of {sorted(SCORE_MAPS)}"
-        )
-    calibrator = SCORE_MAPS[kind].from_dict(described)
+    known: dict[str, type[BaseCalibrator]] = {**SCORE_MAPS, EvenTemperature.name: EvenTemperature}
+    if not isinstance(kind, str) or kind not in known:
+        raise InputError(f"calibrator={reprlib.repr(described)}; expected the description of one of {sorted(known)}")
+    calibrator = known[kind].from_dict(described)
     if calibrator.classes_.size != n_classes:
         raise InputError(f"it has {calibrator.classes_.size} classes; expected {n_classes}")
-    return FittedMap(calibrator)
+    return calibrator
 
 
 def _head_from_dict(values: Mapping[str, Any], name: str, n_classes: int) -> FittedHead:
-    check_keys(values, ["kind", "name", "scalings", "coefficients", "intercepts", "offset"], "it")
+    own_start = "offset" if "offset" in values else "start"
+    check_keys(values, ["kind", "name", "scalings", "coefficients", "intercepts", own_start], "it")
     if values["name"] != name:
         raise InputError(f"it is also called {values['name']!r}; expected one name")
     pairs = checked_pairs(values["scalings"], "scalings")
@@ -353,15 +358,29 @@ def _head_from_dict(values: Mapping[str, Any], name: str, n_classes: int) -> Fit
     of_scores = scalings.get(LABEL_SCORES)
     if of_scores is not None and not (isinstance(of_scores, Standardised) and of_scores.n_columns == n_classes):
         raise InputError(f"it scales something else than the label scores of {n_classes} classes")
-    n_columns, offset = sum(scaling.n_columns for scaling in scalings.values()), values["offset"]
-    is_temperature = not isinstance(offset, (list, np.ndarray))
+    n_columns = sum(scaling.n_columns for scaling in scalings.values())
     return FittedHead(
         name,
         scalings,
         checked_numbers(values["coefficients"], (n_columns, n_classes), "coefficients"),
         checked_numbers(values["intercepts"], (n_classes,), "intercepts"),
-        checked_temperature(offset) if is_temperature else checked_numbers(offset, (n_classes,), "offset"),
+        _calibrator_from_dict(values["start"], n_classes)
+        if own_start == "start"
+        else _start_from_offset(values["offset"], n_classes),
     )
+
+
+def _start_from_offset(offset: Any, n_classes: int) -> BaseCalibrator:
+    """What heads of earlier folders started from: a temperature of the label scores, or the logs of frequencies (K,)."""
+    start: BaseCalibrator
+    if isinstance(offset, (list, np.ndarray)):
+        start = PriorCalibrator()
+        start.prior_ = softmax(checked_numbers(offset, (n_classes,), "offset"))
+    else:
+        start = TemperatureCalibrator()
+        start.temperature_ = checked_temperature(offset)
+    start.classes_, start.n_features_in_ = np.arange(n_classes), n_classes
+    return start
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any], str, int], FittedMember]] = {
@@ -372,10 +391,3 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any], str, int], FittedMember]] = 
 
 def _too_few_rows(least: int) -> str:
     return f"it has many parameters, and there are fewer than {least} labelled rows"
-
-
-def _start(offset: float | Floats, scores: Floats) -> Floats:
-    """The logits (n, K) before features say anything."""
-    if isinstance(offset, float):
-        return log_softmax(scores / offset)
-    return np.broadcast_to(offset, scores.shape)

@@ -22,8 +22,14 @@ from ...numerics.opinion_pools import OpinionPool
 from ...numerics.row_features import RowFeatures
 from ..affine import MatrixCalibrator, VectorCalibrator
 from ..base import ENOUGH_ROWS, WEAK_RIDGE, BaseCalibrator
-from ..temperature import BiasTemperatureCalibrator, IdentityCalibrator, TemperatureCalibrator
+from ..temperature import (
+    BiasTemperatureCalibrator,
+    IdentityCalibrator,
+    PriorCalibrator,
+    TemperatureCalibrator,
+)
 from .cross_fits import CrossFits
+from .even_temperature import EvenTemperature
 from .members import (
     LABEL_SCORES,
     FittedHead,
@@ -51,11 +57,16 @@ MATRIX_CLASSES = 20
 
 def label_members(matrix_rows: int = 50, head_rows: int = 0) -> list[Member]:
     """What can be made of the label scores alone, the simplest first; a matrix and a head from so many rows on."""
-    maps: list[BaseCalibrator] = [TemperatureCalibrator(), BiasTemperatureCalibrator(), VectorCalibrator()]
+    maps: list[BaseCalibrator] = [
+        TemperatureCalibrator(),
+        EvenTemperature(),
+        BiasTemperatureCalibrator(),
+        VectorCalibrator(),
+    ]
     members = [ScoreMap(one.name, one) for one in maps]
     weak = ScoreMap("weak_bias_temperature", BiasTemperatureCalibrator(WEAK_RIDGE))
     matrix = ScoreMap("matrix", MatrixCalibrator(), matrix_rows, MATRIX_CLASSES)
-    return [*members[:2], weak, members[2], matrix, Head(LABEL_SCORES, (LABEL_SCORES,), True, head_rows)]
+    return [*members[:3], weak, members[3], matrix, Head(LABEL_SCORES, (LABEL_SCORES,), True, head_rows)]
 
 
 class PooledCalibrator(BaseCalibrator):
@@ -74,7 +85,7 @@ class PooledCalibrator(BaseCalibrator):
     """
 
     _trust: ClassVar[float]
-    """What the first map of label scores is trusted before any row is seen; the other members share the rest."""
+    """What the maps of label scores that learn one number are trusted before any row is seen; the others share the rest."""
 
     _linear_only: ClassVar[bool] = False
     """Whether all members know the same."""
@@ -92,10 +103,16 @@ class PooledCalibrator(BaseCalibrator):
     ) -> OpinionPool:
         """The pool of members whose log-probabilities (M, n, K) of rows that they have not seen are known."""
         prior = np.full(len(members), 1.0 / len(members))
-        maps = [place for place, one in enumerate(members) if isinstance(one, ScoreMap) and one.name != FREQUENCIES]
-        if maps and len(members) > 1:
-            prior[:] = (1.0 - self._trust) / (len(members) - 1)
-            prior[maps[0]] = self._trust
+        maps = {
+            place: one.calibrator
+            for place, one in enumerate(members)
+            if isinstance(one, ScoreMap) and one.name != FREQUENCIES
+        }
+        # Those that learn one number from the labels, else what the caller wants of the label scores.
+        trusted = [place for place, one in maps.items() if isinstance(one, TemperatureCalibrator)] or [*maps][:1]
+        if trusted and len(members) > len(trusted):
+            prior[:] = (1.0 - self._trust) / (len(members) - len(trusted))
+            prior[trusted] = self._trust / len(trusted)
         options: dict[str, Any] = {"linear_only": self._linear_only, "discount": self._discount}
         return OpinionPool.fit(logs, columns, weights, groups, prior, **options)
 
@@ -361,7 +378,7 @@ class PooledCalibrator(BaseCalibrator):
             return Price()
         if not isinstance(member, FittedHead):
             return Price(0.0) if name == FREQUENCIES else prices.scores
-        needs_scores = isinstance(member.offset, float) or LABEL_SCORES in member.scalings
+        needs_scores = not isinstance(member.start, PriorCalibrator) or LABEL_SCORES in member.scalings
         return prices.of(needs_scores, [one for one in member.scalings if one != LABEL_SCORES])
 
     def _training(self) -> CrossFits:
