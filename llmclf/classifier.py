@@ -24,7 +24,7 @@ from .calibration.selective import check_selectable
 from .checks import is_whole_number
 from .errors import InputError, PromptError, TerminatorWarning, type_of, warn
 from .features.sets import feature_readers
-from .fitting.answer_columns import warn_of_shown_answers, without_answers
+from .fitting.answer_columns import hidden_from_features, warn_of_shown_answers, without_answers
 from .fitting.doubtful_prompts import warn_of_doubtful_prompt
 from .fitting.fit_corrections import FitTask, fit_corrections
 from .fitting.fitted_attributes import FittedAttributes
@@ -262,6 +262,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             features=features,
         )
         pipeline.check(rows)
+        pipeline = hidden_from_features(pipeline, rows, codes, y)
         bad = {} if self.on_error == "raise" else pipeline.scorer.problems(rows)
         warn_of_shown_answers(pipeline, rows, codes, y)
         good = next((record for number, record in enumerate(rows.records) if number not in bad), None)

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from .arrays import Floats
 from .backends import Backend, RowScores
 from .classifier import LLMClassifier
+from .errors import InputError
 from .features.readers import States
 from .features.sets import FeatureReaders
 from .pipeline import FittedPipeline
@@ -79,7 +80,7 @@ class LLMScores(TransformerMixin, BaseEstimator):
         ----------
         X : n texts or table rows
         y : n classes, optional
-            Needed where `labels` is None.
+            Needed where `labels` is None, and else ignored.
 
         Raises
         ------
@@ -89,7 +90,10 @@ class LLMScores(TransformerMixin, BaseEstimator):
         options: dict[str, Any] = {
             name: getattr(self, name) for name in ("model", "labels", "prompt", "scoring", "cache", "on_error")
         }
-        zero_shot = LLMClassifier(**options).fit(X, y)
+        if self.labels is None and y is None:
+            raise InputError("LLMScores(labels=None) takes the classes from y, and y is missing; give labels=, or y")
+        # The labels are what is asked for, whatever y is about.
+        zero_shot = LLMClassifier(**options).fit(X, y if self.labels is None else None)
         pipeline = zero_shot.pipeline_
         if self.states:
             pipeline = replace(pipeline, features=FeatureReaders((States(),)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline, make_union
 
 from llmclf import LLMClassifier, LLMScores
@@ -57,3 +57,28 @@ def test_states():
     plain = LLMScores("smollm2", labels=["good", "bad"]).fit(TEXTS).transform(TEXTS)
     assert table[:, :2] == pytest.approx(plain, abs=1e-9)
     assert np.isfinite(table).all()
+
+
+@pytest.mark.parametrize(
+    "y", [["late"] * 20 + ["soon"] * 20, list(range(40)), np.linspace(0, 1, 40)], ids=["words", "codes", "numbers"]
+)
+def test_labels_need_no_y(y):
+    """The question may be another than the one that y answers: what is learned from the scores is up to the next step."""
+    X = [f"text {i}" for i in range(40)]
+    asked = LLMScores(FakeBackend(), labels=["urgent", "calm"])
+    assert (asked.fit(X, y).transform(X) == clone(asked).fit(X).transform(X)).all()
+    assert make_pipeline(asked, Ridge()).fit(X, np.linspace(0, 1, 40)).predict(X).shape == (40,)
+
+
+def test_as_features_of_a_classifier():
+    """Another question beside the classifier's own, with other labels in any order."""
+    X, y = [f"text {i}" for i in range(40)], ["pos", "neg"] * 20
+    other = LLMScores(FakeBackend(), labels=["urgent", "calm", "neither"])
+    clf = LLMClassifier(FakeBackend(), labels=["pos", "neg"], features=other).fit(X, y)
+    assert "LLMScores" in clf.stack_.members_
+
+
+def test_without_labels_or_y():
+    """The cure is named."""
+    with pytest.raises(InputError, match="give labels=, or y"):
+        LLMScores(FakeBackend()).fit(["a text"])

@@ -139,6 +139,29 @@ def without_answers(rows: Rows, prompt: Prompt, codes: Integers | None, labels: 
     return replace(rows, field_names=rest)
 
 
+def hidden_from_features(pipeline: FittedPipeline, rows: Rows, codes: Integers | None, y: Any = None) -> FittedPipeline:
+    """The pipeline whose transformers get no column that gives the answer away, unless a prompt of the author's own shows it.
+
+    Warns
+    -----
+    PromptWarning
+        Columns are left out.
+    """
+    is_asked = pipeline.features is not None and pipeline.features.needs_table and rows.is_table
+    if not is_asked or pipeline.prompt.template is None:
+        return pipeline  # a default prompt leaves them out of both
+    scorer = pipeline.scorer
+    found = answer_columns(rows, codes, pipeline.labels, text_field=scorer.renderer.text_field, y_name=_name(y))
+    found = {name: says_it for name, says_it in found.items() if name not in scorer.used_fields}
+    if not found:
+        return pipeline
+    warn(
+        f"features= do not get {_listed(found)}: {_reason(found, codes)}. Show it in the prompt, if it is known of new rows, too",
+        PromptWarning,
+    )
+    return replace(pipeline, field_names=tuple(name for name in pipeline.field_names if name not in found))
+
+
 def warn_of_shown_answers(pipeline: FittedPipeline, rows: Rows, codes: Integers | None, y: Any = None) -> None:
     """Warn where a prompt of the author's own shows a column that gives the answer away."""
     prompt, scorer = pipeline.prompt, pipeline.scorer

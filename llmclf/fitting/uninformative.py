@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Floats, Integers
-from ..calibration import Corrections, PooledCalibrator, PriorCalibrator
+from ..calibration import Corrections, PooledCalibrator, PriorCalibrator, StackedCalibrator
 from ..errors import CalibrationWarning, warn
 from ..logits import softmax
 from ..metrics.association import label_association
@@ -73,9 +73,11 @@ def warn_of_one_answer(
     who = "every row" if share.max() == 1.0 else "nearly every row"
     constant = bool((np.ptp(proba, axis=0) < _SAME).all())
     answer = "the class frequencies" if constant else f"the answer {classes[int(share.argmax())]!r}"
+    has_features = isinstance(corrections.calibrator, StackedCalibrator) and corrections.calibrator.feature_sets_
+    what, cure = ("scores and features", "other features") if has_features else ("scores", "features='auto'")
     message = (
-        f"these scores say nothing about the labels that {n_rows} labelled rows could show, so {who} gets {answer}; try "
-        "another prompt, other label words, examples in the prompt (n_shots=), features='auto', or a larger model"
+        f"these {what} say nothing about the labels that {n_rows} labelled rows could show, so {who} gets {answer}; try "
+        f"another prompt, other label words, examples in the prompt (n_shots=), {cure}, or a larger model"
     )
     words = bag_of_words_proba(texts, columns, n_classes, groups)
     if words is not None and label_association(words[alone], columns[alone]).agree < _LEVEL:

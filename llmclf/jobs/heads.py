@@ -1,8 +1,8 @@
 """What the heads of a pool make of a row's features: computed once, when the row is answered, and kept with its answer.
 
 A head adds logits to what the label scores or the class frequencies say. They depend on the features alone, so that with them and
-the scores the weights of the pool, temperatures, bias, threshold and prior may change without a question asked. The features
-themselves are not kept.
+the scores the weights of the pool, temperatures, threshold and prior may change without a question asked. (Another bias= changes
+what heads start from, so they are others.) The features themselves are not kept.
 """
 
 from __future__ import annotations

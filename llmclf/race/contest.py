@@ -22,6 +22,7 @@ from .contestants import Contestants
 
 _SERIES = (20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 _LARGEST_SHARE = 0.75  # a size nearer to all rows would say the same as these
+_LEAST_GROUPS = 10  # fewer give neither folds nor intervals
 _ROUNDING = 1e-9
 _MOST_LOSS = 36.0  # nats: what a calibrator of the caller calls impossible costs this much, not infinitely much
 _DRAWS = {20: 4, 50: 3, 100: 2}  # more for small sizes, where one draw says little and costs little
@@ -244,9 +245,12 @@ def check_rows(columns: Integers, groups: Integers, classes: Sequence[object], s
         raise InputError(
             f"all {n_rows} labelled rows have the class {classes[int(found[0])]!r}; a race needs rows of at least two classes"
         )
-    if np.unique(groups).size < 2:
+    n_groups = np.unique(groups).size
+    if n_groups < _LEAST_GROUPS:
         raise InputError(
-            f"all {n_rows} labelled rows belong to one group, so none can be judged by what was learned from others"
+            f"the {n_rows} labelled rows belong to {n_groups} group{'s' if n_groups > 1 else ''} (copies of a text are one, as "
+            f"are rows of one group of groups=); expected at least {_LEAST_GROUPS}, since rows of a group are never judged by "
+            "what was learned from each other"
         )
     most = n_rows - -(-n_rows // 5)
     large = [size for size in sizes or () if size >= most]

@@ -268,8 +268,10 @@ def _contents(
     n_unscored: int,
 ) -> dict[str, Any]:
     assert pipeline.features is not None
-    # What else a transformer of the caller asks nobody knows here.
-    without_model = tuple(name for name in contest.names if name == alone(Terms.name))
+    # Of a transformer of the caller: whether it asks a model that is counted; what else it does nobody knows here.
+    without_model = tuple(
+        alone(reader.name) for reader in pipeline.features.readers if not (reader.needs_states or reader.asks)
+    )
     found = verdict(contest, without_model, margin=settings.margin, confidence=settings.confidence)
     best = min(contest.names, key=contest.log_loss)
     totals = _totals(contest, prices)

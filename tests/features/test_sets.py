@@ -13,11 +13,11 @@ from faults import FakeServer
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from sklearn.model_selection import GridSearchCV, cross_val_predict
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from llmclf import LLMClassifier, load
 from llmclf.backends import FakeBackend, open_backend
-from llmclf.errors import CalibrationWarning, InputError, StoreError
+from llmclf.errors import CalibrationWarning, InputError, PromptWarning, StoreError
 from llmclf.features.readers import row_texts
 from llmclf.features.sets import feature_readers
 
@@ -302,6 +302,21 @@ def test_a_column_that_gives_the_answer_away_is_not_learned_from():
     assert (clf.calibration_proba_.argmax(axis=1) == (Y == "fine")).mean() < 0.8
     flipped = table.assign(target=1 - table["target"])
     assert (clf.predict_proba(flipped) == clf.predict_proba(table)).all()
+
+
+@pytest.mark.parametrize("target", [lambda y: y, lambda y: (y == "fine").astype(int)], ids=["labels", "codes"])
+def test_nor_with_a_prompt_that_does_not_show_it(target):
+    """That is said; a prompt that shows the column gets its own warning, and the transformer the column."""
+    table = pd.DataFrame({"text": MUTE_TEXTS, "noise": RNG.normal(size=80), "told": target(Y)})
+    one_hot = OneHotEncoder(handle_unknown="ignore")
+    clf = LLMClassifier(FakeBackend(), labels=["dull", "fine"], prompt="{{ text }}:", features=one_hot)
+    with pytest.warns(PromptWarning, match="features= do not get the column 'told'"):
+        clf.fit(table, Y)
+    assert (clf.calibration_proba_.argmax(axis=1) == (Y == "fine")).mean() < 0.8
+    assert clf.predict_proba(table.drop(columns="told")).shape == (80, 2)
+    shown = LLMClassifier(FakeBackend(), labels=["dull", "fine"], prompt="{{ text }} {{ told }}:", features=one_hot)
+    with pytest.warns(PromptWarning, match="the prompt shows the column 'told'"):
+        assert "told" in shown.fit(table, Y).pipeline_.field_names
 
 
 def test_columns_in_another_order():

@@ -116,7 +116,8 @@ class TestRefusals:
         [
             (np.arange(19) % 2, np.arange(19), None, "there are 19 labelled rows .* at least 20"),
             (np.ones(30, int), np.arange(30), None, "all 30 labelled rows have the class 'yes'"),
-            (np.arange(30) % 2, np.zeros(30, int), None, "belong to one group"),
+            (np.arange(30) % 2, np.zeros(30, int), None, "belong to 1 group .* at least 10"),
+            (np.arange(30) % 2, np.arange(30) % 9, None, "belong to 9 groups"),
             (np.arange(100) % 2, np.arange(100), [20, 80], "80 labels cannot be drawn from 80"),
         ],
     )

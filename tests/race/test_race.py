@@ -92,6 +92,15 @@ class TestAsking:
             race = classifier(on_error="missing").race([*X, " "], [*y, "no"])
         assert (race.to_dict()["rows"]["n"], race.to_dict()["rows"]["n_unscored"]) == (24, 1)
 
+    def test_a_transformer_that_asks_nobody_needs_no_model(self):
+        """As the words of the text do not; the verdict says so of both."""
+        X, y = texts(40)
+        race = classifier(features=HashingVectorizer(n_features=64)).race(X, y)
+        needed = {one["name"]: one["needs_model"] for one in race.to_dict()["contestants"]}
+        assert not needed["HashingVectorizer alone"]
+        assert not needed["text alone"]
+        assert needed["pool"]
+
     def test_rows_whose_features_cannot_be_read_are_left_out(self):
         """As in a fit: with a warning, or in one error that names the row."""
         X, y = texts(25)
@@ -120,7 +129,7 @@ class TestRefusals:
             ({"margin": 1}, "margin=1; expected"),
             ({"confidence": 95}, "confidence=95; expected"),
             ({"random_state": None}, "random_state=None; expected"),
-            ({"groups": ["one"] * 24}, "belong to one group"),
+            ({"groups": ["one"] * 24}, "belong to 1 group "),
             ({"groups": [1, 2]}, "groups has 2 entries"),
         ],
     )

@@ -32,7 +32,7 @@ class EvenTemperature(TemperatureCalibrator):
     --------
     >>> import numpy as np
     >>> scores = np.log([[0.9, 0.1], [0.6, 0.4]] * 10)
-    >>> calibrator = EvenTemperature().fit(scores, ["no", "yes"] * 10)
+    >>> calibrator = EvenTemperature().fit(scores, ["no", "yes"] * 8 + ["yes", "no"] * 2)
     >>> calibrator.predict(scores[:2]).tolist(), calibrator.bias_.round(2).tolist()
     (['no', 'yes'], [-0.65, 0.65])
     """
