@@ -48,7 +48,7 @@ def trained(kind: str, folder: Path, minutes: float) -> tuple[str, str]:
     """The folder of a model that was trained for some minutes, and what it came to."""
     target = folder / kind
     if (target / "note.txt").exists():
-        return str(target), (target / "note.txt").read_text()
+        return f"hf:{target}", (target / "note.txt").read_text()
     texts = list(corpus())
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
@@ -93,7 +93,7 @@ def trained(kind: str, folder: Path, minutes: float) -> tuple[str, str]:
         f"{len(data) / 1e6:.1f} million, to {recent:.2f} nats a token"
     )
     (target / "note.txt").write_text(note)
-    return str(target), note
+    return f"hf:{target}", note
 
 
 def states_of(model: str, name: str, file: Path) -> dict[str, np.ndarray]:
