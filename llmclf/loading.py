@@ -102,6 +102,8 @@ def _read(
         pipeline = FittedPipeline.from_dict(
             values, model_options=model_options, cache=cache, check_model=check_model, embeddings=embeddings
         )
+        if pipeline.features is not None and pipeline.corrections.calibrator is None:
+            raise InputError("it reads features, and has no pool that learned from them")
     except _DAMAGE as error:
         if isinstance(error, (ModelNameError, UnknownOptionError)) and isinstance(values.get("model"), str):
             raise  # the folder is sound; its model is not on this machine

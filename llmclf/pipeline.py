@@ -555,6 +555,8 @@ class FittedPipeline:
 def _check_feature_sets(corrections: Corrections, features: FeatureReaders | None) -> None:
     """Refuse a pool that learned from other features than those that are read."""
     calibrator = corrections.calibrator
+    if calibrator is None:
+        return  # what is asked, without what corrects the answers
     learned = calibrator.feature_sets_ if isinstance(calibrator, PooledCalibrator) else ()
     readers = {} if features is None else {reader.name: reader for reader in features.readers}
     if list(learned) != list(readers):

@@ -74,9 +74,9 @@ def warn_of_one_answer(
     constant = bool((np.ptp(proba, axis=0) < _SAME).all())
     answer = "the class frequencies" if constant else f"the answer {classes[int(share.argmax())]!r}"
     has_features = isinstance(corrections.calibrator, StackedCalibrator) and corrections.calibrator.feature_sets_
-    what, cure = ("scores and features", "other features") if has_features else ("scores", "features='auto'")
+    cure = "other features" if has_features else "features='auto'"
     message = (
-        f"these {what} say nothing about the labels that {n_rows} labelled rows could show, so {who} gets {answer}; try "
+        f"these scores say nothing about the labels that {n_rows} labelled rows could show, so {who} gets {answer}; try "
         f"another prompt, other label words, examples in the prompt (n_shots=), {cure}, or a larger model"
     )
     words = bag_of_words_proba(texts, columns, n_classes, groups)

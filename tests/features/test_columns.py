@@ -233,7 +233,13 @@ def stars_and_places():
 @pytest.fixture(scope="module")
 def table():
     places = pd.Categorical(np.where(IS_FINE ^ (RNG.random(40) < 0.2), "here", "there"))
-    return pd.DataFrame({"note": [f"thing {i}" for i in range(40)], "stars": IS_FINE * 2 + 1, "place": places})
+    return pd.DataFrame(
+        {
+            "note": [f"thing {i}" for i in range(40)],
+            "stars": np.where(np.arange(40) == 39, 2, IS_FINE * 2 + 1),
+            "place": places,
+        }
+    )
 
 
 def test_columns_chosen_by_their_type(table, tmp_path):

@@ -111,6 +111,7 @@ def test_rows_that_cannot_be_scored():
 def test_tables():
     """Of a table, the words of the fields that the prompt shows are read, and a transformer gets the table."""
     table = pd.DataFrame({"title": X, "stars": np.where(Y == "fine", 5, 1), "noise": RNG.normal(size=80)})
+    table.loc[0, "stars"] = 6 - table.loc[0, "stars"]  # else it would be the answer itself
     seen = []
 
     def stars(frame):

@@ -208,6 +208,7 @@ def test_a_table_coded_anew_for_each_call_is_refused():
     """Columns of other names than in the fit are no features, and those of the fit count in any order."""
     flags = {"red": "fine", "blue": "dull"}
     table = pd.DataFrame({"text": X, "flag": [next(flag for flag in flags if flags[flag] == y) for y in Y]})
+    table.loc[0, "flag"] = "red" if table.loc[0, "flag"] == "blue" else "blue"  # else it would be the answer itself
     dummies = FunctionTransformer(lambda frame: pd.get_dummies(frame["flag"]))
     clf = LLMClassifier(FakeBackend(), labels=["dull", "fine"], prompt="{{ text }}:", features=dummies).fit(table, Y)
     new = pd.DataFrame({"text": NEW[:2], "flag": ["red", "green"]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import signal
@@ -215,8 +216,10 @@ def rewarm(calibrator) -> None:
     """Other temperatures, of a map and of heads."""
     calibrator.members_["temperature"].calibrator.temperature_ *= 0.02
     for name, one in calibrator.members_.items():
-        if isinstance(one, FittedHead) and isinstance(one.offset, float):
-            calibrator.members_[name] = replace(one, offset=0.02 * one.offset)
+        if isinstance(one, FittedHead) and hasattr(one.start, "temperature_"):
+            warmer = copy.copy(one.start)
+            warmer.temperature_ = 0.02 * one.start.temperature_
+            calibrator.members_[name] = replace(one, start=warmer)
 
 
 def reweigh(calibrator) -> None:
@@ -363,6 +366,7 @@ def of_tables() -> ColumnTransformer:
 def test_columns_that_the_prompt_does_not_show_reach_a_transformer(tmp_path):
     """Rows that look alike to the model and differ in such a column are told apart; without the column nothing is asked."""
     frame = pd.DataFrame({"note": TEXTS, "place": ["here" if one == "good" else "there" for one in Y]})
+    frame.loc[0, "place"] = "there" if frame.loc[0, "place"] == "here" else "here"  # else it would be the answer itself
     clf = LLMClassifier(FakeBackend(), labels=LABELS, prompt=Prompt("{{ note }}"), features=of_tables()).fit(frame, Y)
     rows = pd.DataFrame({"place": ["here", "there", "here", None], "id": list("abcd"), "note": [TEXTS[0]] * 4})
     found = label_table(rows, classifier=clf).table
