@@ -118,7 +118,7 @@ def _read_json(file: Path, folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"it holds {name}, which is no number and is never written")
+    raise ValueError(f"it holds {name}, which is not a finite number")
 
 
 def _named(value: Any, arrays: dict[str, bytes]) -> Any:

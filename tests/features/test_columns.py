@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from features.worlds import Counting
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.impute import SimpleImputer
@@ -207,18 +208,6 @@ def test_what_is_no_value_of_the_fits_type(types, name, value):
     assert "in the fit; " in problem.reason
     with pytest.raises(InputError, match="in the fit; (write|give)"):
         types.frame([record(types), record(types, **{name: value})])
-
-
-class Counting(FakeBackend):
-    """Counts what it is asked."""
-
-    def __init__(self):
-        super().__init__()
-        self.n = 0
-
-    def score(self, requests):
-        self.n += len(requests)
-        return super().score(requests)
 
 
 def stars_and_places():

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from faults import FakeServer, Mutate, Status
+from features.worlds import Counting, X, Y
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -23,9 +24,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:these scores say nothing"),
 ]
 
-RNG = np.random.default_rng(0)
-Y = np.where(RNG.random(40) < 0.5, "fine", "dull")
-X = [f"{'grand lovely' if y == 'fine' else 'slow grey'} thing number {i}" for i, y in enumerate(Y)]
 NEW = ["a lovely film", "a bad one", "grey and slow", "nothing of the kind", "bad again"]
 IS_BAD = np.array(["bad" in text for text in NEW])
 
@@ -261,15 +259,3 @@ def test_a_fit_leaves_out_texts_without_embeddings(is_nested):
         with pytest.warns(CalibrationWarning, match="2 of 40 training rows could not be scored"):
             clf.fit(SPOILT, Y)
         assert clf.calibration_rows_.size == 38
-
-
-class Counting(FakeBackend):
-    """Counts what it is asked."""
-
-    def __init__(self):
-        super().__init__()
-        self.n = 0
-
-    def score(self, requests):
-        self.n += len(requests)
-        return super().score(requests)

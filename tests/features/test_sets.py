@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from faults import FakeServer
+from features.worlds import Counting
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from sklearn.model_selection import GridSearchCV, cross_val_predict
@@ -26,18 +27,6 @@ Y = np.where(RNG.random(80) < 0.5, "fine", "dull")
 X = [f"{'grand lovely' if y == 'fine' else 'slow grey'} thing number {i}" for i, y in enumerate(Y)]
 MUTE_TEXTS = [f"thing number {i}" for i in range(80)]
 NEW = ["a lovely film", "grey and slow", "nothing of the kind"]
-
-
-class Counting(FakeBackend):
-    """Counts what it is asked."""
-
-    def __init__(self):
-        super().__init__()
-        self.n = 0
-
-    def score(self, requests):
-        self.n += len(requests)
-        return super().score(requests)
 
 
 def classifier(features="tfidf", model=None, **options):

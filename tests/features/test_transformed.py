@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from faults import FakeServer, backend_for
+from features.worlds import X, Y
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
@@ -27,9 +28,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:these scores say nothing"),
 ]
 
-RNG = np.random.default_rng(0)
-Y = np.where(RNG.random(40) < 0.5, "fine", "dull")
-X = [f"{'grand lovely' if y == 'fine' else 'slow grey'} thing number {i}" for i, y in enumerate(Y)]
 NEW = ["a lovely film", "grey and slow", "nothing of the kind", "grey and slow"]
 PRICE = {"input": 1000.0, "output": 0.0}
 

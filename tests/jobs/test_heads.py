@@ -27,6 +27,7 @@ from sklearn.preprocessing import OneHotEncoder
 from llmclf import Embeddings, LLMClassifier, Prompt, load
 from llmclf.backends import FakeBackend, RowScores
 from llmclf.backends.usage import Estimate, Usage
+from llmclf.calibration import TemperatureCalibrator
 from llmclf.calibration.pool.members import FittedHead
 from llmclf.errors import BudgetError, InputError, JobError, ServerError
 from llmclf.jobs import estimate_table, label_table
@@ -216,7 +217,7 @@ def rewarm(calibrator) -> None:
     """Other temperatures, of a map and of heads."""
     calibrator.members_["temperature"].calibrator.temperature_ *= 0.02
     for name, one in calibrator.members_.items():
-        if isinstance(one, FittedHead) and hasattr(one.start, "temperature_"):
+        if isinstance(one, FittedHead) and isinstance(one.start, TemperatureCalibrator):
             warmer = copy.copy(one.start)
             warmer.temperature_ = 0.02 * one.start.temperature_
             calibrator.members_[name] = replace(one, start=warmer)
