@@ -65,7 +65,9 @@ def test_a_save_that_was_killed_can_be_repeated(tmp_path):
 def test_what_is_no_number_is_refused(tmp_path, constant):
     """save never writes these, though Python's JSON reads them."""
     (tmp_path / "classifier.json").write_text(f'{{"a": [1.0, {constant}]}}')
-    with pytest.raises(StoreError, match=rf"classifier\.json' is damaged.*{constant}, which is not a finite number.*once more"):
+    with pytest.raises(
+        StoreError, match=rf"classifier\.json' is damaged.*{constant}, which is not a finite number.*once more"
+    ):
         read_folder(tmp_path)
 
 
