@@ -1,7 +1,7 @@
 # make setup    an environment with all that the package and its tests need, in .venv
 # make demo     the same environment, the model, the data, a calibrated classifier, its reliability diagram and its report
-# make quick    the tests that need no model, server, browser, database or cluster: less than a minute
-# make test     formatting, lint, types, import layers and the whole test suite: a quarter of an hour
+# make quick    the tests that need no model, server, browser, database or cluster: some minutes
+# make test     formatting, lint, types, import layers and the whole test suite: twenty minutes or more
 # make format   lays the code out, and mends what the linter can mend
 # make servers  an environment that holds vLLM for the CPU, with which the tests hold its routes to the local model
 # make docs     the documentation site, in site/; a broken link, anchor or reference fails

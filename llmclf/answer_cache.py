@@ -17,8 +17,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from .errors import StoreError
-from .files.faults import file_fault
+from .errors import InputError, StoreError
+from .files.faults import address_fault, file_fault
+from .files.ownership import foreign_fault, make_folder
+from .files.sqlite_faults import is_damage, sqlite_fault
 
 V = TypeVar("V")
 
@@ -58,13 +60,17 @@ class AnswerCache(ABC, Generic[V]):
     Raises
     ------
     StoreError
-        The file cannot be opened, or is something else than a cache.
+        The file cannot be opened, or is something else than a cache; or another user could have written it, see
+        `llmclf.files.ownership`.
     """
 
     table: ClassVar[str]
     kind: ClassVar[str]
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        fault = address_fault(path)
+        if fault is not None:
+            raise InputError(f"the {self.kind} {os.fspath(path)!r} {fault}")
         self.path = Path(path).expanduser()
         if self.path.exists() and (not self.path.is_file() or self.path.stat().st_size):
             fault = file_fault(self.path)
@@ -72,16 +78,19 @@ class AnswerCache(ABC, Generic[V]):
                 raise StoreError(
                     f"the {self.kind} {str(self.path)!r} cannot be opened (it {fault}); give cache= another path"
                 )
+        self._refuse_foreign()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             # Made here, not by SQLite, so that at no time others may read it.
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            with self.path.open("rb") as stream:
+                start = stream.read(len(_MAGIC))
         except OSError as error:
             raise StoreError(
                 f"the {self.kind} {str(self.path)!r} cannot be opened ({error}); give cache= another path"
             ) from error
-        with self.path.open("rb") as stream:
-            start = stream.read(len(_MAGIC))
+        # Some file systems do not keep what was asked for.
+        self._refuse_foreign()
         if start not in (b"", _MAGIC):
             raise StoreError(f"{str(self.path)!r} is not {_a(self.kind)}; give cache= another path")
         with self._connect() as connection:
@@ -162,10 +171,13 @@ class AnswerCache(ABC, Generic[V]):
                 connection.text_factory = lambda value: value.decode("utf-8", "replace")
                 yield connection
         except sqlite3.Error as error:
-            raise StoreError(
-                f"the {self.kind} {str(self.path)!r} cannot be used ({error}); if it is damaged, remove the file: "
-                "it holds nothing that the model cannot answer again"
-            ) from error
+            cure = "; remove the file: it holds nothing that the model cannot answer again" if is_damage(error) else ""
+            raise StoreError(f"the {self.kind} {str(self.path)!r} {sqlite_fault(error)}{cure}") from error
+
+    def _refuse_foreign(self) -> None:
+        fault = foreign_fault(self.path)
+        if fault is not None:
+            raise StoreError(f"the {self.kind} {str(self.path)!r} {fault}; or give cache= another path")
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         if not self._is_prepared(connection):

@@ -10,7 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import LlmclfError, StoreError
+from .errors import InputError, LlmclfError, StoreError
+from .files.faults import address_fault
+from .files.orderly_end import side_files
 
 
 def write_text(text: str, path: str | os.PathLike[str]) -> None:
@@ -61,33 +63,44 @@ def check_file(path: str | os.PathLike[str]) -> None:
         pass
 
 
+def refuse_address(path: str | os.PathLike[str]) -> None:
+    """Refuse the address of something elsewhere where a path is needed.
+
+    Raises
+    ------
+    InputError
+    """
+    fault = address_fault(path)
+    if fault is not None:
+        raise InputError(f"{os.fspath(path)!r} {fault}")
+
+
 @contextmanager
 def filled_file(
     write: Callable[[Path], Any], path: str | os.PathLike[str], temporary_name: str | None = None
 ) -> Iterator[tuple[Path, Path]]:
     """A complete temporary file beside the file that it will replace; removed if it is still there at the end."""
+    refuse_address(path)
     # A link stays a link: its target is replaced.
     file = Path(os.path.realpath(path))
     temporary = file.with_name(temporary_name or f".{secrets.token_hex(8)}{file.suffix}")
-    try:
-        if file.is_dir():
-            raise IsADirectoryError("it is a folder")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # Opened like any new file, so that it gets the usual permissions of the user's files.
-        temporary.open("wb" if temporary_name else "xb").close()
-        if file.exists():
-            temporary.chmod(stat.S_IMODE(file.stat().st_mode))
-        write(temporary)
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        yield temporary, file
-    except LlmclfError:
-        raise
-    except (OSError, ValueError, TypeError) as error:
-        raise StoreError(f"{str(path)!r} cannot be written: {error}") from error
-    finally:
-        with suppress(OSError):  # if it could not be created, there is nothing to remove
-            temporary.unlink()
+    with side_files(temporary):
+        try:
+            if file.is_dir():
+                raise IsADirectoryError("it is a folder")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            # Opened like any new file, so that it gets the usual permissions of the user's files.
+            temporary.open("wb" if temporary_name else "xb").close()
+            if file.exists():
+                temporary.chmod(stat.S_IMODE(file.stat().st_mode))
+            write(temporary)
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            yield temporary, file
+        except LlmclfError:
+            raise
+        except (OSError, ValueError, TypeError) as error:
+            raise StoreError(f"{str(path)!r} cannot be written: {error}") from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -5,10 +5,11 @@
     │   ├── PromptError                       template, fields or label words do not fit together
     │   │   └── RowError                      one row cannot be scored, but others can
     │   ├── ModelNameError                    a model string does not name a model
-    │   ├── SavedAddressError                 a key would be sent where a saved file alone says
+    │   ├── SavedAddressError                 texts or a key would go to a server that only a file names
     │   └── UnknownOptionError (TypeError)    an option that the model's backend does not have
     ├── ModelError (RuntimeError)             the model could not be loaded, or its answer is invalid
     │   ├── ServerError                       a server is unreachable, refuses, or its answer is invalid
+    │   │   └── ModelChangedError             another model answers than before
     │   ├── EmbeddingError                    a text has no embedding that can be used, but others may
     │   ├── CapabilityError                   a server lacks what a request needs
     │   ├── BudgetError                       the next request could cost more than is left of max_cost
@@ -24,9 +25,13 @@
     ├── TerminatorWarning                     a label's word begins with another label's
     ├── CalibrationWarning                    a calibrator was fitted on doubtful data
     ├── ColumnNameWarning                     an added column has another name, since its own is taken
+    ├── ColumnTypeWarning                     a column is written as text, since the database lacks its type
+    ├── FormulaWarning                        a file holds cells that a spreadsheet would run
     └── RenamedWarning (FutureWarning)        a name of an earlier version, which the next one will not know
 
-Every error is also the built-in error that a caller expects, so ``except ValueError`` and scikit-learn's checks catch it.
+Every error is also the built-in error that a caller expects, so ``except ValueError`` and scikit-learn's checks catch it. What a
+message quotes of servers, files and tables is written as `llmclf.terminal.visible.visible` shows it, and the addresses in it
+as `llmclf.terminal.passwords.without_passwords` does.
 """
 
 from __future__ import annotations
@@ -35,9 +40,18 @@ import inspect
 import warnings
 from collections.abc import Iterable, Mapping
 
+from .terminal.passwords import without_passwords
+from .terminal.visible import visible
+
 
 class LlmclfError(Exception):
     """Base of every error that llmclf raises on purpose."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(without_passwords(part) if isinstance(part, str) else part for part in args))
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class InputError(LlmclfError, ValueError):
@@ -67,7 +81,23 @@ class ModelNameError(InputError):
 
 
 class SavedAddressError(InputError):
-    """A key would be sent to an address on another machine that a saved file alone names; the message says how to allow it."""
+    """Texts or a key would go to a server that only a file names, and files come from anybody. The message says how to allow it.
+
+    Attributes
+    ----------
+    problem : str
+        What would be sent where.
+    words : dict of str -> str
+        The model options that would allow it if the caller gave them; empty if the address does not belong to a model.
+    """
+
+    def __init__(self, problem: str, cure: str, words: Mapping[str, str] | None = None) -> None:
+        super().__init__(problem, cure)
+        self.problem = problem
+        self.words = dict(words or {})
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}; if that is right, say so: {self.args[1]}"
 
 
 class UnknownOptionError(InputError, TypeError):
@@ -96,6 +126,13 @@ class ServerError(ModelError):
         self.is_final = is_final
 
 
+class ModelChangedError(ServerError):
+    """A server lets another model answer than before, or another version of it; the message names both. The work stops."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, is_final=True)
+
+
 class EmbeddingError(ModelError):
     """The model makes no vector of a text that can be used (NaN, for example); it may make one of others."""
 
@@ -105,7 +142,18 @@ class CapabilityError(ModelError):
 
 
 class BudgetError(ModelError):
-    """The next request could cost more than what is left of ``max_cost``, so it was not sent."""
+    """The next request could cost more than what is left of ``max_cost``, so it was not sent.
+
+    Attributes
+    ----------
+    limit, needed : float or None
+        The ``max_cost`` of who would have sent it, and what it could cost, where they are known.
+    """
+
+    def __init__(self, message: str, *, limit: float | None = None, needed: float | None = None) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.needed = needed
 
 
 class JobError(ModelError):
@@ -152,6 +200,14 @@ class ColumnNameWarning(LlmclfWarning):
     """A column that was to be added has another name, since the table has a column of its own name."""
 
 
+class ColumnTypeWarning(LlmclfWarning):
+    """A column of an SQL table is written as text, since the database does not have the type that it had where it was read."""
+
+
+class FormulaWarning(LlmclfWarning):
+    """A CSV file was written with cells that a spreadsheet would run as formulas."""
+
+
 class RenamedWarning(LlmclfWarning, FutureWarning):
     """A name of an earlier version was used; the message gives the new one. The next version will not accept the old name."""
 
@@ -164,7 +220,7 @@ def warn(message: str, category: type[LlmclfWarning]) -> None:
     level, frame = 1, inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in _LIBRARIES:
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level if frame is not None else level - 1)
+    warnings.warn(visible(without_passwords(message)), category, stacklevel=level if frame is not None else level - 1)
 
 
 def type_of(value: object) -> str:

@@ -22,6 +22,8 @@ from .numerics.class_array import class_array
 from .numerics.class_matching import as_code, is_hashable, match_classes
 from .tables.values import is_missing, rows_named
 
+_MOST_CLASSES = 100_000
+
 
 @dataclass(frozen=True)
 class LabelSet:
@@ -238,9 +240,13 @@ def _check_classes(given: list[Any]) -> None:
     for label in given:
         if not is_hashable(label) or isinstance(label, bytes) or is_missing(label):
             raise InputError(f"the label {label!r} is {type_of(label)}; expected a str, int, bool or enum member")
-    if len(set(given)) < len(given):
-        twice = next(label for i, label in enumerate(given) if label in given[:i])
-        raise InputError(f"the label {twice!r} appears twice in labels; every class must be named once")
+    if len(given) > _MOST_CLASSES:
+        raise InputError(f"labels has {len(given):,} classes; expected at most {_MOST_CLASSES:,}")
+    seen: set[Any] = set()
+    for label in given:
+        if label in seen:
+            raise InputError(f"the label {label!r} appears twice in labels; every class must be named once")
+        seen.add(label)
     if len(given) < 2:
         raise InputError(f"labels has {len(given)} class ({given!r}); a classifier needs at least two classes")
 
@@ -264,10 +270,11 @@ def _check_that_words_are_meant(classes: list[Any]) -> None:
 
 def _with_words(chosen: Mapping[Any, Any], given: list[Any]) -> LabelSet:
     ordered = _sorted(given)
+    columns = {label: column for column, label in enumerate(ordered)}
     result = LabelSet(
         tuple(ordered),
         tuple(_words(label, chosen[label]) for label in ordered),
-        tuple(ordered.index(label) for label in given),
+        tuple(columns[label] for label in given),
     )
     owner: dict[str, Any] = {}
     for label, class_words in zip(result.classes, result.words, strict=True):

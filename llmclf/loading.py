@@ -1,4 +1,4 @@
-"""Reading saved classifiers. A folder may come from anybody: nothing in it is executed, and no key goes where it alone says."""
+"""Reading saved classifiers. A folder may come from anybody: nothing in it is executed, and nothing goes where it alone says."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from .backends import Backend
-from .backends.base import BehindServer
-from .backends.http.options import check_saved_address
 from .backends.requests import SCORE_VERSION
 from .checks import checked_names, is_whole_number
 from .classifier import LLMClassifier
@@ -30,6 +27,7 @@ def load(
     check_model: bool = True,
     model_options: Mapping[str, Any] | None = None,
     embedding_options: Mapping[str, Any] | None = None,
+    trust: bool = False,
 ) -> LLMClassifier:
     """Read a classifier that `LLMClassifier.save` wrote. Nothing in the folder is executed.
 
@@ -41,14 +39,19 @@ def load(
     check_model : bool
         Whether bias, calibrator and threshold refuse another model than the one they belong to; if not, a warning says so.
     model_options : mapping, optional
-        Options of the model's backend that replace the saved ones: the ``base_url`` of a server that has moved, say. A key is
-        sent to a saved address on another machine only if ``api_key_env`` names its variable here: a folder may come from
-        anybody.
+        Options of the model's backend that replace the saved ones: the ``base_url`` of a server that has moved, say.
     embedding_options : mapping, optional
         The same for the server of the classifier's `Embeddings`.
+    trust : bool
+        Follow what the folder says about servers. A folder may come from anybody, so otherwise texts go to a saved address on
+        another machine only if ``base_url`` says it here, too, or the environment variable for addresses (OPENAI_BASE_URL) does;
+        a key goes to no saved address without that; and another key than the usual one (OPENAI_API_KEY) only if ``api_key_env``
+        names its variable here.
 
     Raises
     ------
+    SavedAddressError
+        The folder alone says where texts or a key would go.
     StoreError
         The folder holds no saved classifier, one that another version wrote, or one that is damaged: `save` cannot have written
         these values, or they do not fit each other. The message names the file.
@@ -60,7 +63,7 @@ def load(
     ...
     llmclf.errors.StoreError: 'no/such/folder' holds no saved classifier (no classifier.json); give a folder that save wrote
     """
-    columns, pipeline = _read(folder, cache, check_model, model_options, embedding_options)
+    columns, pipeline = _read(folder, cache, check_model, model_options, embedding_options, trust)
     return LLMClassifier.from_pipeline(pipeline, **columns)
 
 
@@ -71,19 +74,20 @@ def load_pipeline(
     check_model: bool = True,
     model_options: Mapping[str, Any] | None = None,
     embedding_options: Mapping[str, Any] | None = None,
+    trust: bool = False,
 ) -> FittedPipeline:
     """Read the pipeline of a classifier that `LLMClassifier.save` wrote, without the estimator around it.
 
     Parameters
     ----------
-    folder, cache, check_model, model_options, embedding_options : as `load` has them
+    folder, cache, check_model, model_options, embedding_options, trust : as `load` has them
 
     Raises
     ------
-    StoreError
+    SavedAddressError, StoreError
         As `load`.
     """
-    return _read(folder, cache, check_model, model_options, embedding_options)[1]
+    return _read(folder, cache, check_model, model_options, embedding_options, trust)[1]
 
 
 def _read(
@@ -92,23 +96,30 @@ def _read(
     check_model: bool,
     model_options: Mapping[str, Any] | None,
     embedding_options: Mapping[str, Any] | None,
+    trust: bool,
 ) -> tuple[Mapping[str, Any], FittedPipeline]:
     """Number and names of the columns of a saved classifier, and its pipeline."""
     values = read_folder(folder)
     _check_version(folder, values)
-    embeddings = _embeddings(folder, values.get("features"), cache, embedding_options)
+    embeddings = _embeddings(folder, values.get("features"), cache, embedding_options, trust)
     try:
         columns = _columns(values)
         pipeline = FittedPipeline.from_dict(
-            values, model_options=model_options, cache=cache, check_model=check_model, embeddings=embeddings
+            values,
+            model_options=model_options,
+            cache=cache,
+            check_model=check_model,
+            embeddings=embeddings,
+            trust=trust,
         )
         if pipeline.features is not None and pipeline.corrections.calibrator is None:
             raise InputError("it reads features, and has no pool that learned from them")
+    except SavedAddressError:
+        raise
     except _DAMAGE as error:
         if isinstance(error, (ModelNameError, UnknownOptionError)) and isinstance(values.get("model"), str):
             raise  # the folder is sound; its model is not on this machine
         raise damaged(folder, _reason(error)) from error
-    _check_key(pipeline.backend, values["model_options"], model_options or {})
     return columns, pipeline
 
 
@@ -146,31 +157,21 @@ def _embeddings(
     features: Any,
     cache: str | os.PathLike[str] | None,
     options: Mapping[str, Any] | None,
+    trust: bool,
 ) -> list[Embeddings]:
-    """The embeddings among saved features; a key goes nowhere that the folder alone says."""
+    """The embeddings among saved features; nothing goes where the folder alone says."""
     try:
-        saved_embeddings(features)  # as they are, so that errors below are those of the options
-    except SavedAddressError:
-        pass  # the options may allow it
+        saved_embeddings(features, trust=True)  # as they are, so that errors below are those of the options
     except _DAMAGE as error:
         if isinstance(error, (ModelNameError, UnknownOptionError)):
             raise  # as above
         raise damaged(folder, _reason(error)) from error
-    return saved_embeddings(features, cache, options)
+    try:
+        return saved_embeddings(features, cache, options, trust=trust)
+    except SavedAddressError as error:
+        cure = f"load(folder, trust=True), or load(folder, embedding_options={error.words!r})"
+        raise SavedAddressError(error.problem, cure) from None
 
 
 def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, LlmclfError) else repr(error)
-
-
-def _check_key(backend: Backend, saved: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Refuse to send a key to an address that a folder alone names."""
-    if isinstance(backend, BehindServer):
-        name = backend.server_options.api_key_env
-        check_saved_address(
-            backend.server_options,
-            saved,
-            given,
-            what="the saved classifier",
-            cure=f"load(folder, model_options={{'api_key_env': {name!r}}})",
-        )

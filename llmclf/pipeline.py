@@ -19,6 +19,8 @@ from .arrays import Floats, Integers
 from .backends import Backend, RowScores, open_backend
 from .backends.base import EstimatesCost
 from .backends.handle import Handle
+from .backends.http.saved_addresses import check_saved_address
+from .backends.http.server_handle import NamedServer
 from .backends.identity import check_same_model
 from .backends.logit_processing import Processing
 from .backends.requests import SCORE_VERSION, STATE_PARTS
@@ -503,11 +505,16 @@ class FittedPipeline:
         cache: str | os.PathLike[str] | None = None,
         check_model: bool = True,
         embeddings: Sequence[Embeddings] | None = None,
+        trust: bool = False,
     ) -> FittedPipeline:
         """The inverse of `to_dict`; `model_options` replace those that were saved, `embeddings` are those of its features.
 
+        With `trust` what the values say about servers is followed; see `llmclf.load`.
+
         Raises
         ------
+        SavedAddressError
+            The values alone say where texts or a key would go.
         InputError
             A value is not one that `to_dict` gives, or does not fit another.
         KeyError, TypeError, ValueError, AttributeError
@@ -517,12 +524,16 @@ class FittedPipeline:
         threshold, described = values.get("threshold"), values.get("features")
         labels = saved_labels(values["classes"], values["words"], values.get("named_order"))
         corrections = Corrections.from_dict(values["corrections"], len(labels.classes))
-        features = None if described is None else FeatureReaders.from_dict(described, embeddings)
+        features = None if described is None else FeatureReaders.from_dict(described, embeddings, trust=trust)
         _check_feature_sets(corrections, features)
         prompt = Prompt.from_dict(values["prompt"])
         check_saved_values(values, prompt, labels)
+        saved, given = values["model_options"], dict(model_options or {})
+        backend = open_backend(values["model"], **{**saved, **given})
+        if isinstance(backend, NamedServer) and not trust:
+            check_saved_address(backend, saved, given, what="the saved classifier", cure=_words)
         return cls(
-            backend=open_backend(values["model"], **{**values["model_options"], **(model_options or {})}),
+            backend=backend,
             prompt=prompt,
             labels=labels,
             field_names=tuple(values["field_names"]),
@@ -550,6 +561,11 @@ class FittedPipeline:
         return [
             [{name: plain(value, "a shot's value") for name, value in row.items()}, word] for row, word in self.shots
         ]
+
+
+def _words(options: Mapping[str, str]) -> str:
+    """How a caller allows what saved values say of a server."""
+    return f"load(folder, trust=True), or load(folder, model_options={dict(options)!r})"
 
 
 def _check_feature_sets(corrections: Corrections, features: FeatureReaders | None) -> None:

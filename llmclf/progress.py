@@ -8,10 +8,12 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import Event, Lock, Thread
 from typing import Any, Protocol, TypeVar
+
+from .terminal.visible import visible_line
 
 T = TypeVar("T")
 _SHOWING = Lock()  # held by whoever has the bar
@@ -112,8 +114,9 @@ class TerminalDisplay:
     """A bar with rate and time left, on standard error."""
 
     def __init__(self) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        from .terminal.consoles import VisibleConsole
 
         columns = (
             TextColumn("{task.description}", markup=False),
@@ -124,7 +127,11 @@ class TerminalDisplay:
         # What is printed meanwhile stands above the bar, unless it goes elsewhere.
         to_terminal = sys.stdout is not None and sys.stdout.isatty()
         self.bar = Progress(
-            *columns, console=Console(stderr=True), transient=True, auto_refresh=False, redirect_stdout=to_terminal
+            *columns,
+            console=VisibleConsole(stderr=True),
+            transient=True,
+            auto_refresh=False,
+            redirect_stdout=to_terminal,
         )
         self._stage: _Stage | None = None
         self._task: Any = None
@@ -186,6 +193,18 @@ class Monitor(Protocol):
         """End the stage, if there is one."""
         ...
 
+    def plan(self, counts: Mapping[str, int]) -> None:
+        """How many rows there are, and what of them is to be asked."""
+        ...
+
+    def failed(self, reasons: Sequence[str]) -> None:
+        """Why some of the steps failed."""
+        ...
+
+    def used(self, usage: Mapping[str, Any]) -> None:
+        """Requests, tokens and cost so far."""
+        ...
+
 
 class Silent:
     """Shows nothing."""
@@ -202,6 +221,55 @@ class Silent:
     def end(self) -> None:
         pass
 
+    def plan(self, counts: Mapping[str, int]) -> None:
+        pass
+
+    def failed(self, reasons: Sequence[str]) -> None:
+        pass
+
+    def used(self, usage: Mapping[str, Any]) -> None:
+        pass
+
+
+class Together:
+    """Tells several monitors.
+
+    Parameters
+    ----------
+    *monitors : Monitor
+    """
+
+    def __init__(self, *monitors: Monitor) -> None:
+        self._monitors = monitors
+
+    def say(self, line: str) -> None:
+        for one in self._monitors:
+            one.say(line)
+
+    def begin(self, total: int, what: str) -> None:
+        for one in self._monitors:
+            one.begin(total, what)
+
+    def advance(self, n: int, failed: int = 0, cost: float | None = None) -> None:
+        for one in self._monitors:
+            one.advance(n, failed, cost)
+
+    def end(self) -> None:
+        for one in self._monitors:
+            one.end()
+
+    def plan(self, counts: Mapping[str, int]) -> None:
+        for one in self._monitors:
+            one.plan(counts)
+
+    def failed(self, reasons: Sequence[str]) -> None:
+        for one in self._monitors:
+            one.failed(reasons)
+
+    def used(self, usage: Mapping[str, Any]) -> None:
+        for one in self._monitors:
+            one.used(usage)
+
 
 def monitor(is_shown: bool) -> Monitor:
     """A monitor: a bar on a terminal and in a notebook, otherwise lines on standard error."""
@@ -211,14 +279,20 @@ def monitor(is_shown: bool) -> Monitor:
         return Bar(TerminalDisplay())
     if in_notebook():
         return Bar(NotebookDisplay())
-    return Lines(lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
+    return Lines(_say)
+
+
+def _say(line: str) -> None:
+    """A line on standard error; whoever read it may be gone, and the work goes on."""
+    with suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 class _Stage:
     """Counts and rate of one stage."""
 
     def __init__(self, total: int, what: str) -> None:
-        self.total, self.what = total, what
+        self.total, self.what = total, visible_line(what)
         self.done = self.failed = 0
         self.cost: float | None = None
         self.began = time.monotonic()
@@ -258,7 +332,7 @@ class _Stage:
         return ", ".join(parts)
 
 
-class Lines:
+class Lines(Silent):
     """A line every ten seconds, and at the end of each stage.
 
     Parameters
@@ -273,7 +347,7 @@ class Lines:
         self._last = 0.0
 
     def say(self, line: str) -> None:
-        self._say(line)
+        self._say(visible_line(line))
 
     def begin(self, total: int, what: str) -> None:
         self.end()
@@ -297,7 +371,7 @@ class Lines:
         self._last = time.monotonic()
 
 
-class Bar:
+class Bar(Silent):
     """A bar with rate, time left, cost and failures.
 
     Parameters
@@ -311,7 +385,7 @@ class Bar:
         self._shown = 0.0
 
     def say(self, line: str) -> None:
-        print(line, file=sys.stderr)  # noqa: T201
+        _say(visible_line(line))
 
     def begin(self, total: int, what: str) -> None:
         self.end()
@@ -326,12 +400,14 @@ class Bar:
 
     def end(self) -> None:
         if self._stage is not None:
-            self._display.close()
+            with suppress(OSError, ValueError):
+                self._display.close()
         self._stage = None
 
     def _show(self) -> None:
         assert self._stage is not None
-        self._display.show(self._stage)
+        with suppress(OSError, ValueError):  # a terminal that is gone must not stop the work
+            self._display.show(self._stage)
         self._shown = time.monotonic()
 
 

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from .arrays import Floats
-from .atomic_files import write_file, write_text
+from .atomic_files import refuse_address, write_file, write_text
 from .errors import StoreError
+from .files.bounded_json import parsed_json
 from .files.faults import file_fault, folder_fault
 
 _FILE = "classifier.json"
@@ -34,6 +35,9 @@ _ARRAY_HEADER = re.compile(
 _ARRAY_NAME = re.compile(r"[0-9a-f]{32}\.npy")
 _INLINE = 1000  # numbers: an array of no more stands in the JSON itself
 CURE = "copy the folder again, or fit and save the classifier once more"
+_MOST_BYTES = 64_000_000  # of the JSON: a hundred times what the largest classifier that was ever saved has
+_MOST_ARRAY_BYTES = 4_000_000_000  # of all arrays, each as often as it is named
+_MOST_REASON = 1000  # characters of what is wrong
 _ATTEMPTS = 3  # at reading a folder into which somebody else is writing
 
 
@@ -62,9 +66,12 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
 
     Raises
     ------
+    InputError
+        It is an address.
     StoreError
         The folder holds something else.
     """
+    refuse_address(folder)
     target = Path(folder).expanduser()
     if target.exists() and not (target / _FILE).is_file() and (not target.is_dir() or _is_foreign(target)):
         raise StoreError(f"{str(target)!r} exists and is not a saved classifier; give another folder")
@@ -73,6 +80,8 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
 
 def damaged(folder: str | os.PathLike[str], reason: str) -> StoreError:
     """The error for a folder whose values fit neither each other nor what `write_folder` was ever given."""
+    if len(reason) > _MOST_REASON:  # it may quote a value of any length
+        reason = f"{reason[: _MOST_REASON // 2]} ... {reason[-_MOST_REASON // 2 :]}"
     return StoreError(f"{str(Path(folder).expanduser() / _FILE)!r} is damaged: {reason}; {CURE}")
 
 
@@ -88,6 +97,7 @@ def read_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
     for attempt in range(_ATTEMPTS):
         values = _read_json(file, folder)
         try:
+            _check_arrays(values, file.parent)
             whole: dict[str, Any] = _filled(values, file.parent)
             return whole
         except StoreError:
@@ -107,9 +117,14 @@ def _read_json(file: Path, folder: str | os.PathLike[str]) -> dict[str, Any]:
     if fault is not None:
         raise StoreError(f"{str(file)!r} {fault}")
     try:
-        values = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(f"{str(file)!r} is damaged and cannot be read ({error}); {CURE}") from error
+        size = file.stat().st_size
+        if size > _MOST_BYTES:
+            raise ValueError(f"it has {size / 1e6:,.0f} MB; expected at most {_MOST_BYTES / 1e6:,.0f}")
+        values = parsed_json(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except (OSError, ValueError, MemoryError) as error:
+        raise StoreError(
+            f"{str(file)!r} is damaged and cannot be read ({error or 'not enough memory'}); {CURE}"
+        ) from error
     if not isinstance(values, dict):
         raise StoreError(
             f"{str(file)!r} is not a saved classifier: expected a JSON object, found {type(values).__name__}; {CURE}"
@@ -137,6 +152,23 @@ def _named(value: Any, arrays: dict[str, bytes]) -> Any:
     if isinstance(value, (list, tuple)):
         return [_named(inner, arrays) for inner in value]
     return value
+
+
+def _check_arrays(values: Any, folder: Path) -> None:
+    """Refuse arrays that are larger than any classifier's, before one of them is read."""
+    total, waiting = 0, [values]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict) and set(value) != {_ARRAY}:
+            waiting += value.values()
+        elif isinstance(value, dict) and isinstance(value[_ARRAY], str) and _ARRAY_NAME.fullmatch(value[_ARRAY]):
+            with suppress(OSError):  # whoever reads it says what is wrong with it
+                total += (folder / value[_ARRAY]).stat().st_size
+    if total > _MOST_ARRAY_BYTES:
+        most = f"{_MOST_ARRAY_BYTES / 1e9:,.0f} GB"
+        raise damaged(folder, f"it names arrays of {total / 1e9:,.0f} GB together; expected at most {most}")
 
 
 def _filled(value: Any, folder: Path) -> Any:
@@ -171,8 +203,10 @@ def _read_array(name: Any, folder: Path) -> Floats:
         values = _numbers(data)
         if not np.isfinite(values).all():
             raise ValueError("it holds values that are NaN or infinite")
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{str(file)!r} is damaged and cannot be read ({error}); {CURE}") from error
+    except (OSError, ValueError, MemoryError) as error:
+        raise StoreError(
+            f"{str(file)!r} is damaged and cannot be read ({error or 'not enough memory'}); {CURE}"
+        ) from error
     return values
 
 

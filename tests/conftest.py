@@ -21,6 +21,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # else one of scikit-learn's checks skips itself
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+for _name in tuple(os.environ):
+    if _name.startswith(("OPENAI_", "TYPESAFE_")):
+        del os.environ[_name]  # servers and keys of whoever runs the tests are no part of them
 # What a shell runs in the background ignores Ctrl-C, and so would all that the tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -182,6 +185,16 @@ def smollm2():
     from llmclf import open_backend
 
     return open_backend("smollm2")
+
+
+@pytest.fixture(autouse=True)
+def own_environment():
+    """What a test sets in the environment, be it by a page of the documentation that it runs, is gone with the test."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture

@@ -134,8 +134,12 @@ class DecisionServer:
 
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
-        self._server.server_close()
+        self.close()
         self._thread.join()
+
+    def close(self) -> None:
+        """Give the port back; `answer` still answers."""
+        self._server.server_close()
 
     def probabilities(self, state: str, options: Sequence[str]) -> list[float]:
         bonus = [self.first_bonus, *[0.0] * (len(options) - 1)]

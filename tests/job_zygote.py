@@ -129,7 +129,8 @@ def _serve() -> None:
     import openai  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 
-    import llmclf.cli.job_file  # noqa: F401
+    import llmclf.cli.job_file
+    import llmclf.jobs  # noqa: F401
 
     for line in sys.stdin:
         question = json.loads(line)

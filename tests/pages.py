@@ -18,6 +18,10 @@ HOSTILE = [
     "$x^2$ & \\u003c \u2028 ' ` \x00",
     "http://example.invalid/a.png",
     "<style>*{display:none}</style><base href='http://example.invalid/'>",
+    "' onmouseover=alert(6) onfocus=alert(6) autofocus x='",
+    "<a href='java\tscript:alert(7)'>\u202egnp.exe\u2066</a>\u2029",
+    "--><iframe srcdoc='<script>parent.alert(8)</script>'></iframe>",
+    "<template><math><mtext></template><img src=//example.invalid onload=alert(9)>",
 ]
 
 

@@ -21,6 +21,7 @@ ALLOWED = {
         "classifier.py",
         "_check_sample_weight",
     ): "scikit-learn's own way to check weights, which its guide for estimators names",
+    ("files/orderly_end.py", "os._exit"): "an end that waits for nothing has no other name in Python",
     ("backends/local/packed_linear.py", "torch.ops.mkldnn._reorder_linear_weight"): "an operator that torch names so",
     ("backends/local/packed_linear.py", "torch.ops.mkldnn._linear_pointwise"): "an operator that torch names so",
     ("backends/local/trie_attention.py", "config._attn_implementation"): "where transformers keeps a model's attention",

@@ -437,7 +437,8 @@ def test_options_that_cannot_be_used_are_no_damage(folder_of, tmp_path):
     copy_with(folder, folder, values)
     with pytest.raises(SavedAddressError, match="would send the key in OTHER_SECRET to http://elsewhere.example/v1"):
         load(folder)
-    assert load(folder, embedding_options={"api_key_env": ""}).pipeline_.has_heads
+    for word in ({"trust": True}, {"embedding_options": {**options, "api_key_env": ""}}):
+        assert load(folder, **word).pipeline_.has_heads
 
 
 def test_a_pipeline_comes_back_from_its_own_values(folder_of):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import tiers
 from faults import FakeServer
+from proxy_server import Proxy
 
 TESTS = Path(__file__).parent
 
@@ -30,9 +31,18 @@ def in_two_steps() -> str:
     return inner()
 
 
+class Based(Proxy):
+    """A helper whose base listens."""
+
+
+def by_inheritance() -> None:
+    Based()
+
+
 def test_what_a_helper_needs_the_test_needs():
     """A server that a helper of a helper starts is seen; a name that only looks like one is not."""
     assert tiers.needs(in_two_steps) == {"server"}
+    assert tiers.needs(by_inheritance) == {"server"}
     assert tiers.needs(test_make_leaves_out_every_marker) == frozenset()
 
 

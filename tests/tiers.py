@@ -22,7 +22,7 @@ MARKERS = {
     "model": "loads a language model, the real one or a tiny one, with PyTorch",
     "server": "talks to a server: a process, or a thread with a socket",
     "browser": "drives the system's Chromium",
-    "database": "needs a PostgreSQL server",
+    "database": "needs a PostgreSQL or MariaDB server",
     "kill": "starts processes and kills or interrupts them",
     "ray": "starts a Ray cluster",
     "slow": "takes a second or more",
@@ -33,6 +33,7 @@ QUICK = f"not ({' or '.join(MARKERS)})"
 _NAMES = {
     "FakeServer": "server",
     "BatchServer": "server",
+    "object_store": "server",
     "DecisionServer": "server",
     "llama_server": "server",
     "vllm": "server",
@@ -48,6 +49,7 @@ _NAMES = {
     "SMOLLM2": "model",
     "sync_playwright": "browser",
     "postgres": "database",
+    "mariadb": "database",
     "Zygote": "kill",
     "SIGKILL": "kill",
     "send_signal": "kill",
@@ -125,6 +127,7 @@ def needs(function: Callable[..., Any]) -> frozenset[str]:
         seen.add(id(thing))
         if isinstance(thing, type):
             waiting += [inspect.unwrap(part) for part in vars(thing).values() if callable(part)]
+            waiting += [base for base in thing.__bases__ if _is_ours(base)]
             continue
         thing = inspect.unwrap(getattr(thing, "__func__", thing))
         if not isinstance(thing, types.FunctionType):

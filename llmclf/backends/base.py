@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..arrays import Floats
 from ..prompts.rendered import RenderedPrompt
 from .logit_processing import TokenProcessing
+from .model_names import ModelName
 from .requests import Request, RowScores
 from .usage import Estimate, Usage
 
@@ -175,6 +176,20 @@ class BehindServer(Backend, Protocol):
     @property
     def server_options(self) -> ServerLimits:
         """Address, name of the key's variable, and limits; reading them sends nothing."""
+        ...
+
+
+@runtime_checkable
+class NamesModel(Backend, Protocol):
+    """Says which model answers, reply by reply, and notices when it is another."""
+
+    @property
+    def accept_model_change(self) -> bool:
+        """Whether another model may go on than the one that answered first."""
+        ...
+
+    def answering_model(self) -> ModelName:
+        """The model that answered first, by the server's own name; this may ask the server."""
         ...
 
 

@@ -46,8 +46,9 @@ class Option:
         What stands for its value in the help of a command.
     parse : callable, optional
         Makes the value from a flag's text, where it is neither a text nor a number.
-    least, above : float, optional
-        The value is at least `least`, or more than `above`; job files and flags check this before anything is opened.
+    least, above, most : float, optional
+        The value is at least `least`, or more than `above`, and at most `most`; job files and flags check this before anything is
+        opened.
     """
 
     help: str
@@ -59,6 +60,7 @@ class Option:
     parse: Callable[[str], Any] | None = None
     least: float | None = None
     above: float | None = None
+    most: float | None = None
 
 
 @dataclass(frozen=True)
@@ -187,14 +189,21 @@ def takes_earlier_name(old: str, new: str) -> Callable[[type[T]], type[T]]:
     return decorate
 
 
-def whole_number(least: int) -> Callable[[str, Any], None]:
-    """A check: a whole number of at least `least`."""
+def whole_number(least: int, most: int | None = None) -> Callable[[str, Any], None]:
+    """A check: a whole number of at least `least` and at most `most`."""
+    limits = f"of at least {least}" if most is None else f"between {least} and {most}"
 
     def check(name: str, value: Any) -> None:
-        if not (isinstance(value, int) and is_whole_number(value, least)):
-            raise InputError(f"{name}={value!r}: expected a whole number of at least {least}")
+        if not (isinstance(value, int) and is_whole_number(value, least) and (most is None or value <= most)):
+            raise InputError(f"{name}={value!r}: expected a whole number {limits}")
 
     return check
+
+
+def switch(name: str, value: Any) -> None:
+    """Refuse what is neither true nor false."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name}={value!r}: expected True or False")
 
 
 def positive_count(name: str, value: Any) -> None:

@@ -93,6 +93,9 @@ class RowScores:
         Which states these are; empty where none were asked for.
     states : float32 array (n_parts * hidden,), or None
         The parts end to end.
+    model : str or None
+        The model that has answered, by the server's own name, where another may answer than before; see
+        ``accept_model_change``. Such an answer goes into no cache.
     """
 
     token_logprobs: tuple[tuple[float, ...], ...]
@@ -104,6 +107,7 @@ class RowScores:
     error: str | None = None
     state_parts: tuple[StatePart, ...] = field(default=(), compare=False, repr=False)
     states: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    model: str | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.upper:

@@ -66,6 +66,10 @@ class Estimate:
         None without a price table.
     is_counted : bool
         The tokens were counted with the model's tokenizer; else there are about four bytes of text to a token.
+    is_at_most : bool
+        The route asks on only where an answer leaves something open: this is what it could take at most.
+    is_assumed : bool
+        The server has not been asked anything yet, so that its route is a guess.
     """
 
     route: str
@@ -75,14 +79,16 @@ class Estimate:
     tokens_out: int
     cost: float | None
     is_counted: bool
+    is_at_most: bool = False
+    is_assumed: bool = False
 
     def __add__(self, other: Estimate) -> Estimate:
         """Of two models that are asked about the same rows.
 
         Examples
         --------
-        >>> Estimate("a", 9, 9, 90, 9, 0.5, True) + Estimate("b", 8, 1, 40, 0, 0.25, False)
-        Estimate(route='a + b', rows=9, requests=10, tokens_in=130, tokens_out=9, cost=0.75, is_counted=False)
+        >>> Estimate("a", 9, 9, 90, 9, 0.5, True) + Estimate("b", 8, 1, 40, 0, 0.25, False)  # doctest: +ELLIPSIS
+        Estimate(route='a + b', rows=9, requests=10, tokens_in=130, tokens_out=9, cost=0.75, is_counted=False, ...)
         """
         return Estimate(
             f"{self.route} + {other.route}",
@@ -92,4 +98,6 @@ class Estimate:
             self.tokens_out + other.tokens_out,
             None if self.cost is None or other.cost is None else self.cost + other.cost,
             self.is_counted and other.is_counted,
+            self.is_at_most or other.is_at_most,
+            self.is_assumed or other.is_assumed,
         )

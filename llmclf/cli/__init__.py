@@ -1,4 +1,5 @@
-"""The command line: `llmclf demo | fit | predict | label | estimate | report | race | inspect | probe | cache`.
+"""The command line: `llmclf demo | fit | predict | label | estimate | report | race | inspect | probe | cache |
+journal`.
 
 May import every other package; no other package imports it. Another command is a function in a module here, registered
 below; options that several commands share go into ``options`` or ``flags``. ``python docs/write_cli.py`` then writes its
@@ -7,17 +8,19 @@ reference.
 
 from __future__ import annotations
 
-import signal
+import io
+import logging
 import sys
 import warnings
-from typing import Annotated, Any
+from typing import IO, Annotated, Protocol, runtime_checkable
 
 import typer
 
 from .. import __version__
 from ..errors import InputError, LlmclfError
-from . import cache, classify, demo, inspect, label, probe, race, report
-from .console import say, say_aside, show_warning
+from ..files.orderly_end import INTERRUPTED, Interrupted, orderly_end
+from . import cache, classify, demo, inspect, journal, label, probe, race, report
+from .console import VisibleFormatter, say, say_aside, show_block, show_traceback, show_warning
 
 app = typer.Typer(
     help="Label texts with a language model, with probabilities that can be trusted.",
@@ -28,6 +31,12 @@ app = typer.Typer(
 )
 cache_app = typer.Typer(
     help="Look at or empty a score cache (the file given as --cache).", no_args_is_help=True, rich_markup_mode=None
+)
+
+journal_app = typer.Typer(
+    help="Look at a labelling job's journal, rescue what is left of a damaged one, or bring several together.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
@@ -59,24 +68,57 @@ app.command(short_help="Say what a server's log-probabilities are good for.")(pr
 cache_app.command(short_help="Show how much a cache holds.")(cache.info)
 cache_app.command(short_help="Forget all scores of a cache.")(cache.clear)
 app.add_typer(cache_app, name="cache")
+journal_app.command(short_help="Say what a journal holds, and whether it is whole.")(journal.check)
+journal_app.command(short_help="Copy what can be read of a damaged journal into a new one.")(journal.salvage)
+journal_app.command(short_help="Write the answers of a journal as a table.")(journal.export)
+journal_app.command(short_help="Bring several journals of one job together.")(journal.merge)
+app.add_typer(journal_app, name="journal")
 
 
 def main() -> None:
-    """Run the command line. A user's error ends with one line and exit code 2, a failure with 1, Ctrl-C with 130."""
+    """Run the command line. A user's error ends with one line and exit code 2, a failure with 1, a signal with 130."""
     warnings.showwarning = show_warning
-    signal.signal(signal.SIGINT, _interrupt)
     try:
-        app()
+        with orderly_end("SIGINT", "SIGTERM", "SIGHUP", exit_code=INTERRUPTED):
+            _run()
+    except Interrupted as end:
+        say_aside(f"{end.cause}; with --cache, what was scored so far is kept")
+        sys.exit(end.code)
     except InputError as error:
         _fail(error, 2)
     except LlmclfError as error:
         _fail(error, 1)
 
 
-def _interrupt(*_: Any) -> None:
-    # An exit, not KeyboardInterrupt, which typer would report as an ordinary failure.
-    say_aside("interrupted; with --cache, what was scored so far is kept")
-    raise SystemExit(130)
+@runtime_checkable
+class _UsageError(Protocol):
+    """What typer raises for arguments that fit no command."""
+
+    exit_code: int
+
+    def show(self, file: IO[str] | None = None) -> None:
+        """Write usage and error."""
+        ...
+
+
+def _run() -> None:
+    """Run a command; what typer and Python themselves would print of an error may quote foreign text, too."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(VisibleFormatter())
+    try:
+        code = app(standalone_mode=False)
+    except LlmclfError:
+        raise
+    except Exception as error:
+        if not isinstance(error, _UsageError):
+            sys.excepthook = show_traceback
+            raise
+        words = io.StringIO()
+        error.show(words)
+        show_block(words.getvalue())
+        sys.exit(error.exit_code)
+    if isinstance(code, int):
+        sys.exit(code)
 
 
 def _fail(error: Exception, code: int) -> None:

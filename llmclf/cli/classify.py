@@ -15,6 +15,8 @@ from .flags import takes_model_options
 from .options import (
     CacheOption,
     Chat,
+    Delimiter,
+    Encoding,
     GroupColumn,
     Labels,
     Model,
@@ -23,7 +25,10 @@ from .options import (
     PromptOption,
     Scoring,
     TextColumn,
+    Trust,
+    UnescapeFormulas,
     column,
+    cured_by_flags,
     open_cache,
     open_with,
     parse_features,
@@ -40,7 +45,9 @@ if TYPE_CHECKING:
 def fit(
     *,
     ctx: typer.Context,
-    train: Annotated[Path, typer.Argument(metavar="TRAIN", help="Labelled rows: a .csv, .jsonl or .parquet file.")],
+    train: Annotated[
+        Path, typer.Argument(metavar="TRAIN", help="Labelled rows: a .csv, .tsv, .jsonl or .parquet file.")
+    ],
     label_column: Annotated[str, typer.Option(metavar="COLUMN", help="The column that holds the class of every row.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the classifier is saved: a new folder.")
@@ -91,6 +98,9 @@ def fit(
     backend_options: dict[str, Any],  # typer sees the flags of the options in its place
     cache: CacheOption = None,
     on_error: OnError = "raise",
+    unescape_formulas: UnescapeFormulas = False,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
     seed: Annotated[int, typer.Option(help="Seed: another number draws other shots.")] = 0,
 ) -> None:
     """Choose shots and fit a calibrator on labelled rows, and save the classifier for predict --classifier.
@@ -104,8 +114,9 @@ def fit(
     from ..classifier import LLMClassifier
     from ..saved_folder import check_folder
     from ..tables.files import read_table
+    from ..tables.text_files import TextFormat
 
-    frame = read_table(train)
+    frame = read_table(train, TextFormat(delimiter, encoding, bool(unescape_formulas)))
     y = labelled_column(frame, label_column)
     groups = None if group_column is None else column(frame, group_column, "--group-column")
     X = frame.drop(columns=label_column) if text_column is None else column(frame, text_column, "--text-column")
@@ -148,9 +159,9 @@ def fit(
 def predict(
     *,
     ctx: typer.Context,
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Rows to label: a .csv, .jsonl or .parquet file.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Rows to label: a .csv, .tsv, .jsonl or .parquet file.")],
     target: Annotated[
-        Path, typer.Argument(metavar="OUT", help="The same rows with their labels: .csv, .jsonl or .parquet.")
+        Path, typer.Argument(metavar="OUT", help="The same rows with their labels: .csv, .tsv, .jsonl or .parquet.")
     ],
     text_column: TextColumn = None,
     labels: Labels = None,
@@ -166,9 +177,20 @@ def predict(
             help="A folder that fit saved; it stands for --labels, --prompt, --chat, --scoring and --model.",
         ),
     ] = None,
+    trust: Trust = False,
     cache: CacheOption = None,
     on_error: OnError = "raise",
     prefix: Prefix = None,
+    escape_formulas: Annotated[
+        bool,
+        typer.Option(
+            "--escape-formulas",
+            help="Write an apostrophe before every cell of a CSV output that a spreadsheet would run as a formula.",
+        ),
+    ] = False,
+    unescape_formulas: UnescapeFormulas = False,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
 ) -> None:
     """Add the columns label, confidence and p_CLASS (the probability of each class) to a table.
 
@@ -181,16 +203,19 @@ def predict(
     """
     from ..tables.added_columns import added_names
     from ..tables.bad_rows import named_rows
-    from ..tables.files import check_suffix, check_writable, read_table, write_table
+    from ..tables.endings import check_suffix
+    from ..tables.files import check_writable, read_table, write_table
+    from ..tables.formulas import FormulaCells
+    from ..tables.text_files import TextFormat
 
     check_suffix(target)
     clf = None
     if classifier is not None:
-        clf = saved_classifier(ctx, classifier, cache, backend_options)
+        clf = saved_classifier(ctx, classifier, cache, backend_options, trust)
     parsed = parse_labels(labels)
     if clf is None and parsed is None:
         raise InputError("predict needs the classes: give --labels a,b,c or --classifier FOLDER")
-    frame = read_table(source)
+    frame = read_table(source, TextFormat(delimiter, encoding, bool(unescape_formulas)))
     X = frame if text_column is None else column(frame, text_column, "--text-column")
     if clf is None:
         from ..classifier import LLMClassifier
@@ -225,7 +250,9 @@ def predict(
         **{f"p_{label}": column for label, column in zip(classes, decisions.probabilities.T, strict=True)},
         "error": [answer.error for answer in answers],
     }
-    write_table(frame.assign(**{new: values[name] for name, new in names.items()}), target)
+    formulas = FormulaCells(escape_formulas)
+    write_table(frame.assign(**{new: values[name] for name, new in names.items()}), target, formulas=formulas)
+    formulas.warn(repr(str(target)))
     n_failed = int(decisions.missing.sum())
     if n_failed:
         reasons = {number: answer.error for number, answer in enumerate(answers) if answer.error is not None}
@@ -242,14 +269,17 @@ def labelled_column(frame: Any, name: str) -> Any:
     return y
 
 
-def saved_classifier(ctx: typer.Context, folder: Path, cache: Path | None, options: dict[str, Any]) -> LLMClassifier:
+def saved_classifier(
+    ctx: typer.Context, folder: Path, cache: Path | None, options: dict[str, Any], trust: bool
+) -> LLMClassifier:
     """The classifier of a folder, unless options were given that it would ignore."""
     for name in ("labels", "prompt", "chat", "scoring", "model"):
         if is_given(ctx, name):
             raise InputError(f"--{name} belongs to a new classifier; --classifier {str(folder)!r} has its own")
     from ..loading import load
 
-    return load(folder, cache=cache, model_options=options)
+    with cured_by_flags():
+        return load(folder, cache=cache, model_options=options, trust=trust)
 
 
 def is_given(ctx: typer.Context, name: str) -> bool:

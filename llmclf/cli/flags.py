@@ -51,9 +51,12 @@ def value_type(field: OptionField) -> Any:
 def flag_of(field: OptionField) -> Any:
     """The annotation that makes an option a flag."""
     kind, option = value_type(field), field.option
+    if kind is bool:
+        return Annotated[bool | None, typer.Option(f"--{field.name.replace('_', '-')}", help=option.help)]
     shown = kind if kind in (str, int, float, bool) and option.parse is None else str
     help_text = option.help if field.default is None else f"{option.help} Default: {field.default:g}."
-    limits: dict[str, Any] = {} if option.least is None or shown is str else {"min": shown(option.least)}
+    ends = {"min": option.least, "max": option.most}
+    limits: dict[str, Any] = {} if shown is str else {name: shown(end) for name, end in ends.items() if end is not None}
     return Annotated[shown | None, typer.Option(metavar=option.metavar, help=help_text, **limits)]
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import InputError, RenamedWarning, warn
+from ..files.bounded_json import parsed_json
 from .classify import is_given, saved_classifier
-from .console import OUT, say
+from .console import say, say_json
 from .flags import takes_model_options
 from .options import (
     Chat,
@@ -18,6 +19,7 @@ from .options import (
     Model,
     PromptOption,
     Scoring,
+    Trust,
     open_with,
     parse_labels,
     parse_prompt,
@@ -46,6 +48,7 @@ def inspect(
     scoring: Scoring = "sum",
     model: Model = "smollm2",
     backend_options: dict[str, Any],  # typer sees the flags of the options in its place
+    trust: Trust = False,
     logit_bias: Annotated[
         list[str] | None,
         typer.Option(
@@ -106,7 +109,7 @@ def inspect(
     }
     parsed = parse_labels(labels)
     if classifier is not None:
-        clf = saved_classifier(ctx, classifier, None, backend_options)
+        clf = saved_classifier(ctx, classifier, None, backend_options, trust)
         explanation = explain(clf, _row(text) if clf.pipeline_.is_table else text, **given)
     elif parsed is not None:
         from ..classifier import LLMClassifier
@@ -123,7 +126,7 @@ def inspect(
     if html is not None:
         explanation.to_html(html)
     if as_json:
-        OUT.print(explanation.to_json().rstrip(), markup=False, highlight=False, soft_wrap=True)
+        say_json(explanation.to_json().rstrip())
     elif html is not None:
         say(f"written to {html}")
     else:
@@ -154,13 +157,13 @@ def _offsets(given: list[str]) -> dict[str | int, float] | None:
 
 def _row(text: str) -> dict[str, Any]:
     try:
-        row = json.loads(text)
+        row = parsed_json(text)
     except ValueError as error:
         raise InputError(
             f"the classifier was fitted on a table, so TEXT has to be a JSON object of its columns: {error}"
         ) from error
     if not isinstance(row, dict):
         raise InputError(
-            f"the classifier was fitted on a table, so TEXT has to be a JSON object of its columns, not {row!r}"
+            f"the classifier was fitted on a table, so TEXT has to be a JSON object of its columns, not {reprlib.repr(row)}"
         )
     return row

@@ -7,22 +7,32 @@ the options of the backends.
 from __future__ import annotations
 
 import os
+import re
+import reprlib
 import tomllib
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from ..backends.options import OptionField
 from ..errors import InputError, RenamedWarning, warn
+from ..files.bounded_json import MOST_LEVELS
 from ..files.faults import file_fault
 from .flags import server_options, value_type
-from .options import Labels, Prefix, PromptOption, TextColumn
+from .options import Delimiter, Encoding, Labels, Prefix, PromptOption, TextColumn, UnescapeFormulas
 
+_MOST_BYTES = 1_000_000  # of a job file
+_TOML_MARK = re.compile(r"[\"'#.\n=,{}\[\]]")
+_TOML_SKIPPED = re.compile(  # a comment, or a text of each kind
+    r'#[^\n]*+|"{3}(?:[^"\\]|\\.|"(?!""))*+"{3,5}|"(?:[^"\\\n]|\\.)*+"'
+    r"|'{3}(?:[^']|'(?!''))*+'{3,5}|'[^'\n]*+'",
+    re.DOTALL,
+)
 Words = list[str] | str
 Count = Annotated[int, Field(ge=1)]
 
@@ -59,8 +69,8 @@ class JobFile(BaseModel):
                 str | None,
                 typer.Argument(
                     metavar="INPUT",
-                    help="Rows to label: a .csv, .jsonl or .parquet file, a folder of them, a pattern in quotes, or an SQL table "
-                    "such as 'postgresql+psycopg://host/db?table=reviews'.",
+                    help="Rows to label: a .csv, .tsv, .jsonl or .parquet file, a folder of them, a Delta table, a pattern in "
+                    "quotes, an address such as 's3://bucket/reviews.csv', or an SQL table such as 'postgresql+psycopg://host/db?table=reviews'.",
                 ),
             ]
         ),
@@ -72,19 +82,33 @@ class JobFile(BaseModel):
                 str | None,
                 typer.Argument(
                     metavar="OUTPUT",
-                    help="The same rows with their labels: a file, a folder (a file per input file), or an SQL table.",
+                    help="The same rows with their labels: a file, a folder (a file per input file), a Delta table (NAME.delta), "
+                    "the address of an object store, or an SQL table.",
                 ),
             ]
         ),
     ] = None
     id_column: Annotated[
         str | None,
-        Flag(
+        _both(
             Annotated[
                 str | None,
                 typer.Option(
                     metavar="COLUMN",
                     help="The column whose values tell rows apart; none may be missing, and no two may be equal.",
+                ),
+            ]
+        ),
+    ] = None
+    shard: Annotated[
+        str | None,
+        _both(
+            Annotated[
+                str | None,
+                typer.Option(
+                    metavar="I/N",
+                    help="Only the rows of part I of N (1/8 to 8/8), by a hash of their ids: each machine takes one, with a "
+                    "journal of its own; see journal merge.",
                 ),
             ]
         ),
@@ -165,7 +189,70 @@ class JobFile(BaseModel):
         False
     )
     prefix: Annotated[str | None, _both(Prefix)] = None
-    summary: Annotated[str | None, Flag(_path("Write what the job did, in numbers, as JSON."))] = None
+    if_exists: Annotated[
+        Literal["fail", "replace", "append", "merge-on-id"] | None,
+        Flag(
+            Annotated[
+                str | None,
+                typer.Option(
+                    metavar="fail|replace|append|merge-on-id",
+                    help="What becomes of an output that is there and is not this job's own. append and merge-on-id keep its "
+                    "rows; one with the id of a row of the table is an error, or replaced. Default: fail.",
+                ),
+            ]
+        ),
+    ] = None
+    escape_formulas: Annotated[
+        bool,
+        Flag(
+            _switch(
+                "--escape-formulas",
+                "Write an apostrophe before every cell of a CSV output that a spreadsheet would run as a formula.",
+            )
+        ),
+    ] = False
+    unescape_formulas: Annotated[bool, _both(UnescapeFormulas)] = False
+    delimiter: Annotated[str | None, _both(Delimiter)] = None
+    encoding: Annotated[str | None, _both(Encoding)] = None
+    summary: Annotated[str | None, Flag(_path("Write what the job did, in numbers, as JSON, however it ends."))] = None
+    log_format: Annotated[
+        Literal["text", "json"] | None,
+        Flag(
+            Annotated[
+                str | None,
+                typer.Option(
+                    metavar="text|json",
+                    help="json: standard error has one JSON object a line, and nothing else. Default: text.",
+                ),
+            ]
+        ),
+    ] = None
+    log_every: Annotated[
+        float | None,
+        Field(gt=0),
+        Flag(
+            Annotated[
+                float | None,
+                typer.Option(
+                    metavar="SECONDS", help="With --log-format json: how often progress is logged. Default: 10."
+                ),
+            ]
+        ),
+    ] = None
+    heartbeat: Annotated[
+        str | None, Flag(_path("Replace this file every few seconds by one that says, as JSON, how far the job is."))
+    ] = None
+    metrics_port: Annotated[
+        str | int | None,
+        Flag(
+            Annotated[
+                str | None,
+                typer.Option(
+                    metavar="[HOST:]PORT", help="Serve metrics for Prometheus there. Default of HOST: 127.0.0.1."
+                ),
+            ]
+        ),
+    ] = None
     batch_api: Annotated[
         bool,
         Flag(
@@ -215,7 +302,7 @@ def _key_of(field: OptionField) -> tuple[Any, None]:
     kind, option = value_type(field), field.option
     if isinstance(typing.get_origin(kind), type) and issubclass(typing.get_origin(kind), Mapping):
         kind = dict[typing.get_args(kind)]  # type: ignore[misc]
-    return Annotated[kind | None, Field(ge=option.least, gt=option.above)], None
+    return Annotated[kind | None, Field(ge=option.least, gt=option.above, le=option.most)], None
 
 
 _server_keys: dict[str, Any] = {name: _key_of(field) for name, field in server_options().items()}
@@ -274,11 +361,13 @@ def read_config(path: str | os.PathLike[str] | None, flags: Mapping[str, Any]) -
         if fault is not None:
             raise InputError(f"the job file {str(path)!r} {fault}")
         try:
-            values = tomllib.loads(file.read_text(encoding="utf-8"))
+            values = _read_toml(file)
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"the job file {str(path)!r} cannot be read: {error}") from error
         except tomllib.TOMLDecodeError as error:
             raise InputError(f"the job file {str(path)!r} is not TOML: {error}") from error
+        except ValueError as error:
+            raise InputError(f"the job file {str(path)!r} cannot be read: {error}") from error
         _rename_calibrator(values, f"{where}the key calibrator is now called classifier")
     given = {name: value for name, value in flags.items() if value is not None}
     _rename_calibrator(given, "--calibrator FOLDER is now called --classifier FOLDER")
@@ -291,7 +380,46 @@ def read_config(path: str | os.PathLike[str] | None, flags: Mapping[str, Any]) -
             known = ", ".join(sorted(JobConfig.model_fields))
             raise InputError(f"{where}unknown key {name!r}; known: {known}") from None
         message = first["msg"][:1].lower() + first["msg"][1:]
-        raise InputError(f"{where}{name}={first['input']!r}: {message}") from None
+        raise InputError(f"{where}{name}={reprlib.repr(first['input'])}: {message}") from None
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    """The values of a TOML file that is no larger and no deeper than a job's.
+
+    Raises
+    ------
+    OSError, UnicodeDecodeError, tomllib.TOMLDecodeError
+    ValueError
+        It is too large, or nested too deeply.
+    """
+    size = file.stat().st_size
+    if size > _MOST_BYTES:
+        raise ValueError(f"it has {size:,} bytes; expected at most {_MOST_BYTES:,}")
+    text = file.read_text(encoding="utf-8")
+    too_deep = f"it is nested too deeply (more than {MOST_LEVELS} levels)"
+    # The parser's memory grows with the square of the parts of a key.
+    if _most_dots(text) > MOST_LEVELS:
+        raise ValueError(too_deep)
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(too_deep) from None
+
+
+def _most_dots(text: str) -> int:
+    """The most dots in one key of a TOML document, or in one of its numbers."""
+    most = dots = place = 0
+    while (mark := _TOML_MARK.search(text, place)) is not None:
+        place = mark.end()
+        if mark[0] in ("'", '"', "#"):
+            skipped = _TOML_SKIPPED.match(text, mark.start())
+            if skipped is None:  # a text without an end, which the parser will name
+                return most
+            place = skipped.end()
+        else:
+            dots = dots + 1 if mark[0] == "." else 0
+            most = max(most, dots)
+    return most
 
 
 def _rename_calibrator(values: dict[str, Any], message: str) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from ..backends.http.saved_addresses import check_saved_address
+from ..backends.http.server_handle import NamedServer
 from ..errors import InputError
-from .console import say, say_aside
+from ..files.orderly_end import Interrupted
+from .console import say, say_aside, say_json
 from .flags import flags_of, model_options, parameter, parsed_flags, server_options, with_parameters
 from .job_file import Flag, JobFile, read_config
-from .options import open_with, parse_labels, parse_prompt
+from .options import Trust, cured_by_flags, open_with, parse_labels, parse_prompt
 
 SOME_FAILED = 3
 """The exit code of a finished job with rows that could not be labelled."""
@@ -30,6 +32,7 @@ _JOB = parameter(
     ],
 )
 _OLD_CLASSIFIER = parameter("calibrator", Annotated[str | None, typer.Option(metavar="FOLDER", hidden=True)])
+_TRUST = parameter("trust", Trust, False)
 _MORE_OF_LABEL = [
     parameter(
         "input_option", Annotated[str | None, typer.Option("--input", metavar="INPUT", help="The same as INPUT.")]
@@ -38,14 +41,27 @@ _MORE_OF_LABEL = [
         "output_option", Annotated[str | None, typer.Option("--output", metavar="OUTPUT", help="The same as OUTPUT.")]
     ),
     _OLD_CLASSIFIER,
+    _TRUST,
     parameter("quiet", Annotated[bool, typer.Option("--quiet", help="Show no progress.")], False),
 ]
 _MORE_OF_ESTIMATE = [
     _OLD_CLASSIFIER,
+    _TRUST,
     parameter(
         "seconds_per_request",
         Annotated[float, typer.Option(metavar="SECONDS", help="How long the server takes for a request.")],
         1.0,
+    ),
+    parameter(
+        "probe",
+        Annotated[
+            bool,
+            typer.Option(
+                "--probe",
+                help="Ask the server a few small questions first, as label does: how it is asked is then known.",
+            ),
+        ],
+        False,
     ),
     parameter("as_json", Annotated[bool, typer.Option("--json", help="Print JSON.")], False),
 ]
@@ -72,7 +88,7 @@ def _takes_job_keys(
 
 
 @_takes_job_keys("label", _MORE_OF_LABEL)
-def label(job: Path | None, quiet: bool, **flags: Any) -> None:
+def label(job: Path | None, quiet: bool, trust: bool, **flags: Any) -> None:
     """Label a table of any size, and continue after whatever stopped it.
 
     Adds label, confidence, accepted, p_CLASS, label_mass, truncated, undecided and error to every row. Exit codes: 0 all rows are
@@ -82,27 +98,39 @@ def label(job: Path | None, quiet: bool, **flags: Any) -> None:
     Example:
       llmclf label reviews.csv labelled.parquet --id-column id --text-column review --labels good,bad --resume
     """
+    for name in ("input", "output"):
+        flags[name] = _one(name.upper(), flags[name], flags.pop(f"{name}_option"))
+    told = None if flags["log_format"] == "json" else _config(job, flags)
+    if told is not None and told[0].log_format != "json":
+        _label(*told, trust=trust, quiet=quiet, log=None)
+        return
+    from .json_log import json_log  # with what jobs need: other commands start without it
+
+    with json_log() as log:
+        _label(*(told or _config(job, flags)), trust=trust, quiet=True, log=log)
+
+
+def _label(
+    config: JobFile,
+    given: Mapping[str, Any],
+    *,
+    trust: bool,
+    quiet: bool,
+    log: Callable[[dict[str, Any]], None] | None,
+) -> None:
     from ..jobs import label_table
     from ..jobs.api import journal_path
 
-    for name in ("input", "output"):
-        flags[name] = _one(name.upper(), flags[name], flags.pop(f"{name}_option"))
-    config = _config(job, flags)
     if config.input is None or config.output is None:
         raise InputError(
             "label needs a table and a place for the labels: llmclf label INPUT OUTPUT, or both in the job file"
         )
-    if config.summary is not None:
-        from ..atomic_files import check_file
-
-        check_file(config.summary)
-    # Ctrl-C is an exception here, so that the journal is closed and the user told how to go on.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         result = label_table(
             config.input,
             config.output,
             id_column=config.id_column,
+            shard=config.shard,
             journal=config.journal,
             resume=config.resume,
             retry_failed=config.retry_failed,
@@ -110,30 +138,38 @@ def label(job: Path | None, quiet: bool, **flags: Any) -> None:
             threshold=config.threshold,
             logprobs=config.logprobs,
             prefix=config.prefix,
+            if_exists=config.if_exists or "fail",
+            escape_formulas=config.escape_formulas,
+            unescape_formulas=config.unescape_formulas,
+            delimiter=config.delimiter,
+            encoding=config.encoding,
             show_progress=not quiet,
             asking=_asking(config, quiet),
-            **_recipe(config),
+            summary=config.summary,
+            heartbeat=config.heartbeat,
+            metrics_port=config.metrics_port,
+            log=log,
+            log_every=config.log_every or 10.0,
+            **_recipe(config, given, trust),
         )
-    except KeyboardInterrupt:
+    except Interrupted as end:
         where = Path(config.journal) if config.journal else journal_path(config.output)
         if where.expanduser().exists():
             kept = f"what was answered is in {where}; the same command with --resume goes on from there"
         else:
             kept = "nothing was answered yet"
-        say_aside(f"interrupted; {kept}")
-        raise SystemExit(130) from None
-    if config.summary is not None:
-        from ..atomic_files import write_text
-
-        write_text(result.summary.to_json(), config.summary)
+        say_aside(f"{end.cause}; {kept}")
+        raise SystemExit(end.code) from None
     say(result.summary.line)
     if result.summary.failed:
         raise SystemExit(SOME_FAILED)
 
 
 @_takes_job_keys("estimate", _MORE_OF_ESTIMATE)
-def estimate(job: Path | None, seconds_per_request: float, as_json: bool, **flags: Any) -> None:
-    """Estimate what labelling a table would take: rows, tokens, cost and time. Nothing is sent to a server.
+def estimate(
+    job: Path | None, seconds_per_request: float, probe: bool, as_json: bool, trust: bool, **flags: Any
+) -> None:
+    """Estimate what labelling a table would take: rows, tokens, cost and time. Without --probe nothing is sent to a server.
 
     \b
     Example:
@@ -144,18 +180,24 @@ def estimate(job: Path | None, seconds_per_request: float, as_json: bool, **flag
     from ..jobs import estimate_table
     from ..progress import duration
 
-    config = _config(job, flags)
+    config, given = _config(job, flags)
     if config.input is None:
         raise InputError("estimate needs a table: llmclf estimate INPUT, or input in the job file")
     estimated = estimate_table(
         config.input,
+        id_column=config.id_column,
+        shard=config.shard,
         journal=config.journal,
         seconds_per_request=seconds_per_request,
         prefix=config.prefix,
-        **_recipe(config),
+        unescape_formulas=config.unescape_formulas,
+        delimiter=config.delimiter,
+        encoding=config.encoding,
+        probe=probe,
+        **_recipe(config, given, trust),
     )
     if as_json:
-        say(json.dumps(estimated.to_dict()))
+        say_json(json.dumps(estimated.to_dict()))
         return
     say(f"rows: {estimated.rows:,}, of which {estimated.unaskable:,} cannot be asked about")
     say(f"different questions: {estimated.questions:,}, to be asked: {estimated.todo:,}")
@@ -176,30 +218,44 @@ def estimate(job: Path | None, seconds_per_request: float, as_json: bool, **flag
     say(f"time: about {duration(estimated.seconds)} ({estimated.assumption})")
 
 
-def _config(job: Path | None, flags: dict[str, Any]) -> JobFile:
-    """The job file, overridden by the command line: flags have the names of the file's keys."""
+def _config(job: Path | None, flags: dict[str, Any]) -> tuple[JobFile, dict[str, Any]]:
+    """The job file, overridden by the command line, and the model's options of the command line alone.
+
+    Flags have the names of the file's keys.
+    """
     values = {name: str(value) if isinstance(value, Path) else value for name, value in flags.items()}
-    values |= parsed_flags(values)
-    values["model_options"] = model_options(values.pop("model_option")) or None
-    return read_config(job, values)
+    own = parsed_flags(values)
+    further = model_options(values.pop("model_option"))
+    config = read_config(job, {**values, **own, "model_options": further or None})
+    return config, {**further, **own}
 
 
-def _recipe(config: JobFile) -> dict[str, Any]:
-    """Model, labels and prompt of a job's configuration, as `label_table` takes them."""
+def _recipe(config: JobFile, given: Mapping[str, Any], trust: bool) -> dict[str, Any]:
+    """Model, labels and prompt of a job's configuration, as `label_table` takes them.
+
+    `given` are the options of the model that the command line says itself; a job file may come from anybody.
+    """
     chosen: dict[str, Any] = {
         "text_column": config.text_column,
         "labels": parse_labels(config.labels) if isinstance(config.labels, str) else config.labels,
         "scoring": config.scoring,
         "prompt": parse_prompt(config.prompt, bool(config.chat)),
     }
-    if config.classifier is not None:
-        from ..loading import load
+    options = config.options
+    with cured_by_flags():
+        if config.classifier is None:
+            chosen["model"] = backend = open_with(config.model or "smollm2", options)
+        else:
+            from ..loading import load
 
-        options = config.options
-        if config.model is not None:
-            chosen["model"] = config.model
-        return {**chosen, "classifier": load(config.classifier, model_options=options)}
-    return {**chosen, "model": open_with(config.model or "smollm2", config.options)}
+            if config.model is not None:
+                chosen["model"] = config.model
+            chosen["classifier"] = load(config.classifier, model_options=options, trust=trust)
+            backend = chosen["classifier"].backend_
+        if isinstance(backend, NamedServer) and not trust:
+            # The classifier takes the job file's options for its caller's.
+            check_saved_address(backend, backend.options, given, what="the job file", cure=repr)
+    return chosen
 
 
 def _asking(config: JobFile, quiet: bool) -> Any:

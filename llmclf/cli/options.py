@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..backends import Backend, open_backend
-from ..errors import InputError
+from ..errors import InputError, SavedAddressError
 from ..files.faults import file_fault
 from ..prompts.prompt import Prompt
+from ..tables.text_files import other_delimiter
 from .flags import ModelOption, model_options, parsed_flags, server_options
 
 __all__ = ["ApiKeyEnv", "BaseUrl", "ModelOption"]
@@ -75,6 +79,32 @@ Prefix = Annotated[
         help="Begins the name of every added column. By default a column whose name is taken is called predicted_NAME.",
     ),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Follow what a saved classifier or a job file says about servers: where texts go, and which key. Otherwise texts "
+        "leave this machine, and keys are sent, only where --base-url and --api-key-env or the environment say so, too.",
+    ),
+]
+UnescapeFormulas = Annotated[
+    bool | None,
+    typer.Option(
+        "--unescape-formulas", help="The CSV input was written with --escape-formulas: read it as it was before."
+    ),
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CHARACTER",
+        help="What stands between the cells of the CSV input, such as ';', or '\\t' for a tab. Default: a comma, and a tab in "
+        "files that end with .tsv.",
+    ),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The encoding of the input's text, such as cp1252 or utf-16. Default: utf-8."),
+]
 OnError = Annotated[
     str,
     typer.Option(
@@ -98,6 +128,7 @@ def column(frame: Any, name: str, option: str) -> Any:
     if name not in frame.columns:
         raise InputError(
             f"{option} {name!r} is not a column of the table; its columns: {', '.join(map(repr, frame.columns))}"
+            f"{other_delimiter(list(frame.columns))}"
         )
     return frame[name]
 
@@ -124,6 +155,17 @@ def open_with(model: str, options: dict[str, Any]) -> str | Backend:
         The backend does not have an option.
     """
     return open_backend(model, **options) if options else model
+
+
+@contextmanager
+def cured_by_flags() -> Iterator[None]:
+    """In this block, what a file alone says about servers is refused with the flags that would allow it."""
+    try:
+        yield
+    except SavedAddressError as error:
+        flags = " ".join(f"--{name.replace('_', '-')} {shlex.quote(value)}" for name, value in error.words.items())
+        note = "; --api-key-env '' sends no key" if "api_key_env" in error.words else ""
+        raise SavedAddressError(error.problem, f"--trust{f', or {flags}' if flags else ''}{note}") from None
 
 
 def parse_labels(text: str | None) -> dict[str, list[str]] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from json import dumps
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +15,7 @@ from ..backends.http.replies import mapping, sequence, string
 from ..backends.openai.probe import Probe
 from ..backends.openai.routes import RouteReport
 from ..errors import CapabilityError, InputError
-from .console import OUT, say
+from .console import say, say_json
 from .options import ApiKeyEnv, BaseUrl, ModelOption, open_model
 
 
@@ -51,14 +52,15 @@ def probe(
         route = backend.route
     except CapabilityError:
         if json:
-            OUT.print_json(data={"model": model, "route": None})
+            say_json(dumps({"model": model, "route": None}, indent=2))
         raise
     facts, usage = values.pop("probe", {}), backend.usage
     probed = backend.probe if isinstance(backend, OpenAIBackend) else None
     routes = backend.routes if isinstance(backend, OpenAIBackend) else []
     if json:
         data = {**values, "route": route, "probe": {**facts, "notes": list(probed.notes) if probed else []}}
-        OUT.print_json(data={**data, "routes": [asdict(one) for one in routes], "usage": usage.to_dict()})
+        data |= {"routes": [asdict(one) for one in routes], "usage": usage.to_dict()}
+        say_json(dumps(data, indent=2))
         return
     say(f"model: {values['model']}, answered by {values.get('answered_by') or 'a server that does not say'}")
     if probed is not None:

@@ -16,6 +16,8 @@ from .flags import takes_model_options
 from .options import (
     CacheOption,
     Chat,
+    Delimiter,
+    Encoding,
     GroupColumn,
     Labels,
     Model,
@@ -23,6 +25,7 @@ from .options import (
     PromptOption,
     Scoring,
     TextColumn,
+    UnescapeFormulas,
     column,
     open_cache,
     open_with,
@@ -39,7 +42,7 @@ _WIDTH, _NAME = 80, 23
 def race(
     *,
     labelled: Annotated[
-        Path, typer.Argument(metavar="LABELLED", help="Labelled rows: a .csv, .jsonl or .parquet file.")
+        Path, typer.Argument(metavar="LABELLED", help="Labelled rows: a .csv, .tsv, .jsonl or .parquet file.")
     ],
     label_column: Annotated[str, typer.Option(metavar="COLUMN", help="The column that holds the class of every row.")],
     text_column: TextColumn = None,
@@ -84,6 +87,9 @@ def race(
     backend_options: dict[str, Any],  # typer sees the flags of the options in its place
     cache: CacheOption = None,
     on_error: OnError = "raise",
+    unescape_formulas: UnescapeFormulas = False,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where the HTML page goes.")] = Path(
         "race.html"
     ),
@@ -102,8 +108,9 @@ def race(
     from ..classifier import LLMClassifier
     from ..display.drawing import imported
     from ..tables.files import read_table
+    from ..tables.text_files import TextFormat
 
-    frame = read_table(labelled)
+    frame = read_table(labelled, TextFormat(delimiter, encoding, bool(unescape_formulas)))
     y = labelled_column(frame, label_column)
     groups = None if group_column is None else column(frame, group_column, "--group-column")
     X = frame.drop(columns=label_column) if text_column is None else column(frame, text_column, "--text-column")

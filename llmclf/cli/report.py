@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..numerics.class_matching import match_classes
 from ..tables.values import is_missing
 from .console import say
-from .options import column
+from .options import Delimiter, Encoding, UnescapeFormulas, column
 from .pages import written_pages
 
 
@@ -21,7 +21,7 @@ def report(
         Path,
         typer.Argument(
             metavar="PREDICTIONS",
-            help="Rows with the columns p_CLASS that predict adds and with their true classes: .csv, .jsonl or .parquet.",
+            help="Rows with the columns p_CLASS that predict adds and with their true classes: .csv, .tsv, .jsonl or .parquet.",
         ),
     ],
     label_column: Annotated[
@@ -52,6 +52,9 @@ def report(
         Path | None,
         typer.Option(metavar="FILE", help="Predictions for the same rows, in the same order, before calibration."),
     ] = None,
+    unescape_formulas: UnescapeFormulas = False,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
     max_error: Annotated[float, typer.Option(help="Share of errors allowed among automatically accepted rows.")] = 0.05,
     confidence: Annotated[float, typer.Option(help="Confidence of that share and of all intervals.")] = 0.95,
     cost_error: Annotated[float, typer.Option(help="Cost of a wrong accepted row.")] = 10.0,
@@ -73,8 +76,10 @@ def report(
     """
     from ..report import CalibrationReport
     from ..tables.files import read_table
+    from ..tables.text_files import TextFormat
 
-    frame = read_table(predictions)
+    text_format = TextFormat(delimiter, encoding, bool(unescape_formulas))
+    frame = read_table(predictions, text_format)
     truth = column(frame, label_column, "--label-column")
     classes, proba = _probabilities(frame, predictions, prefix)
     rows = [row for row, value in enumerate(truth) if not is_missing(value) and str(value).strip()]
@@ -86,7 +91,7 @@ def report(
         labels[row] = classes[k]
     earlier = None
     if before is not None:
-        names, earlier = _probabilities(read_table(before), before, prefix)
+        names, earlier = _probabilities(read_table(before, text_format), before, prefix)
         columns = _same_classes(classes, names)
         if columns is None or len(earlier) != len(proba):
             raise InputError(

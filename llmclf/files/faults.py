@@ -11,6 +11,7 @@ import re
 import stat
 from pathlib import Path
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+:/")
 _START = 1024  # bytes: what tells the kind of a file stands at its beginning
 _UNFINISHED = (".incomplete", ".part", ".partial", ".crdownload", ".download", ".aria2", ".tmp")
 _POINTER = b"version https://git-lfs.github.com/spec/"
@@ -26,6 +27,21 @@ _PACKED = {
     b"PK\x03\x04": "zip",
     b"7z\xbc\xaf\x27\x1c": "7z",
 }
+
+
+def address_fault(path: str | os.PathLike[str]) -> str | None:
+    """Why what is written like an address is no path to write to, as the end of a sentence that begins with it; else None.
+
+    As a path it would be that of a folder called ``s3:``.
+
+    Examples
+    --------
+    >>> address_fault("s3://bucket/report.html"), address_fault("report.html")
+    ('is an address, and this is kept on a disk of this machine; give a path', None)
+    """
+    if _ADDRESS.match(os.fspath(path)) is None:
+        return None
+    return "is an address, and this is kept on a disk of this machine; give a path"
 
 
 def file_fault(path: str | os.PathLike[str], *, may_be_packed: bool = False) -> str | None:

@@ -11,6 +11,9 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from ..terminal.consoles import VisibleConsole
+from ..terminal.visible import visible
+
 _N_TOKENS = 20
 _MOST_CLASSES = 6  # columns of the path that a terminal has room for
 _BAR = 20
@@ -37,7 +40,7 @@ def rendered(values: Mapping[str, Any]) -> Group:
 
 def print_explanation(values: Mapping[str, Any], console: Console | None = None) -> None:
     """Print it; without a terminal as plain lines."""
-    (console or Console()).print(rendered(values))
+    (console or VisibleConsole()).print(rendered(values))
 
 
 def shown(text: str) -> str:
@@ -56,8 +59,8 @@ def _title(text: str) -> Padding:
 
 
 def _plain(text: Any) -> Text:
-    """A user's or a model's words: no markup, no control characters, line breaks kept."""
-    return Text("\n".join(repr(line)[1:-1].replace("\\'", "'") for line in str(text).split("\n")))
+    """A user's or a model's words: no markup, nothing unseen, line breaks kept."""
+    return Text(visible(str(text)))
 
 
 def _table(*columns: str, right: Sequence[str] = ()) -> Table:

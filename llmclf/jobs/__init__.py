@@ -6,6 +6,23 @@ goes into ``jobs.asking``, another kind of table into ``jobs.tables``, another a
 
 from .api import JobResult, estimate_table, label_table
 from .estimate import JobEstimate
+from .journal.exporting import export_journal
+from .journal.inspection import JournalReport, check_journal
+from .journal.merging import Merged, merge_journals
+from .journal.salvaging import Salvaged, salvage_journal
 from .summary import Summary
 
-__all__ = ["JobEstimate", "JobResult", "Summary", "estimate_table", "label_table"]
+__all__ = [
+    "JobEstimate",
+    "JobResult",
+    "JournalReport",
+    "Merged",
+    "Salvaged",
+    "Summary",
+    "check_journal",
+    "estimate_table",
+    "export_journal",
+    "label_table",
+    "merge_journals",
+    "salvage_journal",
+]

@@ -5,38 +5,48 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import narwhals.stable.v2 as nw
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ..backends import Backend, open_backend
 from ..backends.handle import Handle
+from ..backends.http.server_handle import ServerHandle
 from ..checks import is_number, is_whole_number
 from ..classifier import LLMClassifier
-from ..errors import BudgetError, InputError, type_of
+from ..errors import BudgetError, InputError, SavedAddressError, type_of
+from ..files.orderly_end import orderly_end, side_files
 from ..fitting.answer_columns import warn_of_shown_answers, without_answers
 from ..fitting.doubtful_prompts import warn_of_doubtful_prompt
 from ..labels import LabelSet, label_set
 from ..loading import load_pipeline
 from ..pipeline import FittedPipeline
-from ..progress import monitor
+from ..progress import Together, monitor
 from ..prompts.prompt import Prompt
 from ..prompts.rendered import TEXT_FIELD
 from ..tables.rows import Rows
+from ..tables.text_files import TextFormat
 from .asking.base import Asking
 from .estimate import JobEstimate, estimate
 from .job import Job, Options
 from .journal.journal import Journal
 from .recipe import Recipe
+from .shards import Shard
 from .summary import Summary
+from .tables.existing import IfExists, check_if_exists
+from .tables.output_lock import output_lock
 from .tables.sinks import FrameSink, open_sink
-from .tables.sources import SPOOLS, Source, open_source
+from .tables.sources import Source, open_source, spools
 from .tables.sql import is_sql_url
+from .tables.stores import is_store_address
+from .telemetry.telemetry import Telemetry
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,7 @@ def label_table(
     output: str | os.PathLike[str] | None = None,
     *,
     id_column: str | None = None,
+    shard: str | None = None,
     text_column: str | None = None,
     labels: Any = None,
     model: str | Backend | None = None,
@@ -75,10 +86,22 @@ def label_table(
     resume: bool = False,
     retry_failed: bool = False,
     max_errors: int | None = None,
+    accept_model_change: bool = False,
     logprobs: bool = False,
     prefix: str | None = None,
+    if_exists: IfExists = "fail",
+    escape_formulas: bool = False,
+    unescape_formulas: bool = False,
+    delimiter: str | None = None,
+    encoding: str | None = None,
     show_progress: bool = False,
     asking: Asking | None = None,
+    trust: bool = False,
+    summary: str | os.PathLike[str] | None = None,
+    heartbeat: str | os.PathLike[str] | None = None,
+    metrics_port: int | str | None = None,
+    log: Callable[[dict[str, Any]], None] | None = None,
+    log_every: float = 10.0,
 ) -> JobResult:
     """Label a table of any size: lose nothing, pay for nothing twice, and continue where it stopped.
 
@@ -88,14 +111,20 @@ def label_table(
 
     Parameters
     ----------
-    table : path, folder, glob pattern, SQLAlchemy URL with ``?table=``, data frame or Arrow stream
-        CSV, JSON Lines or Parquet. A data frame is pandas', polars' or pyarrow's.
-    output : path, folder or SQLAlchemy URL with ``?table=``, optional
-        By its suffix. A folder gets a file per input file. None returns a data frame.
+    table : path, folder, glob pattern, address, SQLAlchemy URL with ``?table=``, data frame or Arrow stream
+        CSV, TSV, JSON Lines or Parquet; all but Parquet may be compressed, as in ``reviews.csv.gz``. An address begins with
+        ``s3://``, ``gs://``, ``az://`` or ``https://``; with a ``/`` at its end it is a folder. A folder with a Delta log is a
+        Delta table. A data frame is pandas', polars' or pyarrow's.
+    output : path, folder, address of an object store or SQLAlchemy URL with ``?table=``, optional
+        By its suffix; ``.delta`` makes a Delta table. A folder gets a file per input file. None returns a data frame.
     id_column : str, optional
         A column whose values are all different. Without it the row's number and a hash of what the model sees of it serve.
     text_column : str, optional
         The column that a prompt calls ``text``; without it the prompt names columns.
+    shard : str, optional
+        Label only the rows of one part of the table, such as ``"3/8"``, the third of eight: each machine takes a part, with a
+        journal of its own; `merge_journals` brings them together, and a last run with that journal, without `shard`, writes
+        all rows and asks nothing. Which rows a part has follows from their ids, so `id_column` is needed.
     labels, model, prompt, scoring : as `LLMClassifier` has them
         For a model alone, without examples and calibrator.
     classifier : LLMClassifier, FittedPipeline or folder, optional
@@ -113,15 +142,44 @@ def label_table(
         Ask again what was answered with an error, and continue the journal.
     max_errors : int, optional
         Stop once more questions have failed in this run.
+    accept_model_change : bool
+        Go on when the model's server lets another model answer than before, which otherwise stops the job, and write which model
+        has answered each row, by the server's name for it, as ``model``. An option of the model's backend, too.
     logprobs : bool
         Also write each class's summed log-probability, ``logprob_CLASS``.
     prefix : str, optional
         Begins the name of every added column. By default an added column whose name the table has already is called
         ``predicted_NAME``, and a warning says so; a table that has ``p_CLASS`` already is refused.
+    if_exists : {"fail", "replace", "append", "merge-on-id"}
+        What becomes of an output that is there already and that this job has not written, or that has changed since: an error,
+        a new one in its place, or its rows stay. Then, by their ids in `id_column`, rows of the table that are there already
+        are an error (append) or replace those (merge-on-id), and columns and their types must be the same. A job's own output
+        is known by the journal, and replaced.
+    escape_formulas : bool
+        Write an apostrophe before every cell of a CSV output that a spreadsheet would run as a formula, column names included.
+        By default a warning says how many there are.
+    unescape_formulas : bool
+        The CSV input was written with `escape_formulas`: read it as it was before.
+    delimiter : str, optional
+        What stands between the cells of the CSV input, such as ``";"``. Outputs have commas, and tabs where they end with .tsv.
+    encoding : str, optional
+        That of the input's text, such as ``"cp1252"``; by default UTF-8, which is that of all outputs.
     show_progress : bool
         A bar on a terminal, lines elsewhere, on standard error.
     asking : Asking, optional
         Another way to ask than from this process; see `llmclf.jobs.asking` and `llmclf.jobs.asking.ray`.
+    trust : bool
+        Of a classifier that is a folder: follow what it says about servers; see `llmclf.load`.
+    summary : path, optional
+        Where the summary goes as JSON, however the job ends.
+    heartbeat : path, optional
+        A file that is replaced every few seconds by one that says, as JSON, how far the job is.
+    metrics_port : int or str, optional
+        Serve metrics for Prometheus on this port of this machine, or on ``"HOST:PORT"``.
+    log : callable, optional
+        Called with each event of the job, a dictionary of JSON values; from another thread as well.
+    log_every : float
+        Seconds between two events of progress.
 
     Returns
     -------
@@ -146,20 +204,58 @@ def label_table(
     if max_errors is not None and not is_whole_number(max_errors, 0):
         raise InputError(f"max_errors={max_errors!r}: expected a whole number of at least 0, or None for no limit")
     _check_threshold(threshold)
-    options = Options(id_column, retry_failed, max_errors, logprobs, prefix)
-    with _journal(journal, output, resume=resume or retry_failed) as opened, _source(table, opened) as source:
-        recipe = _recipe(source, classifier, labels, model, prompt, scoring, text_column, threshold)
+    part = None if shard is None else Shard.parsed(shard, id_column)
+    text = TextFormat(delimiter, encoding, unescape_formulas)
+    check_if_exists(if_exists, id_column, output)
+    with (
+        orderly_end("SIGTERM", "SIGHUP"),
+        Telemetry(
+            summary=summary, heartbeat=heartbeat, metrics_port=metrics_port, log=log, log_every=log_every
+        ) as telemetry,
+        _journal(journal, output, resume=resume or retry_failed) as opened,
+        _source(table, opened, text) as whole,
+    ):
+        source = whole if part is None else part.of_source(whole)
+        recipe = _recipe(source, classifier, labels, model, prompt, scoring, text_column, threshold, trust)
+        if accept_model_change:
+            recipe = _accepting(recipe)
+        options = Options(id_column, retry_failed, max_errors, logprobs, prefix, recipe.max_cost, if_exists)
         recipe = _within_budget(recipe, opened)
-        sink = open_sink(output, source, opened.name)
-        job = Job(source, sink, recipe, opened, options, monitor(show_progress))
-        summary = job.run(asking)
-        added = list(job.names.values())
-        return JobResult(summary, _like(table, sink.frame, added) if isinstance(sink, FrameSink) else None)
+        sink = open_sink(
+            output,
+            source,
+            opened.name,
+            _beside(opened, "output"),
+            escape_formulas=escape_formulas,
+            if_exists=if_exists,
+            id_column=id_column,
+        )
+        with output_lock(sink):
+            job = Job(source, sink, recipe, opened, options, Together(monitor(show_progress), telemetry))
+            telemetry.summary_of = job.unfinished
+            telemetry.start(
+                {
+                    "input": source.name,
+                    "output": sink.name,
+                    "journal": str(opened.path),
+                    "model": recipe.backend.name
+                    if isinstance(recipe.backend, Handle)
+                    else type(recipe.backend).__name__,
+                }
+            )
+            done = job.run(asking)
+            telemetry.finished = done
+        if not isinstance(sink, FrameSink):
+            return JobResult(done)
+        ours = None if part is None else part.mask(whole)
+        return JobResult(done, _like(table, ours, sink.frame, list(job.names.values())))
 
 
 def estimate_table(
     table: Any,
     *,
+    id_column: str | None = None,
+    shard: str | None = None,
     text_column: str | None = None,
     labels: Any = None,
     model: str | Backend | None = None,
@@ -169,18 +265,29 @@ def estimate_table(
     journal: str | os.PathLike[str] | None = None,
     seconds_per_request: float = 1.0,
     prefix: str | None = None,
+    trust: bool = False,
+    probe: bool = False,
+    unescape_formulas: bool = False,
+    delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> JobEstimate:
-    """What labelling a table would take: rows, questions, tokens, cost and time. Nothing is sent to a server.
+    """What labelling a table would take: rows, questions, tokens, cost and time. No row is sent to a server.
 
     Parameters
     ----------
-    table, text_column, labels, model, prompt, scoring, classifier : as `label_table` has them
+    table, id_column, shard, text_column, labels, model, prompt, scoring, classifier : as `label_table` has them
     journal : path, optional
         What is answered in it is not counted.
     seconds_per_request : float
         How long a server takes for a request; limits and number of requests under way do the rest.
     prefix : str, optional
         As `label_table` has it: what that would refuse, this refuses.
+    trust : bool
+        As `label_table` has it.
+    probe : bool
+        Ask the server the few small questions that a job begins with, so that the way in which rows are asked is known. Without
+        it nothing is sent, and that way is assumed.
+    unescape_formulas, delimiter, encoding : as `label_table` has them
 
     Returns
     -------
@@ -194,12 +301,17 @@ def estimate_table(
     >>> job.rows, job.questions, job.cost < 0.001
     (4, 2, True)
     """
+    part = None if shard is None else Shard.parsed(shard, id_column)
+    text = TextFormat(delimiter, encoding, unescape_formulas)
     with tempfile.TemporaryDirectory() as folder:
         is_there = journal is not None and Path(journal).expanduser().exists()
         path = journal if is_there and journal is not None else Path(folder) / "estimate.journal"
-        with Journal(path, resume=True) as opened, _source(table, opened) as source:
-            recipe = _recipe(source, classifier, labels, model, prompt, scoring, text_column, None)
-            job = Job(source, FrameSink(), recipe, opened, Options(prefix=prefix), monitor(False))
+        with Journal(path, resume=True) as opened, _source(table, opened, text) as whole:
+            source = whole if part is None else part.of_source(whole)
+            recipe = _recipe(source, classifier, labels, model, prompt, scoring, text_column, None, trust)
+            job = Job(source, FrameSink(), recipe, opened, Options(id_column, prefix=prefix), monitor(False))
+            if probe:
+                recipe.backend.identity()
             return estimate(job, seconds_per_request)
 
 
@@ -219,25 +331,26 @@ def journal_path(output: str | os.PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        The output is an SQL table.
+        The output is an SQL table, or in an object store.
     """
-    if isinstance(output, str) and is_sql_url(output):
-        raise InputError("the output is an SQL table, so say where the job's journal goes: journal= (--journal FILE)")
+    if (isinstance(output, str) and is_sql_url(output)) or is_store_address(output):
+        where = "in an object store" if is_store_address(output) else "an SQL table"
+        raise InputError(f"the output is {where}, so say where the job's journal goes: journal= (--journal FILE)")
     text = str(Path(output).expanduser()).rstrip(os.sep)
     return Path(f"{text}.journal")
 
 
 @contextmanager
-def _source(table: Any, journal: Journal) -> Iterator[Source]:
+def _source(table: Any, journal: Journal, text: TextFormat) -> Iterator[Source]:
     """The table, and what was put aside of it for the time of the job."""
-    spool = journal.path.with_name(f"{journal.path.name}-input")
-    kept = [spool.with_name(f"{spool.name}{suffix}") for suffix in SPOOLS]
-    try:
-        yield open_source(table, spool)
-    finally:
-        for file in kept:
-            with suppress(OSError):
-                file.unlink()
+    spool, sent = _beside(journal, "input"), _beside(journal, "output")
+    with side_files(*spools(spool), sent):
+        yield open_source(table, spool, text)
+
+
+def _beside(journal: Journal, what: str) -> Path:
+    """A name beside the journal for what is put aside during a run."""
+    return journal.path.with_name(f"{journal.path.name}-{what}")
 
 
 def _recipe(
@@ -249,6 +362,7 @@ def _recipe(
     scoring: str | None,
     text_column: str | None,
     threshold: float | None,
+    trust: bool,
 ) -> Recipe:
     first = next(source.chunks(100), None)
     columns = [] if first is None else [str(name) for name in first.columns]
@@ -274,7 +388,7 @@ def _recipe(
             warn_of_shown_answers(recipe.pipeline, rows, None)
             warn_of_doubtful_prompt(recipe.pipeline, askable)
         return recipe
-    pipeline = _pipeline(classifier)
+    pipeline = _pipeline(classifier, trust)
     _check_same(pipeline, labels, model, prompt, scoring)
     return Recipe.of_pipeline(pipeline, columns, text_column, threshold)
 
@@ -284,7 +398,7 @@ def _rows(frame: pd.DataFrame) -> Rows:
     return Rows(frame.to_dict("records"), tuple(map(str, frame.columns)), True)
 
 
-def _pipeline(classifier: Any) -> FittedPipeline:
+def _pipeline(classifier: Any, trust: bool) -> FittedPipeline:
     if isinstance(classifier, FittedPipeline):
         return classifier
     if isinstance(classifier, LLMClassifier):
@@ -294,7 +408,11 @@ def _pipeline(classifier: Any) -> FittedPipeline:
             f"classifier={classifier!r} is {type_of(classifier)}; expected a fitted LLMClassifier, its pipeline, or the "
             "folder of a saved one"
         )
-    return load_pipeline(classifier)
+    try:
+        return load_pipeline(classifier, trust=trust)
+    except SavedAddressError as error:
+        cure = "trust=True, or load(folder, ...) with the options of its servers as classifier="
+        raise SavedAddressError(error.problem, cure, error.words) from None
 
 
 def _check_same(pipeline: FittedPipeline, labels: Any, model: Any, prompt: Prompt | None, scoring: str | None) -> None:
@@ -321,9 +439,18 @@ def _within_budget(recipe: Recipe, journal: Journal) -> Recipe:
         return recipe
     if spent >= limit:
         raise BudgetError(
-            f"max_cost={limit:g} is reached: earlier runs of this job have spent {spent:.6g}; raise it to continue"
+            f"max_cost={limit:g} is reached: earlier runs of this job have spent {spent:.6g}, and 0 is left; raise it to continue"
         )
-    return recipe.with_max_cost(limit - spent)
+    return recipe.with_option("max_cost", limit - spent)
+
+
+def _accepting(recipe: Recipe) -> Recipe:
+    """The same, which goes on with another model."""
+    if not isinstance(recipe.backend, ServerHandle):
+        raise InputError(
+            f"accept_model_change=True: the model {recipe.backend!r} is not behind a server that could change it; leave it out"
+        )
+    return recipe.with_option("accept_model_change", True)
 
 
 def _check_threshold(threshold: Any) -> None:
@@ -331,11 +458,12 @@ def _check_threshold(threshold: Any) -> None:
         raise InputError(f"threshold={threshold!r}: expected a confidence between 0 and 1, or None")
 
 
-def _like(table: Any, labelled: pd.DataFrame | None, added: list[str]) -> Any:
-    """The labels beside the caller's table, in the library that it came from; else as a pandas data frame."""
+def _like(table: Any, ours: NDArray[np.bool_] | None, labelled: pd.DataFrame | None, added: list[str]) -> Any:
+    """The labels beside the caller's rows, or those of them that are ours, in their library; else as a pandas data frame."""
     assert labelled is not None
     if isinstance(table, pd.DataFrame):
-        return table.assign(**{name: labelled[name].to_numpy() for name in added})
+        rows = table if ours is None else table[ours]
+        return rows.assign(**{name: labelled[name].to_numpy() for name in added})
     native = (
         nw.from_native(table, pass_through=True, eager_only=True)
         if not isinstance(table, (str, os.PathLike))
@@ -343,6 +471,8 @@ def _like(table: Any, labelled: pd.DataFrame | None, added: list[str]) -> Any:
     )
     if not isinstance(native, nw.DataFrame):
         return labelled
+    if ours is not None:
+        native = native.filter(ours.tolist())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # columns of None are still untyped
         columns = [

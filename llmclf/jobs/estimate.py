@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -140,9 +141,15 @@ def _of_server(
         tokens_out=tokens_out,
         cost=asked.cost,
         seconds=times[slowest],
-        assumption=f"{slowest}; route {asked.route!r}",
+        assumption="; ".join([slowest, *_of_route(asked)]),
         is_counted=asked.is_counted,
     )
+
+
+def _of_route(asked: Estimate) -> Iterator[str]:
+    yield f"route {asked.route!r}" + (", assumed: probe the server to know it (--probe)" if asked.is_assumed else "")
+    if asked.is_at_most:
+        yield "some rows may take less"
 
 
 def _of_local(backend: Backend, sample: list[Request], share: float, known: dict[str, Any]) -> JobEstimate:

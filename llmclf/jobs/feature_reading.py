@@ -60,7 +60,7 @@ class FeatureReading:
             )
         self._limit = limit
         if isinstance(self.recipe.backend, Handle):
-            self.recipe = self.recipe.with_max_cost(limit - cost)
+            self.recipe = self.recipe.with_option("max_cost", limit - cost)
 
     def usage(self, of_model: Mapping[str, Any]) -> dict[str, Any]:
         """Requests, tokens and cost of this run: of the model, and with it of servers that were asked for features."""

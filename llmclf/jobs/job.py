@@ -9,7 +9,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +18,29 @@ import pandas as pd
 
 from .. import __version__
 from ..backends import RowScores
-from ..backends.base import shares_beginnings
-from ..errors import InputError, JobError, ModelError, StoreError
+from ..backends.base import NamesModel, Streams, shares_beginnings
+from ..errors import BudgetError, InputError, JobError, ModelError, StoreError
 from ..progress import Monitor
 from ..tables.added_columns import added_names
 from ..tables.formats import CHUNK
-from ..tables.values import is_missing
 from .asking.base import Asking, Here
 from .feature_reading import FeatureReading
+from .ids import row_ids
 from .journal.answer_codec import AnswerBlock
+from .journal.inspection import DAMAGED
 from .journal.journal import Journal
-from .journal.plan import DAMAGED, Plan
-from .recipe import Recipe
+from .journal.plan import Counts, Plan
+from .recipe import MODEL, Recipe
 from .summary import Summary
 from .tables.column_kinds import ColumnKinds
-from .tables.sinks import Layout, Sink, Written
-from .tables.sources import Source
+from .tables.existing import IfExists, refuse_existing
+from .tables.layout import Layout, Sink, Written
+from .tables.sources import Source, at_least
 
 _ROW_BYTES, _LABEL_BYTES = 200, 30  # of a row, and of one of its labels, in journal and output
 _NUMBER_BYTES = 8  # of what a head makes of a row, for each class
+_LOG_BYTES, _WRITE_BYTES = 4_200_000, 3 * 4120  # of SQLite's log before it is emptied, and of one write to it
+_KEY_BYTES = 40  # of an answered question in the plan
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,10 @@ class Options:
         Write each class's log-probability, too.
     prefix : str or None
         Begins the names of all added columns; see `llmclf.tables.added_columns.added_names`.
+    max_cost : float or None
+        What all runs of the job together may cost.
+    if_exists : str
+        What becomes of an output that is there already.
     """
 
     id_column: str | None = None
@@ -61,6 +69,8 @@ class Options:
     max_errors: int | None = None
     logprobs: bool = False
     prefix: str | None = None
+    max_cost: float | None = None
+    if_exists: IfExists = "fail"
 
 
 class Job:
@@ -94,8 +104,12 @@ class Job:
         self.monitor = monitor
         self.columns = ColumnKinds()
         self.names: dict[str, str] = {}
+        backend = recipe.backend
+        self._names_models = journal.names_models or (isinstance(backend, NamesModel) and backend.accept_model_change)
         self._began = time.monotonic()
         self._usage: dict[str, Any] = {}
+        self._counts: Counts | None = None
+        self._n_asked = self._n_failed = 0
 
     def run(self, asking: Asking | None = None) -> Summary:
         """Plan, ask and write.
@@ -116,6 +130,8 @@ class Job:
         self.journal.begin(fingerprint)
         with Plan(self.journal, self.recipe.scorer.n_completions, self.recipe.n_heads) as plan:
             self.prepare(plan)
+            self._counts = plan.counts
+            self.monitor.plan(asdict(plan.counts))
             if plan.counts.todo:
                 reading = FeatureReading(self.recipe, plan)
                 self.recipe = reading.recipe
@@ -130,13 +146,16 @@ class Job:
 
     def prepare(self, plan: Plan) -> None:
         """Read the table once: check it, and find out what is to be asked."""
+        refuse_existing(self.sink, self.journal.outputs, self.options.if_exists)
         self.monitor.say(f"reading {self.source.name}")
         sample = None
         n_rows = 0
         compares_choices = self.recipe.pipeline.scoring == "pmi" and self.recipe.has_choices
         for frame in self.source.chunks():
             self.columns.add(frame)
-            if sample is None and len(frame):
+            if not len(frame):
+                continue
+            if sample is None:
                 sample = frame.head(100)
             questions = self.recipe.questions(frame)
             ids = self._ids(frame, n_rows)
@@ -150,13 +169,14 @@ class Job:
         plan.add_extra(self.recipe.extra_questions())
         self.names = added_names(
             self.columns.names,
-            list(self.recipe.added_columns(self.options.logprobs)),
+            list(self.recipe.added_columns(self.options.logprobs, names_models=self._names_models)),
             prefix=self.options.prefix,
             where=self.source.name,
         )
         added = self.added_kinds()
         plan.finish(
             has_ids=self.options.id_column is not None,
+            finds_ids=self.options.if_exists in ("append", "merge-on-id"),
             retry_failed=self.options.retry_failed,
             in_order=not shares_beginnings(self.recipe.backend),
         )
@@ -171,35 +191,31 @@ class Job:
         labels = self.recipe.label(
             nothing, records=[None] * len(sample), unconditional=nothing, logprobs=self.options.logprobs
         )
-        self.sink.check(Layout(self.columns, added), self._joined(sample, labels), self.source.chunks())
+        self._name_models(labels, nothing)
+        self.sink.check(
+            Layout(self.columns, added, known_ids=plan.known_ids), self._joined(sample, labels), self.source.chunks()
+        )
         self._check_disk(plan, len(added))
 
     def added_kinds(self) -> dict[str, str]:
         """Names and kinds of the added columns."""
-        kinds = self.recipe.added_columns(self.options.logprobs)
+        kinds = self.recipe.added_columns(self.options.logprobs, names_models=self._names_models)
         return {self.names[name]: kind for name, kind in kinds.items()}
 
     def _ids(self, frame: pd.DataFrame, start: int) -> list[str] | None:
         name = self.options.id_column
-        if name is None:
-            return None
-        if name not in frame.columns:
-            raise InputError(f"the table has no column {name!r} (--id-column); its columns: {list(frame.columns)!r}")
-        values: list[Any] = frame[name].tolist()
-        if set(map(type, values)) == {str} and all(map(str.strip, values)):
-            return values
-        for number, value in enumerate(values, start=start):
-            if is_missing(value) or (isinstance(value, str) and not value.strip()):
-                raise InputError(
-                    f"the id in column {name!r} is missing in row {number} (counted from 0); every row needs one, or give no id "
-                    "column"
-                )
-        return [str(value) for value in values]
+        return None if name is None else row_ids(frame, name, start)
 
     def _check_disk(self, plan: Plan, n_added: int) -> None:
-        """Refuse a job whose journal and output would not fit on the disk."""
+        """Refuse a job whose journal (with its log), plan and output would not fit on the disk."""
         n_labels = len(self.recipe.pipeline.labels.all_words)
         journal = plan.counts.todo * (_ROW_BYTES + _LABEL_BYTES * n_labels + _NUMBER_BYTES * self.recipe.n_heads)
+        # A server's answers are written a few at a time, and each write puts whole pages into the log.
+        log = min(
+            _LOG_BYTES, plan.counts.todo * _WRITE_BYTES if isinstance(self.recipe.backend, Streams) else journal // 4
+        )
+        # The plan is on the disk by now; it still learns which question each answer belongs to.
+        journal += log + plan.counts.todo * _KEY_BYTES
         needs: dict[int, tuple[Path, float]] = {}
         output = sum(file.stat().st_size for file in self.source.files) + plan.counts.rows * _LABEL_BYTES * n_added
         wanted: list[tuple[Path | None, float]] = [(self.journal.path.parent, journal), (self.sink.folder(), output)]
@@ -212,7 +228,7 @@ class Job:
             free = shutil.disk_usage(place).free
             if total > free:
                 raise StoreError(
-                    f"the disk of {str(place)!r} has {free / 1e6:,.0f} MB free, and journal and output need about "
+                    f"the disk of {str(place)!r} has {free / 1e6:,.0f} MB free, and journal, plan and output need about "
                     f"{total / 1e6:,.0f} MB; make room, or put journal and output elsewhere"
                 )
 
@@ -220,8 +236,19 @@ class Job:
 
     def meet(self) -> None:
         """Find out which model answers, and refuse another than before."""
-        identity = self.recipe.backend.identity()
-        self.journal.meet(identity)
+        backend = self.recipe.backend
+        identity = backend.identity()
+        if not isinstance(backend, NamesModel):
+            self.journal.meet(identity)
+        else:
+            accepts = backend.accept_model_change
+            self.journal.meet(identity, backend.answering_model(), accepts_change=accepts)
+            if accepts:
+                # Bias and calibrator belong to the model that answered first.
+                identity = {
+                    **identity,
+                    **{k: v for k, v in (self.journal.identity or {}).items() if k == "answered_by"},
+                }
         self.recipe.pipeline.check_model_identity(identity)
 
     def ask(self, plan: Plan, asking: Asking, reading: FeatureReading) -> None:
@@ -235,6 +262,9 @@ class Job:
                 self.journal.add(answers, self._usage, heads)
                 failed = [scores.error for _, scores in answers if scores.error is not None]
                 n_failed += len(failed)
+                self._n_asked, self._n_failed = self._n_asked + len(answers), n_failed
+                self.monitor.used(self._usage)
+                self.monitor.failed(failed)
                 self.monitor.advance(len(answers), len(failed), self._usage.get("cost"))
                 if limit is not None and n_failed > limit:
                     raise ModelError(
@@ -243,13 +273,27 @@ class Job:
         except ModelError as error:
             self._usage = reading.usage(asking.usage())
             self.journal.add([], self._usage)
-            raise JobError(f"{error}; {self.kept()}") from error
+            raise JobError(f"{self._of_budget(error)}; {self.kept()}") from error
         finally:
             self.monitor.end()
 
+    def _of_budget(self, error: ModelError) -> str:
+        """What stopped the job, in the numbers of the job where it is the budget: a run knows only its own part of that."""
+        limit = self.options.max_cost
+        if limit is None or not isinstance(error, BudgetError):
+            return str(error)
+        spent = self.journal.spent()
+        account = f"all runs of this job have spent {spent:.6g}, and {max(0.0, limit - spent):.6g} is left"
+        if error.limit is None or error.limit != self.recipe.max_cost:  # that of embeddings, say
+            return f"{error}; of max_cost={limit:g} {account}"
+        return (
+            f"max_cost={limit:g} is reached: {account}; the next request could cost {error.needed:.6g}; raise max_cost to "
+            "go on"
+        )
+
     def kept(self) -> str:
         """What the journal holds, and how to continue."""
-        (n,) = self.journal.connection.execute("SELECT count(*) FROM answers").fetchone()
+        n = self.journal.n_answers()
         if not n:
             return "nothing was answered yet"
         return f"{n} answers are kept in the journal {self.journal.path}; continue with resume (--resume)"
@@ -262,11 +306,13 @@ class Job:
         digest = hashlib.sha256(json.dumps([fingerprint, identity], sort_keys=True).encode()).hexdigest()[:16]
         described = {"version": __version__, "fingerprint": digest, "model": identity, "job": dict(fingerprint)}
         added = self.added_kinds()
-        layout = Layout(self.columns, added, {"llmclf": json.dumps(described, sort_keys=True)})
+        inherited = {part.name: part.metadata for part in self.source.parts if part.metadata is not None}
+        metadata = {"llmclf": json.dumps(described, sort_keys=True)}
+        layout = Layout(self.columns, added, metadata, inherited, plan.known_ids)
         tally = _Tally(has_threshold=self.recipe.has_threshold)
         self.monitor.begin(plan.counts.rows, "writing")
         try:
-            self.sink.write(self._parts(plan, tally), layout)
+            self._write(self._parts(plan, tally), layout)
         finally:
             self.monitor.end()
         if plan.damaged:
@@ -289,8 +335,42 @@ class Job:
             seconds=time.monotonic() - self._began,
             usage=self._usage,
             total_cost=self.journal.spent() if self._usage.get("cost") is not None else None,
+            max_cost=self.options.max_cost,
             model=identity,
             fingerprint=digest,
+            input_version=self.source.version,
+            output_version=self.sink.version,
+        )
+
+    def _write(self, parts: Written, layout: Layout) -> None:
+        """Write the output. If all of it is the job's, a later run may replace it, as long as nobody else changes it."""
+        sink, if_exists = self.sink, self.options.if_exists
+        refuse_existing(sink, self.journal.outputs, if_exists)
+        is_noted = bool(sink.place) and if_exists in ("fail", "replace")
+        if is_noted:
+            # Known as the job's before it is there: the process may end at any moment.
+            self.journal.note_output(sink.place, None)
+        sink.write(parts, layout)
+        if is_noted and (mark := sink.mark()) is not None:
+            self.journal.note_output(sink.place, mark)
+
+    def unfinished(self, outcome: str, error: str | None) -> Summary:
+        """What a run has done that did not come to its end."""
+        counts = self._counts or Counts(0, 0, 0, 0, 0, 0)
+        return Summary.unfinished(
+            outcome,
+            error,
+            input=self.source.name,
+            output=self.sink.name,
+            journal=str(self.journal.path),
+            rows=counts.rows,
+            failed=self._n_failed,
+            questions=counts.questions,
+            answered_before=counts.answered + (0 if self.options.retry_failed else counts.failed),
+            asked=self._n_asked,
+            seconds=time.monotonic() - self._began,
+            usage=self._usage,
+            max_cost=self.options.max_cost,
         )
 
     def _parts(self, plan: Plan, tally: _Tally) -> Written:
@@ -298,7 +378,8 @@ class Job:
 
         def finished(read: Callable[[int], Iterator[pd.DataFrame]]) -> Iterator[pd.DataFrame]:
             nonlocal place
-            for frame in read(CHUNK):
+            # A file without rows still becomes one with all columns.
+            for frame in at_least(pd.DataFrame(columns=self.columns.names, dtype=object), read(CHUNK)):
                 labels = self._labels(plan, frame, place)
                 tally.add(labels)
                 self.monitor.advance(len(frame))
@@ -311,13 +392,29 @@ class Job:
             raise InputError(f"{self.source.name} had {plan.counts.rows} rows and now has {place}; {_CHANGED}")
 
     def _labels(self, plan: Plan, frame: pd.DataFrame, place: int) -> pd.DataFrame:
-        if self.recipe.digest(frame, self._ids(frame, place)) != plan.digest(place):
+        if len(frame) and self.recipe.digest(frame, self._ids(frame, place)) != plan.digest(place):
             raise InputError(f"{self.source.name} has changed while it was labelled (rows {place} and on); {_CHANGED}")
         records, answers = plan.block(place, place + len(frame))
         unconditional = None
         if self.recipe.pipeline.scoring == "pmi":
             unconditional = plan.answers([self._unconditional(record) for record in records])
-        return self.recipe.label(answers, records=records, unconditional=unconditional, logprobs=self.options.logprobs)
+        labels = self.recipe.label(
+            answers, records=records, unconditional=unconditional, logprobs=self.options.logprobs
+        )
+        self._name_models(labels, answers)
+        return labels
+
+    def _name_models(self, labels: pd.DataFrame, answers: AnswerBlock) -> None:
+        """Add which model has answered each row, where it may not be the same for all."""
+        if self._names_models:
+            first = str(self.journal.first_model or "") or None
+            labels[MODEL] = pd.Series(
+                [
+                    None if error is not None else name or first
+                    for name, error in zip(answers.models, answers.errors, strict=True)
+                ],
+                dtype=object,
+            )
 
     def _unconditional(self, record: bytes | None) -> bytes | None:
         """The key of what a row's scores are compared with."""

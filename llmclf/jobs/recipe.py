@@ -22,10 +22,14 @@ from ..pipeline import FittedPipeline
 from ..prompts import TEXT_FIELD, Prompt
 from ..scoring.class_scores import SCORINGS
 from ..scoring.scorer import Scorer
+from ..tables.text_files import other_delimiter
 from .heads import Heads
 from .journal.answer_codec import AnswerBlock
 from .journal.journal import HEADS
 from .questions import Question, decode_record, encode_record, record_key
+
+MODEL = "model"
+"""The column that says which model has answered a row."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,10 @@ class Recipe:
         recipe = cls(pipeline, text_column, threshold)
         absent = [name for name in recipe.columns if name not in columns]
         if absent:
-            raise InputError(f"the table has no column {absent[0]!r}; its columns: {', '.join(map(repr, columns))}")
+            raise InputError(
+                f"the table has no column {absent[0]!r}; its columns: {', '.join(map(repr, columns))}"
+                f"{other_delimiter(columns)}"
+            )
         if pipeline.scoring == "pmi":
             recipe.scorer.unconditional_request(pipeline.labels.all_words)
         return recipe
@@ -118,12 +125,12 @@ class Recipe:
         """The limit on what the model's server may cost; None without one."""
         return self.backend.server_options.max_cost if isinstance(self.backend, BehindServer) else None
 
-    def with_max_cost(self, limit: float) -> Recipe:
-        """The same with another limit on what the model's server may cost."""
+    def with_option(self, name: str, value: Any) -> Recipe:
+        """The same with another value of an option of the model's server."""
         backend = self.backend
         assert isinstance(backend, Handle)
-        cheaper = open_backend(backend.name, **{**backend.options, "max_cost": limit})
-        return replace(self, pipeline=replace(self.pipeline, backend=cheaper))
+        other = open_backend(backend.name, **{**backend.options, name: value})
+        return replace(self, pipeline=replace(self.pipeline, backend=other))
 
     @property
     def classes(self) -> list[Any]:
@@ -289,8 +296,8 @@ class Recipe:
         }
         return pd.DataFrame(columns)
 
-    def added_columns(self, logprobs: bool = False) -> dict[str, str]:
-        """Names and kinds of the columns that `label` makes."""
+    def added_columns(self, logprobs: bool = False, *, names_models: bool = False) -> dict[str, str]:
+        """Names and kinds of the columns that `label` makes, and of the one that names models, where there is one."""
         kinds = {bool: "bool", int: "int", float: "float"}
         types = {type(label) for label in self.classes}
         return {
@@ -303,6 +310,7 @@ class Recipe:
             "truncated": "bool",
             "undecided": "bool",
             "error": "str",
+            **({MODEL: "str"} if names_models else {}),
         }
 
     # --- helpers -------------------------------------------------------------------------------------------------------

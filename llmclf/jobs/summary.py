@@ -14,9 +14,16 @@ class Summary:
 
     Attributes
     ----------
+    outcome : {"finished", "failed", "interrupted"}
+        In the last two nothing was written; the counts are those of the run until then.
+    error : str or None
+        Why it did not finish.
     input, output, journal : str
+    input_version, output_version : int or None
+        Those of Delta tables: the one that was read, and the one that was written.
     rows, labelled, failed : int
-        Rows of the table, those with a label, and those with an error instead.
+        Rows of the table, those with a label, and those with an error instead; where nothing was written, no row is labelled,
+        and the questions are counted that have failed.
     questions : int
         Different questions that the rows asked.
     answered_before, asked : int
@@ -33,6 +40,8 @@ class Summary:
         Requests, retries, tokens and cost of this run, where the model is a server's.
     total_cost : float or None
         Of all runs with this journal.
+    max_cost : float or None
+        What they may cost together.
     model : dict
         The model that answered.
     fingerprint : str
@@ -55,8 +64,29 @@ class Summary:
     seconds: float
     usage: Mapping[str, Any] = field(default_factory=dict)
     total_cost: float | None = None
+    max_cost: float | None = None
     model: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
+    input_version: int | None = None
+    output_version: int | None = None
+    outcome: str = "finished"
+    error: str | None = None
+
+    @classmethod
+    def unfinished(cls, outcome: str, error: str | None, **known: Any) -> Summary:
+        """That of a run that did not finish: what is not known is empty."""
+        nothing: dict[str, Any] = {
+            "input": "",
+            "output": "",
+            "journal": "",
+            **dict.fromkeys(("rows", "labelled", "failed", "questions", "answered_before", "asked"), 0),
+            "accepted": None,
+            "classes": {},
+            "truncated": 0,
+            "undecided": 0,
+            "seconds": 0.0,
+        }
+        return cls(**{**nothing, **known}, outcome=outcome, error=error)
 
     def __repr__(self) -> str:
         """The line for a person; `to_dict` has all numbers."""
@@ -81,4 +111,7 @@ class Summary:
         cost = self.usage.get("cost")
         if cost is not None:
             parts.append(f"cost {cost:.6g}")
+            if self.max_cost is not None and self.total_cost is not None:
+                left = max(0.0, self.max_cost - self.total_cost)
+                parts.append(f"{self.total_cost:.6g} of max_cost={self.max_cost:g} spent, {left:.6g} left")
         return "; ".join(parts) + f"; written to {self.output}"

@@ -16,6 +16,8 @@ from typing import Any
 import jinja2
 
 from ..errors import PromptError, RowError, type_of
+from .limited_templates import WORK
+from .limits import Work
 from .rendered import TEXT_FIELD, RenderedPrompt, Span, Turn
 from .shown_fields import bare_placeholders, placeholders, shown_variables
 from .templates import (
@@ -28,6 +30,7 @@ from .templates import (
     merge_spans,
     plain_pieces,
     quoted,
+    shortened,
     template_variables,
 )
 
@@ -414,23 +417,27 @@ class PromptRenderer:
         # In the order of the fit, and only what the renderer was told of: other columns of a table (one that holds the answer,
         # say) must not change its prompts.
         fields = {name: row[name] for name in self.field_names if name in row}
-        names = {"label_words": self.label_words, "fields": fields, **fields, MARK_NAME: mark}
+        work = Work(sum(len(value) for value in row.values() if isinstance(value, str)))
+        names = {"label_words": self.label_words, "fields": fields, **fields, MARK_NAME: mark, WORK: work}
         try:
             return compile_template(source).render(names)
+        except PromptError:
+            raise
         except jinja2.UndefinedError as error:
             raise PromptError(
-                f"the template {source!r} could not be rendered: {error}; the row's fields: {quoted(row)}"
+                f"the template {shortened(source)} could not be rendered: {error}; the row's fields: {quoted(row)}"
             ) from error
-        except (
-            jinja2.TemplateError,
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ) as error:
-            raise PromptError(f"the template {source!r} could not be rendered: {error}") from error
+        except RecursionError as error:
+            raise PromptError(
+                f"the template {shortened(source)} could not be rendered: it calls itself without end, or shows values that are "
+                "nested too deeply"
+            ) from error
+        except MemoryError as error:
+            raise PromptError(
+                f"the template {shortened(source)} could not be rendered: there is not enough memory for what it makes"
+            ) from error
+        except Exception as error:  # it calls methods of any values, which may raise anything
+            raise PromptError(f"the template {shortened(source)} could not be rendered: {error}") from error
 
 
 def _row_ranges(pieces: Iterable[tuple[Span, bool]], start: int) -> tuple[tuple[int, int], ...]:

@@ -14,7 +14,7 @@ from .templates import parse_template, template_variables
 _CONDITIONS = (nodes.If, nodes.CondExpr, nodes.Include, nodes.Extends)
 # Format strings, string.Template, printf, and the brackets of brief descriptions; `name` stands for a field's name.
 _HABITS = (
-    r"\{{ *name(?:[.!:\[][^{{}}]*)? *\}}",
+    r"\{{ *name(?:[.!:\[][^{{}}]*| *)\}}",
     r"\$name\b",
     r"%\(name\)[sdrf]",
     r"<<? *name *>?>",
@@ -76,7 +76,7 @@ def bare_placeholders(source: str) -> list[str]:
     ['{tweet}']
     """
     plain = "\0".join(_plain_texts(source))
-    pattern = r"\{\{? *(?:[A-Za-z_]\w*(?:[.!:\[][^{}]*)?|\d*) *\}?\}|\$\{?[A-Za-z_]\w*\}?|%(?:\([A-Za-z_]\w*\))?s\b"
+    pattern = r"\{\{? *(?:[A-Za-z_]\w*(?:[.!:\[][^{}]*| *)|\d+ *)?\}?\}|\$\{?[A-Za-z_]\w*\}?|%(?:\([A-Za-z_]\w*\))?s\b"
     brackets = r"<<?[A-Za-z_]\w*>?>|\[\[?[A-Za-z_]\w*\]?\]"
     return list(dict.fromkeys(re.findall(pattern, plain) or re.findall(brackets, plain)))
 

@@ -6,19 +6,25 @@ import re
 import secrets
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import jinja2
 from jinja2 import meta, nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import PromptError
+from .limited_templates import LimitedEnvironment, limited, work_of
+from .limits import MOST_SOURCE, MOST_TOKENS
 from .rendered import Span, Turn
 from .row_values import COMMON, mark_common
 
 BUILTIN_NAMES = frozenset({"fields", "label_words"})
 """The names that every template knows besides the fields of the row."""
-MARK_NAME = "__data_mark__"
+MARK_NAME = "data mark"
+"""The name of the `Mark` of a rendering in its context; no template can name it, and so give it another value."""
+
+
+_QUOTED = 1000  # characters of a template that a message quotes whole
 
 
 class Mark:
@@ -78,16 +84,18 @@ def _as_common(value: Any) -> Any:
 
 @jinja2.pass_context
 def _mark_data(context: jinja2.runtime.Context, value: Any) -> Any:
-    mark = context.get(MARK_NAME)
+    mark = context.parent[MARK_NAME]
     # An undefined value must reach jinja2 unchanged: printing it raises the error that names it.
     if isinstance(value, jinja2.Undefined):
         return value
+    work = work_of(context)
+    work.step(work.size(value))
     if mark is None:
         return str(value)
     return mark.wrap(value if isinstance(value, _Common) else str(value))
 
 
-_ENVIRONMENT = ImmutableSandboxedEnvironment(
+_ENVIRONMENT = LimitedEnvironment(
     undefined=jinja2.StrictUndefined, finalize=_mark_data, keep_trailing_newline=True, autoescape=False
 )
 _ENVIRONMENT.filters[COMMON] = _as_common
@@ -95,12 +103,40 @@ _ENVIRONMENT.filters[COMMON] = _as_common
 
 @lru_cache(maxsize=256)
 def compile_template(source: str) -> jinja2.Template:
+    """A template that can be rendered with a `Work` and a `Mark`.
+
+    Raises
+    ------
+    PromptError
+        It is not a valid one, or too long, or nested too deeply.
+    """
+    if len(source) > MOST_SOURCE:
+        raise PromptError(
+            f"the template {shortened(source)} has {len(source):,} characters; expected at most {MOST_SOURCE:,}"
+        )
     try:
-        return _ENVIRONMENT.from_string(mark_common(_ENVIRONMENT.parse(source)))
+        if sum(1 for _ in islice(_ENVIRONMENT.lex(source), MOST_TOKENS + 1)) > MOST_TOKENS:
+            raise PromptError(
+                f"the template {shortened(source)} has more than {MOST_TOKENS:,} names, operators and pieces of text; write "
+                "lists into the table, or loop over label_words"
+            )
+        return _ENVIRONMENT.from_string(limited(mark_common(_ENVIRONMENT.parse(source))))
     except jinja2.TemplateSyntaxError as error:
         raise PromptError(
-            f"the template {source!r} is not a valid jinja2 template: {error.message} (line {error.lineno})"
+            f"the template {shortened(source)} is not a valid jinja2 template: {error.message} (line {error.lineno})"
         ) from error
+    except (RecursionError, MemoryError, SyntaxError) as error:
+        # Python itself refuses to compile more than about a hundred blocks or brackets within one another.
+        raise PromptError(
+            f"the template {shortened(source)} has blocks or expressions that are nested too deeply; write it flatter"
+        ) from error
+    except (ArithmeticError, ValueError) as error:
+        raise PromptError(f"the template {shortened(source)} is not a valid jinja2 template: {error}") from error
+
+
+def shortened(source: str) -> str:
+    """A template as a message quotes it: the beginning and the end of a long one."""
+    return repr(source) if len(source) <= _QUOTED else f"{source[: _QUOTED // 2]!r} ... {source[-_QUOTED // 2 :]!r}"
 
 
 def parse_template(source: str) -> nodes.Template:

@@ -95,7 +95,8 @@ def ask_cached(
         with closing(_answered(backend, requests, numbers, is_strict)) as answered:
             for i, answer in answered:
                 answers[names[i]] = answer
-                if answer.error is not None:
+                # An answer by a model that may be another belongs to no model.
+                if answer.error is not None or answer.model is not None:
                     continue
                 fresh.append((names[i][0], answer))
                 if len(fresh) >= _STORE_EVERY:

@@ -1,9 +1,9 @@
-"""Tables in files: CSV, JSON Lines and Parquet, read without guessing and written whole or not at all."""
+"""Tables in files: CSV, TSV, JSON Lines and Parquet, read without guessing and written whole or not at all."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,36 +11,55 @@ import pandas as pd
 
 from ..atomic_files import filled_file
 from ..errors import InputError, StoreError
-from .formats import SUFFIXES, read_chunks, write_chunks
+from .endings import TEXTS, check_suffix, split_suffix
+from .formats import read_chunks, write_chunks
+from .formulas import FormulaCells
+from .text_files import USUAL_TEXT, TextFormat
 
 
-def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
+def read_table(path: str | os.PathLike[str], text: TextFormat = USUAL_TEXT) -> pd.DataFrame:
     """Read a table by its suffix.
 
-    The cells of a CSV file are strings, exactly as written: "NA", "None" and "007" are not converted. The values of a JSONL
-    or Parquet file keep their types. Empty lines of a CSV or JSONL file are skipped.
+    The cells of a CSV or TSV file are strings, exactly as written: "NA", "None" and "007" are not converted. The values of a
+    JSONL or Parquet file keep their types. Empty lines of a text file are skipped.
+
+    Parameters
+    ----------
+    path : path
+    text : TextFormat
+        Of what a CSV, TSV or JSONL file holds.
 
     Raises
     ------
     InputError
-        The file is missing, has another suffix or no rows, or is not what its suffix says.
+        The file is missing, has another suffix or no rows, or is not what its suffix says; or `text` was given
+        for a Parquet file.
     """
-    pieces = list(read_chunks(Path(path), check_suffix(path)))
+    suffix = check_suffix(path)
+    check_text_format(text, [suffix], str(path))
+    pieces = list(read_chunks(Path(path), suffix, text=text))
     frame = pieces[0] if len(pieces) == 1 else pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame()
     if frame.empty:
         raise InputError(f"{str(path)!r} has no rows")
     return frame
 
 
-def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+def write_table(frame: pd.DataFrame, path: str | os.PathLike[str], *, formulas: FormulaCells | None = None) -> None:
     """Write a table by its suffix; a reader sees the old file or the new one, never a part.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    path : path
+    formulas : FormulaCells, optional
+        Counts, and escapes if it is told to, the cells of a CSV or TSV file that a spreadsheet would run.
 
     Raises
     ------
     StoreError
         The file cannot be written.
     """
-    with _written(frame, path) as (temporary, file):
+    with _written(frame, path, formulas) as (temporary, file):
         os.replace(temporary, file)
 
 
@@ -56,29 +75,35 @@ def check_writable(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         pass
 
 
-def check_suffix(path: str | os.PathLike[str]) -> str:
-    """The suffix of a table file, in lower case.
+def check_text_format(text: TextFormat, suffixes: Iterable[str], name: str) -> None:
+    """Refuse a delimiter or an encoding for tables that are not text files.
 
     Raises
     ------
     InputError
-        It is not .csv, .jsonl or .parquet.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InputError(f"{str(path)!r} ends with {suffix!r}; expected {', '.join(SUFFIXES)}")
-    return suffix
+    kinds = {split_suffix(suffix)[0] for suffix in suffixes}
+    if text.delimiter is not None and kinds.isdisjoint(TEXTS):
+        raise InputError(
+            f"delimiter={text.delimiter!r} (--delimiter) is that of CSV and TSV files, and {name!r} is none; leave it out"
+        )
+    if text.encoding is not None and kinds <= {".parquet"}:
+        raise InputError(
+            f"encoding={text.encoding!r} (--encoding) is that of CSV, TSV and JSONL files, and {name!r} is none; leave it out"
+        )
 
 
 @contextmanager
-def _written(frame: pd.DataFrame, path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
+def _written(
+    frame: pd.DataFrame, path: str | os.PathLike[str], formulas: FormulaCells | None = None
+) -> Iterator[tuple[Path, Path]]:
     """A table in a temporary file; see `filled_file`."""
     suffix = check_suffix(path)
     try:
-        with filled_file(lambda target: write_chunks([frame], target, suffix), path) as files:
+        with filled_file(lambda target: write_chunks([frame], target, suffix, formulas=formulas), path) as files:
             yield files
     except StoreError as error:
-        where = _half_character(frame) if suffix != ".jsonl" else None
+        where = _half_character(frame) if split_suffix(suffix)[0] != ".jsonl" else None
         if where is None:
             raise
         raise StoreError(

@@ -1,6 +1,6 @@
-"""Table files piece by piece: CSV, JSON Lines and Parquet, read and written without holding a whole table in memory.
+"""Table files piece by piece: CSV, TSV, JSON Lines and Parquet, read and written without holding a whole table in memory.
 
-A piece is a pandas DataFrame. The cells of a CSV file are strings, exactly as written; the values of JSON Lines keep their
+A piece is a pandas DataFrame. The cells of a CSV or TSV file are strings, exactly as written; the values of JSON Lines keep their
 JSON types, and those of Parquet their Arrow types.
 """
 
@@ -9,55 +9,74 @@ from __future__ import annotations
 import csv
 import datetime
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from pydantic_core import to_json
 
 from ..errors import InputError, MissingDependencyError, type_of
+from ..files.bounded_json import parsed_json
 from ..files.faults import file_fault
+from .endings import TEXTS, split_suffix
+from .formulas import FormulaCells, unescaped
+from .text_files import DAMAGE, LONGEST, USUAL_TEXT, TextFormat, bytes_written, lines, other_delimiter, text_read
 from .values import PLAIN, is_missing, json_value
 
-SUFFIXES = (".csv", ".jsonl", ".parquet")
 CHUNK = 4096
 """The default number of rows of a piece."""
 _CSV_TERMINATOR = "\r\n"
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _CELLS = frozenset({str, int, float, bool})  # types that csv.writer writes as they are
 _NUMBERS = frozenset({float, type(None)})
 
 
-def read_chunks(file: Path, suffix: str, size: int = CHUNK) -> Iterator[pd.DataFrame]:
+def read_chunks(
+    file: Path,
+    suffix: str,
+    size: int = CHUNK,
+    text: TextFormat = USUAL_TEXT,
+) -> Iterator[pd.DataFrame]:
     """The rows of a file, at most `size` at a time; the columns of JSON Lines may differ between pieces.
+
+    Parameters
+    ----------
+    file : path
+    suffix : str
+        As `llmclf.tables.endings.check_suffix` gives it.
+    size : int
+    text : TextFormat
+        Of what a CSV, TSV or JSONL file holds.
 
     Raises
     ------
     InputError
         The file is missing, or is not what its suffix says.
     MissingDependencyError
-        Parquet without pyarrow.
+        Parquet, .bz2 or .zst without pyarrow.
     """
-    readers: dict[str, Callable[[Path, int], Iterator[pd.DataFrame]]] = {
-        ".csv": _read_csv,
-        ".jsonl": _read_jsonl,
-        ".parquet": _read_parquet,
-    }
+    kind, compression = split_suffix(suffix)
     try:
-        fault = file_fault(file)
+        fault = file_fault(file, may_be_packed=bool(compression))
         # An empty file is a table without columns, of which whoever reads it says more.
         if fault is not None and not (file.is_file() and not file.stat().st_size):
             raise InputError(f"{str(file)!r} {fault}")
-        yield from readers[suffix](file, size)
+        if kind == ".parquet":
+            yield from _read_parquet(file, size)
+            return
+        with text_read(file, compression, text.encoding) as stream:
+            if kind in TEXTS:
+                yield from _read_csv(stream, file, size, text.delimiter or _DELIMITERS[kind], text.unescape_formulas)
+            else:
+                yield from _read_jsonl(stream, file, size)
     except InputError:
         raise
-    except UnicodeDecodeError as error:
-        raise InputError(f"{str(file)!r} is not UTF-8 text ({error}); save it with the encoding UTF-8") from error
-    except (OSError, ValueError, NotImplementedError) as error:
+    except (*DAMAGE, OSError, ValueError, NotImplementedError) as error:
         raise InputError(f"{str(file)!r} cannot be read as {suffix[1:].upper()}: {error}") from error
 
 
@@ -68,6 +87,7 @@ def write_chunks(
     *,
     schema: Any = None,
     metadata: Mapping[str, str] | None = None,
+    formulas: FormulaCells | None = None,
 ) -> int:
     """Write pieces with the same columns, one after the other.
 
@@ -80,18 +100,22 @@ def write_chunks(
     schema : pyarrow.Schema, optional
         The types of a Parquet file; by default those of the first piece.
     metadata : mapping, optional
-        Stored in a Parquet file; the other formats cannot hold it.
+        Stored in a Parquet file besides that of the schema; the other formats cannot hold it.
+    formulas : FormulaCells, optional
+        Counts, and escapes if it is told to, the cells of a CSV or TSV file that a spreadsheet would run.
 
     Returns
     -------
     int
         The number of rows.
     """
-    if suffix == ".csv":
-        return _write_csv(frames, target)
-    if suffix == ".jsonl":
-        return _write_jsonl(frames, target)
-    return _write_parquet(frames, target, schema, metadata or {})
+    kind, compression = split_suffix(suffix)
+    if kind == ".parquet":
+        return _write_parquet(frames, target, schema, metadata or {})
+    with bytes_written(target, compression) as stream:
+        if kind == ".jsonl":
+            return _write_jsonl(frames, stream)
+        return _write_csv(frames, stream, _DELIMITERS[kind], formulas or FormulaCells())
 
 
 def missing_pyarrow() -> MissingDependencyError:
@@ -101,61 +125,70 @@ def missing_pyarrow() -> MissingDependencyError:
 # --- CSV -----------------------------------------------------------------------------------------------------------------
 
 
-def _read_csv(file: Path, size: int) -> Iterator[pd.DataFrame]:
+def _read_csv(
+    stream: TextIOWrapper, file: Path, size: int, delimiter: str, unescape_formulas: bool
+) -> Iterator[pd.DataFrame]:
     # Not pandas' reader, which renames duplicate columns, fills short rows and takes an extra cell for an index.
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream, strict=True)
-        try:
-            with _cells_of_any_length():
-                names = next(reader, [])
-            duplicates = sorted({name for name in names if names.count(name) > 1})
-            if duplicates:
-                raise InputError(f"{str(file)!r} has two columns named {duplicates[0]!r}; rename one of them")
-            while True:
-                with _cells_of_any_length():
-                    rows = list(islice(_csv_rows(reader, names, file), size))
-                if not rows:
-                    return
-                yield pd.DataFrame(rows, columns=names, dtype=str)
-        except csv.Error as error:
-            raise InputError(f"line {reader.line_num} of {str(file)!r} is not valid CSV: {error}") from error
+    reader = csv.reader(lines(stream, file), strict=True, delimiter=delimiter)
+    try:
+        with _long_cells():
+            names = next(reader, [])
+        if unescape_formulas:
+            names = list(map(unescaped, names))
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        if duplicates:
+            raise InputError(f"{str(file)!r} has two columns named {duplicates[0]!r}; rename one of them")
+        while True:
+            with _long_cells():
+                rows = list(islice(_csv_rows(reader, names, file), size))
+            if not rows:
+                return
+            if unescape_formulas:
+                rows = [list(map(unescaped, row)) for row in rows]
+            yield pd.DataFrame(rows, columns=names, dtype=str)
+    except csv.Error as error:
+        raise InputError(f"line {reader.line_num} of {str(file)!r} is not valid CSV: {error}") from error
 
 
 def _csv_rows(reader: Any, names: list[str], file: Path) -> Iterator[list[str]]:
-    n = len(names)
+    n, delimiter = len(names), reader.dialect.delimiter
     for row in reader:
         if len(row) != n:
             if not row:
                 continue
             raise InputError(
-                f"line {reader.line_num} of {str(file)!r} has {len(row)} cells and the first line has {n}; "
-                'a cell that holds commas or line breaks needs quotes, as in "a, b"'
+                f"line {reader.line_num} of {str(file)!r} has {len(row)} cells and the first line has {n}; a cell that holds "
+                f'{_called(delimiter)} or line breaks needs quotes, as in "a{delimiter} b"{other_delimiter(names)}'
             )
         yield row
 
 
+def _called(delimiter: str) -> str:
+    return {",": "commas", "\t": "tabs"}.get(delimiter, f"the character {delimiter!r}")
+
+
 @contextmanager
-def _cells_of_any_length() -> Iterator[None]:
-    limit = csv.field_size_limit(sys.maxsize)
+def _long_cells() -> Iterator[None]:
+    limit = csv.field_size_limit(LONGEST)
     try:
         yield
     finally:
         csv.field_size_limit(limit)
 
 
-def _write_csv(frames: Iterable[pd.DataFrame], target: Path) -> int:
+def _write_csv(frames: Iterable[pd.DataFrame], stream: IO[bytes], delimiter: str, formulas: FormulaCells) -> int:
     n_rows = 0
-    with target.open("w", encoding="utf-8", newline="") as stream:
-        # The csv module quotes a lone carriage return only if its line terminator has one, so the terminator is replaced after.
-        lines: list[str] = []
-        writer = csv.writer(_CsvTarget(lines.append), lineterminator=_CSV_TERMINATOR)
-        for number, frame in enumerate(frames):
-            if not number:
-                writer.writerow(frame.columns)
-            writer.writerows(zip(*(_cells(frame[name]) for name in frame.columns), strict=True))
-            stream.writelines([line.removesuffix(_CSV_TERMINATOR) + "\n" for line in lines])
-            lines.clear()
-            n_rows += len(frame)
+    # The csv module quotes a lone carriage return only if its line terminator has one, so the terminator is replaced after.
+    written: list[str] = []
+    writer = csv.writer(_CsvTarget(written.append), lineterminator=_CSV_TERMINATOR, delimiter=delimiter)
+    for number, frame in enumerate(frames):
+        if not number:
+            writer.writerow(formulas.header(list(map(str, frame.columns))))
+        columns = (formulas.column(name, _cells(frame[name]), n_rows) for name in frame.columns)
+        writer.writerows(zip(*columns, strict=True))
+        stream.write("".join([line.removesuffix(_CSV_TERMINATOR) + "\n" for line in written]).encode())
+        written.clear()
+        n_rows += len(frame)
     return n_rows
 
 
@@ -171,10 +204,12 @@ def _cells(column: pd.Series) -> list[Any]:
 
 
 def _cell(value: Any) -> Any:
-    """A value as a cell has it: what csv.writer writes as text, and JSON for lists and dicts."""
+    """A value as a cell has it: what csv.writer writes as text, and JSON for lists, dicts, durations and bytes."""
     if isinstance(value, (dict, list, tuple, np.ndarray)):
         return json.dumps(json_value(value), ensure_ascii=False)
-    if isinstance(value, (str, int, float, np.generic, datetime.date, datetime.time, datetime.timedelta)):
+    if isinstance(value, (str, int, float, datetime.date, datetime.time)) or (
+        isinstance(value, np.generic) and not isinstance(value, (np.timedelta64, np.bytes_))
+    ):
         return value
     return json_value(value)
 
@@ -224,41 +259,38 @@ class _CsvTarget(NamedTuple):
 # --- JSON Lines ----------------------------------------------------------------------------------------------------------
 
 
-def _read_jsonl(file: Path, size: int) -> Iterator[pd.DataFrame]:
-    with file.open(encoding="utf-8-sig") as stream:
-        records = _json_records(stream, file)
-        while part := list(islice(records, size)):
-            # Objects, because pandas would make 1 and null into 1.0 and NaN.
-            yield pd.DataFrame(part, dtype=object)
+def _read_jsonl(stream: TextIOWrapper, file: Path, size: int) -> Iterator[pd.DataFrame]:
+    records = _json_records(lines(stream, file), file)
+    while part := list(islice(records, size)):
+        # Objects, because pandas would make 1 and null into 1.0 and NaN.
+        yield pd.DataFrame(part, dtype=object)
 
 
-def _json_records(stream: Iterable[str], file: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(stream, start=1):
+def _json_records(found: Iterable[str], file: Path) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(found, start=1):
         text = line.strip()
         if not text:
             continue
         try:
-            record = json.loads(text)
+            record = parsed_json(text)
         except json.JSONDecodeError as error:
             raise InputError(
                 f"line {number} of {str(file)!r} is not valid JSON: {error.msg} (character {error.colno})"
             ) from error
-        except RecursionError as error:
-            raise InputError(f"line {number} of {str(file)!r} is nested too deeply") from error
+        except ValueError as error:
+            raise InputError(f"line {number} of {str(file)!r} cannot be read: {error}") from error
         if not isinstance(record, dict):
             raise InputError(f"line {number} of {str(file)!r} is {type_of(record)}; expected a JSON object")
         yield record
 
 
-def _write_jsonl(frames: Iterable[pd.DataFrame], target: Path) -> int:
+def _write_jsonl(frames: Iterable[pd.DataFrame], stream: IO[bytes]) -> int:
     n_rows = 0
-    with target.open("wb") as stream:
-        for frame in frames:
-            names = list(frame.columns)
-            columns = (_json_values(frame[name]) for name in names)
-            for row in zip(*columns, strict=True):
-                stream.write(_json_line(dict(zip(names, row, strict=True))))
-            n_rows += len(frame)
+    for frame in frames:
+        names = list(frame.columns)
+        columns = (_json_values(frame[name]) for name in names)
+        stream.writelines(_json_line(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True))
+        n_rows += len(frame)
     return n_rows
 
 
@@ -378,9 +410,10 @@ def _write_parquet(frames: Iterable[pd.DataFrame], target: Path, schema: Any, me
         for frame in frames:
             table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
             if writer is None:
-                schema = table.schema.remove_metadata()
-                encoded = {name.encode(): value.encode() for name, value in metadata.items()}
-                writer = pq.ParquetWriter(target, schema.with_metadata(encoded) if encoded else schema)
+                known = (schema.metadata if schema is not None else None) or {}
+                encoded = {**known, **{name.encode(): value.encode() for name, value in metadata.items()}}
+                schema = schema if schema is not None else table.schema.remove_metadata()
+                writer = pq.ParquetWriter(target, schema.with_metadata(encoded or None))
             writer.write_table(table.cast(schema) if table.schema != schema else table.replace_schema_metadata(None))
             n_rows += len(frame)
     finally:

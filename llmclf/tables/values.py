@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import decimal
 import enum
@@ -24,13 +25,13 @@ def json_value(value: Any) -> Any:
     """A value as JSON has it, with all that it holds.
 
     Missing values are null, wherever they stand. Dates, times and durations are text as ISO 8601 has it, decimals are text since
-    a JSON number would not keep their digits. Infinite numbers, which JSON lacks, are ``"Infinity"`` and ``"-Infinity"``, from
-    which `float` makes them again.
+    a JSON number would not keep their digits, and bytes are text in base64. Infinite numbers, which JSON lacks, are
+    ``"Infinity"`` and ``"-Infinity"``, from which `float` makes them again.
 
     Raises
     ------
     TypeError
-        The value has no JSON form: bytes, a set, an object with keys that are no texts and cannot be told apart as such.
+        The value has no JSON form: a set, an object with keys that are no texts and cannot be told apart as such.
 
     Examples
     --------
@@ -65,6 +66,8 @@ def json_value(value: Any) -> Any:
         return str(value) if isinstance(value, np.datetime64) else value.isoformat()
     if isinstance(value, (decimal.Decimal, uuid.UUID)):
         return str(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode()
     if isinstance(value, enum.Enum):
         return json_value(value.value)
     import pandas as pd

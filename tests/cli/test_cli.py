@@ -364,7 +364,7 @@ print(json.dumps(results))
 """
 TEXTS = "--text-column text "
 ERRORS = [
-    ("predict data.csv out.txt --labels a,b", 2, r"'out.txt' ends with '.txt'; expected .csv, .jsonl, .parquet"),
+    ("predict data.csv out.txt --labels a,b", 2, r"'out.txt' ends with '.txt'; expected .csv, .tsv, .jsonl, .parquet"),
     ("predict nope.csv out.csv --labels a,b", 2, "'nope.csv' does not exist"),
     ("predict notes.txt out.csv --labels a,b", 2, "'notes.txt' ends with '.txt'"),
     ("predict broken.jsonl out.csv --labels a,b", 2, "line 2 of 'broken.jsonl' is not valid JSON"),

@@ -122,7 +122,7 @@ output = 2.5
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("inptu = 'a'", "unknown key 'inptu'; known: actor_gpus, actors, api_key_env"),
+        ("inptu = 'a'", "unknown key 'inptu'; known: accept_model_change, actor_gpus, actors, api_key_env"),
         ("rpm = 0", "rpm=0: input should be greater than or equal to 1"),
         ("resume = 'yes'", "resume='yes': input should be a valid boolean"),
         ("labels = 3", "labels"),
@@ -153,6 +153,7 @@ def test_every_flag_is_a_key_of_the_job_file(run):
         "model_option",
         "calibrator",  # the earlier name of classifier, which is read in both places
         "quiet",
+        "trust",  # no file vouches for itself
     }
     assert names | {"model_options"} == set(JobConfig.model_fields)
 
@@ -192,8 +193,9 @@ def test_estimate_says_what_a_job_would_take(run, table, server):
     assert run("estimate").code == 2
 
 
+@pytest.mark.filterwarnings("always::llmclf.errors.FormulaWarning")
 def test_hostile_names_and_paths(run, server, tmp_path):
-    """Columns, classes and files named like formulas, markup and paths stay names."""
+    """Columns, classes and files named like formulas, markup and paths stay names; of formulas a line warns."""
     frame = pd.DataFrame({"../x": ["=1+1", "[bold]x[/bold]"], "p.q": ["<script>", "a,b"]})
     folder = tmp_path / "[red]in"
     folder.mkdir()
@@ -212,6 +214,8 @@ def test_hostile_names_and_paths(run, server, tmp_path):
     assert found[["../x", "p.q"]].equals(frame.astype("str"))
     assert set(found["label"]) <= {"[b]", "../../y"}
     assert "[red]in" in result.out
+    assert "warning: " in result.err
+    assert "has a cell that a spreadsheet would run as a formula (row 0 of the column '../x')" in result.err
 
 
 def test_a_process_of_its_own_shows_a_bar_on_a_terminal(table, server, tmp_path):

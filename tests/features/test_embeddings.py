@@ -31,6 +31,7 @@ from llmclf.errors import (
     InputError,
     ModelError,
     ModelNameError,
+    SavedAddressError,
     ServerError,
     StoreError,
     UnknownOptionError,
@@ -606,19 +607,26 @@ def test_a_description_is_plain_json(is_fitted):
         assert (moved.base_url, moved.rpm, moved.cache) == (URL, 5, "c.sqlite")
 
 
-def test_a_key_goes_to_a_described_address_only_if_the_caller_names_it(monkeypatch):
-    """A description may come from anybody; this machine's own servers and the caller's addresses are the caller's."""
-    monkeypatch.setenv("OPENAI_API_KEY", "canary")
+def test_a_description_alone_sends_nothing_anywhere(monkeypatch):
+    """It may come from anybody; servers of this machine need no word for texts, and keys need one wherever they go."""
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv(KEY, "canary")
-    far = Embeddings("openai:e5", base_url="https://embeddings.example.com/v1").to_dict()
-    named = Embeddings("openai:e5", base_url="https://embeddings.example.com/v1", api_key_env=KEY).to_dict()
-    for described, name in ((far, "OPENAI_API_KEY"), (named, KEY)):
-        with pytest.raises(InputError, match=rf"would send the key in {name} to https://embeddings.example.com/v1"):
+    address = "https://embeddings.example.com/v1"
+    far = Embeddings("openai:e5", base_url=address).to_dict()
+    named = Embeddings("openai:e5", base_url=address, api_key_env=KEY).to_dict()
+    near = Embeddings("openai:e5", base_url=URL, api_key_env=KEY).to_dict()
+    for described, sent in ((far, "texts"), (named, f"the key in {KEY}"), (near, f"the key in {KEY}")):
+        with pytest.raises(
+            SavedAddressError, match=rf"would send {sent} to {described['options']['base_url']}"
+        ) as caught:
             Embeddings.from_dict(described)
-        assert Embeddings.from_dict(described, options={"api_key_env": name}).api_key_env == name
-        assert Embeddings.from_dict(described, options={"api_key_env": ""}).api_key_env == ""
-        Embeddings.from_dict(described, options={"base_url": "https://other.example.com/v1"})
-    Embeddings.from_dict(Embeddings("openai:e5", base_url=URL, api_key_env=KEY).to_dict())
+        assert "Embeddings.from_dict(values, trust=True)" in str(caught.value)
+        assert Embeddings.from_dict(described, trust=True).to_dict() == described
+        assert Embeddings.from_dict(described, options=caught.value.words).base_url == described["options"]["base_url"]
+    assert Embeddings.from_dict(near, options={"api_key_env": ""}).api_key_env == ""
+    assert Embeddings.from_dict(far, options={"base_url": "https://other.example.com/v1"}).to_dict() != far
+    assert Embeddings.from_dict(Embeddings("openai:e5", base_url=URL).to_dict()).base_url == URL
     Embeddings.from_dict(Embeddings("openai:e5").to_dict())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import struct
@@ -33,6 +34,7 @@ from llmclf.jobs.journal.plan import Plan
 from llmclf.jobs.questions import Question, decode_record, encode_record
 from llmclf.scoring.class_scores import ScoreTable
 from llmclf.tables.files import read_table, write_table
+from llmclf.tables.formats import read_chunks
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
@@ -204,6 +206,25 @@ def test_a_folder_becomes_a_folder_with_a_file_per_part(frame, tmp_path):
     shutil.copy(tmp_path / "in" / "a.csv", tmp_path / "out" / "other.csv")
     with pytest.raises(InputError, match="holds 'other.csv', which is not one of this job's files"):
         label_table(tmp_path / "in", tmp_path / "out", resume=True, **options)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("empty", ["a", "b", "c"])
+def test_a_file_without_rows_stays_one_in_its_folder(frame, empty, suffix, tmp_path):
+    """Wherever it stands among the others; where the format has columns, it gets those of the labels, too."""
+    (tmp_path / "in").mkdir()
+    rows = {name: frame[:0] if name == empty else frame.assign(id=frame["id"] + name) for name in "abc"}
+    for name, own in rows.items():
+        write_table(own, tmp_path / "in" / f"{name}{suffix}")
+    options = {"text_column": "text", "labels": LABELS, "model": FakeBackend(), "id_column": "id"}
+    label_table(tmp_path / "in", tmp_path / "out", **options)
+    for name, own in rows.items():
+        pieces = list(read_chunks(tmp_path / "out" / f"{name}{suffix}", suffix))
+        assert sum(map(len, pieces)) == len(own)
+        if suffix == ".csv":
+            assert (tmp_path / "out" / f"{name}{suffix}").read_text().startswith("id,text,")
+        elif pieces:
+            assert {"id", "text", "label", "confidence"} <= set(pieces[0].columns)
 
 
 def test_a_fitted_classifier_labels_with_its_calibrator(frame, tmp_path):
@@ -378,7 +399,7 @@ def test_limits_hold_at_the_server(monkeypatch):
 
 def test_the_budget_is_that_of_the_job_over_all_its_runs(tmp_path):
     """max_cost stops before it is passed, a resumed run starts from what was spent, and a higher limit finishes the job."""
-    table = pd.DataFrame({"text": [f"a text with some words, number {i}" for i in range(60)]})
+    table = pd.DataFrame({"text": [f"a text with some words, number {i}" for i in range(160)]})
     out, price = tmp_path / "out.csv", {"input": 1000.0, "output": 1000.0}
 
     def spent(server):
@@ -387,17 +408,28 @@ def test_the_budget_is_that_of_the_job_over_all_its_runs(tmp_path):
 
     with FakeServer("openai_chat") as server:
         options = {"concurrency": 2, "price": price}
-        with pytest.raises(JobError, match=r"max_cost=2 is reached.*continue with resume"):
-            label_table(table, out, **chat(server, max_cost=2.0, **options))
-        assert 0.5 < spent(server) <= 2.0
+        accounts, limit = [], 2.0
+        for resume in (False, True):
+            with pytest.raises(JobError, match=f"max_cost={limit:g} is reached.*continue with resume") as caught:
+                label_table(table, out, resume=resume, **chat(server, max_cost=limit, **options))
+            # Whatever run it is, the numbers are those of the job.
+            said = re.search(r"all runs of this job have spent (\S+), and (\S+) is left", str(caught.value))
+            accounts.append(float(said[1]))
+            assert float(said[1]) + float(said[2]) == pytest.approx(limit)
+            limit = round(float(said[1]) + 1.2, 3)  # enough for what a run begins with, and some rows
+        assert 0.5 < accounts[0] < accounts[1] < limit
         before = asked(server, "number ")
         with pytest.raises((JobError, BudgetError), match="max_cost=.* is reached"):
             label_table(table, out, resume=True, **chat(server, max_cost=2.0, **options))
-        assert spent(server) <= 2.0
+        assert spent(server) <= 5.0  # what the questions cost with which each run begins is not in the account
         result = label_table(table, out, resume=True, **chat(server, max_cost=100.0, **options))
-        assert before < 60 == result.summary.labelled
-        assert asked(server, "number ") == 60
+        assert before < 160 == result.summary.labelled
+        assert asked(server, "number ") == 160
         assert result.summary.total_cost == pytest.approx(spent(server), rel=0.2)
+        spent_and_left = (
+            f"{result.summary.total_cost:.6g} of max_cost=100 spent, {100 - result.summary.total_cost:.6g} left"
+        )
+        assert spent_and_left in result.summary.line
 
 
 def test_a_wrong_key_stops_at_once_and_keeps_nothing_behind(tmp_path, monkeypatch):
@@ -502,7 +534,7 @@ def test_outputs_are_refused_before_anything_is_asked(frame, chat_server, tmp_pa
     journal = tmp_path / "j"
     for output, message in (
         (tmp_path / "in.csv" / "out.csv", "cannot be written"),
-        (tmp_path / "out.xlsx", "ends with '.xlsx'"),
+        (tmp_path / "out.xlsx", "is a spreadsheet"),
         (tmp_path / "in.csv", "is read and would be written over"),
     ):
         with pytest.raises((InputError, StoreError), match=message):
@@ -513,10 +545,10 @@ def test_outputs_are_refused_before_anything_is_asked(frame, chat_server, tmp_pa
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of two megabytes, which root can make."""
+    """A disk of three megabytes, which root can make."""
     place = tmp_path / "disk"
     place.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True, text=True)
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", place], capture_output=True, text=True)
     if made.returncode:
         pytest.skip(f"this user may mount no disk: {made.stderr.strip()}")
     yield place
@@ -556,9 +588,27 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_asked(chat_serve
     usage = shutil.disk_usage(tmp_path)
     table = pd.DataFrame({"text": [f"t{i}" for i in range(20_000)]})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=3_000_000))
-    with pytest.raises(StoreError, match=r"has 3 MB free, and journal and output need about \d+ MB; make room"):
+    with pytest.raises(StoreError, match=r"has 3 MB free, and journal, plan and output need about \d+ MB; make room"):
         label_table(table, tmp_path / "out.csv", **chat(chat_server))
+    # The log of a journal that a server's answers go into is larger than the answers of a few rows.
+    with pytest.raises(StoreError, match=r"has 3 MB free, and journal, plan and output need about [45] MB"):
+        label_table(table[:400], tmp_path / "out.csv", **chat(chat_server))
     assert chat_server.requests == []
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["Hi:", "{{ label_words[0] }}", "{{ 'text' }}", "{% set text = 1 %}{{ text }}", "{{ fields | length }}", "{{ review }}",
+     "{{ fields['review'] }}", "{{ fields.review }}", "{{ self }}", "{{ loop }}"],
+)  # fmt: skip
+@pytest.mark.parametrize("entry", [label_table, estimate_table])
+def test_a_template_that_never_names_the_text_is_refused(entry, template):
+    """Whatever it names in its place, it is an error of ours, before anything is asked."""
+    backend = Counting()
+    table = pd.DataFrame({"review": ["Fine.", "Long."]})
+    with pytest.raises(InputError, match="template"):
+        entry(table, text_column="review", labels=LABELS, prompt=template, model=backend)
+    assert backend.texts == []
 
 
 @pytest.mark.parametrize(
@@ -794,7 +844,7 @@ def test_answers_are_kept_while_questions_are_read(tmp_path):
         journal.begin({"a": 1})
         with Plan(journal, 1) as plan:
             plan.add(questions, None, b"digest")
-            plan.finish(has_ids=False, retry_failed=False, in_order=True)
+            plan.finish(has_ids=False, finds_ids=False, retry_failed=False, in_order=True)
             with closing(sqlite3.connect(plan.path)) as reader:
                 page = reader.execute("SELECT n FROM todo")
                 assert page.fetchone() == (1,)
@@ -824,7 +874,10 @@ def test_what_cannot_be_committed_does_not_stand_in_the_way(tmp_path):
         journal.connection.execute("PRAGMA foreign_keys = ON")
         # A promise that is looked at when it is committed.
         journal.connection.execute("CREATE TABLE notes (n REFERENCES answers (n) DEFERRABLE INITIALLY DEFERRED)")
-        with pytest.raises(StoreError, match="cannot be written: FOREIGN KEY constraint failed"), journal.transaction():
+        with (
+            pytest.raises(StoreError, match="cannot be read or written: FOREIGN KEY constraint failed"),
+            journal.transaction(),
+        ):
             journal.connection.execute("INSERT INTO notes VALUES (7)")
         journal.add([(b"k" * 16, RowScores(((-1.0,),)))])
         assert journal.connection.execute("SELECT count(*) FROM notes").fetchone() == (0,)

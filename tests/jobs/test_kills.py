@@ -90,7 +90,7 @@ def test_killed_while_it_writes_leaves_the_old_output_whole(zygote, table, tmp_p
     with FakeServer("openai_chat") as server:
         kills = 0
         for step in range(40):
-            run = zygote.start(command(table, output, server, "--resume"))
+            run = zygote.start(command(table, output, server, "--resume", "--if-exists", "replace"))
             until = time.monotonic() + 30
             while not list(tmp_path.glob(".out.csv.*")) and run.code is None and time.monotonic() < until:
                 zygote.collect(run)
@@ -101,7 +101,7 @@ def test_killed_while_it_writes_leaves_the_old_output_whole(zygote, table, tmp_p
             kills += 1
             assert output.read_text() == "old\n1\n"
         assert kills >= 2
-        zygote.succeed(command(table, output, server, "--resume"))
+        zygote.succeed(command(table, output, server, "--resume", "--if-exists", "replace"))
         assert len(rows_asked(server)) == 3
     assert read_table(output)["id"].tolist() == frame["id"].tolist()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["in.csv", "out.csv", "out.csv.journal"]

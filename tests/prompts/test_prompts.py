@@ -299,7 +299,7 @@ def test_marked_turns_can_be_split_again():
         "{{ 1 / 0 }}{{ text }}",
         "{{ text / 2 }}",
         "{{ text.nothing }}",
-        "{% set __data_mark__ = 3 %}{{ text }}",
+        "{% set data mark = 3 %}{{ text }}",
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}{{ text }}",
     ],
 )

@@ -238,6 +238,34 @@ class TestHostileText:
         assert watched.quiet()
         page.close()
 
+    @pytest.mark.parametrize(
+        "odd", ["\ud800 <b>\udfff", "<script>" * 12_500, "\u202e" * 100_000, "\x00</script><script>alert(1)//"]
+    )
+    def test_odd_and_long_texts(self, browser, tmp_path, odd):
+        """Halves of pairs, 100,000 tags or marks that turn the order, in each field: the page is written, and stays quiet."""
+        y, proba = draw(60, 2)
+        names = [f"a{odd}", f"b{odd}"]
+        reports = [
+            CalibrationReport(
+                np.array(names, dtype=object)[y],
+                shown,
+                classes=names,
+                groups={f"group{odd}": np.array(names, dtype=object)[y]},
+                texts=[odd] * 60,
+                metadata={f"key{odd}": odd, "model": odd},
+                title=f"title{odd}",
+            )
+            for shown in (proba, softmax(2 * np.log(proba)))
+        ]
+        reports[0].to_html(tmp_path / "report.html")
+        compare(*reports, paired=False).to_html(tmp_path / "comparison.html")
+        for name, n_scripts in (("report", 2), ("comparison", 0)):
+            watched = Watched(browser, tmp_path / f"{name}.html")
+            assert watched.quiet(), watched.events
+            assert watched.page.locator("script").count() == n_scripts
+            assert "title" in watched.page.locator("h1").inner_text()
+            watched.page.close()
+
     def test_a_script_that_got_in_would_not_run(self, browser, report, tmp_path):
         """The page's own policy refuses scripts, styles and requests that are not its own."""
         path = tmp_path / "report.html"

@@ -20,9 +20,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmclf.errors import InputError, StoreError
-from llmclf.tables.files import check_suffix, check_writable, read_table, write_table
+from llmclf.tables.endings import check_suffix
+from llmclf.tables.files import check_writable, read_table, write_table
 
-SUFFIXES = [".csv", ".jsonl", ".parquet"]
+SUFFIXES = [".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.zst"]
 ODD = [
     "NA",
     "None",
@@ -230,13 +231,29 @@ def test_parquet_without_rows_is_refused(tmp_path):
         read_table(tmp_path / "x.parquet")
 
 
-@pytest.mark.parametrize("name", ["table.txt", "table", "table.csv.gz", ".csv", "table.xlsx"])
-def test_other_suffixes_are_refused(tmp_path, name):
-    """Reading and writing name the suffix and the three that are known."""
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("table.txt", r"ends with '\.txt'; expected \.csv, \.tsv, \.jsonl, \.parquet, or the first three with \.gz, "),
+        ("table", "ends with ''; expected "),
+        (".csv", "ends with ''; expected "),
+        ("table.gz", r"ends with '\.gz'; expected "),
+        ("table.csv.lz4", r"ends with '\.lz4'; expected "),
+        ("table.parquet.zst", "Parquet files are compressed within; unpack it"),
+        ("table.XLSX", "is a spreadsheet, .*; save its sheet as CSV"),
+        ("table.ods", "is a spreadsheet"),
+        ("table.csv.zip", "is an archive, .*; unpack it"),
+        ("table.tar.gz", "is an archive"),
+        ("table.json", "write one object a line, and call it .jsonl"),
+    ],
+)
+def test_other_suffixes_are_refused(tmp_path, name, message):
+    """Reading and writing name the suffix and the cure."""
     for call in (check_suffix, read_table, lambda path: write_table(pd.DataFrame({"a": [1]}), path)):
-        with pytest.raises(InputError, match=r"ends with '.*'; expected \.csv, \.jsonl, \.parquet"):
+        with pytest.raises(InputError, match=message):
             call(tmp_path / name)
     assert check_suffix("TABLE.CSV") == ".csv"
+    assert check_suffix("table.Tsv.GZ") == ".tsv.gz"
     assert os.listdir(tmp_path) == []
 
 

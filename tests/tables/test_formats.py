@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmclf.errors import InputError, StoreError
 from llmclf.jobs.tables.column_kinds import ColumnKinds
 from llmclf.tables.files import read_table, write_table
 from llmclf.tables.formats import arrow_frame
@@ -24,9 +23,9 @@ INT = pa.int64()
 TYPES = {
     "large_string": (pa.array(WORDS, pa.large_string()), ["é 東京", "b", ""], WORDS),
     "string_view": (pa.array(WORDS, pa.string_view()), ["é 東京", "b", ""], WORDS),
-    "binary": (pa.array([b"\xff", None, b""]), None, None),
-    "binary_view": (pa.array([None, b"\xff", b""], pa.binary_view()), None, None),
-    "fixed binary": (pa.array([b"ab", None, b"cd"], pa.binary(2)), None, None),
+    "binary": (pa.array([b"\xff", None, b""]), ["/w==", "", ""], ["/w==", None, ""]),
+    "binary_view": (pa.array([None, b"\xff", b""], pa.binary_view()), ["", "/w==", ""], [None, "/w==", ""]),
+    "fixed binary": (pa.array([b"ab", None, b"cd"], pa.binary(2)), ["YWI=", "", "Y2Q="], ["YWI=", None, "Y2Q="]),
     "dictionary": (pa.array(WORDS).dictionary_encode(), ["é 東京", "b", ""], WORDS),
     "list": (pa.array([["a", None], [], None]), ['["a", null]', "[]", ""], [["a", None], [], None]),
     "large_list": (pa.array([[1], [], None], pa.large_list(INT)), ["[1]", "[]", ""], [[1], [], None]),
@@ -48,7 +47,17 @@ TYPES = {
         ['{"a": ["2020-01-02T03:04:05", null], "d": "1.50"}', "", ""],
         [{"a": ["2020-01-02T03:04:05", None], "d": "1.50"}, None, None],
     ),
-    "struct of bytes": (pa.array([None, {"a": b"x"}, None]), None, None),
+    "struct of bytes": (
+        pa.array([None, {"a": b"x"}, None]),
+        ["", '{"a": "eA=="}', ""],
+        [None, {"a": "eA=="}, None],
+    ),
+    "map of bytes": (
+        pa.array([[(b"\xff", 1)], [], None], pa.map_(pa.binary(), INT)),
+        ['[["/w==", 1]]', "[]", ""],
+        [[["/w==", 1]], [], None],
+    ),
+    "list of lists": (pa.array([[[1], [None]], [], None]), ["[[1], [null]]", "[]", ""], [[[1], [None]], [], None]),
     "map": (pa.array([[("k", 1)], [], None], pa.map_(pa.string(), INT)), ['[["k", 1]]', "[]", ""], [[["k", 1]], [], None]),
     "decimal128": (pa.array([Decimal("1.50"), None, None]), ["1.50", "", ""], ["1.50", None, None]),
     "decimal256": (pa.array([Decimal("1.50"), None, None], pa.decimal256(50, 2)), ["1.50", "", ""], ["1.50", None, None]),
@@ -67,7 +76,7 @@ TYPES = {
     ),
     "duration": (
         pa.array([datetime.timedelta(1, 2), None, None]),
-        ["1 days 00:00:02", "", ""],
+        ["P1DT0H0M2S", "", ""],
         ["P1DT0H0M2S", None, None],
     ),
     "float16": (pa.array([1.5, None, 2.0], pa.float16()), ["1.5", "", "2.0"], [1.5, None, 2.0]),
@@ -85,7 +94,7 @@ def files(tmp_path, array):
 
 @pytest.mark.parametrize("name", TYPES)
 def test_arrow_types_through_every_format(name, tmp_path):
-    """Parquet gives the values back, JSON Lines and CSV hold them as text that says the same, or name what they lack."""
+    """Parquet gives the values back, JSON Lines and CSV hold them as text that says the same."""
     array, cells, values = TYPES[name]
     frame = files(tmp_path, array)
     write_table(frame, tmp_path / "out.parquet")
@@ -94,13 +103,6 @@ def test_arrow_types_through_every_format(name, tmp_path):
     kinds = ColumnKinds()
     kinds.add(frame)
     for suffix, expected in ((".csv", cells), (".jsonl", values)):
-        if expected is None:
-            with pytest.raises(StoreError, match=r"column 'c', row \d: .* is a bytes and has no JSON form"):
-                write_table(frame, tmp_path / f"out{suffix}")
-            # A job sees it before anything is asked, wherever in the table it stands.
-            with pytest.raises(InputError, match=r"row \d \(counted from 0\), column 'c', holds .*bytes"):
-                kinds.refuse("JSON", where="out")
-            continue
         kinds.refuse("JSON", "UTF-8", where="out")
         write_table(frame, tmp_path / f"out{suffix}")
         assert read_table(tmp_path / f"out{suffix}")["c"].tolist() == expected
@@ -130,7 +132,7 @@ def test_every_line_of_jsonl_is_json(tmp_path):
         (pd.Series([1, None], dtype="Int64"), ["1", ""]),
         (pd.Series([True, None], dtype="boolean"), ["True", ""]),
         (pd.Series(pd.to_datetime(["2020-01-02", None]).tz_localize("UTC")), ["2020-01-02 00:00:00+00:00", ""]),
-        (pd.Series(pd.to_timedelta(["1s", None])), ["0 days 00:00:01", ""]),
+        (pd.Series(pd.to_timedelta(["1s", None])), ["P0DT0H0M1S", ""]),
         (pd.Series(pd.PeriodIndex(["2020-01", None], freq="M")), ["2020-01", ""]),
         (pd.Series([(1, 2), {"a": {1: pd.NaT}}], dtype=object), ["[1, 2]", '{"a": {"1": null}}']),
     ],

@@ -73,21 +73,19 @@ def test_forms(value, form):
 @pytest.mark.parametrize(
     "value",
     [
-        b"x",
-        bytearray(b"x"),
         {1, 2},
         frozenset(),
         1j,
         object(),
         range(3),
-        {"a": b"x"},
+        {"a": {2}},
         [{1}],
         {(1, 2): 3},
         {1: 0, "1": 1},
     ],
 )
 def test_values_without_a_form(value):
-    """Bytes, sets, complex numbers and keys that would collide are refused by type, not written as something else."""
+    """Sets, complex numbers and keys that would collide are refused by type, not written as something else."""
     with pytest.raises(TypeError, match="has no JSON form"):
         json_value(value)
 

@@ -21,6 +21,7 @@ from ...prompts.rendered import RenderedPrompt
 from ..base import CountsUsage, EstimatesCost, SeesTokens, Streams
 from ..handle import shared
 from ..http.server_handle import ServerHandle, server
+from ..model_names import ModelName
 from ..options import option, positive_count
 from ..requests import Request, RowScores, check_requests
 from ..usage import Estimate, Usage
@@ -87,6 +88,11 @@ class DecisionBackend(ServerHandle, Streams, EstimatesCost, CountsUsage, SeesTok
         """What was asked of the server, by all handles that share its connection."""
         return self._connection.client.usage
 
+    def answering_model(self) -> ModelName:
+        connection = self._connection
+        connection.connect()
+        return connection.models.first()
+
     def identity(self) -> dict[str, Any]:
         """Includes the name of the model that answers, which takes one small question."""
         connection = self._connection
@@ -138,7 +144,15 @@ class DecisionBackend(ServerHandle, Streams, EstimatesCost, CountsUsage, SeesTok
 
     def _connect(self) -> DecisionConnection:
         options = self.server_options
-        make = partial(DecisionConnection, options, self.wire, self.model_name, self._kind, self.permutations or 1)
+        make = partial(
+            DecisionConnection,
+            options,
+            self.wire,
+            self.model_name,
+            self._kind,
+            self.permutations or 1,
+            accepts_change=self.accept_model_change,
+        )
         # The address may come from the environment, which equal handles need not have seen alike.
         return shared((*self._key, options.root, options.api_key_env), make)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ServerError
+from ..http.answering_model import AnsweringModel
 from ..http.async_bridge import AsyncBridge
 from ..http.client import Client
 from ..http.options import ServerOptions
@@ -57,18 +59,23 @@ class DecisionConnection(AsyncBridge):
         The type of all questions.
     permutations : int
         Orders of the options in which every question is asked.
+    accepts_change : bool
+        Whether another model may answer later than the first.
 
     Attributes
     ----------
-    answered_by : str or None
-        The model that answered first; no other may answer later. None before `connect`.
+    models : AnsweringModel
+        Which model answers.
     cap : int or None
         Largest number of options that the server takes in one question; None as long as it has taken all.
     """
 
-    def __init__(self, options: ServerOptions, wire: Wire, model: str, kind: str, permutations: int) -> None:
+    def __init__(
+        self, options: ServerOptions, wire: Wire, model: str, kind: str, permutations: int, *, accepts_change: bool
+    ) -> None:
         super().__init__(Client(options))
-        self.answered_by: str | None = None
+        # Probabilities of two models must not be mixed, nor those of one be calibrated by the other's map.
+        self.models = AnsweringModel(model, accepts_change=accepts_change)
         self.cap: int | None = None
         self._most_options = 0  # that were accepted in one question
         self._most_questions = _MOST_QUESTIONS  # of one request
@@ -78,6 +85,11 @@ class DecisionConnection(AsyncBridge):
         self._kind = kind
         self._permutations = permutations
         self._lock = threading.Lock()
+
+    @property
+    def answered_by(self) -> str | None:
+        """The model that answered first; None before `connect`."""
+        return self.models.first().model
 
     def connect(self) -> None:
         """Ask one small question to learn which model answers, once.
@@ -142,12 +154,18 @@ class DecisionConnection(AsyncBridge):
             n_rows += len(unit.placed)
             n_requests += 1
             turned = [order for _, question in unit.placed for order, _ in self._turned(question)]
-            n_bytes += _size(unit.state) + sum(map(_question_size, turned))
+            # A server writes a template around text and options; what the protocol writes around them is about as long.
+            body = self._body(unit.state, turned)
+            n_bytes += _size(json.dumps(body, ensure_ascii=False, separators=(",", ":")))
         tokens = -(-n_bytes // 4)
         cost = cost_of(self.client.options.price, tokens, 0)
         return Estimate(route, n_rows, n_requests, tokens, 0, cost, is_counted=False)
 
     async def _serve(self, client: Client, unit: Unit) -> list[tuple[int, RowScores]]:
+        with self.models.noting() as noted:
+            return self.models.marked(await self._answers(client, unit), noted)
+
+    async def _answers(self, client: Client, unit: Unit) -> list[tuple[int, RowScores]]:
         ask = partial(self._averaged, client, unit.state)
         cap = self.cap
         questions = [question for _, question in unit.placed]
@@ -229,29 +247,22 @@ class DecisionConnection(AsyncBridge):
 
         def read(reply: Any) -> list[Outcome]:
             whole = mapping(reply, "the reply")
-            self._check_model(string(whole.get("model"), "model"))
+            string(whole.get("model"), "model")
+            self.models.check(reply)
             return _outcomes(self._wire.answers(self._kind, whole.get("answers"), questions))
 
         n_options = sum(len(question.options) for question in questions)
         return await client.call(
             f"/{self._wire.path}",
-            {"model": self._model, **self._wire.body(self._kind, state, questions, describe=self._describe)},
+            self._body(state, questions),
             read,
             # A token has at least one byte, and each question may have the text read anew.
             tokens_in=len(questions) * (_size(state) + _OVERHEAD) + sum(map(_question_size, questions)) + n_options * 8,
             tokens_out=len(questions) * 16 + n_options * 8,
         )
 
-    def _check_model(self, name: str) -> None:
-        if self.answered_by is None:
-            self.answered_by = name
-        elif name != self.answered_by:
-            # Probabilities of two models must not be mixed, nor those of one be calibrated by the other's map.
-            raise ServerError(
-                f"{name!r} answered, and {self.answered_by!r} did before: {self._model!r} now stands for another model; name "
-                "the exact version, and calibrate again",
-                is_final=True,
-            )
+    def _body(self, state: str, questions: Sequence[Question]) -> dict[str, Any]:
+        return {"model": self._model, **self._wire.body(self._kind, state, questions, describe=self._describe)}
 
 
 async def linked(ask: Ask, questions: Sequence[Question], cap: int | None) -> list[Outcome]:

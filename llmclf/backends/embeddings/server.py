@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...errors import ServerError
 from ..base import CountedEmbedder
 from ..handle import shared
+from ..http.answering_model import AnsweringModel
 from ..http.async_bridge import AsyncBridge
 from ..http.client import Client
 from ..http.options import ServerOptions
@@ -135,8 +136,6 @@ class EmbeddingConnection(AsyncBridge):
 
     Attributes
     ----------
-    answered_by : str or None
-        The model that answered first, by its own name; no other may answer later.
     length : int or None
         Of the first vector; no other may have another.
     """
@@ -145,13 +144,18 @@ class EmbeddingConnection(AsyncBridge):
         self, options: ServerOptions, model: str, *, dimensions: int | None, batch_size: int, extra: Mapping[str, Any]
     ) -> None:
         super().__init__(Client(options))
-        self.answered_by: str | None = None
+        self._models = AnsweringModel(model, cure="name the exact version, and fit again")
         self.length: int | None = None
         self._model = model
         self._dimensions = dimensions
         self._most = batch_size  # texts in one request; fewer once the server has refused so many
         self._fields = {**extra, "model": model, **({} if dimensions is None else {"dimensions": dimensions})}
         self._lock = threading.Lock()
+
+    @property
+    def answered_by(self) -> str | None:
+        """The model that answered first, by its own name; no other may answer later, whatever is accepted of other models."""
+        return self._models.first().model
 
     def embed(self, texts: Sequence[str]) -> Iterator[Placed]:
         """The vectors of texts, as they come."""
@@ -190,8 +194,8 @@ class EmbeddingConnection(AsyncBridge):
 
         def read(reply: Any) -> Vectors:
             vectors = read_vectors(reply, len(texts))
-            name = reply.get("model")
-            self._check_same(name if isinstance(name, str) and name else None, vectors.shape[1])
+            self._check_length(vectors.shape[1])
+            self._models.check(reply)
             return vectors
 
         return await client.call(
@@ -203,8 +207,8 @@ class EmbeddingConnection(AsyncBridge):
             counts=partial(read_counts, estimated=estimated),
         )
 
-    def _check_same(self, name: str | None, length: int) -> None:
-        """Refuse what asking again will not heal: another model, or vectors of another length."""
+    def _check_length(self, length: int) -> None:
+        """Refuse what asking again will not heal: vectors of another length."""
         if self._dimensions not in (None, length):
             raise ServerError(
                 f"{self._model!r} answers vectors of {length} numbers, and dimensions={self._dimensions} was asked for; the "
@@ -214,18 +218,10 @@ class EmbeddingConnection(AsyncBridge):
         with self._lock:
             if self.length is None:
                 self.length = length
-            if self.answered_by is None:
-                self.answered_by = name
         if length != self.length:
             raise ServerError(
                 f"{self._model!r} answered a vector of {length} numbers, and of {self.length} before: another model seems to "
                 "answer now; name the exact version, and fit again",
-                is_final=True,
-            )
-        if name is not None and name != self.answered_by:
-            raise ServerError(
-                f"{name!r} answered, and {self.answered_by!r} did before: {self._model!r} now stands for another model; name the "
-                "exact version, and fit again",
                 is_final=True,
             )
 

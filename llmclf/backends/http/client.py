@@ -7,33 +7,39 @@ the budget. Every reply is read and checked here as well: a status of 200 promis
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
 import math
-import os
 import random
+import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ...errors import BudgetError, ServerError, StoreError
+from ...errors import BudgetError, LlmclfError, ServerError, StoreError
 from ..usage import Usage
-from .file_transfers import Download, Upload, receive, send
+from .file_transfers import Download, Upload, prepared, receive
+from .key_echoes import without_key
 from .options import ServerOptions
+from .proxies import Proxy, proxy_for
 from .rate_limits import RateLimits
 from .replies import BadReplyError, error_message, meant_status, retry_after, stated_error, token_counts, visible_text
-from .transport import connect, parsed_url, unreachable_errors
+from .reply_limits import ReplyLimitError, ReplyLimits
+from .transport import connect, parsed_url, proxy_refusal, unreachable_errors
 from .usage import cost_of
 
 if TYPE_CHECKING:
     import httpx2
 
 T = TypeVar("T")
+REQUESTS_LOG = logging.getLogger("llmclf.requests")
+"""Told, at the level INFO, why a request is repeated."""
 Body = Mapping[str, Any] | Upload | Download | None
 
 _HEALING = {408, 409, 425, 429}
 _ROW_STATUS = {400, 413, 422}  # this request was refused; others may pass
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds between two attempts, where the server says nothing
 _LONGEST_OBEYED = 600.0  # seconds; a server that asks for more will not answer soon
+_SHOWN = 300  # characters of an address that a server names
 _ROUNDING = 1e-9  # share of the budget that sums of many small costs may be off by
 
 
@@ -61,23 +67,28 @@ class Client:
     Attributes
     ----------
     usage : Usage
+    reply_limits : ReplyLimits
     """
 
     def __init__(self, options: ServerOptions) -> None:
         self.options = options
         self.usage = Usage(cost=None if options.price is None else 0.0)
         self._limits = RateLimits(options.rpm, options.tpm)
+        self.reply_limits = ReplyLimits(options.max_reply_mb, options.base_url)
         self._reserved = 0.0
         self._n_reserved = 0
         self._users = 0
         self._http: httpx2.AsyncClient | None = None
+        self._proxy: Proxy | None = None
 
     async def __aenter__(self) -> Client:
         if not self._users:
             self._limits.open()
             self._slots = asyncio.Semaphore(self.options.concurrency)
             self._settled = asyncio.Event()
-            self._http = connect(self.options)
+            self._large_turn = asyncio.Lock()
+            self._proxy = proxy_for(self.options)
+            self._http = connect(self.options, self._proxy)
         self._users += 1
         return self
 
@@ -136,6 +147,7 @@ class Client:
                 return outcome
             if not outcome.heals or attempt == retries:
                 break
+            REQUESTS_LOG.info("%s", outcome.message)
             await asyncio.sleep(outcome.delay or backoff(attempt))
         assert isinstance(outcome, _Failure)
         if outcome.heals and retries:
@@ -174,6 +186,9 @@ class Client:
                 return read(sent)
             except BadReplyError as error:
                 return _Failure(self.unusable(error, sent), 200, heals=True)
+            except LlmclfError as error:
+                error.args = tuple(self.without_key(list(error.args)))
+                raise
         finally:
             # A request that is cancelled while it is under way has still been paid for.
             self.settle(worst, cost)
@@ -198,7 +213,9 @@ class Client:
             if not self._n_reserved:
                 raise BudgetError(
                     f"max_cost={self.options.max_cost:g} is reached: {self.usage.cost or 0.0:.6g} is spent, and the next request "
-                    f"could cost {worst:.6g}; raise max_cost to go on"
+                    f"could cost {worst:.6g}; raise max_cost to go on",
+                    limit=self.options.max_cost,
+                    needed=worst,
                 )
             self._settled.clear()
             await self._settled.wait()
@@ -222,62 +239,106 @@ class Client:
     async def _send(self, url: httpx2.URL, body: Body) -> Any | _Failure:
         """One request: the parsed JSON of a reply with status 200, or what went wrong."""
         assert self._http is not None
-        content = json.dumps(body).encode() if isinstance(body, Mapping) else None
-        n_bytes = 0
+        content: bytes | bytearray | None = None
         try:
             async with asyncio.timeout(self.options.timeout) as limit:
-                if isinstance(body, Download):
-                    response, n_bytes = await receive(self._http, url, body, limit)
-                elif isinstance(body, Upload):
-                    response = await send(self._http, url, body, limit)
-                elif content is None:
-                    response = await self._http.get(url)
-                else:
-                    response = await self._http.post(url, content=content)
+                request = prepared(self._http, url, body, limit)
+                response = await self._http.send(request, stream=True)
+                try:
+                    if 300 <= response.status_code < 400:
+                        return self._redirected(response)
+                    if isinstance(body, Download) and 200 <= response.status_code < 300:
+                        return await receive(response, body, limit)
+                    content = await self.reply_limits.content(response, self._large_turn)
+                finally:
+                    await response.aclose()
         except StoreError:
             raise
+        except ReplyLimitError as error:
+            if 200 <= response.status_code < 300:
+                return _Failure(str(error), response.status_code, may_cost=True)
         except TimeoutError:
-            failure = _Failure(f"no reply within {self.options.timeout:g} s", heals=True, may_cost=True)
+            return _Failure(f"no reply within {self.options.timeout:g} s", heals=True, may_cost=True)
         except Exception as error:  # any of them: their frames hold the key
-            cause = error.__cause__ or error
+            cause, refused = error.__cause__ or error, proxy_refusal(error)
+            through = "" if self._proxy is None else f" through the proxy in {self._proxy.variable}"
             if isinstance(error, unreachable_errors()) or isinstance(cause, unreachable_errors()):
-                reason = f"the server cannot be reached at {self.options.base_url}"
-                failure = _Failure(reason, heals=True, is_final=True)
-            else:
-                reason = f"the connection broke before the reply was complete ({type(cause).__name__})"
-                failure = _Failure(reason, heals=True, may_cost=True)
-        else:
-            is_good = 200 <= response.status_code < 300
-            if is_good and isinstance(body, Download):
-                return n_bytes
-            try:
-                parsed = json.loads(response.content)
-                if is_good and stated_error(parsed) is None:
-                    return parsed
-                return self.refusal(response.status_code, parsed, response.headers)
-            except (ValueError, RecursionError):
-                if not is_good:
-                    return self.refusal(response.status_code, None, response.headers)
-                kind = response.headers.get("content-type", "no content type")[:80]
-                words = self.without_key(visible_text(response.text)) if kind.startswith("text/") else ""
-                reason = f"the server's reply is not JSON ({kind}){': ' if words else ''}{words}"
-                failure = _Failure(reason, 200, heals=True, may_cost=True)
-        return failure
+                reason = f"the server cannot be reached at {self.options.base_url}{through}"
+                return _Failure(reason, heals=True, is_final=True)
+            if refused is not None:
+                reason = f"the server cannot be reached at {self.options.base_url}{through}, which answered {refused}"
+                return _Failure(reason, heals=not 400 <= refused < 500, is_final=True)
+            reason = f"the connection broke before the reply was complete ({type(cause).__name__})"
+            return _Failure(reason, heals=True, may_cost=True)
+        try:
+            answer = self._read(response.status_code, response.headers, content)
+            if isinstance(answer, _Failure):
+                return answer
+            if isinstance(body, Mapping) and isinstance(answer, dict):
+                # Of these only names are kept, such as that of the model; to look at all of it would take time with every answer.
+                return {name: self._name(value) for name, value in answer.items()}
+            return self.without_key(answer)
+        except Exception as error:  # such as a lack of memory: the frames hold the reply, which may repeat the key
+            reason = f"the server's reply cannot be read ({type(error).__name__})"
+            return _Failure(reason, response.status_code, may_cost=True)
+
+    def _read(self, status: int, headers: Mapping[str, str], content: bytes | bytearray | None) -> Any | _Failure:
+        """What a reply says; of a refusal that was too long to be read, there is no content."""
+        is_good = 200 <= status < 300
+        if content is None:
+            return self.refusal(status, None, headers)
+        try:
+            parsed = self.reply_limits.parse(content)
+        except ReplyLimitError as error:
+            if not is_good:
+                return self.refusal(status, None, headers)
+            return _Failure(str(error), status, heals=error.heals, may_cost=True)
+        except ValueError:
+            if not is_good:
+                return self.refusal(status, None, headers)
+            kind = self.without_key(headers.get("content-type", "no content type")[:80])
+            words = self.without_key(visible_text(content)) if kind.startswith("text/") else ""
+            reason = f"the server's reply is not JSON ({kind}){': ' if words else ''}{words}"
+            return _Failure(reason, 200, heals=True, may_cost=True)
+        if not is_good or stated_error(parsed) is not None:
+            return self.refusal(status, parsed, headers)
+        return parsed
+
+    def _name(self, value: Any) -> Any:
+        return self.without_key(value) if isinstance(value, str) else value
+
+    def _redirected(self, response: httpx2.Response) -> _Failure:
+        """A reply that says to ask elsewhere: nothing goes there, since the caller has not named that place."""
+        asked = str(response.request.url)
+        try:
+            parts = urllib.parse.urlsplit(urllib.parse.urljoin(asked, response.headers.get("location", "")))
+            # Neither a name nor a query, which may hold the text.
+            there = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        except ValueError:
+            there = "an address that cannot be read"
+        shown = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in there[:_SHOWN])
+        return _Failure(
+            f"the server answered {response.status_code}, a redirection from {asked} to {self.without_key(shown)}; nothing was "
+            "sent there: if that is the right place, change base_url=",
+            response.status_code,
+            is_final=True,
+        )
 
     def without_key(self, body: T) -> T:
-        """A JSON value in which the key, wherever a server wrote it, is replaced."""
-        return _without_key(body, self.options.api_key_env)
+        """A text or JSON value in which the key, wherever a server wrote it, is replaced."""
+        return without_key(body, self.options.api_key_env)
 
     def unusable(self, error: BadReplyError, reply: Any) -> str:
         """Why a reply with a good status is no answer: what is wrong with it, and what the server says itself."""
-        words = error_message(self.without_key(reply)) if isinstance(reply, Mapping) else ""
-        return f"the server's reply cannot be used: {error}" + (f"; the server says: {words}" if words else "")
+        words = error_message(reply) if isinstance(reply, Mapping) else ""
+        return self.without_key(
+            f"the server's reply cannot be used: {error}" + (f"; the server says: {words}" if words else "")
+        )
 
     def refusal(self, status: int, body: Any, headers: Mapping[str, str]) -> _Failure:
         """What a reply means that is an error by its status, or by what it says (`stated_error`)."""
-        body = self.without_key(body)
         is_good = 200 <= status < 300
-        message = error_message(stated_error(body) if is_good else body)
+        message = self.without_key(error_message(stated_error(body) if is_good else body))
         meant = meant_status(status, body)
         heals = meant in _HEALING or (meant >= 500 and meant != 501)
         if headers.get("x-should-retry") == "false":
@@ -299,14 +360,6 @@ class Client:
             delay=delay,
             may_cost=is_good,
         )
-
-
-def _without_key(body: T, api_key_env: str | None) -> T:
-    """Some servers repeat the key that they refuse in their refusal."""
-    if not os.environ.get(api_key_env or ""):
-        return body
-    replaced: T = json.loads(json.dumps(body).replace(json.dumps(os.environ[api_key_env or ""])[1:-1], "[key]"))
-    return replaced
 
 
 def backoff(attempt: int) -> float:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ...errors import StoreError
+from .reply_limits import ReplyLimitError
 
 if TYPE_CHECKING:
     import httpx2
 
 _SLOWEST = 100_000  # bytes a second that a file moves at least
+_LARGEST = 4 << 30  # bytes; the answers to 50,000 requests, 80 kB each
 
 
 @dataclass(frozen=True)
@@ -44,38 +48,45 @@ class Download:
     file: BinaryIO
 
 
-async def send(http: httpx2.AsyncClient, url: httpx2.URL, upload: Upload, limit: asyncio.Timeout) -> httpx2.Response:
-    """Post a file; its size adds to the time that the request may take."""
-    _extend(limit, os.fstat(upload.file.fileno()).st_size)
-    files = {"file": (upload.name, upload.file, "application/jsonl")}
-    return await http.post(url, data={"purpose": upload.purpose}, files=files)
+def prepared(
+    http: httpx2.AsyncClient,
+    url: httpx2.URL,
+    body: Mapping[str, Any] | Upload | Download | None,
+    limit: asyncio.Timeout,
+) -> httpx2.Request:
+    """A request with its body; the size of a file adds to the time that the request may take."""
+    if body is None or isinstance(body, Download):
+        return http.build_request("GET", url)
+    if isinstance(body, Upload):
+        _extend(limit, os.fstat(body.file.fileno()).st_size)
+        files = {"file": (body.name, body.file, "application/jsonl")}
+        return http.build_request("POST", url, data={"purpose": body.purpose}, files=files)
+    return http.build_request("POST", url, content=json.dumps(body).encode())
 
 
-async def receive(
-    http: httpx2.AsyncClient, url: httpx2.URL, download: Download, limit: asyncio.Timeout
-) -> tuple[httpx2.Response, int]:
-    """A reply whose content goes to a file, and how many bytes that were; a refusal's content stays with the reply.
+async def receive(response: httpx2.Response, download: Download, limit: asyncio.Timeout) -> int:
+    """Write the content of a reply that has begun to a file; returns its size.
 
     Raises
     ------
+    ReplyLimitError
+        It is larger than any file that is asked for.
     StoreError
         The file cannot be written.
     """
     download.file.seek(0)
     download.file.truncate()
     n_bytes = 0
-    async with http.stream("GET", url) as response:
-        if not 200 <= response.status_code < 300:
-            await response.aread()
-            return response, 0
-        async for chunk in response.aiter_bytes():
-            try:
-                download.file.write(chunk)
-            except OSError as error:
-                raise StoreError(f"what the server sends cannot be written to a file: {error}; make room") from None
-            n_bytes += len(chunk)
-            _extend(limit, len(chunk))
-    return response, n_bytes
+    async for chunk in response.aiter_bytes():
+        n_bytes += len(chunk)
+        if n_bytes > _LARGEST:
+            raise ReplyLimitError(f"the server's file is larger than {_LARGEST >> 30} GB, and was not read further")
+        try:
+            download.file.write(chunk)
+        except OSError as error:
+            raise StoreError(f"what the server sends cannot be written to a file: {error}; make room") from None
+        _extend(limit, len(chunk))
+    return n_bytes
 
 
 def _extend(limit: asyncio.Timeout, n_bytes: int) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...errors import InputError, SavedAddressError
-from ..base import ServerLimits
+from ...errors import InputError
 from ..options import check_options, option, positive_seconds, whole_number
+from .addresses import is_loopback
 from .usage import check_price, parse_price
 
 
@@ -22,17 +22,20 @@ def _is_variable_name(name: str, value: Any) -> None:
 def check_url(name: str, url: Any) -> None:
     """Refuse what is not an address, and an address that holds a secret."""
     try:
-        parts = urllib.parse.urlsplit(url if isinstance(url, str) and url.isprintable() and " " not in url else "")
+        # A backslash is a slash to some programs, and part of a name to others.
+        is_plain = isinstance(url, str) and url.isprintable() and not set(url) & {" ", "\\"}
+        parts = urllib.parse.urlsplit(url if is_plain else "")
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port that is not a number, half an IPv6 address
         is_address = False
     if not is_address:
-        raise InputError(f"{name}={url!r}: expected an address such as 'http://localhost:8000/v1'")
-    if parts.username or parts.password or parts.query:
+        shown = "(hidden, since it holds an @)" if isinstance(url, str) and "@" in url else repr(url)
+        raise InputError(f"{name}={shown}: expected an address such as 'http://localhost:8000/v1'")
+    if "@" in parts.netloc or "?" in url or "#" in url:
         shown = urllib.parse.urlunsplit((parts.scheme, parts.hostname, parts.path, "", ""))
         raise InputError(
-            f"{name} ({shown!r}) holds a user name, a password or a query; it is stored and shown, so keys belong into an "
-            "environment variable (api_key_env=)"
+            f"{name} ({shown!r}) holds a user name, a password, a query or a fragment; it is stored and shown, so keys belong "
+            "into an environment variable (api_key_env=)"
         )
 
 
@@ -73,16 +76,27 @@ class RequestOptions:
         5,
         help="How often a request that failed is repeated.",
         moves_scores=False,
-        check=whole_number(0),
+        check=whole_number(0, 1000),
         commands="job",
         least=0,
+        most=1000,
     )
     concurrency: int = option(
         32,
         help="Largest number of requests under way at once.",
         moves_scores=False,
+        check=whole_number(1, 10_000),
+        commands="job",
+        least=1,
+        most=10_000,
+    )
+    max_reply_mb: int = option(
+        64,
+        help="Largest reply that is read, in megabytes after decompression.",
+        moves_scores=False,
         check=whole_number(1),
         commands="job",
+        metavar="MB",
         least=1,
     )
     rpm: int | None = option(
@@ -133,41 +147,13 @@ class ServerOptions(RequestOptions):
 
     @property
     def is_local(self) -> bool:
-        """Whether the server is on this machine."""
-        host = urllib.parse.urlsplit(self.base_url).hostname or ""
-        return host == "localhost" or host == "::1" or host.startswith("127.")
+        """Whether the server is on this machine; to know that of a name, the resolver is asked."""
+        return is_loopback(urllib.parse.urlsplit(self.base_url).hostname or "")
 
     @property
     def root(self) -> str:
         """The server's address without the path of its version."""
         return self.base_url.rstrip("/").removesuffix("/v1")
-
-
-def check_saved_address(
-    options: ServerLimits, saved: Mapping[str, Any], given: Mapping[str, Any], *, what: str, cure: str
-) -> None:
-    """Refuse to send a key to an address on another machine that a file alone names: a file may come from anybody.
-
-    Parameters
-    ----------
-    options : ServerLimits
-        Of the server as it would be asked.
-    saved, given : mapping
-        The options in the file, and those that the caller replaces.
-    what, cure : str
-        What was saved, and the call that names the key's variable, for the message.
-
-    Raises
-    ------
-    SavedAddressError
-    """
-    if options.api_key_env is None or options.is_local or "base_url" not in saved:
-        return
-    if "base_url" not in given and "api_key_env" not in given:
-        raise SavedAddressError(
-            f"{what} would send the key in {options.api_key_env} to {options.base_url}; if that is right, say so: {cure}, or '' "
-            "to send no key"
-        )
 
 
 def read_key(api_key_env: str | None) -> str:

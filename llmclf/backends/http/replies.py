@@ -45,6 +45,7 @@ _ERROR_KEYS = {
     ),
 }
 """What error replies consist of; a reply of anything else is judged by whoever reads it."""
+_MOST_MESSAGES = 20  # of a list that are looked at
 _PAGE_LENGTH = 20_000  # characters of a page that are looked at
 _MOST_TOKENS = 10**9  # a reply that counts more is wrong
 _LARGEST = sys.float_info.max
@@ -81,16 +82,18 @@ def error_message(body: Any) -> str:
     'body.state: field required'
     """
     if isinstance(body, str):
-        return " ".join(body.split())[:_MESSAGE_LENGTH]
+        return " ".join(body[:_PAGE_LENGTH].split())[:_MESSAGE_LENGTH]
     if isinstance(body, list):
-        return "; ".join(filter(None, map(error_message, body)))[:_MESSAGE_LENGTH]
+        return "; ".join(filter(None, map(error_message, body[:_MOST_MESSAGES])))[:_MESSAGE_LENGTH]
     if not isinstance(body, Mapping):
         return ""
     for name in _MESSAGE_KEYS:
         text = error_message(body.get(name))
         if text:
             where = body.get("loc")
-            prefix = ".".join(map(str, where)) + ": " if name == "msg" and isinstance(where, list) else ""
+            prefix = (
+                ".".join(map(str, where[:_MOST_MESSAGES])) + ": " if name == "msg" and isinstance(where, list) else ""
+            )
             return (prefix + text)[:_MESSAGE_LENGTH]
     return ""
 
@@ -142,15 +145,16 @@ def _says_something(error: Mapping[str, Any]) -> bool:
     return bool(error_message(error) or any(error.values()))
 
 
-def visible_text(page: str) -> str:
+def visible_text(page: bytes | bytearray) -> str:
     """The beginning of what a reply shows that is text or HTML.
 
     Examples
     --------
-    >>> visible_text("<html><style>p { color: red }</style><h1>502 Bad Gateway</h1><p>nginx")
+    >>> visible_text(b"<html><style>p { color: red }</style><h1>502 Bad Gateway</h1><p>nginx")
     '502 Bad Gateway nginx'
     """
-    beginning = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", page[:_PAGE_LENGTH], flags=re.DOTALL | re.IGNORECASE)
+    text = page[:_PAGE_LENGTH].decode(errors="replace")
+    beginning = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
     return error_message(beginning)
 
 
@@ -228,22 +232,27 @@ def expect(condition: bool, message: str) -> None:
         raise BadReplyError(message)
 
 
+# These run for every token of a reply, and make their messages only where something is wrong.
+
+
 def mapping(value: Any, name: str) -> Mapping[str, Any]:
-    expect(isinstance(value, Mapping), f"{name} is {_shown(value)}; expected an object")
-    checked: Mapping[str, Any] = value
-    return checked
+    if not isinstance(value, dict):
+        raise BadReplyError(f"{name} is {_shown(value)}; expected an object")
+    return value
 
 
 def sequence(value: Any, name: str, length: int | None = None) -> Sequence[Any]:
-    expect(isinstance(value, list), f"{name} is {_shown(value)}; expected a list")
-    expect(length is None or len(value) == length, f"{name} has {len(value)} items; expected {length}")
-    checked: Sequence[Any] = value
-    return checked
+    if not isinstance(value, list):
+        raise BadReplyError(f"{name} is {_shown(value)}; expected a list")
+    if length is not None and len(value) != length:
+        raise BadReplyError(f"{name} has {len(value)} items; expected {length}")
+    return value
 
 
 def string(value: Any, name: str) -> str:
-    expect(isinstance(value, str), f"{name} is {_shown(value)}; expected a string")
-    return str(value)
+    if not isinstance(value, str):
+        raise BadReplyError(f"{name} is {_shown(value)}; expected a string")
+    return value
 
 
 def logprob(value: Any, name: str = "a log-probability") -> float:
@@ -301,7 +310,7 @@ def choices(body: Any, n: int) -> list[Mapping[str, Any]]:
 
 
 def _meaning(words: str) -> int | None:
-    words = re.sub(r"[\s-]+", "_", words.lower())
+    words = re.sub(r"[\s-]+", "_", words[:_MESSAGE_LENGTH].lower())
     return next((status for status, pattern in _MEANINGS if re.search(pattern, words)), None)
 
 
@@ -319,10 +328,10 @@ def _count(*values: Any) -> int:
 
 
 def _number(value: Any, name: str) -> float:
-    # Not `checks.is_number`: this runs for every token of a reply, and asking for an abstract class is slow.
+    # Not `checks.is_number`: asking for an abstract class is slow.
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    is_finite = is_number and -_LARGEST <= value <= _LARGEST  # JSON has whole numbers that no float can hold
-    expect(is_finite, f"{name} is {_shown(value)}; expected a finite number")
+    if not (is_number and -_LARGEST <= value <= _LARGEST):  # JSON has whole numbers that no float can hold
+        raise BadReplyError(f"{name} is {_shown(value)}; expected a finite number")
     return float(value)
 
 

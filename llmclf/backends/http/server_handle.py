@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
 from ...errors import InputError, ModelNameError, RenamedWarning
-from ..base import BehindServer
+from ..base import BehindServer, NamesModel
 from ..handle import Handle
-from ..options import describe_options
+from ..options import describe_options, option, switch
 from .options import RequestOptions, ServerOptions
 from .usage import check_price
 
@@ -72,13 +72,22 @@ class NamedServer(RequestOptions, Handle):
         return ServerOptions(**{**values, "base_url": url, "api_key_env": key})
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class ServerHandle(NamedServer, BehindServer):
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class ServerHandle(NamedServer, BehindServer, NamesModel):
     """A handle to a model behind a server that is asked for scores.
 
     A kind of server is a subclass with a scheme, decorated with `server`. Its fields made by `llmclf.backends.options.option` are
     options in Python, in job files, in saved classifiers and on the command line.
     """
+
+    accept_model_change: bool = option(
+        False,
+        help="Go on when the server lets another model answer than before, by the name and the system fingerprint in its "
+        "replies. The rows of a job then say which model has answered them. Otherwise the work stops.",
+        moves_scores=False,
+        check=switch,
+        commands="job",
+    )
 
     @property
     def model(self) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import InputError, MissingDependencyError
 from .options import ServerOptions, read_key
+from .proxies import Proxy
 
 if TYPE_CHECKING:
     import ssl
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import httpx2
 
 
-def connect(options: ServerOptions) -> httpx2.AsyncClient:
+def connect(options: ServerOptions, proxy: Proxy | None) -> httpx2.AsyncClient:
     """The openai package's HTTP client, with the headers that its API client would send.
 
     The API client itself takes three times the processor time per request, mostly to build typed objects that have to be checked
@@ -31,15 +32,23 @@ def connect(options: ServerOptions) -> httpx2.AsyncClient:
     n = options.concurrency
     # The sender limits a request's time as a whole: a limit on each read would let a reply trickle in for ever.
     http: httpx2.AsyncClient = kind(
-        limits=httpx2.Limits(max_connections=n, max_keepalive_connections=n), timeout=None, verify=_trusted()
+        limits=httpx2.Limits(max_connections=n, max_keepalive_connections=n),
+        timeout=None,
+        verify=_trusted(),
+        follow_redirects=False,  # texts go where the caller said, and nowhere else
+        # Its password in a header, since one of the clients has no other way that lasts.
+        proxy=None if proxy is None else httpx2.Proxy(proxy.address, headers=proxy.credentials()),
+        trust_env=False,  # each client would choose a proxy by rules of its own
     )
     api = openai.AsyncOpenAI(base_url=options.base_url, api_key="none", http_client=http)
-    for name, value in api.default_headers.items():
+    # No variable holds a key, which OPENAI_CUSTOM_HEADERS may, too: a traceback may show variables.
+    for name in api.default_headers:
         # Those describe the caller's system, and cost processor time on every request.
-        if isinstance(value, str) and not name.lower().startswith("x-stainless"):
-            http.headers[name] = value
+        if isinstance(api.default_headers[name], str) and not name.lower().startswith("x-stainless"):
+            http.headers[name] = str(api.default_headers[name])
+    if proxy is not None and options.base_url.lower().startswith("http:"):
+        http.headers.update(proxy.credentials())  # without a tunnel the proxy reads the request itself
     if options.api_key_env is not None:
-        # No variable holds the key: a traceback may show variables.
         http.headers["Authorization"] = f"Bearer {read_key(options.api_key_env)}"
     return http
 
@@ -77,3 +86,13 @@ def unreachable_errors() -> tuple[type[Exception], ...]:
     import aiohttp
 
     return httpx2.ConnectError, aiohttp.ClientConnectorError
+
+
+def proxy_refusal(error: Exception) -> int | None:
+    """The status with which a proxy refused to connect to a server; None for any other error, 0 where it gave no number."""
+    import httpx2
+
+    if not isinstance(error, httpx2.ProxyError):
+        return None
+    number = str(getattr(error.__cause__, "status", None) or str(error)[:3])
+    return int(number) if number.isdecimal() else 0

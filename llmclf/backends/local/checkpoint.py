@@ -288,7 +288,7 @@ def _walk(root: Any, parts: Sequence[str]) -> tuple[int, Any]:
 
 
 def _writes_text(architecture: str) -> bool:
-    head = re.search(r"For([A-Z]\w*)$", architecture)
+    head = re.search(r"For([A-Z]\w{0,100})$", architecture)
     if head is None:
         return not architecture.endswith(("RewardModel", "Classifier", "Encoder"))
     return head[1].startswith(_FAMILIES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import MissingDependencyError, ModelError, ModelNameError
+from ...files.bounded_json import parsed_json
 from ...files.faults import file_fault, folder_fault
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -54,6 +54,8 @@ _PACKAGES = {
 }
 """Methods of quantisation, and what pip installs for them."""
 _AGAIN = "download the whole model again"
+_NEEDS_CODE = "trust_remote_code"
+"""What stands in the errors of transformers for models and tokenizers that need code of their own."""
 
 
 def check_folder(folder: Path) -> None:
@@ -131,10 +133,11 @@ def explain(config: Mapping[str, Any], error: Exception, source: str, device: st
             f"{source} is quantised ({method}) and could not be loaded on device={device!r} ({reason}); some methods need a GPU: "
             "give another device, the model's unquantised weights, or serve it and use openai:NAME"
         )
-    if _needs_code(config):
+    if _needs_code(config) or _NEEDS_CODE in str(error):
+        classes = ", ".join(_needs_code(config)) or "of its tokenizer, say"
         return ModelError(
-            f"{source} needs Python code from its repository ({', '.join(_needs_code(config))}), which llmclf never runs; "
-            "serve it (vLLM with --trust-remote-code) and use openai:NAME, or give a model whose architecture transformers knows"
+            f"{source} needs Python code from its repository ({classes}), which llmclf never runs; serve it (vLLM with "
+            "--trust-remote-code) and use openai:NAME, or give a model whose architecture and tokenizer transformers knows"
         )
     if isinstance(error, ImportError):
         return MissingDependencyError(f"{source} needs a package that is not installed ({reason}); install it with pip")
@@ -164,7 +167,7 @@ def explain(config: Mapping[str, Any], error: Exception, source: str, device: st
 
 
 def check_known(config: Mapping[str, Any], source: str) -> None:
-    """Refuse an architecture that the installed transformers does not know.
+    """Refuse an architecture that the installed transformers does not know, and code that it would fetch.
 
     Raises
     ------
@@ -173,6 +176,12 @@ def check_known(config: Mapping[str, Any], source: str) -> None:
     from transformers import __version__
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+    for name, value in _implementations(config):
+        if "/" in value:
+            raise ModelError(
+                f"{source} asks for code from the model hub ({name}={value!r} in its config.json), which llmclf never runs; take "
+                "that line out, or serve the model and use openai:NAME"
+            )
     kind = config.get("model_type")
     if isinstance(kind, str) and kind not in CONFIG_MAPPING and not _needs_code(config):
         raise ModelError(
@@ -222,6 +231,16 @@ def _needs_code(config: Mapping[str, Any]) -> list[str]:
     return sorted({str(value) for value in own.values()})
 
 
+def _implementations(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Which implementations a configuration, or that of a part, asks for; one of the model hub has a slash in its name."""
+    for name, value in config.items():
+        if name.endswith(("_implementation", "_implementation_internal")):
+            values = value.values() if isinstance(value, Mapping) else [value]
+            yield from ((name, one) for one in values if isinstance(one, str))
+        elif isinstance(value, Mapping):
+            yield from _implementations(value)
+
+
 def _check_weights(folder: Path, config: Mapping[str, Any]) -> None:
     named = config.get("transformers_weights")
     names = [str(named)] if named else [name for stem in _WEIGHTS for name in (stem, stem + _INDEX)]
@@ -266,7 +285,7 @@ def _check_safetensors(file: Path) -> None:
         n_header = int.from_bytes(stream.read(8), "little")
         header = stream.read(n_header) if n_header <= size else b""
     try:
-        tensors = json.loads(header)
+        tensors = parsed_json(header)
         ends = [int(tensor["data_offsets"][1]) for name, tensor in tensors.items() if name != "__metadata__"]
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         whole = "has no readable header" if n_header <= size else "ends within its header"
@@ -306,8 +325,8 @@ def _refuse_fault(file: Path, *, may_be_packed: bool = False) -> None:
 def _read_object(file: Path) -> dict[str, Any]:
     _refuse_fault(file)
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        values = parsed_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ModelError(f"{str(file)!r} is not valid JSON ({first_line(error)}); {_AGAIN}") from error
     if not isinstance(values, dict):
         raise ModelError(f"{str(file)!r} holds a {type(values).__name__} where a JSON object is expected; {_AGAIN}")

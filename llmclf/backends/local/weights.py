@@ -123,10 +123,8 @@ def _load_folder(source: str, revision: str | None, device: str, dtype: str | No
     config = {} if folder is None else read_config(folder)
     kind.check_config(config, name)
     wanted: Any = getattr(torch, dtype) if dtype else (torch.float32 if device == "cpu" else "auto")
-    common: dict[str, Any] = {
-        "revision": revision,
-        "trust_remote_code": False,
-    }  # else transformers asks on standard input
+    # Without the second, transformers asks on standard input whether to run the code of a repository.
+    common: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     with _quiet_transformers():
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, **common)
@@ -197,7 +195,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     # Reading GGUF draws a progress bar that the switch of transformers does not turn off.
     with _quiet_transformers(), redirect_stderr(io.StringIO()):
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+            tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, trust_remote_code=False)
             read, info = AutoModelForCausalLM.from_pretrained(
                 str(gguf.parent),
                 gguf_file=gguf.name,
@@ -223,7 +221,7 @@ def _convert(gguf: Path, folder: Path) -> None:
         # transformers takes a model that was read from GGUF for quantised and would not save it.
         if hasattr(config, "quantization_config"):
             del config.quantization_config
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
         model.load_state_dict(read.state_dict(), strict=False)
         model.tie_weights()
         # Several files: while the weights are read, each is in memory only as long as it is needed.

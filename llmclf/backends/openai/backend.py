@@ -13,7 +13,9 @@ from ...errors import InputError
 from ...prompts.rendered import RenderedPrompt
 from ..base import Batches, CountsUsage, EstimatesCost, SeesTokens, Streams
 from ..handle import shared
+from ..http.answering_model import AnsweringModel
 from ..http.server_handle import ServerHandle, server
+from ..model_names import ModelName
 from ..options import further_fields, option, positive_count
 from ..requests import Request, RowScores, check_requests
 from ..usage import Estimate, Usage
@@ -113,6 +115,7 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
             top_calls=self.top_calls or _TOP_CALLS,
             tolerance=_TOLERANCE if self.tolerance is None else self.tolerance,
             extra=self.extra or {},
+            models=AnsweringModel(self.model_name, accepts_change=self.accept_model_change),
         )
         # The address may come from the environment, which equal handles need not have seen alike.
         return shared((*self._key, options.base_url, options.api_key_env), make)
@@ -145,6 +148,10 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
     def usage(self) -> Usage:
         """What this and equal backends have asked of the server since it was opened."""
         return self._connection.bridge.client.usage
+
+    def answering_model(self) -> ModelName:
+        connection = self._connection
+        return connection.models.first(connection.route.path)
 
     def identity(self) -> dict[str, Any]:
         connection = self._connection

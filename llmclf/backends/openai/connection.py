@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import CapabilityError, InputError, MissingDependencyError, RowError, ServerError
 from ...prompts.rendered import RenderedPrompt, Span
+from ..http.answering_model import AnsweringModel
 from ..http.async_bridge import AsyncBridge
 from ..http.client import Client
 from ..http.options import ServerOptions
@@ -23,11 +25,11 @@ from .batches.store import BatchStore
 from .probe import Probe, probe
 from .routes.base import (
     Answer,
-    Labels,
     Placed,
     Route,
     RouteClient,
     RouteOptions,
+    RowSize,
     ServerFacts,
     SupportsCall,
     TextRoute,
@@ -37,8 +39,12 @@ from .routes.base import (
 from .routes.registry import RouteReport, Routes
 from .tokenizer import ServerEncoder
 
+if TYPE_CHECKING:
+    from ..tokens.transformers_encoder import TokenizerEncoder
+
 _SAMPLE = "The quick brown fox (42 kg) jumps over 3 lazy dogs: naïve, 東京!"
 _NO_LIMIT = 1 << 30
+_TURN_TOKENS, _ANSWER_TOKENS = 4, 3  # what most chat templates write around a turn, and before an answer
 _MARGIN = 2  # tokens of the context that a server keeps for what it generates
 
 
@@ -98,8 +104,10 @@ class Connection:
         top_calls: int,
         tolerance: float,
         extra: Mapping[str, Any],
+        models: AnsweringModel,
     ) -> None:
         self.options = options
+        self.models = models
         self.bridge = AsyncBridge(Client(options))
         self._routes = Routes(RouteOptions(top_calls, tolerance))
         self._model = model
@@ -113,6 +121,7 @@ class Connection:
         self._used: Route | None = None
         self._codec: TokenCodec | None = None
         self._encoder: Encoder | None = None
+        self._local: TokenizerEncoder | None = None
 
     @property
     def probe(self) -> Probe:
@@ -188,7 +197,7 @@ class Connection:
         return ServerFacts(probed, self._codec is not None, None if self._encoder is None else self._encoder.eos_id)
 
     def _client(self, client: SupportsCall) -> RouteClient:
-        return RouteClient(client, self._facts(self.probe), {"model": self._model, **self._extra})
+        return RouteClient(client, self._facts(self.probe), {"model": self._model, **self._extra}, self.models)
 
     def _task(self, requests: Iterable[Request], n_requests: int | None) -> _Task:
         client, route = self._client(self.bridge.client), self.route
@@ -207,41 +216,65 @@ class Connection:
     def estimate(self, requests: Sequence[Request]) -> Estimate:
         if self._codec is None and self._tokenizer is not None:
             self._codec = TokenCodec(self._load_tokenizer(), self._context_length or _NO_LIMIT)
-        sizes = [self._sizes(request) for request in requests]
-        route = self._assumed(
-            [(place, TokenRow((0,) * context, labels)) for place, (context, labels) in enumerate(sizes)]
-        )
+        sizes = [self._size(request) for request in requests]
+        rows = [(place, TokenRow((0,) * row.context, row.labels)) for place, row in enumerate(sizes)]
+        route = self._assumed(rows, is_chat=bool(requests) and requests[0].prompt.is_chat)
+        probed = self._probe or Probe(self._model)
+        is_text = not route.takes_tokens(self._facts(probed))
+        if is_text:
+            sizes = [self._as_text(row, request) for row, request in zip(sizes, requests, strict=True)]
         n_together = self._unit_size(route, len(requests), requests[0]) if requests else 1
         # A tokenizer behind the server is asked for the prompt and for every label after it.
-        is_remote = isinstance(self._encoder, ServerEncoder)
+        is_remote = isinstance(self._encoder, ServerEncoder) and not is_text
         n_requests, tokens_in, tokens_out = 0.0, 0, 0
-        for context, labels in sizes:
-            work = route.work(context, labels, n_together)
-            n_requests += work.requests + (1 + len(labels) if is_remote else 0)
+        for row in sizes:
+            work = route.work(row, n_together)
+            n_requests += work.requests + (1 + len(row.labels) if is_remote else 0)
             tokens_in, tokens_out = tokens_in + work.tokens_in, tokens_out + work.tokens_out
         cost = cost_of(self.options.price, tokens_in, tokens_out)
-        is_counted = self._tokenizer is not None
-        return Estimate(route.name, len(requests), max(1, round(n_requests)), tokens_in, tokens_out, cost, is_counted)
+        return Estimate(
+            route.name,
+            len(requests),
+            max(1, round(n_requests)),
+            tokens_in,
+            tokens_out,
+            cost,
+            is_counted=self._tokenizer is not None,
+            is_at_most=route.depends_on_answers,
+            is_assumed=self._route is None and self._use_route is None,
+        )
 
-    def _assumed(self, rows: Sequence[Placed]) -> Route:
+    def _assumed(self, rows: Sequence[Placed], *, is_chat: bool) -> Route:
         """The route that would do the work, as far as that is known without asking the server."""
         if self._route is not None:
             return self._route.settle(rows) if rows else self.used_route
         if self._use_route is not None:
             return self._routes.named(self._use_route).settle(rows)
-        return self._routes.best.default
+        return self._routes.assumed(is_tokenised=self._codec is not None, is_chat=is_chat).default
 
-    def _sizes(self, request: Request) -> tuple[int, Labels]:
-        """Tokens of the prompt, and the labels' tokens; where they cannot be counted, four bytes stand for one."""
+    def _size(self, request: Request) -> RowSize:
+        """How large a row is; where tokens cannot be counted, four bytes stand for one."""
+        texts = [completion.encode("utf-8", "surrogatepass") for completion in request.completions]
+        longest = max(map(len, texts))
         if self._codec is not None and not isinstance(self._encoder, ServerEncoder):
             row = self._codec.encode([request])[0]
-            return len(row.context), row.targets
-        texts = [completion.encode("utf-8", "surrogatepass") for completion in request.completions]
+            return RowSize(len(row.context), row.targets, longest)
         labels = tuple(tuple(text[i] for i in range(0, len(text), 4)) for text in texts)
-        return -(-len(request.prompt.text.encode("utf-8", "surrogatepass")) // 4), labels
+        return RowSize(-(-len(request.prompt.text.encode("utf-8", "surrogatepass")) // 4), labels, longest)
+
+    def _as_text(self, row: RowSize, request: Request) -> RowSize:
+        """The size of a row that is sent as text: of a chat, the server writes what its template puts around the turns."""
+        turns = request.prompt.turns
+        if not request.prompt.is_chat:
+            return row
+        if self._local is not None:
+            n_tokens = self._local.served_chat_size([{"role": str(turn.role), "content": turn.text} for turn in turns])
+            return row if n_tokens is None else replace(row, context=n_tokens)
+        n_bytes = sum(len(turn.text.encode("utf-8", "surrogatepass")) for turn in turns)
+        return replace(row, context=-(-n_bytes // 4) + _TURN_TOKENS * len(turns) + _ANSWER_TOKENS)
 
     async def _open(self, client: Client) -> Probe:
-        probed = await probe(client, self._model, self._extra)
+        probed = await probe(client, self._model, self._extra, self.models)
         if self._tokenizer is not None:
             self._encoder = self._load_tokenizer()
             if probed.tokenizer is not None:
@@ -281,14 +314,26 @@ class Connection:
         from ..tokens.transformers_encoder import TokenizerEncoder
 
         try:
-            self._encoder = TokenizerEncoder(AutoTokenizer.from_pretrained(self._tokenizer))
+            # Without the second, transformers asks on standard input whether to run the code of a repository.
+            tokenizer = AutoTokenizer.from_pretrained(self._tokenizer, trust_remote_code=False)
+            self._encoder = self._local = TokenizerEncoder(tokenizer)
         except (OSError, ValueError) as error:
+            if "trust_remote_code" in str(error):
+                raise InputError(
+                    f"tokenizer={self._tokenizer!r} needs Python code from its repository, which llmclf never runs; leave "
+                    "tokenizer= out, so that the server's is asked, or give a folder with a tokenizer.json"
+                ) from error
             raise InputError(
-                f"tokenizer={self._tokenizer!r} cannot be read ({str(error).splitlines()[0]}); give a folder or a name on the hub"
+                f"tokenizer={self._tokenizer!r} cannot be read ({[*str(error).splitlines(), type(error).__name__][0]}); give a "
+                "folder or a name on the hub"
             ) from error
         return self._encoder
 
     async def _serve(self, task: _Task, client: Client, unit: _Unit) -> list[Answer]:
+        with self.models.noting() as noted:
+            return self.models.marked(await self._answers(task, unit), noted)
+
+    async def _answers(self, task: _Task, unit: _Unit) -> list[Answer]:
         answers: list[Answer] = []
         rows: list[Placed] = []
         chosen = task.route or self.route

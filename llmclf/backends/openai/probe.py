@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from ...errors import CapabilityError, ServerError
+from ..http.answering_model import AnsweringModel
 from ..http.client import Client
 from ..http.replies import choices, expect, mapping, sequence, string
 from .token_replies import Position, chat_reader, completion_reader, echoed, token_grammar
@@ -98,7 +99,7 @@ class Probe:
         return {name: getattr(self, name) for name in names}
 
 
-async def probe(client: Client, model: str, extra: Mapping[str, Any]) -> Probe:
+async def probe(client: Client, model: str, extra: Mapping[str, Any], models: AnsweringModel) -> Probe:
     """Find out what a server does.
 
     Parameters
@@ -108,6 +109,8 @@ async def probe(client: Client, model: str, extra: Mapping[str, Any]) -> Probe:
         The name to ask for.
     extra : mapping
         What every request also carries.
+    models : AnsweringModel
+        Sees the replies.
 
     Raises
     ------
@@ -116,7 +119,7 @@ async def probe(client: Client, model: str, extra: Mapping[str, Any]) -> Probe:
     CapabilityError
         It gives no log-probabilities at all.
     """
-    return await _Prober(client, model, extra).run()
+    return await _Prober(client, model, extra, models).run()
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,8 @@ class Drawn:
 
 
 class _Prober:
-    def __init__(self, client: Client, model: str, extra: Mapping[str, Any]) -> None:
+    def __init__(self, client: Client, model: str, extra: Mapping[str, Any], models: AnsweringModel) -> None:
+        self._models = models
         self._client = client
         self._model = model
         self._extra = dict(extra)
@@ -164,6 +168,7 @@ class _Prober:
 
         def noting(reply: Any) -> Any:
             answer = read(reply)
+            self._models.check(reply, path)
             if isinstance(reply.get("model"), str):
                 self._answered_by = reply["model"]
             return answer

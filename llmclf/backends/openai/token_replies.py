@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from ..http.replies import UNKNOWN, BadReplyError, check_distribution, choices, logprob, mapping, sequence, string
+from ..http.replies import (
+    UNKNOWN,
+    BadReplyError,
+    check_distribution,
+    choices,
+    expect,
+    logprob,
+    mapping,
+    sequence,
+    string,
+)
 
+_MOST_NAMED = 50_000  # tokens in one reply: 64 prompts, 30 places of each, 20 tokens at each, and as much again
 _SAME = 1e-4  # nats by which two spellings of one number may differ
+_ID_DIGITS = 12
 _CONTROL = re.compile(rb"<[^<>\s]{1,60}>|</?[a-z_]+>")
-_BYTES = re.compile(r"bytes:((?:\\x[0-9a-fA-F]{2}|[ -\[\]-~])*\\x[0-9a-fA-F]{2}(?:\\x[0-9a-fA-F]{2}|[ -\[\]-~])*)")
+_BYTES = re.compile(r"bytes:((?:\\x[0-9a-fA-F]{2}|[ -\[\]-~])*+)")  # never looks at a character twice
+_KNOWN_LENGTH = 32  # characters of a token that is kept in memory
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A token that a server names by its id, its bytes or both, and its log-probability in nats (None if it is missing)."""
 
     token: int | None
@@ -69,7 +82,9 @@ def completion_reader(n: int) -> Any:
     """A reader of the generated tokens of n completions: n lists of `Position`, whichever form the server uses."""
 
     def read(reply: Any) -> list[list[Position]]:
-        return [_positions(choice) for choice in choices(reply, n)]
+        stated = choices(reply, n)
+        _check_number(stated)
+        return [_positions(choice) for choice in stated]
 
     return read
 
@@ -77,7 +92,31 @@ def completion_reader(n: int) -> Any:
 def chat_reader(reply: Any) -> list[Position]:
     """The generated tokens of a chat's answer."""
     (choice,) = choices(reply, 1)
+    _check_number([choice])
     return _positions(choice)
+
+
+def _check_number(stated: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a reply that names far more tokens than are ever asked for: to look at each takes time.
+
+    Raises
+    ------
+    BadReplyError
+    """
+    n = 0
+    for choice in stated:
+        logprobs = choice.get("logprobs")
+        for name in ("content", "tokens", "top_logprobs"):
+            listed = logprobs.get(name) if isinstance(logprobs, Mapping) else None
+            if isinstance(listed, list):
+                n += len(listed)
+                tops = listed if name == "top_logprobs" else _tops(listed) if name == "content" else ()
+                n += sum(len(top) for top in tops if isinstance(top, (list, dict)))
+    expect(n <= _MOST_NAMED, f"it names {n:,} tokens; at most {_MOST_NAMED:,} are read")
+
+
+def _tops(content: Sequence[Any]) -> Iterator[Any]:
+    return (item.get("top_logprobs") for item in content if isinstance(item, Mapping))
 
 
 def _positions(choice: Mapping[str, Any]) -> list[Position]:
@@ -134,33 +173,53 @@ def _chat_position(item: Any) -> Position:
 def _chat_entry(item: Mapping[str, Any]) -> Entry:
     text = string(item.get("token"), "a token")
     value = _seen(item.get("logprob"))
-    named = _named_id(text)
+    named, data = _meant(text)
     if named is not None:
         return Entry(named, None, value)
     raw = item.get("bytes")
-    data = bytes(raw) if isinstance(raw, list) and all(isinstance(b, int) and 0 <= b < 256 for b in raw) else None
-    if data is None or data == text.encode("utf-8", "surrogatepass"):
-        data = _as_bytes(text)
+    listed = _listed_bytes(raw) if isinstance(raw, list) else None
+    if listed is not None and listed != text.encode("utf-8", "surrogatepass"):
+        data = listed
     token = item.get("id")
     return Entry(token if isinstance(token, int) else None, data, value)
 
 
+def _listed_bytes(numbers: list[Any]) -> bytes | None:
+    """The bytes that a list names; None if it names no bytes."""
+    try:
+        return bytes(numbers)
+    except (TypeError, ValueError):
+        return None
+
+
 def _entry(text: str, value: Any) -> Entry:
+    return Entry(*_meant(text), _seen(value))
+
+
+def _meant(text: str) -> tuple[int | None, bytes | None]:
+    """The id that a token's text names, or else its bytes."""
+    return _known(text) if len(text) <= _KNOWN_LENGTH else _known.__wrapped__(text)
+
+
+@lru_cache(maxsize=1 << 14)
+def _known(text: str) -> tuple[int | None, bytes | None]:
+    # Kept, since a server names the same tokens again and again.
     token = _named_id(text)
-    return Entry(token, None if token is not None else _as_bytes(text), _seen(value))
+    return token, None if token is not None else _as_bytes(text)
 
 
 def _as_bytes(text: str) -> bytes:
     """The bytes of a token's text; OpenAI's completions write bytes that are not text as ``bytes:\\xe5\\xa5``."""
     match = _BYTES.fullmatch(text)
-    if match is None:
+    if match is None or "\\" not in text:
         return text.encode("utf-8", "surrogatepass")
     return re.sub(rb"\\x(..)", lambda byte: bytes.fromhex(byte[1].decode()), match[1].encode())
 
 
 def _named_id(text: str) -> int | None:
     digits = text.removeprefix("token_id:")
-    return int(digits) if digits != text and digits.isdigit() else None
+    is_id = digits != text and digits.isascii() and digits.isdecimal() and len(digits) <= _ID_DIGITS
+    return int(digits) if is_id else None
 
 
 def _seen(value: Any) -> float | None:

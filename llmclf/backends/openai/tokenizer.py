@@ -27,6 +27,7 @@ _CONTROL_LIKE = re.compile(r"(?=(<[^<>\s]{1,60}>|\[[^\[\]\s]{1,60}\]))")
 _TEMPLATE_STATUS = (400, 422, 500)
 """How servers answer if a chat template fails."""
 _REMEMBERED = 10_000
+_AROUND = 64  # tokens that may stand around a text
 
 
 class ServerEncoder:
@@ -133,7 +134,10 @@ class ServerEncoder:
             body = {"model": self._model, "prompt": text, "add_special_tokens": whole}
         else:
             body = {"content": text, "add_special": whole, "parse_special": control}
-        return await self._client.call("//tokenize", body, _ids)
+        # A token has at least one byte of the text, but for those that the model puts around it.
+        most = len(text.encode("utf-8", "surrogatepass")) + _AROUND
+        is_some = any(map(str.isalnum, text))  # of the rest a tokenizer may leave nothing
+        return await self._client.call("//tokenize", body, partial(_ids, least=int(is_some), most=most))
 
     async def _chat(self, messages: list[dict[str, str]]) -> str:
         quiet = {"enable_thinking": False}
@@ -166,8 +170,10 @@ def _in_loop(function: Callable[[Any], Coroutine[Any, Any, T]], argument: Any) -
     return anyio.from_thread.run(function, argument)
 
 
-def _ids(reply: Any) -> list[int]:
+def _ids(reply: Any, least: int = 1, most: int | None = None) -> list[int]:
     ids = sequence(mapping(reply, "the reply").get("tokens"), "tokens")
+    expect(len(ids) >= least, "a text has no tokens")
+    expect(most is None or len(ids) <= most, f"a text has {len(ids):,} tokens; expected at most {most}")
     # Not `checks.is_whole_number`: this runs for every token of a text, and asking for an abstract class is slow.
     expect(all(isinstance(token, int) and not isinstance(token, bool) for token in ids), "tokens are not whole numbers")
     return list(ids)

@@ -79,6 +79,13 @@ class TokenizerEncoder:
         )
         return text
 
+    def served_chat_size(self, messages: Sequence[dict[str, str]]) -> int | None:
+        """Tokens of a chat as a server writes it, which does not turn a model's thinking off; None without a template."""
+        if not self.tokenizer.chat_template:
+            return None
+        text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
     def _leading_ids(self) -> list[int]:
         probe = "a"
         inner = self.encode([(Span(probe, False),)])[0]

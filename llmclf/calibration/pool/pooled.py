@@ -15,7 +15,6 @@ from ...arrays import Floats, Integers
 from ...checks import check_keys, checked_names, checked_numbers
 from ...errors import InputError
 from ...logits import log_softmax
-from ...metrics.means import mean_interval
 from ...numerics.folds import copies, fold_weights
 from ...numerics.groups import group_numbers
 from ...numerics.opinion_pools import OpinionPool
@@ -25,14 +24,12 @@ from ..base import ENOUGH_ROWS, WEAK_RIDGE, BaseCalibrator
 from ..temperature import (
     BiasTemperatureCalibrator,
     IdentityCalibrator,
-    PriorCalibrator,
     TemperatureCalibrator,
 )
 from .cross_fits import CrossFits
 from .even_temperature import EvenTemperature
 from .members import (
     LABEL_SCORES,
-    FittedHead,
     FittedMap,
     FittedMember,
     Head,
@@ -42,7 +39,8 @@ from .members import (
     ScoreMap,
     members_from_pairs,
 )
-from .prices import Price, Prices
+from .prices import Prices
+from .worth import Worth, price_of, worth_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -340,27 +338,13 @@ class PooledCalibrator(BaseCalibrator):
         InputError
             The rows did not outlive save and load.
         """
-        import pandas as pd
-
         labelled = self._training().labelled
-        options: dict[str, Any] = {
-            "confidence_level": confidence_level,
-            "random_state": 0,
-            "sample_weight": labelled.weights,
-        }
-        if self._groups is not None and len(np.unique(self._groups)) < len(self._groups):
-            options = {**options, "groups": self._groups, "sample_weight": None}
-        lines = {}
-        for (name, logs), weight in zip(self._judged.items(), self.weights_.values(), strict=True):
-            right = (logs.argmax(axis=1) == labelled.columns).astype(float)
-            losses = -logs[np.arange(len(logs)), labelled.columns]
-            found = mean_interval(right, bounds=(0.0, 1.0), **options), mean_interval(losses, **options)
-            price = self._price(name)
-            lines[name] = [weight, *found[0], *found[1], price.rows_per_second, price.cost]
-        lines |= {name: [0.0, *[np.nan] * 8] for name in self.left_out_}
-        measures = [f"{name}{end}" for name in ("accuracy", "log_loss") for end in ("", "_low", "_high")]
-        columns = ["weight", *measures, "rows_per_second", "cost_per_1000_rows"]
-        return pd.DataFrame.from_dict(lines, orient="index", columns=columns, dtype=float).rename_axis("member")
+        prices = getattr(self, "_prices", None)
+        worth = [
+            Worth(name, weight, logs, price_of(self.members_[name], prices))
+            for (name, logs), weight in zip(self._judged.items(), self.weights_.values(), strict=True)
+        ]
+        return worth_table(worth, self.left_out_, labelled, self._groups, confidence_level)
 
     def note_prices(self, prices: Prices) -> None:
         """Keep what scores and features of the fit took, for `to_frame`.
@@ -370,16 +354,6 @@ class PooledCalibrator(BaseCalibrator):
         prices : Prices
         """
         self._prices = prices
-
-    def _price(self, name: str) -> Price:
-        prices: Prices | None = getattr(self, "_prices", None)
-        member = self.members_[name]
-        if prices is None:
-            return Price()
-        if not isinstance(member, FittedHead):
-            return Price(0.0) if name == FREQUENCIES else prices.scores
-        needs_scores = not isinstance(member.start, PriorCalibrator) or LABEL_SCORES in member.scalings
-        return prices.of(needs_scores, [one for one in member.scalings if one != LABEL_SCORES])
 
     def _training(self) -> CrossFits:
         fits: CrossFits | None = getattr(self, "_fits", None)

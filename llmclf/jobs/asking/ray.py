@@ -16,15 +16,17 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from ...backends import RowScores
-from ...backends.base import BehindServer
+from ...backends.base import BehindServer, NamesModel
 from ...backends.identity import differing
 from ...backends.streaming import stream
 from ...checks import is_number, is_whole_number
 from ...errors import BudgetError, InputError, LlmclfError, MissingDependencyError, ModelError
+from ...files.orderly_end import handlers_kept
 from ...pipeline import FittedPipeline
 from ..journal.plan import Plan, read_questions
 from ..recipe import Recipe
@@ -94,7 +96,8 @@ class RayAsking:
         is_ours = not ray.is_initialized()
         if is_ours:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+            with handlers_kept("SIGTERM"):  # Ray's own would end the process without a word
+                ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
         # What went wrong comes as an exception; how Ray plans its work is not for the job's user.
         log = logging.getLogger("ray.data")
         level = log.level
@@ -223,11 +226,17 @@ class _Asker:
             options["max_cost"] -= ray.get(mailbox.spent.remote(actor))
             if options["max_cost"] <= 0:
                 raise BudgetError(f"an actor's share of max_cost, {task['options']['max_cost']:.6g}, is spent")
-        self._recipe = Recipe(FittedPipeline.from_dict(task["pipeline"], model_options=options))
+        # The values are those of the driver's own pipeline, whose caller has said where to ask.
+        self._recipe = Recipe(FittedPipeline.from_dict(task["pipeline"], model_options=options, trust=True))
         self._mailbox = mailbox
         self._name = f"{actor}.{os.urandom(8).hex()}"  # of this start of the actor: each start counts its own usage
-        identity = self._recipe.backend.identity()
-        name = differing(task["identity"], identity)
+        identity, then = self._recipe.backend.identity(), task["identity"]
+        backend = self._recipe.backend
+        self._model = ""
+        if isinstance(backend, NamesModel) and backend.accept_model_change:
+            self._model = str(backend.answering_model())
+            then = {**then, "answered_by": identity.get("answered_by")}
+        name = differing(then, identity)
         if name is not None:
             raise ModelError(
                 f"another model answers on this node: its {name} is {identity.get(name)!r}, and the driver's is "
@@ -243,7 +252,10 @@ class _Asker:
             pairs = [(n, record) for n, _, record in rows]
             backend = self._recipe.backend
             for group in answered(self._recipe.request, pairs, partial(stream, backend, n_requests=len(pairs))):
-                answers = [(n, keys[n], scores) for n, scores in group]
+                # Another model may answer here than at the driver's first reply.
+                answers = [
+                    (n, keys[n], replace(scores, model=scores.model or self._model or None)) for n, scores in group
+                ]
                 ray.get(self._mailbox.put.remote(answers, self._name, used(backend)))
         return batch
 

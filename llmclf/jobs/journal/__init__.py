@@ -2,5 +2,6 @@
 
 May import ``backends``, ``scoring`` and ``jobs.questions``, but no other part of ``jobs``. Whatever a run must know after a
 crash goes into ``journal``, and what can be made anew from the table into ``plan``. A change of format raises the version in
-the module that writes it.
+``stored``. What is done with a finished or damaged journal has a module each: ``inspection``, ``exporting``, ``salvaging``,
+``merging``.
 """

@@ -1,7 +1,8 @@
 """Answers as the journal keeps them: a few bytes each, read back thousands at a time as arrays.
 
 An answer is ``flags, number of completions, tokens of each | characters cut | log-probabilities (bounds, logits of heads) |
-checksum``, little-endian. The numbers are 64-bit floats, so that what is read is what was written.
+name of another model, its length | checksum``, little-endian. The numbers are 64-bit floats, so that what is read is what was
+written.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from ...backends import RowScores
 from ...errors import InputError
 from ...scoring.class_scores import ScoreTable
 
-_HEALED, _TERMINATED, _BOUNDED, _HEADED = 1, 2, 4, 8
-_HEAD, _CUT, _SUM = struct.Struct("<BH"), struct.Struct("<I"), struct.Struct("<I")
+_HEALED, _TERMINATED, _BOUNDED, _HEADED, _NAMED = 1, 2, 4, 8, 16
+_HEAD, _CUT, _LENGTH, _SUM = struct.Struct("<BH"), struct.Struct("<I"), struct.Struct("<H"), struct.Struct("<I")
+_LONGEST_NAME = 1000  # bytes
 _RESIDUE = zlib.crc32(_SUM.pack(zlib.crc32(b"")))
 
 
@@ -40,12 +42,15 @@ class AnswerBlock:
     heads : ndarray (n, H * K)
         What each of H heads of a pool makes of the row's features; see `llmclf.jobs.heads.Heads`. No columns where there are
         no heads, NaN in rows with an error.
+    models : list of n str or None
+        Which model has answered, where it is another than the journal's.
     """
 
     scores: ScoreTable
     truncated: NDArray[np.bool_]
     errors: list[str | None]
     heads: Floats
+    models: list[str | None]
 
     def __len__(self) -> int:
         return len(self.errors)
@@ -59,10 +64,11 @@ class AnswerBlock:
             np.zeros(n_rows, dtype=bool),
             [error] * n_rows,
             np.full((n_rows, n_heads), np.nan),
+            [None] * n_rows,
         )
 
 
-def encode_answer(key: bytes, answer: RowScores, heads: Floats | None = None) -> bytes:
+def encode_answer(key: bytes, answer: RowScores, heads: Floats | None = None, model: str | None = None) -> bytes:
     """The bytes of an answer.
 
     Parameters
@@ -71,6 +77,8 @@ def encode_answer(key: bytes, answer: RowScores, heads: Floats | None = None) ->
     answer : RowScores
     heads : ndarray (H * K,), optional
         What heads make of the row's features.
+    model : str, optional
+        The name of the model that has answered, where it is another than the journal's.
 
     Raises
     ------
@@ -99,7 +107,11 @@ def encode_answer(key: bytes, answer: RowScores, heads: Floats | None = None) ->
         flags |= _HEADED
         values += logits
     n = len(logprobs)
+    name = b"" if model is None else model.encode("utf-8", "replace")[:_LONGEST_NAME]
+    flags |= _NAMED * (model is not None)
     data = _layout(n, len(values)).pack(flags, n, *map(len, logprobs), answer.characters_cut, *values)
+    if model is not None:
+        data += name + _LENGTH.pack(len(name))
     return data + _SUM.pack(zlib.crc32(data, zlib.crc32(key)))
 
 
@@ -125,12 +137,19 @@ def decode_block(
     """
     n_rows = len(keys)
     block = AnswerBlock.missing(n_rows, n_completions, damaged, n_heads)
-    scores, problems = [block.scores.sums.copy() for _ in range(4)], list(errors)
+    scores = [block.scores.sums.copy() for _ in range(4)]
+    # A damaged file may have values of any type.
+    problems = [error if error is None or isinstance(error, str) else damaged for error in errors]
+    wholes: dict[int, bytes] = {}
     by_shape: dict[tuple[bytes, int], list[int]] = {}
-    for i, (key, data, error) in enumerate(zip(keys, values, errors, strict=True)):
-        if error is not None:
+    for i, (key, data) in enumerate(zip(keys, values, strict=True)):
+        if problems[i] is not None:
             continue
-        if key is not None and data is not None and _is_whole(key, data):
+        if is_whole(key, data):
+            assert data is not None
+            if data[0] & _NAMED:
+                data, block.models[i] = _without_name(data)
+            wholes[i] = data
             end = _HEAD.size + 2 * (data[1] | data[2] << 8)
             by_shape.setdefault((data[:end], len(data)), []).append(i)
         else:
@@ -142,7 +161,7 @@ def decode_block(
                 problems[i] = damaged
             continue
         lengths = np.frombuffer(shape, dtype="<u2", offset=_HEAD.size).astype(np.int64)
-        table = np.frombuffer(b"".join([values[i] or b"" for i in places]), dtype=np.uint8).reshape(len(places), -1)
+        table = np.frombuffer(b"".join([wholes[i] for i in places]), dtype=np.uint8).reshape(len(places), -1)
         start = len(shape)
         cut = table[:, start : start + _CUT.size].copy().view("<u4")[:, 0]
         numbers = table[:, start + _CUT.size : -_SUM.size].copy().view("<f8")
@@ -158,7 +177,7 @@ def decode_block(
         block.truncated[places] = cut > 0
         if n_heads:
             block.heads[places] = numbers[:, -n_heads:]
-    return AnswerBlock(ScoreTable(*scores), block.truncated, problems, block.heads)
+    return AnswerBlock(ScoreTable(*scores), block.truncated, problems, block.heads, block.models)
 
 
 def _n_heads(shape: bytes, size: int) -> int:
@@ -176,6 +195,24 @@ def _layout(n_completions: int, n_values: int) -> struct.Struct:
     return struct.Struct(f"<BH{n_completions}HI{n_values}d")
 
 
-def _is_whole(key: bytes, data: bytes) -> bool:
+def is_whole(key: object, data: object) -> bool:
+    """Whether something is the bytes of an answer, and of the one to this key."""
     # The checksum of anything with its own checksum at its end is the same number.
-    return len(data) > _SUM.size and zlib.crc32(data, zlib.crc32(key)) == _RESIDUE
+    return (
+        isinstance(key, bytes)
+        and isinstance(data, bytes)
+        and len(data) > _SUM.size
+        and zlib.crc32(data, zlib.crc32(key)) == _RESIDUE
+    )
+
+
+def n_completions_of(data: bytes) -> int:
+    """How many completions an answer is about."""
+    return int(_HEAD.unpack_from(data)[1])
+
+
+def _without_name(data: bytes) -> tuple[bytes, str]:
+    """An answer as it is without the name of its model, and the name."""
+    stop = len(data) - _SUM.size - _LENGTH.size
+    start = stop - _LENGTH.unpack_from(data, stop)[0]
+    return data[:start] + data[-_SUM.size :], data[start:stop].decode("utf-8", "replace")

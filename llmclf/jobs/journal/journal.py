@@ -1,8 +1,9 @@
 """The journal of a labelling job: what a model has answered, in one SQLite file that survives any death of its writer.
 
 Answers are appended and never changed; the last one for a key counts. A transaction is on the disk before `add` returns
-(write-ahead log, ``synchronous=FULL``), so that an answer is lost neither with the process nor with the power. The file is held
-by one process at a time, and the system frees it when that process ends, however it ends.
+(write-ahead log, ``synchronous=FULL``), so that an answer is lost neither with the process nor with the power, and counts itself,
+so that a log which is lost shows (`llmclf.jobs.journal.commit_record`). The file is held by one process at a time, and the system
+frees it when that process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -19,12 +20,35 @@ from pathlib import Path
 from typing import Any
 
 from ...arrays import Floats
+from ...atomic_files import refuse_address
 from ...backends import RowScores
 from ...backends.identity import agree, current_facts
+from ...backends.model_names import ModelName
 from ...errors import InputError, StoreError
-from ...files.faults import file_fault
-from ...files.sqlite_transactions import transaction
+from ...files.ownership import make_folder
+from ...files.sqlite_transactions import CountedConnection, transaction
 from .answer_codec import encode_answer
+from .commit_record import CommitRecord, Promise
+from .stored import (
+    ACCEPTS,
+    ANSWERED_BY,
+    APPLICATION_ID,
+    COMMITS,
+    FORMAT,
+    IS_OPEN,
+    MODEL,
+    OUTPUTS,
+    as_text,
+    checksum,
+    damage,
+    facts,
+    journal_errors,
+    meta,
+    model_of,
+    read_stored,
+    refuse_foreign,
+    runs,
+)
 
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -33,9 +57,8 @@ CREATE TABLE runs (
     run INTEGER PRIMARY KEY, started REAL NOT NULL, ended REAL, usage TEXT NOT NULL DEFAULT '{}'
 );
 """
-_APPLICATION_ID = 0x6C6C6D6A  # "llmj": tells a journal from any other SQLite file
-_FORMAT = 1
 _ROWS = 64
+_ACCEPT = "go on with --accept-model-change (accept_model_change=True)"
 HEADS = "heads"  # what a fingerprint calls the heads of a pool
 
 
@@ -52,7 +75,7 @@ class Journal:
     Attributes
     ----------
     path : Path
-    connection : sqlite3.Connection
+    connection : CountedConnection
         In autocommit mode.
     name : str
         A random name of this journal, the same in every run.
@@ -79,32 +102,47 @@ class Journal:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, resume: bool = False) -> None:
+        refuse_address(path)
         self.path = Path(path).expanduser()
         self._run: int | None = None
-        fault = file_fault(self.path) if self.path.exists() else None
-        is_new = not self.path.exists() or (self.path.is_file() and not self.path.stat().st_size)
-        if fault is not None and not is_new:
-            raise StoreError(f"the journal {str(self.path)!r} {fault}; or give another path (--journal)")
-        if not is_new and not resume:
+        self._promise = Promise()
+        self._record: CommitRecord | None = None
+        self._first = self._now = ""  # the model that answered first, and the one of this run
+        try:
+            self._is_new = not self.path.exists() or (self.path.is_file() and not self.path.stat().st_size)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"the journal {str(path)!r} cannot be opened: {error}; give another path") from error
+        refuse_foreign(self.path)
+        if not self._is_new and not resume:
             raise InputError(
                 f"{str(self.path)!r} is the journal of an earlier run; continue it with resume (--resume), give another path "
                 "(--journal), or remove the file if nothing in it is worth keeping"
             )
+        if not self._is_new:
+            # Before anything is written: what a damaged journal still holds must stay as it is.
+            with read_stored(self.path):
+                pass
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if is_new:
+            make_folder(self.path.parent)
+            if self._is_new:
                 # Made here, not by SQLite, so that at no time others may read it. Nobody else opens it: to close a second
                 # handle would free the lock that SQLite holds.
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-            self.connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"the journal {str(self.path)!r} cannot be opened: {error}") from error
-        try:
-            self._open()
-        except BaseException:
-            self.connection.close()
-            raise
-        self.name = str(self._meta("name"))
+        except OSError as error:
+            raise StoreError(f"the journal {str(self.path)!r} cannot be opened: {error}; give another path") from error
+        if self._is_new:
+            refuse_foreign(self.path)  # some file systems do not keep what was asked for
+        with journal_errors(self.path):
+            self.connection = sqlite3.connect(
+                self.path, timeout=0, isolation_level=None, check_same_thread=False, factory=CountedConnection
+            )
+            self.connection.text_factory = as_text
+            try:
+                self._open()
+                self.name = str(self._meta("name"))
+            except BaseException:
+                self.connection.close()
+                raise
 
     def __enter__(self) -> Journal:
         return self
@@ -113,20 +151,33 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """End the run and free the file; a journal without any answer is removed."""
-        is_empty = False
-        if self._run is not None:
-            with self.transaction():
-                self.connection.execute("UPDATE runs SET ended = ? WHERE run = ?", (time.time(), self._run))
-            self._run = None
-        with suppress(sqlite3.Error):
-            is_empty = not any(self._holds(table) for table in ("answers", "batch_batches"))
-        if is_empty:
-            with suppress(OSError, sqlite3.Error):
-                # The log goes first, and by SQLite's hand: after the file another process may make new ones of both names.
-                self.connection.execute("PRAGMA main.journal_mode = DELETE")
-                self.path.unlink()
-        self.connection.close()
+        """End the run and free the file; a journal without any answer is removed, if this run or none has made it."""
+        is_removable = self._is_new or self._run is not None
+        try:
+            self._end_run()
+        finally:
+            is_empty = False
+            with suppress(sqlite3.Error):
+                is_empty = is_removable and not any(self._holds(table) for table in ("answers", "batch_batches"))
+            if is_empty:
+                with suppress(OSError, sqlite3.Error):
+                    # The log goes first, and by SQLite's hand: after the file another process may make new ones of both names.
+                    self.connection.execute("PRAGMA main.journal_mode = DELETE")
+                    self.path.unlink()
+            self.connection.close()
+            if self._record is not None:
+                record, self._record = self._record, None
+                # Where the log is still there, the disk had no room for what it holds.
+                record.close(remove=not self.path.with_name(self.path.name + "-wal").exists())
+
+    def _end_run(self) -> None:
+        if self._run is None:
+            return
+        run, self._run = self._run, None
+        self.connection.before_commit = self.connection.after_commit = None
+        with self.transaction():
+            self.connection.execute("UPDATE runs SET ended = ? WHERE run = ?", (time.time(), run))
+            self.connection.execute("DELETE FROM meta WHERE name = ?", (IS_OPEN,))
 
     def begin(self, fingerprint: Mapping[str, Any]) -> None:
         """Start a run of the job that a fingerprint describes.
@@ -142,25 +193,113 @@ class Journal:
             The journal belongs to another job; the message names what differs.
         """
         self._agree("fingerprint", fingerprint, "this job's")
+        self._promise_to_keep()
         with self.transaction():
             cursor = self.connection.execute("INSERT INTO runs (started) VALUES (?)", (time.time(),))
             self._run = cursor.lastrowid
 
-    def meet(self, identity: Mapping[str, Any]) -> None:
+    def _promise_to_keep(self) -> None:
+        """From now on, let each transaction count itself, here and in the record beside the journal."""
+        if self._record is not None:
+            return
+        commits = self._meta(COMMITS) or 0
+        if not isinstance(commits, int):
+            raise damage(self.path, f"its number of commits is {commits!r}")
+        self._promise = Promise(commits, self.n_answers())
+        # In this order: whoever finds the mark can rely on the record, wherever this process ends.
+        self._record = CommitRecord(self.path, self.name, self._promise)
+        with self.transaction():
+            self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, 'true')", (IS_OPEN,))
+        with journal_errors(self.path):
+            # The mark lies in the file itself, so that it is there without the log.
+            (is_busy, *_) = self.connection.execute("PRAGMA main.wal_checkpoint(TRUNCATE)").fetchone()
+        if is_busy:
+            raise StoreError(f"the journal {str(self.path)!r} is in use by another process; wait until it ends")
+        self.connection.before_commit, self.connection.after_commit = self._count, self._note
+
+    def _count(self) -> None:
+        self._counted = Promise(self._promise.commits + 1, self.n_answers())
+        self.connection.execute(
+            "INSERT OR REPLACE INTO meta VALUES (?, ?)", (COMMITS, json.dumps(self._counted.commits))
+        )
+
+    def _note(self) -> None:
+        self._promise = self._counted
+        if self._record is not None:
+            self._record.write(self._promise)
+
+    def n_answers(self) -> int:
+        """How many answers are kept; they are numbered from 1."""
+        with journal_errors(self.path):
+            return int(self.connection.execute("SELECT coalesce(max(n), 0) FROM answers").fetchone()[0])
+
+    def meet(
+        self, identity: Mapping[str, Any], model: ModelName | None = None, *, accepts_change: bool = False
+    ) -> None:
         """Note which model answers, or refuse another than the one that has answered before.
+
+        Parameters
+        ----------
+        identity : mapping
+        model : ModelName, optional
+            What the server says of the model.
+        accepts_change : bool
+            Whether the server may let another model answer. Then each answer keeps which one did.
 
         Raises
         ------
         InputError
             It is another.
         """
-        self._agree("identity", identity, "the model's")
+        self._agree("identity", identity, "the model's", accepts_change=accepts_change)
+        now = model or ModelName()
+        # A server may have other names for a model on other routes, so that the identity's is compared with itself alone.
+        is_known = self._meta(MODEL) is not None or (self.identity or {}).get(ANSWERED_BY) != identity.get(ANSWERED_BY)
+        first = (self.first_model if is_known else None) or now
+        if first.is_same(now):
+            first = first.known_with(now)
+        elif not accepts_change:
+            raise InputError(
+                f"the journal {str(self.path)!r} holds answers of {str(first)!r}, and {str(now)!r} answers now; give another "
+                f"path (--journal), or {_ACCEPT}"
+            )
+        if model is not None or accepts_change:
+            with self.transaction():
+                row = (MODEL, json.dumps([first.model, first.fingerprint]))
+                self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
+                if accepts_change:
+                    self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, 'true')", (ACCEPTS,))
+        self._first = str(first)
+        self._now = str(now)
+
+    @property
+    def first_model(self) -> ModelName | None:
+        """What the server said of the model that answered first; None where nothing is known."""
+        return model_of(self.connection, self.path)
+
+    @property
+    def names_models(self) -> bool:
+        """Whether several models may have answered, each answer with its own."""
+        return bool(self._meta(ACCEPTS))
 
     @property
     def identity(self) -> dict[str, Any] | None:
         """The model that has answered; None while none has."""
-        identity: dict[str, Any] | None = self._meta("identity")
-        return identity
+        return facts(self.connection, self.path, "identity")
+
+    @property
+    def outputs(self) -> dict[str, str | None]:
+        """Where the job has written its rows, each with a mark of what was written there; None where there is none."""
+        noted = self._meta(OUTPUTS) or {}
+        if not isinstance(noted, dict) or not all(isinstance(mark, str | None) for mark in noted.values()):
+            raise damage(self.path, "what it says of outputs cannot be read")
+        return noted
+
+    def note_output(self, place: str, mark: str | None) -> None:
+        """Note that the job writes, or has written, an output."""
+        noted = json.dumps({**self.outputs, place: mark}, ensure_ascii=True)
+        with self.transaction():
+            self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (OUTPUTS, noted))
 
     def add(
         self,
@@ -180,7 +319,13 @@ class Journal:
         """
         logits = heads or {}
         rows = (
-            (key, None if scores.error is not None else encode_answer(key, scores, logits.get(key)), scores.error)
+            (
+                key,
+                None
+                if scores.error is not None
+                else encode_answer(key, scores, logits.get(key), self._other_model(scores)),
+                scores.error,
+            )
             for key, scores in answers
         )
         with self.transaction():
@@ -188,50 +333,48 @@ class Journal:
             if usage is not None:
                 self.connection.execute("UPDATE runs SET usage = ? WHERE run = ?", (json.dumps(usage), self._run))
 
+    def _other_model(self, scores: RowScores) -> str | None:
+        """The model that gave an answer, where it is not the journal's."""
+        name = scores.model or self._now
+        return name if name and name != self._first else None
+
+    def adopt(self, answers: Iterable[tuple[Any, Any, Any]], runs: Iterable[tuple[float, float | None, float]]) -> None:
+        """Keep what other journals hold: answers as key, value and error, and when runs began, ended, and what they have cost."""
+        past = ((began, ended, json.dumps({"cost": cost})) for began, ended, cost in runs)
+        with self.transaction():
+            insert_rows(self.connection, "answers (key, value, error)", answers)
+            insert_rows(self.connection, "runs (started, ended, usage)", past)
+
     def spent(self) -> float:
         """The cost of all runs so far, in the unit of their price tables; runs without one count nothing."""
-        usages = [json.loads(usage) for (usage,) in self.connection.execute("SELECT usage FROM runs")]
-        return sum(usage.get("cost") or 0.0 for usage in usages)
+        return sum(cost for _, _, cost in runs(self.connection, self.path))
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All of what is done inside, or nothing of it."""
-        try:
+    def transaction(self, *, is_counted: bool = True) -> Iterator[None]:
+        """All of what is done inside, or nothing of it; what need not outlive this process does not count."""
+        with (
+            journal_errors(self.path),
             # Not immediate, which would also lock the plan, attached to this connection: its questions are read meanwhile by
             # another, and whichever came second would be refused. The journal itself is locked since it was opened.
-            with transaction(self.connection, immediate=False):
-                yield
-        except sqlite3.Error as error:
-            raise StoreError(f"the journal {str(self.path)!r} cannot be written: {error}") from error
+            transaction(self.connection, immediate=False, is_counted=is_counted),
+        ):
+            yield
 
     def _open(self) -> None:
         connection = self.connection
-        try:
-            connection.execute("PRAGMA main.locking_mode = EXCLUSIVE")
-            connection.execute("PRAGMA main.journal_mode = WAL")
-            connection.execute("PRAGMA main.synchronous = FULL")
-            connection.execute("BEGIN IMMEDIATE")
-            (owner,) = connection.execute("PRAGMA application_id").fetchone()
-            (n_tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if owner != _APPLICATION_ID:
-                if n_tables:
-                    raise StoreError(f"{str(self.path)!r} is a database of another program; give another path")
-                for statement in filter(str.strip, _SCHEMA.split(";")):
-                    connection.execute(statement)
-                values = [("name", json.dumps(secrets.token_hex(8))), ("format", json.dumps(_FORMAT))]
-                connection.executemany("INSERT INTO meta VALUES (?, ?)", values)
-                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error) or "busy" in str(error):
-                raise StoreError(
-                    f"the journal {str(self.path)!r} is in use by another process; wait until it ends, or give another path"
-                ) from error
-            raise StoreError(f"the journal {str(self.path)!r} cannot be opened: {error}") from error
-        except sqlite3.DatabaseError as error:
-            raise StoreError(f"{str(self.path)!r} is not a journal ({error}); give another path") from error
-        if self._meta("format") != _FORMAT:
-            raise StoreError(f"the journal {str(self.path)!r} was written by another version of llmclf; remove it")
+        connection.execute("PRAGMA main.locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA main.journal_mode = WAL")
+        connection.execute("PRAGMA main.synchronous = FULL")
+        connection.execute("BEGIN IMMEDIATE")
+        if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                connection.execute(statement)
+            values = [("name", json.dumps(secrets.token_hex(8))), ("format", json.dumps(FORMAT))]
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", values)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("COMMIT")
+        # A lock that is held alone needs no index on the disk; what is there was left by a reader that was killed.
+        self.path.with_name(f"{self.path.name}-shm").unlink(missing_ok=True)
 
     def _holds(self, table: str) -> bool:
         """Whether a table is there and has a row; providers' batches have tables of their own."""
@@ -239,26 +382,29 @@ class Journal:
         return bool(is_there and self.connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone())
 
     def _meta(self, name: str) -> Any:
-        row = self.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return None if row is None else json.loads(row[0])
+        return meta(self.connection, self.path, name)
 
-    def _agree(self, what: str, now: Mapping[str, Any], whose: str) -> None:
+    def _agree(self, what: str, now: Mapping[str, Any], whose: str, *, accepts_change: bool = False) -> None:
         text = json.dumps(now, sort_keys=True)
-        then, now = self._meta(what), current_facts(json.loads(text))
+        then, now = facts(self.connection, self.path, what), current_facts(json.loads(text))
         if then is None:
+            rows = [(what, text), (f"{what} checksum", json.dumps(checksum(what, text)))]
             with self.transaction():
-                self.connection.execute("INSERT INTO meta VALUES (?, ?)", (what, text))
+                self.connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
             return
         then = current_facts(then)
         for name in sorted({*then, *now}):
             if name == HEADS and now.get(name) is None:
                 continue  # what heads made of rows is there, and not needed
+            if name == ANSWERED_BY and accepts_change:
+                continue
             if not agree(name, then.get(name), now.get(name)):
                 if name == HEADS:
                     raise InputError(self._other_heads(then.get(name) is None))
+                cure = _ACCEPT if name == ANSWERED_BY else "make them agree"
                 raise InputError(
                     f"the journal {str(self.path)!r} belongs to another job: its {name} is {_shown(then.get(name))}, and "
-                    f"{whose} is {_shown(now.get(name))}; give another path (--journal), or make them agree"
+                    f"{whose} is {_shown(now.get(name))}; give another path (--journal), or {cure}"
                 )
 
     def _other_heads(self, is_without: bool) -> str:

@@ -633,7 +633,7 @@ def test_an_estimate_sends_nothing(scheme):
     requests = [*requests_for(["x" * 4000]), *requests_for(["x" * 4000], labels=("a", "b")), *requests_for(["y"])]
     estimate = asked.estimate(requests)
     assert (estimate.rows, estimate.requests, estimate.is_counted) == (3, 2, False)
-    assert 1000 < estimate.tokens_in < 1200  # the text is read once for both questions
+    assert 1000 < estimate.tokens_in < 1300  # the text is read once for both questions
     assert estimate.cost == pytest.approx(estimate.tokens_in)
     assert asked.usage.requests == 0
 

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from faults import (
@@ -597,7 +598,11 @@ def test_distribution(probabilities):
 # --- limits ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", [{"rpm": 10}, {"tpm": 110}], ids=["rpm", "tpm"])
+@pytest.mark.parametrize(
+    "limit",
+    [{"rpm": 10}, {"tpm": 110}, {"rpm": 10, "tpm": 1000}, {"rpm": 100, "tpm": 110}],
+    ids=["rpm", "tpm", "both, rpm", "both, tpm"],
+)
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_limits_hold_in_every_window(limit, n_threads, monkeypatch):
     """No window holds more requests or tokens than allowed, by the server's clock, whoever shares the client."""
@@ -628,6 +633,57 @@ def test_limits_hold_in_every_window(limit, n_threads, monkeypatch):
         # The server sees them a little later, one more than another; what a busy machine adds is no fault of the limit.
         assert most_in_any_window([request.time for request in server.requests], 0.3) <= 10
         assert time.monotonic() - begun < 4.0  # and no slower than the limit: three windows to wait for
+
+
+class _JumpingLoop(asyncio.SelectorEventLoop):
+    """An event loop in which waiting takes no time: its clock jumps to where something is due."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        select = self._selector.select
+
+        def jump(timeout):
+            self.now += timeout or 0.0
+            return select(0)
+
+        self._selector.select = jump
+
+    def time(self) -> float:
+        return self.now
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.tuples(st.integers(0, 50), st.floats(0, 1), st.floats(0, 30)), min_size=1, max_size=40),
+    st.sampled_from([None, 1, 3, 10]),
+    st.sampled_from([None, 50, 120]),
+)
+def test_both_limits_hold_in_every_minute(requests, rpm, tpm):
+    """Whatever requests of whatever size ask when, and whatever they turn out to have taken: no sixty seconds hold more."""
+    loop = _JumpingLoop()
+    limits = limits_module.RateLimits(rpm, tpm)
+    begun = []
+
+    async def ask_for(tokens, share, wait):
+        await asyncio.sleep(wait)
+        start = await limits.start(tokens)
+        await asyncio.sleep(wait / 3)
+        limits.settle(start, int(tokens * share))
+        begun.append((start.time, int(tokens * share)))
+
+    async def all_of_them():
+        limits.open()
+        await asyncio.gather(*(ask_for(*request) for request in requests))
+
+    with mock.patch.object(limits_module.time, "monotonic", loop.time):
+        loop.run_until_complete(all_of_them())
+    loop.close()
+    assert len(begun) == len(requests)
+    for first, _ in begun:
+        within = [tokens for time_, tokens in begun if first <= time_ < first + 60.0]
+        assert rpm is None or len(within) <= rpm
+        assert tpm is None or sum(within) <= tpm
 
 
 def test_limits_outlast_a_call(monkeypatch):

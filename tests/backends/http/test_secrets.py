@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 import logging
+import os
 import pickle
+import tempfile
 import traceback
+import urllib.parse
+from unittest import mock
 
 import pytest
-from faults import BrokenJson, EmptyBody, FakeServer, Hang, Html, Replace, Reset, Status, Truncate
+from faults import BrokenJson, EmptyBody, FakeServer, Hang, Html, Mutate, Replace, Reset, Status, Truncate
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.base import clone
 
 from llmclf import LLMClassifier, open_backend
 from llmclf.backends.http import client as client_module
 from llmclf.backends.http.async_bridge import AsyncBridge
 from llmclf.backends.http.client import Client
+from llmclf.backends.http.file_transfers import Download, Upload
+from llmclf.backends.http.key_echoes import without_key
 from llmclf.backends.http.options import ServerOptions
-from llmclf.errors import BudgetError, LlmclfError
+from llmclf.errors import BudgetError, LlmclfError, ServerError
 
 NAME = "LLMCLF_TEST_KEY"
 KEY = 'sk-canary-/7f"3a9'  # with characters that JSON escapes
@@ -185,13 +195,133 @@ def test_an_interrupted_stream(log):
         assert_clean(text)
 
 
-def test_redirect(transport):
-    """A redirection to another server does not take the key there."""
-    with FakeServer() as other, FakeServer(faults=lambda request: Status(307, headers=there)) as server:
-        there = {"Location": f"{other.url}/completions"}
-        assert make(server).call(lambda client: serve(client, 1)) == ["ok"]
-        assert "authorization" in server.requests[0].headers
-        assert KEY not in repr(other.requests[0].headers)
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
+def test_no_redirection_is_followed(status, transport, log):
+    """Neither text nor key goes where a server points to; the error says from where to where, and shows no more of it."""
+    with FakeServer() as other, FakeServer(faults=lambda request: Status(status, headers=there)) as server:
+        for location, shown in (
+            (f"{other.url}/completions", f"{other.url}/completions"),
+            ("http://me:private@127.0.0.1:1/v1?text=private#private", "http://127.0.0.1:1/v1;"),
+            (f"/{KEY[:14]}/v1", f"{server.root}/[key]/v1"),
+            ("/v2/completions", f"{server.root}/v2/completions"),
+            ("//127.0.0.1:1/x", "http://127.0.0.1:1/x"),
+            ("http://[", "an address that cannot be read"),
+            ("", f"{server.url}/completions"),
+        ):
+            there = {"Location": location}
+            before = len(server.requests)
+            with pytest.raises(ServerError, match=f"{status}, a redirection from") as caught:
+                make(server).call(lambda client: serve(client, 1))
+            assert f"from {server.url}/completions to {shown}" in str(caught.value)
+            assert "change base_url=" in str(caught.value)
+            assert "private" not in str(caught.value)
+            assert caught.value.is_final
+            assert len(server.requests) == before + 1
+            assert_clean(everything(caught.value))
+        assert not other.requests
+
+
+def test_nor_where_a_list_of_models_is_asked_for(transport):
+    """A probe that is pointed elsewhere says so, and so do files of a batch."""
+    with FakeServer() as other, FakeServer(faults=lambda request: Status(308, headers=there)) as server:
+        there = {"Location": f"{other.url}/models"}
+        for call in (
+            lambda client, file: client.call("/models", None, dict),
+            lambda client, file: client.call("/files", Upload(file, "a", "batch"), dict),
+            lambda client, file: client.call("/files/1/content", Download(file), int),
+        ):
+            with tempfile.TemporaryFile() as file, pytest.raises(ServerError, match=f"to {other.url}/models"):
+                make(server).call(lambda client, call=call, file=file: call(client, file))
+        assert not other.requests
+
+
+ECHOES = {
+    "whole": KEY,
+    "beginning": KEY[:8] + "...",
+    "end": "..." + KEY[-8:],
+    "middle": KEY[4:13],
+    "reversed": KEY[::-1],
+    "part reversed": KEY[::-1][2:11],
+    "upper case": KEY.upper(),
+    "with a name": f"Bearer {KEY}",
+    "in an address": urllib.parse.quote(KEY, safe=""),
+    "base64": base64.b64encode(KEY.encode()).decode(),
+    "base64 with a name": base64.b64encode(f"Bearer {KEY}".encode()).decode(),
+    "base64 with a user": base64.b64encode(f"u:{KEY}".encode()).decode(),
+    "hexadecimal": KEY.encode().hex().upper(),
+    "JSON in JSON": json.dumps(json.dumps(KEY)),
+    "twice": KEY + KEY,
+}
+
+
+@pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
+def test_echoes(echo):
+    """Eight characters in a row that agree with the key are hidden, in whatever direction and encoding, and nothing else is."""
+    shown = without_key(f"no such key ({echo}): ask", NAME)
+    assert "[key]" in shown
+    assert shown.startswith("no such key (")
+    assert shown.endswith(": ask")
+    rest = shown.replace("[key]", " ").lower()
+    for form in (KEY, KEY[::-1], base64.b64encode(KEY.encode()).decode(), KEY.encode().hex()):
+        assert not any(form[i : i + 8].lower() in rest for i in range(len(form) - 7))
+
+
+@given(st.text(alphabet="ab", min_size=8, max_size=40), st.text(alphabet="abc", max_size=60))
+def test_no_run_of_eight_is_left(key, text):
+    """Whatever text and key are; a text without such a run stays as it is."""
+    runs = {way[i : i + 8] for way in (key, key[::-1]) for i in range(len(key) - 7)}
+    with mock.patch.dict(os.environ, {NAME: key}):
+        shown = without_key({"a": [text]}, NAME)["a"][0]
+    assert not any(run in shown for run in runs)
+    if not any(run in text for run in runs):
+        assert shown == text
+
+
+def test_short_keys(monkeypatch):
+    """Of a key of fewer characters the whole is hidden, and no part."""
+    monkeypatch.setenv(NAME, "abc-123")
+    assert without_key(["abc-123 and abc-12", {"ABC-123": 1}, 5, None], NAME) == [
+        "[key] and abc-12",
+        {"[key]": 1},
+        5,
+        None,
+    ]
+    monkeypatch.delenv(NAME)
+    assert without_key("abc-123", NAME) == without_key("abc-123", None) == "abc-123"
+
+
+@pytest.mark.parametrize("echo", [KEY[:10], KEY[::-1], base64.b64encode(KEY.encode()).decode()], ids=repr)
+def test_a_name_that_is_the_key(echo, tmp_path):
+    """A server that calls its model so gets the name neither into errors nor into what a classifier keeps."""
+    with FakeServer("vllm", name="tiny", faults=lambda r: Mutate(lambda reply: renamed(reply, echo))) as server:
+        backend = open_backend("openai:tiny", base_url=server.url, api_key_env=NAME)
+        classifier = LLMClassifier(backend, labels=["positive", "negative"], cache=str(tmp_path / "cache.sqlite"))
+        try:
+            classifier.fit([TEXT]).predict_proba([TEXT])
+            classifier.save(tmp_path / "saved")
+            assert "[key]" in repr(backend.identity())
+        except LlmclfError as error:
+            assert echo not in str(error)
+        assert echo not in repr(backend.identity())
+        for path in tmp_path.rglob("*"):
+            assert not path.is_file() or echo.encode() not in path.read_bytes()
+
+
+def renamed(reply, name):
+    listed = [{**entry, "id": name} for entry in reply["data"]] if isinstance(reply.get("data"), list) else None
+    return {**reply, "model": name, **({} if listed is None else {"data": listed})}
+
+
+def test_an_error_of_the_reader_is_clean():
+    """What a reader says of a reply does not show the key either."""
+
+    def read(reply):
+        raise ServerError(f"{reply['id']!r} answered")
+
+    with FakeServer(faults=lambda request: Replace({"id": KEY, "choices": []})) as server:
+        with pytest.raises(ServerError, match=r"'\[key\]' answered") as caught:
+            make(server).call(lambda client: client.call("/completions", {"prompt": TEXT}, read))
+        assert_clean(everything(caught.value))
 
 
 def test_success(transport, log):

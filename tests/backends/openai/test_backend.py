@@ -135,9 +135,10 @@ def test_a_saved_classifier_sends_no_key_elsewhere(tmp_path, monkeypatch):
         file.write_text(json.dumps(values), encoding="utf-8")
         with pytest.raises(InputError, match=r"would send the key in OTHER_SECRET to http://elsewhere.*model_options"):
             load(tmp_path / "clf")
-        assert load(tmp_path / "clf", model_options={"api_key_env": ""}).backend_.server_options.api_key_env is None
-        told = load(tmp_path / "clf", model_options={"api_key_env": "OTHER_SECRET"}).backend_
-        assert told.server_options.api_key_env == "OTHER_SECRET"
+        there = {"base_url": "http://elsewhere.example/v1"}
+        for word, key in (({"api_key_env": ""}, None), ({"api_key_env": "OTHER_SECRET"}, "OTHER_SECRET")):
+            assert load(tmp_path / "clf", model_options={**there, **word}).backend_.server_options.api_key_env == key
+        assert load(tmp_path / "clf", trust=True).backend_.server_options.api_key_env == "OTHER_SECRET"
         # A server that has moved is named anew.
         moved = load(tmp_path / "clf", model_options={"base_url": server.url, "api_key_env": ""})
         assert len(moved.predict(TEXTS)) == len(TEXTS)

@@ -27,6 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # Ray's own
 ]
 CONCURRENCY = 3
+KEY = "LLMCLF_TEST_RAY_KEY"
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,7 @@ def cluster():
     import os
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ[KEY] = "of-a-server"  # which the nodes inherit
     import ray
     from ray.cluster_utils import Cluster
 
@@ -110,13 +112,17 @@ def test_what_the_journal_holds_is_not_asked_by_the_actors(cluster, tmp_path):
 
 
 def test_actors_share_the_limits(cluster):
-    """Each has its part of rpm and budget, so that the sum holds; what cannot be shared is refused."""
-    with FakeServer("openai_chat") as server:
+    """Each has its part of rpm and budget, so that the sum holds; what cannot be shared is refused.
+
+    The driver's caller has said where to ask and which key to send: an actor asks for no word again.
+    """
+    with FakeServer("openai_chat", key="of-a-server") as server:
         with pytest.raises(InputError, match="rpm=3 cannot be shared by 4 actors"):
-            label_table(table(9), asking=RayAsking("auto", actors=4), **job(server, rpm=3))
+            label_table(table(9), asking=RayAsking("auto", actors=4), **job(server, rpm=3, api_key_env=KEY))
         price = {"input": 1000.0, "output": 1000.0}
+        asked = job(server, price=price, max_cost=1.0, api_key_env=KEY)
         with pytest.raises(JobError, match="max_cost=0.5 is reached"):
-            label_table(table(90), asking=RayAsking("auto", actors=2, page=5), **job(server, price=price, max_cost=1.0))
+            label_table(table(90), asking=RayAsking("auto", actors=2, page=5), **asked)
 
 
 def test_an_actor_that_is_started_again_has_the_rest_of_its_share(tmp_path):

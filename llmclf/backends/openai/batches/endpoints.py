@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import urllib.parse
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from itertools import islice
 from typing import BinaryIO
 
@@ -17,6 +17,7 @@ from ....errors import ServerError
 from ...http.client import Client, backoff
 from ...http.file_transfers import Download, Upload
 from ...http.replies import mapping, sequence
+from ...http.reply_limits import MEGABYTE
 from .file_format import MARK, BatchState, ResultLine, read_id, read_result_line
 from .store import BatchRecord
 
@@ -122,8 +123,12 @@ class BatchEndpoints:
                 is_final=True,
             ) from None
 
-    async def result_lines(self, batch: BatchState) -> AsyncGenerator[list[ResultLine | None], None]:
-        """The lines of a batch's output and error files, some at a time; None for a line that cannot be read."""
+    async def result_lines(self, batch: BatchState, gone: list[str]) -> AsyncGenerator[list[ResultLine | None], None]:
+        """The lines of a batch's output and error files, some at a time; None for a line that cannot be read.
+
+        Files that the server no longer has are added to `gone`.
+        """
+        limits = self._client.reply_limits
         for file_id in batch.files:
             with tempfile.TemporaryFile(dir=self._folder) as file:
                 try:
@@ -133,10 +138,12 @@ class BatchEndpoints:
                     if error.status != 404:
                         raise
                     self._report(f"batch {batch.id}: its file {file_id} is gone from the server")
+                    gone.append(file_id)
                     continue
                 file.seek(0)
-                while raw := list(islice(file, _CHUNK)):
-                    yield [read_result_line(line) for line in raw if line.strip()]
+                lines = _lines(file, limits.megabytes * MEGABYTE)
+                while raw := list(islice(lines, _CHUNK)):
+                    yield [read_result_line(line, limits) for line in raw if line.strip()]
                     await asyncio.sleep(0)  # other work on the same server gets its turn
 
     def _read(self, reply: object) -> BatchState:
@@ -146,6 +153,14 @@ class BatchEndpoints:
         page = mapping(reply, "the list of batches")
         batches = [self._read(item) for item in sequence(page.get("data"), "data")]
         return batches, bool(page.get("has_more")) and bool(batches)
+
+
+def _lines(file: BinaryIO, most: int) -> Iterator[bytes]:
+    """The lines of a file; of one that is longer than `most` bytes, the beginning."""
+    while line := file.readline(most):
+        yield line
+        while len(line) == most and not line.endswith(b"\n"):
+            line = file.readline(most)
 
 
 def may_exist(error: ServerError) -> bool:

@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 from ...http.replies import error_message, expect, mapping, string
+from ...http.reply_limits import ReplyLimitError, ReplyLimits
 
 MARK = "llmclf"
 """The name under which a batch's mark stands in its metadata."""
@@ -65,20 +66,22 @@ class ResultLine:
         return ": ".join(filter(None, words)) or "the server does not say why"
 
 
-def read_result_line(raw: bytes) -> ResultLine | None:
-    """A line that came back; None for anything else.
+def read_result_line(raw: bytes, limits: ReplyLimits) -> ResultLine | None:
+    """A line that came back; None for anything else, and for one that is more than a reply may be.
 
     Examples
     --------
-    >>> read_result_line(b'{"custom_id": "a1", "response": {"status_code": 200, "body": {"choices": []}}, "error": null}')
+    >>> limits = ReplyLimits(64, "http://localhost:8000/v1")
+    >>> line = b'{"custom_id": "a1", "response": {"status_code": 200, "body": {"choices": []}}, "error": null}'
+    >>> read_result_line(line, limits)
     ResultLine(custom_id='a1', status=200, body={'choices': []})
-    >>> read_result_line(b'{"custom_id": "a1", "response": null, "error": {"code": "batch_expired"}}').message
+    >>> read_result_line(b'{"custom_id": "a1", "response": null, "error": {"code": "batch_expired"}}', limits).message
     'batch_expired'
-    >>> read_result_line(b'{"custom_id": "a1", "resp')
+    >>> read_result_line(b'{"custom_id": "a1", "resp', limits)
     """
     try:
-        values = json.loads(raw)
-    except (ValueError, RecursionError):
+        values = limits.parse(raw)
+    except (ReplyLimitError, ValueError):
         return None
     custom_id = values.get("custom_id") if isinstance(values, dict) else None
     if not isinstance(custom_id, str):

@@ -18,6 +18,7 @@ from .options import BatchOptions
 from .results import BatchResults
 from .store import CREATING, OPEN, BatchRecord, BatchStore, Reply, Tokens
 
+_MAX_SHORTFALLS = 3  # what is then still missing of an output is asked for again
 _MAX_FAILED_POLLS = 20  # polls of a batch that may fail one after the other
 _TOO_MANY = "token_limit_exceeded"  # the code of a server that has too much in its queue
 
@@ -59,6 +60,7 @@ class _OpenBatch:
     due: float  # time of the next poll
     shown: str = ""  # the line that was last reported
     misses: int = 0  # polls that failed, one after the other
+    shortfalls: int = 0  # times that its files had fewer answers than it counts
     cost: float = 0.0  # of the answers that were fetched before fetching failed
 
 
@@ -222,9 +224,16 @@ class BatchQueue:
         requests = self._store.requests(open_batch.record.n)
         results = BatchResults(self._client, self._store, requests)
         try:
-            async with aclosing(self._endpoints.result_lines(batch)) as parts:
+            gone: list[str] = []
+            async with aclosing(self._endpoints.result_lines(batch, gone)) as parts:
                 async for lines in parts:
                     results.add(lines)
+            n_counted = min(batch.done + batch.failed, len(requests))
+            is_empty, may_heal = not results.n_mentioned, open_batch.shortfalls < _MAX_SHORTFALLS
+            if batch.files and not gone and results.n_mentioned < n_counted and (is_empty or may_heal):
+                # Something else has come in the file's place, and what is lost would be paid for again.
+                open_batch.shortfalls += 1
+                raise ServerError(f"its files have {results.n_mentioned} of {n_counted} answers")
             # A batch that was refused as a whole has not tried its requests.
             is_attempt = batch.status != "failed" or bool(batch.files)
             n_left = results.close(open_batch.record.n, batch.status, is_attempt=is_attempt)

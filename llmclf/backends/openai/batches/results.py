@@ -80,6 +80,11 @@ class BatchResults:
         return len(self._left)
 
     @property
+    def n_mentioned(self) -> int:
+        """How many of the requests a line is about."""
+        return len(self._requests) - len(self._left - set(self._refused) - set(self._reasons))
+
+    @property
     def oddities(self) -> str:
         """What was wrong with the lines, in words; empty if nothing was."""
         counts = {

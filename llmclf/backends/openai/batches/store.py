@@ -22,12 +22,13 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 from ....errors import InputError, StoreError
+from ....files.sqlite_faults import sqlite_fault
 from ....files.sqlite_transactions import transaction
 
 UPLOADING, CREATING, OPEN = "uploading", "creating", "open"
@@ -142,12 +143,17 @@ class BatchStore:
     >>> connection.close()
     """
 
+    _name = "the job's database"
+
     def __init__(self, connection: sqlite3.Connection) -> None:
         if connection.isolation_level is not None:
             raise InputError(
                 f"the connection's isolation_level is {connection.isolation_level!r}; expected None (autocommit mode)"
             )
         self._connection = connection
+        with suppress(sqlite3.Error):
+            file = connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()[0]
+            self._name = f"the job's database {file!r}" if file else self._name
         with self._transaction():
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
@@ -292,24 +298,26 @@ class BatchStore:
     def kept(self, name: str) -> Any:
         """The choice that was kept under a name; None if there is none."""
         rows = self._all("SELECT value FROM batch_facts WHERE name = ?", (name,))
-        return json.loads(rows[0][0]) if rows else None
+        try:
+            return json.loads(rows[0][0]) if rows else None
+        except (TypeError, ValueError) as error:
+            raise StoreError(f"{self._name} is damaged (its {name} cannot be read)") from error
 
     def _all(self, query: str, values: Sequence[Any]) -> list[Any]:
-        with _store_errors():
+        with self._errors():
             return self._connection.execute(query, values).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _store_errors(), transaction(self._connection, immediate=True) as run:
+        with self._errors(), transaction(self._connection, immediate=True) as run:
             yield run
 
-
-@contextmanager
-def _store_errors() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StoreError(f"the job's database cannot be used: {error}") from error
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._name} {sqlite_fault(error)}") from error
 
 
 def _chunks(custom_ids: Sequence[str]) -> Iterator[Sequence[str]]:

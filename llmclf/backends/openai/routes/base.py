@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from ....errors import CapabilityError
+from ...http.answering_model import AnsweringModel
 from ...nested_labels import without_longer
 from ...requests import Request, RowScores
 from ...tokens.codec import TokenRow
@@ -96,11 +97,14 @@ class RouteClient:
     server : ServerFacts
     common : mapping
         The model, and whatever the user adds to every request.
+    models : AnsweringModel
+        Sees every reply.
     """
 
     client: SupportsCall
     server: ServerFacts
     common: Mapping[str, Any]
+    models: AnsweringModel
 
     @property
     def probe(self) -> Probe:
@@ -119,7 +123,32 @@ class RouteClient:
         """One request; its reply names tokens by their ids where the server can and `by_id` asks for it."""
         flag = {"return_tokens_as_token_ids": True} if by_id and self.probe.id_flag else {}
         whole = {**self.common, **flag, **body}
-        return await self.client.call(path, whole, read, tokens_in=tokens_in, tokens_out=tokens_out)
+
+        def checked(reply: Any) -> T:
+            answer = read(reply)
+            self.models.check(reply, path)
+            return answer
+
+        return await self.client.call(path, whole, checked, tokens_in=tokens_in, tokens_out=tokens_out)
+
+
+@dataclass(frozen=True)
+class RowSize:
+    """How large a row is, as far as that is known before anything is sent.
+
+    Attributes
+    ----------
+    context : int
+        Tokens of the prompt.
+    labels : tuple of tuples of int
+        Tokens of the labels.
+    longest : int
+        Bytes of the longest label.
+    """
+
+    context: int
+    labels: Labels
+    longest: int
 
 
 @dataclass(frozen=True)
@@ -160,6 +189,10 @@ class Route(ABC):
         The name in `OpenAIBackend.identity`: routes whose scores agree share one. None stands for `name`.
     depends_on_rows : bool
         `settle` picks another route by looking at rows.
+    depends_on_answers : bool
+        What a row takes is known only from its answers, and `work` says what it takes at most.
+    path : str
+        The endpoint that is asked, below the server's address.
     batch_obstacle : str or None
         Why the Batch API cannot carry it, as the end of a sentence that begins with the route; None where it can.
     """
@@ -170,7 +203,9 @@ class Route(ABC):
     sees_tokens: ClassVar[bool] = True
     identity_name: ClassVar[str | None] = None
     depends_on_rows: ClassVar[bool] = False
+    depends_on_answers: ClassVar[bool] = False
     batch_obstacle: ClassVar[str | None] = None
+    path: ClassVar[str] = "/completions"
 
     def __init__(self, options: RouteOptions) -> None:
         self.options = options
@@ -180,17 +215,8 @@ class Route(ABC):
         """Why the server does not allow this route, in words; None where it does."""
 
     @abstractmethod
-    def work(self, context: int, labels: Labels, n_together: int) -> Work:
-        """What a row would take, of `n_together` rows that go together.
-
-        Parameters
-        ----------
-        context : int
-            Tokens of the prompt.
-        labels : tuple of tuples of int
-            Tokens of the labels.
-        n_together : int
-        """
+    def work(self, row: RowSize, n_together: int) -> Work:
+        """What a row would take, of `n_together` rows that go together."""
 
     def takes_tokens(self, server: ServerFacts) -> bool:
         """Whether rows come as token ids or as text; a route of both kinds decides by what the server can do."""
@@ -242,7 +268,15 @@ class TokenRoute(Route):
 
 
 class TextRoute(Route):
-    """A route that takes rows as text, whose tokens are known to the server alone."""
+    """A route that takes rows as text, whose tokens are known to the server alone.
+
+    Attributes
+    ----------
+    answers_chats : bool
+        Its rows are chats; otherwise texts that are continued.
+    """
+
+    answers_chats: ClassVar[bool] = False
 
     @abstractmethod
     async def score_text(self, client: RouteClient, request: Request) -> RowScores:

@@ -11,7 +11,7 @@ from ...http.replies import expect
 from ...requests import Request, RowScores
 from ..probe import Probe
 from ..token_replies import Position, chat_reader
-from .base import NOT_RAW, Labels, RouteClient, ServerFacts, TextRoute, Work, max_tokens
+from .base import NOT_RAW, RouteClient, RowSize, ServerFacts, TextRoute, Work, max_tokens
 from .label_bounds import LabelBounds, Symbols
 from .shown_tokens import bounded_scores, by_bytes, byte_bounds
 
@@ -26,7 +26,9 @@ class Chat(TextRoute):
     name = "chat"
     summary = "only the likeliest tokens of a chat's answer are shown"
     is_exact = False
+    path = "/chat/completions"
     sees_tokens = False
+    answers_chats = True
 
     def obstacle(self, server: ServerFacts) -> str | None:
         probe = server.probe
@@ -36,8 +38,8 @@ class Chat(TextRoute):
             return f"a chat names {probe.chat_top_logprobs or 'none'} of the likeliest tokens; at least 2 are needed"
         return None if probe.raw else NOT_RAW
 
-    def work(self, context: int, labels: Labels, n_together: int) -> Work:
-        return Work(1, context, max(map(len, labels)))
+    def work(self, row: RowSize, n_together: int) -> Work:
+        return Work(1, row.context, min(_MAX_ANSWER, row.longest))
 
     def identity(self, probe: Probe) -> dict[str, Any]:
         limits = {"top_calls": self.options.top_calls, "tolerance": self.options.tolerance}
@@ -62,7 +64,7 @@ class Chat(TextRoute):
         }
         n_tokens = _TEMPLATE_TOKENS + sum(max_tokens(message["content"]) + _TURN_TOKENS for message in messages)
         positions = await client.complete(
-            body, _read_chat, tokens_in=n_tokens, tokens_out=n_answer, path="/chat/completions", by_id=False
+            body, _read_chat, tokens_in=n_tokens, tokens_out=n_answer, path=self.path, by_id=False
         )
         _follow(bounds, positions, probe.chat_top_logprobs, terminated)
         return bounded_scores(bounds, terminated=terminated)

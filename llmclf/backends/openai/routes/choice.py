@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...identity import current_spelling
 from ...tokens.codec import TokenRow
 from ...tokens.label_trie import label_trie
-from .base import SHARED_IDENTITY, Answer, Labels, Placed, RouteClient, RouteOptions, ServerFacts, TokenRoute, Work
+from .base import SHARED_IDENTITY, Answer, Placed, RouteClient, RouteOptions, RowSize, ServerFacts, TokenRoute, Work
 from .echo import Echo
 from .named_tokens import NamedTokens
 
@@ -51,8 +51,8 @@ class Choice(TokenRoute):
         routes: dict[str, TokenRoute] = {route.name: route for route in (self._echo, self._named_tokens)}
         return routes.get(current_spelling(name))
 
-    def work(self, context: int, labels: Labels, n_together: int) -> Work:
-        return self.settle([(0, TokenRow((0,) * context, labels))]).work(context, labels, n_together)
+    def work(self, row: RowSize, n_together: int) -> Work:
+        return self.settle([(0, TokenRow((0,) * row.context, row.labels))]).work(row, n_together)
 
     async def score_tokens(self, client: RouteClient, rows: Sequence[Placed]) -> list[Answer]:
         return await self.settle(rows).score_tokens(client, rows)

@@ -14,9 +14,9 @@ from .base import (
     NO_TOKENIZER,
     SHARED_IDENTITY,
     Answer,
-    Labels,
     Placed,
     RouteClient,
+    RowSize,
     ServerFacts,
     TokenRoute,
     Work,
@@ -47,8 +47,9 @@ class Echo(TokenRoute):
     def prompt_sizes(self, row: TokenRow) -> list[int]:
         return [len(row.context) + len(target) for target in row.targets]
 
-    def work(self, context: int, labels: Labels, n_together: int) -> Work:
-        return Work(1 / n_together, context * len(labels) + sum(map(len, labels)), len(labels))
+    def work(self, row: RowSize, n_together: int) -> Work:
+        n = len(row.labels)
+        return Work(1 / n_together, row.context * n + sum(map(len, row.labels)), n)
 
     async def score_tokens(self, client: RouteClient, rows: Sequence[Placed]) -> list[Answer]:
         prompts = [(*row.context, *target) for _, row in rows for target in row.targets]

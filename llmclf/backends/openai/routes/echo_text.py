@@ -10,8 +10,8 @@ from ...http.replies import choices, expect, logprob, mapping, sequence, string
 from ...nested_labels import without_longer
 from ...requests import Request, RowScores, needs_terminator
 from .base import (
-    Labels,
     RouteClient,
+    RowSize,
     ServerFacts,
     TextRoute,
     Work,
@@ -35,8 +35,9 @@ class EchoText(TextRoute):
     def obstacle(self, server: ServerFacts) -> str | None:
         return echo_obstacle(server.probe)
 
-    def work(self, context: int, labels: Labels, n_together: int) -> Work:
-        return Work(1, context * len(labels) + sum(map(len, labels)), len(labels))
+    def work(self, row: RowSize, n_together: int) -> Work:
+        n = len(row.labels) + 1  # the prompt by itself, too
+        return Work(1, row.context * n + sum(map(len, row.labels)), n)
 
     async def score_text(self, client: RouteClient, request: Request) -> RowScores:
         refuse_chat(request)

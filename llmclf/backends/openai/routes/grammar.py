@@ -13,10 +13,10 @@ from .base import (
     NO_TOKENIZER,
     SHARED_IDENTITY,
     Answer,
-    Labels,
     Placed,
     RouteClient,
     RouteOptions,
+    RowSize,
     ServerFacts,
     TokenRoute,
     Work,
@@ -52,8 +52,9 @@ class Grammar(TokenRoute):
             return "the server does not force tokens by a grammar, or then shows other log-probabilities than the model's own"
         return None if server.is_tokenised else NO_TOKENIZER
 
-    def work(self, context: int, labels: Labels, n_together: int) -> Work:
-        return Work(len(labels), context * len(labels), sum(map(len, labels)))
+    def work(self, row: RowSize, n_together: int) -> Work:
+        n = len(row.labels)
+        return Work(n, row.context * n, sum(map(len, row.labels)))
 
     async def score_tokens(self, client: RouteClient, rows: Sequence[Placed]) -> list[Answer]:
         answers = []

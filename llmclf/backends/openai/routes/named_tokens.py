@@ -16,9 +16,9 @@ from .base import (
     NOT_RAW,
     SHARED_IDENTITY,
     Answer,
-    Labels,
     Placed,
     RouteClient,
+    RowSize,
     ServerFacts,
     TokenRoute,
     Work,
@@ -51,13 +51,13 @@ class NamedTokens(TokenRoute):
     def rows_together(self, n_labels: int) -> int:
         return MAX_PROMPTS // n_labels
 
-    def work(self, context: int, labels: Labels, n_together: int) -> Work:
-        trie = label_trie(labels)
+    def work(self, row: RowSize, n_together: int) -> Work:
+        trie = label_trie(row.labels)
         n_nodes = trie.n_nodes + 1
         deeper = -(
             -n_together * (n_nodes - 1) // MAX_PROMPTS
         )  # requests of all rows together, after that for the roots
-        return Work((1 + deeper) / n_together, n_nodes * context + int(trie.depths.sum()), n_nodes)
+        return Work((1 + deeper) / n_together, n_nodes * row.context + int(trie.depths.sum()), n_nodes)
 
     async def score_tokens(self, client: RouteClient, rows: Sequence[Placed]) -> list[Answer]:
         paths = [sorted({target[:j] for target in row.targets for j in range(len(target))}, key=len) for _, row in rows]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ....errors import CapabilityError, InputError
 from ...identity import current_spelling
-from .base import Route, RouteOptions, ServerFacts
+from .base import Route, RouteOptions, ServerFacts, TextRoute
 from .chat import Chat
 from .choice import Choice
 from .echo import Echo
@@ -105,10 +105,18 @@ class Routes:
     def __init__(self, options: RouteOptions) -> None:
         self._routes = [route(options) for route in _REGISTERED]
 
-    @property
-    def best(self) -> Route:
-        """The one that is assumed as long as nothing is known about the server."""
-        return self._routes[0]
+    def assumed(self, *, is_tokenised: bool, is_chat: bool) -> Route:
+        """The one that is assumed as long as nothing is known about the server.
+
+        Parameters
+        ----------
+        is_tokenised : bool
+            The model's tokenizer is at hand; otherwise rows may have to be sent as text, which takes more.
+        is_chat : bool
+            Whether the rows are chats.
+        """
+        texts = (one for one in self._routes if isinstance(one, TextRoute) and one.answers_chats == is_chat)
+        return self._routes[0] if is_tokenised else next(texts, self._routes[0])
 
     def named(self, name: str) -> Route:
         """The route of a name."""

@@ -15,9 +15,9 @@ from ..token_replies import Position
 from .base import (
     NOT_RAW,
     Answer,
-    Labels,
     Placed,
     RouteClient,
+    RowSize,
     ServerFacts,
     TextRoute,
     TokenRoute,
@@ -36,6 +36,7 @@ class TopLogprobs(TokenRoute, TextRoute):
     summary = "only the likeliest tokens are shown; further requests narrow the bounds where it matters"
     is_exact = False
     sees_tokens = False
+    depends_on_answers = True
 
     def obstacle(self, server: ServerFacts) -> str | None:
         n = server.probe.top_logprobs
@@ -47,10 +48,10 @@ class TopLogprobs(TokenRoute, TextRoute):
         # Ids are of use only where the server names its tokens by them.
         return server.is_tokenised and server.probe.token_ids
 
-    def work(self, context: int, labels: Labels, n_together: int) -> Work:
-        trie = label_trie(labels)
+    def work(self, row: RowSize, n_together: int) -> Work:
+        trie = label_trie(row.labels)
         calls = min(trie.n_nodes + 1, self.options.top_calls)
-        return Work(calls, calls * context + int(trie.depths.sum()), calls)
+        return Work(calls, calls * row.context + int(trie.depths.sum()), calls)
 
     def identity(self, probe: Probe) -> dict[str, Any]:
         limits = {"top_calls": self.options.top_calls, "tolerance": self.options.tolerance}

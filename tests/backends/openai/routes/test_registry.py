@@ -44,8 +44,8 @@ class Toy(TextRoute):
     def obstacle(self, server):
         return None if server.probe.completions else "the server does not continue toys"
 
-    def work(self, context, labels, n_together):
-        return Work(1, context, 7)
+    def work(self, row, n_together):
+        return Work(1, row.context, 7)
 
     async def score_text(self, client, request):
         text = request.prompt.turns[0].text
@@ -125,7 +125,8 @@ def test_a_dry_run_counts_a_registered_route():
         job = estimate_table(FRAME, model=backend, **JOB)
         assert (job.requests, job.tokens_out) == (len(TEXTS), 7 * len(TEXTS))
         assert job.assumption.endswith("route 'toy'")
-    assert open_backend("openai:tiny", base_url="http://localhost:1/v1").estimate(requests_for()).route == "echo"
+    unknown = open_backend("openai:tiny", base_url="http://localhost:1/v1").estimate(requests_for())
+    assert (unknown.route, unknown.is_assumed) == ("echo_text", True)
 
 
 @pytest.mark.usefixtures("toy")
@@ -275,6 +276,9 @@ def test_a_journal_of_the_old_spelling_goes_on(tmp_path):
             connection.execute(
                 "UPDATE meta SET value = ? WHERE name = 'fingerprint'", (json.dumps(old, sort_keys=True),)
             )
+            connection.execute(
+                "DELETE FROM meta WHERE name = 'fingerprint checksum'"
+            )  # which that version did not write
         n_requests = len(server.requests)
         for name in ("named_tokens", "named tokens"):
             label_table(FRAME, output, model=backend_for(server, use_route=name), resume=True, **JOB)

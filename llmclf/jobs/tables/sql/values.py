@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import datetime
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
+from dataclasses import dataclass
+from decimal import Context, Decimal
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -14,8 +16,8 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 
-from ...errors import InputError, StoreError, type_of
-from ...tables.values import is_missing
+from ....errors import InputError, StoreError, type_of
+from ....tables.values import is_missing
 
 _PLAIN = frozenset(
     {
@@ -36,14 +38,17 @@ _SHOWN = ("uuid", "ipaddress", "psycopg", "psycopg2")
 """Modules whose values are texts in a database's eyes: UUIDs, network addresses, ranges."""
 
 
+_ALL_DIGITS = Context(prec=10_000)
+
+
 def plain_column(values: Sequence[Any], kind: str, name: str) -> list[Any]:
     """What a driver gave for a column, as plain Python objects.
 
     Parameters
     ----------
     values : sequence
-    kind : "bool", "datetime", "date" or ""
-        What SQLite's stored numbers and texts mean; a value that means no such thing stays as it is.
+    kind : "bool", "datetime", "date", "utc", "json" or ""
+        What stored numbers, texts and times mean; a value that means no such thing stays as it is.
     name : str
         The column's.
 
@@ -59,12 +64,34 @@ def plain_column(values: Sequence[Any], kind: str, name: str) -> list[Any]:
     >>> plain_column((UUID(int=7), None), "", "id")
     ['00000000-0000-0000-0000-000000000007', None]
     """
-    meant = {"bool": _as_bool, "datetime": _as_datetime, "date": _as_date}.get(kind)
+    meant = _MEANINGS.get(kind)
     if meant is not None:
         return [meant(value) for value in values]
     if _PLAIN.issuperset(map(type, values)):
         return list(values)
     return [_as_plain(value, name) for value in values]
+
+
+@dataclass(frozen=True)
+class CellRules:
+    """What a database can hold.
+
+    Attributes
+    ----------
+    times_as_text, decimals_as_text : bool
+        Whether it lacks types for them.
+    may_hold_nul : bool
+        Whether its texts may hold U+0000.
+    infinite_floats : bool
+    moments : (datetime, datetime) or None
+        The first and the last timestamp with a time zone, where its type for them has no zone, and means UTC.
+    """
+
+    times_as_text: bool = False
+    decimals_as_text: bool = False
+    may_hold_nul: bool = True
+    infinite_floats: bool = True
+    moments: tuple[datetime.datetime, datetime.datetime] | None = None
 
 
 class Cells:
@@ -74,22 +101,35 @@ class Cells:
     ----------
     kinds : mapping
         Column name -> kind.
-    dialect : "postgresql" or "sqlite"
+    rules : CellRules
+    has_zone : mapping, optional
+        Column name -> whether its timestamps have a time zone, where that is known before the first of them.
+    digits : mapping, optional
+        Column name -> the most digits of its decimals before and after the point, where they are limited.
 
     Examples
     --------
-    >>> cells = Cells({"n": "int", "tags": "json"}, "sqlite")
+    >>> cells = Cells({"n": "int", "tags": "json"}, CellRules())
     >>> cells.rows(pd.DataFrame({"n": [1, 2], "tags": [["a"], None]}), 0, "the table")
     [(1, '["a"]'), (2, None)]
     """
 
-    def __init__(self, kinds: Mapping[str, str], dialect: str) -> None:
+    def __init__(
+        self,
+        kinds: Mapping[str, str],
+        rules: CellRules,
+        has_zone: Mapping[str, bool] | None = None,
+        digits: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
         self._kinds = dict(kinds)
-        self._is_sqlite = dialect == "sqlite"
-        self._has_zone: dict[str, bool] = {}
+        self._rules = rules
+        self._has_zone = dict(has_zone or {})
+        self._digits = dict(digits or {})
         self._newly_zoned: list[str] = []
 
-    def rows(self, frame: pd.DataFrame, first: int, where: str) -> list[tuple[Any, ...]]:
+    def rows(
+        self, frame: pd.DataFrame, first: int, where: str, texts: Mapping[str, list[Any]] | None = None
+    ) -> list[tuple[Any, ...]]:
         """The rows of a frame.
 
         Parameters
@@ -99,6 +139,8 @@ class Cells:
             Number of its first row, for messages.
         where : str
             Name of the table, for messages.
+        texts : mapping, optional
+            The values of some columns as the database itself writes them.
 
         Raises
         ------
@@ -110,7 +152,8 @@ class Cells:
         odd = [name for name in frame.columns if name not in self._kinds]
         if odd:
             raise InputError(f"{where}: a column {odd[0]!r} came that was not planned; expected {list(self._kinds)!r}")
-        columns = [self._column(frame, name, first, where) for name in self._kinds]
+        ready = texts or {}
+        columns = [ready[name] if name in ready else self._column(frame, name, first, where) for name in self._kinds]
         return list(zip(*columns, strict=True))
 
     def newly_zoned(self) -> list[str]:
@@ -141,12 +184,13 @@ class Cells:
     def _converter(self, name: str) -> Callable[[Any], Any]:
         kind = self._kinds[name]
         by_kind: dict[str, Callable[[Any], Any]] = {
-            "str": partial(_text, may_hold_nul=self._is_sqlite),
+            "str": partial(_text, may_hold_nul=self._rules.may_hold_nul),
+            "float": partial(_float, may_be_infinite=self._rules.infinite_floats),
             "datetime": partial(self._datetime, name),
-            "date": partial(_date, as_text=self._is_sqlite),
-            "decimal": partial(_decimal, as_text=self._is_sqlite),
+            "date": partial(_date, as_text=self._rules.times_as_text),
+            "decimal": partial(_decimal, digits=self._digits.get(name), as_text=self._rules.decimals_as_text),
         }
-        others = {"bool": _bool, "int": _int, "float": _float, "bytes": _bytes, "json": _json}
+        others = {"bool": _bool, "int": _int, "bytes": _bytes, "json": _json}
         return by_kind.get(kind) or others[kind]
 
     def _datetime(self, name: str, value: Any) -> Any:
@@ -158,7 +202,7 @@ class Cells:
             value = value.to_pydatetime(warn=False)
         if not isinstance(value, datetime.datetime):
             raise TypeError("expected a timestamp")
-        if self._is_sqlite:
+        if self._rules.times_as_text:
             return value.isoformat(" ")
         has_zone = value.utcoffset() is not None
         if name not in self._has_zone:
@@ -166,14 +210,19 @@ class Cells:
             if has_zone:
                 self._newly_zoned.append(name)
         elif self._has_zone[name] != has_zone:
-            raise ValueError(f"{'with' if has_zone else 'without'} a time zone, unlike those before it")
+            raise ValueError(f"{'with' if has_zone else 'without'} a time zone, unlike the column's others")
+        if has_zone and self._rules.moments is not None:
+            first, last = self._rules.moments
+            if not first <= value <= last:
+                raise ValueError(f"a moment that is not between {first:%Y} and {last:%Y}")
+            return value.astimezone(datetime.UTC).replace(tzinfo=None)
         return value
 
 
 def _ready(values: list[Any], kind: str) -> list[Any] | None:
     """The values of a column that need no conversion one by one, or None: this is the usual case, and several times as fast."""
     types = set(map(type, values)) - {type(None)}
-    if kind == "float" and types <= {float}:
+    if kind == "float" and types <= {float} and math.inf not in values and -math.inf not in values:
         return [None if value != value else value for value in values]
     if kind == "bool" and types <= {bool}:
         return values
@@ -200,10 +249,13 @@ def _int(value: Any) -> int:
     return int(value)
 
 
-def _float(value: Any) -> float:
+def _float(value: Any, *, may_be_infinite: bool) -> float:
     if not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError("expected a number")
-    return float(value)
+    number = float(value)
+    if math.isinf(number) and not may_be_infinite:
+        raise ValueError("an infinite number, which the database cannot store")
+    return number
 
 
 def _text(value: Any, *, may_hold_nul: bool) -> str:
@@ -222,9 +274,14 @@ def _date(value: Any, *, as_text: bool) -> Any:
     return value.isoformat() if as_text else value
 
 
-def _decimal(value: Any, *, as_text: bool) -> Any:
+def _decimal(value: Any, *, digits: tuple[int, int] | None, as_text: bool) -> Any:
     if not isinstance(value, Decimal):
         raise TypeError("expected a decimal")
+    if digits is not None:
+        value = value.normalize(_ALL_DIGITS)
+        exponent = value.as_tuple().exponent
+        if not isinstance(exponent, int) or -exponent > digits[1] or (value and value.adjusted() >= digits[0]):
+            raise ValueError(f"more than {digits[0]} digits before the point, or {digits[1]} behind it")
     return str(value) if as_text else value
 
 
@@ -292,3 +349,20 @@ def _as_date(value: Any) -> Any:
         return datetime.date.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
         return value
+
+
+def _as_utc(value: Any) -> Any:
+    return value.replace(tzinfo=datetime.UTC) if isinstance(value, datetime.datetime) else value
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+_MEANINGS: dict[str, Callable[[Any], Any]] = {
+    "bool": _as_bool,
+    "datetime": _as_datetime,
+    "date": _as_date,
+    "utc": _as_utc,
+    "json": _as_json,
+}

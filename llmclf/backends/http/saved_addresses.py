@@ -1,0 +1,71 @@
+"""The one rule for what a file says about servers: where to ask and which key to send is followed at the caller's word only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ...errors import SavedAddressError
+from .addresses import origin
+from .server_handle import NamedServer
+
+_HEADERS = ("OPENAI_CUSTOM_HEADERS", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
+"""Variables that the openai package sends to every server, besides a key."""
+
+
+def check_saved_address(
+    handle: NamedServer,
+    saved: Mapping[str, Any],
+    given: Mapping[str, Any],
+    *,
+    what: str,
+    cure: Callable[[Mapping[str, str]], str],
+) -> None:
+    """Refuse to send texts or a key to a server that only a file names: files come from anybody.
+
+    The caller's word for an address is that address among `given`, or in the variable of the environment that names one (its
+    scheme, host and port count). A server of this machine needs no word for texts. A key needs one for its address, wherever
+    that is, and one for itself: its variable among `given`, or it is the variable that would be used without any file. What
+    the openai package sends to every server needs one for the address, too.
+
+    Parameters
+    ----------
+    handle : NamedServer
+        The model's as it would be asked.
+    saved, given : mapping
+        The options in the file, and those of the caller, which take precedence.
+    what : str
+        What was saved, for the message.
+    cure : callable
+        From the options that would be the caller's word to how they are given, for the message.
+
+    Raises
+    ------
+    SavedAddressError
+    """
+    options = handle.server_options
+    address, key = options.base_url, options.api_key_env
+    is_own = saved.get("base_url") is None or "base_url" in given
+    is_said = is_own or _is_said(address, handle.url_variable)
+    is_key_said = key is None or "api_key_env" in given or key == handle.key_variable
+    if is_said and is_key_said:
+        return
+    headers = [name for name in _HEADERS if os.environ.get(name)]
+    if key is None and not headers and options.is_local:
+        return
+    words = {} if is_said else {"base_url": address}
+    if key is not None and (not is_said or not is_key_said):
+        words["api_key_env"] = key
+    sent = f"the key in {key}" if key is not None else f"what is in {headers[0]}" if headers else "texts"
+    problem = f"{what} would send {sent} to {address}, and nobody else has said so"
+    note = "" if key is None else "; api_key_env '' sends no key"
+    raise SavedAddressError(problem, cure(words) + note, words)
+
+
+def _is_said(address: str, variable: str) -> bool:
+    """Whether a variable of the environment names the server of an address."""
+    try:
+        return origin(os.environ.get(variable, "")) == origin(address)
+    except ValueError:  # what stands there is no address
+        return False
