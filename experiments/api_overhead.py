@@ -12,17 +12,18 @@ import argparse
 import asyncio
 import contextlib
 import json
-import multiprocessing
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from waiting_server import server_process
 
 from llmclf.backends.http.async_bridge import AsyncBridge
 from llmclf.backends.http.client import Client
@@ -53,54 +54,7 @@ REPLY = {
     ],
     "usage": {"prompt_tokens": N_TOKENS, "total_tokens": N_TOKENS + 1, "completion_tokens": 1},
 }
-
-
-class Answer(asyncio.Protocol):
-    """Only as much of HTTP as these clients need."""
-
-    def __init__(self, latency: float) -> None:
-        self._latency = latency
-        self._buffer = b""
-        body = json.dumps(REPLY).encode()
-        self._reply = (
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-        )
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
-            head = self._buffer[:end].lower()
-            length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
-            if len(self._buffer) < end + 4 + length:
-                return
-            self._buffer = self._buffer[end + 4 + length :]
-            asyncio.get_running_loop().call_later(self._latency, self._transport.write, self._reply)
-
-
-def run_server(latency: float, ports: Any) -> None:
-    async def main() -> None:
-        server = await asyncio.get_running_loop().create_server(lambda: Answer(latency), "127.0.0.1", 0, backlog=256)
-        ports.put(server.sockets[0].getsockname()[1])
-        await server.serve_forever()
-
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main())
-
-
-@contextlib.contextmanager
-def server_process(latency: float) -> Iterator[str]:
-    context = multiprocessing.get_context("spawn")
-    ports = context.Queue()
-    process = context.Process(target=run_server, args=(latency, ports), daemon=True)
-    process.start()
-    try:
-        yield f"http://127.0.0.1:{ports.get()}/v1"
-    finally:
-        process.terminate()
-        process.join()
+BODIES = {"/completions": REPLY}
 
 
 # --- contenders: each sends n requests and returns the sum of all log-probabilities -------------------------------------
@@ -234,7 +188,7 @@ def main() -> None:
     expected = n * sum(LOGPROBS[1:])
     shares: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     costs: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-    with server_process(LATENCY) as url:
+    with server_process(BODIES, LATENCY) as url:
         for contender in CONTENDERS.values():
             contender(url, 2 * CONCURRENCY)  # imports, certificates
         for _ in range(options.rounds):
@@ -251,7 +205,7 @@ def main() -> None:
         share, cost = statistics.median(shares[name]), statistics.median(costs[name])
         spread = f"{min(shares[name]):.0%} to {max(shares[name]):.0%}"
         lines.append(f"| {name} | {share * ideal:.0f} | {share:.1%} | {spread} | {cost:.2f} |")
-    with server_process(0.0) as url:
+    with server_process(BODIES, 0.0) as url:
         peaks = {rows: peak_memory(url, rows) for rows in (10_000, 100_000)}
     print(peaks, flush=True)
     packages = ", ".join(f"{name} {version(name)}" for name in ("openai", "httpx2", "aiohttp"))

