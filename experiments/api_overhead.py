@@ -2,6 +2,7 @@
 
 A server in its own process answers each request after 50 ms with the log-probabilities of 40 tokens. With 64 requests in flight,
 it could answer 1280 requests per second. The contenders use it in turn, round after round. Writes api_overhead.md beside itself.
+Needs openai[aiohttp], too.
 
     python experiments/api_overhead.py [--rounds 3] [--requests 4000]
 """

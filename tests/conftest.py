@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -205,20 +204,6 @@ def no_waiting(monkeypatch):
     monkeypatch.setattr(client, "_FIRST_WAIT", 0.001)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(params=["aiohttp", "httpx2"])
-def transport(request, monkeypatch):
-    """Both HTTP clients that may be installed."""
-    from llmclf.backends.http import transport
-
-    transport.unreachable_errors.cache_clear()
-    if request.param == "httpx2":
-        find = importlib.util.find_spec
-        hidden = lambda name, package=None: None if name == "aiohttp" else find(name, package)  # noqa: E731
-        monkeypatch.setattr(importlib.util, "find_spec", hidden)
-    yield request.param
-    transport.unreachable_errors.cache_clear()
 
 
 class Result(NamedTuple):

@@ -1,7 +1,7 @@
 """One server: an asynchronous client with limits, retries and counts.
 
-The openai package's HTTP client carries the requests. Retries are made here, since the package's own would bypass the limits and
-the budget. Every reply is read and checked here as well: a status of 200 promises nothing.
+aiohttp carries the requests. Retries are made here, within the limits and the budget. Every reply is read and checked here as
+well: a status of 200 promises nothing.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import BudgetError, LlmclfError, ServerError, StoreError
 from ..usage import Usage
-from .file_transfers import Download, Upload, prepared, receive
+from .file_transfers import Download, Upload, receive, request
 from .key_echoes import without_key
 from .options import ServerOptions
 from .proxies import Proxy, proxy_for
 from .rate_limits import RateLimits
 from .replies import BadReplyError, error_message, meant_status, retry_after, stated_error, token_counts, visible_text
 from .reply_limits import ReplyLimitError, ReplyLimits
-from .transport import connect, parsed_url, proxy_refusal, unreachable_errors
+from .transport import Transport, parsed_url, proxy_refusal, was_unreachable
 from .usage import cost_of
 
 if TYPE_CHECKING:
-    import httpx2
+    import aiohttp
+    import yarl
 
 T = TypeVar("T")
 REQUESTS_LOG = logging.getLogger("llmclf.requests")
@@ -78,7 +79,7 @@ class Client:
         self._reserved = 0.0
         self._n_reserved = 0
         self._users = 0
-        self._http: httpx2.AsyncClient | None = None
+        self._transport: Transport | None = None
         self._proxy: Proxy | None = None
 
     async def __aenter__(self) -> Client:
@@ -88,7 +89,7 @@ class Client:
             self._settled = asyncio.Event()
             self._large_turn = asyncio.Lock()
             self._proxy = proxy_for(self.options)
-            self._http = connect(self.options, self._proxy)
+            self._transport = Transport(self.options, self._proxy)
         self._users += 1
         return self
 
@@ -96,10 +97,10 @@ class Client:
         import anyio
 
         self._users -= 1
-        if not self._users and self._http is not None:
-            http, self._http = self._http, None
+        if not self._users and self._transport is not None:
+            transport, self._transport = self._transport, None
             with anyio.CancelScope(shield=True):  # a cancelled task closes its connections all the same
-                await http.aclose()
+                await transport.close()
 
     async def call(
         self,
@@ -156,7 +157,7 @@ class Client:
 
     async def _attempt(
         self,
-        url: httpx2.URL,
+        url: yarl.URL,
         body: Body,
         read: Callable[[Any], T],
         counts: Callable[[Any], tuple[int, int, int] | None],
@@ -236,42 +237,40 @@ class Client:
             self.usage.cost += cost
         self._settled.set()
 
-    async def _send(self, url: httpx2.URL, body: Body) -> Any | _Failure:
+    async def _send(self, url: yarl.URL, body: Body) -> Any | _Failure:
         """One request: the parsed JSON of a reply with status 200, or what went wrong."""
-        assert self._http is not None
+        assert self._transport is not None
         content: bytes | bytearray | None = None
         try:
-            async with asyncio.timeout(self.options.timeout) as limit:
-                request = prepared(self._http, url, body, limit)
-                response = await self._http.send(request, stream=True)
-                try:
-                    if 300 <= response.status_code < 400:
-                        return self._redirected(response)
-                    if isinstance(body, Download) and 200 <= response.status_code < 300:
-                        return await receive(response, body, limit)
-                    content = await self.reply_limits.content(response, self._large_turn)
-                finally:
-                    await response.aclose()
+            async with (
+                asyncio.timeout(self.options.timeout) as limit,
+                request(self._transport, url, body, limit) as response,
+            ):
+                if 300 <= response.status < 400:
+                    return self._redirected(response)
+                if isinstance(body, Download) and 200 <= response.status < 300:
+                    return await receive(response, body, limit)
+                content = await self.reply_limits.content(response, self._large_turn)
         except StoreError:
             raise
         except ReplyLimitError as error:
-            if 200 <= response.status_code < 300:
-                return _Failure(str(error), response.status_code, may_cost=True)
+            if 200 <= response.status < 300:
+                return _Failure(str(error), response.status, may_cost=True)
         except TimeoutError:
             return _Failure(f"no reply within {self.options.timeout:g} s", heals=True, may_cost=True)
         except Exception as error:  # any of them: their frames hold the key
-            cause, refused = error.__cause__ or error, proxy_refusal(error)
+            refused = proxy_refusal(error)
             through = "" if self._proxy is None else f" through the proxy in {self._proxy.variable}"
-            if isinstance(error, unreachable_errors()) or isinstance(cause, unreachable_errors()):
+            if was_unreachable(error):
                 reason = f"the server cannot be reached at {self.options.base_url}{through}"
                 return _Failure(reason, heals=True, is_final=True)
             if refused is not None:
                 reason = f"the server cannot be reached at {self.options.base_url}{through}, which answered {refused}"
                 return _Failure(reason, heals=not 400 <= refused < 500, is_final=True)
-            reason = f"the connection broke before the reply was complete ({type(cause).__name__})"
+            reason = f"the connection broke before the reply was complete ({type(error).__name__})"
             return _Failure(reason, heals=True, may_cost=True)
         try:
-            answer = self._read(response.status_code, response.headers, content)
+            answer = self._read(response.status, response.headers, content)
             if isinstance(answer, _Failure):
                 return answer
             if isinstance(body, Mapping) and isinstance(answer, dict):
@@ -280,7 +279,7 @@ class Client:
             return self.without_key(answer)
         except Exception as error:  # such as a lack of memory: the frames hold the reply, which may repeat the key
             reason = f"the server's reply cannot be read ({type(error).__name__})"
-            return _Failure(reason, response.status_code, may_cost=True)
+            return _Failure(reason, response.status, may_cost=True)
 
     def _read(self, status: int, headers: Mapping[str, str], content: bytes | bytearray | None) -> Any | _Failure:
         """What a reply says; of a refusal that was too long to be read, there is no content."""
@@ -307,9 +306,9 @@ class Client:
     def _name(self, value: Any) -> Any:
         return self.without_key(value) if isinstance(value, str) else value
 
-    def _redirected(self, response: httpx2.Response) -> _Failure:
+    def _redirected(self, response: aiohttp.ClientResponse) -> _Failure:
         """A reply that says to ask elsewhere: nothing goes there, since the caller has not named that place."""
-        asked = str(response.request.url)
+        asked = str(response.url)
         try:
             parts = urllib.parse.urlsplit(urllib.parse.urljoin(asked, response.headers.get("location", "")))
             # Neither a name nor a query, which may hold the text.
@@ -318,9 +317,9 @@ class Client:
             there = "an address that cannot be read"
         shown = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in there[:_SHOWN])
         return _Failure(
-            f"the server answered {response.status_code}, a redirection from {asked} to {self.without_key(shown)}; nothing was "
+            f"the server answered {response.status}, a redirection from {asked} to {self.without_key(shown)}; nothing was "
             "sent there: if that is the right place, change base_url=",
-            response.status_code,
+            response.status,
             is_final=True,
         )
 

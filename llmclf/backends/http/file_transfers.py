@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,7 +14,10 @@ from ...errors import StoreError
 from .reply_limits import ReplyLimitError
 
 if TYPE_CHECKING:
-    import httpx2
+    import aiohttp
+    import yarl
+
+    from .transport import Transport
 
 _SLOWEST = 100_000  # bytes a second that a file moves at least
 _LARGEST = 4 << 30  # bytes; the answers to 50,000 requests, 80 kB each
@@ -48,23 +52,21 @@ class Download:
     file: BinaryIO
 
 
-def prepared(
-    http: httpx2.AsyncClient,
-    url: httpx2.URL,
-    body: Mapping[str, Any] | Upload | Download | None,
-    limit: asyncio.Timeout,
-) -> httpx2.Request:
+def request(
+    transport: Transport, url: yarl.URL, body: Mapping[str, Any] | Upload | Download | None, limit: asyncio.Timeout
+) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
     """A request with its body; the size of a file adds to the time that the request may take."""
     if body is None or isinstance(body, Download):
-        return http.build_request("GET", url)
+        return transport.get(url)
     if isinstance(body, Upload):
         _extend(limit, os.fstat(body.file.fileno()).st_size)
-        files = {"file": (body.name, body.file, "application/jsonl")}
-        return http.build_request("POST", url, data={"purpose": body.purpose}, files=files)
-    return http.build_request("POST", url, content=json.dumps(body).encode())
+        file = os.fdopen(os.dup(body.file.fileno()), "rb")  # another attempt may need the file, and this is closed
+        file.seek(0)
+        return transport.upload(url, file, body.name, {"purpose": body.purpose})
+    return transport.post(url, json.dumps(body).encode())
 
 
-async def receive(response: httpx2.Response, download: Download, limit: asyncio.Timeout) -> int:
+async def receive(response: aiohttp.ClientResponse, download: Download, limit: asyncio.Timeout) -> int:
     """Write the content of a reply that has begun to a file; returns its size.
 
     Raises
@@ -77,7 +79,7 @@ async def receive(response: httpx2.Response, download: Download, limit: asyncio.
     download.file.seek(0)
     download.file.truncate()
     n_bytes = 0
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.content.iter_any():
         n_bytes += len(chunk)
         if n_bytes > _LARGEST:
             raise ReplyLimitError(f"the server's file is larger than {_LARGEST >> 30} GB, and was not read further")

@@ -1,4 +1,4 @@
-"""Which proxy of the environment carries the requests to a server: the same answer for both HTTP clients.
+"""Which proxy of the environment carries the requests to a server.
 
 HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or their names in lower case, which come first) are read as other programs read
 them. This machine is never asked through a proxy, and no key goes to one in clear text.
@@ -15,11 +15,10 @@ import urllib.request
 from dataclasses import dataclass, field, replace
 
 from ...errors import InputError
+from .environment_headers import CUSTOM
 from .options import ServerOptions
 
 _PORTS = {"http": 80, "https": 443}
-_HEADERS = "OPENAI_CUSTOM_HEADERS"
-"""The variable of the openai package with further headers, which may be keys."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def proxy_for(options: ServerOptions) -> Proxy | None:
     Raises
     ------
     InputError
-        It is of a kind that the HTTP clients do not know; or the server's address begins with ``http://``, so that the proxy
+        It is of a kind that is not known; or the server's address begins with ``http://``, so that the proxy
         would read a key.
     """
     parts = urllib.parse.urlsplit(options.base_url)
@@ -74,9 +73,9 @@ def proxy_for(options: ServerOptions) -> Proxy | None:
             f"the environment variable {proxy.variable} does not name a proxy that can be used; expected an address such as "
             f"http://proxy.example.com:3128 (of http or https; socks5 is not known), or {host!r} in NO_PROXY"
         )
-    if parts.scheme == "http" and (options.api_key_env is not None or os.environ.get(_HEADERS)):
+    if parts.scheme == "http" and (options.api_key_env is not None or os.environ.get(CUSTOM)):
         raise InputError(
-            f"{options.api_key_env or _HEADERS} holds what the proxy in {proxy.variable} would read, since "
+            f"{options.api_key_env or CUSTOM} holds what the proxy in {proxy.variable} would read, since "
             f"{options.base_url} is not encrypted; give an address that begins with https://, add {host!r} to NO_PROXY so that "
             "the proxy is left out, or send no key (api_key_env='')"
         )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import httpx2
+    import aiohttp
 
 MEGABYTE = 1 << 20
 MOST_OF_ERROR = MEGABYTE  # bytes of a reply that is no answer
@@ -41,7 +40,7 @@ class ReplyLimits:
     megabytes: int
     address: str
 
-    async def content(self, response: httpx2.Response, turn: asyncio.Lock) -> bytes | bytearray:
+    async def content(self, response: aiohttp.ClientResponse, turn: asyncio.Lock) -> bytes | bytearray:
         """The content of a reply that has begun, decompressed piece by piece; `turn` is held while much is in memory.
 
         Raises
@@ -49,7 +48,7 @@ class ReplyLimits:
         ReplyLimitError
             It is longer. No more was read than that shows.
         """
-        is_good = 200 <= response.status_code < 300
+        is_good = 200 <= response.status < 300
         most = self.megabytes * MEGABYTE if is_good else MOST_OF_ERROR
         promised = response.headers.get("content-length", "")
         if promised.isdecimal() and (len(promised) > 15 or int(promised) > most):
@@ -57,13 +56,12 @@ class ReplyLimits:
         content = bytearray()
         is_turn = False
         try:
-            async with contextlib.aclosing(response.aiter_bytes()) as pieces:
-                async for piece in pieces:
-                    content += piece
-                    if len(content) > most:
-                        raise self._too_large()
-                    if len(content) > _LARGE and not is_turn:
-                        is_turn = await turn.acquire()
+            async for piece in response.content.iter_any():
+                content += piece
+                if len(content) > most:
+                    raise self._too_large()
+                if len(content) > _LARGE and not is_turn:
+                    is_turn = await turn.acquire()
         finally:
             if is_turn:
                 turn.release()

@@ -8,10 +8,8 @@ from typing import Any
 
 from ...errors import SavedAddressError
 from .addresses import origin
+from .environment_headers import VARIABLES
 from .server_handle import NamedServer
-
-_HEADERS = ("OPENAI_CUSTOM_HEADERS", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
-"""Variables that the openai package sends to every server, besides a key."""
 
 
 def check_saved_address(
@@ -27,7 +25,7 @@ def check_saved_address(
     The caller's word for an address is that address among `given`, or in the variable of the environment that names one (its
     scheme, host and port count). A server of this machine needs no word for texts. A key needs one for its address, wherever
     that is, and one for itself: its variable among `given`, or it is the variable that would be used without any file. What
-    the openai package sends to every server needs one for the address, too.
+    the environment adds to all requests needs one for the address, too.
 
     Parameters
     ----------
@@ -51,7 +49,7 @@ def check_saved_address(
     is_key_said = key is None or "api_key_env" in given or key == handle.key_variable
     if is_said and is_key_said:
         return
-    headers = [name for name in _HEADERS if os.environ.get(name)]
+    headers = [name for name in VARIABLES if os.environ.get(name)]
     if key is None and not headers and options.is_local:
         return
     words = {} if is_said else {"base_url": address}

@@ -46,7 +46,7 @@ def port(server: FakeServer) -> int:
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HTTPS_PROXY"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
-def test_this_machine_is_asked_directly(variable, host, transport, environment):
+def test_this_machine_is_asked_directly(variable, host, environment):
     """Whatever variable names a proxy, and however this machine's address is written."""
     with FakeServer("embeddings", key=KEY) as server, Proxy() as proxy:
         environment(variable, proxy.url)
@@ -56,7 +56,7 @@ def test_this_machine_is_asked_directly(variable, host, transport, environment):
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
-def test_https_goes_through_a_tunnel(variable, transport, environment, tmp_path):
+def test_https_goes_through_a_tunnel(variable, environment, tmp_path):
     """The proxy is asked for a connection with its own password, and sees neither key nor text; the server gets both."""
     trusted, context = certificate(tmp_path, HOST)
     environment("SSL_CERT_FILE", str(trusted))
@@ -79,7 +79,7 @@ def test_https_goes_through_a_tunnel(variable, transport, environment, tmp_path)
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
-def test_no_key_goes_to_a_proxy_in_clear_text(variable, transport, environment):
+def test_no_key_goes_to_a_proxy_in_clear_text(variable, environment):
     """A key for an address that is not encrypted is refused before anything is sent; without one the proxy is used."""
     with FakeServer("embeddings") as server, Proxy({f"{HOST}:8000": ("127.0.0.1", port(server))}) as proxy:
         environment(variable, proxy.url.replace("http://", "http://me:secret@"))
@@ -98,7 +98,7 @@ def test_no_key_goes_to_a_proxy_in_clear_text(variable, transport, environment):
 
 
 @pytest.mark.parametrize("refusal", ["407 Proxy Authentication Required", "403 Forbidden", "503 Service Unavailable"])
-def test_a_proxy_that_refuses(refusal, transport, environment):
+def test_a_proxy_that_refuses(refusal, environment):
     """One error that names the variable and the status, and no password; what may heal is tried again."""
     with Proxy(refusal=refusal) as proxy:
         environment("HTTPS_PROXY", proxy.url.replace("http://", "http://me:secret@"))
@@ -111,7 +111,7 @@ def test_a_proxy_that_refuses(refusal, transport, environment):
         assert len(proxy.heads) == (2 if refusal.startswith("5") else 1)
 
 
-def test_a_proxy_that_is_not_there(transport, environment):
+def test_a_proxy_that_is_not_there(environment):
     """The error names the variable."""
     with Proxy() as proxy:
         gone = proxy.url
@@ -123,7 +123,7 @@ def test_a_proxy_that_is_not_there(transport, environment):
 @pytest.mark.parametrize(
     "value", ["socks5://h:1", "socks5://me:secret@h", "http://", "http://me:secret@h:port", "ftp://h"]
 )
-def test_what_is_no_proxy(value, transport, environment):
+def test_what_is_no_proxy(value, environment):
     """A proxy of a kind that is not known is an error, since going around it may be what nobody wants."""
     environment("ALL_PROXY", value)
     with pytest.raises(InputError, match="ALL_PROXY does not name a proxy that can be used") as caught:

@@ -129,7 +129,7 @@ def ask(url: str, **options) -> object:
 
 
 @pytest.mark.parametrize("pieces", ENDLESS.values(), ids=ENDLESS)
-def test_no_more_is_read_than_the_limit(pieces, transport):
+def test_no_more_is_read_than_the_limit(pieces):
     """Whatever a server sends and says of its length; a refusal stays one. It is asked once."""
     asked = []
     with sending(lambda: asked.append(1) or pieces()) as url:
@@ -238,7 +238,7 @@ def test_what_is_no_json(content):
     ids=["million", "error", "choices"],
 )
 @pytest.mark.parametrize("status", [200, 400, 500])
-def test_deep_replies_of_a_server(reply, status, transport):
+def test_deep_replies_of_a_server(reply, status):
     """An answer, a refusal and a failure that nest so deep are errors of ours."""
     with FakeServer(faults=lambda request: Status(status, reply)) as server:
         with pytest.raises(ServerError, match="64 levels deep" if status == 200 else str(status)):
@@ -304,7 +304,7 @@ def test_long_lists_in_refusals():
 
 
 @pytest.mark.parametrize("size", [300_000, 3_000_000])
-def test_heads_without_end(size, transport):
+def test_heads_without_end(size):
     """A header that does not end, and many of them, are refused."""
     for pieces in (
         lambda: [head()[:-4] + b"\r\nX: " + b"a" * size],
@@ -315,7 +315,7 @@ def test_heads_without_end(size, transport):
 
 
 @pytest.mark.parametrize("piece", [b" ", b"1\r\n \r\n"], ids=["bytes", "chunks"])
-def test_a_trickle_has_an_end(piece, transport):
+def test_a_trickle_has_an_end(piece):
     """A byte now and then is cut at the timeout, however long it goes on."""
 
     def trickle():

@@ -57,7 +57,7 @@ def log():
             records.append((record.levelno, "\n".join(parts)))
 
     handler = Everything(logging.NOTSET)
-    names = (None, "openai", "httpx2", "httpcore2", "aiohttp", "aiohttp.client", "asyncio", "anyio", "llmclf")
+    names = (None, "aiohttp", "aiohttp.client", "asyncio", "anyio", "llmclf")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     loggers[0].addHandler(handler)
@@ -131,7 +131,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("fault", FAILURES.values(), ids=FAILURES)
-def test_failures(fault, transport, log):
+def test_failures(fault, log):
     """No failure shows the key in its message, its causes or the variables of its frames, nor does a log at any level."""
     with FakeServer(faults=lambda request: fault) as server:
         # Short only where it has to pass: on a busy machine a good answer takes its time.
@@ -147,7 +147,7 @@ def test_failures(fault, transport, log):
         assert level <= logging.DEBUG or TEXT not in text
 
 
-def test_unreachable(transport, log):
+def test_unreachable(log):
     """Nor does the failure of a server that is not there."""
     with pytest.raises(LlmclfError) as caught:
         list(make(None).stream([1], serve))
@@ -157,7 +157,7 @@ def test_unreachable(transport, log):
 
 
 @pytest.mark.parametrize("host", ["a" * 80, "a..b", "127.0.0.1:1", "ex\u00e4mple.invalid", "xn--a.invalid"])
-def test_odd_addresses(host, transport):
+def test_odd_addresses(host):
     """Nor does an address that the network's libraries choke on."""
     bridge = AsyncBridge(Client(ServerOptions(f"http://{host}/v1", api_key_env=NAME, max_retries=0, timeout=5.0)))
     with pytest.raises(LlmclfError) as caught:
@@ -196,7 +196,7 @@ def test_an_interrupted_stream(log):
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
-def test_no_redirection_is_followed(status, transport, log):
+def test_no_redirection_is_followed(status, log):
     """Neither text nor key goes where a server points to; the error says from where to where, and shows no more of it."""
     with FakeServer() as other, FakeServer(faults=lambda request: Status(status, headers=there)) as server:
         for location, shown in (
@@ -221,7 +221,7 @@ def test_no_redirection_is_followed(status, transport, log):
         assert not other.requests
 
 
-def test_nor_where_a_list_of_models_is_asked_for(transport):
+def test_nor_where_a_list_of_models_is_asked_for():
     """A probe that is pointed elsewhere says so, and so do files of a batch."""
     with FakeServer() as other, FakeServer(faults=lambda request: Status(308, headers=there)) as server:
         there = {"Location": f"{other.url}/models"}
@@ -324,7 +324,7 @@ def test_an_error_of_the_reader_is_clean():
         assert_clean(everything(caught.value))
 
 
-def test_success(transport, log):
+def test_success(log):
     """Work that goes well logs no key, and no text of the user's above DEBUG."""
     with FakeServer(key=KEY) as server:
         bridge = make(server)

@@ -821,7 +821,7 @@ def test_a_damaged_answer_is_asked_for_again(database):
 def fork_server():
     """Processes that begin with everything imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["batch_server", "openai", "aiohttp"])
+    context.set_forkserver_preload(["batch_server", "aiohttp"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
         forkserver.ensure_running()
