@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import tiers
+import usual_signals
 from hypothesis import HealthCheck, settings
 from tiny_models import save_with_large_weights
 
@@ -194,6 +195,17 @@ def own_environment():
     for name in os.environ.keys() - before.keys():
         del os.environ[name]
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def as_a_new_process(request):
+    """Tests that send signals begin with what a new process does with them."""
+    if request.node.get_closest_marker("kill") is None:
+        yield
+    else:
+        before = usual_signals.take()
+        yield
+        usual_signals.put_back(before)
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import usual_signals
+
 
 @dataclass
 class Run:
@@ -108,6 +110,7 @@ def _fork(arguments: list[str], log: str, env: dict[str, str]) -> int:
     handle = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
+    usual_signals.take()
     os.environ.update(env)
     sys.argv = ["llmclf", *arguments]
     code = 0
@@ -126,7 +129,7 @@ def _fork(arguments: list[str], log: str, env: dict[str, str]) -> int:
 
 
 def _serve() -> None:
-    import openai  # noqa: F401
+    import aiohttp  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 
     import llmclf.cli.job_file
