@@ -118,9 +118,12 @@ def _label(
     quiet: bool,
     log: Callable[[dict[str, Any]], None] | None,
 ) -> None:
+    import gc
+
     from ..jobs import label_table
     from ..jobs.api import journal_path
 
+    gc.freeze()  # what was imported stays until the end; to look through it again and again takes a tenth of a job's time
     if config.input is None or config.output is None:
         raise InputError(
             "label needs a table and a place for the labels: llmclf label INPUT OUTPUT, or both in the job file"
