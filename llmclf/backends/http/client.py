@@ -295,7 +295,7 @@ class Client:
         except ValueError:
             if not is_good:
                 return self.refusal(status, None, headers)
-            kind = self.without_key(headers.get("content-type", "no content type")[:80])
+            kind = self.without_key(_printable(headers.get("content-type", "no content type")[:80]))
             words = self.without_key(visible_text(content)) if kind.startswith("text/") else ""
             reason = f"the server's reply is not JSON ({kind}){': ' if words else ''}{words}"
             return _Failure(reason, 200, heals=True, may_cost=True)
@@ -315,7 +315,7 @@ class Client:
             there = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         except ValueError:
             there = "an address that cannot be read"
-        shown = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in there[:_SHOWN])
+        shown = _printable(there[:_SHOWN])
         return _Failure(
             f"the server answered {response.status}, a redirection from {asked} to {self.without_key(shown)}; nothing was "
             "sent there: if that is the right place, change base_url=",
@@ -359,6 +359,10 @@ class Client:
             delay=delay,
             may_cost=is_good,
         )
+
+
+def _printable(text: str) -> str:
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 def backoff(attempt: int) -> float:

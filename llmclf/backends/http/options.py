@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,13 +20,29 @@ def _is_variable_name(name: str, value: Any) -> None:
         raise InputError(f"{name}={value!r}: expected the name of an environment variable, '' to send no key, or None")
 
 
+def is_host(host: str) -> bool:
+    """Whether a host is one, and every program reads it alike; some take letters that look like others for those.
+
+    Examples
+    --------
+    >>> [is_host(host) for host in ("example.com", "127.0.0.1", "::1", "b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example")]
+    [True, True, True, True]
+    >>> [is_host(host) for host in ("", "a..b", "a" * 64, "\N{CIRCLED LATIN SMALL LETTER L}ocalhost")]
+    [False, False, False, False]
+    """
+    try:
+        return bool(host.encode("idna")) and unicodedata.normalize("NFKC", host) == host
+    except UnicodeError:  # a part is empty or too long
+        return False
+
+
 def check_url(name: str, url: Any) -> None:
     """Refuse what is not an address, and an address that holds a secret."""
     try:
         # A backslash is a slash to some programs, and part of a name to others.
         is_plain = isinstance(url, str) and url.isprintable() and not set(url) & {" ", "\\"}
         parts = urllib.parse.urlsplit(url if is_plain else "")
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_address = parts.scheme in ("http", "https") and is_host(parts.hostname or "") and parts.port != 0
     except ValueError:  # a port that is not a number, half an IPv6 address
         is_address = False
     if not is_address:

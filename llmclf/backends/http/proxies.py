@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from ...errors import InputError
 from .environment_headers import CUSTOM
-from .options import ServerOptions
+from .options import ServerOptions, is_host
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -93,7 +93,7 @@ def _named(kind: str) -> Proxy:
 def _is_usable(proxy: Proxy) -> bool:
     try:
         parts = urllib.parse.urlsplit(proxy.url)
-        return parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0 and proxy.url.isprintable()
+        return parts.scheme in _PORTS and is_host(parts.hostname or "") and parts.port != 0 and proxy.url.isprintable()
     except ValueError:  # the port is not a number, or an IPv6 address lacks its end
         return False
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import io
+import os
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -18,6 +21,15 @@ if TYPE_CHECKING:
 
     import aiohttp
     import yarl
+
+
+_LARGE = 1 << 20  # bytes
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch, Gentoo
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, Red Hat
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # Alpine, BSD
+)
 
 
 class Transport:
@@ -54,6 +66,7 @@ class Transport:
             connector=aiohttp.TCPConnector(limit=options.concurrency, ssl=_trusted()),
             # The sender limits a request's time as a whole: a limit on each read would let a reply trickle in for ever.
             timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
+            cookie_jar=aiohttp.DummyCookieJar(),  # another would log what it cannot read, which may repeat the key
             trust_env=False,  # it would choose a proxy by rules of its own
         )
 
@@ -63,9 +76,9 @@ class Transport:
 
     def post(self, url: yarl.URL, content: bytes) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         """A request whose body is JSON."""
-        return self._session.post(
-            url, data=content, headers=self._json_headers, allow_redirects=False, **self._to_proxy
-        )
+        # As a file where it is large: aiohttp warns of long bytes.
+        data = content if len(content) < _LARGE else io.BytesIO(content)
+        return self._session.post(url, data=data, headers=self._json_headers, allow_redirects=False, **self._to_proxy)
 
     def upload(
         self, url: yarl.URL, file: BinaryIO, name: str, fields: Mapping[str, str]
@@ -84,20 +97,37 @@ class Transport:
 def missing_packages(error: ImportError) -> MissingDependencyError:
     """The error where the packages that talk to servers are not installed."""
     return MissingDependencyError(
-        f"a server needs the packages aiohttp, anyio and truststore ({error}); run: pip install 'llmclf[api]'"
+        f"a server needs the packages of llmclf[api] ({error}); run: pip install 'llmclf[api]'"
     )
 
 
 @functools.cache
 def _trusted() -> ssl.SSLContext:
-    """The certificates that the system trusts; reading them takes longer than a request."""
+    """The certificates that the system trusts; reading them takes longer than a request.
+
+    Python's own context reads them from where OpenSSL looks, as on Linux. Elsewhere the system is asked about each certificate.
+    """
     import ssl
 
+    is_named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+    if is_named or sys.platform not in ("win32", "darwin"):
+        return _with_bundle(ssl.create_default_context())
     try:
         import truststore
     except ImportError as error:
         raise missing_packages(error) from error
     return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _with_bundle(context: ssl.SSLContext) -> ssl.SSLContext:
+    """A context with the system's certificates, also where Python was built elsewhere and looks for them in vain."""
+    import ssl
+
+    known = ssl.get_default_verify_paths()
+    if known.cafile is None and not (known.capath and os.listdir(known.capath)):
+        for file in filter(os.path.exists, _BUNDLES):
+            context.load_verify_locations(cafile=file)
+    return context
 
 
 @functools.lru_cache(maxsize=64)

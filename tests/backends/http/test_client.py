@@ -1091,6 +1091,15 @@ def test_exit_in_the_middle():
         assert (done.returncode, done.stderr) == (3, "")
 
 
+def test_a_large_body_arrives_whole():
+    """Without a warning, which would be an error here."""
+    text = "x" * 3_000_000
+    with FakeServer() as server:
+        bridge = make(server, max_retries=0)
+        assert bridge.call(lambda client: client.call("/completions", {"prompt": text}, text_of)) == "ok"
+        assert server.requests[-1].body == {"prompt": text}
+
+
 # --- options -----------------------------------------------------------------------------------------------------------
 
 
@@ -1105,6 +1114,10 @@ def test_exit_in_the_middle():
         ({"base_url": "http://host:99999/v1"}, "expected an address such as"),
         ({"base_url": "http://host:abc/v1"}, "expected an address such as"),
         ({"base_url": "http://ho st/v1"}, "expected an address such as"),
+        ({"base_url": "http://a..b/v1"}, "expected an address such as"),
+        ({"base_url": f"http://{'a' * 64}.example/v1"}, "expected an address such as"),
+        ({"base_url": "http://\N{CIRCLED LATIN SMALL LETTER L}ocalhost/v1"}, "expected an address such as"),
+        ({"base_url": "http://\N{LATIN SMALL LETTER LONG S}.example/v1"}, "expected an address such as"),
         ({"base_url": "http://host/v1\n"}, "expected an address such as"),
         ({"base_url": "http://user:secret@host/v1"}, "api_key_env="),
         ({"base_url": "http://host/v1?key=secret"}, "api_key_env="),

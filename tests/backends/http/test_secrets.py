@@ -147,6 +147,31 @@ def test_failures(fault, log):
         assert level <= logging.DEBUG or TEXT not in text
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Set-Cookie": f"{KEY} x=1"},
+        {"Set-Cookie": f"session={KEY}; Path=/"},
+        {"Content-Type": f"text/{KEY}\xff\x1b[31m"},
+        {"Retry-After": KEY},
+        {"X-Request-Id": KEY, "Server": KEY},
+    ],
+    ids=["no cookie", "cookie", "content type", "wait", "others"],
+)
+def test_headers_of_a_reply(headers, log):
+    """A server that repeats the key in headers: none is shown, none comes back, and what is logged can be written."""
+    with FakeServer(faults=[Status(503, "a page", headers), Status(200, "no JSON", headers)], key=KEY) as server:
+        url = server.url.replace("127.0.0.1", "localhost")  # cookies of numbers are kept by no client
+        bridge = AsyncBridge(Client(ServerOptions(url, api_key_env=NAME, max_retries=2, timeout=5.0)))
+        assert list(bridge.stream([1], serve)) == ["ok"]
+        assert len(server.requests) == 3
+        assert not any("cookie" in request.headers for request in server.requests)
+    for _, text in log:
+        assert_clean(text)
+        assert "\x1b" not in text
+        text.encode()
+
+
 def test_unreachable(log):
     """Nor does the failure of a server that is not there."""
     with pytest.raises(LlmclfError) as caught:
@@ -159,9 +184,13 @@ def test_unreachable(log):
 @pytest.mark.parametrize("host", ["a" * 80, "a..b", "127.0.0.1:1", "ex\u00e4mple.invalid", "xn--a.invalid"])
 def test_odd_addresses(host):
     """Nor does an address that the network's libraries choke on."""
-    bridge = AsyncBridge(Client(ServerOptions(f"http://{host}/v1", api_key_env=NAME, max_retries=0, timeout=5.0)))
+
+    def asked() -> None:
+        options = ServerOptions(f"http://{host}/v1", api_key_env=NAME, max_retries=0, timeout=5.0)
+        AsyncBridge(Client(options)).call(lambda client: serve(client, 1))
+
     with pytest.raises(LlmclfError) as caught:
-        bridge.call(lambda client: serve(client, 1))
+        asked()
     assert_clean(everything(caught.value))
 
 
