@@ -119,11 +119,15 @@ def _label(
     log: Callable[[dict[str, Any]], None] | None,
 ) -> None:
     import gc
+    import sys
 
     from ..jobs import label_table
     from ..jobs.api import journal_path
 
-    gc.freeze()  # what was imported stays until the end; to look through it again and again takes a tenth of a job's time
+    # What was imported stays until the end; to look through it again and again takes a tenth of a job's time.
+    gc.freeze()
+    # The thread that keeps answers would wait longer for the one that asks than it works.
+    sys.setswitchinterval(0.0005)
     if config.input is None or config.output is None:
         raise InputError(
             "label needs a table and a place for the labels: llmclf label INPUT OUTPUT, or both in the job file"
