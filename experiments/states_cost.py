@@ -3,7 +3,7 @@
 The cases are (a) and (b) of throughput.py: SST-2 with 4 shots, TREC with 6. In each round both ways score the same rows, the one
 first that was second before; the ratio of a round is seconds with states by seconds without. Seconds of the processor are given
 as well, since they say more than those of the clock where other processes are at work. Label scores must be the same to the last
-digit. Needs the data folder that LLMCLF_DATA names; prints a table.
+digit. Needs the data folder that LLMCLF_DATA names. Writes states_cost.md beside itself.
 
     python experiments/states_cost.py [--cases a b] [--rows 96] [--rounds 15] [--threads 1]
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -32,10 +33,16 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     backend = open_backend("smollm2", device="cpu")
-    print(
-        "| case | rows/s without | rows/s with states | clock, with / without: median [quartiles] | processor, the same |"
-    )
-    print("|---|--:|--:|--:|--:|")
+    lines = [
+        "# What hidden states cost",
+        "",
+        f"SmolLM2-135M, {args.threads} thread, {args.rows} rows, {args.rounds} interleaved rounds: medians, and the quartiles of the "
+        "ratio over the rounds, by the clock and by the processor's time. Label scores are the same to the last digit. Written by "
+        "`states_cost.py`.",
+        "",
+        "| case | rows/s without | rows/s with states | clock, with / without | processor, the same |",
+        "|---|--:|--:|--:|--:|",
+    ]
     for name in args.cases:
         task = build_task(name, backend.tokenizer, args.rows)
         plain = requests_of(task.spans, task.completions)
@@ -54,7 +61,8 @@ def main() -> None:
             assert answers[True] == answers[False], "states changed a score"
             assert all(answer.states is not None for answer in answers[True].values())
         without, with_ = (args.rows / median(clock[key]) for key in (False, True))
-        print(f"| {task.title} | {without:.1f} | {with_:.1f} | {_ratio(clock)} | {_ratio(processor)} |", flush=True)
+        lines.append(f"| {task.title} | {without:.1f} | {with_:.1f} | {_ratio(clock)} | {_ratio(processor)} |")
+    Path(__file__).with_suffix(".md").write_text("\n".join([*lines, ""]))
 
 
 def _ratio(seconds: dict[bool, list[float]]) -> str:
