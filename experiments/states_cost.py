@@ -36,9 +36,9 @@ def main() -> None:
     lines = [
         "# What hidden states cost",
         "",
-        f"SmolLM2-135M, {args.threads} thread, {args.rows} rows, {args.rounds} interleaved rounds: medians, and the quartiles of the "
-        "ratio over the rounds, by the clock and by the processor's time. Label scores are the same to the last digit. Written by "
-        "`states_cost.py`.",
+        f"SmolLM2-135M, {args.threads} thread, {args.rows} rows, {args.rounds} interleaved rounds: medians, and the quartiles of "
+        "the ratio over the rounds, by the clock and by the processor's time. Label scores are the same to the last digit. "
+        "Written by `states_cost.py`.",
         "",
         "| case | rows/s without | rows/s with states | clock, with / without | processor, the same |",
         "|---|--:|--:|--:|--:|",
