@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ... import __version__
 from ...errors import InputError, MissingDependencyError
 from .environment_headers import add_environment_headers
 from .options import ServerOptions, read_key
@@ -52,7 +51,7 @@ class Transport:
         except ImportError as error:
             raise missing_packages(error) from error
         # No variable holds a key, since a traceback may show variables. Nor does the session, which would show it to a proxy.
-        self._headers = {"Accept": "application/json", "User-Agent": f"llmclf/{__version__}"}
+        self._headers = {"Accept": "application/json", "User-Agent": "llmclf"}
         add_environment_headers(self._headers)
         if options.api_key_env is not None:
             self._headers["Authorization"] = f"Bearer {read_key(options.api_key_env)}"

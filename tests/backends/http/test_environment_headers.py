@@ -28,7 +28,7 @@ def sent(**options) -> dict[str, str]:
 
 def test_none_without_variables(environment):
     headers = sent()
-    assert headers["user-agent"].startswith("llmclf/")
+    assert headers["user-agent"] == "llmclf"
     assert not any(name.startswith(("openai", "authorization", "cookie")) for name in headers)
 
 
