@@ -93,7 +93,7 @@ def test_the_extra_that_the_readme_installs_exists():
     assert '".[api]"' in TEXT
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     local = " ".join(project["optional-dependencies"]["local"])
-    assert any(name.startswith("openai") for name in project["optional-dependencies"]["api"])
+    assert any(name.startswith("aiohttp") for name in project["optional-dependencies"]["api"])
     assert "torch" in local
     assert "transformers" in local
 
