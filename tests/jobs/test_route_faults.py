@@ -159,7 +159,9 @@ def asked_about(requests: list[faults.Request]) -> set[int]:
 
 
 def answers_in(journal: str) -> int:
-    """How many answers a journal keeps, errors aside."""
+    """How many answers a journal keeps, errors aside; one that never began has none."""
+    if not Path(journal).exists():
+        return 0
     with closing(sqlite3.connect(journal)) as connection:
         return connection.execute("SELECT count(*) FROM answers WHERE error IS NULL").fetchone()[0]
 

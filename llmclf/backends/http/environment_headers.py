@@ -25,12 +25,12 @@ def add_environment_headers(headers: MutableMapping[str, str]) -> None:
 
     Examples
     --------
-    >>> import os
-    >>> os.environ["OPENAI_PROJECT_ID"] = "proj_1"
+    >>> from unittest import mock
     >>> headers = {}
-    >>> add_environment_headers(headers)
-    >>> headers["OpenAI-Project"]
-    'proj_1'
+    >>> with mock.patch.dict("os.environ", {"OPENAI_PROJECT_ID": "proj_1"}, clear=True):
+    ...     add_environment_headers(headers)
+    >>> headers
+    {'OpenAI-Project': 'proj_1'}
     """
     for variable, name in _NAMED.items():
         if os.environ.get(variable):
