@@ -12,8 +12,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# Two processes that share the test files, with one thread each: several threads would keep one another waiting.
-PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+# Two processes that share the test files, with one thread each: several threads would keep one another waiting. Where one dies,
+# the run ends and says in which test; a new one in its place would leave pytest-xdist waiting for the dead one's files for ever.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder \
+	--max-worker-restart 0
 
 .PHONY: setup demo quick test format docs servers bench picture oracles clean
 
