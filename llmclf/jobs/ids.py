@@ -26,7 +26,7 @@ def row_ids(frame: pd.DataFrame, column: str, start: int, where: str = "") -> li
     Raises
     ------
     InputError
-        There is no such column, or an id is missing.
+        The table has no such column, or a row has no id.
 
     Examples
     --------

@@ -96,7 +96,7 @@ class Transport:
 def missing_packages(error: ImportError) -> MissingDependencyError:
     """The error where the packages that talk to servers are not installed."""
     return MissingDependencyError(
-        f"a server needs the packages of llmclf[api] ({error}); run: pip install 'llmclf[api]'"
+        f"talking to a server needs packages that are not installed ({error}); run: pip install 'llmclf[api]'"
     )
 
 

@@ -160,6 +160,10 @@ class WritableDatabase(Database, ABC):
         Whether the values of a column of any type go back into such a column as they were.
     ignores_case, columns_ignore_case : bool
         Whether names of tables, or of columns, that differ in case alone are the same.
+    parameter : str
+        How the driver writes a value's place in a statement.
+    column_end, table_end : str
+        What follows the type of each column of a new table, and its columns.
     """
 
     types: ClassVar[Mapping[str, str]]
@@ -171,6 +175,9 @@ class WritableDatabase(Database, ABC):
     ignores_case: ClassVar[bool] = False
     columns_ignore_case: ClassVar[bool] = True
     keeps_all_types: ClassVar[bool] = False
+    parameter: ClassVar[str] = "?"
+    column_end: ClassVar[str] = ""
+    table_end: ClassVar[str] = ""
 
     # --- names -----------------------------------------------------------------------------------------------------------
 
@@ -257,9 +264,12 @@ class WritableDatabase(Database, ABC):
         is_temporary: bool = False,
     ) -> None:
         """Make an empty table."""
-        described = ", ".join(f"{self.quoted(connection, column)} {kind}" for column, kind in columns.items())
+        described = ", ".join(
+            f"{self.quoted(connection, column)} {kind}{self.column_end}" for column, kind in columns.items()
+        )
         what = "TEMPORARY TABLE" if is_temporary else "TABLE"
-        connection.exec_driver_sql(f"CREATE {what} {self.quoted(connection, table, schema)} ({described})")
+        whole = self.quoted(connection, table, schema)
+        connection.exec_driver_sql(f"CREATE {what} {whole} ({described}){self.table_end}")
 
     def make_zoned(self, connection: sa.Connection, table: str, schema: str | None, column: str) -> None:
         """Give a column of missing timestamps a time zone."""
@@ -267,7 +277,6 @@ class WritableDatabase(Database, ABC):
             whole, quoted = self.quoted(connection, table, schema), self.quoted(connection, column)
             connection.exec_driver_sql(f"ALTER TABLE {whole} ALTER COLUMN {quoted} TYPE {self.zoned}")
 
-    @abstractmethod
     def insert(
         self,
         connection: sa.Connection,
@@ -277,6 +286,8 @@ class WritableDatabase(Database, ABC):
         rows: list[tuple[Any, ...]],
     ) -> None:
         """Add rows to a table with columns of these kinds."""
+        places = ", ".join([self.parameter] * len(kinds))
+        connection.exec_driver_sql(f"INSERT INTO {self.quoted(connection, table, schema)} VALUES ({places})", rows)
 
     def kept(self, connection: sa.Connection) -> None:
         """Called when some rows are in a table that is not in its place yet."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -52,6 +52,9 @@ class MySQL(WritableDatabase):
         moments=(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC), datetime(2038, 1, 19, 3, 14, 7, tzinfo=UTC)),
     )
     longest_name = 64
+    parameter = "%s"  # the driver makes few and long statements of many rows
+    column_end = " NULL"
+    table_end = f" ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COMMENT = '{_WRITTEN}'"
 
     def options(self, url: sa.URL) -> dict[str, Any]:
         """A session that cuts nothing off, shows moments in UTC, and waits as long as others do here."""
@@ -141,36 +144,9 @@ class MySQL(WritableDatabase):
                 "output another table name, or drop that key"
             )
 
-    def create(
-        self,
-        connection: sa.Connection,
-        table: str,
-        schema: str | None,
-        columns: Mapping[str, str],
-        *,
-        is_temporary: bool = False,
-    ) -> None:
-        what = "TEMPORARY TABLE" if is_temporary else "TABLE"
-        described = ", ".join(f"{self.quoted(connection, column)} {kind} NULL" for column, kind in columns.items())
-        whole = self.quoted(connection, table, schema)
-        options = f"ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COMMENT = '{_WRITTEN}'"
-        connection.exec_driver_sql(f"CREATE {what} {whole} ({described}) {options}")
-
     def make_zoned(self, connection: sa.Connection, table: str, schema: str | None, column: str) -> None:
         whole = self.quoted(connection, table, schema)
         connection.exec_driver_sql(f"ALTER TABLE {whole} MODIFY {self.quoted(connection, column)} {self.zoned} NULL")
-
-    def insert(
-        self,
-        connection: sa.Connection,
-        table: str,
-        schema: str | None,
-        kinds: Mapping[str, str],
-        rows: list[tuple[Any, ...]],
-    ) -> None:
-        places = ", ".join(["%s"] * len(kinds))
-        # The driver makes few and long statements of many rows.
-        connection.exec_driver_sql(f"INSERT INTO {self.quoted(connection, table, schema)} VALUES ({places})", rows)
 
     def kept(self, connection: sa.Connection) -> None:
         connection.commit()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -86,17 +85,6 @@ class SQLite(WritableDatabase):
 
     def has_zone(self, native: str) -> bool | None:
         return None
-
-    def insert(
-        self,
-        connection: sa.Connection,
-        table: str,
-        schema: str | None,
-        kinds: Mapping[str, str],
-        rows: list[tuple[Any, ...]],
-    ) -> None:
-        places = ", ".join("?" * len(kinds))
-        connection.exec_driver_sql(f"INSERT INTO {self.quoted(connection, table, schema)} VALUES ({places})", rows)
 
     def same(self, left: str, right: str) -> str:
         return f"{left} = {right} COLLATE BINARY"
