@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -110,6 +113,23 @@ def label(job: Path | None, quiet: bool, trust: bool, **flags: Any) -> None:
         _label(*(told or _config(job, flags)), trust=trust, quiet=True, log=log)
 
 
+@contextmanager
+def _tuned() -> Iterator[None]:
+    """Within the block, garbage is looked for in what the job itself makes alone, and threads take turns sooner.
+
+    To look through all that was imported, again and again, takes a tenth of a job's time; and the thread that keeps answers would
+    wait longer for the one that asks than it works.
+    """
+    interval = sys.getswitchinterval()
+    gc.freeze()
+    sys.setswitchinterval(0.0005)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        gc.unfreeze()
+
+
 def _label(
     config: JobFile,
     given: Mapping[str, Any],
@@ -118,47 +138,41 @@ def _label(
     quiet: bool,
     log: Callable[[dict[str, Any]], None] | None,
 ) -> None:
-    import gc
-    import sys
-
     from ..jobs import label_table
     from ..jobs.api import journal_path
 
-    # What was imported stays until the end; to look through it again and again takes a tenth of a job's time.
-    gc.freeze()
-    # The thread that keeps answers would wait longer for the one that asks than it works.
-    sys.setswitchinterval(0.0005)
     if config.input is None or config.output is None:
         raise InputError(
             "label needs a table and a place for the labels: llmclf label INPUT OUTPUT, or both in the job file"
         )
     try:
-        result = label_table(
-            config.input,
-            config.output,
-            id_column=config.id_column,
-            shard=config.shard,
-            journal=config.journal,
-            resume=config.resume,
-            retry_failed=config.retry_failed,
-            max_errors=config.max_errors,
-            threshold=config.threshold,
-            logprobs=config.logprobs,
-            prefix=config.prefix,
-            if_exists=config.if_exists or "fail",
-            escape_formulas=config.escape_formulas,
-            unescape_formulas=config.unescape_formulas,
-            delimiter=config.delimiter,
-            encoding=config.encoding,
-            show_progress=not quiet,
-            asking=_asking(config, quiet),
-            summary=config.summary,
-            heartbeat=config.heartbeat,
-            metrics_port=config.metrics_port,
-            log=log,
-            log_every=config.log_every or 10.0,
-            **_recipe(config, given, trust),
-        )
+        with _tuned():
+            result = label_table(
+                config.input,
+                config.output,
+                id_column=config.id_column,
+                shard=config.shard,
+                journal=config.journal,
+                resume=config.resume,
+                retry_failed=config.retry_failed,
+                max_errors=config.max_errors,
+                threshold=config.threshold,
+                logprobs=config.logprobs,
+                prefix=config.prefix,
+                if_exists=config.if_exists or "fail",
+                escape_formulas=config.escape_formulas,
+                unescape_formulas=config.unescape_formulas,
+                delimiter=config.delimiter,
+                encoding=config.encoding,
+                show_progress=not quiet,
+                asking=_asking(config, quiet),
+                summary=config.summary,
+                heartbeat=config.heartbeat,
+                metrics_port=config.metrics_port,
+                log=log,
+                log_every=config.log_every or 10.0,
+                **_recipe(config, given, trust),
+            )
     except Interrupted as end:
         where = Path(config.journal) if config.journal else journal_path(config.output)
         if where.expanduser().exists():

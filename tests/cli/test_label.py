@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import subprocess
@@ -55,6 +56,15 @@ def test_label_writes_a_table_a_summary_and_one_line(run, table, server, tmp_pat
     assert line.endswith(f"written to {out}")
     assert "labelling 2 of 2" in result.err
     assert read_table(out)["accepted"].tolist() == ["True"] * 3
+
+
+@pytest.mark.parametrize(("text_column", "code"), [("review", 0), ("absent", 2)])
+def test_the_interpreter_is_as_before(run, table, server, tmp_path, text_column, code):
+    """A job is given another pace of threads and of the garbage collector; whether it ends well or not, both come back."""
+    before = sys.getswitchinterval(), gc.get_freeze_count()
+    result = run("label", table, tmp_path / "out.csv", *flags(server), "--text-column", text_column)
+    assert result.code == code, result.err
+    assert (sys.getswitchinterval(), gc.get_freeze_count()) == before
 
 
 def test_the_second_run_wants_resume(run, table, server, tmp_path):
