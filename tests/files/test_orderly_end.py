@@ -112,7 +112,7 @@ except Interrupted as end:
 
 @pytest.mark.parametrize(("mode", "said"), [("block", "left\n"), ("hook", "hook\n")])
 def test_a_late_signal_does_not_change_the_exit_code(mode, said):
-    """After the block, while the process says what became of it, and while Python and its libraries end: still 130, and at once."""
+    """After the block, while the process says what became of it, and while Python and its libraries end: still 130, at once."""
     with subprocess.Popen([sys.executable, "-c", ENDING, mode], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGHUP)
@@ -137,7 +137,7 @@ def test_a_storm_of_signals_does_not_change_the_exit_code():
 
 @pytest.mark.kill
 def test_handlers_are_as_before_when_the_block_is_left():
-    """After success, after an error and after a signal that others have dealt with; a thread, which may set none, is not refused."""
+    """After success, an error, and a signal that others have dealt with; a thread, which may set none, is not refused."""
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     with orderly_end("SIGINT", "SIGTERM", "SIGHUP", exit_code=130):
         assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
