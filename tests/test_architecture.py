@@ -22,15 +22,25 @@ ALLOWED = {
         "_check_sample_weight",
     ): "scikit-learn's own way to check weights, which its guide for estimators names",
     ("files/orderly_end.py", "os._exit"): "an end that waits for nothing has no other name in Python",
-    ("backends/local/packed_linear.py", "torch.ops.mkldnn._reorder_linear_weight"): "an operator that torch names so",
-    ("backends/local/packed_linear.py", "torch.ops.mkldnn._linear_pointwise"): "an operator that torch names so",
+    ("backends/local/products/packed.py", "torch.ops.mkldnn._reorder_linear_weight"): "an operator that torch names so",
+    ("backends/local/products/packed.py", "torch.ops.mkldnn._linear_pointwise"): "an operator that torch names so",
     ("backends/local/trie_attention.py", "config._attn_implementation"): "where transformers keeps a model's attention",
+    **{
+        ("backends/local/products/processor.py", f"torch.cpu.{name}"): "how PyTorch says what the processor can"
+        for name in (
+            "_is_amx_tile_supported",
+            "_is_avx2_supported",
+            "_is_avx512_bf16_supported",
+            "_is_avx512_supported",
+            "_is_vnni_supported",
+        )
+    },
     (
-        "backends/local/packed_linear.py",
+        "backends/local/products/processor.py",
         "hasattr(torch.ops.mkldnn, '_reorder_linear_weight')",
     ): "an operator that torch names so, and not every build has",
     (
-        "backends/local/packed_linear.py",
+        "backends/local/products/processor.py",
         "hasattr(torch.ops.mkldnn, '_linear_pointwise')",
     ): "an operator that torch names so, and not every build has",
 }

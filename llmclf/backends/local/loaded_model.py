@@ -39,14 +39,14 @@ _UNCONDITIONAL_KEPT = 4
 class LoadedModel:
     """Loaded weights, and the forward passes over them. Threads that share it take turns."""
 
-    def __init__(self, model: Any, tokenizer: Any, weights_hash: str) -> None:
+    def __init__(self, model: Any, tokenizer: Any, weights_hash: str, dtype_name: str | None = None) -> None:
         from .plain_calls import PlainCalls
         from .trie_passes import Prefixes, TriePasses
 
         self.model = model
         self.tokenizer = tokenizer
         self.weights_hash = weights_hash
-        self.dtype_name = str(model.dtype).removeprefix("torch.")
+        self.dtype_name = dtype_name or str(model.dtype).removeprefix("torch.")
         self.lock = threading.RLock()
         self._codecs: dict[int, TokenCodec] = {}
         self._hidden: HiddenStates | None = None
@@ -391,11 +391,25 @@ def open_model(name: str, device: str | None, dtype: str | None) -> LoadedModel:
         key = (name, chosen, dtype)
         loaded = _MODELS.get(key)
         if loaded is None:
-            from .packed_linear import pack_linear_layers
-
-            model, tokenizer, weights_hash = load(name, chosen, dtype)
-            pack_linear_layers(model)
-            loaded = LoadedModel(model, tokenizer, weights_hash)
+            loaded = _opened(name, chosen, dtype)
             _MODELS[key] = loaded
         _LATEST[:] = [loaded]
         return loaded
+
+
+def _opened(name: str, device: str, dtype: str | None) -> LoadedModel:
+    from .products import check_processor, pack_linear_layers, product_dtype, unplain_layers
+
+    check_processor(device, dtype)
+    multiplies = product_dtype(device, dtype)
+    if multiplies is None:
+        model, tokenizer, weights_hash = load(name, device, dtype)
+        pack_linear_layers(model)
+        return LoadedModel(model, tokenizer, weights_hash)
+    # As the weights are stored: what no product meets, such as a norm, is rounded no further.
+    model, tokenizer, weights_hash = load(name, device, "auto", needs_plain_layers=multiplies == "int8")
+    if unplain_layers(model):
+        model.bfloat16()
+        return LoadedModel(model, tokenizer, weights_hash)
+    pack_linear_layers(model, multiplies)
+    return LoadedModel(model, tokenizer, weights_hash, f"{multiplies} products")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -100,11 +101,23 @@ class ModuleState:
                     setattr(module, name, tensors[name][0])
 
 
+_IS_EXACT: ContextVar[bool] = ContextVar("llmclf_is_exact", default=False)
+
+
 @contextmanager
 def in_float32() -> Iterator[None]:
     """Compute in float32 within the block whatever the weights are stored in; each is widened while it is used, and no longer."""
-    with _Widening():
-        yield
+    token = _IS_EXACT.set(True)
+    try:
+        with _Widening():
+            yield
+    finally:
+        _IS_EXACT.reset(token)
+
+
+def is_exact() -> bool:
+    """Whether this is called within a block of `in_float32`: layers that round what they multiply must not do so there."""
+    return _IS_EXACT.get()
 
 
 class _Widening(TorchFunctionMode):
@@ -116,5 +129,6 @@ class _Widening(TorchFunctionMode):
 
 def _widened(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return value.float() if value.dtype in _HALF else value
+        # What is packed for a product can only be unpacked.
+        return value.float() if value.dtype in _HALF and value.layout == torch.strided else value
     return torch.float32 if isinstance(value, torch.dtype) and value in _HALF else value

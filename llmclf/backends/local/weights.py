@@ -59,37 +59,68 @@ def _hint(name: str) -> str:
     return f"; {hint}" if hint else ""
 
 
-def load(name: str, device: str, dtype: str | None, *, kind: ModelKind = CAUSAL) -> tuple[Any, Any, str]:
+def load(
+    name: str, device: str, dtype: str | None, *, kind: ModelKind = CAUSAL, needs_plain_layers: bool = False
+) -> tuple[Any, Any, str]:
     """Model, tokenizer and a hash of the weights for a model string that `check_name` accepts.
 
-    `kind` says what is made of the weights: a language model that writes, or a body whose states are read.
+    Parameters
+    ----------
+    name, device : str
+    dtype : str or None
+        ``"auto"`` is what the weights are stored in; so is None, but on a CPU, where it is float32.
+    kind : ModelKind
+        What is made of the weights: a language model that writes, or a body whose states are read.
+    needs_plain_layers : bool
+        Whether each matrix of the model has to be that of a plain linear layer, or an embedding.
 
     Raises
     ------
     InputError
-        The device is not available.
+        The device is not available, or a layer is not plain.
     ModelError, DownloadError
         The model exists and cannot be loaded, or cannot be fetched.
     """
     _check_device(device)
     scheme, _, source = name.partition(":")
-    if scheme == "hf":
-        return _load_hf(source, device, dtype, kind)
-    folder, weights_hash = converted(_gguf_file(source) if scheme == "gguf" else SMOLLM2.locate())
-    model, tokenizer = _load_folder(str(folder), None, device, dtype, kind)
-    return model, tokenizer, weights_hash
-
-
-def _load_hf(source: str, device: str, dtype: str | None, kind: ModelKind) -> tuple[Any, Any, str]:
-    folder = Path(source).expanduser()
-    if folder.is_dir():
+    if scheme != "hf":
+        converted_folder, weights_hash = converted(_gguf_file(source) if scheme == "gguf" else SMOLLM2.locate())
+        where: tuple[str, str | None] = (str(converted_folder), None)
+    elif (folder := Path(source).expanduser()).is_dir():
         check_folder(folder)
-        model, tokenizer = _load_folder(str(folder), None, device, dtype, kind)
-        return model, tokenizer, _hash_folder(folder)
-    repository, _, revision = source.partition("@")
-    commit = _commit(repository, revision or None)
-    model, tokenizer = _load_folder(repository, commit, device, dtype, kind)
-    return model, tokenizer, f"{repository}@{commit}"
+        where, weights_hash = (str(folder), None), ""
+    else:
+        repository, _, revision = source.partition("@")
+        commit = _commit(repository, revision or None)
+        where, weights_hash = (repository, commit), f"{repository}@{commit}"
+    if needs_plain_layers:
+        _check_plain_layers(*where, kind)
+    model, tokenizer = _load_folder(*where, device, dtype, kind)
+    return model, tokenizer, weights_hash or _hash_folder(folder)
+
+
+def _check_plain_layers(source: str, revision: str | None, kind: ModelKind) -> None:
+    """Refuse an architecture with matrices elsewhere than in plain linear layers, by its configuration alone."""
+    import torch
+    import transformers
+
+    from .products import unplain_layers
+
+    common: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    with _quiet_transformers():
+        try:
+            config = transformers.AutoConfig.from_pretrained(source, **common)
+            with torch.device("meta"):
+                model = getattr(transformers, kind.auto_class).from_config(config, trust_remote_code=False)
+        except Exception:  # loading it will say what is wrong
+            return
+    found = unplain_layers(model)
+    if found:
+        layer = model.get_submodule(found[0])
+        raise InputError(
+            f"dtype='int8' needs an architecture of plain linear layers; {source!r} ({type(model).__name__}) has {len(found)} "
+            f"layers of another kind, such as {found[0]} ({type(layer).__name__}); use dtype='float32' or 'bfloat16'"
+        )
 
 
 def _commit(repository: str, revision: str | None) -> str:
@@ -122,7 +153,8 @@ def _load_folder(source: str, revision: str | None, device: str, dtype: str | No
     folder = Path(source) if revision is None else _snapshot(source, revision)
     config = {} if folder is None else read_config(folder)
     kind.check_config(config, name)
-    wanted: Any = getattr(torch, dtype) if dtype else (torch.float32 if device == "cpu" else "auto")
+    named = dtype or ("float32" if device == "cpu" else "auto")
+    wanted: Any = named if named == "auto" else getattr(torch, named)
     # Without the second, transformers asks on standard input whether to run the code of a repository.
     common: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     with _quiet_transformers():

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from llmclf import Prompt, open_backend
 from llmclf.backends import Request
 from llmclf.backends.local import loaded_model as loaded
-from llmclf.backends.local.weights import load
 from llmclf.backends.logit_processing import Processing
 from llmclf.backends.requests import StatePart
 from llmclf.backends.tokens.label_trie import label_trie
@@ -575,46 +574,6 @@ def test_an_opened_model_is_silent(model_folder, capfd):
     score(open_backend(f"hf:{model_folder('byte_bpe')}", context_length=100), requests_for(TEXTS[:2]))
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""
-
-
-def test_packed_layers_are_the_plain_ones(model_folder):
-    """Packing changes no number beyond rounding: with and without bias, for any number of rows, laid out in any way."""
-    import torch
-
-    from llmclf.backends.local.packed_linear import PackedLinear, can_pack
-
-    if not can_pack():
-        pytest.skip("this processor or build of PyTorch has no packed product")
-    generator = torch.Generator().manual_seed(0)
-    for shape in ((1, 40), (3, 1, 40), (2, 33, 40), (40,)):
-        states = torch.randn(*shape, generator=generator)
-        for bias in (None, torch.randn(24, generator=generator)):
-            weight = torch.randn(24, 40, generator=generator)
-            expected = torch.nn.functional.linear(
-                states.double(), weight.double(), None if bias is None else bias.double()
-            )
-            with torch.inference_mode():
-                found = PackedLinear(weight, bias)(states)
-            torch.testing.assert_close(found.double(), expected, rtol=0.0, atol=1e-5)
-    torch.testing.assert_close(PackedLinear(weight).weight, weight, rtol=0.0, atol=0.0)
-    strided = torch.randn(40, 5, generator=generator).T
-    torch.testing.assert_close(PackedLinear(weight)(strided), strided @ weight.T, rtol=0.0, atol=1e-5)
-
-
-def test_only_plain_float32_layers_are_packed(model_folder):
-    """All linear layers of a float32 model, the output layer included, and none of a bfloat16 one."""
-    import torch
-
-    from llmclf.backends.local.packed_linear import can_pack, pack_linear_layers
-
-    if not can_pack():
-        pytest.skip("this processor or build of PyTorch has no packed product")
-    model, _, _ = load(f"hf:{model_folder('byte_bpe')}", "cpu", None)
-    n_linear = sum(type(module) is torch.nn.Linear for module in model.modules())
-    assert pack_linear_layers(model) == n_linear == 3 * 7 + 1
-    assert not any(type(module) is torch.nn.Linear for module in model.modules())
-    half, _, _ = load(f"hf:{model_folder('byte_bpe')}", "cpu", "bfloat16")
-    assert pack_linear_layers(half) == 0
 
 
 def test_the_text_that_a_chat_template_writes_belongs_to_the_caches_key(model_folder, tmp_path):

@@ -1,0 +1,65 @@
+"""Linear layers whose weights are laid out once for the processor's matrix product.
+
+PyTorch's ordinary float32 product rearranges the weights at every call. With weights arranged beforehand, oneDNN's product is a
+quarter faster on x86 processors, and several times as fast where few rows meet the large output layer. The sums are the same,
+added in another order.
+
+In bfloat16, weights and the states that meet them are rounded to 8 bits, the sums are float32, and so is all between two
+products: the norms, the attention and the states that layers hand on lose nothing.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+
+from ..plain_calls import is_exact
+
+
+class PackedLinear(torch.nn.Module):
+    """The product of a `torch.nn.Linear`, float32 in and out, for inference alone; its weights exist only in the packed form.
+
+    Parameters
+    ----------
+    weight : float32 or bfloat16 tensor (out_features, in_features)
+        The type in which it multiplies.
+    bias : float32 tensor (out_features,), optional
+
+    Examples
+    --------
+    >>> weight, states = torch.randn(3, 4), torch.randn(2, 4)
+    >>> torch.allclose(PackedLinear(weight)(states), states @ weight.T, atol=1e-5)
+    True
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        # No parameters: nothing may move or convert them.
+        self.bias = None if bias is None else bias.detach().float()
+        self._dtype = weight.dtype
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The weights as they were: some architectures read those of a layer instead of calling it."""
+        return cast(torch.Tensor, self._packed.to_dense())
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        if self._dtype == torch.float32:
+            return self._product(states, self.bias)
+        if is_exact():
+            return torch.nn.functional.linear(states.float(), self.weight.float(), self.bias)
+        # The bias is added in float32: it would be rounded to 8 bits before the sum.
+        sums = self._product(states.to(self._dtype), None).float()
+        return sums if self.bias is None else sums.add_(self.bias)
+
+    def _product(self, states: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        return cast(torch.Tensor, torch.ops.mkldnn._linear_pointwise(states, self._packed, bias, "none", [], ""))
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
+            f"dtype={str(self._dtype).removeprefix('torch.')}"
+        )
