@@ -20,12 +20,13 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import throughput_latency
 from throughput_cases import ROWS, Task, build_task, requests_of, rows_of, scaled, warm_up_task
-from throughput_llama import in_float32
+from throughput_llama import rewritten
 from throughput_table import machine_facts, summarise, to_markdown
 
 from llmclf.backends import ReferenceBackend
@@ -48,6 +49,7 @@ ORDER = (
     "cappr",
     "lm-eval",
     "llama:float32",
+    "llama:q8_0",
     "llama:file",
     "grammar",
     "vllm",
@@ -55,7 +57,7 @@ ORDER = (
 )
 # A server may keep what it has answered, so every round brings it other rows.
 NEW_ROWS = ("grammar", "vllm", "latency")
-FLOAT32_FILE = ("llama:float32",)
+REWRITTEN = {"llama:float32": "F32", "llama:q8_0": "Q8_0"}  # the type of its GGUF file
 FILE = ("llama:file", "grammar")
 MEMORY_CASES = ("a", "e")  # two labels, two thousand labels
 
@@ -66,9 +68,9 @@ class Worker:
     def __init__(self, name: str, python: str, path: Path, threads: int, server_python: str = "") -> None:
         self.failure: str | None = None
         self.versions: dict[str, str] = {}
-        for needed in filter(None, (python, server_python)):
-            if not Path(needed).is_file():
-                self.failure = "its environment is not there"
+        for needed, maker in ((python, "make bench"), (server_python, "make servers")):
+            if needed and not Path(needed).is_file():
+                self.failure = f"its environment is not there (`{maker}`)"
                 return
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
         command = [python, str(HERE / "throughput_process.py"), name, str(path), str(threads), server_python]
@@ -186,9 +188,11 @@ def open_workers(names: Sequence[str], args: argparse.Namespace, folder: Path, w
     """A process for each contender, with the files and the environment that it needs."""
     paths = {"cappr": lambda: older_folder(folder, work)}
     paths |= dict.fromkeys(FILE, SMOLLM2.locate)
-    paths |= dict.fromkeys(FLOAT32_FILE, lambda: in_float32(SMOLLM2.locate(), work / "float32.gguf"))
+    paths |= {
+        name: partial(rewritten, SMOLLM2.locate(), work / f"{kind}.gguf", kind) for name, kind in REWRITTEN.items()
+    }
     pythons = {"cappr": args.cappr_python, "lm-eval": args.lm_eval_python}
-    pythons |= dict.fromkeys(("llama:float32", "llama:file"), args.llama_python)
+    pythons |= dict.fromkeys((*REWRITTEN, "llama:file"), args.llama_python)
     servers = {"vllm": args.vllm_python}
     return {
         name: Worker(

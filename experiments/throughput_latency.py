@@ -67,6 +67,7 @@ class Latency(Contender):
                 setting["tokens"].append(tokens.shape[1])
                 if number == 0:  # what is done once is done now
                     classifier.score_labels([self.texts[-1]])
+                    self._bare_pass(dtype, tokens)
                 for name, call in calls if number % 2 else calls[::-1]:
                     began = time.perf_counter()
                     call()

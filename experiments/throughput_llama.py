@@ -58,7 +58,12 @@ def n_shared(prompts: Sequence[tuple[int, ...]]) -> int:
 
 
 class LlamaTree(Contender):
-    """llama.cpp's library; the variant says whether its cache holds 32-bit numbers, as llmclf's does, or 16-bit ones."""
+    """llama.cpp's library; the variant says which numbers its weights are: "float32", "q8_0" or those of the model's "file".
+
+    In float32, keys and values are float32, too, and the fused attention, which rounds to 16 bits, is off: so the scores are
+    llmclf's. The 8-bit kernels that rearrange weights for AMX end in a segmentation fault (llama-cpp-python 0.3.36, a processor
+    with AMX), so weights stay as they are in the file.
+    """
 
     packages = ("llama_cpp_python",)
 
@@ -69,7 +74,9 @@ class LlamaTree(Contender):
         self._quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
         llama_cpp.llama_log_set(self._quiet, None)
         llama_cpp.llama_backend_init()
-        self.model = llama_cpp.llama_model_load_from_file(opening.path.encode(), llama_cpp.llama_model_default_params())
+        loading = llama_cpp.llama_model_default_params()
+        loading.use_extra_bufts = False
+        self.model = llama_cpp.llama_model_load_from_file(opening.path.encode(), loading)
         self.vocabulary = llama_cpp.llama_model_get_vocab(self.model)
         self.n_vocabulary = llama_cpp.llama_vocab_n_tokens(self.vocabulary)
         options = llama_cpp.llama_context_default_params()
@@ -81,6 +88,7 @@ class LlamaTree(Contender):
         options.kv_unified = True  # a token may belong to several sequences
         if opening.variant == "float32":
             options.type_k = options.type_v = llama_cpp.GGML_TYPE_F32
+            options.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self.context = llama_cpp.llama_init_from_model(self.model, options)
         self.memory = llama_cpp.llama_get_memory(self.context)
         self.batch = llama_cpp.llama_batch_init(_CONTEXT, 0, _MAX_SEQUENCES)
@@ -167,10 +175,10 @@ class LlamaTree(Contender):
         self.api.llama_model_free(self.model)
 
 
-def in_float32(gguf: Path, target: Path) -> Path:
-    """The same model with its weights in float32, as a GGUF file."""
+def rewritten(gguf: Path, target: Path, type_name: str) -> Path:
+    """The same model as a GGUF file with its matrices in another type ("F32" or "Q8_0"), all else in float32."""
     from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
-    from gguf.quants import dequantize
+    from gguf.quants import dequantize, quantize
 
     reader = GGUFReader(gguf)
     architecture: Any = reader.fields["general.architecture"].contents()
@@ -182,7 +190,8 @@ def in_float32(gguf: Path, target: Path) -> Path:
         writer.add_key_value(name, field.contents(), field.types[0], sub_type=element)
     for tensor in reader.tensors:
         values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
-        writer.add_tensor(tensor.name, values, raw_dtype=GGMLQuantizationType.F32)
+        kind = GGMLQuantizationType[type_name] if values.ndim == 2 else GGMLQuantizationType.F32
+        writer.add_tensor(tensor.name, quantize(values, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -23,6 +23,7 @@ TITLES = {
     "lm-eval": "lm-eval (HFLM)",
     "pairs": "pair by pair, plain transformers",
     "llama:float32": "llama.cpp's library over the token tree, float32 weights",
+    "llama:q8_0": "llama.cpp's library over the token tree, 8-bit weights (Q8_0)",
     "llama:file": "llama.cpp's library over the token tree, the 4-bit file",
     "grammar": "llama.cpp's server, the 4-bit file (route `grammar`)",
     "vllm": "vLLM's server (its faster exact route)",
