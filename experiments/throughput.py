@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import throughput_latency
-from throughput_cases import ROWS, Task, build_task, requests_of, rows_of, scaled, warm_up_task
+from throughput_cases import ROWS, Task, build_task, checked_labels, requests_of, rows_of, scaled, warm_up_task
 from throughput_llama import rewritten
 from throughput_table import machine_facts, summarise, to_markdown
 
@@ -229,7 +229,8 @@ def main() -> int:
     judge = ReferenceBackend(model, tokenizer)
     reference: dict[str, list[tuple[float, ...]]] = {}
     for name, task in tasks.items():
-        requests = requests_of(task.spans[: ROWS[name]["checked"]], task.completions)
+        completions = task.completions[checked_labels(len(task.completions))]
+        requests = requests_of(task.spans[: ROWS[name]["checked"]], completions)
         reference[name] = [scores.sums for _, scores in judge.score(requests)]
         say(f"({name}) scored {len(requests)} rows with the reference")
     del judge, model

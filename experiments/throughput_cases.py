@@ -24,6 +24,7 @@ ROWS = {
     "e": {"llmclf": 4, "checked": 1},
 }
 CAPPR_BATCH = {"a": 16, "b": 8, "c": 2, "c2": 2, "d": 4}  # prompts at a time
+MOST_CHECKED = 100  # labels of a row that are compared with the reference
 N_TAXONOMY, TAXONOMY_TOKENS = 2000, range(3, 7)
 
 # Of a shop: departments with ten groups each, which come in these kinds.
@@ -145,6 +146,11 @@ def _task(
 def warm_up_task() -> Task:
     """Two rows that have nothing in common with any case."""
     return _task("warm-up", "", Prompt(), ["yes", "no"], ["A short text.", "Another one, a little longer."])
+
+
+def checked_labels(n_labels: int) -> slice:
+    """Which labels the reference scores: of very many, every 20th, say."""
+    return slice(None, None, max(1, n_labels // MOST_CHECKED))
 
 
 def scaled(n_rows: int, scale: float) -> int:
