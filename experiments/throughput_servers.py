@@ -79,4 +79,4 @@ class Vllm(Served):
         # tests/servers.py asks this name where vLLM is.
         servers.VLLM = Path(opening.server_python).with_name("vllm")  # type: ignore[attr-defined]
         url = self.serve(servers.vllm(servers.model_folder(Path(opening.path), folder / "model"), folder))
-        return OpenAIBackend("openai:smol", base_url=url, tokenizer=opening.path, concurrency=4)
+        return OpenAIBackend("openai:smol", base_url=url, tokenizer=opening.path, use_route="choice", concurrency=4)
