@@ -206,7 +206,7 @@ def _memory_lines(results: Mapping[str, Any]) -> list[str]:
     lines = [
         "## Memory",
         "",
-        "llmclf in float32, each case in a fresh process: the peak from its start to the end of one run.",
+        "llmclf in float32, each case in a fresh process: the peak during one run.",
         "",
         "| case | rows | peak memory |",
         "|---|--:|--:|",
