@@ -5,7 +5,8 @@
 # make format   lays the code out, and mends what the linter can mend
 # make servers  an environment that holds vLLM for the CPU, with which the tests hold its routes to the local model
 # make docs     the documentation site, in site/; a broken link, anchor or reference fails
-# make bench    the throughput table, beside other packages in environments of their own (half an hour)
+# make bench    the throughput table, beside other packages in environments of their own; one of them is compiled (needs a C++
+#               compiler); vLLM takes part where `make servers` was run (an hour or more)
 # make picture  the demo, and the pictures of its report (README) and of the inspector (docs); needs the system's Chromium
 # make oracles  the golden values and the speed of the calibration layer, against other packages (some minutes)
 
@@ -43,8 +44,9 @@ docs: .venv/installed
 
 servers: .servers/vllm/installed
 
-bench: .venv/installed .bench/cappr/installed .bench/lm-eval/installed
-	$(BIN)/python experiments/throughput.py --cappr-python .bench/cappr/bin/python --lm-eval-python .bench/lm-eval/bin/python
+bench: .venv/installed .bench/cappr/installed .bench/lm-eval/installed .bench/llama-cpp/installed
+	$(BIN)/python experiments/throughput.py --cappr-python .bench/cappr/bin/python --lm-eval-python .bench/lm-eval/bin/python \
+		--llama-python .bench/llama-cpp/bin/python --vllm-python .servers/vllm/bin/python
 
 picture: demo
 	$(BIN)/python experiments/picture.py report.html experiments/report.png
@@ -77,6 +79,12 @@ oracles: .venv/installed .bench/oracles/installed
 
 .bench/lm-eval/installed: .bench/lm-eval/bin/python
 	$< -m pip install --quiet lm-eval==0.4.13 "transformers>=5,<6" accelerate
+	touch $@
+
+# Without torch. Compiled here, so that llama.cpp uses whatever this processor has.
+.bench/llama-cpp/installed:
+	$(PYTHON) -m venv .bench/llama-cpp
+	CMAKE_ARGS="-DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF" .bench/llama-cpp/bin/python -m pip install --quiet llama-cpp-python==0.3.36
 	touch $@
 
 .bench/oracles/installed: .bench/oracles/bin/python

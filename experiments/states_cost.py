@@ -17,8 +17,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from throughput import build_task
-from throughput_contenders import requests_of
+from throughput_cases import build_task, requests_of
 
 from llmclf import open_backend
 from llmclf.backends.requests import STATE_PARTS

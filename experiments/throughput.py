@@ -1,9 +1,10 @@
 """How many rows per second does llmclf label on a CPU, compared with other packages and with the machine's limit?
 
-All contenders score exactly the same prompts and completions with the same float32 weights on the same number of threads.
-Each runs in its own process (throughput_contenders.py). Rounds are interleaved, one run of every contender after another, so
-that a disturbance of the machine affects all alike; ratios are taken within a round. Every score is compared with
-`ReferenceBackend`. Needs the data folder that LLMCLF_DATA names; writes throughput.md and throughput.json beside itself.
+All contenders score exactly the same prompts and completions with the same weights on the same number of threads, in float32
+where nothing else is said. Each runs in its own process (throughput_process.py). Rounds are interleaved, one run of every
+contender after another, so that a disturbance of the machine affects all alike; ratios are taken within a round. Every score is
+compared with `ReferenceBackend`. One row at a time is timed in the same rounds. Needs the data folder that LLMCLF_DATA names;
+writes throughput.md and throughput.json beside itself.
 
     python experiments/throughput.py [--cases a,b] [--contenders llmclf,pairs] [--rounds 3] [--rows-scale 0.1]
 """
@@ -11,150 +12,75 @@ that a disturbance of the machine affects all alike; ratios are taken within a r
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import math
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import numpy as np
-from throughput_contenders import requests_of
+import throughput_latency
+from throughput_cases import ROWS, Task, build_task, checked_labels, requests_of, rows_of, scaled, warm_up_task
+from throughput_llama import rewritten
+from throughput_table import machine_facts, summarise, to_markdown
 
 from llmclf.backends import ReferenceBackend
 from llmclf.backends.local.weights import converted, load
-from llmclf.cards import load_card
 from llmclf.downloads import SMOLLM2
 from llmclf.errors import DownloadError
-from llmclf.prompts.prompt import Prompt
 
 HERE = Path(__file__).resolve().parent
-
-# Rows per run, so that a run takes 10 to 30 seconds on two cores; `checked` rows are compared with the reference, which
-# needs a forward pass per label.
-ROWS = {
-    "a": {"llmclf": 512, "pairs": 32, "cappr": 64, "lm-eval": 64, "checked": 3},
-    "b": {"llmclf": 384, "pairs": 8, "cappr": 48, "lm-eval": 8, "checked": 3},
-    "c": {"llmclf": 16, "pairs": 3, "cappr": 12, "lm-eval": 3, "checked": 3},
-    "c2": {"llmclf": 16, "pairs": 1, "cappr": 6, "lm-eval": 1, "checked": 1},
-    "d": {"llmclf": 16, "pairs": 6, "cappr": 12, "lm-eval": 12, "checked": 3},
-}
-CAPPR_BATCH = {"a": 16, "b": 8, "c": 2, "c2": 2, "d": 4}  # prompts at a time
 LONG_SECONDS = 60.0  # a run that takes longer is not repeated in later rounds
-LIKELY = 1e-6  # labels with more than this share of a row's probability
-
-TITLES = {
-    "llmclf": "llmclf",
-    "cappr": "CAPPr with its cache",
-    "lm-eval": "lm-eval (HFLM)",
-    "pairs": "pair by pair, plain transformers",
-}
-# The limit is timed next to llmclf, because the result is llmclf's share of it.
-ORDER = ("limit", "llmclf", "pairs", "cappr", "lm-eval")
-
-TREC_WORDS = {
-    "abbreviation": "the meaning of an abbreviation",
-    "description": "a description of something",
-    "entity": "an entity or a thing",
-    "human": "a person or a group",
-    "location": "a place or a location",
-    "number": "a number or a quantity",
-}
-
-Spans = list[list[tuple[str, bool]]]
-
-
-@dataclass(frozen=True)
-class Task:
-    """One case: prompts as spans, completions, and the text that instruction and shots put before every prompt."""
-
-    name: str
-    title: str
-    spans: Spans
-    completions: list[str]
-    shared: str
-
-    def message(self) -> dict[str, Any]:
-        case = {"name": self.name, "spans": self.spans, "completions": self.completions, "shared": self.shared}
-        return {"case": case | {"cappr_batch": CAPPR_BATCH.get(self.name, 1)}}
-
-
-def build_task(name: str, tokenizer: Any, n_rows: int) -> Task:
-    """The rows of one case, a random sample that is always the same."""
-    if name == "a":
-        prompt, words = Prompt("Review: {{ text }}\nSentiment:"), ["negative", "positive"]
-        shots = _shots("sst2", {word: word for word in words}, 2)
-        return _task(name, "SST-2, 4 shots, 2 labels of one token", prompt, words, _texts("sst2", n_rows), shots)
-    if name == "b":
-        prompt, words = Prompt("Question: {{ text }}\nAnswer type:"), list(TREC_WORDS.values())
-        texts, shots = _texts("trec", n_rows), _shots("trec", TREC_WORDS, 1)
-        return _task(name, "TREC, 6 shots, 6 labels of 4 to 5 tokens", prompt, words, texts, shots)
-    if name in ("c", "c2"):
-        words = [class_words[0] for class_words in load_card("banking77").classes.values()]
-        instruction, title = None, "Banking77, zero-shot, 77 intents, none of them named in the prompt"
-        if name == "c2":
-            instruction = "Say which of these a bank's customer asks about: {{ label_words | join(', ') }}."
-            title = "Banking77, zero-shot, 77 intents, all of them listed in an instruction"
-        prompt = Prompt("Query: {{ text }}\nIntent:", instruction=instruction)
-        return _task(name, title, prompt, words, _texts("banking77", n_rows))
-    prompt, words = Prompt("Review: {{ text }}\nSentiment:"), ["negative", "positive"]
-    texts = [text for text in _texts("imdb") if 300 <= len(tokenizer(text)["input_ids"]) <= 800][:n_rows]
-    return _task(name, "IMDB, zero-shot, 2 labels, reviews of 300 to 800 tokens", prompt, words, texts)
-
-
-def _texts(name: str, n: int | None = None) -> list[str]:
-    return load_card(name).load("test", n=n)["text"].tolist()
-
-
-def _shots(name: str, words: Mapping[str, str], per_class: int) -> list[tuple[dict[str, str], str]]:
-    train = load_card(name).load("train")
-    return [
-        ({"text": text}, words[label])
-        for i in range(per_class)
-        for label in words
-        for text in [train.loc[train["label"] == label, "text"].iloc[i]]
-    ]
-
-
-def _task(
-    name: str,
-    title: str,
-    prompt: Prompt,
-    words: Sequence[str],
-    texts: Sequence[str],
-    shots: Sequence[tuple[dict[str, str], str]] = (),
-) -> Task:
-    renderer = prompt.renderer(words, shots)
-    rendered = [renderer.render({"text": text}) for text in texts]
-    spans = [[(span.text, span.is_data) for span in row.turns[0].spans] for row in rendered]
-    shared = ""
-    if shots or prompt.instruction:
-        shared = renderer.render({"text": "\0"}).text.partition("\0")[0].rstrip(" ")  # ends in "Review:"
-    return Task(name, title, spans, [prompt.completion(word) for word in words], shared)
+DTYPES = ("float32", "bfloat16", "int8")
+# A limit is timed next to the contender whose result is a share of it.
+ORDER = (
+    "limit",
+    "llmclf",
+    "limit:bfloat16",
+    "llmclf:bfloat16",
+    "limit:int8",
+    "llmclf:int8",
+    "pairs",
+    "cappr",
+    "lm-eval",
+    "llama:float32",
+    "llama:q8_0",
+    "llama:file",
+    "grammar",
+    "vllm",
+    "latency",
+)
+# A server may keep what it has answered, so every round brings it other rows.
+NEW_ROWS = ("grammar", "vllm", "latency")
+REWRITTEN = {"llama:float32": "F32", "llama:q8_0": "Q8_0"}  # the type of its GGUF file
+FILE = ("llama:file", "grammar")
+MEMORY_CASES = ("a", "e")  # two labels, two thousand labels
 
 
 class Worker:
     """A contender's process; `failure` says why it could not start or why it ended."""
 
-    def __init__(self, name: str, python: str, folder: Path, threads: int) -> None:
+    def __init__(self, name: str, python: str, path: Path, threads: int, server_python: str = "") -> None:
         self.failure: str | None = None
         self.versions: dict[str, str] = {}
-        if not Path(python).is_file():
-            self.failure = "no environment"
-            return
+        for needed, maker in ((python, "make bench"), (server_python, "make servers")):
+            if needed and not Path(needed).is_file():
+                self.failure = f"its environment is not there (`{maker}`)"
+                return
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
-        command = [python, str(HERE / "throughput_contenders.py"), name, str(folder), str(threads)]
+        command = [python, str(HERE / "throughput_process.py"), name, str(path), str(threads), server_python]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
-        self.versions = self._answer().get("versions", {})
+        opened = self._answer()
+        self.versions, self.failure = opened.get("versions", {}), opened.get("error")
+
+    def run(self, case: str, first: int, n_rows: int, n_checked: int) -> dict[str, Any]:
+        return self.ask({"run": case, "first": first, "rows": n_rows, "checked": n_checked})
 
     def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
         if self.failure:
@@ -198,14 +124,6 @@ def older_folder(folder: Path, where: Path) -> Path:
     return where
 
 
-def score_errors(scores: Sequence[Sequence[float]], reference: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """The largest difference from the reference in nats: over all labels, and over the likely ones."""
-    actual, expected = np.array(scores), np.array(reference)[: len(scores)]
-    difference = np.abs(actual - expected)
-    share = np.exp(expected - np.logaddexp.reduce(expected, axis=1, keepdims=True))
-    return float(difference.max()), float(difference[share > LIKELY].max())
-
-
 def measure(
     tasks: Mapping[str, Task], workers: Mapping[str, Worker], rounds: int, scale: float, say: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, str]]]:
@@ -216,161 +134,77 @@ def measure(
     for round_number in range(rounds):
         for case in tasks:
             for contender, worker in workers.items():
-                if contender in absent[case] or (case, contender) in done:
+                n_rows = rows_of(case, contender, scale)
+                if not n_rows or contender in absent[case] or (case, contender) in done:
                     continue
-                n_rows = scaled(ROWS[case]["llmclf" if contender == "limit" else contender], scale)
-                answer = worker.ask({"run": case, "rows": n_rows, "checked": ROWS[case]["checked"]})
+                first = round_number * n_rows if contender in NEW_ROWS else 0
+                answer = worker.run(case, first, n_rows, ROWS[case]["checked"])
                 if "error" in answer:
                     absent[case][contender] = answer["error"]
                     say(f"({case}) {contender}: {answer['error']}")
                     continue
-                runs.append({"case": case, "contender": contender, "round": round_number} | answer)
+                runs.append({"case": case, "contender": contender, "round": round_number, "rows": n_rows} | answer)
                 seconds = answer.get("seconds", answer.get("limit_seconds"))
                 say(f"({case}) round {round_number + 1}, {contender}: {n_rows} rows, {n_rows / seconds:.3g} rows/s")
                 if seconds > LONG_SECONDS:
                     done.add((case, contender))
+        measure_latency(runs, workers, round_number, scale, say)
     return runs, absent
 
 
-def scaled(n_rows: int, scale: float) -> int:
-    return max(1, round(n_rows * scale))
+def measure_latency(
+    runs: list[dict[str, Any]],
+    workers: Mapping[str, Worker],
+    round_number: int,
+    scale: float,
+    say: Callable[[str], None],
+) -> None:
+    """One round of single rows."""
+    if "latency" in workers:
+        n_rows = scaled(throughput_latency.ROWS_PER_ROUND, scale)
+        answer = workers["latency"].run("warm-up", round_number * n_rows, n_rows, 0)
+        say(f"one row at a time, round {round_number + 1}: {answer.get('error', f'{n_rows} calls of each kind')}")
+        if "error" not in answer:
+            runs.append({"case": "latency", "contender": "latency", "round": round_number} | answer)
 
 
-def summarise(
-    case: str, runs: Sequence[Mapping[str, Any]], reference: Sequence[Sequence[float]]
-) -> dict[str, dict[str, Any]]:
-    """Per contender rows/s of every round, how many times slower than llmclf, score errors and peak memory."""
-    rates: dict[str, dict[int, float]] = {}
-    summary: dict[str, dict[str, Any]] = {}
-    for run in runs:
-        if run["case"] == case:
-            seconds = run.get("seconds", run.get("limit_seconds"))
-            rates.setdefault(run["contender"], {})[run["round"]] = run.get("rows", 0) / seconds
-    for contender, by_round in rates.items():
-        own_runs = [run for run in runs if run["case"] == case and run["contender"] == contender]
-        if contender == "limit":
-            summary[contender] = _summarise_limit(own_runs, [run for run in runs if run["case"] == case])
-            continue
-        base = rates.get("llmclf", {})
-        ratios = [base[i] / rate for i, rate in by_round.items() if i in base]
-        errors = score_errors(own_runs[0]["scores"], reference)
-        summary[contender] = {
-            "rows": own_runs[0]["rows"],
-            "rows_per_second": list(by_round.values()),
-            "times_slower": median(ratios) if ratios else math.nan,
-            "error_all": errors[0],
-            "error_likely": errors[1],
-            "peak_bytes": max(run["peak_bytes"] for run in own_runs),
-        }
-    return summary
+def measure_memory(tasks: Mapping[str, Task], folder: Path, threads: int, scale: float) -> dict[str, dict[str, int]]:
+    """llmclf's peak memory in some cases, each in a fresh process."""
+    memory = {}
+    for case in MEMORY_CASES:
+        if case in tasks:
+            worker = Worker("llmclf", sys.executable, folder, threads)
+            worker.ask(warm_up_task().message())
+            worker.ask(tasks[case].message())
+            n_rows = rows_of(case, "llmclf", scale)
+            answer = worker.run(case, 0, n_rows, 0)
+            worker.close()
+            if "error" not in answer:
+                memory[case] = {"rows": n_rows, "peak_bytes": answer["peak_bytes"]}
+    return memory
 
 
-def _summarise_limit(limits: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    seconds = {run["round"]: run["seconds"] for run in runs if run["contender"] == "llmclf"}
-    rows = next((run["rows"] for run in runs if run["contender"] == "llmclf"), 0)
-    names = ("gflops_per_second", "ordinary_gflops_per_second", "gflops", "attention_gflops")
-    values = {name: median(run[name] for run in limits) for name in (*names, "prefix_tokens", "own_tokens")}
-    return values | {
-        "label_nodes": limits[0]["label_nodes"],
-        "share": [run["limit_seconds"] / seconds[run["round"]] for run in limits if run["round"] in seconds],
-        "ordinary_share": [
-            run["ordinary_limit_seconds"] / seconds[run["round"]] for run in limits if run["round"] in seconds
-        ],
-        "rows_per_second": [rows / run["limit_seconds"] for run in limits],
-        "ordinary_rows_per_second": [rows / run["ordinary_limit_seconds"] for run in limits],
+def open_workers(names: Sequence[str], args: argparse.Namespace, folder: Path, work: Path) -> dict[str, Worker]:
+    """A process for each contender, with the files and the environment that it needs."""
+    paths = {"cappr": lambda: older_folder(folder, work)}
+    paths |= dict.fromkeys(FILE, SMOLLM2.locate)
+    paths |= {
+        name: partial(rewritten, SMOLLM2.locate(), work / f"{kind}.gguf", kind) for name, kind in REWRITTEN.items()
     }
-
-
-def machine_facts(threads: int) -> dict[str, Any]:
-    processor = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                processor = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
+    pythons = {"cappr": args.cappr_python, "lm-eval": args.lm_eval_python}
+    pythons |= dict.fromkeys((*REWRITTEN, "llama:file"), args.llama_python)
+    servers = {"vllm": args.vllm_python}
     return {
-        "processor": processor,
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "system": f"{platform.system()}, Python {platform.python_version()}",
-        "date": datetime.date.today().isoformat(),
+        name: Worker(
+            f"latency:{','.join(DTYPES)}" if name == "latency" else name,
+            pythons.get(name, sys.executable),
+            paths.get(name, lambda: folder)(),
+            args.threads,
+            servers.get(name, ""),
+        )
+        for name in ORDER
+        if name in names
     }
-
-
-def to_markdown(results: Mapping[str, Any]) -> str:
-    machine, versions = results["machine"], results["versions"]
-    lines = [
-        "# Throughput on a CPU",
-        "",
-        "How many rows per second does llmclf label, compared with other packages and with the machine's limit? Written by",
-        "`throughput.py` (`make bench`). SmolLM2-135M in float32; every contender scores the same prompts and completions.",
-        "",
-        f"{machine['date']}. {machine['processor']}, {machine['cores']} cores, {machine['threads']} threads; "
-        f"{machine['system']}.",
-        *(
-            f"{TITLES[name]}: {_versions(packages)}."
-            for name, packages in versions.items()
-            if packages and name in TITLES
-        ),
-        "",
-        f"Median [smallest–largest] of {results['rounds']} interleaved rounds; runs of more than {LONG_SECONDS:.0f} s are "
-        "made once. Times slower: the median of the rounds' ratios. Score error: the largest difference from `ReferenceBackend`",
-        f"in summed log-probability (nats), over the labels with more than {LIKELY:g} of a row's probability and over all.",
-        "Peak memory: of the process, weights (0.54 GB) included.",
-    ]
-    for case in results["cases"].values():
-        lines += ["", *_case_lines(case)]
-    return "\n".join(lines) + "\n"
-
-
-def _case_lines(case: Mapping[str, Any]) -> list[str]:
-    lines = [
-        f"## {case['title']}",
-        "",
-        "| contender | rows/s | times slower | rows per run | error, likely labels | error, all labels | peak memory |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for name, title in TITLES.items():
-        if name in case["absent"]:
-            lines.append(f"| {title} | not run ({case['absent'][name]}) | | | | | |")
-        elif name in case["contenders"]:
-            entry = case["contenders"][name]
-            slower = "" if name == "llmclf" or math.isnan(entry["times_slower"]) else f"{entry['times_slower']:.3g}"
-            lines.append(
-                f"| {title} | {_spread(entry['rows_per_second'])} | {slower} | {entry['rows']} | {entry['error_likely']:.1e} | "
-                f"{entry['error_all']:.1e} | {entry['peak_bytes'] / 1e9:.2f} GB |"
-            )
-    limit = case["contenders"].get("limit")
-    if limit:
-        lines += [
-            "",
-            f"The trie of a run: {limit['prefix_tokens']:.0f} tokens shared by all rows, then {limit['own_tokens']:.0f} tokens "
-            f"and {limit['label_nodes']:.0f} inner nodes of labels per row. Its operations alone would allow "
-            f"{_spread(limit['ordinary_rows_per_second'])} rows/s at the rate of PyTorch's ordinary product of the same shapes "
-            f"({limit['ordinary_gflops_per_second']:.0f} GFLOP/s), and {_spread(limit['rows_per_second'])} rows/s at the rate "
-            f"with packed weights, which llmclf uses ({limit['gflops_per_second']:.0f} GFLOP/s).",
-        ]
-        if limit["share"]:
-            lines[-1] += (
-                f" llmclf reaches **{_percent(limit['ordinary_share'])}** of the first and "
-                f"**{_percent(limit['share'])}** of the second."
-            )
-    return lines
-
-
-def _spread(values: Sequence[float]) -> str:
-    middle = f"{median(values):.3g}"
-    return middle if len(values) == 1 else f"{middle} [{min(values):.3g}–{max(values):.3g}]"
-
-
-def _percent(shares: Sequence[float]) -> str:
-    return f"{_spread([100 * share for share in shares])} %"
-
-
-def _versions(versions: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def main() -> int:
@@ -388,36 +222,34 @@ def main() -> int:
     torch.set_num_threads(args.threads)
     model, tokenizer, _ = load("smollm2", "cpu", None)
     try:
-        most = {name: max(scaled(n, args.rows_scale) for n in ROWS[name].values()) for name in args.cases}
-        tasks = {name: build_task(name, tokenizer, most[name]) for name in args.cases}
+        tasks = {name: build_task(name, tokenizer, _most_rows(name, args)) for name in args.cases}
     except DownloadError as error:
         print(error, file=sys.stderr)
         return 2
     judge = ReferenceBackend(model, tokenizer)
     reference: dict[str, list[tuple[float, ...]]] = {}
     for name, task in tasks.items():
-        requests = requests_of(task.spans[: ROWS[name]["checked"]], task.completions)
+        completions = task.completions[checked_labels(len(task.completions))]
+        requests = requests_of(task.spans[: ROWS[name]["checked"]], completions)
         reference[name] = [scores.sums for _, scores in judge.score(requests)]
         say(f"({name}) scored {len(requests)} rows with the reference")
+    del judge, model
     folder, _ = converted(SMOLLM2.locate())
-    pythons = {"cappr": args.cappr_python, "lm-eval": args.lm_eval_python}
-    with tempfile.TemporaryDirectory() as older:
-        folders = {"cappr": older_folder(folder, Path(older))}
-        workers = {
-            name: Worker(name, pythons.get(name, sys.executable), folders.get(name, folder), args.threads)
-            for name in ORDER
-            if name in args.contenders
-        }
-        try:
-            warm_up = _task("warm-up", "", Prompt(), ["yes", "no"], ["A short text.", "Another one, a little longer."])
-            for worker in workers.values():
-                for task in (warm_up, *tasks.values()):
-                    worker.ask(task.message())
-            say("opened " + ", ".join(name for name, worker in workers.items() if not worker.failure))
-            runs, absent = measure(tasks, workers, args.rounds, args.rows_scale, say)
-        finally:
-            for worker in workers.values():
-                worker.close()
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        workers = open_workers(args.contenders, args, folder, work)
+        for worker in workers.values():
+            stack.callback(worker.close)
+        for worker in workers.values():
+            for task in (warm_up_task(), *tasks.values()):
+                worker.ask(task.message())
+        say("opened " + ", ".join(name for name, worker in workers.items() if not worker.failure))
+        runs, absent = measure(tasks, workers, args.rounds, args.rows_scale, say)
+    memory = {}
+    if "llmclf" in args.contenders:
+        memory = measure_memory(tasks, folder, args.threads, args.rows_scale)
+        say("measured memory")
+    latency = [run for run in runs if run["contender"] == "latency"]
     results = {
         "machine": machine_facts(args.threads),
         "versions": {name: worker.versions for name, worker in workers.items()},
@@ -427,13 +259,22 @@ def main() -> int:
             name: {"title": task.title, "contenders": summarise(name, runs, reference[name]), "absent": absent[name]}
             for name, task in tasks.items()
         },
+        "memory": memory,
+        "latency": throughput_latency.summarise(latency) if latency else {},
         "runs": [{key: value for key, value in run.items() if key != "scores"} for run in runs],
     }
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "throughput.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    (args.output / "throughput.md").write_text(to_markdown(results))
+    (args.output / "throughput.md").write_text(to_markdown(results, LONG_SECONDS))
     say("wrote throughput.md and throughput.json")
     return 0
+
+
+def _most_rows(case: str, args: argparse.Namespace) -> int:
+    """How many rows of a case are scored by whoever scores most."""
+    rounds = {name: args.rounds if name in NEW_ROWS else 1 for name in args.contenders}
+    most = max(rows_of(case, name, args.rows_scale) * n for name, n in rounds.items())
+    return max(most, int(ROWS[case]["checked"]))
 
 
 def _arguments() -> argparse.Namespace:
@@ -454,6 +295,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cappr-python", default=str(HERE.parent / ".bench/cappr/bin/python"))
     parser.add_argument("--lm-eval-python", default=str(HERE.parent / ".bench/lm-eval/bin/python"))
+    parser.add_argument("--llama-python", default=str(HERE.parent / ".bench/llama-cpp/bin/python"))
+    parser.add_argument("--vllm-python", default=str(HERE.parent / ".servers/vllm/bin/python"))
     parser.add_argument(
         "--output", type=Path, default=HERE, help="the folder to write to (default: that of this script)"
     )

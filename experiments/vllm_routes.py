@@ -19,8 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from throughput import build_task
-from throughput_contenders import requests_of
+from throughput_cases import build_task, requests_of
 
 from llmclf import open_backend
 from llmclf.backends import OpenAIBackend, Request, RowScores
