@@ -16,8 +16,8 @@ from throughput_local import load
 from torch.nn import functional
 
 from llmclf.backends.local.loaded_model import BATCH_TOKENS
-from llmclf.backends.local.packed_linear import PackedLinear, can_pack
-from llmclf.backends.local.trie_batches import groups, plan, shared_prefix
+from llmclf.backends.local.products.processor import has_packed_float32
+from llmclf.backends.local.trie_batches import groups, in_parts, plan
 from llmclf.backends.tokens.codec import TokenCodec, TokenRow
 from llmclf.backends.tokens.label_trie import label_trie
 from llmclf.backends.tokens.transformers_encoder import TokenizerEncoder, model_context_length
@@ -74,7 +74,8 @@ class Limit(Contender):
         token_rows = self.codec.encode(self.requests[case.name][rows.start : rows.stop])
         timed: dict[tuple[int, tuple[int, ...]], tuple[float, float]] = {}
         ordinary = fastest = flops = attention = 0.0
-        for work in passes(token_rows, BATCH_TOKENS["cpu"]):
+        parts = [part for _, _, part in in_parts(token_rows, BATCH_TOKENS["cpu"] - 1)]
+        for work in passes(parts, BATCH_TOKENS["cpu"]):
             products = [(work.columns, work.needed, shape, count) for shape, count in self.shapes.items()]
             if work.predicted:
                 products.append((work.predicted, work.predicted_needed, self.head_shape, 1))
@@ -86,7 +87,7 @@ class Limit(Contender):
                 fastest += min(one, other) * count * needed / columns
                 flops += 2.0 * needed * shape[0] * shape[1] * count
             attention += float(work.visible * self.attention_flops)
-        n_prefix, n_rows = len(shared_prefix(token_rows)), len(token_rows)
+        n_prefix, n_rows = n_shared(token_rows), len(token_rows)
         return {
             "limit_seconds": fastest + attention * fastest / flops,
             "ordinary_limit_seconds": ordinary + attention * ordinary / flops,
@@ -110,6 +111,13 @@ class Limit(Contender):
                     product()
                     times.append(time.perf_counter() - began)
         return median(seconds[0][1:]), median(seconds[1][1:])
+
+
+def n_shared(rows: list[TokenRow]) -> int:
+    """How many tokens all contexts begin with, short of the last one of each."""
+    first, last = min(row.context for row in rows), max(row.context for row in rows)
+    limit = min(len(row.context) for row in rows) - 1
+    return next((i for i in range(limit) if first[i] != last[i]), limit)
 
 
 def passes(rows: list[TokenRow], budget: int) -> Iterator[Work]:
@@ -150,7 +158,10 @@ def floating(dtype: torch.dtype, weight: torch.Tensor, columns: int) -> tuple[Pr
     """The ordinary product and the packed one in a floating-point type."""
     weight, states = weight.to(dtype), torch.randn(columns, weight.shape[1]).to(dtype)
     ordinary = partial(functional.linear, states, weight)
-    return ordinary, partial(PackedLinear(weight), states) if can_pack() else ordinary
+    if not has_packed_float32():
+        return ordinary, ordinary
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+    return ordinary, partial(torch.ops.mkldnn._linear_pointwise, states, packed, None, "none", [], "")
 
 
 def integer(weight: torch.Tensor, columns: int) -> tuple[Product, Product]:
