@@ -7,6 +7,7 @@ output) survives both.
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
@@ -58,7 +59,7 @@ def side_files(*paths: Path) -> Iterator[None]:
 
 @contextmanager
 def orderly_end(*names: str, exit_code: int | None = None) -> Iterator[None]:
-    """Within the block, signals of these names end the work in good order; afterwards all is as it was.
+    """Within the block, signals of these names end the work in good order; if none comes, all is as it was afterwards.
 
     Signals that the caller ignores (``nohup``) or handles himself stay as they are, and so do all of them in a thread that is not
     the main one, where Python allows no handlers.
@@ -68,8 +69,8 @@ def orderly_end(*names: str, exit_code: int | None = None) -> Iterator[None]:
     *names : str
         Such as ``"SIGTERM"``; those that the system lacks are left out.
     exit_code : int, optional
-        `Interrupted` leaves the block, and a second signal ends the process with this code. By default the process ends by the
-        signal, as it would have without the block, once the block has been left.
+        `Interrupted` leaves the block, and any later signal, up to the last moment of the process, ends it with this code. By
+        default the process ends by the signal, as it would have without the block, once the block has been left.
     """
     handlers = _Handlers(names, exit_code)
     if threading.current_thread() is not threading.main_thread():
@@ -116,17 +117,28 @@ class _Handlers:
             if handler in (signal.SIG_DFL, signal.default_int_handler):
                 self.before[number] = handler
                 signal.signal(number, self._handle)
+        if self._exit_code is not None:
+            # As the first of all, so that it is called as the last: what others do at the end can still be cut short.
+            atexit.register(self._ignore)
 
     def restore(self) -> None:
         self._is_over = True  # from here on a signal is noted, and raises nothing
         if self.came is not None:
             _remove_side_files()
+            if self._exit_code is not None:
+                return  # the process is about to end, with a code that another signal must not change
         for number, handler in self.before.items():
             signal.signal(number, handler)
+        atexit.unregister(self._ignore)
+
+    def _ignore(self) -> None:
+        """Python takes its handlers away in its very last steps, where a signal would end the process in its own way."""
+        for number in self.before:
+            signal.signal(number, signal.SIG_IGN)
 
     def _handle(self, number: int, _: object) -> None:
         is_first, self.came = self.came is None, number
-        if self._is_over:
+        if self._is_over and (is_first or self._exit_code is None):
             return
         if is_first:
             raise Interrupted(number)

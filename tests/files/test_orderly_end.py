@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -90,17 +91,62 @@ def test_a_handler_of_the_callers_own_is_left_alone(tmp_path):
     assert process.returncode == 0
 
 
+ENDING = """
+import atexit, sys, time
+from llmclf.files.orderly_end import Interrupted, orderly_end
+
+mode = sys.argv[1]
+try:
+    with orderly_end("SIGTERM", "SIGHUP", exit_code=130):
+        if mode == "hook":
+            atexit.register(lambda: (print("hook", flush=True), time.sleep(60)))
+        print("ready", flush=True)
+        time.sleep(60)
+except Interrupted as end:
+    if mode == "block":
+        print("left", flush=True)
+        time.sleep(60)
+    sys.exit(end.code)
+"""
+
+
+@pytest.mark.parametrize(("mode", "said"), [("block", "left\n"), ("hook", "hook\n")])
+def test_a_late_signal_does_not_change_the_exit_code(mode, said):
+    """After the block, while the process says what became of it, and while Python and its libraries end: still 130, at once."""
+    with subprocess.Popen([sys.executable, "-c", ENDING, mode], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == said
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 130
+
+
+def test_a_storm_of_signals_does_not_change_the_exit_code():
+    """From the first signal to the last moment of the process."""
+    for _ in range(5):
+        with subprocess.Popen([sys.executable, "-c", ENDING, "plain"], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "ready\n"
+            until = time.monotonic() + 20
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.001)
+            while process.poll() is None and time.monotonic() < until:
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.0005)
+            assert process.wait(1) == 130
+
+
 @pytest.mark.kill
 def test_handlers_are_as_before_when_the_block_is_left():
-    """After success, after an error and after a signal; and a thread, which may set none, is not refused."""
+    """After success, an error, and a signal that others have dealt with; a thread, which may set none, is not refused."""
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     with orderly_end("SIGINT", "SIGTERM", "SIGHUP", exit_code=130):
         assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
     with pytest.raises(KeyError), orderly_end("SIGTERM"):
         raise KeyError
-    with pytest.raises(Interrupted, match="130") as caught, orderly_end("SIGTERM", exit_code=130):
-        signal.raise_signal(signal.SIGTERM)
-    assert caught.value.cause == "interrupted by SIGTERM"
+    with handlers_kept("SIGTERM"):
+        with pytest.raises(Interrupted, match="130") as caught, orderly_end("SIGTERM", exit_code=130):
+            signal.raise_signal(signal.SIGTERM)
+        assert caught.value.cause == "interrupted by SIGTERM"
     seen = []
 
     def elsewhere() -> None:

@@ -117,7 +117,7 @@ class LocalBackend(Handle, ShowsDistributions, ShowsStates, ProcessesLogits, Sha
         if not requests:
             return
         loaded = self._loaded
-        rows = self._codec.encode(requests)
+        rows = self._codec.with_common(requests, self._codec.encode(requests))
         check_embedded(loaded.model, loaded.tokenizer, rows)
         budget = self.batch_tokens or BATCH_TOKENS[loaded.model.device.type]
         states: Taken = {}

@@ -11,7 +11,8 @@ that the places where completion tokens are predicted are the last columns of ev
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -20,6 +21,11 @@ from numpy.typing import NDArray
 from ...arrays import Integers
 from ..tokens.codec import TokenRow
 from ..tokens.label_trie import LabelTrie, label_trie
+from ..tokens.text_tokens import common_prefix
+
+_STRADDLING = (
+    3  # tokens by which a known beginning may be shorter where its end and a row's first characters are one token
+)
 
 
 @dataclass(frozen=True)
@@ -46,21 +52,6 @@ class Batch:
     n_predict: int
 
 
-def shared_prefix(rows: Sequence[TokenRow]) -> tuple[int, ...]:
-    """The longest run of tokens with which every context begins, short of its last token.
-
-    Every row keeps at least one token for itself: the one after which its completions are predicted.
-    """
-    first = min(row.context for row in rows)
-    last = max(row.context for row in rows)
-    # In lexicographic order all others lie between these two, so what they share is shared by all.
-    limit = min(len(row.context) for row in rows) - 1
-    length = 0
-    while length < limit and first[length] == last[length]:
-        length += 1
-    return first[:length]
-
-
 @dataclass(frozen=True)
 class Group:
     """Rows whose contexts begin alike.
@@ -70,7 +61,7 @@ class Group:
     places : list of int
     steps : tuple of int, rising
         The first ``steps[-1]`` tokens are computed once for all of these rows. The numbers before are those of the groups that
-        contain this one.
+        contain this one; the first is what is known to stand before any row, which may be nothing.
     """
 
     places: list[int]
@@ -78,7 +69,10 @@ class Group:
 
 
 def groups(rows: Sequence[TokenRow], least_saving: int) -> list[Group]:
-    """Groups of rows that share more tokens than all rows do, where a group saves enough: the upper levels of the trie.
+    """Groups of rows that begin alike: the upper levels of the trie.
+
+    What is known to stand before any row (`TokenRow.n_common`) is the first step of each group, whatever else is in the call: so
+    it can be kept for the next one. Further steps are taken where a group saves enough.
 
     Parameters
     ----------
@@ -93,17 +87,66 @@ def groups(rows: Sequence[TokenRow], least_saving: int) -> list[Group]:
 
     Examples
     --------
-    >>> rows = [TokenRow((1, *document, i), ((7,), (8,))) for document in ((2, 3, 4, 5), (6, 7, 8, 9)) for i in range(3)]
+    >>> ends = ((7,), (8,))
+    >>> rows = [TokenRow((1, *document, i), ends, n_common=1) for document in ((2, 3, 4, 5), (6, 7, 8, 9)) for i in range(3)]
     >>> [(group.places, group.steps) for group in groups(rows, 8)]
     [([0, 1, 2], (1, 5)), ([3, 4, 5], (1, 5))]
     >>> [(group.places, group.steps) for group in groups(rows, 9)]
     [([0, 1, 2, 3, 4, 5], (1,))]
     """
-    order = sorted(range(len(rows)), key=lambda i: rows[i].context)
-    n_all = len(shared_prefix(rows))
+    return [group for places in _known_alike(rows) for group in _groups_of(rows, places, least_saving)]
+
+
+def read_on_alone(all_groups: Sequence[Group], rows: Sequence[TokenRow], longest: int) -> list[Group]:
+    """The same groups, but for rows with more than `longest` tokens of their own: those are read on up to their last token.
+
+    What is read on is read in pieces, so that no pass is as long as a text. Rows of one context, such as the parts of a row, stay
+    together.
+
+    Examples
+    --------
+    >>> rows = [TokenRow(tuple(range(n)), ((7,), (8,))) for n in (3, 90, 4)]
+    >>> [(group.places, group.steps) for group in read_on_alone([Group([0, 1, 2], (2,))], rows, 10)]
+    [([0, 2], (2,)), ([1], (2, 89))]
+    """
+    found = []
+    for group in all_groups:
+        long: dict[tuple[int, ...], Group] = {}
+        short = Group([], group.steps)
+        for place in group.places:
+            context = rows[place].context
+            if len(context) - group.steps[-1] <= longest:
+                short.places.append(place)
+            else:
+                steps = (*group.steps, len(context) - 1)
+                long.setdefault(context, Group([], steps)).places.append(place)
+        found += [some for some in (short, *long.values()) if some.places]
+    return found
+
+
+def _known_alike(rows: Sequence[TokenRow]) -> list[list[int]]:
+    """Places of rows that are known to begin alike, but for the tokens that straddle a row's first character."""
+    by_known: dict[tuple[int, ...], list[int]] = {}
+    for place, row in enumerate(rows):
+        by_known.setdefault(row.context[: row.n_common], []).append(place)
+    alike: list[tuple[tuple[int, ...], list[int]]] = []
+    for known in sorted(by_known):
+        first = alike[-1][0] if alike else ()
+        if first and known[: len(first)] == first and len(known) - len(first) <= _STRADDLING:
+            alike[-1][1].extend(by_known[known])
+        else:
+            alike.append((known, by_known[known]))
+    return [places for _, places in alike]
+
+
+def _groups_of(rows: Sequence[TokenRow], places: Sequence[int], least_saving: int) -> list[Group]:
+    order = sorted(places, key=lambda i: (rows[i].context, i))
+    n_known = min(rows[i].n_common for i in places)
     # In this order the rows of any group stand together, and what a run of rows shares is the least of what neighbours share.
-    shared = np.array([_n_shared(rows[i].context, rows[j].context, n_all) for i, j in pairwise(order)], dtype=np.int64)
-    root = Group([], (n_all,))
+    shared = np.array(
+        [_n_shared(rows[i].context, rows[j].context, n_known) for i, j in pairwise(order)], dtype=np.int64
+    )
+    root = Group([], (n_known,))
     all_groups, waiting = [root], [(0, len(order), root)]
     while waiting:
         start, stop, group = waiting.pop()
@@ -123,6 +166,60 @@ def groups(rows: Sequence[TokenRow], least_saving: int) -> list[Group]:
 def _n_shared(one: tuple[int, ...], other: tuple[int, ...], n_known: int) -> int:
     limit = min(len(one), len(other)) - 1
     return next((i for i in range(n_known, limit) if one[i] != other[i]), limit)
+
+
+def in_parts(rows: Sequence[TokenRow], most_nodes: int) -> list[tuple[int, tuple[int, ...], TokenRow]]:
+    """Rows whose tries have at most so many inner nodes: what has more is cut into several, each with some of its completions.
+
+    Completions that begin alike stay together, so that parts have few nodes in common: at most the path to the first of them.
+
+    Parameters
+    ----------
+    rows : sequence of TokenRow
+    most_nodes : int
+        A completion that alone has more is a part alone.
+
+    Returns
+    -------
+    list of (place, which, part)
+        The part holds the completions `which` of the row at `place`. A row's hidden states come with its first part.
+
+    Examples
+    --------
+    >>> row = TokenRow((1,), ((5, 6, 1), (5, 6, 2), (7, 8, 3), (9,)))
+    >>> [(place, which, part.targets) for place, which, part in in_parts([row], 3)]
+    [(0, (0, 1), ((5, 6, 1), (5, 6, 2))), (0, (2, 3), ((7, 8, 3), (9,)))]
+    """
+    parts = []
+    for place, row in enumerate(rows):
+        cuts = _cut(row.targets, most_nodes)
+        if len(cuts) == 1:
+            parts.append((place, cuts[0], row))
+            continue
+        for number, which in enumerate(cuts):
+            part = replace(row, targets=tuple(row.targets[i] for i in which), states=() if number else row.states)
+            parts.append((place, which, part))
+    return parts
+
+
+@lru_cache(maxsize=64)
+def _cut(targets: tuple[tuple[int, ...], ...], most_nodes: int) -> tuple[tuple[int, ...], ...]:
+    """The places of completions, in parts."""
+    if sum(map(len, targets)) - len(targets) <= most_nodes:
+        return (tuple(range(len(targets))),)
+    cuts: list[list[int]] = [[]]
+    before: tuple[int, ...] = ()  # the inner nodes on the path of the completion before
+    n_nodes = 0
+    # In this order every inner node that a completion shares with an earlier one is shared with the one before it.
+    for place in sorted(range(len(targets)), key=targets.__getitem__):
+        path = targets[place][:-1]
+        n_new = len(path) - common_prefix(path, before)
+        if cuts[-1] and n_nodes + n_new > most_nodes:
+            cuts.append([])
+            n_nodes, n_new = 0, len(path)
+        cuts[-1].append(place)
+        n_nodes, before = n_nodes + n_new, path
+    return tuple(tuple(sorted(cut)) for cut in cuts)
 
 
 def plan(rows: Sequence[TokenRow], places: Sequence[int], n_prefix: int, batch_tokens: int) -> list[list[int]]:

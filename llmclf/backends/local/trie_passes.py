@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
@@ -48,44 +49,70 @@ Read = Callable[
 
 
 class Prefixes:
-    """The last chain of prefixes, each of which begins the next.
+    """The prefixes that were used last, kept for the next call: a few, in few bytes.
 
     Parameters
     ----------
     read : function (prefix, tokens, layers, hidden) -> keys and values, states
         See `TriePasses.read_on`.
+    most_kept, most_bytes : int
+        How many are kept, and in how many bytes together. The last one is kept whatever its size.
     """
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read, most_kept: int = 8, most_bytes: int = 1 << 28) -> None:
         self._read = read
-        self._chain: list[Prefix] = []
+        self._most_kept = most_kept
+        self._most_bytes = most_bytes
+        # By tokens, steps and chunk, the one used last at the end.
+        self._kept: OrderedDict[tuple[tuple[int, ...], tuple[int, ...], int], Prefix] = OrderedDict()
 
     def clear(self) -> None:
         """Forget all."""
-        self._chain.clear()
+        self._kept.clear()
 
     def last(
         self,
-        chain: Sequence[tuple[int, ...]],
+        tokens: tuple[int, ...],
+        steps: Sequence[int],
         chunk: int,
         layers: Sequence[int] = (),
         hidden: HiddenStates | None = None,
     ) -> Prefix:
-        """The last of some prefixes, each of which begins the next, with the states of some layers; the chain is kept.
+        """The first ``steps[-1]`` of some tokens, read step by step, with the states of some layers.
 
         A kept prefix is used only if it was computed in exactly the steps in which it would be computed now: the last digits of
         a state depend on them, and a score must not depend on what was asked before.
+
+        Parameters
+        ----------
+        tokens : tuple of int
+        steps : sequence of int, rising
+            How many of the tokens are read by the end of each step.
+        chunk : int
+            The largest number of tokens that are read at a time.
         """
-        n_kept = 0
-        for kept, tokens in zip(self._chain, chain, strict=False):
-            if (kept.tokens, kept.chunk) != (tokens, chunk) or (tokens and not kept.hidden.keys() >= set(layers)):
+        ways = [(tokens[:step], tuple(steps[: i + 1]), chunk) for i, step in enumerate(steps) if step]
+        prefix, missing = Prefix((), chunk, [], {}), len(ways)
+        for n_before, way in reversed(list(enumerate(ways))):
+            kept = self._kept.get(way)
+            if kept is not None and kept.hidden.keys() >= set(layers):
+                prefix, missing = kept, len(ways) - 1 - n_before
                 break
-            n_kept += 1
-        del self._chain[n_kept:]
-        for tokens in chain[n_kept:]:
-            before = self._chain[-1] if self._chain else Prefix((), chunk, [], {})
-            self._chain.append(self._extended(before, tokens, layers, hidden))
-        return self._chain[-1]
+        for way in ways[len(ways) - missing :]:
+            prefix = self._kept[way] = self._extended(prefix, way[0], layers, hidden)
+        for way in ways:
+            if way in self._kept:
+                self._kept.move_to_end(way)
+        while len(self._kept) > 1 and (len(self._kept) > self._most_kept or self._n_bytes() > self._most_bytes):
+            self._kept.popitem(last=False)
+        return prefix
+
+    def _n_bytes(self) -> int:
+        return sum(
+            tensor.nbytes
+            for prefix in self._kept.values()
+            for tensor in (*(t for pair in prefix.attended for t in pair), *prefix.hidden.values())
+        )
 
     def _extended(
         self, prefix: Prefix, tokens: tuple[int, ...], layers: Sequence[int], hidden: HiddenStates | None
@@ -93,21 +120,28 @@ class Prefixes:
         # An empty prefix has no states, of whatever layer.
         states = {layer: [prefix.hidden[layer]] if prefix.tokens else [] for layer in layers}
         attended = prefix.attended
+        room: KeysAndValues = []
         for start in range(len(prefix.tokens), len(tokens), prefix.chunk):
             so_far = Prefix(tokens[:start], prefix.chunk, attended, {})
             new, more = self._read(so_far, tokens[start : start + prefix.chunk], layers, hidden)
-            attended = (
-                [
-                    (torch.cat((key, more_key), dim=2), torch.cat((value, more_value), dim=2))
-                    for (key, value), (more_key, more_value) in zip(attended, new, strict=True)
-                ]
-                if attended
-                else new
-            )
+            # Room for all at once: a longer copy for each piece would take the square of a long text.
+            room = room or [(_with_room(key, len(tokens)), _with_room(value, len(tokens))) for key, value in new]
+            stop = min(start + prefix.chunk, len(tokens))
+            for whole_pair, before, pair in zip(room, attended or new, new, strict=True):
+                for tensor, earlier, piece in zip(whole_pair, before, pair, strict=True):
+                    if start == len(prefix.tokens) and start:
+                        tensor[:, :, :start] = earlier
+                    tensor[:, :, start:stop] = piece
+            attended = [(key[:, :, :stop], value[:, :, :stop]) for key, value in room]
             for layer, found in more.items():
                 states[layer].append(found)
         whole = {layer: torch.cat(pieces) for layer, pieces in states.items() if pieces}
         return Prefix(tokens, prefix.chunk, attended, whole)
+
+
+def _with_room(piece: torch.Tensor, n_tokens: int) -> torch.Tensor:
+    """An empty tensor like a piece (1, heads, n, d), for so many tokens."""
+    return piece.new_empty((*piece.shape[:2], n_tokens, piece.shape[3]))
 
 
 class TriePasses:

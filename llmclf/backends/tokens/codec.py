@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ...errors import PromptError, RowError
-from ...prompts.rendered import RenderedPrompt, Span
+from ...prompts.rendered import RenderedPrompt, Span, Turn
 from ..logit_processing import Processing, TokenProcessing
 from ..requests import Request, StatePart, needs_terminator
 from .chat_rendering import ChatRenderer
@@ -23,6 +23,7 @@ _CHARACTERS_PER_TOKEN = 4
 one is joined to it."""
 _OPENING = 64
 """Characters of such a text after which the completions are compared."""
+_BEGINNINGS_KEPT = 8  # prompts of which the tokens before the row are kept
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class TokenRow:
         The hidden states that are asked for.
     text_tokens : tuple of (start, stop)
         The tokens of the context that hold characters of the row's own data, where states of them are asked for.
+    n_common : int
+        How many tokens of the context are known to be the same for each row of its prompt; see `TokenCodec.with_common`.
     """
 
     context: tuple[int, ...]
@@ -54,6 +57,7 @@ class TokenRow:
     excludes_longer: bool = False
     states: tuple[StatePart, ...] = ()
     text_tokens: Ranges = ()
+    n_common: int = 0
 
     @property
     def n_inputs(self) -> int:
@@ -109,6 +113,7 @@ class TokenCodec:
         self.context_length = context_length
         self._encoder = encoder
         self._chats = ChatRenderer(encoder)
+        self._beginnings: dict[tuple[Turn, ...], list[int]] = {}
 
     def encode(self, requests: Sequence[Request]) -> list[TokenRow]:
         """Tokenise requests; a prompt that is too long is shortened in its text field alone.
@@ -178,6 +183,40 @@ class TokenCodec:
         n_head = len(_with_head(head, ids)) - len(ids)
         beginnings = self._encoder.encode([first_characters(spans, at) for pair in ranges for at in pair])
         return shifted(tokens_between(ids, beginnings), n_head, 0, len(context))
+
+    def with_common(self, requests: Sequence[Request], rows: Sequence[TokenRow]) -> list[TokenRow]:
+        """The rows of some requests, each of which knows what it has in common with every other row of its prompt.
+
+        That is what stands before the first character of the row's own data: instruction, shots, names of fields. At least one
+        token of each context is the row's own.
+        """
+        return [
+            replace(
+                row, n_common=min(common_prefix(self._beginning(request.prompt), row.context), len(row.context) - 1)
+            )
+            for request, row in zip(requests, rows, strict=True)
+        ]
+
+    def _beginning(self, prompt: RenderedPrompt) -> list[int]:
+        """The tokens of what stands before a row's own data; none for a prompt without a row."""
+        if not prompt.row_ranges:
+            return []
+        *earlier, last = prompt.turns
+        start = prompt.row_ranges[0][0]
+        key = (*earlier, Turn(last.role, first_characters(last.spans, start)))
+        ids = self._beginnings.get(key)
+        if ids is None:
+            spans = key[-1].spans
+            if prompt.is_chat:
+                chat = self._chats.chat(prompt.turns)
+                n_trimmed = len(last.text) - len(last.text.lstrip())
+                spans = first_characters(chat.spans, chat.last_start + max(0, start - n_trimmed))
+            ids = self._encoder.encode([spans])[0]
+            ids = ids if prompt.is_chat else _with_head(self._encoder.head, ids)
+            while len(self._beginnings) >= _BEGINNINGS_KEPT:
+                self._beginnings.pop(next(iter(self._beginnings)))
+            self._beginnings[key] = ids
+        return ids
 
     def prompt(self, prompt: RenderedPrompt) -> list[int]:
         """The tokens of a prompt alone, as `encode` begins its contexts."""

@@ -37,7 +37,7 @@ class LabelTrie:
         return len(self.tokens)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def label_trie(completions: tuple[tuple[int, ...], ...]) -> LabelTrie:
     """The trie of a set of completions, each a non-empty tuple of tokens.
 

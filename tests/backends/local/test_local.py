@@ -6,10 +6,12 @@ import copy
 import itertools
 import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from contract import TEXTS, assert_contract, assert_same, reference_for, requests_for, score
+from contract import LABELS, TEXTS, assert_contract, assert_same, reference_for, requests_for, score
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +19,9 @@ from llmclf import Prompt, open_backend
 from llmclf.backends import Request
 from llmclf.backends.local import loaded_model as loaded
 from llmclf.backends.local.weights import load
+from llmclf.backends.logit_processing import Processing
+from llmclf.backends.requests import StatePart
+from llmclf.backends.tokens.label_trie import label_trie
 from llmclf.errors import InputError, ModelError, ModelNameError, PromptError, TruncationWarning
 from llmclf.logits import log_softmax
 
@@ -85,26 +90,87 @@ def test_rows_that_begin_alike_are_scored_as_alone(tiny, batch_tokens):
     assert_same(score(backend, requests), score(reference_for(tiny), requests))
 
 
-def test_what_rows_begin_with_is_computed_once(tiny_bpe, monkeypatch):
-    """The model reads less than two thirds of what it reads if it shares only what all rows begin with."""
-    requests = of_documents()
-    backend = open_backend(tiny_bpe.name, batch_tokens=64)
+@pytest.fixture
+def n_read(monkeypatch):
+    """How many tokens the model has read in passes over tries; what it was told to forget counts from nothing."""
     from llmclf.backends.local.trie_passes import TriePasses
 
     run = TriePasses.run
-    n_read = 0
+    sizes: list[int] = []
 
     def counting(engine, tokens, *more):
-        nonlocal n_read
-        n_read += tokens.size
+        sizes.append(tokens.size)
         return run(engine, tokens, *more)
 
     monkeypatch.setattr(TriePasses, "run", counting)
+    return sizes
+
+
+def test_what_rows_begin_with_is_computed_once(tiny_bpe, n_read, monkeypatch):
+    """The model reads less than two thirds of what it reads if it shares only what all rows begin with."""
+    requests = of_documents()
+    backend = open_backend(tiny_bpe.name, batch_tokens=64)
     grouped = score(backend, requests)
-    n_grouped, n_read = n_read, 0
+    n_grouped = sum(n_read)
+    n_read.clear()
     monkeypatch.setattr(loaded, "_GROUP_SHARE", 1e9)
     assert_same(score(backend, requests), grouped)
-    assert n_grouped < n_read * 2 / 3
+    assert n_grouped < sum(n_read) * 2 / 3
+
+
+SHOTS = tuple((text, LABELS[i % 2]) for i, text in enumerate(TEXTS[:5]))
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_what_stands_before_a_row_is_read_once_for_all_calls(tiny_bpe, n_read, chat):
+    """Single rows and small calls read no shot again, whatever the row begins with; and each is scored as by the reference."""
+    prompt = Prompt("{{ text }}", chat=True, instruction="Is it good?") if chat else None
+    requests = requests_for([f"{text[:20]} {i}" for i, text in enumerate(TEXTS)], prompt=prompt, shots=SHOTS)
+    codec = tiny_bpe._codec
+    rows = codec.with_common(requests, codec.encode(requests))
+    *before, last = (turn.text for turn in requests[0].prompt.turns)
+    before.append(last[: requests[0].prompt.row_ranges[0][0]])
+    n_before = sum(len(tiny_bpe.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in before)
+    assert all(row.n_common >= n_before - 3 for row in rows)
+    score(tiny_bpe, requests)
+    for request, row in zip(requests, rows, strict=True):
+        n_read.clear()
+        answers = score(tiny_bpe, [request])
+        assert sum(n_read[-1:]) == len(row.context) - row.n_common + label_trie(row.targets).n_nodes
+        assert len(n_read) == 1 or row.n_common < max(row.n_common for row in rows)  # a token that straddles the border
+        assert_same(answers, score(reference_for(tiny_bpe), [request]))
+    n_read.clear()
+    assert_same(score(tiny_bpe, requests), score(reference_for(tiny_bpe), requests))
+    n_longest = max(len(row.context) - row.n_common + label_trie(row.targets).n_nodes for row in rows)
+    assert sum(n_read) <= (n_longest + 3) * len(rows)
+
+
+def test_prefixes_are_kept_in_few_bytes(tiny_bpe, n_read):
+    """The prompts used last are kept, and no more of them than fit."""
+    from llmclf.backends.local.trie_passes import Prefixes
+
+    model = tiny_bpe._loaded
+    tokens = tuple(range(5, 45))
+    few = Prefixes(model._passes.read_on, most_kept=3)
+    for first in (5, 6, 7, 5, 8):  # 6 is the one that goes
+        few.last((first, *tokens), (20,), 512)
+    n_read.clear()
+    for first in (5, 7, 8):
+        few.last((first, *tokens), (20,), 512)
+    assert not n_read
+    few.last((6, *tokens), (20,), 512)
+    assert n_read == [20]
+    size = few._n_bytes() // 3
+    small = Prefixes(model._passes.read_on, most_bytes=2 * size)
+    for first in range(5, 10):
+        small.last((first, *tokens), (20,), 512)
+        assert small._n_bytes() <= 2 * size
+    small.last(tokens, (2, 40), 512)  # larger than all that may be kept: it stays until the next one comes
+    n_read.clear()
+    small.last(tokens, (2, 40), 512)
+    assert not n_read
+    small.last(tokens, (40,), 512)  # the same tokens, read in one step: other last digits
+    assert n_read == [40]
 
 
 def test_what_was_asked_before_changes_no_digit(tiny_bpe):
@@ -117,6 +183,46 @@ def test_what_was_asked_before_changes_no_digit(tiny_bpe):
             assert score(tiny_bpe, requests) == expected
         score(open_backend(tiny_bpe.name, batch_tokens=5), requests)
         assert score(tiny_bpe, requests) == expected
+
+
+def test_what_threads_ask_at_once_changes_no_digit(tiny_bpe):
+    """Threads with other prompts, other rows and other sizes of batch, in any order: each call gives what it gives alone."""
+    calls = [
+        (open_backend(tiny_bpe.name, batch_tokens=size), requests_for([f"{text} {i}" for text in some], shots=shots))
+        for i, (some, shots) in enumerate(itertools.product((TEXTS[:1], TEXTS), ((), SHOTS[:2], SHOTS)))
+        for size in (40, 512)
+    ]
+    tiny_bpe._loaded._prefixes.clear()
+    expected = [score(backend, requests) for backend, requests in calls]
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(len(calls))
+        tiny_bpe._loaded._prefixes.clear()
+        with ThreadPoolExecutor(4) as pool:
+            found = dict(zip(order, pool.map(lambda i: score(*calls[i]), order), strict=True))
+        assert [found[i] for i in range(len(calls))] == expected
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 16, 100])
+def test_labels_that_do_not_fit_into_a_batch_are_scored_as_by_the_reference(tiny_bpe, n_read, batch_tokens):
+    """A taxonomy of 60 leaves in batches of few columns; with guidance; and with hidden states, which come once."""
+    labels = [f"{a} > {b} > {c}" for a in ("house", "garden") for b in ("wood", "iron", "glass", "stone", "wool") for c in
+              ("old", "new", "green", "small", "a little of each", "none")]  # fmt: skip
+    backend = open_backend(tiny_bpe.name, batch_tokens=batch_tokens)
+    requests = requests_for(TEXTS[:3], labels)
+    unconditional = requests_for([""], labels)[0].prompt
+    requests.append(replace(requests[0], processing=Processing(guidance=1.5, unconditional=unconditional)))
+    score(backend, requests)
+    n_read.clear()
+    plain = score(backend, requests)
+    longest = max(row.n_inputs for row in backend._codec.encode(requests))
+    assert max(n_read) <= max(batch_tokens, longest) < label_trie(backend._codec.encode(requests)[0].targets).n_nodes
+    assert_same(plain, score(reference_for(tiny_bpe), requests))
+    states = (StatePart("last", 0.5), StatePart("text", 1.0))
+    with_states = score(backend, [replace(request, states=states) for request in requests])
+    assert_same(with_states, plain)
+    expected = score(reference_for(tiny_bpe), [replace(request, states=states) for request in requests])
+    for ours, theirs in zip(with_states, expected, strict=True):
+        np.testing.assert_allclose(ours.states, theirs.states, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -285,6 +391,37 @@ def test_a_long_text_is_shortened_and_nothing_else(tiny_bpe):
     assert backend._loaded.codec(None).encode([Request(longer, requests[1].completions)])[0].n_inputs > 60
     reference = reference_for(tiny_bpe, context_length=60)
     assert_same([short, long], score(reference, requests))
+
+
+@pytest.mark.parametrize("kind", ["byte_bpe", "sliding_window", "softcap"])
+def test_long_texts_are_read_in_pieces(model_folder, monkeypatch, kind):
+    """No pass has more columns than a piece and the labels, however long the texts; scores and digits stay as they are."""
+    from llmclf.backends.local.trie_passes import TriePasses
+
+    shapes = []
+    context = TriePasses._context
+    monkeypatch.setattr(
+        TriePasses, "_context", lambda self, mask, *args: (shapes.append(mask.shape), context(self, mask, *args))[1]
+    )
+    name = f"hf:{model_folder(kind)}"
+    backend = open_backend(name, batch_tokens=32)
+    requests = requests_for(
+        [*(f"{i} {TEXTS[-1]} " * (6 + i) for i in range(3)), "fine"], ["good", "bad", "very good film"]
+    )
+    rows = backend._codec.encode(requests)
+    longest = max(len(row.context) for row in rows)
+    score(backend, requests)  # lengths are checked now, in batches of any size
+    shapes.clear()
+    backend._loaded._prefixes.clear()
+    answers = score(backend, requests)
+    n_nodes = max(label_trie(row.targets).n_nodes for row in rows)
+    assert longest > 5 * 32
+    assert max(n_rows * n_columns for n_rows, n_columns, _ in shapes) <= 32 + n_nodes
+    assert max(n_keys for _, _, n_keys in shapes) <= longest + n_nodes
+    assert_same(answers, score(open_backend(name, batch_tokens=4096), requests))
+    score(backend, [requests[1], requests[0]])
+    for one, other in zip(score(backend, requests), answers, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one.token_logprobs, other.token_logprobs, strict=True))
 
 
 def test_a_prompt_that_cannot_be_shortened_enough_is_refused(tiny_bpe):

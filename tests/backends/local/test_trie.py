@@ -9,16 +9,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmclf.backends.local.trie_batches import groups, lay_out, plan, shared_prefix
+from llmclf.backends.local.trie_batches import groups, in_parts, lay_out, plan, read_on_alone
 from llmclf.backends.requests import needs_terminator
 from llmclf.backends.tokens.codec import TokenRow
 from llmclf.backends.tokens.label_trie import label_trie
 
 tokens = st.lists(st.integers(0, 3), min_size=1, max_size=5).map(tuple)
 completions = st.lists(tokens, min_size=1, max_size=6, unique=True).map(tuple)
-rows = st.lists(
-    st.builds(TokenRow, st.lists(st.integers(0, 2), min_size=1, max_size=8).map(tuple), completions), min_size=1
-)
+contexts = st.lists(st.integers(0, 2), min_size=1, max_size=8).map(tuple)
+rows = st.lists(st.builds(TokenRow, contexts, completions), min_size=1)
+
+
+@st.composite
+def known_rows(draw) -> list[TokenRow]:
+    """Rows of some prompts, each of which begins with what it is known to begin with, or with a token less or more of it."""
+    some = []
+    for known in draw(st.lists(contexts, min_size=1, max_size=3)):
+        for own in draw(st.lists(contexts, min_size=1, max_size=6)):
+            n_common = min(len(known) + draw(st.integers(-1, 0)), len(known) + len(own) - 1)
+            some.append(TokenRow((*known, *own), draw(completions), n_common=max(0, n_common)))
+    return draw(st.permutations(some))
+
+
+def all_share(some: list[TokenRow]) -> int:
+    """How many tokens all contexts begin with; every row keeps one."""
+    limit = min(len(row.context) for row in some) - 1
+    return next((n for n in range(limit, 0, -1) if len({row.context[:n] for row in some}) == 1), 0)
 
 
 @given(completions)
@@ -44,31 +60,29 @@ def test_a_node_sees_itself_and_its_ancestors(labels):
             assert set(np.flatnonzero(trie.visible[node])) == set(path[: j + 1])
 
 
-@given(rows)
-def test_the_shared_prefix_is_the_longest_that_leaves_every_row_a_token(some):
-    """As found by brute force."""
-    prefix = shared_prefix(some)
-    assert all(row.context[: len(prefix)] == prefix and len(row.context) > len(prefix) for row in some)
-    longer = len(prefix) + 1
-    heads = {row.context[:longer] for row in some}
-    assert len(heads) > 1 or min(len(row.context) for row in some) == longer
-
-
-@given(rows, st.integers(0, 12))
+@given(st.one_of(rows, known_rows()), st.integers(0, 12))
 def test_groups_hold_every_row_once_and_share_what_they_say(some, least):
-    """Rows of a group begin with the same tokens, keep one of their own, and no step is taken that saves too little."""
+    """Rows of a group begin with the same tokens, keep one of their own, and no step but the known one saves too little."""
     found = groups(some, least)
     assert sorted(i for group in found for i in group.places) == list(range(len(some)))
-    n_all = len(shared_prefix(some))
-    users: dict[tuple[int, ...], int] = {}
+    users: dict[tuple, int] = {}
     for group in found:
-        assert group.steps[0] == n_all
+        assert group.steps[0] <= min(some[i].n_common for i in group.places)
         assert list(group.steps) == sorted(set(group.steps))
         (prefix,) = {some[i].context[: group.steps[-1]] for i in group.places}
         assert all(len(some[i].context) > len(prefix) for i in group.places)
-        for before, step in pairwise(group.steps):
-            users[prefix[:before], prefix[:step]] = users.get((prefix[:before], prefix[:step]), 0) + len(group.places)
-    assert all((n - 1) * (len(step) - len(before)) >= max(1, least) for (before, step), n in users.items())
+        for place, (before, step) in enumerate(pairwise(group.steps)):
+            key = (group.steps[: place + 2], prefix[:step], step - before)
+            users[key] = users.get(key, 0) + len(group.places)
+    assert all((n - 1) * n_new >= max(1, least) for (_, _, n_new), n in users.items())
+
+
+@given(known_rows(), st.integers(0, 12))
+def test_what_is_known_to_stand_before_a_row_is_the_first_step(some, least):
+    """Of every group, whatever the other rows of the call are; but for some tokens that straddle a row's first character."""
+    for group in groups(some, least):
+        for place in group.places:
+            assert 0 <= some[place].n_common - group.steps[0] <= 3
 
 
 @given(rows)
@@ -82,10 +96,42 @@ def test_groups_that_may_save_anything_leave_nothing_to_save(some):
     assert len(computed) + rest == len(inner) + len(some)
 
 
+@given(rows, st.integers(1, 8))
+def test_parts_hold_every_completion_once_and_few_nodes(some, most):
+    """A part has more nodes than it may only if it is one completion; and parts of a row share at most a path."""
+    parts = in_parts(some, most)
+    for place, row in enumerate(some):
+        of_row = [(which, part) for owner, which, part in parts if owner == place]
+        assert sorted(i for which, _ in of_row for i in which) == list(range(len(row.targets)))
+        for which, part in of_row:
+            assert part.targets == tuple(row.targets[i] for i in which)
+            assert part.context == row.context
+            assert label_trie(part.targets).n_nodes <= most or len(which) == 1
+        depth = max(map(len, row.targets)) - 1
+        n_nodes = sum(label_trie(part.targets).n_nodes for _, part in of_row)
+        assert n_nodes <= label_trie(row.targets).n_nodes + depth * (len(of_row) - 1)
+
+
+@given(rows, st.integers(1, 6))
+def test_rows_that_are_too_long_are_read_on_alone(some, longest):
+    """Every row is in one group, which leaves it few tokens of its own; a long one is left its last, and shares only its like."""
+    before = {i: group for group in groups(some, 3) for i in group.places}
+    found = read_on_alone(groups(some, 3), some, longest)
+    assert sorted(i for group in found for i in group.places) == list(range(len(some)))
+    for group in found:
+        for i in group.places:
+            n_tokens = len(some[i].context)
+            if n_tokens - before[i].steps[-1] > longest:
+                assert group.steps == (*before[i].steps, n_tokens - 1)
+                assert {some[j].context for j in group.places} == {some[i].context}
+            else:
+                assert group.steps == before[i].steps
+
+
 @given(rows, st.integers(1, 60))
 def test_a_plan_holds_every_row_once_and_keeps_the_budget(some, budget):
     """Only a batch of one row may exceed the budget of columns, padding included."""
-    n_prefix = len(shared_prefix(some))
+    n_prefix = all_share(some)
     batches = plan(some, range(len(some)), n_prefix, budget)
     assert sorted(i for batch in batches for i in batch) == list(range(len(some)))
     for batch in batches:
@@ -96,7 +142,7 @@ def test_a_plan_holds_every_row_once_and_keeps_the_budget(some, budget):
 @given(rows)
 def test_a_layout_lets_every_column_see_its_own_past_alone(some):
     """Columns spell each row's context and nodes; what a column sees is what precedes it in its own sequence."""
-    n_prefix = len(shared_prefix(some))
+    n_prefix = all_share(some)
     batch = lay_out(some, range(len(some)), n_prefix)
     n_text = batch.tokens.shape[1] - (batch.n_predict - 1)
     for b, row in enumerate(some):
