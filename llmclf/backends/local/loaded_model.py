@@ -20,8 +20,8 @@ from ..tokens.transformers_encoder import TokenizerEncoder, model_context_length
 from .generation import Generation, LogitsProcessor, Reader, generate
 from .hidden_states import SAMPLE_LENGTH, HiddenStates, PassReader, Taken, text_layers
 from .label_logprobs import gather_log_softmax, in_pieces
-from .route_checks import OPENING_LENGTH, ROUTES, RouteChecks, named_lengths, sampler
-from .trie_batches import Batch, groups, in_parts, lay_out, plan
+from .route_checks import LONGEST_PIECE, OPENING_LENGTH, ROUTES, RouteChecks, named_lengths, sampler
+from .trie_batches import Batch, groups, in_parts, lay_out, plan, read_on_alone
 from .trie_view import TrieView
 from .weights import check_name, load, usable_device
 
@@ -194,7 +194,8 @@ class LoadedModel:
     def _score_parts(
         self, rows: Sequence[TokenRow], batch_tokens: int, states: Taken | None
     ) -> Iterator[tuple[int, list[np.ndarray]]]:
-        all_groups = groups(rows, round(_GROUP_SHARE * batch_tokens))
+        piece = min(batch_tokens, LONGEST_PIECE)
+        all_groups = read_on_alone(groups(rows, round(_GROUP_SHARE * batch_tokens)), rows, piece)
         hidden = self._shown() if states is not None and any(row.states for row in rows) else None
         layers: tuple[int, ...] = ()  # of which the states of shared tokens are wanted
         if hidden is not None:
@@ -207,7 +208,7 @@ class LoadedModel:
                 some = [rows[place] for place in places]
                 # The lock is taken per batch: a caller that stops listening must not keep it.
                 with self.lock:
-                    prefix = self._prefixes.last(context, group.steps, batch_tokens, layers, hidden)
+                    prefix = self._prefixes.last(context, group.steps, piece, layers, hidden)
                     reader = None
                     if hidden is not None:
                         n_columns = batch.tokens.shape[1]

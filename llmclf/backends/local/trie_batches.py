@@ -97,6 +97,33 @@ def groups(rows: Sequence[TokenRow], least_saving: int) -> list[Group]:
     return [group for places in _known_alike(rows) for group in _groups_of(rows, places, least_saving)]
 
 
+def read_on_alone(all_groups: Sequence[Group], rows: Sequence[TokenRow], longest: int) -> list[Group]:
+    """The same groups, but for rows with more than `longest` tokens of their own: those are read on up to their last token.
+
+    What is read on is read in pieces, so that no pass is as long as a text. Rows of one context, such as the parts of a row, stay
+    together.
+
+    Examples
+    --------
+    >>> rows = [TokenRow(tuple(range(n)), ((7,), (8,))) for n in (3, 90, 4)]
+    >>> [(group.places, group.steps) for group in read_on_alone([Group([0, 1, 2], (2,))], rows, 10)]
+    [([0, 2], (2,)), ([1], (2, 89))]
+    """
+    found = []
+    for group in all_groups:
+        long: dict[tuple[int, ...], Group] = {}
+        short = Group([], group.steps)
+        for place in group.places:
+            context = rows[place].context
+            if len(context) - group.steps[-1] <= longest:
+                short.places.append(place)
+            else:
+                steps = (*group.steps, len(context) - 1)
+                long.setdefault(context, Group([], steps)).places.append(place)
+        found += [some for some in (short, *long.values()) if some.places]
+    return found
+
+
 def _known_alike(rows: Sequence[TokenRow]) -> list[list[int]]:
     """Places of rows that are known to begin alike, but for the tokens that straddle a row's first character."""
     by_known: dict[tuple[int, ...], list[int]] = {}

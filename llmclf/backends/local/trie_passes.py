@@ -120,21 +120,32 @@ class Prefixes:
         # An empty prefix has no states, of whatever layer.
         states = {layer: [prefix.hidden[layer]] if prefix.tokens else [] for layer in layers}
         attended = prefix.attended
+        room: KeysAndValues = []  # for all tokens: a longer copy for each piece would take the square of a long text
         for start in range(len(prefix.tokens), len(tokens), prefix.chunk):
             so_far = Prefix(tokens[:start], prefix.chunk, attended, {})
             new, more = self._read(so_far, tokens[start : start + prefix.chunk], layers, hidden)
-            attended = (
-                [
-                    (torch.cat((key, more_key), dim=2), torch.cat((value, more_value), dim=2))
-                    for (key, value), (more_key, more_value) in zip(attended, new, strict=True)
-                ]
-                if attended
-                else new
-            )
+            if not room:
+                room = [(_with_room(key, len(tokens)), _with_room(value, len(tokens))) for key, value in new]
+                _put(room, prefix.attended, 0)
+            _put(room, new, start)
+            stop = min(start + prefix.chunk, len(tokens))
+            attended = [(key[:, :, :stop], value[:, :, :stop]) for key, value in room]
             for layer, found in more.items():
                 states[layer].append(found)
         whole = {layer: torch.cat(pieces) for layer, pieces in states.items() if pieces}
         return Prefix(tokens, prefix.chunk, attended, whole)
+
+
+def _with_room(piece: torch.Tensor, n_tokens: int) -> torch.Tensor:
+    """An empty tensor like a piece (1, heads, n, d), for so many tokens."""
+    return piece.new_empty((*piece.shape[:2], n_tokens, piece.shape[3]))
+
+
+def _put(room: KeysAndValues, pieces: KeysAndValues, start: int) -> None:
+    """Write the keys and values of each layer from a token on; none where there is no layer yet."""
+    for places, pair in zip(room, pieces, strict=False):
+        for place, piece in zip(places, pair, strict=True):
+            place[:, :, start : start + piece.shape[2]] = piece
 
 
 class TriePasses:

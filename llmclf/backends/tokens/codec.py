@@ -6,7 +6,7 @@ of p. Prompt and completion are always tokenised together, because tokens do not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -15,8 +15,14 @@ from ...prompts.rendered import RenderedPrompt, Span, Turn
 from ..logit_processing import Processing, TokenProcessing
 from ..requests import Request, StatePart, needs_terminator
 from .chat_rendering import ChatRenderer
+from .longest_fit import longest_fit
 from .text_tokens import Ranges, common_prefix, first_characters, shifted, tokens_between, tokens_of
 
+_CHARACTERS_PER_TOKEN = 4
+"""Of text that is usual. A text with more characters for each token of the context is cut to what fits before any completion but
+one is joined to it."""
+_OPENING = 64
+"""Characters of such a text after which the completions are compared."""
 _BEGINNINGS_KEPT = 8  # prompts of which the tokens before the row are kept
 
 
@@ -136,18 +142,21 @@ class TokenCodec:
         return problems
 
     def _rows(self, requests: Sequence[Request]) -> list[TokenRow]:
-        rows = self._encode(requests)
-        for place, (request, row) in enumerate(zip(requests, rows, strict=True)):
+        most = _CHARACTERS_PER_TOKEN * self.context_length
+        encoded = iter(self._encode([request for request in requests if request.prompt.text_length <= most]))
+        rows = []
+        for request in requests:
             prompt = request.prompt
-            if row.n_inputs > self.context_length:
+            row = next(encoded) if prompt.text_length <= most else None
+            if row is None or row.n_inputs > self.context_length:
                 row, prompt = self._shorten(request, row)
             if request.processing is not None:
-                row = replace(row, processing=self._processing(request, row))
+                row = replace(row, processing=self._processing(replace(request, prompt=prompt), row))
             if request.states:
                 is_text = any(part.tokens == "text" for part in request.states)
                 text_tokens = self._text_tokens(prompt, row.context) if is_text else ()
                 row = replace(row, states=request.states, text_tokens=text_tokens)
-            rows[place] = row
+            rows.append(row)
         return rows
 
     def _text_tokens(self, prompt: RenderedPrompt, context: tuple[int, ...]) -> Ranges:
@@ -271,7 +280,7 @@ class TokenCodec:
             )
         targets = [tuple(ids[start:]) for ids in joint]
         _refuse_equal(request, targets)
-        terminated = request.terminator == "eos" or (request.terminator == "auto" and needs_terminator(targets))
+        terminated = _needs_end(request, targets)
         if terminated:
             if self._encoder.eos_id is None:
                 raise PromptError(
@@ -315,31 +324,70 @@ class TokenCodec:
             )
         return other.context
 
-    def _shorten(self, request: Request, row: TokenRow) -> tuple[TokenRow, RenderedPrompt]:
-        """The longest row that fits, and its prompt."""
+    def _shorten(self, request: Request, row: TokenRow | None) -> tuple[TokenRow, RenderedPrompt]:
+        """The longest row that fits, and its prompt; `row` is that of the whole text where it is known, and does not fit."""
         length = request.prompt.text_length
-        fits: tuple[TokenRow, RenderedPrompt] | None = None
-        low, high = 1, length
-        # Tokens grow with characters, so the longest text that fits is found by halving.
-        while low < high:
-            middle = (low + high) // 2
-            prompt = request.prompt.shortened(middle)
-            shorter = self._encode([Request(prompt, request.completions, request.terminator)])[0]
-            if shorter.n_inputs <= self.context_length:
-                fits, low = (replace(shorter, characters_cut=length - middle), prompt), middle + 1
-            else:
-                high = middle
-        if fits is None:
-            raise RowError(
-                f"a prompt has {row.n_inputs} tokens, the model reads {self.context_length}, and its text field has only "
-                f"{length} characters to give; use fewer shots, a shorter instruction or a model with a longer context"
-            )
-        return fits
+        longest, guess = length, _CHARACTERS_PER_TOKEN * self.context_length
+        if row is not None:
+            longest, guess = length - 1, length * self.context_length // row.n_inputs
+        while True:
+            n_inputs = self._inputs_of(request, row)
+            n_characters = longest_fit(n_inputs, self.context_length, longest, guess)
+            if not n_characters:
+                raise RowError(
+                    f"a prompt has {n_inputs([length])[0]} tokens, the model reads {self.context_length}, and its text field has "
+                    f"only {length} characters to give; use fewer shots, a shorter instruction or a model with a longer context"
+                )
+            prompt = _first_characters(request.prompt, n_characters)
+            row = self._encode([Request(prompt, request.completions, request.terminator)])[0]
+            if row.n_inputs <= self.context_length:
+                return replace(row, characters_cut=length - n_characters), prompt
+            # Another completion has more tokens.
+            longest = guess = n_characters - 1
+
+    def _inputs_of(self, request: Request, row: TokenRow | None) -> Callable[[Sequence[int]], list[int]]:
+        """A function: lengths of the text -> what the model would read with the longest completion after each.
+
+        `row` is one of this request, of whatever length, and shows which completion has the most tokens; without it, the
+        completions are looked at after the first characters.
+        """
+        if row is not None:
+            targets, is_terminated = row.targets, row.terminated
+        else:
+            opening = _first_characters(request.prompt, min(_OPENING, request.prompt.text_length))
+            targets = self._joint([opening], request.completions)
+            is_terminated = _needs_end(request, targets)
+        sizes = list(map(len, targets))
+        completion = request.completions[sizes.index(max(sizes))]
+        head = [] if request.prompt.is_chat else self._encoder.head
+
+        def n_inputs(lengths: Sequence[int]) -> list[int]:
+            prompts = [_first_characters(request.prompt, length) for length in lengths]
+            joint = self._joint(prompts, [completion])
+            return [len(_with_head(head, list(ids))) - 1 + is_terminated for ids in joint]
+
+        return n_inputs
+
+    def _joint(self, prompts: Sequence[RenderedPrompt], completions: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        """The tokens of each prompt with each completion, without what goes before a text."""
+        all_spans = map(self._prompt_spans, prompts)
+        texts = [(*spans, Span(completion, True)) for spans in all_spans for completion in completions]
+        return tuple(map(tuple, self._encoder.encode(texts)))
 
     def _prompt_spans(self, prompt: RenderedPrompt) -> tuple[Span, ...]:
         if not prompt.is_chat:
             return prompt.turns[0].spans
         return self._chats.spans(prompt.turns)
+
+
+def _needs_end(request: Request, targets: Sequence[tuple[int, ...]]) -> bool:
+    """Whether each completion ends with the end-of-answer token."""
+    return request.terminator == "eos" or (request.terminator == "auto" and needs_terminator(targets))
+
+
+def _first_characters(prompt: RenderedPrompt, length: int) -> RenderedPrompt:
+    """The prompt with so many characters of its text field; itself where that is all."""
+    return prompt if length == prompt.text_length else prompt.shortened(length)
 
 
 def _with_head(head: list[int], ids: list[int]) -> list[int]:

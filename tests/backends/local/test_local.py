@@ -392,6 +392,37 @@ def test_a_long_text_is_shortened_and_nothing_else(tiny_bpe):
     assert_same([short, long], score(reference, requests))
 
 
+@pytest.mark.parametrize("kind", ["byte_bpe", "sliding_window", "softcap"])
+def test_long_texts_are_read_in_pieces(model_folder, monkeypatch, kind):
+    """No pass has more columns than a piece and the labels, however long the texts; scores and digits stay as they are."""
+    from llmclf.backends.local.trie_passes import TriePasses
+
+    shapes = []
+    context = TriePasses._context
+    monkeypatch.setattr(
+        TriePasses, "_context", lambda self, mask, *args: (shapes.append(mask.shape), context(self, mask, *args))[1]
+    )
+    name = f"hf:{model_folder(kind)}"
+    backend = open_backend(name, batch_tokens=32)
+    requests = requests_for(
+        [*(f"{i} {TEXTS[-1]} " * (6 + i) for i in range(3)), "fine"], ["good", "bad", "very good film"]
+    )
+    rows = backend._codec.encode(requests)
+    longest = max(len(row.context) for row in rows)
+    score(backend, requests)  # lengths are checked now, in batches of any size
+    shapes.clear()
+    backend._loaded._prefixes.clear()
+    answers = score(backend, requests)
+    n_nodes = max(label_trie(row.targets).n_nodes for row in rows)
+    assert longest > 5 * 32
+    assert max(n_rows * n_columns for n_rows, n_columns, _ in shapes) <= 32 + n_nodes
+    assert max(n_keys for _, _, n_keys in shapes) <= longest + n_nodes
+    assert_same(answers, score(open_backend(name, batch_tokens=4096), requests))
+    score(backend, [requests[1], requests[0]])
+    for one, other in zip(score(backend, requests), answers, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one.token_logprobs, other.token_logprobs, strict=True))
+
+
 def test_a_prompt_that_cannot_be_shortened_enough_is_refused(tiny_bpe):
     """When instruction and shots alone fill the context, the error says how long they are."""
     backend = open_backend(tiny_bpe.name, context_length=12)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmclf.backends.local.trie_batches import groups, in_parts, lay_out, plan
+from llmclf.backends.local.trie_batches import groups, in_parts, lay_out, plan, read_on_alone
 from llmclf.backends.requests import needs_terminator
 from llmclf.backends.tokens.codec import TokenRow
 from llmclf.backends.tokens.label_trie import label_trie
@@ -110,6 +110,22 @@ def test_parts_hold_every_completion_once_and_few_nodes(some, most):
         depth = max(map(len, row.targets)) - 1
         n_nodes = sum(label_trie(part.targets).n_nodes for _, part in of_row)
         assert n_nodes <= label_trie(row.targets).n_nodes + depth * (len(of_row) - 1)
+
+
+@given(rows, st.integers(1, 6))
+def test_rows_that_are_too_long_are_read_on_alone(some, longest):
+    """Every row is in one group, which leaves it few tokens of its own; a long one is left its last, and shares only its like."""
+    before = {i: group for group in groups(some, 3) for i in group.places}
+    found = read_on_alone(groups(some, 3), some, longest)
+    assert sorted(i for group in found for i in group.places) == list(range(len(some)))
+    for group in found:
+        for i in group.places:
+            n_tokens = len(some[i].context)
+            if n_tokens - before[i].steps[-1] > longest:
+                assert group.steps == (*before[i].steps, n_tokens - 1)
+                assert {some[j].context for j in group.places} == {some[i].context}
+            else:
+                assert group.steps == before[i].steps
 
 
 @given(rows, st.integers(1, 60))
