@@ -23,7 +23,7 @@ from .label_logprobs import gather_log_softmax, in_pieces
 from .route_checks import OPENING_LENGTH, ROUTES, RouteChecks, named_lengths, sampler
 from .trie_batches import Batch, groups, lay_out, plan
 from .trie_view import TrieView
-from .weights import check_name, load, usable_device
+from .weights import check_memory, check_name, load, usable_device
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _GROUP_SHARE = 0.125  # of a batch, in columns: the least that computing the beginning of a group once has to save
 BATCH_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 16384}
 """Token columns of one forward pass on each kind of device, where `batch_tokens` does not say."""
+FILE_BATCH_TOKENS = 2048
+"""The same where weights are decoded anew for each pass: so many columns make that a small part of it."""
 
 # Prompts without a row, with their labels, whose logits are kept, at 8 bytes a token of the vocabulary.
 _UNCONDITIONAL_KEPT = 4
@@ -40,6 +42,7 @@ class LoadedModel:
     """Loaded weights, and the forward passes over them. Threads that share it take turns."""
 
     def __init__(self, model: Any, tokenizer: Any, weights_hash: str) -> None:
+        from .gguf.layers import reads_file
         from .plain_calls import PlainCalls
         from .trie_passes import Prefixes, TriePasses
 
@@ -47,6 +50,8 @@ class LoadedModel:
         self.tokenizer = tokenizer
         self.weights_hash = weights_hash
         self.dtype_name = str(model.dtype).removeprefix("torch.")
+        self.reads_file = reads_file(model)
+        self.batch_tokens = FILE_BATCH_TOKENS if self.reads_file else BATCH_TOKENS[model.device.type]
         self.lock = threading.RLock()
         self._codecs: dict[int, TokenCodec] = {}
         self._hidden: HiddenStates | None = None
@@ -344,7 +349,7 @@ class LoadedModel:
     def _target_logits(self, route: str, row: TokenRow, reader: PassReader | None = None) -> list[np.ndarray]:
         """The logits (its length, vocabulary) of each completion of a row."""
         found: dict[int, np.ndarray] = {}
-        for places, logits in self._target_batches(route, row, BATCH_TOKENS[self.model.device.type], reader):
+        for places, logits in self._target_batches(route, row, self.batch_tokens, reader):
             found.update(zip(places, logits.float().cpu().numpy(), strict=True))
         return [found[place] for place in range(len(row.targets))]
 
@@ -366,19 +371,20 @@ _MODELS: weakref.WeakValueDictionary[tuple[Any, ...], LoadedModel] = weakref.Wea
 _LATEST: list[LoadedModel] = []
 
 
-def open_model(name: str, device: str | None, dtype: str | None) -> LoadedModel:
+def open_model(name: str, device: str | None, dtype: str | None, memory: str | None = None) -> LoadedModel:
     """Load a model, or share one that is open already; the last one opened stays open."""
     check_name(name)  # a misspelt path should not wait for torch
     chosen = usable_device(device)
+    check_memory(name, chosen, dtype, memory)
     with _LOCK:
-        key = (name, chosen, dtype)
-        loaded = _MODELS.get(key)
+        keys = [(name, chosen, dtype, one) for one in ("decoded", "file") if memory in (None, one)]
+        loaded = next((found for key in keys if (found := _MODELS.get(key)) is not None), None)
         if loaded is None:
             from .packed_linear import pack_linear_layers
 
-            model, tokenizer, weights_hash = load(name, chosen, dtype)
+            model, tokenizer, weights_hash = load(name, chosen, dtype, memory=memory)
             pack_linear_layers(model)
             loaded = LoadedModel(model, tokenizer, weights_hash)
-            _MODELS[key] = loaded
+            _MODELS[name, chosen, dtype, "file" if loaded.reads_file else "decoded"] = loaded
         _LATEST[:] = [loaded]
         return loaded

@@ -15,15 +15,29 @@ from pathlib import Path
 from typing import Any
 
 from ...downloads import SMOLLM2, cache_dir, file_sha256
-from ...errors import DownloadError, InputError, LlmclfError, MissingDependencyError, ModelError, ModelNameError
+from ...errors import (
+    DownloadError,
+    InputError,
+    LlmclfError,
+    MemoryWarning,
+    MissingDependencyError,
+    ModelError,
+    ModelNameError,
+    warn,
+)
 from ...files.faults import file_fault
 from ..model_hints import model_hint
 from .checkpoint import check_kind, check_loaded, check_vocabulary
+from .gguf.header import ArchitectureError, Header, read_header, unreadable
+from .gguf.quick_reader import quick_reader
+from .gguf.sizes import check_fits, gigabytes, should_stay_in_file
 from .model_folder import check_folder, explain, first_line, read_config
 from .model_kinds import CAUSAL, ModelKind
 
 _CONVERSION = 3  # raised when weights have to be converted again
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt")
+_DTYPES_FROM_FILE = {None: 4, "float32": 4, "bfloat16": 2, "float16": 2}
+"""In what weights can be computed with that stay in a GGUF file, and the bytes of each."""
 
 
 def check_name(name: str) -> None:
@@ -59,25 +73,102 @@ def _hint(name: str) -> str:
     return f"; {hint}" if hint else ""
 
 
-def load(name: str, device: str, dtype: str | None, *, kind: ModelKind = CAUSAL) -> tuple[Any, Any, str]:
-    """Model, tokenizer and a hash of the weights for a model string that `check_name` accepts.
-
-    `kind` says what is made of the weights: a language model that writes, or a body whose states are read.
+def check_memory(name: str, device: str | None, dtype: str | None, memory: str | None) -> None:
+    """Refuse a choice of where the weights are kept that a model, a device or a type does not have.
 
     Raises
     ------
     InputError
-        The device is not available.
+    """
+    if memory is None:
+        return
+    if name.startswith("hf:"):
+        raise InputError(f"memory={memory!r} is for gguf: models, and the model is {name!r}; leave memory= out")
+    if memory == "file" and device is not None and device.partition(":")[0] != "cpu":
+        raise InputError(
+            f"memory='file' is for a CPU, and the device is {device!r}; give device='cpu', or leave memory= out"
+        )
+    if memory == "file" and dtype not in _DTYPES_FROM_FILE:
+        known = ", ".join(repr(one) for one in _DTYPES_FROM_FILE if one)
+        raise InputError(f"memory='file' computes in {known}, and dtype={dtype!r}; give one of these, or memory='decoded'")
+
+
+def load(
+    name: str, device: str, dtype: str | None, *, kind: ModelKind = CAUSAL, memory: str | None = "decoded"
+) -> tuple[Any, Any, str]:
+    """Model, tokenizer and a hash of the weights for a model string that `check_name` accepts.
+
+    Parameters
+    ----------
+    name, device, dtype : str
+    kind : ModelKind
+        What is made of the weights: a language model that writes, or a body whose states are read.
+    memory : {"decoded", "file"} or None
+        Whether the weights of a GGUF file are decoded once, or stay in it. None: what the memory allows.
+
+    Raises
+    ------
+    InputError
+        The device is not available, or the weights cannot be kept as `memory` says.
     ModelError, DownloadError
         The model exists and cannot be loaded, or cannot be fetched.
+
+    Warns
+    -----
+    MemoryWarning
+        The weights stay in the file, and nobody has said that they should.
     """
     _check_device(device)
     scheme, _, source = name.partition(":")
     if scheme == "hf":
         return _load_hf(source, device, dtype, kind)
-    folder, weights_hash = converted(_gguf_file(source) if scheme == "gguf" else SMOLLM2.locate())
+    path = _gguf_file(source) if scheme == "gguf" else SMOLLM2.locate()
+    header = read_header(path)
+    check_memory(name, device, dtype, memory)
+    n_decoded = header.n_weights * (_DTYPES_FROM_FILE.get(dtype) or 4)
+    is_automatic = memory is None and device == "cpu" and dtype in _DTYPES_FROM_FILE
+    if memory == "file" or (is_automatic and should_stay_in_file(n_decoded)):
+        try:
+            model, tokenizer = _load_from_file(header, dtype, kind)
+        except ArchitectureError:
+            if memory == "file":
+                raise
+        else:
+            if memory is None:
+                warn(
+                    f"the decoded weights of {name!r} would be {gigabytes(n_decoded)}, more than half of the free memory, so they "
+                    f"stay in the file ({gigabytes(header.n_bytes)}) and are decoded at each use: the same scores, more slowly. "
+                    "Say memory='file' if that is right, or memory='decoded'",
+                    MemoryWarning,
+                )
+            return model, tokenizer, _sha256(path)
+    folder, weights_hash = converted(path, header, n_decoded)
     model, tokenizer = _load_folder(str(folder), None, device, dtype, kind)
     return model, tokenizer, weights_hash
+
+
+def _load_from_file(header: Header, dtype: str | None, kind: ModelKind) -> tuple[Any, Any]:
+    """Model and tokenizer of a GGUF file whose matrices stay in it."""
+    _check_packages()
+    import torch
+    from transformers import AutoTokenizer
+
+    from .gguf.file_model import file_model
+
+    path, name = header.path, repr(str(header.path))
+    check_fits(f"the GGUF file {name} has", header.n_bytes, "it would be read again and again; give a smaller model")
+    _check_blocks(header)
+    with _quiet_transformers(), redirect_stderr(io.StringIO()), quick_reader():
+        try:
+            model = file_model(header, getattr(torch, dtype or "float32"), kind, name)
+            tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name, trust_remote_code=False)
+        except LlmclfError:
+            raise
+        except Exception as error:  # a damaged file breaks the reader in any of its parts
+            raise _explained(path, error) from error
+    check_vocabulary(model, tokenizer, name)
+    kind.check_model(model, tokenizer, name)
+    return model, tokenizer
 
 
 def _load_hf(source: str, device: str, dtype: str | None, kind: ModelKind) -> tuple[Any, Any, str]:
@@ -168,11 +259,22 @@ def _gguf_file(path: str) -> Path:
     return file
 
 
-def converted(gguf: Path) -> tuple[Path, str]:
-    """A folder with the float32 weights of a GGUF file, converted once: reading GGUF takes half a minute, this seconds."""
+def converted(gguf: Path, header: Header, n_decoded: int) -> tuple[Path, str]:
+    """A folder with the float32 weights of a GGUF file, converted once: reading GGUF takes half a minute, this seconds.
+
+    `n_decoded` is what the weights take once they are loaded, in bytes.
+    """
     weights_hash = _sha256(gguf)
     folder = cache_dir() / "models" / f"{weights_hash[:16]}-v{_CONVERSION}"
-    if not (folder / "config.json").is_file():
+    is_converted = (folder / "config.json").is_file()
+    check_fits(
+        f"the decoded weights of {str(gguf)!r} would take",
+        n_decoded if is_converted else 4 * header.n_weights,
+        "give memory='file', with which they stay in the file, or a smaller model",
+    )
+    if not is_converted:
+        _check_packages()
+        _check_blocks(header)
         folder.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
         try:
@@ -183,17 +285,20 @@ def converted(gguf: Path) -> tuple[Path, str]:
     return folder, weights_hash
 
 
-def _convert(gguf: Path, folder: Path) -> None:
+def _check_packages() -> None:
     absent = [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]
     if absent:
         raise MissingDependencyError(
             f"reading a GGUF file needs {' and '.join(absent)}; run: pip install 'llmclf[local]'"
         )
+
+
+def _convert(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     # Reading GGUF draws a progress bar that the switch of transformers does not turn off.
-    with _quiet_transformers(), redirect_stderr(io.StringIO()):
+    with _quiet_transformers(), redirect_stderr(io.StringIO()), quick_reader():
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, trust_remote_code=False)
             read, info = AutoModelForCausalLM.from_pretrained(
@@ -205,18 +310,11 @@ def _convert(gguf: Path, folder: Path) -> None:
                 trust_remote_code=False,
             )
             check_loaded(read, info, repr(str(gguf)))
-            _check_blocks(gguf)
             check_kind(read.config.architectures, read.config.is_encoder_decoder, repr(str(gguf)))
         except LlmclfError:
             raise
         except Exception as error:  # a damaged file breaks the reader in any of its parts
-            if "is not supported yet" in str(error):
-                cure = "serve it with llama.cpp and use openai:NAME"
-            elif "Unrecognized configuration class" in str(error):
-                cure = "it is not a causal language model: give one"
-            else:
-                cure = "the download may not have ended: compare the file's size with the original's, and download it again"
-            raise ModelError(f"the GGUF file {str(gguf)!r} could not be read ({first_line(error)}); {cure}") from error
+            raise _explained(gguf, error) from error
         config = read.config
         # transformers takes a model that was read from GGUF for quantised and would not save it.
         if hasattr(config, "quantization_config"):
@@ -229,22 +327,28 @@ def _convert(gguf: Path, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def _check_blocks(gguf: Path) -> None:
-    """Refuse a file with more layers than it says: transformers would leave them out without a word."""
-    from gguf import GGUFReader
+def _explained(gguf: Path, error: Exception) -> ModelError:
+    """What to tell a user whose GGUF file transformers could not read."""
+    if "is not supported yet" in str(error):
+        return unreadable(gguf, first_line(error), "serve it with llama.cpp and use openai:NAME")
+    if "Unrecognized configuration class" in str(error):
+        return unreadable(gguf, first_line(error), "it is not a causal language model: give one")
+    return unreadable(gguf, first_line(error))
 
-    reader = GGUFReader(gguf)
+
+def _check_blocks(header: Header) -> None:
+    """Refuse a file with more layers than it says: transformers would leave them out without a word."""
     counts = {
-        name: int(field.contents())
-        for field in reader.fields.values()
+        name: int(value)
+        for key, value in header.values.items()
         for name in ("block_count", "nextn_predict_layers")
-        if field.name.endswith(f".{name}")
+        if key.endswith(f".{name}")
     }
-    blocks = {int(found[1]) for tensor in reader.tensors if (found := re.match(r"blk\.(\d+)\.", tensor.name))}
+    blocks = {int(found[1]) for tensor in header.tensors if (found := re.match(r"blk\.(\d+)\.", tensor.name))}
     said = counts.get("block_count", len(blocks)) + counts.get("nextn_predict_layers", 0)
     if blocks and max(blocks) >= said:
         raise ModelError(
-            f"{str(gguf)!r} says that it has {said} layers and holds {max(blocks) + 1}; without the others the model is "
+            f"{str(header.path)!r} says that it has {said} layers and holds {max(blocks) + 1}; without the others the model is "
             "another one: download the file again, or convert the model once more"
         )
 
