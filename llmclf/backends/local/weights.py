@@ -29,7 +29,7 @@ from ...files.faults import file_fault
 from ..model_hints import model_hint
 from .checkpoint import check_kind, check_loaded, check_vocabulary
 from .gguf.header import ArchitectureError, Header, read_header, unreadable
-from .gguf.quick_reader import quick_reader
+from .gguf.quick_gguf import quick_gguf
 from .gguf.sizes import check_fits, gigabytes, should_stay_in_file
 from .model_folder import check_folder, explain, first_line, read_config
 from .model_kinds import CAUSAL, ModelKind
@@ -90,7 +90,9 @@ def check_memory(name: str, device: str | None, dtype: str | None, memory: str |
         )
     if memory == "file" and dtype not in _DTYPES_FROM_FILE:
         known = ", ".join(repr(one) for one in _DTYPES_FROM_FILE if one)
-        raise InputError(f"memory='file' computes in {known}, and dtype={dtype!r}; give one of these, or memory='decoded'")
+        raise InputError(
+            f"memory='file' computes in {known}, and dtype={dtype!r}; give one of these, or memory='decoded'"
+        )
 
 
 def load(
@@ -136,9 +138,9 @@ def load(
         else:
             if memory is None:
                 warn(
-                    f"the decoded weights of {name!r} would be {gigabytes(n_decoded)}, more than half of the free memory, so they "
-                    f"stay in the file ({gigabytes(header.n_bytes)}) and are decoded at each use: the same scores, more slowly. "
-                    "Say memory='file' if that is right, or memory='decoded'",
+                    f"the decoded weights of {name!r} would be {gigabytes(n_decoded)}, more than half of the free memory, so "
+                    f"they stay in the file ({gigabytes(header.n_bytes)}) and are decoded at each use: the same scores, more "
+                    "slowly. Say memory='file' if that is right, or memory='decoded'",
                     MemoryWarning,
                 )
             return model, tokenizer, _sha256(path)
@@ -158,7 +160,7 @@ def _load_from_file(header: Header, dtype: str | None, kind: ModelKind) -> tuple
     path, name = header.path, repr(str(header.path))
     check_fits(f"the GGUF file {name} has", header.n_bytes, "it would be read again and again; give a smaller model")
     _check_blocks(header)
-    with _quiet_transformers(), redirect_stderr(io.StringIO()), quick_reader():
+    with _quiet_transformers(), redirect_stderr(io.StringIO()), quick_gguf():
         try:
             model = file_model(header, getattr(torch, dtype or "float32"), kind, name)
             tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name, trust_remote_code=False)
@@ -298,7 +300,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     # Reading GGUF draws a progress bar that the switch of transformers does not turn off.
-    with _quiet_transformers(), redirect_stderr(io.StringIO()), quick_reader():
+    with _quiet_transformers(), redirect_stderr(io.StringIO()), quick_gguf():
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, trust_remote_code=False)
             read, info = AutoModelForCausalLM.from_pretrained(

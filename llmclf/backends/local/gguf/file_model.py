@@ -21,7 +21,7 @@ from .header import ArchitectureError, Header, StoredTensor
 from .layers import FileEmbedding, FileLinear, FileMatrix, Workspace
 
 _LARGEST_DECODED = 1 << 22
-"""Numbers of a tensor that is no matrix of a layer (a norm, a bias, a small convolution) and is decoded when the model is opened."""
+"""Numbers of a tensor that no layer multiplies with (a norm, a bias, a small convolution): it is decoded at the opening."""
 
 
 class _Place(NamedTuple):
@@ -83,10 +83,9 @@ def file_model(header: Header, dtype: torch.dtype, kind: ModelKind, source: str)
         if shape != tuple(place.parameter.shape):
             mismatched.append((place.name, shape, tuple(place.parameter.shape)))
     missing = {name for name, one in model.named_parameters() if id(one) not in {*matrices, *values}}
-    if not (mismatched or missing):
-        # Two layers that share a matrix (embedding and output) have one parameter, so both find it here.
-        for name, module in list(model.named_modules()):
-            _put(model, name, module, matrices, values, dtype, workspace)
+    # Two layers that share a matrix (embedding and output) have one parameter, so both find it here.
+    for name, module in list(model.named_modules()):
+        _put(model, name, module, matrices, values, dtype, workspace)
     kind.check_weights(model, {"mismatched_keys": mismatched, "missing_keys": missing, "unexpected_keys": ()}, source)
     return model.eval()
 
@@ -135,17 +134,16 @@ def _put(
     workspace: Workspace,
 ) -> None:
     """Give a module its values, or put the layer in its place that reads them from the file."""
-    own = dict(module.named_parameters(recurse=False))
-    matrix = matrices.get(id(own["weight"])) if "weight" in own else None
+    own = {name: id(parameter) for name, parameter in module.named_parameters(recurse=False)}
+    matrix = matrices.get(own.get("weight", 0))
     if matrix is None:
-        for parameter_name, parameter in own.items():
-            module.register_parameter(
-                parameter_name, torch.nn.Parameter(values[id(parameter)], requires_grad=False)
-            )
+        for parameter_name, key in own.items():
+            if key in values:
+                module.register_parameter(parameter_name, torch.nn.Parameter(values[key], requires_grad=False))
     elif isinstance(module, torch.nn.Embedding):
         model.set_submodule(name, FileEmbedding(matrix, module, dtype))
     else:
-        bias = values[id(own["bias"])] if "bias" in own else None
+        bias = values.get(own.get("bias", 0))
         model.set_submodule(name, FileLinear(matrix, bias, dtype, workspace))
 
 

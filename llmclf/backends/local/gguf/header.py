@@ -201,6 +201,8 @@ def _placed(path: Path, described: _Described, start: int) -> tuple[StoredTensor
         block, n_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[type_name]]
         tensor = StoredTensor(name, type_name, shape or (1,), start + offset, 0)
         if tensor.shape[-1] % block:
-            raise ValueError(f"a row of {name!r} has {tensor.shape[-1]} numbers, and {type_name} stores {block} at a time")
+            raise ValueError(
+                f"a row of {name!r} has {tensor.shape[-1]} numbers, and {type_name} stores {block} at a time"
+            )
         tensors.append(StoredTensor(name, type_name, tensor.shape, tensor.offset, tensor.size // block * n_bytes))
     return tuple(tensors)

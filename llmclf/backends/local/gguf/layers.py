@@ -105,9 +105,7 @@ class FileLinear(torch.nn.Module):
     workspace : Workspace
     """
 
-    def __init__(
-        self, matrix: FileMatrix, bias: torch.Tensor | None, dtype: torch.dtype, workspace: Workspace
-    ) -> None:
+    def __init__(self, matrix: FileMatrix, bias: torch.Tensor | None, dtype: torch.dtype, workspace: Workspace) -> None:
         super().__init__()
         self.out_features, self.in_features = matrix.n_rows, matrix.n_columns
         self.bias = None if bias is None else bias.detach()
