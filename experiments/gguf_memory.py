@@ -2,9 +2,9 @@
 
 SmolLM2 as it comes, and random models of the shape of a Llama of 1.2 billion weights in several types, written to a temporary
 folder. Each file has a process of its own: it opens the model with memory="file", scores one batch, and notes its peak; then it
-opens the decoded model beside it and scores the same batch with both in turns. Peaks are those of all resident pages, pages of the
-mapped file among them, which the system may drop at any time; what the process has of its own is given beside them. Seconds of
-the processor are given as well, since they say more than those of the clock where other processes are at work. Writes
+opens the decoded model beside it and scores the same batch with both in turns. Peaks are those of all resident pages, pages of
+the mapped file among them, which the system may drop at any time; what the process has of its own is given beside them. Seconds
+of the processor are given as well, since they say more than those of the clock where other processes are at work. Writes
 gguf_memory.md beside itself.
 
     python experiments/gguf_memory.py [--cases SmolLM2 Q4_0 Q4_K Q8_0] [--rows 32] [--rounds 2] [--threads 2]
@@ -188,7 +188,7 @@ def _blocks(kind: Any, random: np.random.Generator) -> np.ndarray:
     except NotImplementedError:
         assert kind.name == "Q4_K"
     blocks = random.integers(0, 256, (n, n_bytes), dtype=np.uint8)
-    # Scales and minima of 6 bits each are the same, and the unit of the minima is 7.5 times that of the scales: 0 is in the middle.
+    # Scales and minima of 6 bits are the same, and the unit of the minima is 7.5 times that of the scales: 0 is in the middle.
     blocks[:, 0:4] = np.array([0.02 / 150, 7.5 * 0.02 / 150], dtype=np.float16).view(np.uint8)
     blocks[:, 8:12] = blocks[:, 4:8]
     blocks[:, 12:16] = (blocks[:, 12:16] & 15) * 17
@@ -198,17 +198,17 @@ def _blocks(kind: Any, random: np.random.Generator) -> np.ndarray:
 _HEAD = [
     "# The memory of a GGUF model that stays in its file",
     "",
-    'Written by `gguf_memory.py`. `open_backend(..., memory="file")` against the decoded float32 model, batches of 2,048 tokens on a '
-    "CPU. The peak is that of a fresh process: all of its resident pages, those of the mapped file among them (the system drops them "
-    'when it needs the place); "own" is what is left without them, Python and its packages included. Allowed are 1.25 times the file '
-    "and 800 MB. Speed is relative to the decoded model in the same process, in turns: by the clock, and by the processor's time. "
-    "Opening includes the checks of the routes, which decode all weights about twenty times. The decoded model's opening includes its "
-    "conversion, which happens once.",
+    'Written by `gguf_memory.py`. `open_backend(..., memory="file")` against the decoded float32 model, batches of 2,048 tokens '
+    "on a CPU. The peak is that of a fresh process: all of its resident pages, those of the mapped file among them (the system "
+    'drops them when it needs the place); "own" is what is left without them, Python and its packages included. Allowed are 1.25 times '
+    "the file and 800 MB. Speed is relative to the decoded model in the same process, in turns: by the clock, and by the "
+    "processor's time. Opening includes the checks of the routes, which decode all weights about twenty times. The decoded "
+    "model's opening includes its conversion, which happens once.",
     "",
 ]
 _TABLE = [
-    "| file | size, MB | opening, s | opening decoded, s | peak, MB | allowed, MB | own, MB | tokens/s | decoded | speed, clock | "
-    "processor | largest difference, nats |",
+    "| file | size, MB | opening, s | opening decoded, s | peak, MB | allowed, MB | own, MB | tokens/s | decoded | speed, "
+    "clock | processor | largest difference, nats |",
     "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
 ]
 
@@ -260,8 +260,8 @@ def on_paper() -> list[str]:
         f"| **together** | {total / 1e6:,.0f} |",
         f"| allowed: 1.25 times the file, and 800 MB | {allowed / 1e6:,.0f} |",
         "",
-        "The file is by far the largest, and its pages need not be in memory: where they are not, each pass reads them from the disk. "
-        "Next come the activations of the feed-forward layer, which shrink with `batch_tokens`.",
+        "The file is by far the largest, and its pages need not be in memory: where they are not, each pass reads them from the "
+        "disk. Next come the activations of the feed-forward layer, which shrink with `batch_tokens`.",
     ]
 
 
