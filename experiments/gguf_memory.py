@@ -200,8 +200,8 @@ _HEAD = [
     "",
     'Written by `gguf_memory.py`. `open_backend(..., memory="file")` against the decoded float32 model, batches of 2,048 tokens '
     "on a CPU. The peak is that of a fresh process: all of its resident pages, those of the mapped file among them (the system "
-    'drops them when it needs the place); "own" is what is left without them, Python and its packages included. Allowed are 1.25 times '
-    "the file and 800 MB. Speed is relative to the decoded model in the same process, in turns: by the clock, and by the "
+    'drops them when it needs the place); "own" is what is left without them, Python and its packages included. Allowed are 1.25 '
+    "times the file and 800 MB. Speed is relative to the decoded model in the same process, in turns: by the clock, and by the "
     "processor's time. Opening includes the checks of the routes, which decode all weights about twenty times. The decoded "
     "model's opening includes its conversion, which happens once.",
     "",
