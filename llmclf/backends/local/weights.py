@@ -127,7 +127,8 @@ def load(
     path = _gguf_file(source) if scheme == "gguf" else SMOLLM2.locate()
     header = read_header(path)
     check_memory(name, device, dtype, memory)
-    n_decoded = header.n_weights * (_DTYPES_FROM_FILE.get(dtype) or 4)
+    n_bytes = _DTYPES_FROM_FILE.get(dtype, 4)
+    n_decoded = header.n_weights * n_bytes
     is_automatic = memory is None and device == "cpu" and dtype in _DTYPES_FROM_FILE
     if memory == "file" or (is_automatic and should_stay_in_file(n_decoded)):
         try:
@@ -144,7 +145,7 @@ def load(
                     MemoryWarning,
                 )
             return model, tokenizer, _sha256(path)
-    folder, weights_hash = converted(path, header, n_decoded)
+    folder, weights_hash = converted(path, n_bytes)
     model, tokenizer = _load_folder(str(folder), None, device, dtype, kind)
     return model, tokenizer, weights_hash
 
@@ -261,17 +262,18 @@ def _gguf_file(path: str) -> Path:
     return file
 
 
-def converted(gguf: Path, header: Header, n_decoded: int) -> tuple[Path, str]:
+def converted(gguf: Path, n_bytes: int = 4) -> tuple[Path, str]:
     """A folder with the float32 weights of a GGUF file, converted once: reading GGUF takes half a minute, this seconds.
 
-    `n_decoded` is what the weights take once they are loaded, in bytes.
+    `n_bytes` is what a weight takes once it is loaded; while it is converted it takes four.
     """
+    header = read_header(gguf)
     weights_hash = _sha256(gguf)
     folder = cache_dir() / "models" / f"{weights_hash[:16]}-v{_CONVERSION}"
     is_converted = (folder / "config.json").is_file()
     check_fits(
         f"the decoded weights of {str(gguf)!r} would take",
-        n_decoded if is_converted else 4 * header.n_weights,
+        header.n_weights * (n_bytes if is_converted else 4),
         "give memory='file', with which they stay in the file, or a smaller model",
     )
     if not is_converted:
