@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+
+_LOCK = threading.RLock()
 
 
 @contextmanager
@@ -20,19 +23,20 @@ def quick_gguf() -> Iterator[None]:
     """
     import gguf
 
-    reader, name_map = gguf.GGUFReader, gguf.get_tensor_name_map
+    with _LOCK:  # two at a time could put one another's back
+        reader, name_map = gguf.GGUFReader, gguf.get_tensor_name_map
 
-    class QuickReader(reader):  # type: ignore[misc, valid-type]
-        @property
-        def data(self) -> Any:
-            return self._data
+        class QuickReader(reader):  # type: ignore[misc, valid-type]
+            @property
+            def data(self) -> Any:
+                return self._data
 
-        @data.setter
-        def data(self, mapped: Any) -> None:
-            self._data = np.asarray(mapped)
+            @data.setter
+            def data(self, mapped: Any) -> None:
+                self._data = np.asarray(mapped)
 
-    gguf.GGUFReader, gguf.get_tensor_name_map = QuickReader, functools.cache(name_map)
-    try:
-        yield
-    finally:
-        gguf.GGUFReader, gguf.get_tensor_name_map = reader, name_map
+        gguf.GGUFReader, gguf.get_tensor_name_map = QuickReader, functools.cache(name_map)
+        try:
+            yield
+        finally:
+            gguf.GGUFReader, gguf.get_tensor_name_map = reader, name_map
