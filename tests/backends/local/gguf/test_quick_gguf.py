@@ -31,7 +31,12 @@ def test_a_file_is_read_the_same(tmp_path):
 def test_gguf_is_as_before_afterwards():
     """Also where what is done within the block fails."""
     before = gguf.GGUFReader, gguf.get_tensor_name_map
-    with pytest.raises(ValueError, match="inside"), quick_gguf():
-        assert gguf.GGUFReader is not before[0]
-        raise ValueError("inside")
+
+    def fail():
+        with quick_gguf():
+            assert gguf.GGUFReader is not before[0]
+            raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        fail()
     assert (gguf.GGUFReader, gguf.get_tensor_name_map) == before
