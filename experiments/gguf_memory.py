@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,6 +28,7 @@ import numpy as np
 
 CASES = ("SmolLM2", "Q4_0", "Q4_K", "Q8_0")
 LAYERS, HIDDEN, FFN, HEADS, KV_HEADS = 22, 2048, 5632, 32, 4
+LAYER_TYPES = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "F16", "BF16", "TQ2_0")
 ALLOWED = 1.25, 800e6
 _SENTENCES = (
     "The film was a delight from start to finish, and the actors were superb.",
@@ -54,7 +56,8 @@ def main() -> None:
             found = measured_apart(case, Path(folder), args)
         print(json.dumps({"case": case, **found}), flush=True)
         lines.append(row(case, found))
-    Path(__file__).with_suffix(".md").write_text("\n".join([*lines, "", *on_paper(), ""]))
+    lines += ["", *one_layer(args.threads), "", *on_paper(), ""]
+    Path(__file__).with_suffix(".md").write_text("\n".join(lines))
 
 
 def measured_apart(case: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -184,7 +187,8 @@ def _blocks(kind: Any, random: np.random.Generator) -> np.ndarray:
     block, n_bytes = gguf.GGML_QUANT_SIZES[kind]
     n = 1 << 15
     try:
-        return gguf.quantize(random.normal(0.0, 0.02, (n, block)).astype(np.float32), kind)
+        found = gguf.quantize(random.normal(0.0, 0.02, (n, block)).astype(np.float32), kind)
+        return found.view(np.uint8).reshape(n, n_bytes)
     except NotImplementedError:
         assert kind.name == "Q4_K"
     blocks = random.integers(0, 256, (n, n_bytes), dtype=np.uint8)
@@ -222,6 +226,53 @@ def row(case: str, found: dict[str, Any]) -> str:
         f"{found['peak'] / 1e6:,.0f} | {allowed / 1e6:,.0f} | {found['own'] / 1e6:,.0f} | {speeds[0]:.0f} | {speeds[1]:.0f} | "
         f"{found['ratio'][0]:.2f} | {found['ratio'][1]:.2f} | {found['difference']:.1e} |"
     )
+
+
+def one_layer(n_threads: int) -> list[str]:
+    """How fast one product is, in each of some types."""
+    import gguf
+    import torch
+
+    from llmclf.backends.local.gguf.layers import FileLinear, FileMatrix, Workspace
+    from llmclf.backends.local.packed_linear import PackedLinear
+
+    torch.set_num_threads(n_threads)
+    states = torch.randn(2048, HIDDEN)
+    lines = [
+        "## One layer",
+        "",
+        f"The product of 2,048 states with a matrix of {FFN:,} x {HIDDEN:,}, in milliseconds of the processor, beside that of "
+        f"the packed float32 layer of the decoded model; threads: {n_threads}. For one state nearly all is decoding.",
+        "",
+        "| type | decoded, ms | from the file, ms | speed | one state, ms | million weights a second |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for type_name in LAYER_TYPES:
+        kind = gguf.GGMLQuantizationType[type_name]
+        random = np.random.default_rng(0)
+        blocks = _blocks(kind, random)
+        chosen = random.integers(0, len(blocks), FFN * HIDDEN // gguf.GGML_QUANT_SIZES[kind][0])
+        rows = blocks[chosen].reshape(FFN, -1)
+        matrix = FileMatrix(rows, type_name, HIDDEN)
+        in_file = FileLinear(matrix, None, torch.float32, Workspace())
+        packed = PackedLinear(in_file.weight)
+        with torch.inference_mode():
+            decoded, own = (_processor_time(lambda layer=layer: layer(states)) for layer in (packed, in_file))
+            single = _processor_time(lambda layer=in_file: layer(states[:1]))
+        lines.append(
+            f"| {type_name} | {1e3 * decoded:.0f} | {1e3 * own:.0f} | {decoded / own:.2f} | {1e3 * single:.0f} | "
+            f"{FFN * HIDDEN / single / 1e6:.0f} |"
+        )
+    return lines
+
+
+def _processor_time(run: Callable[[], Any]) -> float:
+    times = []
+    for _ in range(4):
+        began = time.process_time()
+        run()
+        times.append(time.process_time() - began)
+    return min(times)
 
 
 def on_paper() -> list[str]:
