@@ -197,7 +197,7 @@ class Limit:
         self.requests[case.name] = requests_of(case.spans, case.completions)
 
     def measure(self, case: Case, n_rows: int) -> dict[str, float]:
-        from llmclf.backends.local.backend import BATCH_TOKENS
+        from llmclf.backends.local.loaded_model import BATCH_TOKENS
         from llmclf.backends.local.trie_batches import plan, shared_prefix
         from llmclf.backends.tokens.label_trie import label_trie
 
