@@ -23,6 +23,7 @@
     ├── LabelWordWarning                      the words of a label are hardly what the model should answer
     ├── TruncationWarning                     texts were shortened to fit the model's context
     ├── TerminatorWarning                     a label's word begins with another label's
+    ├── MemoryWarning                         a model is larger than half of the free memory, so it is read as needed
     ├── CalibrationWarning                    a calibrator was fitted on doubtful data
     ├── ColumnNameWarning                     an added column has another name, since its own is taken
     ├── ColumnTypeWarning                     a column is written as text, since the database lacks its type
@@ -190,6 +191,10 @@ class TruncationWarning(LlmclfWarning):
 
 class TerminatorWarning(LlmclfWarning):
     """A label's word begins with another's, which therefore counts only where the answer does not go on to the longer one."""
+
+
+class MemoryWarning(LlmclfWarning):
+    """A model's decoded weights are more than half of the free memory, so they stay in its file, which is slower."""
 
 
 class CalibrationWarning(LlmclfWarning):

@@ -24,6 +24,7 @@ ALLOWED = {
     ("files/orderly_end.py", "os._exit"): "an end that waits for nothing has no other name in Python",
     ("backends/local/products/packed.py", "torch.ops.mkldnn._reorder_linear_weight"): "an operator that torch names so",
     ("backends/local/products/packed.py", "torch.ops.mkldnn._linear_pointwise"): "an operator that torch names so",
+    ("backends/local/gguf/layers.py", "torch._C"): "where torch has what its documentation names to switch a mode off",
     ("backends/local/trie_attention.py", "config._attn_implementation"): "where transformers keeps a model's attention",
     **{
         ("backends/local/products/processor.py", f"torch.cpu.{name}"): "how PyTorch says what the processor can"

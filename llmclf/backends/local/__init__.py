@@ -2,7 +2,7 @@
 
 Users import `LocalBackend`; the rest is internal. May import ``backends.tokens``, the modules directly in ``backends``,
 ``downloads`` and ``logits``, but neither ``http`` nor a server's package. Another way to lay out or attend to a batch is one
-more module here.
+more module here. ``gguf`` has what reads GGUF files without decoding all of them.
 """
 
 from .backend import LocalBackend

@@ -23,7 +23,7 @@ from .label_logprobs import gather_log_softmax, in_pieces
 from .route_checks import LONGEST_PIECE, OPENING_LENGTH, ROUTES, RouteChecks, named_lengths, sampler
 from .trie_batches import Batch, groups, in_parts, lay_out, plan, read_on_alone
 from .trie_view import TrieView
-from .weights import check_name, load, usable_device
+from .weights import check_memory, check_name, load, usable_device
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _GROUP_SHARE = 0.125  # of a batch, in columns: the least that computing the beginning of a group once has to save
 BATCH_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 16384}
 """Token columns of one forward pass on each kind of device, where `batch_tokens` does not say."""
+FILE_BATCH_TOKENS = 2048
+"""The same where weights are decoded anew for each pass: so many columns make that a small part of it."""
 
 # Prompts without a row, with their labels, whose logits are kept, at 8 bytes a token of the vocabulary.
 _UNCONDITIONAL_KEPT = 4
@@ -40,6 +42,7 @@ class LoadedModel:
     """Loaded weights, and the forward passes over them. Threads that share it take turns."""
 
     def __init__(self, model: Any, tokenizer: Any, weights_hash: str, dtype_name: str | None = None) -> None:
+        from .gguf.layers import reads_file
         from .plain_calls import PlainCalls
         from .trie_passes import Prefixes, TriePasses
 
@@ -47,6 +50,8 @@ class LoadedModel:
         self.tokenizer = tokenizer
         self.weights_hash = weights_hash
         self.dtype_name = dtype_name or str(model.dtype).removeprefix("torch.")
+        self.reads_file = reads_file(model)
+        self.batch_tokens = FILE_BATCH_TOKENS if self.reads_file else BATCH_TOKENS[model.device.type]
         self.lock = threading.RLock()
         self._codecs: dict[int, TokenCodec] = {}
         self._hidden: HiddenStates | None = None
@@ -362,7 +367,7 @@ class LoadedModel:
     def _target_logits(self, route: str, row: TokenRow, reader: PassReader | None = None) -> list[np.ndarray]:
         """The logits (its length, vocabulary) of each completion of a row."""
         found: dict[int, np.ndarray] = {}
-        for places, logits in self._target_batches(route, row, BATCH_TOKENS[self.model.device.type], reader):
+        for places, logits in self._target_batches(route, row, self.batch_tokens, reader):
             found.update(zip(places, logits.float().cpu().numpy(), strict=True))
         return [found[place] for place in range(len(row.targets))]
 
@@ -384,31 +389,31 @@ _MODELS: weakref.WeakValueDictionary[tuple[Any, ...], LoadedModel] = weakref.Wea
 _LATEST: list[LoadedModel] = []
 
 
-def open_model(name: str, device: str | None, dtype: str | None) -> LoadedModel:
+def open_model(name: str, device: str | None, dtype: str | None, memory: str | None = None) -> LoadedModel:
     """Load a model, or share one that is open already; the last one opened stays open."""
     check_name(name)  # a misspelt path should not wait for torch
     chosen = usable_device(device)
+    check_memory(name, chosen, dtype, memory)
     with _LOCK:
-        key = (name, chosen, dtype)
-        loaded = _MODELS.get(key)
+        keys = [(name, chosen, dtype, one) for one in ("decoded", "file") if memory in (None, one)]
+        loaded = next((found for key in keys if (found := _MODELS.get(key)) is not None), None)
         if loaded is None:
-            loaded = _opened(name, chosen, dtype)
-            _MODELS[key] = loaded
+            loaded = _opened(name, chosen, dtype, memory)
+            _MODELS[name, chosen, dtype, "file" if loaded.reads_file else "decoded"] = loaded
         _LATEST[:] = [loaded]
         return loaded
 
 
-def _opened(name: str, device: str, dtype: str | None) -> LoadedModel:
+def _opened(name: str, device: str, dtype: str | None, memory: str | None) -> LoadedModel:
+    from .gguf.layers import reads_file
     from .products import check_processor, pack_linear_layers, product_dtype, unplain_layers
 
     check_processor(device, dtype)
     multiplies = product_dtype(device, dtype)
-    if multiplies is None:
-        model, tokenizer, weights_hash = load(name, device, dtype)
+    model, tokenizer, weights_hash = load(name, device, dtype, memory=memory, of_products=multiplies is not None)
+    if multiplies is None or reads_file(model):
         pack_linear_layers(model)
         return LoadedModel(model, tokenizer, weights_hash)
-    # As the weights are stored: what no product meets, such as a norm, is rounded no further.
-    model, tokenizer, weights_hash = load(name, device, "auto", needs_plain_layers=multiplies == "int8")
     if unplain_layers(model):
         model.bfloat16()
         return LoadedModel(model, tokenizer, weights_hash)

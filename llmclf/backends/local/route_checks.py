@@ -167,6 +167,8 @@ class RouteChecks:
                 "the model gives the same text other scores when it is asked again (its answers are drawn at random, or depend "
                 "on what it read before), so it cannot be used as a classifier"
             )
+        # They need not be asked a third time when a route is compared with them.
+        self._definitions.setdefault(length, {0: first[1], 1: first[0]})
         prompt = self._sample(_SHORTEST)
         a, b = list(dict.fromkeys((*self._sample(4 * _SHORTEST)[_SHORTEST:], 0, 1)))[:2]
         ends = [TokenRow(tuple(prompt[:-1]), ((prompt[-1], end, end),)) for end in (a, b)]

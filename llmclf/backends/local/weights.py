@@ -15,15 +15,29 @@ from pathlib import Path
 from typing import Any
 
 from ...downloads import SMOLLM2, cache_dir, file_sha256
-from ...errors import DownloadError, InputError, LlmclfError, MissingDependencyError, ModelError, ModelNameError
+from ...errors import (
+    DownloadError,
+    InputError,
+    LlmclfError,
+    MemoryWarning,
+    MissingDependencyError,
+    ModelError,
+    ModelNameError,
+    warn,
+)
 from ...files.faults import file_fault
 from ..model_hints import model_hint
 from .checkpoint import check_kind, check_loaded, check_vocabulary
+from .gguf.header import ArchitectureError, Header, read_header, unreadable
+from .gguf.quick_gguf import quick_gguf
+from .gguf.sizes import check_fits, gigabytes, should_stay_in_file
 from .model_folder import check_folder, explain, first_line, read_config
 from .model_kinds import CAUSAL, ModelKind
 
 _CONVERSION = 3  # raised when weights have to be converted again
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt")
+_DTYPES_FROM_FILE = {None: 4, "float32": 4, "bfloat16": 2, "float16": 2}
+"""In what weights can be computed with that stay in a GGUF file, and the bytes of each."""
 
 
 def check_name(name: str) -> None:
@@ -59,44 +73,121 @@ def _hint(name: str) -> str:
     return f"; {hint}" if hint else ""
 
 
+def check_memory(name: str, device: str | None, dtype: str | None, memory: str | None) -> None:
+    """Refuse a choice of where the weights are kept that a model, a device or a type does not have.
+
+    Raises
+    ------
+    InputError
+    """
+    if memory is None:
+        return
+    if name.startswith("hf:"):
+        raise InputError(f"memory={memory!r} is for gguf: models, and the model is {name!r}; leave memory= out")
+    if memory == "file" and device is not None and device.partition(":")[0] != "cpu":
+        raise InputError(
+            f"memory='file' is for a CPU, and the device is {device!r}; give device='cpu', or leave memory= out"
+        )
+    if memory == "file" and dtype not in _DTYPES_FROM_FILE:
+        known = ", ".join(repr(one) for one in _DTYPES_FROM_FILE if one)
+        raise InputError(
+            f"memory='file' computes in {known}, and dtype={dtype!r}; give one of these, or memory='decoded'"
+        )
+
+
 def load(
-    name: str, device: str, dtype: str | None, *, kind: ModelKind = CAUSAL, needs_plain_layers: bool = False
+    name: str,
+    device: str,
+    dtype: str | None,
+    *,
+    kind: ModelKind = CAUSAL,
+    memory: str | None = "decoded",
+    of_products: bool = False,
 ) -> tuple[Any, Any, str]:
     """Model, tokenizer and a hash of the weights for a model string that `check_name` accepts.
 
     Parameters
     ----------
-    name, device : str
-    dtype : str or None
-        ``"auto"`` is what the weights are stored in; so is None, but on a CPU, where it is float32.
+    name, device, dtype : str
     kind : ModelKind
         What is made of the weights: a language model that writes, or a body whose states are read.
-    needs_plain_layers : bool
-        Whether each matrix of the model has to be that of a plain linear layer, or an embedding.
+    memory : {"decoded", "file"} or None
+        Whether the weights of a GGUF file are decoded once, or stay in it. None: what the memory allows.
+    of_products : bool
+        Whether `dtype` is that of the products in linear layers alone: decoded weights then come in the type in which they are
+        stored, since what no product meets, such as a norm, is to be rounded no further.
 
     Raises
     ------
     InputError
-        The device is not available, or a layer is not plain.
+        The device is not available, the weights cannot be kept as `memory` says, or layers cannot multiply in int8.
     ModelError, DownloadError
         The model exists and cannot be loaded, or cannot be fetched.
+
+    Warns
+    -----
+    MemoryWarning
+        The weights stay in the file, and nobody has said that they should.
     """
     _check_device(device)
     scheme, _, source = name.partition(":")
-    if scheme != "hf":
-        converted_folder, weights_hash = converted(_gguf_file(source) if scheme == "gguf" else SMOLLM2.locate())
-        where: tuple[str, str | None] = (str(converted_folder), None)
-    elif (folder := Path(source).expanduser()).is_dir():
-        check_folder(folder)
-        where, weights_hash = (str(folder), None), ""
-    else:
+    stored = "auto" if of_products else dtype
+    if scheme == "hf":
+        folder = Path(source).expanduser()
+        if folder.is_dir():
+            check_folder(folder)
+            model, tokenizer = _load_folder(str(folder), None, device, stored, kind, dtype == "int8")
+            return model, tokenizer, _hash_folder(folder)
         repository, _, revision = source.partition("@")
         commit = _commit(repository, revision or None)
-        where, weights_hash = (repository, commit), f"{repository}@{commit}"
-    if needs_plain_layers:
-        _check_plain_layers(*where, kind)
-    model, tokenizer = _load_folder(*where, device, dtype, kind)
-    return model, tokenizer, weights_hash or _hash_folder(folder)
+        return *_load_folder(repository, commit, device, stored, kind, dtype == "int8"), f"{repository}@{commit}"
+    path = _gguf_file(source) if scheme == "gguf" else SMOLLM2.locate()
+    header = read_header(path)
+    check_memory(name, device, dtype, memory)
+    n_bytes = _DTYPES_FROM_FILE.get(dtype, 4)
+    n_decoded = header.n_weights * n_bytes
+    is_automatic = memory is None and device == "cpu" and dtype in _DTYPES_FROM_FILE
+    if memory == "file" or (is_automatic and should_stay_in_file(n_decoded)):
+        try:
+            model, tokenizer = _load_from_file(header, dtype, kind)
+        except ArchitectureError:
+            if memory == "file":
+                raise
+        else:
+            if memory is None:
+                warn(
+                    f"the decoded weights of {name!r} would be {gigabytes(n_decoded)}, more than half of the free memory, so "
+                    f"they stay in the file ({gigabytes(header.n_bytes)}) and are decoded at each use: the same scores, more "
+                    "slowly. Say memory='file' if that is right, or memory='decoded'",
+                    MemoryWarning,
+                )
+            return model, tokenizer, _sha256(path)
+    folder, weights_hash = converted(path, n_bytes)
+    return *_load_folder(str(folder), None, device, stored, kind, dtype == "int8"), weights_hash
+
+
+def _load_from_file(header: Header, dtype: str | None, kind: ModelKind) -> tuple[Any, Any]:
+    """Model and tokenizer of a GGUF file whose matrices stay in it."""
+    _check_packages()
+    import torch
+    from transformers import AutoTokenizer
+
+    from .gguf.file_model import file_model
+
+    path, name = header.path, repr(str(header.path))
+    check_fits(f"the GGUF file {name} has", header.n_bytes, "it would be read again and again; give a smaller model")
+    _check_blocks(header)
+    with _quiet_transformers(), redirect_stderr(io.StringIO()), quick_gguf():
+        try:
+            model = file_model(header, getattr(torch, dtype or "float32"), kind, name)
+            tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name, trust_remote_code=False)
+        except LlmclfError:
+            raise
+        except Exception as error:  # a damaged file breaks the reader in any of its parts
+            raise _explained(path, error) from error
+    check_vocabulary(model, tokenizer, name)
+    kind.check_model(model, tokenizer, name)
+    return model, tokenizer
 
 
 def _check_plain_layers(source: str, revision: str | None, kind: ModelKind) -> None:
@@ -145,7 +236,9 @@ def _snapshot(repository: str, revision: str | None) -> Path | None:
     return None if config is None else Path(config).parent
 
 
-def _load_folder(source: str, revision: str | None, device: str, dtype: str | None, kind: ModelKind) -> tuple[Any, Any]:
+def _load_folder(
+    source: str, revision: str | None, device: str, dtype: str | None, kind: ModelKind, needs_plain_layers: bool
+) -> tuple[Any, Any]:
     import torch
     import transformers
 
@@ -153,6 +246,8 @@ def _load_folder(source: str, revision: str | None, device: str, dtype: str | No
     folder = Path(source) if revision is None else _snapshot(source, revision)
     config = {} if folder is None else read_config(folder)
     kind.check_config(config, name)
+    if needs_plain_layers:
+        _check_plain_layers(source, revision, kind)
     named = dtype or ("float32" if device == "cpu" else "auto")
     wanted: Any = named if named == "auto" else getattr(torch, named)
     # Without the second, transformers asks on standard input whether to run the code of a repository.
@@ -200,11 +295,23 @@ def _gguf_file(path: str) -> Path:
     return file
 
 
-def converted(gguf: Path) -> tuple[Path, str]:
-    """A folder with the float32 weights of a GGUF file, converted once: reading GGUF takes half a minute, this seconds."""
+def converted(gguf: Path, n_bytes: int = 4) -> tuple[Path, str]:
+    """A folder with the float32 weights of a GGUF file, converted once: reading GGUF takes half a minute, this seconds.
+
+    `n_bytes` is what a weight takes once it is loaded; while it is converted it takes four.
+    """
+    header = read_header(gguf)
     weights_hash = _sha256(gguf)
     folder = cache_dir() / "models" / f"{weights_hash[:16]}-v{_CONVERSION}"
-    if not (folder / "config.json").is_file():
+    is_converted = (folder / "config.json").is_file()
+    check_fits(
+        f"the decoded weights of {str(gguf)!r} would take",
+        header.n_weights * (n_bytes if is_converted else 4),
+        "give memory='file', with which they stay in the file, or a smaller model",
+    )
+    if not is_converted:
+        _check_packages()
+        _check_blocks(header)
         folder.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
         try:
@@ -215,17 +322,20 @@ def converted(gguf: Path) -> tuple[Path, str]:
     return folder, weights_hash
 
 
-def _convert(gguf: Path, folder: Path) -> None:
+def _check_packages() -> None:
     absent = [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]
     if absent:
         raise MissingDependencyError(
             f"reading a GGUF file needs {' and '.join(absent)}; run: pip install 'llmclf[local]'"
         )
+
+
+def _convert(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     # Reading GGUF draws a progress bar that the switch of transformers does not turn off.
-    with _quiet_transformers(), redirect_stderr(io.StringIO()):
+    with _quiet_transformers(), redirect_stderr(io.StringIO()), quick_gguf():
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, trust_remote_code=False)
             read, info = AutoModelForCausalLM.from_pretrained(
@@ -237,18 +347,11 @@ def _convert(gguf: Path, folder: Path) -> None:
                 trust_remote_code=False,
             )
             check_loaded(read, info, repr(str(gguf)))
-            _check_blocks(gguf)
             check_kind(read.config.architectures, read.config.is_encoder_decoder, repr(str(gguf)))
         except LlmclfError:
             raise
         except Exception as error:  # a damaged file breaks the reader in any of its parts
-            if "is not supported yet" in str(error):
-                cure = "serve it with llama.cpp and use openai:NAME"
-            elif "Unrecognized configuration class" in str(error):
-                cure = "it is not a causal language model: give one"
-            else:
-                cure = "the download may not have ended: compare the file's size with the original's, and download it again"
-            raise ModelError(f"the GGUF file {str(gguf)!r} could not be read ({first_line(error)}); {cure}") from error
+            raise _explained(gguf, error) from error
         config = read.config
         # transformers takes a model that was read from GGUF for quantised and would not save it.
         if hasattr(config, "quantization_config"):
@@ -261,22 +364,28 @@ def _convert(gguf: Path, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def _check_blocks(gguf: Path) -> None:
-    """Refuse a file with more layers than it says: transformers would leave them out without a word."""
-    from gguf import GGUFReader
+def _explained(gguf: Path, error: Exception) -> ModelError:
+    """What to tell a user whose GGUF file transformers could not read."""
+    if "is not supported yet" in str(error):
+        return unreadable(gguf, first_line(error), "serve it with llama.cpp and use openai:NAME")
+    if "Unrecognized configuration class" in str(error):
+        return unreadable(gguf, first_line(error), "it is not a causal language model: give one")
+    return unreadable(gguf, first_line(error))
 
-    reader = GGUFReader(gguf)
+
+def _check_blocks(header: Header) -> None:
+    """Refuse a file with more layers than it says: transformers would leave them out without a word."""
     counts = {
-        name: int(field.contents())
-        for field in reader.fields.values()
+        name: int(value)
+        for key, value in header.values.items()
         for name in ("block_count", "nextn_predict_layers")
-        if field.name.endswith(f".{name}")
+        if key.endswith(f".{name}")
     }
-    blocks = {int(found[1]) for tensor in reader.tensors if (found := re.match(r"blk\.(\d+)\.", tensor.name))}
+    blocks = {int(found[1]) for tensor in header.tensors if (found := re.match(r"blk\.(\d+)\.", tensor.name))}
     said = counts.get("block_count", len(blocks)) + counts.get("nextn_predict_layers", 0)
     if blocks and max(blocks) >= said:
         raise ModelError(
-            f"{str(gguf)!r} says that it has {said} layers and holds {max(blocks) + 1}; without the others the model is "
+            f"{str(header.path)!r} says that it has {said} layers and holds {max(blocks) + 1}; without the others the model is "
             "another one: download the file again, or convert the model once more"
         )
 
