@@ -29,6 +29,8 @@ import torch
 
 from llmclf import Prompt, open_backend
 from llmclf.backends import Request
+from llmclf.backends.tokens.codec import TokenCodec, TokenRow
+from llmclf.backends.tokens.transformers_encoder import TokenizerEncoder, model_context_length
 
 HERE = Path(__file__).resolve().parent
 PROMPT = Prompt("Review: {{ text }}\nSentiment:")
@@ -48,6 +50,12 @@ def question(n_characters: int, seed: int) -> Request:
     return Request(PROMPT.renderer(LABELS).render(row), tuple(map(PROMPT.completion, LABELS)))
 
 
+def encoded(backend: Any, request: Request) -> TokenRow:
+    """The tokens that the model reads."""
+    codec = TokenCodec(TokenizerEncoder(backend.tokenizer), model_context_length(backend.model))
+    return codec.encode([request])[0]
+
+
 def seconds(function: Callable[[], Any]) -> float:
     begun = time.perf_counter()
     function()
@@ -56,7 +64,7 @@ def seconds(function: Callable[[], Any]) -> float:
 
 def bare(backend: Any, request: Request) -> Callable[[], Any]:
     """A pass over the tokens that the backend would read."""
-    (row,) = backend._codec.encode([request])
+    row = encoded(backend, request)
 
     def forward() -> None:
         with torch.inference_mode():
@@ -84,7 +92,7 @@ def measured(n_characters: int, model: str, rounds: int) -> str:
     """A row of the table."""
     backend = open_backend(model)
     request = question(n_characters, 0)
-    (row,) = backend._codec.encode([request])
+    row = encoded(backend, request)
     first = seconds(lambda: list(backend.score([request])))
     ours, plain = [], []
     for seed in range(1, rounds + 1):

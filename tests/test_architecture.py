@@ -25,6 +25,8 @@ ALLOWED = {
     ("backends/local/products/packed.py", "torch.ops.mkldnn._reorder_linear_weight"): "an operator that torch names so",
     ("backends/local/products/packed.py", "torch.ops.mkldnn._linear_pointwise"): "an operator that torch names so",
     ("backends/local/gguf/layers.py", "torch._C"): "where torch has what its documentation names to switch a mode off",
+    ("throughput_limit.py", "torch.ops.mkldnn._reorder_linear_weight"): "an operator that torch names so",
+    ("throughput_limit.py", "torch.ops.mkldnn._linear_pointwise"): "an operator that torch names so",
     ("backends/local/trie_attention.py", "config._attn_implementation"): "where transformers keeps a model's attention",
     **{
         ("backends/local/products/processor.py", f"torch.cpu.{name}"): "how PyTorch says what the processor can"

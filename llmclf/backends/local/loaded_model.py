@@ -89,7 +89,7 @@ class LoadedModel:
         by_route: dict[str, list[int]] = {route: [] for route in ROUTES}
         # The longest first: what is exact for it is exact for shorter ones.
         for place in sorted(range(len(rows)), key=lambda i: -rows[i].n_inputs):
-            by_route[self.route_of(rows[place])].append(place)
+            by_route[self._route_in(rows[place], batch_tokens)].append(place)
         for route, places in ((route, places) for route, places in by_route.items() if places):
             taken: Taken = {}
             some = [rows[place] for place in places]
@@ -100,9 +100,15 @@ class LoadedModel:
 
     def route_of(self, row: TokenRow) -> str:
         """The fastest route that is exact for a row, and for the prompt without it where there is one."""
+        return self._route_in(row, self.batch_tokens)
+
+    def _route_in(self, row: TokenRow, batch_tokens: int) -> str:
         n_longest = max(map(len, row.targets))
+        # Some models count columns instead of positions, and the nodes of a trie stand side by side.
+        n_columns = min(label_trie(row.targets).n_nodes, batch_tokens) + 1
         prompts = [row.context] if row.processing is None else [row.context, row.processing.unconditional]
-        return max((self._route_at(len(prompt) + n_longest) for prompt in prompts), key=ROUTES.index)
+        lengths = (max(len(p) + n_longest, min(len(p) + n_columns, self.calls.longest)) for p in prompts)
+        return max(map(self._route_at, lengths), key=ROUTES.index)
 
     def _route_at(self, n_tokens: int) -> str:
         with self.lock:
@@ -411,11 +417,12 @@ def _opened(name: str, device: str, dtype: str | None, memory: str | None) -> Lo
     check_processor(device, dtype)
     multiplies = product_dtype(device, dtype)
     model, tokenizer, weights_hash = load(name, device, dtype, memory=memory, of_products=multiplies is not None)
-    if multiplies is None or reads_file(model):
+    if multiplies is None:
         pack_linear_layers(model)
         return LoadedModel(model, tokenizer, weights_hash)
-    if unplain_layers(model):
-        model.bfloat16()
-        return LoadedModel(model, tokenizer, weights_hash)
-    pack_linear_layers(model, multiplies)
+    if not reads_file(model):
+        if unplain_layers(model):
+            model.bfloat16()
+            return LoadedModel(model, tokenizer, weights_hash)
+        pack_linear_layers(model, multiplies)
     return LoadedModel(model, tokenizer, weights_hash, f"{multiplies} products")

@@ -149,7 +149,7 @@ def load(
     is_automatic = memory is None and device == "cpu" and dtype in _DTYPES_FROM_FILE
     if memory == "file" or (is_automatic and should_stay_in_file(n_decoded)):
         try:
-            model, tokenizer = _load_from_file(header, dtype, kind)
+            model, tokenizer = _load_from_file(header, dtype, kind, of_products)
         except ArchitectureError:
             if memory == "file":
                 raise
@@ -166,7 +166,7 @@ def load(
     return *_load_folder(str(folder), None, device, stored, kind, dtype == "int8"), weights_hash
 
 
-def _load_from_file(header: Header, dtype: str | None, kind: ModelKind) -> tuple[Any, Any]:
+def _load_from_file(header: Header, dtype: str | None, kind: ModelKind, of_products: bool) -> tuple[Any, Any]:
     """Model and tokenizer of a GGUF file whose matrices stay in it."""
     _check_packages()
     import torch
@@ -179,7 +179,8 @@ def _load_from_file(header: Header, dtype: str | None, kind: ModelKind) -> tuple
     _check_blocks(header)
     with _quiet_transformers(), redirect_stderr(io.StringIO()), quick_gguf():
         try:
-            model = file_model(header, getattr(torch, dtype or "float32"), kind, name)
+            products = getattr(torch, dtype or "float32")
+            model = file_model(header, torch.float32 if of_products else products, products, kind, name)
             tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name, trust_remote_code=False)
         except LlmclfError:
             raise

@@ -203,12 +203,12 @@ def test_a_processor_that_lacks_the_product_is_named_with_what_it_has(model_fold
 @needs["int8"]
 def test_int8_refuses_layers_that_are_not_plain(model_folder, tmp_path, monkeypatch):
     """GPT-2 keeps its matrices the other way round; it is refused before its weights are read."""
-    from transformers import AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = tiny_model("gpt2")
     model.save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(model_folder("byte_bpe")).save_pretrained(tmp_path)
-    monkeypatch.setattr("llmclf.backends.local.weights._load_folder", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("loaded"))
     with pytest.raises(InputError, match=r"int8.*GPT2LMHeadModel.*c_attn \(Conv1D\).*float32"):
         open_backend(f"hf:{tmp_path}", dtype="int8").identity()
 

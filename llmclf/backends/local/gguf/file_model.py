@@ -39,14 +39,14 @@ class _Place(NamedTuple):
         return is_layer and self.name.endswith(".weight")
 
 
-def file_model(header: Header, dtype: torch.dtype, kind: ModelKind, source: str) -> Any:
+def file_model(header: Header, dtype: torch.dtype, products: torch.dtype, kind: ModelKind, source: str) -> Any:
     """The model of a file, whose matrices stay there.
 
     Parameters
     ----------
     header : Header
-    dtype : torch.dtype
-        In which it computes.
+    dtype, products : torch.dtype
+        In which it computes, and in which its linear layers multiply.
     kind : ModelKind
     source : str
         How to name the file.
@@ -85,7 +85,7 @@ def file_model(header: Header, dtype: torch.dtype, kind: ModelKind, source: str)
     missing = {name for name, one in model.named_parameters() if id(one) not in {*matrices, *values}}
     # Two layers that share a matrix (embedding and output) have one parameter, so both find it here.
     for name, module in list(model.named_modules()):
-        _put(model, name, module, matrices, values, dtype, workspace)
+        _put(model, name, module, matrices, values, (dtype, products), workspace)
     kind.check_weights(model, {"mismatched_keys": mismatched, "missing_keys": missing, "unexpected_keys": ()}, source)
     return model.eval()
 
@@ -130,7 +130,7 @@ def _put(
     module: Any,
     matrices: dict[int, FileMatrix],
     values: dict[int, torch.Tensor],
-    dtype: torch.dtype,
+    dtypes: tuple[torch.dtype, torch.dtype],
     workspace: Workspace,
 ) -> None:
     """Give a module its values, or put the layer in its place that reads them from the file."""
@@ -141,10 +141,10 @@ def _put(
             if key in values:
                 module.register_parameter(parameter_name, torch.nn.Parameter(values[key], requires_grad=False))
     elif isinstance(module, torch.nn.Embedding):
-        model.set_submodule(name, FileEmbedding(matrix, module, dtype))
+        model.set_submodule(name, FileEmbedding(matrix, module, dtypes[0]))
     else:
         bias = values.get(own.get("bias", 0))
-        model.set_submodule(name, FileLinear(matrix, bias, dtype, workspace))
+        model.set_submodule(name, FileLinear(matrix, bias, dtypes[1], workspace))
 
 
 def _stored(data: Bytes, tensor: StoredTensor) -> Bytes:

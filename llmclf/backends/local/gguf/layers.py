@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.func import functional_call
 
+from ..plain_calls import is_exact
 from .decoders import Bytes, decode, decode_transposed
 
 _SLAB = 1 << 24
@@ -101,7 +102,7 @@ class FileLinear(torch.nn.Module):
     matrix : FileMatrix (out_features, in_features)
     bias : tensor (out_features,), optional
     dtype : torch.dtype
-        What the weights are rounded to once they are decoded.
+        What the weights are rounded to once they are decoded, and the states that meet them.
     workspace : Workspace
     """
 
@@ -121,12 +122,19 @@ class FileLinear(torch.nn.Module):
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         flat = states.reshape(-1, self.in_features)
         out = flat.new_empty((len(flat), self.out_features))
+        is_rounded = flat.dtype != self._dtype and not is_exact()
+        factor = flat.to(self._dtype) if is_rounded else flat
         step = max(1, _SLAB // self.in_features)
         for start in range(0, self.out_features, step):
             stop = min(start + step, self.out_features)
             with self._workspace.lock:
                 weight = _rounded(self._workspace.decoded(self._matrix, start, stop), self._dtype)
-                if self.bias is None:
+                if is_rounded:
+                    # The sums are float32 in the product; only its result is rounded, and the bias is not.
+                    out[:, start:stop] = factor @ weight
+                    if self.bias is not None:
+                        out[:, start:stop] += self.bias[start:stop]
+                elif self.bias is None:
                     torch.mm(flat, weight, out=out[:, start:stop])
                 else:
                     torch.addmm(self.bias[start:stop], flat, weight, out=out[:, start:stop])
