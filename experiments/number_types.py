@@ -3,7 +3,9 @@
 SmolLM2 scores labelled and test rows of eight data sets in each type; the calibrator "auto" is fitted on the labelled rows of
 each type and judged on the same test rows. Speed is that of cases (a) and (b) of throughput.py, all types in one process, in
 interleaved rounds; memory that of a process of its own that loads the model and scores case (a). A type that the processor lacks
-is left out, with its reason. The data sets must be in the folder that LLMCLF_DATA names. Writes number_types.md beside itself.
+is left out, with its reason. 8-bit integers are no option of the package: their layers are in int8_linear.py, once as they are,
+and once with the 32 largest columns of the states of each layer in float32. The data sets must be in the folder that LLMCLF_DATA
+names. Writes number_types.md beside itself.
 
     python experiments/number_types.py [--labelled 200] [--test 400] [--rounds 3] [--rows 96] [--threads 2]
 """
@@ -12,43 +14,53 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
 from statistics import mean, median
+from typing import Any
 
 import numpy as np
 import torch
+from int8_linear import quantise
 from throughput_cases import build_task, requests_of
 from throughput_table import machine_facts
 
 from llmclf import LLMClassifier, Prompt, open_backend
 from llmclf.calibration import AutoCalibrator
 from llmclf.cards import load_card
+from llmclf.downloads import SMOLLM2
 from llmclf.errors import InputError
 from llmclf.logits import softmax
 from llmclf.metrics import accuracy, expected_calibration_error, log_loss
 
 HERE = Path(__file__).resolve().parent
-TYPES = ("float32", "bfloat16", "int8")
+TYPES = ("float32", "bfloat16", "int8", "int8, 32 columns float32")
 DATA_SETS = ("sst2", "mr", "subj", "agnews", "trec", "snips", "sms_spam", "rte")
 CASES = ("a", "b")
-_MEMORY = """
-import json, re, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-import torch
-torch.set_num_threads(int(sys.argv[3]))
-from throughput_cases import build_task, requests_of
-from llmclf import open_backend
-backend = open_backend("smollm2", device="cpu", dtype=sys.argv[2])
-task = build_task("a", backend.tokenizer, 32)
-list(backend.score(requests_of(task.spans, task.completions)))
-status = Path("/proc/self/status").read_text()
-print(json.dumps({name: int(re.search(name + r":\\s+(\\d+)", status)[1]) / 1e6 for name in ("VmHWM", "VmRSS")}))
-"""
+N_OUTLIERS = 32
+WARM = "The plot is thin, but the actors were superb, and what a delight the music was from start to finish! " * 40
+
+
+def opened(dtype: str) -> Any:
+    """A backend on the model in one type."""
+    if not dtype.startswith("int8"):
+        backend = open_backend("smollm2", device="cpu", dtype=dtype)
+        backend.identity()
+        return backend
+    # By its file's name it is another model than "smollm2", so its layers can be replaced; which way of scoring is exact for long
+    # rows is found before, since rounding would hide it.
+    link = Path(tempfile.mkdtemp()) / "model.gguf"
+    link.symlink_to(SMOLLM2.locate())
+    backend = open_backend(f"gguf:{link}", device="cpu", memory="decoded")
+    list(backend.score(requests_of([[(WARM, False)]], [" good", " bad"])))
+    ids = torch.tensor([backend.tokenizer(WARM)["input_ids"][:256]])
+    quantise(backend.model, ids, N_OUTLIERS if "columns" in dtype else 0)
+    return backend
 
 
 def main() -> None:
@@ -59,15 +71,23 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sets", nargs="+", default=list(DATA_SETS))
+    parser.add_argument(
+        "--memory-of", choices=TYPES, help="print the memory of this process after some rows in one type"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    if args.memory_of:
+        backend = opened(args.memory_of)
+        task = build_task("a", backend.tokenizer, 32)
+        list(backend.score(requests_of(task.spans, task.completions)))
+        status = Path("/proc/self/status").read_text()
+        print(json.dumps({name: int(re.search(rf"{name}:\s+(\d+)", status)[1]) / 1e6 for name in ("VmHWM", "VmRSS")}))
+        return
     backends, absent = {}, []
     for dtype in TYPES:
         try:
-            backends[dtype] = open_backend("smollm2", device="cpu", dtype=dtype)
-            backends[dtype].identity()
+            backends[dtype] = opened(dtype)
         except InputError as error:
-            del backends[dtype]
             absent.append(str(error))
     results = {name: judged(name, backends, args.labelled, args.test) for name in args.sets}
     speeds = {case: speed(case, backends, args.rows, args.rounds) for case in CASES}
@@ -127,7 +147,7 @@ def speed(case: str, backends: dict, n_rows: int, n_rounds: int) -> dict[str, li
 
 def memory_of(dtype: str, n_threads: int) -> dict[str, float]:
     """Gigabytes of a process that has scored some rows: now, and at most."""
-    words = [sys.executable, "-c", _MEMORY, str(HERE), dtype, str(n_threads)]
+    words = [sys.executable, __file__, "--memory-of", dtype, "--threads", str(n_threads)]
     return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 

@@ -48,10 +48,10 @@ class LocalBackend(Handle, ShowsDistributions, ShowsStates, ProcessesLogits, Sha
     )
     dtype: str | None = option(
         None,
-        help='"float32", "bfloat16", "float16" or "int8"; by default float32 on a CPU, else what the weights are stored in. The '
-        "softmax is float32 always. On an x86 CPU, bfloat16 and int8 are those of the products in linear layers, and all else is "
-        "float32; the processor has to have AVX512-BF16 or AMX for bfloat16, AVX512-VNNI or AMX for int8.",
-        check=one_of("float32", "bfloat16", "float16", "int8"),
+        help='"float32", "bfloat16" or "float16"; by default float32 on a CPU, else what the weights are stored in. The softmax '
+        "is float32 always. On an x86 CPU, bfloat16 is that of the products in linear layers, all else is float32, and the "
+        "processor has to have AVX512-BF16 or AMX.",
+        check=one_of("float32", "bfloat16", "float16"),
     )
     batch_tokens: int | None = option(
         None,

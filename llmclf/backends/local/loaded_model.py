@@ -412,17 +412,16 @@ def open_model(name: str, device: str | None, dtype: str | None, memory: str | N
 
 def _opened(name: str, device: str, dtype: str | None, memory: str | None) -> LoadedModel:
     from .gguf.layers import reads_file
-    from .products import check_processor, pack_linear_layers, product_dtype, unplain_layers
+    from .products import multiplies_bfloat16, pack_linear_layers, unplain_layers
 
-    check_processor(device, dtype)
-    multiplies = product_dtype(device, dtype)
-    model, tokenizer, weights_hash = load(name, device, dtype, memory=memory, of_products=multiplies is not None)
-    if multiplies is None:
+    of_products = multiplies_bfloat16(device, dtype)
+    model, tokenizer, weights_hash = load(name, device, dtype, memory=memory, of_products=of_products)
+    if not of_products:
         pack_linear_layers(model)
         return LoadedModel(model, tokenizer, weights_hash)
     if not reads_file(model):
         if unplain_layers(model):
             model.bfloat16()
             return LoadedModel(model, tokenizer, weights_hash)
-        pack_linear_layers(model, multiplies)
-    return LoadedModel(model, tokenizer, weights_hash, f"{multiplies} products")
+        pack_linear_layers(model, "bfloat16")
+    return LoadedModel(model, tokenizer, weights_hash, "bfloat16 products")

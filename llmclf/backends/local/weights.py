@@ -120,7 +120,7 @@ def load(
     Raises
     ------
     InputError
-        The device is not available, the weights cannot be kept as `memory` says, or layers cannot multiply in int8.
+        The device is not available, or the weights cannot be kept as `memory` says.
     ModelError, DownloadError
         The model exists and cannot be loaded, or cannot be fetched.
 
@@ -136,11 +136,11 @@ def load(
         folder = Path(source).expanduser()
         if folder.is_dir():
             check_folder(folder)
-            model, tokenizer = _load_folder(str(folder), None, device, stored, kind, dtype == "int8")
+            model, tokenizer = _load_folder(str(folder), None, device, stored, kind)
             return model, tokenizer, _hash_folder(folder)
         repository, _, revision = source.partition("@")
         commit = _commit(repository, revision or None)
-        return *_load_folder(repository, commit, device, stored, kind, dtype == "int8"), f"{repository}@{commit}"
+        return *_load_folder(repository, commit, device, stored, kind), f"{repository}@{commit}"
     path = _gguf_file(source) if scheme == "gguf" else SMOLLM2.locate()
     header = read_header(path)
     check_memory(name, device, dtype, memory)
@@ -163,7 +163,7 @@ def load(
                 )
             return model, tokenizer, _sha256(path)
     folder, weights_hash = converted(path, n_bytes)
-    return *_load_folder(str(folder), None, device, stored, kind, dtype == "int8"), weights_hash
+    return *_load_folder(str(folder), None, device, stored, kind), weights_hash
 
 
 def _load_from_file(header: Header, dtype: str | None, kind: ModelKind, of_products: bool) -> tuple[Any, Any]:
@@ -191,30 +191,6 @@ def _load_from_file(header: Header, dtype: str | None, kind: ModelKind, of_produ
     return model, tokenizer
 
 
-def _check_plain_layers(source: str, revision: str | None, kind: ModelKind) -> None:
-    """Refuse an architecture with matrices elsewhere than in plain linear layers, by its configuration alone."""
-    import torch
-    import transformers
-
-    from .products import unplain_layers
-
-    common: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-    with _quiet_transformers():
-        try:
-            config = transformers.AutoConfig.from_pretrained(source, **common)
-            with torch.device("meta"):
-                model = getattr(transformers, kind.auto_class).from_config(config, trust_remote_code=False)
-        except Exception:  # loading it will say what is wrong
-            return
-    found = unplain_layers(model)
-    if found:
-        layer = model.get_submodule(found[0])
-        raise InputError(
-            f"dtype='int8' needs an architecture of plain linear layers; {source!r} ({type(model).__name__}) has {len(found)} "
-            f"layers of another kind, such as {found[0]} ({type(layer).__name__}); use dtype='float32' or 'bfloat16'"
-        )
-
-
 def _commit(repository: str, revision: str | None) -> str:
     """The commit of a hub model that a revision stands for now: all of its files are read from that one."""
     folder = _snapshot(repository, revision)
@@ -237,9 +213,7 @@ def _snapshot(repository: str, revision: str | None) -> Path | None:
     return None if config is None else Path(config).parent
 
 
-def _load_folder(
-    source: str, revision: str | None, device: str, dtype: str | None, kind: ModelKind, needs_plain_layers: bool
-) -> tuple[Any, Any]:
+def _load_folder(source: str, revision: str | None, device: str, dtype: str | None, kind: ModelKind) -> tuple[Any, Any]:
     import torch
     import transformers
 
@@ -247,8 +221,6 @@ def _load_folder(
     folder = Path(source) if revision is None else _snapshot(source, revision)
     config = {} if folder is None else read_config(folder)
     kind.check_config(config, name)
-    if needs_plain_layers:
-        _check_plain_layers(source, revision, kind)
     named = dtype or ("float32" if device == "cpu" else "auto")
     wanted: Any = named if named == "auto" else getattr(torch, named)
     # Without the second, transformers asks on standard input whether to run the code of a repository.

@@ -563,7 +563,7 @@ def test_a_model_that_is_not_there_says_what_to_do():
     ("options", "match"),
     [
         ({"device": "tpu"}, "device='tpu' is not available"),
-        ({"dtype": "int4"}, "dtype='int4'"),
+        ({"dtype": "int8"}, "dtype='int8'"),
         ({"batch_tokens": 0}, "batch_tokens=0"),
         ({"context_length": True}, "context_length=True"),
     ],

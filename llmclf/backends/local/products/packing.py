@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from .int8 import Int8Linear
 from .packed import PackedLinear
 from .processor import has_packed_float32
 
@@ -21,7 +20,7 @@ def pack_linear_layers(model: Any, dtype: str = "float32") -> int:
     ----------
     model : transformers model
     dtype : str
-        In which they multiply: ``"float32"``, ``"bfloat16"`` or ``"int8"``.
+        In which they multiply: ``"float32"`` or ``"bfloat16"``.
     """
     if model.device.type != "cpu" or (
         dtype == "float32" and (model.dtype != torch.float32 or not has_packed_float32())
@@ -33,7 +32,7 @@ def pack_linear_layers(model: Any, dtype: str = "float32") -> int:
     for name in [name for name, _ in model.named_modules()]:
         layer = model.get_submodule(name)
         if type(layer) is torch.nn.Linear and (dtype != "float32" or layer.weight.dtype == torch.float32):
-            model.set_submodule(name, _packed(layer, dtype))
+            model.set_submodule(name, PackedLinear(layer.weight.to(getattr(torch, dtype)), layer.bias))
             n_packed += 1
             continue
         for tensor in (*layer.parameters(recurse=False), *layer.buffers(recurse=False)):
@@ -43,12 +42,6 @@ def pack_linear_layers(model: Any, dtype: str = "float32") -> int:
             elif tensor.is_floating_point():
                 tensor.data = tensor.data.clone() if tensor.dtype == torch.float32 else tensor.data.float()
     return n_packed
-
-
-def _packed(layer: torch.nn.Linear, dtype: str) -> torch.nn.Module:
-    if dtype == "int8":
-        return Int8Linear(layer.weight, layer.bias)
-    return PackedLinear(layer.weight.to(getattr(torch, dtype)), layer.bias)
 
 
 def unplain_layers(model: Any) -> list[str]:
