@@ -28,16 +28,6 @@ ALLOWED = {
     ("throughput_limit.py", "torch.ops.mkldnn._reorder_linear_weight"): "an operator that torch names so",
     ("throughput_limit.py", "torch.ops.mkldnn._linear_pointwise"): "an operator that torch names so",
     ("backends/local/trie_attention.py", "config._attn_implementation"): "where transformers keeps a model's attention",
-    **{
-        ("backends/local/products/processor.py", f"torch.cpu.{name}"): "how PyTorch says what the processor can"
-        for name in (
-            "_is_amx_tile_supported",
-            "_is_avx2_supported",
-            "_is_avx512_bf16_supported",
-            "_is_avx512_supported",
-            "_is_vnni_supported",
-        )
-    },
     (
         "backends/local/products/processor.py",
         "hasattr(torch.ops.mkldnn, '_reorder_linear_weight')",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,13 @@ from ...errors import ModelError
 from ...logits import log_softmax
 from ..logit_processing import TokenProcessing
 from ..tokens.codec import TokenCodec, TokenRow
-from ..tokens.label_trie import label_trie
+from ..tokens.label_trie import label_trie, n_inner_nodes
 from ..tokens.transformers_encoder import TokenizerEncoder, model_context_length
 from .generation import Generation, LogitsProcessor, Reader, generate
 from .hidden_states import SAMPLE_LENGTH, HiddenStates, PassReader, Taken, text_layers
 from .label_logprobs import gather_log_softmax, in_pieces
 from .route_checks import LONGEST_PIECE, OPENING_LENGTH, ROUTES, RouteChecks, named_lengths, sampler
-from .trie_batches import Batch, groups, in_parts, lay_out, plan, read_on_alone
+from .trie_batches import Batch, Group, groups, in_parts, lay_out, most_nodes, plan, read_on_alone
 from .trie_view import TrieView
 from .weights import check_memory, check_name, load, usable_device
 
@@ -34,8 +34,7 @@ BATCH_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 16384}
 FILE_BATCH_TOKENS = 2048
 """The same where weights are decoded anew for each pass: so many columns make that a small part of it."""
 
-# Prompts without a row, with their labels, whose logits are kept, at 8 bytes a token of the vocabulary.
-_UNCONDITIONAL_KEPT = 4
+_UNCONDITIONAL_BYTES = 1 << 28  # of the logits that are kept of prompts without a row, with their labels
 
 
 class LoadedModel:
@@ -105,7 +104,7 @@ class LoadedModel:
     def _route_in(self, row: TokenRow, batch_tokens: int) -> str:
         n_longest = max(map(len, row.targets))
         # Some models count columns instead of positions, and the nodes of a trie stand side by side.
-        n_columns = min(label_trie(row.targets).n_nodes, batch_tokens) + 1
+        n_columns = min(n_inner_nodes(row.targets), most_nodes(batch_tokens)) + 1
         prompts = [row.context] if row.processing is None else [row.context, row.processing.unconditional]
         lengths = (max(len(p) + n_longest, min(len(p) + n_columns, self.calls.longest)) for p in prompts)
         return max(map(self._route_at, lengths), key=ROUTES.index)
@@ -189,7 +188,7 @@ class LoadedModel:
         self, rows: Sequence[TokenRow], batch_tokens: int, states: Taken | None = None
     ) -> Iterator[tuple[int, list[np.ndarray]]]:
         """Each row's completions in parts that fit into a batch, however many they are."""
-        parts = in_parts(rows, max(1, batch_tokens - 1))
+        parts = in_parts(rows, most_nodes(batch_tokens))
         found: dict[int, dict[int, np.ndarray]] = {}
         taken: Taken | None = None if states is None else {}
         for number, answer in self._score_parts([part for _, _, part in parts], batch_tokens, taken):
@@ -212,7 +211,7 @@ class LoadedModel:
         if hidden is not None:
             shared = [rows[i] for group in all_groups for i in group.places if _begins_in(rows[i], group.steps[-1])]
             layers = text_layers(hidden, shared)
-        for group in all_groups:
+        for group in self._in_turn(all_groups):
             context, n_prefix = rows[group.places[0]].context, group.steps[-1]
             for places in plan(rows, group.places, n_prefix, batch_tokens):
                 batch = lay_out(rows, places, n_prefix)
@@ -229,6 +228,14 @@ class LoadedModel:
                     answers = self._label_logprobs(batch, logits, [row.processing for row in some])
                     _put(states, places, reader)
                 yield from zip(places, answers, strict=True)
+
+    def _in_turn(self, all_groups: Iterable[Group]) -> Iterator[Group]:
+        """The groups, one after the other; at the end, or when nobody listens any more, what was read for them need not stay."""
+        try:
+            yield from all_groups
+        finally:
+            with self.lock:
+                self._prefixes.release()
 
     def _label_logprobs(
         self, batch: Batch, logits: torch.Tensor, processings: Sequence[TokenProcessing | None]
@@ -286,9 +293,12 @@ class LoadedModel:
             logits = self._unconditional.get(key)
             if logits is None:
                 logits = self._node_logits(route, TokenRow(prompt, targets))
-                while len(self._unconditional) >= _UNCONDITIONAL_KEPT:
-                    self._unconditional.pop(next(iter(self._unconditional)))
                 self._unconditional[key] = logits
+                while (
+                    len(self._unconditional) > 1
+                    and sum(kept.nbytes for kept in self._unconditional.values()) > _UNCONDITIONAL_BYTES
+                ):
+                    self._unconditional.pop(next(iter(self._unconditional)))
             return logits
 
     def _node_logits(self, route: str, row: TokenRow) -> np.ndarray:
@@ -298,16 +308,31 @@ class LoadedModel:
         they share: the first one counts.
         """
         with self.lock:
-            if route == "trie":
-                batch = lay_out([row], [0], 0)
-                whole: np.ndarray = self._passes.forward(batch, [], 0)[0].float().cpu().numpy().astype(np.float64)
-                return whole
             trie = label_trie(row.targets)
+            if route == "trie":
+                return self._trie_logits(row)
             by_target = self._target_logits(route, row)
             values = np.empty((trie.n_nodes + 1, by_target[0].shape[1]))
             for columns, logits in zip(reversed(trie.columns), reversed(by_target), strict=True):
                 values[columns] = logits
             return values
+
+    def _trie_logits(self, row: TokenRow) -> np.ndarray:
+        """As `_node_logits`, a long context in pieces and many nodes in parts, as they are when the row is scored."""
+        piece = min(self.batch_tokens, LONGEST_PIECE)
+        n_prefix = len(row.context) - 1 if len(row.context) > piece else 0
+        trie = label_trie(row.targets)
+        whole: np.ndarray | None = None
+        for _, which, part in in_parts([row], most_nodes(self.batch_tokens)):
+            prefix = self._prefixes.last(row.context, (n_prefix,), piece)
+            batch = lay_out([part], [0], n_prefix)
+            logits = self._passes.forward(batch, prefix.attended, n_prefix)[0].float().cpu().numpy()
+            whole = np.empty((trie.n_nodes + 1, logits.shape[1])) if whole is None else whole
+            for place, columns in zip(which, batch.tries[0].columns, strict=True):
+                whole[trie.columns[place]] = logits[columns]
+        self._prefixes.release()
+        assert whole is not None
+        return whole
 
     def _score_pairs(
         self, rows: Sequence[TokenRow], batch_tokens: int, states: Taken | None = None
@@ -419,9 +444,8 @@ def _opened(name: str, device: str, dtype: str | None, memory: str | None) -> Lo
     if not of_products:
         pack_linear_layers(model)
         return LoadedModel(model, tokenizer, weights_hash)
+    if unplain_layers(model):  # then it is bfloat16 throughout, as transformers makes it
+        return LoadedModel(*load(name, device, dtype, memory=memory))
     if not reads_file(model):
-        if unplain_layers(model):
-            model.bfloat16()
-            return LoadedModel(model, tokenizer, weights_hash)
         pack_linear_layers(model, "bfloat16")
     return LoadedModel(model, tokenizer, weights_hash, "bfloat16 products")

@@ -120,7 +120,9 @@ class RouteChecks:
 
     def _verdict(self, what: str, length: int) -> bool:
         # What is exact for a long row beside a short one is exact for all between them.
-        if any(holds and what == known and length <= at for (known, at), holds in self._verdicts.items()):
+        if (what, length) not in self._verdicts and any(
+            holds and what == known and length <= at for (known, at), holds in self._verdicts.items()
+        ):
             return True
         key = (what, length)
         if key not in self._verdicts:

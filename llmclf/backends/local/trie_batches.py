@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from ...arrays import Integers
 from ..tokens.codec import TokenRow
-from ..tokens.label_trie import LabelTrie, label_trie
+from ..tokens.label_trie import LabelTrie, label_trie, n_inner_nodes
 from ..tokens.text_tokens import common_prefix
 
-_STRADDLING = (
-    3  # tokens by which a known beginning may be shorter where its end and a row's first characters are one token
-)
+_LARGEST_TRIE = 4096
+_STRADDLING = 3
+"""Tokens by which a known beginning may be shorter where its end and a row's first characters are one token."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,11 @@ def _n_shared(one: tuple[int, ...], other: tuple[int, ...], n_known: int) -> int
     return next((i for i in range(n_known, limit) if one[i] != other[i]), limit)
 
 
+def most_nodes(batch_tokens: int) -> int:
+    """How many inner nodes a part of a row's trie has at most; who sees whom among more than these would take much memory."""
+    return max(1, min(batch_tokens - 1, _LARGEST_TRIE))
+
+
 def in_parts(rows: Sequence[TokenRow], most_nodes: int) -> list[tuple[int, tuple[int, ...], TokenRow]]:
     """Rows whose tries have at most so many inner nodes: what has more is cut into several, each with some of its completions.
 
@@ -205,12 +210,12 @@ def in_parts(rows: Sequence[TokenRow], most_nodes: int) -> list[tuple[int, tuple
 @lru_cache(maxsize=64)
 def _cut(targets: tuple[tuple[int, ...], ...], most_nodes: int) -> tuple[tuple[int, ...], ...]:
     """The places of completions, in parts."""
-    if sum(map(len, targets)) - len(targets) <= most_nodes:
+    if n_inner_nodes(targets) <= most_nodes:
         return (tuple(range(len(targets))),)
     cuts: list[list[int]] = [[]]
     before: tuple[int, ...] = ()  # the inner nodes on the path of the completion before
     n_nodes = 0
-    # In this order every inner node that a completion shares with an earlier one is shared with the one before it.
+    # The order of `n_inner_nodes`.
     for place in sorted(range(len(targets)), key=targets.__getitem__):
         path = targets[place][:-1]
         n_new = len(path) - common_prefix(path, before)
@@ -227,7 +232,7 @@ def plan(rows: Sequence[TokenRow], places: Sequence[int], n_prefix: int, batch_t
 
     Longest first, so that the largest batch fails early if it must; a row longer than the budget is a batch alone.
     """
-    sizes = {i: (len(rows[i].context) - n_prefix, label_trie(rows[i].targets).n_nodes) for i in places}
+    sizes = {i: (len(rows[i].context) - n_prefix, n_inner_nodes(rows[i].targets)) for i in places}
     order = sorted(places, key=lambda i: (-sum(sizes[i]), sizes[i], i))
     batches: list[list[int]] = []
     max_length = max_nodes = 0

@@ -48,6 +48,10 @@ Read = Callable[
 """Keys and values, and states of some layers, of the tokens that follow a prefix."""
 
 
+_Way = tuple[tuple[int, ...], tuple[int, ...], int]
+"""Tokens, the steps in which they were read, and how many at a time."""
+
+
 class Prefixes:
     """The prefixes that were used last, kept for the next call: a few, in few bytes.
 
@@ -56,7 +60,7 @@ class Prefixes:
     read : function (prefix, tokens, layers, hidden) -> keys and values, states
         See `TriePasses.read_on`.
     most_kept, most_bytes : int
-        How many are kept, and in how many bytes together. The last one is kept whatever its size.
+        How many are kept, and in how many bytes together; those that are in use are kept besides, until `release`.
     """
 
     def __init__(self, read: Read, most_kept: int = 8, most_bytes: int = 1 << 28) -> None:
@@ -64,7 +68,7 @@ class Prefixes:
         self._most_kept = most_kept
         self._most_bytes = most_bytes
         # By tokens, steps and chunk, the one used last at the end.
-        self._kept: OrderedDict[tuple[tuple[int, ...], tuple[int, ...], int], Prefix] = OrderedDict()
+        self._kept: OrderedDict[_Way, Prefix] = OrderedDict()
 
     def clear(self) -> None:
         """Forget all."""
@@ -98,14 +102,26 @@ class Prefixes:
             if kept is not None and kept.hidden.keys() >= set(layers):
                 prefix, missing = kept, len(ways) - 1 - n_before
                 break
+        if missing:
+            self._forget(ways)  # before there is more
         for way in ways[len(ways) - missing :]:
             prefix = self._kept[way] = self._extended(prefix, way[0], layers, hidden)
-        for way in ways:
+        # The first step last of all: more calls can use it than what follows it.
+        for way in reversed(ways):
             if way in self._kept:
                 self._kept.move_to_end(way)
-        while len(self._kept) > 1 and (len(self._kept) > self._most_kept or self._n_bytes() > self._most_bytes):
-            self._kept.popitem(last=False)
+        self._forget(ways)
         return prefix
+
+    def release(self) -> None:
+        """Nothing is in use any more: what does not fit goes."""
+        self._forget(())
+
+    def _forget(self, in_use: Sequence[_Way]) -> None:
+        for way in [way for way in self._kept if way not in in_use]:
+            if len(self._kept) <= self._most_kept and self._n_bytes() <= self._most_bytes:
+                return
+            del self._kept[way]
 
     def _n_bytes(self) -> int:
         return sum(

@@ -6,6 +6,7 @@ of p. Prompt and completion are always tokenised together, because tokens do not
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -114,6 +115,7 @@ class TokenCodec:
         self._encoder = encoder
         self._chats = ChatRenderer(encoder)
         self._beginnings: dict[tuple[Turn, ...], list[int]] = {}
+        self._lock = threading.Lock()  # threads that share a model share its codec
 
     def encode(self, requests: Sequence[Request]) -> list[TokenRow]:
         """Tokenise requests; a prompt that is too long is shortened in its text field alone.
@@ -204,19 +206,25 @@ class TokenCodec:
         *earlier, last = prompt.turns
         start = prompt.row_ranges[0][0]
         key = (*earlier, Turn(last.role, first_characters(last.spans, start)))
-        ids = self._beginnings.get(key)
-        if ids is None:
-            spans = key[-1].spans
-            if prompt.is_chat:
-                chat = self._chats.chat(prompt.turns)
-                n_trimmed = len(last.text) - len(last.text.lstrip())
-                spans = first_characters(chat.spans, chat.last_start + max(0, start - n_trimmed))
-            ids = self._encoder.encode([spans])[0]
-            ids = ids if prompt.is_chat else _with_head(self._encoder.head, ids)
-            while len(self._beginnings) >= _BEGINNINGS_KEPT:
-                self._beginnings.pop(next(iter(self._beginnings)))
-            self._beginnings[key] = ids
+        with self._lock:
+            ids = self._beginnings.get(key)
+            if ids is None:
+                ids = self._tokens_before_row(key, start)
+                while len(self._beginnings) >= _BEGINNINGS_KEPT:
+                    self._beginnings.pop(next(iter(self._beginnings)))
+                self._beginnings[key] = ids
         return ids
+
+    def _tokens_before_row(self, turns: tuple[Turn, ...], start: int) -> list[int]:
+        """The tokens of turns of which the last ends where a row's own data begins, at its character `start`."""
+        *earlier, last = turns
+        if last.role is None:
+            return _with_head(self._encoder.head, self._encoder.encode([last.spans])[0])
+        # In the place of the row stands a word: what a template makes of a row's white space must not matter.
+        stand_in = Turn(last.role, (*last.spans, Span("x", True)))
+        chat = self._chats.chat((*earlier, stand_in))
+        n_trimmed = len(stand_in.text) - len(stand_in.text.lstrip())
+        return self._encoder.encode([first_characters(chat.spans, chat.last_start + start - n_trimmed)])[0]
 
     def prompt(self, prompt: RenderedPrompt) -> list[int]:
         """The tokens of a prompt alone, as `encode` begins its contexts."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...arrays import Integers
+from .text_tokens import common_prefix
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,25 @@ class LabelTrie:
 
 
 @lru_cache(maxsize=1024)
+def n_inner_nodes(completions: tuple[tuple[int, ...], ...]) -> int:
+    """How many nodes the trie of a set of completions has, without the trie.
+
+    Examples
+    --------
+    >>> n_inner_nodes(((7, 1), (7, 2), (8,)))
+    1
+    """
+    n_nodes = 0
+    before: tuple[int, ...] = ()
+    # In this order every inner node that a completion shares with an earlier one is shared with the one before it.
+    for completion in sorted(completions):
+        path = completion[:-1]
+        n_nodes += len(path) - common_prefix(path, before)
+        before = path
+    return n_nodes
+
+
+@lru_cache(maxsize=64)  # of some thousand nodes, each takes megabytes
 def label_trie(completions: tuple[tuple[int, ...], ...]) -> LabelTrie:
     """The trie of a set of completions, each a non-empty tuple of tokens.
 

@@ -53,10 +53,11 @@ def longest_fit(
         elif high > longest:
             aim = min(aim, 2 * low)
         place = min(max(aim, low + 1), high - 1)
+    first = 2  # one more is known not to fit
     while 0 < low < longest:
-        further = range(low + 2, min(low + _LOOKAHEAD, longest) + 1)
+        further = range(low + first, min(low + _LOOKAHEAD, longest) + 1)
         fitting = [place for place, n in zip(further, n_tokens(further), strict=True) if n <= limit] if further else []
         if not fitting:
             break
-        low = fitting[-1]
+        low, first = fitting[-1], 1
     return low

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -144,6 +145,35 @@ def test_what_stands_before_a_row_is_read_once_for_all_calls(tiny_bpe, n_read, c
     assert sum(n_read) <= (n_longest + 3) * len(rows)
 
 
+def test_what_a_row_makes_of_a_chat_does_not_show_in_the_next(model_folder):
+    """A row of white space, or one that begins with it, leaves the tokens known to stand before the next row as they are."""
+    requests = requests_for(["I laughed.", "   ", "\n\n  I laughed.", "x"], prompt=Prompt(chat=True))
+    for first in range(len(requests)):
+        codec = open_backend(f"hf:{model_folder('byte_bpe')}", context_length=200 + first)._codec  # one of its own
+        for place in (first, *range(len(requests))):
+            (row,) = codec.with_common([requests[place]], codec.encode([requests[place]]))
+            if place == 0:
+                assert row.n_common == len(codec._beginning(requests[0].prompt))
+        assert len(codec._beginnings) == 1
+    beginnings = {tuple(codec._beginning(request.prompt)) for request in requests}
+    assert len(beginnings) == 1
+
+
+def test_threads_share_a_codec(tiny_bpe):
+    """More prompts than are kept, from several threads at once."""
+    codec = open_backend(tiny_bpe.name, context_length=150)._codec
+    prompts = [requests_for(["a b c"], shots=[(f"shot {i}", "positive")])[0].prompt for i in range(20)]
+    expected = [codec._beginning(prompt) for prompt in prompts]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(codec._beginning, prompts * 30))
+    finally:
+        sys.setswitchinterval(before)
+    assert found == expected * 30
+
+
 def test_prefixes_are_kept_in_few_bytes(tiny_bpe, n_read):
     """The prompts used last are kept, and no more of them than fit."""
     from llmclf.backends.local.trie_passes import Prefixes
@@ -153,6 +183,7 @@ def test_prefixes_are_kept_in_few_bytes(tiny_bpe, n_read):
     few = Prefixes(model._passes.read_on, most_kept=3)
     for first in (5, 6, 7, 5, 8):  # 6 is the one that goes
         few.last((first, *tokens), (20,), 512)
+        few.release()
     n_read.clear()
     for first in (5, 7, 8):
         few.last((first, *tokens), (20,), 512)
@@ -164,10 +195,19 @@ def test_prefixes_are_kept_in_few_bytes(tiny_bpe, n_read):
     for first in range(5, 10):
         small.last((first, *tokens), (20,), 512)
         assert small._n_bytes() <= 2 * size
-    small.last(tokens, (2, 40), 512)  # larger than all that may be kept: it stays until the next one comes
-    n_read.clear()
     small.last(tokens, (2, 40), 512)
+    small.last(
+        tokens, (2, 41), 512
+    )  # larger than all that may be kept: it stays while it is in use, and what begins it stays longer
+    n_read.clear()
+    small.last(tokens, (2, 41), 512)
     assert not n_read
+    small.release()
+    assert small._n_bytes() <= 2 * size
+    small.last(tokens, (2,), 512)
+    assert not n_read
+    small.last(tokens, (2, 40), 512)
+    n_read.clear()
     small.last(tokens, (40,), 512)  # the same tokens, read in one step: other last digits
     assert n_read == [40]
 

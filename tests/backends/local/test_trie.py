@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llmclf.backends.local.trie_batches import groups, in_parts, lay_out, plan, read_on_alone
 from llmclf.backends.requests import needs_terminator
 from llmclf.backends.tokens.codec import TokenRow
-from llmclf.backends.tokens.label_trie import label_trie
+from llmclf.backends.tokens.label_trie import label_trie, n_inner_nodes
 
 tokens = st.lists(st.integers(0, 3), min_size=1, max_size=5).map(tuple)
 completions = st.lists(tokens, min_size=1, max_size=6, unique=True).map(tuple)
@@ -41,7 +41,7 @@ def all_share(some: list[TokenRow]) -> int:
 def test_a_trie_holds_every_inner_prefix_once(labels):
     """Nodes are the distinct proper prefixes; following a label's columns spells the label."""
     trie = label_trie(labels)
-    assert trie.n_nodes == len({label[:j] for label in labels for j in range(1, len(label))})
+    assert n_inner_nodes(labels) == trie.n_nodes == len({label[:j] for label in labels for j in range(1, len(label))})
     for label, columns, targets in zip(labels, trie.columns, trie.targets, strict=True):
         assert tuple(targets) == label
         assert columns[0] == 0

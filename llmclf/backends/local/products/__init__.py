@@ -1,7 +1,7 @@
 """The products of a model's linear layers, packed for this processor, in float32 or bfloat16.
 
-May import ``errors`` and ``backends.local.plain_calls`` (which says where nothing may be rounded). Another kind of product is one
-more module here, and a line in `pack_linear_layers`.
+May import ``errors`` and ``backends.local.plain_calls`` (which says where nothing may be rounded). Another type of
+product is one more module here.
 """
 
 from .packing import pack_linear_layers, unplain_layers

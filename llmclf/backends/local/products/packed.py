@@ -4,8 +4,8 @@ PyTorch's ordinary float32 product rearranges the weights at every call. With we
 quarter faster on x86 processors, and several times as fast where few rows meet the large output layer. The sums are the same,
 added in another order.
 
-In bfloat16, weights and the states that meet them are rounded to 8 bits, the sums are float32, and so is all between two
-products: the norms, the attention and the states that layers hand on lose nothing.
+In bfloat16, weights and the states that meet them are rounded to 8 bits, and so is each product's result, the logits among them;
+sums within a product are float32, and so is all between two products: norms, attention, and the states that layers add up.
 """
 
 from __future__ import annotations

@@ -23,19 +23,19 @@ def has_packed_float32() -> bool:
 
 def has_bfloat16() -> bool:
     """Whether it multiplies bfloat16 by instructions of its own: AVX512-BF16 or AMX."""
-    return has_packed_float32() and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return has_packed_float32() and bool({"AVX512-BF16", "AMX"} & set(instructions()))
 
 
 def instructions() -> list[str]:
     """The instruction sets of an x86 processor that matter for products, as far as PyTorch tells."""
+    # Their names in torch.cpu; earlier versions of PyTorch have some of them.
     named = {
-        "AVX2": torch.cpu._is_avx2_supported(),
-        "AVX512": torch.cpu._is_avx512_supported(),
-        "AVX512-VNNI": torch.cpu._is_vnni_supported(),
-        "AVX512-BF16": torch.cpu._is_avx512_bf16_supported(),
-        "AMX": torch.cpu._is_amx_tile_supported(),
+        "AVX2": "_is_avx2_supported",
+        "AVX512": "_is_avx512_supported",
+        "AVX512-BF16": "_is_avx512_bf16_supported",
+        "AMX": "_is_amx_tile_supported",
     }
-    return [name for name, is_there in named.items() if is_there]
+    return [name for name, asked in named.items() if getattr(torch.cpu, asked, bool)()]
 
 
 def multiplies_bfloat16(device: str, dtype: str | None) -> bool:
@@ -51,8 +51,10 @@ def multiplies_bfloat16(device: str, dtype: str | None) -> bool:
     if dtype != "bfloat16" or device.partition(":")[0] != "cpu" or platform.machine() not in _X86:
         return False
     if not has_bfloat16():
+        there = ", ".join(instructions()) or "neither"
+        missing = "" if has_packed_float32() else ", and PyTorch packs no products here"
         raise InputError(
-            f"dtype='bfloat16' needs a processor with AVX512-BF16 or AMX, and this one "
-            f"has {', '.join(instructions()) or 'neither'}; use dtype='float32', which is faster and more exact here"
+            f"dtype='bfloat16' needs a processor with AVX512-BF16 or AMX, and this one has {there}{missing}; use dtype='float32', "
+            "which is faster and more exact here"
         )
     return True
