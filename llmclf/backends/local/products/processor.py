@@ -54,7 +54,7 @@ def multiplies_bfloat16(device: str, dtype: str | None) -> bool:
         there = ", ".join(instructions()) or "neither"
         missing = "" if has_packed_float32() else ", and PyTorch packs no products here"
         raise InputError(
-            f"dtype='bfloat16' needs a processor with AVX512-BF16 or AMX, and this one has {there}{missing}; use dtype='float32', "
-            "which is faster and more exact here"
+            f"dtype='bfloat16' needs a processor with AVX512-BF16 or AMX, and this one has {there}{missing}; use "
+            "dtype='float32', which is faster and more exact here"
         )
     return True
