@@ -36,15 +36,13 @@ from llmclf.errors import DownloadError
 
 HERE = Path(__file__).resolve().parent
 LONG_SECONDS = 60.0  # a run that takes longer is not repeated in later rounds
-DTYPES = ("float32", "bfloat16", "int8")
+DTYPES = ("float32", "bfloat16")
 # A limit is timed next to the contender whose result is a share of it.
 ORDER = (
     "limit",
     "llmclf",
     "limit:bfloat16",
     "llmclf:bfloat16",
-    "limit:int8",
-    "llmclf:int8",
     "pairs",
     "cappr",
     "lm-eval",

@@ -18,8 +18,6 @@ from llmclf.errors import InputError
 
 SHOTS = (0, 4, 8)
 ROWS_PER_ROUND = 20
-# The type of the plain pass that stands beside each type of llmclf's; PyTorch has none for the third.
-BARE = {"float32": "float32", "bfloat16": "bfloat16", "int8": "float32"}
 WORDS = ("negative", "positive")
 
 
@@ -80,7 +78,7 @@ class Latency(Contender):
 
     def _bare_pass(self, dtype: str, tokens: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
-            logits: torch.Tensor = self.bare[BARE[dtype]](input_ids=tokens, use_cache=False, logits_to_keep=1).logits
+            logits: torch.Tensor = self.bare[dtype](input_ids=tokens, use_cache=False, logits_to_keep=1).logits
         return logits
 
 

@@ -164,25 +164,7 @@ def floating(dtype: torch.dtype, weight: torch.Tensor, columns: int) -> tuple[Pr
     return ordinary, partial(torch.ops.mkldnn._linear_pointwise, states, packed, None, "none", [], "")
 
 
-def integer(weight: torch.Tensor, columns: int) -> tuple[Product, Product]:
-    """The product of 8-bit integers: states that are quantised already, and float32 sums. There is one, packed."""
-    n_out, n_in = weight.shape
-    quantised = torch.randint(-127, 128, (n_out, n_in), dtype=torch.int8)
-    states = torch.randint(0, 256, (columns, n_in), dtype=torch.uint8)
-    packed = torch.ops.onednn.qlinear_prepack(quantised, None)
-    scales, zeros = torch.ones(n_out), torch.zeros(n_out, dtype=torch.int64)
-
-    def product() -> torch.Tensor:
-        sums: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
-            states, 1.0, 128, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )
-        return sums
-
-    return product, product
-
-
 PRODUCTS = {
     "float32": partial(floating, torch.float32),
     "bfloat16": partial(floating, torch.bfloat16),
-    "int8": integer,
 }

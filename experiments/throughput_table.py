@@ -19,7 +19,6 @@ LIKELY = 1e-6  # labels with more than this share of a row's probability
 TITLES = {
     "llmclf": "llmclf",
     "llmclf:bfloat16": "llmclf, bfloat16",
-    "llmclf:int8": "llmclf, int8",
     "cappr": "CAPPr with its cache",
     "lm-eval": "lm-eval (HFLM)",
     "pairs": "pair by pair, plain transformers",
@@ -29,7 +28,7 @@ TITLES = {
     "grammar": "llama.cpp's server, the 4-bit file (route `grammar`)",
     "vllm": "vLLM's server (its faster exact route)",
 }
-LIMITS = {"limit": "llmclf", "limit:bfloat16": "llmclf:bfloat16", "limit:int8": "llmclf:int8"}
+LIMITS = {"limit": "llmclf", "limit:bfloat16": "llmclf:bfloat16"}
 # Those that matter for matrix products: x86, then ARM.
 FLAGS = (
     *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8"),
@@ -140,7 +139,7 @@ def to_markdown(results: Mapping[str, Any], long_seconds: float) -> str:
         "",
         "The limit of a case is the time of its matrix products alone. They are timed beside llmclf in every round, in the",
         "shapes of the batches that llmclf makes: with PyTorch's ordinary product, and with packed weights where that is faster.",
-        "For int8, states count as quantised already. Attention is counted by its operations, at the rate of the products.",
+        "Attention is counted by its operations, at the rate of the products.",
     ]
     for case in results["cases"].values():
         lines += ["", *_case_lines(case)]
@@ -192,8 +191,6 @@ def _limit_lines(case: Mapping[str, Any]) -> list[str]:
             limit = limits[name]
             ordinary = [f"{limit['ordinary_gflops_per_second']:.0f}", _spread(limit["ordinary_rows_per_second"])]
             ordinary.append(_percent(limit["ordinary_share"]))
-            if dtype == "int8":  # PyTorch has one product of this type
-                ordinary = [""] * 3
             packed = (
                 f"{limit['gflops_per_second']:.0f} | {_spread(limit['rows_per_second'])} | {_percent(limit['share'])}"
             )
