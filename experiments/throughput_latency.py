@@ -121,7 +121,7 @@ def to_lines(latency: Mapping[str, Any], spread: Callable[[Sequence[float]], str
     ]
     lines += [
         f"| {one['dtype']} | {one['shots']} | {one['tokens']:.0f} | {_ms(one['p50'])} | {_ms(one['p95'])} | "
-        f"{BARE[one['dtype']]} | {_ms(one['bare_p50'])} | {_ms(one['bare_p95'])} | {spread(one['ratio'])} |"
+        f"{one['dtype']} | {_ms(one['bare_p50'])} | {_ms(one['bare_p95'])} | {spread(one['ratio'])} |"
         for one in settings
     ]
     lines += [f"| {dtype} | not run: {why} | | | | | | | |" for dtype, why in latency["refused"].items()]
