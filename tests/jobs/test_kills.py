@@ -98,8 +98,10 @@ def test_killed_while_it_writes_leaves_the_old_output_whole(zygote, table, tmp_p
             run.kill()
             if run.wait() == 0:
                 break
+            if output.read_text() != "old\n1\n":  # killed between the new file's coming and the process's end
+                assert read_table(output)["id"].tolist() == frame["id"].tolist()
+                break
             kills += 1
-            assert output.read_text() == "old\n1\n"
         assert kills >= 2
         zygote.succeed(command(table, output, server, "--resume", "--if-exists", "replace"))
         assert len(rows_asked(server)) == 3

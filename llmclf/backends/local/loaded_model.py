@@ -103,15 +103,14 @@ class LoadedModel:
 
     def _route_in(self, row: TokenRow, batch_tokens: int) -> str:
         n_longest = max(map(len, row.targets))
-        # Some models count columns instead of positions, and the nodes of a trie stand side by side.
-        n_columns = min(n_inner_nodes(row.targets), most_nodes(batch_tokens)) + 1
+        n_nodes = min(n_inner_nodes(row.targets), most_nodes(batch_tokens))
         prompts = [row.context] if row.processing is None else [row.context, row.processing.unconditional]
-        lengths = (max(len(p) + n_longest, min(len(p) + n_columns, self.calls.longest)) for p in prompts)
-        return max(map(self._route_at, lengths), key=ROUTES.index)
+        routes = (self._route_at(len(prompt) + n_longest, len(prompt) + n_nodes + 1) for prompt in prompts)
+        return max(routes, key=ROUTES.index)
 
-    def _route_at(self, n_tokens: int) -> str:
+    def _route_at(self, n_tokens: int, n_columns: int = 0) -> str:
         with self.lock:
-            return self._checks.route(n_tokens)
+            return self._checks.route(n_tokens, n_columns)
 
     def _shown(self) -> HiddenStates:
         """Where hidden states stand: those that are plain calls' on the route of short rows."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import count, islice, pairwise, product
 from typing import Any
 
 import numpy as np
@@ -85,8 +85,10 @@ class RouteChecks:
         self._definitions: dict[int, dict[int, list[np.ndarray]]] = {}
         self._unreadable = longest + 2
 
-    def route(self, n_tokens: int) -> str:
+    def route(self, n_tokens: int, n_columns: int = 0) -> str:
         """The fastest route that is exact for rows of so many tokens, prompt and longest completion together.
+
+        `n_columns` is how many they are where all completions of a row stand side by side, as the nodes of one trie.
 
         Raises
         ------
@@ -94,7 +96,10 @@ class RouteChecks:
             The model is none whose scores can be defined: see `check_definition`.
         """
         length = self._readable(n_tokens)
-        return next(route for route in ROUTES if self._verdict(route, length))
+        found = next(route for route in ROUTES if self._verdict(route, length))
+        if found == "trie" and n_columns > n_tokens and not self._verdict("columns", self.length(n_columns)):
+            return next(route for route in ROUTES[1:] if self._verdict(route, length))
+        return found
 
     def reads_by_cache(self, n_tokens: int) -> bool:
         """Whether the model may read on, up to so many tokens, from what it keeps of earlier ones."""
@@ -126,8 +131,14 @@ class RouteChecks:
             return True
         key = (what, length)
         if key not in self._verdicts:
-            check = {"trie": self._trie, "pairs": self._pairs, "single": self._single, "cache": self._cache}[what]
-            self._verdicts[key] = check(length)
+            checks = {
+                "trie": self._trie,
+                "columns": self._columns,
+                "pairs": self._pairs,
+                "single": self._single,
+                "cache": self._cache,
+            }
+            self._verdicts[key] = checks[what](length)
         return self._verdicts[key]
 
     # --- the comparisons -----------------------------------------------------------------------------------------------
@@ -142,6 +153,19 @@ class RouteChecks:
         return self._agrees("trie", [long, short], 4 * length, expected) and self._agrees(
             "trie", [long, twin], length // 4 + 1, {0: expected[0]}
         )
+
+    def _columns(self, n_columns: int) -> bool:
+        """A short prompt with so many completions that the last stand that far: some models count columns for positions."""
+        context = self._sample(_SHORTEST)
+        tokens = list(dict.fromkeys(self._sample(4 * OPENING_LENGTH)))
+        depth = next(n for n in count(1) if len(tokens) ** n >= n_columns or len(tokens) == 1)
+        completions = [(*path, tokens[0]) for path in islice(product(tokens, repeat=depth), n_columns)]
+        last = self._definition([TokenRow(context, tuple(completions[-2:]))])[0]
+        try:
+            found = dict(self._scorers["trie"]([TokenRow(context, tuple(completions))], 4 * n_columns))
+        except REFUSALS:
+            return False
+        return self._same({0: last}, {0: found[0][-2:]})
 
     def _pairs(self, length: int) -> bool:
         """Pairs of one length in one batch."""
