@@ -539,7 +539,7 @@ def test_the_identity_names_the_weights(model_folder, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(model_folder("byte_bpe"), folder)
     first = open_backend(f"hf:{folder}").identity()
-    assert open_backend(f"hf:{folder}", dtype="bfloat16").identity() != first
+    assert open_backend(f"hf:{folder}", dtype="float16").identity() != first
     assert open_backend(f"hf:{folder}", context_length=50).identity() != first
     assert open_backend(f"hf:{folder}", batch_tokens=50).identity() == first
     assert first["weights"] == open_backend(f"hf:{model_folder('byte_bpe')}").identity()["weights"]
@@ -552,10 +552,10 @@ def test_the_identity_names_the_weights(model_folder, tmp_path):
 
 
 def test_half_precision_is_normalised_in_float32(model_folder):
-    """bfloat16 weights give log-probabilities that sum to one over the vocabulary."""
+    """float16 weights give log-probabilities that sum to one over the vocabulary."""
     from llmclf.backends.tokens.codec import TokenRow
 
-    backend = open_backend(f"hf:{model_folder('byte_bpe')}", dtype="bfloat16")
+    backend = open_backend(f"hf:{model_folder('byte_bpe')}", dtype="float16")
     row = TokenRow((5, 9, 17, 30), tuple((token,) for token in range(len(backend.tokenizer))))
     values = dict(backend._loaded.score([row], 512))[0]
     assert np.exp(np.concatenate(values)).sum() == pytest.approx(1.0, abs=1e-4)
