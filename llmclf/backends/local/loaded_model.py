@@ -444,6 +444,7 @@ def _opened(name: str, device: str, dtype: str | None, memory: str | None) -> Lo
         pack_linear_layers(model)
         return LoadedModel(model, tokenizer, weights_hash)
     if unplain_layers(model):  # then it is bfloat16 throughout, as transformers makes it
+        del model, tokenizer  # two at a time might not fit
         return LoadedModel(*load(name, device, dtype, memory=memory))
     if not reads_file(model):
         pack_linear_layers(model, "bfloat16")

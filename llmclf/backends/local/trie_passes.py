@@ -142,8 +142,8 @@ class Prefixes:
             new, more = self._read(so_far, tokens[start : start + prefix.chunk], layers, hidden)
             if not room:
                 room = [(_with_room(key, len(tokens)), _with_room(value, len(tokens))) for key, value in new]
-                _put(room, prefix.attended, 0)
-            _put(room, new, start)
+                _write(room, prefix.attended, 0)
+            _write(room, new, start)
             stop = min(start + prefix.chunk, len(tokens))
             attended = [(key[:, :, :stop], value[:, :, :stop]) for key, value in room]
             for layer, found in more.items():
@@ -157,7 +157,7 @@ def _with_room(piece: torch.Tensor, n_tokens: int) -> torch.Tensor:
     return piece.new_empty((*piece.shape[:2], n_tokens, piece.shape[3]))
 
 
-def _put(room: KeysAndValues, pieces: KeysAndValues, start: int) -> None:
+def _write(room: KeysAndValues, pieces: KeysAndValues, start: int) -> None:
     """Write the keys and values of each layer from a token on; none where there is no layer yet."""
     for places, pair in zip(room, pieces, strict=False):
         for place, piece in zip(places, pair, strict=True):

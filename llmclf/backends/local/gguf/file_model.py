@@ -85,7 +85,7 @@ def file_model(header: Header, dtype: torch.dtype, products: torch.dtype, kind: 
     missing = {name for name, one in model.named_parameters() if id(one) not in {*matrices, *values}}
     # Two layers that share a matrix (embedding and output) have one parameter, so both find it here.
     for name, module in list(model.named_modules()):
-        _put(model, name, module, matrices, values, (dtype, products), workspace)
+        _fill(model, name, module, matrices, values, (dtype, products), workspace)
     kind.check_weights(model, {"mismatched_keys": mismatched, "missing_keys": missing, "unexpected_keys": ()}, source)
     return model.eval()
 
@@ -124,7 +124,7 @@ def _places(model: Any, header: Header, processor: Any, source: str) -> Iterator
         yield place
 
 
-def _put(
+def _fill(
     model: Any,
     name: str,
     module: Any,
