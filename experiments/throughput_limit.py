@@ -29,15 +29,13 @@ Product = Callable[[], torch.Tensor]
 
 
 class Work(NamedTuple):
-    """A pass over some columns: how many there are, how many of them are needed, and how many of both meet the output layer.
+    """A pass over some columns, of which some meet the output layer.
 
     `visible` counts the pairs of a column and a column that it attends to.
     """
 
     columns: int
-    needed: int
     predicted: int
-    predicted_needed: int
     visible: int
 
 
@@ -45,7 +43,7 @@ class Limit(Contender):
     """Not a contender: how long this machine needs for the trie's matrix products alone; the variant is their type.
 
     Every distinct product of the batches that llmclf plans is timed separately, with weights and activations in the cache as
-    far as they fit; padding is not counted. There are two rates: that of PyTorch's ordinary product, and that of the
+    far as they fit. There are two rates: that of PyTorch's ordinary product, and that of the
     product with packed weights where that is faster. Attention is counted by its operations, at the rate of the products.
     """
 
@@ -76,16 +74,16 @@ class Limit(Contender):
         ordinary = fastest = flops = attention = 0.0
         parts = [part for _, _, part in in_parts(token_rows, BATCH_TOKENS["cpu"] - 1)]
         for work in passes(parts, BATCH_TOKENS["cpu"]):
-            products = [(work.columns, work.needed, shape, count) for shape, count in self.shapes.items()]
+            products = [(work.columns, shape, count) for shape, count in self.shapes.items()]
             if work.predicted:
-                products.append((work.predicted, work.predicted_needed, self.head_shape, 1))
-            for columns, needed, shape, count in products:
+                products.append((work.predicted, self.head_shape, 1))
+            for columns, shape, count in products:
                 if (columns, shape) not in timed:
                     timed[columns, shape] = self._time(self.weights[shape], columns)
                 one, other = timed[columns, shape]
-                ordinary += one * count * needed / columns
-                fastest += min(one, other) * count * needed / columns
-                flops += 2.0 * needed * shape[0] * shape[1] * count
+                ordinary += one * count
+                fastest += min(one, other) * count
+                flops += 2.0 * columns * shape[0] * shape[1] * count
             attention += float(work.visible * self.attention_flops)
         n_prefix, n_rows = n_shared(token_rows), len(token_rows)
         return {
@@ -131,7 +129,7 @@ def passes(rows: list[TokenRow], budget: int) -> Iterator[Work]:
                 for first in range(start, step, budget):
                     last = min(first + budget, step)
                     visible = (last * (last + 1) - first * (first + 1)) // 2
-                    yield Work(last - first, last - first, 0, 0, visible)
+                    yield Work(last - first, 0, visible)
             start = step
         for places in plan(rows, group.places, start, budget):
             yield _batch_work([rows[place] for place in places], start)
@@ -145,13 +143,7 @@ def _batch_work(rows: list[TokenRow], n_prefix: int) -> Work:
     for length, trie in zip(lengths, tries, strict=True):
         visible += length * n_prefix + length * (length + 1) // 2
         visible += trie.n_nodes * (n_prefix + length) + int(trie.visible.sum())
-    return Work(
-        columns=len(rows) * (max(lengths) + max(nodes)),
-        needed=sum(lengths) + sum(nodes),
-        predicted=len(rows) * (max(nodes) + 1),
-        predicted_needed=sum(nodes) + len(rows),
-        visible=visible,
-    )
+    return Work(sum(lengths) + sum(nodes), sum(nodes) + len(rows), visible)
 
 
 def floating(dtype: torch.dtype, weight: torch.Tensor, columns: int) -> tuple[Product, Product]:

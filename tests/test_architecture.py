@@ -24,6 +24,15 @@ ALLOWED = {
     ("files/orderly_end.py", "os._exit"): "an end that waits for nothing has no other name in Python",
     ("backends/local/products/packed.py", "torch.ops.mkldnn._reorder_linear_weight"): "an operator that torch names so",
     ("backends/local/products/packed.py", "torch.ops.mkldnn._linear_pointwise"): "an operator that torch names so",
+    ("backends/local/products/attention.py", "torch.ops.mkldnn._linear_pointwise"): "an operator that torch names so",
+    (
+        "backends/local/products/attention.py",
+        "torch.ops.aten._scaled_dot_product_flash_attention_for_cpu",
+    ): "an operator that torch names so",
+    (
+        "backends/local/trie_attention.py",
+        "hasattr(torch.ops.aten, '_scaled_dot_product_flash_attention_for_cpu')",
+    ): "an operator that torch names so, and not every version has",
     ("backends/local/gguf/layers.py", "torch._C"): "where torch has what its documentation names to switch a mode off",
     ("throughput_limit.py", "torch.ops.mkldnn._reorder_linear_weight"): "an operator that torch names so",
     ("throughput_limit.py", "torch.ops.mkldnn._linear_pointwise"): "an operator that torch names so",

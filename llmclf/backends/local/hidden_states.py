@@ -127,10 +127,8 @@ class PassReader:
     ----------
     hidden : HiddenStates
     rows : sequence of TokenRow (B,)
-    n_text : int
-        The last token of each context stands in column ``n_text - 1``.
-    n_columns : int
-        Those that may hold text.
+    starts : sequence of int (B,)
+        The column of each row's first token in the pass; its others follow.
     n_prefix : int
         Tokens of each context that were read before this pass.
     prefix : mapping of a layer to its states (n_prefix, hidden)
@@ -141,20 +139,19 @@ class PassReader:
         self,
         hidden: HiddenStates,
         rows: Sequence[TokenRow],
-        n_text: int,
-        n_columns: int,
+        starts: Sequence[int] = (0,),
         n_prefix: int = 0,
         prefix: Mapping[int, torch.Tensor] | None = None,
     ) -> None:
         self._hidden = hidden
         self._rows = rows
-        self._n_text = n_text
+        self._starts = starts
         self._prefix = prefix or {}
         self._parts = [[(part.tokens, hidden.layer(part)) for part in row.states] for row in rows]
         self._wanted = {part for parts in self._parts for part in parts}
-        self._found: dict[tuple[str, int], torch.Tensor] = {}
+        self._found: dict[tuple[str, int], list[torch.Tensor]] = {}
         # The share of each token in the mean, in this pass and before it.
-        self._own = np.zeros((len(rows), n_columns), dtype=np.float32)
+        self._own = [np.zeros(len(row.context) - n_prefix, dtype=np.float32) for row in rows]
         self._before = np.zeros((len(rows), n_prefix), dtype=np.float32)
         for b, row in enumerate(rows):
             if any(part.tokens == "text" for part in row.states):
@@ -163,11 +160,10 @@ class PassReader:
     def _share(self, b: int, row: TokenRow, n_prefix: int) -> None:
         n_tokens = sum(stop - start for start, stop in row.text_tokens)
         if not n_tokens:
-            self._own[b, self._n_text - 1] = 1.0
-        first = self._n_text - len(row.context)  # the column of the context's first token, were there no prefix
+            self._own[b][-1] = 1.0
         for start, stop in row.text_tokens:
             self._before[b, start : min(stop, n_prefix)] = 1.0 / n_tokens
-            self._own[b, first + max(start, n_prefix) : max(first + stop, 0)] = 1.0 / n_tokens
+            self._own[b][max(start - n_prefix, 0) : max(stop - n_prefix, 0)] = 1.0 / n_tokens
 
     def reading(self) -> Any:
         """A block in which one pass is made."""
@@ -176,20 +172,24 @@ class PassReader:
     def _take(self, layer: int, states: torch.Tensor) -> None:
         import torch
 
-        n_rows, n_columns = self._own.shape
-        states = states[:n_rows, :n_columns]  # a plain call reads a completion, too, and several side by side
+        # Each row by itself: one that is not finite must not spoil another.
+        of_rows = [
+            states[0, start : start + len(own)].float() for start, own in zip(self._starts, self._own, strict=True)
+        ]
         if ("last", layer) in self._wanted:
-            self._found["last", layer] = states[:, self._n_text - 1].float()
+            self._found["last", layer] = [some[-1].clone() for some in of_rows]
         if ("text", layer) in self._wanted:
-            shares = torch.from_numpy(self._own).to(states.device)
-            mean = torch.bmm(shares[:, None], states.float())[:, 0]
+            means = [torch.from_numpy(own).to(some.device) @ some for own, some in zip(self._own, of_rows, strict=True)]
             if self._before.any():
-                mean = mean + torch.from_numpy(self._before).to(states.device) @ self._prefix[layer]
-            self._found["text", layer] = mean
+                before = torch.from_numpy(self._before).to(states.device) @ self._prefix[layer]
+                means = [own + shared for own, shared in zip(means, before, strict=True)]
+            self._found["text", layer] = means
 
     def vectors(self) -> list[NDArray[np.float32] | None]:
         """Of each row, its states end to end; None where it wants none."""
-        values = {part: tensor.cpu().numpy() for part, tensor in self._found.items()}
+        import torch
+
+        values = {part: torch.stack(found).cpu().numpy() for part, found in self._found.items()}
         return [
             np.concatenate([values[part][b] for part in parts]).astype(np.float32) if parts else None
             for b, parts in enumerate(self._parts)

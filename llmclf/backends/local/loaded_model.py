@@ -85,6 +85,8 @@ class LoadedModel:
 
         `states` gets those that a row asks for, by the row's place, before its log-probabilities are given.
         """
+        with self.lock:
+            batch_tokens = self._checks.most_columns(batch_tokens)
         by_route: dict[str, list[int]] = {route: [] for route in ROUTES}
         # The longest first: what is exact for it is exact for shorter ones.
         for place in sorted(range(len(rows)), key=lambda i: -rows[i].n_inputs):
@@ -213,16 +215,14 @@ class LoadedModel:
         for group in self._in_turn(all_groups):
             context, n_prefix = rows[group.places[0]].context, group.steps[-1]
             for places in plan(rows, group.places, n_prefix, batch_tokens):
-                batch = lay_out(rows, places, n_prefix)
+                batch = lay_out(rows, places, n_prefix, self._passes.longest_block)
                 some = [rows[place] for place in places]
                 # The lock is taken per batch: a caller that stops listening must not keep it.
                 with self.lock:
                     prefix = self._prefixes.last(context, group.steps, piece, layers, hidden)
                     reader = None
                     if hidden is not None:
-                        n_columns = batch.tokens.shape[1]
-                        n_text = n_columns + 1 - batch.n_predict
-                        reader = PassReader(hidden, some, n_text, n_columns, n_prefix, prefix.hidden)
+                        reader = PassReader(hidden, some, batch.starts, n_prefix, prefix.hidden)
                     logits = self._passes.forward(batch, prefix.attended, n_prefix, reader)
                     answers = self._label_logprobs(batch, logits, [row.processing for row in some])
                     _put(states, places, reader)
@@ -240,17 +240,19 @@ class LoadedModel:
         self, batch: Batch, logits: torch.Tensor, processings: Sequence[TokenProcessing | None]
     ) -> list[list[np.ndarray]]:
         """Of each row of a batch, the log-probabilities of the tokens of each completion."""
+        # Where each row's logits begin.
+        starts = np.cumsum([0, *(trie.n_nodes + 1 for trie in batch.tries)])
         plain = [b for b, processing in enumerate(processings) if processing is None]
-        # Where every wanted log-probability stands: (row, column) and token, all completions of all rows in one list.
-        columns = [b * batch.n_predict + c for b in plain for c in batch.tries[b].columns]
+        # Where every wanted log-probability stands: row of the logits and token, all completions of all rows in one list.
+        columns = [starts[b] + c for b in plain for c in batch.tries[b].columns]
         targets = [t for b in plain for t in batch.tries[b].targets]
-        pieces = iter(in_pieces(gather_log_softmax(logits.flatten(0, 1), columns, targets), targets))
+        pieces = iter(in_pieces(gather_log_softmax(logits, columns, targets), targets))
         answers = []
         for b, (trie, processing) in enumerate(zip(batch.tries, processings, strict=True)):
             if processing is None:
                 answers.append([next(pieces) for _ in trie.targets])
             else:
-                of_row = logits[b, : trie.n_nodes + 1].float().cpu().numpy()
+                of_row = logits[starts[b] : starts[b + 1]].float().cpu().numpy()
                 completions = tuple(tuple(target.tolist()) for target in trie.targets)
                 without = self._unconditional_logits("trie", processing.unconditional, completions)
                 answers.append(self._processed(trie.targets, trie.columns, processing, of_row, without))
@@ -324,8 +326,8 @@ class LoadedModel:
         whole: np.ndarray | None = None
         for _, which, part in in_parts([row], most_nodes(self.batch_tokens)):
             prefix = self._prefixes.last(row.context, (n_prefix,), piece)
-            batch = lay_out([part], [0], n_prefix)
-            logits = self._passes.forward(batch, prefix.attended, n_prefix)[0].float().cpu().numpy()
+            batch = lay_out([part], [0], n_prefix, self._passes.longest_block)
+            logits = self._passes.forward(batch, prefix.attended, n_prefix).float().cpu().numpy()
             whole = np.empty((trie.n_nodes + 1, logits.shape[1])) if whole is None else whole
             for place, columns in zip(which, batch.tries[0].columns, strict=True):
                 whole[trie.columns[place]] = logits[columns]
@@ -353,7 +355,7 @@ class LoadedModel:
         """Log-probabilities of a row's completions by plain calls: of pairs of one length, or of single pairs."""
         reader = None
         if states is not None and row.states:
-            reader = PassReader(self._shown(), [row], len(row.context), len(row.context))
+            reader = PassReader(self._shown(), [row])
         if row.processing is not None:
             answer = self._processed_plainly(route, row, row.processing, reader)
         else:

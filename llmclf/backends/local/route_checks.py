@@ -43,6 +43,7 @@ _LENGTH_NAMES = re.compile(
 )
 _LONGEST_NAMED = 1 << 24
 _PIECES = (4, 8, 16, 32)
+_MOST_COMPLETIONS = 512  # of one prompt, of many that stand side by side
 
 Scorer = Callable[[Sequence[TokenRow], int], Iterable[tuple[int, list[np.ndarray]]]]
 
@@ -101,6 +102,16 @@ class RouteChecks:
             return next(route for route in ROUTES[1:] if self._verdict(route, length))
         return found
 
+    def most_columns(self, n_columns: int) -> int:
+        """How many columns rows may take together, side by side: fewer where the model counts columns for positions.
+
+        A length that the configuration names is where a count would show.
+        """
+        passed = [named for named in self._named if named <= n_columns]
+        if not passed or self._verdict("columns", self.length(passed[-1] + 1)):
+            return n_columns
+        return next(named for named in passed if not self._verdict("columns", self.length(named + 1))) - 1
+
     def reads_by_cache(self, n_tokens: int) -> bool:
         """Whether the model may read on, up to so many tokens, from what it keeps of earlier ones."""
         return self._verdict("cache", self._readable(n_tokens))
@@ -155,17 +166,20 @@ class RouteChecks:
         )
 
     def _columns(self, n_columns: int) -> bool:
-        """A short prompt with so many completions that the last stand that far: some models count columns for positions."""
+        """A short prompt after others with so many completions that its own stand that far: some models count columns."""
         context = self._sample(_SHORTEST)
         tokens = list(dict.fromkeys(self._sample(4 * OPENING_LENGTH)))
         depth = next(n for n in count(1) if len(tokens) ** n >= n_columns or len(tokens) == 1)
         completions = [(*path, tokens[0]) for path in islice(product(tokens, repeat=depth), n_columns)]
-        last = self._definition([TokenRow(context, tuple(completions[-2:]))])[0]
+        starts = range(0, n_columns, _MOST_COMPLETIONS)
+        before = [TokenRow(context, tuple(completions[start : start + _MOST_COMPLETIONS])) for start in starts]
+        last = TokenRow(context, ((tokens[0],), (tokens[-1],)))  # the shortest row stands last
+        expected = self._definition([last])[0]
         try:
-            found = dict(self._scorers["trie"]([TokenRow(context, tuple(completions))], 4 * n_columns))
+            found = dict(self._scorers["trie"]([*before, last], 4 * n_columns))
         except REFUSALS:
             return False
-        return self._same({0: last}, {0: found[0][-2:]})
+        return self._same({0: expected}, {0: found[len(before)]})
 
     def _pairs(self, length: int) -> bool:
         """Pairs of one length in one batch."""

@@ -4,8 +4,8 @@ A batch is a trie of three levels: the prefix that all its prompts share, the re
 trie of its completions. A completion's last token is predicted and never read, so only inner nodes need the transformer,
 and only the root of the completions and their inner nodes need the output layer.
 
-Layout of a batch of B rows: columns ``[padding | prompt's own tokens | completion nodes]``. Prompts are aligned right, so
-that the places where completion tokens are predicted are the last columns of every row.
+Layout of a batch: its rows stand end to end in one sequence of columns, nothing padded, each as
+``[prompt's own tokens | completion nodes]``; `trie_blocks` says who attends to whom among them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...arrays import Integers
 from ..tokens.codec import TokenRow
 from ..tokens.label_trie import LabelTrie, label_trie, n_inner_nodes
 from ..tokens.text_tokens import common_prefix
+from .trie_blocks import Tile, tiles
 
 _LARGEST_TRIE = 4096
 _STRADDLING = 3
@@ -30,26 +30,29 @@ _STRADDLING = 3
 
 @dataclass(frozen=True)
 class Batch:
-    """A trie laid out for one forward pass over B rows of L columns, after a shared prefix of P tokens.
+    """A trie laid out for one forward pass over T columns of B rows, after a prefix that they share.
 
     Attributes
     ----------
     places : tuple of int (B,)
         Which rows of the call these are.
     tries : tuple of LabelTrie (B,)
-    tokens, positions : int arrays (B, L)
-    mask : bool array (B, L, P + L)
-        ``mask[b, i, j]``: column i of row b attends to key j, of which the first P are the prefix.
-    n_predict : int
-        The last `n_predict` columns are those where completion tokens are predicted.
+    tokens, positions : int arrays (T,)
+    starts, n_texts : tuples of int (B,)
+        The first column of each row, and how many of its columns are its prompt's.
+    predicted : int array (Q,)
+        The columns where completion tokens are predicted: of each row the prompt's last, then the nodes.
+    tiles : tuple of Tile
     """
 
     places: tuple[int, ...]
     tries: tuple[LabelTrie, ...]
     tokens: Integers
     positions: Integers
-    mask: NDArray[np.bool_]
-    n_predict: int
+    starts: tuple[int, ...]
+    n_texts: tuple[int, ...]
+    predicted: Integers
+    tiles: tuple[Tile, ...]
 
 
 @dataclass(frozen=True)
@@ -228,48 +231,42 @@ def _cut(targets: tuple[tuple[int, ...], ...], most_nodes: int) -> tuple[tuple[i
 
 
 def plan(rows: Sequence[TokenRow], places: Sequence[int], n_prefix: int, batch_tokens: int) -> list[list[int]]:
-    """Batches of rows of similar length that, padding included, hold at most `batch_tokens` columns.
+    """Batches of rows of similar length that hold at most `batch_tokens` columns.
 
     Longest first, so that the largest batch fails early if it must; a row longer than the budget is a batch alone.
     """
     sizes = {i: (len(rows[i].context) - n_prefix, n_inner_nodes(rows[i].targets)) for i in places}
     order = sorted(places, key=lambda i: (-sum(sizes[i]), sizes[i], i))
     batches: list[list[int]] = []
-    max_length = max_nodes = 0
+    n_columns = batch_tokens + 1
     for i in order:
-        length, n_nodes = sizes[i]
-        grown = (max(max_length, length) + max(max_nodes, n_nodes)) * (len(batches[-1]) + 1) if batches else 0
-        if batches and grown <= batch_tokens:
-            batches[-1].append(i)
-            max_length, max_nodes = max(max_length, length), max(max_nodes, n_nodes)
-        else:
-            batches.append([i])
-            max_length, max_nodes = length, n_nodes
+        n_columns += sum(sizes[i])
+        if n_columns > batch_tokens:
+            batches.append([])
+            n_columns = sum(sizes[i])
+        batches[-1].append(i)
     return batches
 
 
-def lay_out(rows: Sequence[TokenRow], places: Sequence[int], n_prefix: int) -> Batch:
-    """Arrange some rows as one batch; see the module's docstring for the columns."""
+def lay_out(rows: Sequence[TokenRow], places: Sequence[int], n_prefix: int, longest_block: int | None = None) -> Batch:
+    """Arrange some rows as one batch; see the module's docstring for the columns, and `tiles` for `longest_block`."""
     tries = tuple(label_trie(rows[i].targets) for i in places)
     contexts = [rows[i].context[n_prefix:] for i in places]
-    n_text, n_nodes = max(map(len, contexts)), max(trie.n_nodes for trie in tries)
-    n_rows, n_columns = len(places), n_text + n_nodes
-    tokens = np.zeros((n_rows, n_columns), dtype=np.int64)
-    positions = np.zeros((n_rows, n_columns), dtype=np.int64)
-    mask = np.zeros((n_rows, n_columns, n_prefix + n_columns), dtype=bool)
-    mask[:, :, :n_prefix] = True
-    inner = mask[:, :, n_prefix:]
-    causal = np.tril(np.ones((n_text, n_text), dtype=bool))
-    for b, (context, trie) in enumerate(zip(contexts, tries, strict=True)):
-        start, stop = n_text - len(context), n_text + trie.n_nodes
-        tokens[b, start:n_text] = context
-        tokens[b, n_text:stop] = trie.tokens
-        positions[b, start:n_text] = np.arange(n_prefix, n_prefix + len(context))
-        positions[b, n_text:stop] = n_prefix + len(context) - 1 + trie.depths
-        inner[b, start:n_text, start:n_text] = causal[start:, start:]
-        inner[b, n_text:stop, start:n_text] = True
-        inner[b, n_text:stop, n_text:stop] = trie.visible
-    # Padding attends to itself: a column that attends to nothing would be NaN and spoil others through 0 * NaN.
-    every = np.arange(n_columns)
-    inner[:, every, every] = True
-    return Batch(tuple(places), tries, tokens, positions, mask, n_nodes + 1)
+    n_texts = tuple(map(len, contexts))
+    ends = np.cumsum([n_text + trie.n_nodes for n_text, trie in zip(n_texts, tries, strict=True)])
+    tokens, positions, predicted = [], [], []
+    for context, trie, end in zip(contexts, tries, ends, strict=True):
+        n_before = n_prefix + len(context)
+        tokens += [np.array(context, dtype=np.int64), trie.tokens]
+        positions += [np.arange(n_prefix, n_before), n_before - 1 + trie.depths]
+        predicted.append(np.arange(end - trie.n_nodes - 1, end))
+    return Batch(
+        tuple(places),
+        tries,
+        np.concatenate(tokens),
+        np.concatenate(positions),
+        (0, *ends[:-1].tolist()),
+        n_texts,
+        np.concatenate(predicted),
+        tiles(n_texts, tries, n_prefix, longest_block),
+    )

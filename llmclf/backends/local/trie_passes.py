@@ -10,14 +10,21 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from ...arrays import Integers
 from ...errors import ModelError
+from ..tokens.label_trie import label_trie
 from .hidden_states import HiddenStates, PassReader
 from .trie_attention import TrieContext, attending
 from .trie_batches import Batch
+from .trie_blocks import tiles
 
 if TYPE_CHECKING:
     from .plain_calls import PlainCalls
 
+
+_NO_LABELS = label_trie(((0,),))
+_LONGEST_BLOCK = {"cpu": 64}
+"""Queries of a block of attention; on other devices, whole rows."""
 
 KeysAndValues = list[tuple[torch.Tensor, torch.Tensor]]
 """Of each layer, (1, heads, P, d) each."""
@@ -175,24 +182,30 @@ class TriePasses:
     def __init__(self, calls: PlainCalls) -> None:
         self._calls = calls
         self._model = calls.model
+        self.longest_block = _LONGEST_BLOCK.get(calls.model.device.type)
 
     def forward(
         self, batch: Batch, prefix: KeysAndValues, n_prefix: int, reader: PassReader | None = None
     ) -> torch.Tensor:
-        """The logits (B, n_predict, vocabulary) of a batch after a shared prefix; `reader` takes hidden states."""
-        context = self._context(batch.mask, batch.positions, prefix, n_prefix)
+        """The logits (predicted, vocabulary) of a batch after a shared prefix; `reader` takes hidden states."""
+        context = TrieContext(batch.tiles, self._on_device(batch.positions), prefix, n_prefix)
         with nullcontext() if reader is None else reader.reading():
-            return self.run(batch.tokens, context, batch.n_predict)
+            return self.run(batch.tokens, context, batch.predicted)
 
     def read_on(
         self, prefix: Prefix, tokens: tuple[int, ...], layers: Sequence[int], hidden: HiddenStates | None
     ) -> tuple[KeysAndValues, dict[int, torch.Tensor]]:
         """Of the tokens that follow a prefix: keys and values, and the states (n, hidden) of some layers."""
         start, n_new = len(prefix.tokens), len(tokens)
-        mask = np.ones((1, n_new, start + n_new), dtype=bool)
-        mask[0, :, start:] = np.tril(mask[0, :, start:])
-        context = self._context(mask, np.arange(start, start + n_new)[None], prefix.attended, start)
-        context.recorded = []
+        positions = self._on_device(np.arange(start, start + n_new))
+        context = TrieContext(
+            tiles([n_new], [_NO_LABELS], start, self.longest_block),
+            positions,
+            prefix.attended,
+            start,
+            is_text=True,
+            recorded=[],
+        )
         states: dict[int, torch.Tensor] = {}
 
         def keep(layer: int, found: torch.Tensor) -> None:
@@ -200,30 +213,26 @@ class TriePasses:
             states[layer] = found[0].float().clone()
 
         with nullcontext() if hidden is None else hidden.reading(layers, keep):
-            self.run(np.array([tokens], dtype=np.int64), context, 1)
+            self.run(np.array(tokens, dtype=np.int64), context, np.array([n_new - 1]))
+        assert context.recorded is not None
         return context.recorded, states
 
-    def run(self, tokens: np.ndarray, context: TrieContext, n_predict: int) -> torch.Tensor:
-        """The logits (B, n_predict, vocabulary) of the last columns."""
+    def run(self, tokens: Integers, context: TrieContext, predicted: Integers) -> torch.Tensor:
+        """The logits (predicted, vocabulary) of some columns."""
         self._calls.state.restore()
-        ids = torch.from_numpy(tokens).to(self._model.device)
+        places = torch.from_numpy(predicted).to(self._model.device)
         with torch.inference_mode(), attending(self._model, context):
             logits: torch.Tensor = self._model(
-                input_ids=ids,
-                position_ids=context.query_positions,
+                input_ids=self._on_device(tokens),
+                position_ids=context.positions,
                 use_cache=False,
-                logits_to_keep=n_predict,
-            ).logits
+                logits_to_keep=places,
+            ).logits[0]
         if context.n_calls == 0:
             raise ModelError(f"{type(self._model).__name__} does not let its attention be chosen")
-        return logits[:, -n_predict:]
+        # Some architectures give all of them.
+        return logits if len(logits) == len(places) else logits[places]
 
-    def _context(self, mask: np.ndarray, positions: np.ndarray, prefix: KeysAndValues, n_prefix: int) -> TrieContext:
-        device = self._model.device
-        before = np.broadcast_to(np.arange(n_prefix), (len(positions), n_prefix))
-        return TrieContext(
-            mask=torch.from_numpy(mask).to(device),
-            query_positions=torch.from_numpy(positions).to(device),
-            key_positions=torch.from_numpy(np.concatenate((before, positions), axis=1)).to(device),
-            prefix=prefix,
-        )
+    def _on_device(self, columns: Integers) -> torch.Tensor:
+        """As the model reads them: (1, T)."""
+        return torch.from_numpy(columns[None]).to(self._model.device)

@@ -12,9 +12,9 @@ from ...arrays import Integers
 from .text_tokens import common_prefix
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LabelTrie:
-    """The inner nodes of a set of completions, parents before children.
+    """The inner nodes of a set of completions, each before all that grows from it.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ def label_trie(completions: tuple[tuple[int, ...], ...]) -> LabelTrie:
     >>> trie.n_nodes, [columns.tolist() for columns in trie.columns]
     (1, [[0, 1], [0, 1], [0]])
     """
-    paths = sorted({completion[:j] for completion in completions for j in range(1, len(completion))}, key=len)
+    paths = sorted({completion[:j] for completion in completions for j in range(1, len(completion))})
     place = {path: i for i, path in enumerate(paths)}
     visible = np.zeros((len(paths), len(paths)), dtype=bool)
     for path, i in place.items():

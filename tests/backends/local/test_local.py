@@ -442,10 +442,15 @@ def test_long_texts_are_read_in_pieces(model_folder, monkeypatch, kind):
     """No pass has more columns than a piece and the labels, however long the texts; scores and digits stay as they are."""
     from llmclf.backends.local.trie_passes import TriePasses
 
-    shapes = []
-    context = TriePasses._context
+    sizes = []  # columns, and keys
+    run = TriePasses.run
     monkeypatch.setattr(
-        TriePasses, "_context", lambda self, mask, *args: (shapes.append(mask.shape), context(self, mask, *args))[1]
+        TriePasses,
+        "run",
+        lambda self, tokens, context, predicted: (
+            sizes.append((len(tokens), context.n_prefix + len(tokens))),
+            run(self, tokens, context, predicted),
+        )[1],
     )
     name = f"hf:{model_folder(kind)}"
     backend = open_backend(name, batch_tokens=32)
@@ -455,13 +460,13 @@ def test_long_texts_are_read_in_pieces(model_folder, monkeypatch, kind):
     rows = backend._codec.encode(requests)
     longest = max(len(row.context) for row in rows)
     score(backend, requests)  # lengths are checked now, in batches of any size
-    shapes.clear()
+    sizes.clear()
     backend._loaded._prefixes.clear()
     answers = score(backend, requests)
     n_nodes = max(label_trie(row.targets).n_nodes for row in rows)
     assert longest > 5 * 32
-    assert max(n_rows * n_columns for n_rows, n_columns, _ in shapes) <= 32 + n_nodes
-    assert max(n_keys for _, _, n_keys in shapes) <= longest + n_nodes
+    assert max(n_columns for n_columns, _ in sizes) <= 32 + n_nodes
+    assert longest <= max(n_keys for _, n_keys in sizes) <= longest + n_nodes
     assert_same(answers, score(open_backend(name, batch_tokens=4096), requests))
     score(backend, [requests[1], requests[0]])
     for one, other in zip(score(backend, requests), answers, strict=True):

@@ -93,6 +93,22 @@ def test_what_pairs_cannot_either_is_asked_one_by_one():
     assert made.route(20) == "single"
 
 
+@pytest.mark.parametrize(
+    ("named", "width"), [([], 512), ([1000], 512), ([300], 299), ([60, 300], 299), ([200, 300], 299)]
+)
+def test_rows_side_by_side_stay_below_a_length_at_which_columns_count(named, width):
+    """A model whose answers change where columns stand past 300 has batches that end before, if a length is named."""
+
+    def counted(row, rows):
+        n_before = sum(len(some.context) + len(some.targets) for some in rows[: rows.index(row)])
+        return 2e-4 if n_before + len(row.context) > 300 else 0.0
+
+    made, asked = checks(trie=counted, named=named)
+    assert made.most_columns(512) == width
+    assert made.most_columns(100) == 100
+    assert bool(asked) == any(one < 512 for one in named)
+
+
 def test_an_error_within_the_promise_is_none():
     """5e-5 nats are rounding; 1.5e-4 are not."""
     assert checks(trie=lambda row, rows: 5e-5)[0].route(30) == "trie"

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmclf.backends.local.trie_batches import groups, in_parts, lay_out, plan, read_on_alone
+from llmclf.backends.local.trie_blocks import tiles
 from llmclf.backends.requests import needs_terminator
 from llmclf.backends.tokens.codec import TokenRow
 from llmclf.backends.tokens.label_trie import label_trie, n_inner_nodes
@@ -130,35 +131,64 @@ def test_rows_that_are_too_long_are_read_on_alone(some, longest):
 
 @given(rows, st.integers(1, 60))
 def test_a_plan_holds_every_row_once_and_keeps_the_budget(some, budget):
-    """Only a batch of one row may exceed the budget of columns, padding included."""
+    """Only a batch of one row may exceed the budget of columns, and the next row of a batch would not have fitted."""
     n_prefix = all_share(some)
     batches = plan(some, range(len(some)), n_prefix, budget)
     assert sorted(i for batch in batches for i in batch) == list(range(len(some)))
-    for batch in batches:
-        laid = lay_out(some, batch, n_prefix)
-        assert len(batch) == 1 or laid.tokens.size <= budget
+    sizes = [lay_out(some, batch, n_prefix).tokens.size for batch in batches]
+    assert all(size <= budget or len(batch) == 1 for size, batch in zip(sizes, batches, strict=True))
+    for size, following in zip(sizes, batches[1:], strict=False):
+        assert size + lay_out(some, following[:1], n_prefix).tokens.size > budget
 
 
-@given(rows)
-def test_a_layout_lets_every_column_see_its_own_past_alone(some):
-    """Columns spell each row's context and nodes; what a column sees is what precedes it in its own sequence."""
+@given(rows, st.sampled_from([1, 2, 5, 64, None]))
+def test_a_layout_lets_every_column_see_its_own_past_alone(some, longest):
+    """Columns spell each row's context and nodes; what a column sees is what precedes it in its own sequence, each once."""
     n_prefix = all_share(some)
-    batch = lay_out(some, range(len(some)), n_prefix)
-    n_text = batch.tokens.shape[1] - (batch.n_predict - 1)
+    batch = lay_out(some, range(len(some)), n_prefix, longest)
+    sees = seen(batch.tiles, len(batch.tokens))
+    predicted = iter(batch.predicted.tolist())
     for b, row in enumerate(some):
-        own = row.context[n_prefix:]
-        start = n_text - len(own)
+        own, start = row.context[n_prefix:], batch.starts[b]
+        assert batch.n_texts[b] == len(own)
+        for i in range(len(own)):
+            assert sees[start + i] == list(range(start, start + i + 1))
+        of_row = [next(predicted) for _ in range(batch.tries[b].n_nodes + 1)]
         for target, columns in zip(row.targets, batch.tries[b].columns, strict=True):
             for j, column in enumerate(columns):
-                sees = np.flatnonzero(batch.mask[b, n_text - 1 + column])
-                sees = sees[sees >= n_prefix] - n_prefix
-                assert batch.tokens[b, sees].tolist() == [*own, *target[:j]]
-                assert batch.positions[b, sees].tolist() == list(range(n_prefix, n_prefix + len(own) + j))
-        assert batch.mask[b, :, :n_prefix].all()
-        for i in range(start, n_text):
-            sees = np.flatnonzero(batch.mask[b, i])[n_prefix:] - n_prefix
-            assert sees.tolist() == list(range(start, i + 1))
-    assert batch.mask.any(axis=2).all(), "a column that sees nothing would be NaN"
+                path = sees[of_row[column]]
+                assert batch.tokens[path].tolist() == [*own, *target[:j]]
+                assert batch.positions[path].tolist() == list(range(n_prefix, n_prefix + len(own) + j))
+    assert next(predicted, None) is None
+
+
+def seen(tiles, n_columns: int) -> list[list[int]]:
+    """What each column sees, in order. A repeated query sees something, too: one that sees nothing would be NaN."""
+    found: list[list[int]] = []
+    for tile in tiles:
+        assert tile.mask.any(axis=2).all()
+        columns = [
+            (query, sorted(tile.keys[b][tile.mask[b, i]].tolist()))
+            for b, block in enumerate(tile.queries.tolist())
+            for i, query in enumerate(block)
+        ]
+        real = range(len(columns)) if tile.real is None else tile.real.tolist()
+        for i in real:
+            assert columns[i][0] == len(found)
+            found.append(columns[i][1])
+    assert len(found) == n_columns
+    return found
+
+
+@given(rows, st.sampled_from([1, 3, 64]), st.integers(0, 9000))
+def test_blocks_are_short_and_hold_one_row(some, longest, n_prefix):
+    """No block is longer than it may be, and a block's keys, the repeated ones among them, are of its queries' row."""
+    batch = lay_out(some, range(len(some)), 0, longest)
+    owners = np.repeat(np.arange(len(some)), np.diff([*batch.starts, len(batch.tokens)]))
+    for tile in tiles(batch.n_texts, batch.tries, n_prefix, longest):
+        assert tile.queries.shape[1] <= longest
+        for queries, keys in zip(tile.queries, tile.keys, strict=True):
+            assert len({*owners[queries].tolist(), *owners[keys].tolist()}) == 1
 
 
 @given(completions)

@@ -1,4 +1,4 @@
-"""The products of a model's linear layers, packed for this processor, in float32 or bfloat16.
+"""The products of a model's linear layers, packed for this processor, in float32 or bfloat16; and attention by such products.
 
 May import ``errors`` and ``backends.local.plain_calls`` (which says where nothing may be rounded). Another type of
 product is one more module here.
