@@ -7,7 +7,7 @@ of p. Prompt and completion are always tokenised together, because tokens do not
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from .chat_rendering import ChatRenderer
 from .longest_fit import longest_fit
 from .text_tokens import Ranges, common_prefix, first_characters, shifted, tokens_between, tokens_of
 
+_CHARACTERS_AT_ONCE = 1 << 20  # that are tokenised together; tokenizers keep far more of each than its tokens
 _CHARACTERS_PER_TOKEN = 4
 """Of text that is usual. A text with more characters for each token of the context is cut to what fits before any completion but
 one is joined to it."""
@@ -145,7 +146,7 @@ class TokenCodec:
 
     def _rows(self, requests: Sequence[Request]) -> list[TokenRow]:
         most = _CHARACTERS_PER_TOKEN * self.context_length
-        encoded = iter(self._encode([request for request in requests if request.prompt.text_length <= most]))
+        encoded = self._encode([request for request in requests if request.prompt.text_length <= most])
         rows = []
         for request in requests:
             prompt = request.prompt
@@ -260,7 +261,23 @@ class TokenCodec:
             )
         return int(tokens[0])
 
-    def _encode(self, requests: Sequence[Request]) -> list[TokenRow]:
+    def _encode(self, requests: Sequence[Request]) -> Iterator[TokenRow]:
+        """The rows of requests, a few at a time: every completion of each is tokenised with its prompt."""
+        shared: dict[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]] = {}
+        some: list[Request] = []
+        n_characters = 0
+        for request in requests:
+            more = request.prompt.text_length * (1 + len(request.completions)) + sum(map(len, request.completions))
+            if some and n_characters + more > _CHARACTERS_AT_ONCE:
+                yield from self._encode_some(some, shared)
+                some, n_characters = [], 0
+            some.append(request)
+            n_characters += more
+        yield from self._encode_some(some, shared)
+
+    def _encode_some(
+        self, requests: Sequence[Request], shared: dict[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
+    ) -> list[TokenRow]:
         texts: list[tuple[Span, ...]] = []
         for request in requests:
             prompt = self._prompt_spans(request.prompt)
@@ -272,7 +289,9 @@ class TokenCodec:
             head = [] if request.prompt.is_chat else self._encoder.head
             prompt_ids = _with_head(head, next(encoded))
             joint = [_with_head(head, next(encoded)) for _ in request.completions]
-            rows.append(self._align(request, prompt_ids, joint))
+            row = self._align(request, prompt_ids, joint)
+            # Rows that are asked for the same labels hold them once.
+            rows.append(replace(row, targets=shared.setdefault(row.targets, row.targets)))
         return rows
 
     def _align(self, request: Request, prompt_ids: list[int], joint: list[list[int]]) -> TokenRow:
@@ -320,7 +339,7 @@ class TokenCodec:
     def _unconditional(self, request: Request, wanted: Processing, row: TokenRow) -> tuple[int, ...]:
         """The context without the row, after which the completions are the same tokens as after the prompt."""
         assert wanted.unconditional is not None
-        other = self._encode([Request(wanted.unconditional, request.completions, request.terminator)])[0]
+        (other,) = self._encode_some([Request(wanted.unconditional, request.completions, request.terminator)], {})
         if other.targets != row.targets:
             raise RowError(
                 f"guidance compares the labels token by token, and after the unconditional prompt {wanted.unconditional.text!r} "
@@ -347,7 +366,7 @@ class TokenCodec:
                     f"only {length} characters to give; use fewer shots, a shorter instruction or a model with a longer context"
                 )
             prompt = _first_characters(request.prompt, n_characters)
-            row = self._encode([Request(prompt, request.completions, request.terminator)])[0]
+            (row,) = self._encode_some([Request(prompt, request.completions, request.terminator)], {})
             if row.n_inputs <= self.context_length:
                 return replace(row, characters_cut=length - n_characters), prompt
             # Another completion has more tokens.
