@@ -36,9 +36,10 @@ def measured(n_labels: int, rounds: int) -> dict[str, float]:
     words = task.completions[:: len(task.completions) // n_labels][:n_labels]
     codec = TokenCodec(TokenizerEncoder(backend.tokenizer), model_context_length(backend.model))
     requests = requests_of(task.spans, words)
+    (first,) = codec.encode(requests[:1])
+    n_rows = max(2, min(len(requests), LEAST_COLUMNS // (n_inner_nodes(first.targets) + 15)))
+    requests = requests[:n_rows]
     rows = codec.encode(requests)
-    n_rows = max(2, min(len(rows), LEAST_COLUMNS // (n_inner_nodes(rows[0].targets) + 15)))
-    rows, requests = rows[:n_rows], requests[:n_rows]
     list(backend.score(requests[:1]))
     seconds = []
     for _ in range(rounds):
