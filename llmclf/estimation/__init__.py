@@ -6,5 +6,7 @@ module that takes a `LabelledSample`, which has checked everything that a caller
 """
 
 from .labelled_sample import LabelledSample
+from .share_estimates import PartEstimate, ShareEstimates
+from .shares import estimate_shares
 
-__all__ = ["LabelledSample"]
+__all__ = ["LabelledSample", "PartEstimate", "ShareEstimates", "estimate_shares"]
