@@ -54,8 +54,8 @@ def estimate_shares(
     The interval is exact for a count of as many rows as the estimate is worth (`count_interval`), so it is right for rare
     classes, too, and for classes without any labelled row. The worth is found from the design-based variances
     (`LabelledSample.contributions`), as if half a case more had been seen, of the weight of a typical row; and the gain over the
-    labels alone as if there were two more cases of which the model knows nothing. So a model cannot look better than a handful of cases
-    can show, and no interval is wider than that of the labels alone at the same share. Of a large part of the table, only the
+    labels alone as if there were two more cases of which the model knows nothing. So a model cannot look better than a handful
+    of cases can show, and no interval is wider than that of the labels alone at the same share. Of a large part, only the
     rest is uncertain: the ends are nearer by the finite population correction, and at least the labelled rows count.
     experiments/share_coverage.md has coverage and width.
 
@@ -74,6 +74,7 @@ def estimate_shares(
         Whether the probabilities are recalibrated. Labels of a model, rather than probabilities, never are.
     tuning : float in [0, 1], optional
         A :math:`\lambda` for all classes instead of the best ones: 0 is the labels alone, 1 plain prediction-powered inference.
+        The estimates are then what the formula says, which may be less than 0.
     n_folds : int
         Of the cross-fitting.
 
@@ -202,7 +203,7 @@ def _part(
     )
     known = (sample.weights[sample.rows] * (d > 0)) @ sample.one_hot / total
     return PartEstimate(
-        share=np.clip(share, known, 1.0 - (known.sum() - known)),
+        share=np.clip(share, known, 1.0 - (known.sum() - known)) if tuning is None else share,
         by_hand=by_hand,
         naive=naive,
         mean_probability=raw,
@@ -255,7 +256,7 @@ def _warn_of_small_groups(names: list[Any], numbers: Integers) -> None:
     small = [f"{name!r} ({count})" for name, count in zip(names, counts.tolist(), strict=True) if count < 10]
     if small:
         warn(
-            f"fewer than ten labelled rows in the groups {listed(small)}; their intervals hold, and are wide. Label more there, or "
-            "join groups",
+            f"fewer than ten labelled rows in the groups {listed(small)}; their intervals hold, and are wide. Label more "
+            "there, or join groups",
             EstimationWarning,
         )
