@@ -3,8 +3,8 @@
 Tables of 4,000 rows in which shares of .01, .05, .3 and .5 are known, with models that are good, poor, over-confident, shifted
 (as if all classes were equally frequent), useless (another row's probabilities) and blind (a fifth of the rows of each class look
 like the most frequent one); and real texts, labelled by words that two hundred other texts have taught, whose known labels are
-hidden and drawn again. Writes share_coverage.md beside itself; a quarter of an hour of one core. Needs ppi-python. The real texts
-are in the folder that LLMCLF_DATA names.
+hidden and drawn again. Writes share_coverage.md beside itself every twenty draws, and goes on from share_coverage.json; remove it
+to begin anew. A quarter of an hour of one core. Needs ppi-python. The real texts are in the folder that LLMCLF_DATA names.
 
     python experiments/share_coverage.py [--draws 400]
 """
@@ -12,10 +12,12 @@ are in the folder that LLMCLF_DATA names.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 import warnings
 from collections import defaultdict
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,7 @@ TABLES = [
     [0.5, 0.3, 0.05, 0.01, 0.14],
     [0.5, 0.3, 0.05, 0.01, *[0.00875] * 16],
 ]
+BLOCK, COMPARED = 20, 100  # draws between two pages, and for the comparison with other packages
 SETS = ("agnews", "trec", "sms_spam", "subj")
 
 
@@ -94,8 +97,8 @@ def stacked(parts):
     return replace(parts[0], **{name: np.array([getattr(part, name) for part in parts]) for name in names})
 
 
-def judged(proba, y, n, draws, is_equal, seed=0):
-    """What `draws` samples of n labels say of a table: arrays (K,) of coverage, widths and errors, and the joint coverage."""
+def judged(proba, y, n, draws, is_equal, seed):
+    """What `draws` samples of n labels say of a table: sums (K,) over the draws, and how often all intervals hold together."""
     k = proba.shape[1]
     truth = np.bincount(y, minlength=k) / len(y)
     pi = None if is_equal else inclusion_probabilities(proba, n)
@@ -110,91 +113,102 @@ def judged(proba, y, n, draws, is_equal, seed=0):
     hand_low, hand_high = part.interval_by_hand(ALPHA)
     naive = part.naive[0]
     naive_low, naive_high = count_interval(naive * len(y), len(y), ALPHA)
-    together_low, together_high = part.interval(ALPHA / (1 if k == 2 else k))
-    return {
-        "truth": truth,
-        "covered": ((low <= truth) & (truth <= high)).mean(axis=0),
-        "too low": (high < truth).mean(axis=0),
-        "by hand": ((hand_low <= truth) & (truth <= hand_high)).mean(axis=0),
-        "naive": ((naive_low <= truth) & (truth <= naive_high)).astype(float),
-        "width": (high - low).mean(axis=0) / (hand_high - hand_low).mean(axis=0),
-        "gain": part.worth.mean(axis=0) / n,
-        "error": np.sqrt(((part.share - truth) ** 2).mean(axis=0) / ((part.by_hand - truth) ** 2).mean(axis=0)),
-        "joint": float(((together_low <= truth) & (truth <= together_high)).all(axis=1).mean()),
+    together_low, together_high = (low, high) if k == 2 else part.interval(ALPHA / k)
+    together = ((together_low <= truth) & (truth <= together_high)).all(axis=1)
+    sums = {
+        "covered": (low <= truth) & (truth <= high),
+        "too low": high < truth,
+        "by hand": (hand_low <= truth) & (truth <= hand_high),
+        "naive": np.broadcast_to((naive_low <= truth) & (truth <= naive_high), low.shape),
+        "width": high - low,
+        "width by hand": hand_high - hand_low,
+        "gain": part.worth / n,
+        "error": (part.share - truth) ** 2,
+        "error by hand": (part.by_hand - truth) ** 2,
+        "joint": np.broadcast_to(together[:, None], low.shape),
     }
+    return truth, {name: values.sum(axis=0) for name, values in sums.items()}
 
 
-def simulated(draws):
-    """Cells of the simulation: a list of records."""
-    records = []
+def means(draws, sums):
+    """Coverages, and ratios to the hand labels alone, of sums over draws."""
+    found = {name: sums[name] / draws for name in ("covered", "too low", "by hand", "naive", "gain", "joint")}
+    found["width"] = sums["width"] / sums["width by hand"]
+    found["error"] = (sums["error"] / max(sums["error by hand"], 1e-12)) ** 0.5
+    return found
+
+
+def cells():
+    """Every table, simulated or real, with each design and size: its name, and how it is made."""
     for model in MODELS:
         for shares in TABLES:
-            proba, y = table_and_truth(shares, model)
             for is_equal in (True, False):
                 for n in SIZES:
-                    found = judged(proba, y, n, draws, is_equal)
-                    # Of two classes one is as good as the other; of many, those of the shares in question.
-                    kept = [1] if len(shares) == 2 else range(4)
-                    cells = {name: values for name, values in found.items() if name != "joint"}
-                    for c in kept:
-                        record = {name: float(values[c]) for name, values in cells.items()}
-                        records.append(
-                            {
-                                "model": model,
-                                "K": len(shares),
-                                "equal": is_equal,
-                                "n": n,
-                                **record,
-                                "joint": found["joint"],
-                            }
-                        )
-        print(model, time.strftime("%H:%M:%S"), flush=True)
-    return records
+                    kept = [1] if len(shares) == 2 else [0, 1, 2, 3]
+                    key = ("simulated", model, len(shares), is_equal, n)
+                    yield key, partial(table_and_truth, shares, model), kept
+    for name in SETS:
+        for n in SIZES:
+            yield ("real", name, 0, True, n), partial(real_texts, name), None
 
 
-def pooled(records, *keys):
-    groups = defaultdict(list)
-    for record in records:
-        groups[tuple(record[key] for key in keys)].append(record)
-    return {
-        key: {name: np.mean([r[name] for r in group]) for name in group[0] if name not in ("model",)}
-        | {"cells": len(group)}
-        for key, group in groups.items()
-    }
+def go_on(found, draws):
+    """`draws` more draws of every cell, added to the sums of `found`."""
+    seed = found["draws"]
+    for (kind, name, k, is_equal, n), make, kept in cells():
+        proba, y = make()
+        truth, sums = judged(proba, y, n, draws, is_equal, seed)
+        for c in range(len(truth)) if kept is None else kept:
+            # Of two classes one is as good as the other; of many, those of the shares in question.
+            key = json.dumps(
+                [
+                    kind,
+                    name,
+                    k or len(truth),
+                    is_equal,
+                    n,
+                    round(float(truth[c]), 6),
+                    len(y),
+                    c if kind == "real" else 0,
+                ]
+            )
+            own = found["sums"].setdefault(key, dict.fromkeys(sums, 0.0))
+            for part, values in sums.items():
+                own[part] += float(values[c])
+    found["draws"] += draws
 
 
-def real(draws):
-    """Real texts: probabilities of words, learned on 200 other texts; the labels of the rest are hidden and drawn again."""
+def records(found):
+    names = ("kind", "model", "K", "equal", "n", "truth", "rows", "class")
+    return [
+        {**dict(zip(names, json.loads(key), strict=True)), **means(found["draws"], sums)}
+        for key, sums in found["sums"].items()
+    ]
+
+
+@cache
+def real_texts(name):
+    """Probabilities of words that 200 other texts have taught, and the classes of the texts."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    records = []
-    for name in SETS:
-        card = load_card(name)
-        train, test = card.load("train", 200), card.load("test")
-        words = make_pipeline(TfidfVectorizer(), LogisticRegression(C=10.0))
-        proba = words.fit(train["text"], train["label"]).predict_proba(test["text"])
-        classes = words[-1].classes_.tolist()
-        kept = test["label"].isin(classes).to_numpy()
-        y = np.array([classes.index(label) for label in test["label"][kept]])
-        for n in SIZES:
-            found = judged(proba[kept], y, n, draws, True)
-            record = {key: float(np.mean(values)) for key, values in found.items() if key != "truth"}
-            rarest = float(found["truth"].min())
-            records.append(
-                {
-                    "set": name,
-                    "K": len(classes),
-                    "rows": len(y),
-                    "n": n,
-                    "rarest": rarest,
-                    "least": float(found["covered"].min()),
-                    **record,
-                }
-            )
-        print(name, time.strftime("%H:%M:%S"), flush=True)
-    return records
+    card = load_card(name)
+    train, test = card.load("train", 200), card.load("test")
+    words = make_pipeline(TfidfVectorizer(), LogisticRegression(C=10.0))
+    proba = words.fit(train["text"], train["label"]).predict_proba(test["text"])
+    classes = words[-1].classes_.tolist()
+    kept = test["label"].isin(classes).to_numpy()
+    return proba[kept], np.array([classes.index(label) for label in test["label"][kept]])
+
+
+def pooled(some, *keys):
+    """Means over the records that agree in these keys."""
+    groups = defaultdict(list)
+    for record in some:
+        groups[tuple(record[key] for key in keys)].append(record)
+    names = [name for name, value in some[0].items() if not isinstance(value, str)]
+    return {key: {name: np.mean([record[name] for record in group]) for name in names} for key, group in groups.items()}
 
 
 def compared(draws):
@@ -298,7 +312,7 @@ REAL_TEXTS = """\
 ## Real texts
 
 Probabilities of a logistic regression on words, fitted on 200 other texts; labels are hidden and drawn again, with equal
-probabilities, {draws} times. Means over the classes; `least` is the least covered class, and `rarest` the share of the rarest.
+probabilities. Means over the classes; `least` is the least covered class, and `rarest` the share of the rarest.
 """
 OTHER_METHODS = """\
 ## Other methods
@@ -309,9 +323,12 @@ design-based supervised learning (DSL: Egami et al. 2023, the mean of the pseudo
 """
 
 
-def page(records, texts, comparison, seconds, draws):
+def page(found, comparison, seconds):
+    draws = found["draws"]
+    some = [record for record in records(found) if record["kind"] == "simulated"]
+    texts = pooled([record for record in records(found) if record["kind"] == "real"], "model", "K", "rows", "n")
     error = 100 * np.sqrt(0.95 * 0.05 / draws)
-    cells = pooled(records, "model", "equal", "n", "truth")
+    cells = pooled(some, "model", "equal", "n", "truth")
     covers = [100 * cell["covered"] for cell in cells.values()]
     introduction = INTRODUCTION.format(
         draws=draws,
@@ -323,11 +340,11 @@ def page(records, texts, comparison, seconds, draws):
         under=sum(value < 94 for value in covers),
         below=sum(value < 94 - 2 * error / np.sqrt(3) for value in covers),
         least=min(covers),
-        widest=max(record["width"] for record in records),
-        width=np.mean([record["width"] for record in records]),
-        gain=np.mean([record["gain"] for record in records]),
-        good=np.mean([record["gain"] for record in records if record["model"] == "good"]),
-        naive=100 * np.mean([record["naive"] for record in records]),
+        widest=max(record["width"] for record in some),
+        width=np.mean([record["width"] for record in some]),
+        gain=np.mean([record["gain"] for record in some]),
+        good=np.mean([record["gain"] for record in some if record["model"] == "good"]),
+        naive=100 * np.mean([record["naive"] for record in some]),
     )
     lines = introduction.split("\n")
     for is_equal in (True, False):
@@ -345,7 +362,7 @@ def page(records, texts, comparison, seconds, draws):
         lines += [f"## {'Equal' if is_equal else 'Unequal'} inclusion probabilities", ""]
         lines += table_lines("model n share covers too_low by_hand naive width worth error", rows)
     rows = []
-    for (k, equal, n), cell in pooled(records, "K", "equal", "n").items():
+    for (k, equal, n), cell in pooled(some, "K", "equal", "n").items():
         own = [record for record in records if (record["K"], record["equal"], record["n"]) == (k, equal, n)]
         ends = [percent(end([record["covered"] for record in own])) for end in (min, max)]
         widest = f"{max(record['width'] for record in own):.2f}"
@@ -367,15 +384,13 @@ def page(records, texts, comparison, seconds, draws):
         "",
     ]
     lines += table_lines("classes inclusion n covers least most joint widest", rows)
-    rows = [
-        [
-            *(record["set"], str(record["K"]), f"{record['rarest']:.3f}", str(record["rows"]), str(record["n"])),
-            *percents(record, "covered", "least", "by hand", "naive", "joint"),
-            *numbers(record, "width", "gain", "error"),
-        ]
-        for record in texts
-    ]
-    lines += REAL_TEXTS.format(draws=draws // 2).split("\n")
+    rows = []
+    for (name, k, size, n), cell in texts.items():
+        own = [r for r in records(found) if (r["kind"], r["model"], r["n"]) == ("real", name, n)]
+        ends = f"{min(r['truth'] for r in own):.3f}", percent(min(r["covered"] for r in own))
+        row = [name, str(k), ends[0], str(size), str(n), percent(cell["covered"]), ends[1]]
+        rows.append([*row, *percents(cell, "by hand", "naive", "joint"), *numbers(cell, "width", "gain", "error")])
+    lines += REAL_TEXTS.split("\n")
     lines += table_lines("set classes rarest rows n covers least by_hand naive joint width worth error", rows)
     largest, others = comparison
     rows = [
@@ -387,7 +402,7 @@ def page(records, texts, comparison, seconds, draws):
         ]
         for record in others
     ]
-    lines += OTHER_METHODS.format(largest=largest, draws=max(20, draws // 4)).split("\n")
+    lines += OTHER_METHODS.format(largest=largest, draws=COMPARED).split("\n")
     lines += table_lines("model share n llmclf width ppi-python width DSL width", rows)
     lines += [
         "## Speed",
@@ -400,13 +415,19 @@ def page(records, texts, comparison, seconds, draws):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=400)
-    draws = parser.parse_args().draws
+    wanted = parser.parse_args().draws
     warnings.simplefilter("ignore", EstimationWarning)
-    seconds = timed()
-    comparison = compared(max(20, draws // 4))
-    texts = real(draws // 2)
-    text = page(simulated(draws), texts, comparison, seconds, draws)
-    (HERE / "share_coverage.md").write_text(text, encoding="utf-8")
+    kept = HERE / "share_coverage.json"
+    found = (
+        json.loads(kept.read_text()) if kept.exists() else {"draws": 0, "sums": {}, "compared": None, "seconds": None}
+    )
+    found["seconds"] = found["seconds"] or timed()
+    found["compared"] = found["compared"] or compared(COMPARED)
+    while found["draws"] < wanted:
+        go_on(found, min(BLOCK, wanted - found["draws"]))
+        kept.write_text(json.dumps(found), encoding="utf-8")
+        (HERE / "share_coverage.md").write_text(page(found, found["compared"], found["seconds"]), encoding="utf-8")
+        print(found["draws"], "draws", time.strftime("%H:%M:%S"), flush=True)
 
 
 if __name__ == "__main__":

@@ -49,8 +49,8 @@ def estimated_shares(
         )
     if labelled.n_shots:
         raise InputError(
-            f"{labelled.n_shots} of the {len(known)} labelled rows stand in the prompt as examples, with their answers; leave them "
-            "out of y and rows"
+            f"{labelled.n_shots} of the {len(known)} labelled rows stand in the prompt as examples, with their answers; leave "
+            "them out of y and rows"
         )
     columns = pipeline.labels.indices_by_value(np.asarray(y, dtype=object).tolist())
     scores = pipeline.scores(rows, pipeline.scorer.answers(rows))

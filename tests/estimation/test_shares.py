@@ -57,19 +57,6 @@ def test_the_estimate_with_a_given_weight_is_that_of_the_published_formulas():
     assert found == pytest.approx(pseudo.mean(axis=0), abs=1e-12)
 
 
-def test_the_tuned_estimate_is_that_of_ppi_python():
-    """With its own rule for the weight, which shares our slope up to the variance of all rows, and a binary label."""
-    ppi_py = pytest.importorskip("ppi_py")
-    proba, y, rows = world()
-    rest = np.setdiff1d(np.arange(N), rows)
-    p = np.column_stack([proba[:, :2].sum(axis=1), proba[:, 2]])
-    case = (y == 2).astype(float)
-    for power in (0.0, 0.4, 0.9):
-        theirs = ppi_py.ppi_mean_pointestimate(case[rows], p[rows, 1], p[rest, 1], lam=power * len(rest) / N)
-        ours = estimate_shares(p, case[rows].astype(int), rows, recalibrate=False, tuning=power)
-        assert ours.overall.share[1] == pytest.approx(float(theirs[0]), abs=1e-8)
-
-
 def test_a_useless_model_leaves_the_labels_alone():
     """Constant probabilities change nothing: estimate and interval are those of counting by hand."""
     _, y, rows = world()
