@@ -363,7 +363,7 @@ def page(found, comparison, seconds):
         lines += table_lines("model n share covers too_low by_hand naive width worth error", rows)
     rows = []
     for (k, equal, n), cell in pooled(some, "K", "equal", "n").items():
-        own = [record for record in records if (record["K"], record["equal"], record["n"]) == (k, equal, n)]
+        own = [record for record in some if (record["K"], record["equal"], record["n"]) == (k, equal, n)]
         ends = [percent(end([record["covered"] for record in own])) for end in (min, max)]
         widest = f"{max(record['width'] for record in own):.2f}"
         rows.append(

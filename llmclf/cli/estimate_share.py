@@ -15,7 +15,7 @@ from ..numerics.class_matching import as_code, match_classes
 from ..tables.values import is_missing
 from .console import say, say_json
 from .options import Delimiter, Encoding, UnescapeFormulas, column
-from .predictions import read_number, read_probabilities
+from .report import read_number, read_probabilities
 
 _FORMS = {".csv": "CSV", ".json": "JSON"}
 

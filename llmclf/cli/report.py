@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from ..errors import InputError
@@ -13,7 +14,6 @@ from ..tables.values import is_missing
 from .console import say
 from .options import Delimiter, Encoding, UnescapeFormulas, column
 from .pages import written_pages
-from .predictions import read_number, read_probabilities
 
 
 def report(
@@ -131,6 +131,28 @@ def report(
         written += made.to_png(png)
     say(made.verdict)
     say(f"report: {', '.join(map(str, written))}")
+
+
+def read_probabilities(frame: Any, path: Path, prefix: str) -> tuple[list[str], Any]:
+    """The classes and their probabilities (n, K), NaN in rows that could not be scored."""
+    columns = [name for name in frame.columns if name.startswith(f"{prefix}p_")]
+    if len(columns) < 2:
+        raise InputError(
+            f"{str(path)!r} has no columns {prefix}p_CLASS with the probabilities of at least two classes, as predict adds "
+            f"them; its columns: {', '.join(map(repr, frame.columns))}"
+        )
+    values = [[read_number(value, name, i) for i, value in enumerate(frame[name])] for name in columns]
+    return [name.removeprefix(f"{prefix}p_") for name in columns], np.array(values).T
+
+
+def read_number(value: Any, column: str, row: int) -> float:
+    """The number in a cell; NaN where it is empty."""
+    if is_missing(value) or (isinstance(value, str) and not value.strip()):
+        return float("nan")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"column {column!r}, row {row}: {value!r} is not a number") from None
 
 
 def _same_classes(classes: list[str], names: list[str]) -> Any:

@@ -26,7 +26,7 @@ def test_the_ends_are_those_of_the_definition(n):
         low, high = (float(end) for end in count_interval(x, n, 0.05))
         for end, outside in ((low, -1), (high, 1)):
             if 0.0 < end < 1.0:
-                assert acceptability(x, n, end - outside * 1e-6) > 0.05 - 1e-4
+                assert acceptability(x, n, end - outside * 2e-5) > 0.05 - 1e-4
                 assert acceptability(x, n, end + outside * 2e-5) <= 0.05 + 1e-4
 
 
