@@ -81,7 +81,7 @@ def report(
     text_format = TextFormat(delimiter, encoding, bool(unescape_formulas))
     frame = read_table(predictions, text_format)
     truth = column(frame, label_column, "--label-column")
-    classes, proba = _probabilities(frame, predictions, prefix)
+    classes, proba = read_probabilities(frame, predictions, prefix)
     rows = [row for row, value in enumerate(truth) if not is_missing(value) and str(value).strip()]
     if not rows:
         raise InputError(f"--label-column {label_column!r} is empty in all rows; a report needs labelled rows")
@@ -91,7 +91,7 @@ def report(
         labels[row] = classes[k]
     earlier = None
     if before is not None:
-        names, earlier = _probabilities(read_table(before, text_format), before, prefix)
+        names, earlier = read_probabilities(read_table(before, text_format), before, prefix)
         columns = _same_classes(classes, names)
         if columns is None or len(earlier) != len(proba):
             raise InputError(
@@ -104,7 +104,7 @@ def report(
     clusters = None if cluster_column is None else column(frame, cluster_column, "--cluster-column").tolist()
     mass = None
     if f"{prefix}label_mass" in frame.columns:
-        mass = [_number(value, "label_mass", row) for row, value in enumerate(frame[f"{prefix}label_mass"])]
+        mass = [read_number(value, "label_mass", row) for row, value in enumerate(frame[f"{prefix}label_mass"])]
     made = CalibrationReport(
         labels,
         proba,
@@ -133,7 +133,7 @@ def report(
     say(f"report: {', '.join(map(str, written))}")
 
 
-def _probabilities(frame: Any, path: Path, prefix: str) -> tuple[list[str], Any]:
+def read_probabilities(frame: Any, path: Path, prefix: str) -> tuple[list[str], Any]:
     """The classes and their probabilities (n, K), NaN in rows that could not be scored."""
     columns = [name for name in frame.columns if name.startswith(f"{prefix}p_")]
     if len(columns) < 2:
@@ -141,8 +141,18 @@ def _probabilities(frame: Any, path: Path, prefix: str) -> tuple[list[str], Any]
             f"{str(path)!r} has no columns {prefix}p_CLASS with the probabilities of at least two classes, as predict adds "
             f"them; its columns: {', '.join(map(repr, frame.columns))}"
         )
-    values = [[_number(value, name, i) for i, value in enumerate(frame[name])] for name in columns]
+    values = [[read_number(value, name, i) for i, value in enumerate(frame[name])] for name in columns]
     return [name.removeprefix(f"{prefix}p_") for name in columns], np.array(values).T
+
+
+def read_number(value: Any, column: str, row: int) -> float:
+    """The number in a cell; NaN where it is empty."""
+    if is_missing(value) or (isinstance(value, str) and not value.strip()):
+        return float("nan")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"column {column!r}, row {row}: {value!r} is not a number") from None
 
 
 def _same_classes(classes: list[str], names: list[str]) -> Any:
@@ -152,12 +162,3 @@ def _same_classes(classes: list[str], names: list[str]) -> Any:
     except InputError:
         return None
     return columns if len(set(columns.tolist())) == len(names) == len(classes) else None
-
-
-def _number(value: Any, column: str, row: int) -> float:
-    if is_missing(value) or (isinstance(value, str) and not value.strip()):
-        return float("nan")
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"column {column!r}, row {row}: {value!r} is not a number") from None

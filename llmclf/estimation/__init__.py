@@ -1,0 +1,12 @@
+"""Estimation: from labels of a model and of people to shares, means and regressions with intervals that hold.
+
+A model labels all rows, people label a few of them, and both together say what is true of all. The package may import
+``metrics``, ``numerics``, ``logits`` and what lies below them, and nothing that knows texts or models. Another estimate is a
+module that takes a `LabelledSample`, which has checked everything that a caller gave; its name goes into ``__all__``.
+"""
+
+from .labelled_sample import LabelledSample
+from .share_estimates import PartEstimate, ShareEstimates
+from .shares import estimate_shares
+
+__all__ = ["LabelledSample", "PartEstimate", "ShareEstimates", "estimate_shares"]
