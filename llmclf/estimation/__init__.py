@@ -6,5 +6,7 @@ module that takes a `LabelledSample`, which has checked everything that a caller
 """
 
 from .labelled_sample import LabelledSample
+from .regression import estimate_regression
+from .regression_result import Coefficients, RegressionResult
 
-__all__ = ["LabelledSample"]
+__all__ = ["Coefficients", "LabelledSample", "RegressionResult", "estimate_regression"]
