@@ -6,7 +6,15 @@ module that takes a `LabelledSample`, which has checked everything that a caller
 """
 
 from .labelled_sample import LabelledSample
+from .means import MeansResult, estimate_means
 from .regression import estimate_regression
 from .regression_result import Coefficients, RegressionResult
 
-__all__ = ["Coefficients", "LabelledSample", "RegressionResult", "estimate_regression"]
+__all__ = [
+    "Coefficients",
+    "LabelledSample",
+    "MeansResult",
+    "RegressionResult",
+    "estimate_means",
+    "estimate_regression",
+]

@@ -1,4 +1,5 @@
 """Placeholder."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -21,7 +22,9 @@ def cross_fitted(sample: LabelledSample) -> tuple[Floats, Floats]:
         inside = fold == f
         outside = ~inside
         weights = share[outside] / share[outside].mean()
-        beta, bias, _ = fit_bias_temperature(scores[sample.rows[outside]], sample.columns[outside], weights, _RIDGE, _PRIOR)
+        beta, bias, _ = fit_bias_temperature(
+            scores[sample.rows[outside]], sample.columns[outside], weights, _RIDGE, _PRIOR
+        )
         q = np.exp(log_softmax(beta * scores + bias))
         q_seen[inside] = q[sample.rows[inside]]
         q_all += share[inside].sum() * q

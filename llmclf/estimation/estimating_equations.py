@@ -25,6 +25,7 @@ from ..arrays import Floats, Integers
 _STEPS, _HALVINGS = 100, 20
 _LONGEST_STEP, _LARGEST = 5.0, 1e4  # of a coefficient
 _FLAT, _FLAT_ENOUGH = 1e-12, 1e-8  # of the equations, whose weights sum to 1
+_FLAT_SLOPE = 1e-8
 
 
 class Block(NamedTuple):
@@ -165,6 +166,8 @@ class EstimatingEquations:
         score, slope = self._score(tuning, beta, worth)
         for _ in range(_STEPS):
             size = float(np.abs(score).max())
+            if np.linalg.eigvalsh(slope)[0] < _FLAT_SLOPE:  # the coefficients grow without end
+                raise NoSolutionError
             if size < _FLAT:
                 return beta
             step = _step(slope, score)
@@ -253,12 +256,14 @@ class EstimatingEquations:
 
 def _slopes(block: Block, mu: Floats, is_logistic: bool) -> Floats:
     weight = block.weight * mu * (1.0 - mu) if is_logistic else block.weight
-    return np.einsum("i,ij,ik->ijk", weight, block.X, block.X)
+    slopes: Floats = np.einsum("i,ij,ik->ijk", weight, block.X, block.X)
+    return slopes
 
 
 def _step(slope: Floats, score: Floats) -> Floats:
+    step: Floats
     try:
-        step: Floats = np.linalg.solve(slope, score)
+        step = np.linalg.solve(slope, score)
     except np.linalg.LinAlgError:
         raise NoSolutionError from None
     if not np.isfinite(step).all():
@@ -267,8 +272,9 @@ def _step(slope: Floats, score: Floats) -> Floats:
 
 
 def _inverse(slope: Floats) -> Floats:
+    inverse: Floats
     try:
-        inverse: Floats = np.linalg.inv(slope)
+        inverse = np.linalg.inv(slope)
     except np.linalg.LinAlgError:
         raise NoSolutionError from None
     return inverse

@@ -19,7 +19,7 @@ from .regression_result import Coefficients, RegressionResult, unscaled
 
 MODELS = ("linear", "logistic")
 TARGETS = ("population", "rows")
-_FEW_DEGREES = 4.0
+_FEW_DEGREES = 2.5
 
 
 def estimate_regression(
@@ -132,9 +132,11 @@ def estimate_regression(
     >>> bool(low < 0.1 < high), bool(result.bse["age"] < result.by_hand.bse["age"])
     (True, True)
     """
-    _check_choices(model, target)
+    if model not in MODELS:
+        raise InputError(f"model={model!r}; expected {' or '.join(map(repr, MODELS))}")
+    of_rows_alone = checked_target(target) == "rows"
     check_open_share("confidence_level", confidence_level, "0.95")
-    fixed = _checked_tuning(tuning)
+    fixed = checked_tuning(tuning)
     sample = LabelledSample.checked(
         proba, y, rows, classes=classes, inclusion=inclusion, strata=strata, clusters=clusters, weights=weights
     )
@@ -150,7 +152,7 @@ def estimate_regression(
         _check_binary(named)
     scaled, scale = named.scaled()
     _check_rank(scaled, sample)
-    of_rows_alone, reduces = target == "rows", is_logistic and bias_reduction
+    reduces = is_logistic and bias_reduction
     d = sample.design_weights
     equations = EstimatingEquations(
         scaled.design,
@@ -193,13 +195,25 @@ def estimate_regression(
     )
 
 
-def _check_choices(model: str, target: str) -> None:
-    for name, value, known in (("model", model, MODELS), ("target", target, TARGETS)):
-        if value not in known:
-            raise InputError(f"{name}={value!r}; expected {' or '.join(map(repr, known))}")
+def checked_target(target: str) -> str:
+    """What intervals are about.
+
+    Raises
+    ------
+    InputError
+    """
+    if target not in TARGETS:
+        raise InputError(f"target={target!r}; expected {' or '.join(map(repr, TARGETS))}")
+    return target
 
 
-def _checked_tuning(tuning: str | float) -> float | None:
+def checked_tuning(tuning: str | float) -> float | None:
+    """The tuning that was given, or None if it is to be estimated.
+
+    Raises
+    ------
+    InputError
+    """
     if isinstance(tuning, str) and tuning == "auto":
         return None
     if not is_number(tuning) or not 0 <= tuning <= 1:
@@ -270,4 +284,3 @@ def _warn_of_few(names: list[str], by_hand: Fit) -> None:
             "less sure than the others",
             EstimationWarning,
         )
-

@@ -111,7 +111,9 @@ def matrix_design(
     width = len(own_names)
     whole = np.concatenate([fixed[:, :at], np.zeros((sample.n_rows, width)), fixed[:, at:]], axis=1)
     design = LabelDesign(whole, y=y, varying=np.arange(at, at + width), by_class=parts)
-    return NamedDesign(design, [*names[:at], *own_names, *names[at:]], outcome if isinstance(outcome, str) else "outcome")
+    return NamedDesign(
+        design, [*names[:at], *own_names, *names[at:]], outcome if isinstance(outcome, str) else "outcome"
+    )
 
 
 def formula_design(
@@ -133,7 +135,9 @@ def formula_design(
         raise MissingDependencyError("formulas need formulaic; run: pip install 'llmclf[formula]'") from None
     frame = _frame(data, sample.n_rows)
     if label in frame.columns:
-        raise InputError(f"the data have a column {label!r} of their own; name the label in the formula otherwise: label=")
+        raise InputError(
+            f"the data have a column {label!r} of their own; name the label in the formula otherwise: label="
+        )
     try:
         parsed = Formula(formula)
         left, right = parsed.lhs, parsed.rhs
@@ -153,7 +157,9 @@ def formula_design(
     _check_present(frame, used)
     is_outcome = label in left_names
     if is_outcome and [str(term) for term in left] != [label]:
-        raise InputError(f"formula={formula!r}; expected the label {label!r} itself as outcome. Numbers for its classes: values=")
+        raise InputError(
+            f"formula={formula!r}; expected the label {label!r} itself as outcome. Numbers for its classes: values="
+        )
 
     order = _reference_first(sample, reference)
     names = sample.classes.tolist()
@@ -300,7 +306,9 @@ def _numbers(values: Any, name: str, n_rows: int) -> Floats:
     if missing.size:
         raise InputError(_missing(name, missing))
     if not np.isfinite(numbers).all():
-        raise InputError(f"{name} is infinite in row {np.flatnonzero(~np.isfinite(numbers))[0]}; expected finite numbers")
+        raise InputError(
+            f"{name} is infinite in row {np.flatnonzero(~np.isfinite(numbers))[0]}; expected finite numbers"
+        )
     return numbers
 
 
@@ -322,5 +330,7 @@ def _finite(table: Any, names: Sequence[str]) -> Floats:
     values = np.asarray(table, dtype=np.float64)
     bad = np.argwhere(~np.isfinite(values))
     if bad.size:
-        raise InputError(f"{names[bad[0][1]]!r} of the formula is not finite in row {bad[0][0]}; expected finite numbers")
+        raise InputError(
+            f"{names[bad[0][1]]!r} of the formula is not finite in row {bad[0][0]}; expected finite numbers"
+        )
     return values

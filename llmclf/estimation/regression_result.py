@@ -121,8 +121,8 @@ class RegressionResult(Coefficients):
 
     @property
     def labels_worth(self) -> pd.Series:
-        """How many hand labels alone would estimate each coefficient as precisely: n times the ratio of the variances."""
-        return self.n_labelled * (self.by_hand.bse / self.bse) ** 2
+        """How many hand labels alone would estimate each coefficient as precisely: n times the ratio of the variances, at most N."""
+        return (self.n_labelled * (self.by_hand.bse / self.bse) ** 2).clip(upper=float(self.nobs))
 
     def to_frame(self) -> pd.DataFrame:
         """One row per coefficient, with the interval, and the estimates by hand alone and naive beside it.

@@ -74,14 +74,14 @@ class Influence:
         of_rows_alone : bool
             Whether the coefficients are those of these N rows, not of a population that they come from.
         """
-        drawn = self.drawn * np.sqrt(self.left)[:, None]
-        own = np.einsum("ij,ij->j", drawn, drawn)
         if of_rows_alone:
+            drawn = self.drawn * np.sqrt(self.left)[:, None]
             covariance = drawn.T @ drawn
         else:
-            total = self.population.copy()
-            total[self.units] += self.drawn
+            drawn, total = self.drawn, self.population.copy()
+            total[self.units] += drawn
             covariance = total.T @ total
+        own = np.einsum("ij,ij->j", drawn, drawn)
         variances = np.diag(covariance).copy()
         # A diagonal that is too small is stretched together with the covariances, so that the matrix stays one.
         stretch = np.sqrt(1.0 + self.extra / np.maximum(variances, 1e-300))
@@ -90,7 +90,8 @@ class Influence:
         kurtosis = np.maximum((shares**2).sum(axis=0) - 1.0 / len(drawn), 1e-12)
         degrees = np.minimum(self.leverage_degrees, 2.0 / kurtosis)
         # What comes from all N rows, or is added, has many degrees of freedom.
-        degrees = degrees * np.maximum(np.diag(covariance) / np.maximum(own, 1e-300), 1.0) ** 2
+        share_of_own = own / np.maximum(np.maximum(np.diag(covariance), own), 1e-300)
+        degrees = degrees / np.maximum(share_of_own, 1e-3) ** 2
         return covariance, np.maximum(degrees, 1.0)
 
 
@@ -98,14 +99,14 @@ def influence(
     equations: EstimatingEquations, sample: LabelledSample, tuning: float, beta: Floats, *, is_tuned: bool
 ) -> Influence:
     """The influences on the coefficients `beta` that solve the equations with this tuning."""
-    inverse = np.linalg.inv(equations.slope(tuning, beta))
+    inverse: Floats = np.linalg.inv(equations.slope(tuning, beta))
     d, unit = equations.design_shares, sample.units
     psi, expected = equations.seen_scores(beta)
     rest = psi - tuning * expected
     middle = _stratum_means(rest, sample)
     away = _unit_sums(d[:, None] * (rest - middle[0]), sample) @ inverse.T
     slopes = _unit_sums(equations.seen_slopes(tuning, beta), sample)
-    drawn = np.linalg.solve(np.eye(beta.size) - _capped(inverse @ slopes), away[:, :, None])[:, :, 0]
+    drawn = np.linalg.solve(np.eye(beta.size) - inverse @ _capped(inverse, slopes), away[:, :, None])[:, :, 0]
     drawn *= _few_units(sample)[:, None]
     all_scores = equations.all_scores(beta) if tuning else np.zeros_like(equations.design.X)
     if is_tuned and 0.0 < tuning < 1.0:
@@ -128,7 +129,7 @@ def influence(
     squares = equations.expected_squares(beta, inverse) - (2.0 * tuning - tuning**2) * z**2
     supposed = (d[:, None] ** 2 * squares).sum(axis=0) * sample.n_units / max(sample.n_units - 1, 1)
     missing = np.maximum(supposed - np.einsum("ij,ij->j", drawn, drawn), 0.0)
-    extra = tuning * missing * PRIOR_UNITS / (PRIOR_UNITS + sample.n_units)
+    extra: Floats = tuning * missing * PRIOR_UNITS / (PRIOR_UNITS + sample.n_units)
     return Influence(population, drawn, left, places, _leverage_degrees(equations, sample, beta, inverse), extra)
 
 
@@ -142,7 +143,7 @@ def tuned(equations: EstimatingEquations, sample: LabelledSample, tuning: float,
     each : ndarray (p,)
     pooled : float
     """
-    inverse = np.linalg.inv(equations.slope(tuning, beta))
+    inverse: Floats = np.linalg.inv(equations.slope(tuning, beta))
     psi, expected = equations.seen_scores(beta)
     a, b = sample.contributions(psi @ inverse.T), sample.contributions(expected @ inverse.T)
     squares = np.maximum(np.einsum("ij,ij->j", a, a), 1e-300)
@@ -189,11 +190,12 @@ def _few_units(sample: LabelledSample) -> Floats:
     return result
 
 
-def _capped(leverages: Floats) -> Floats:
-    """Leverages (g, p, p) of units that nearly determine a coefficient alone, reduced so that leaving them out is possible."""
-    total = np.einsum("ijj->i", leverages)
-    largest = np.maximum(total, 0.0) / np.maximum(np.minimum(leverages.shape[1], np.ceil(total)), 1.0)
-    return leverages * np.minimum(1.0, _LARGEST_LEVERAGE / np.maximum(largest, 1e-300))[:, None, None]
+def _capped(inverse: Floats, slopes: Floats) -> Floats:
+    """The parts (g, p, p) that units have in the slope, reduced where a unit nearly determines a coefficient alone."""
+    root = np.linalg.cholesky((inverse + inverse.T) / 2.0)
+    largest = np.linalg.eigvalsh(root.T @ slopes @ root)[:, -1]
+    result: Floats = slopes * np.minimum(1.0, _LARGEST_LEVERAGE / np.maximum(largest, 1e-300))[:, None, None]
+    return result
 
 
 def _leverage_degrees(equations: EstimatingEquations, sample: LabelledSample, beta: Floats, inverse: Floats) -> Floats:
@@ -202,5 +204,5 @@ def _leverage_degrees(equations: EstimatingEquations, sample: LabelledSample, be
     mu = equations.mean(X @ beta)
     spread = np.sqrt(mu * (1.0 - mu)) if equations.is_logistic else np.ones_like(mu)
     size = _unit_sums(X @ inverse.T * (equations.design_shares * spread)[:, None], sample) ** 2
-    result: Floats = size.sum(axis=0) ** 2 / np.maximum((size**2).sum(axis=0), 1e-300)
-    return result
+    degrees: Floats = size.sum(axis=0) ** 2 / np.maximum((size**2).sum(axis=0), 1e-300)
+    return np.minimum(degrees, float(sample.degrees_of_freedom()))
