@@ -9,12 +9,17 @@ from .labelled_sample import LabelledSample
 from .means import MeansResult, estimate_means
 from .regression import estimate_regression
 from .regression_result import Coefficients, RegressionResult
+from .share_estimates import PartEstimate, ShareEstimates
+from .shares import estimate_shares
 
 __all__ = [
     "Coefficients",
     "LabelledSample",
     "MeansResult",
+    "PartEstimate",
     "RegressionResult",
+    "ShareEstimates",
     "estimate_means",
     "estimate_regression",
+    "estimate_shares",
 ]

@@ -214,6 +214,16 @@ class EstimatingEquations:
         """Minus the derivative (p, p) of the equations."""
         return self._score(tuning, beta, None)[1] if self.is_logistic else self._linear(tuning)[0]
 
+    def inverse_slope(self, tuning: float, beta: Floats) -> Floats:
+        """The inverse (p, p) of `slope`.
+
+        Raises
+        ------
+        NoSolutionError
+            There is none.
+        """
+        return _inverse(self.slope(tuning, beta))
+
     def mean(self, eta: Floats) -> Floats:
         mu: Floats = expit(eta) if self.is_logistic else eta
         return mu
@@ -261,9 +271,8 @@ def _slopes(block: Block, mu: Floats, is_logistic: bool) -> Floats:
 
 
 def _step(slope: Floats, score: Floats) -> Floats:
-    step: Floats
     try:
-        step = np.linalg.solve(slope, score)
+        step = np.asarray(np.linalg.solve(slope, score), dtype=np.float64)
     except np.linalg.LinAlgError:
         raise NoSolutionError from None
     if not np.isfinite(step).all():
@@ -272,9 +281,7 @@ def _step(slope: Floats, score: Floats) -> Floats:
 
 
 def _inverse(slope: Floats) -> Floats:
-    inverse: Floats
     try:
-        inverse = np.linalg.inv(slope)
+        return np.asarray(np.linalg.inv(slope), dtype=np.float64)
     except np.linalg.LinAlgError:
         raise NoSolutionError from None
-    return inverse

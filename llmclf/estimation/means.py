@@ -13,12 +13,12 @@ from scipy.stats import beta, norm
 from scipy.stats import t as t_distribution
 
 from ..arrays import Floats
-from ..checks import check_open_share, is_finite_number
+from ..checks import is_finite_number
 from ..errors import InputError
-from .cross_fitting import cross_fitted
+from ..metrics import check_confidence_level
 from .estimating_equations import EstimatingEquations, LabelDesign
 from .labelled_sample import LabelledSample
-from .regression import checked_target, checked_tuning
+from .regression import checked_target, checked_tuning, probabilities
 from .regression_fit import Fit, fit_by_hand, fit_powered
 
 _PRIOR_CASES = 2.0
@@ -61,7 +61,7 @@ class MeansResult:
         Returns
         -------
         DataFrame
-            Columns value (the name of the function), mean, low, high, std_error, tuning, labels_worth, by_hand, by_hand_low,
+            Columns value (the name of the function), mean, low, high, std_error, tuning, worth, by_hand, by_hand_low,
             by_hand_high, naive (the most probable class taken for the label), mean_probability (the mean of the expectations
             under the model's own probabilities).
         """
@@ -88,13 +88,14 @@ def estimate_means(
     clusters: Iterable[Any] | None = None,
     weights: ArrayLike | None = None,
     target: str = "rows",
-    tuning: str | float = "auto",
     confidence_level: float = 0.95,
+    recalibrate: bool = True,
+    tuning: float | None = None,
 ) -> MeansResult:
     r"""The means over all rows of functions of label and row, which a model predicts and people know of some rows.
 
-    With the value :math:`v_{ik}` of row i if its label is k, the expectation :math:`m_i = \sum_k q_{ik} v_{ik}` under cross-fitted
-    recalibrated probabilities q, and :math:`\lambda` tuned in [0, 1], the estimate is the difference estimator
+    With the value :math:`v_{ik}` of row i if its label is k, the expectation :math:`m_i = \sum_k q_{ik} v_{ik}` under
+    cross-fitted recalibrated probabilities q, and :math:`\lambda` tuned in [0, 1], the estimate is the difference estimator
     :math:`\lambda \sum_i \omega_i m_i + \sum_{i \in s} d_i (v_{i y_i} - \lambda m_i)` (Särndal, Swensson & Wretman 1992, "Model
     assisted survey sampling", section 6.3; tuned as in Angelopoulos, Duchi & Zrnic 2023, "PPI++").
 
@@ -112,7 +113,7 @@ def estimate_means(
         several such functions: a dict of name -> one of these.
     target : {"rows", "population"}
         Whether the interval is about the mean over these rows, or over a population that they are a sample of.
-    tuning, confidence_level
+    confidence_level, recalibrate, tuning
         As in `estimate_regression`.
 
     Returns
@@ -143,13 +144,13 @@ def estimate_means(
     True
     """
     of_rows_alone = checked_target(target) == "rows"
-    check_open_share("confidence_level", confidence_level, "0.95")
+    check_confidence_level(confidence_level)
     fixed = checked_tuning(tuning)
     sample = LabelledSample.checked(
         proba, y, rows, classes=classes, inclusion=inclusion, strata=strata, clusters=clusters, weights=weights
     )
     functions = {name: _table(given, sample, name) for name, given in _functions(values, sample).items()}
-    q_all, q_seen = cross_fitted(sample)
+    q_all, q_seen = probabilities(sample, recalibrate)
     shares, d = sample.weights / sample.weights.sum(), sample.design_weights
     predicted = np.eye(sample.n_classes)[sample.proba.argmax(axis=1)]
     records = []
@@ -170,7 +171,7 @@ def estimate_means(
                 "high": mean.high,
                 "std_error": mean.std_error,
                 "tuning": mean.tuning,
-                "labels_worth": _worth(mean, by_hand, sample),
+                "worth": _worth(mean, by_hand, sample),
                 "by_hand": by_hand.mean,
                 "by_hand_low": by_hand.low,
                 "by_hand_high": by_hand.high,
@@ -208,8 +209,8 @@ def _table(given: Any, sample: LabelledSample, name: Any) -> Floats:
         raise InputError(f"the values of {name!r} are not numbers") from None
     if table.shape not in shapes:
         raise InputError(
-            f"the values of {name!r} have shape {table.shape}; expected {shapes[0]}, one per class, or {shapes[1]}, one per row and "
-            "class"
+            f"the values of {name!r} have shape {table.shape}; expected {shapes[0]}, one per class, or {shapes[1]}, one per row "
+            "and class"
         )
     if not np.isfinite(table).all():
         raise InputError(f"the values of {name!r} are not all finite; expected a finite number for every class")

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..checks import check_open_share, is_number
+from ..arrays import Floats
+from ..checks import is_number
 from ..errors import EstimationWarning, InputError, listed, warn
-from .cross_fitting import cross_fitted
+from ..metrics import check_confidence_level
 from .estimating_equations import EstimatingEquations, NoSolutionError
 from .labelled_sample import LabelledSample
+from .recalibration import Recalibration
 from .regression_design import NamedDesign, dependent_columns, formula_design, label_values, matrix_design
 from .regression_fit import Fit, fit_by_hand, fit_naive, fit_powered
 from .regression_result import Coefficients, RegressionResult, unscaled
@@ -42,18 +44,19 @@ def estimate_regression(
     clusters: Iterable[Any] | None = None,
     weights: ArrayLike | None = None,
     target: str = "population",
-    tuning: str | float = "auto",
     bias_reduction: bool = True,
     confidence_level: float = 0.95,
+    recalibrate: bool = True,
+    tuning: float | None = None,
 ) -> RegressionResult:
     r"""A linear or logistic regression with a label that a model gave to all rows and people to some.
 
     Predicted labels in place of true ones bias every coefficient, since their errors depend on the text, and so on what the
-    covariates are about. Here the predictions of all rows say what they can, and the labels by hand correct them: the coefficients
-    solve the estimating equations of prediction-powered inference (Angelopoulos et al. 2023, "Prediction-powered inference";
-    Angelopoulos, Duchi & Zrnic 2023, "PPI++"), with probabilities that are recalibrated on other labels than those they are
-    compared with (Zrnic & Candès 2024, "Cross-prediction-powered inference"), and with design weights where rows were labelled
-    with unequal probabilities (Egami et al. 2023, "Using imperfect surrogates for downstream inference": the pseudo-outcome of
+    covariates are about. Here the predictions of all rows say what they can, and the labels by hand correct them: the
+    coefficients solve the estimating equations of prediction-powered inference (Angelopoulos et al. 2023, "Prediction-powered
+    inference"; Angelopoulos, Duchi & Zrnic 2023, "PPI++"), with probabilities that are recalibrated on other labels than those
+    they are compared with (Zrnic & Candès 2024, "Cross-prediction-powered inference"), and with design weights where rows were
+    labelled with unequal probabilities (Egami et al. 2023, "Using imperfect surrogates for downstream inference", whose
     design-based supervised learning is ``tuning=1``). The tuning of each coefficient makes it vary least, between the hand labels
     alone and the predictions with their correction, so that useless predictions cost next to nothing.
 
@@ -83,7 +86,8 @@ def estimate_regression(
     values : dict of class -> number, optional
         The number that each class counts as, such as a score.
     reference : class, optional
-        With which class the others are compared, where the label is a covariate without `event` and `values`; by default the first.
+        With which class the others are compared, where the label is a covariate without `event` and `values`; by default the
+        first.
     label : str
         The name of the label in formula and results.
     intercept : bool
@@ -93,18 +97,21 @@ def estimate_regression(
     target : {"population", "rows"}
         What the intervals are about: the population of which the rows are a sample, as in every regression; or only what the
         regression on these N rows would give if all had been labelled by hand.
-    tuning : "auto" or float in [0, 1]
-        How far to rely on the predictions; by default as far as the labels say that it helps, for each coefficient.
     bias_reduction : bool
         Of logistic regressions (Firth 1993, "Bias reduction of maximum likelihood estimates"): coefficients from few labels are
         less extreme, and finite where the labels are separated. False: maximum likelihood.
     confidence_level : float in (0, 1)
+    recalibrate : bool
+        Whether to recalibrate the probabilities on the labelled rows, cross-fitted.
+    tuning : float in [0, 1], optional
+        How far to rely on the predictions: 0 is the hand labels alone, 1 the predictions with their correction in full. By
+        default each coefficient has the one with which it varies least.
 
     Returns
     -------
     RegressionResult
-        With ``params``, ``bse``, ``conf_int()``, ``pvalues``, ``cov_params()``, ``summary()`` and ``to_frame()``; and the regressions
-        by hand alone and on predicted labels as ``by_hand`` and ``naive``.
+        With ``params``, ``bse``, ``conf_int()``, ``pvalues``, ``cov_params()``, ``summary()`` and ``to_frame()``; and the
+        regressions by hand alone and on predicted labels as ``by_hand`` and ``naive``.
 
     Raises
     ------
@@ -135,7 +142,7 @@ def estimate_regression(
     if model not in MODELS:
         raise InputError(f"model={model!r}; expected {' or '.join(map(repr, MODELS))}")
     of_rows_alone = checked_target(target) == "rows"
-    check_open_share("confidence_level", confidence_level, "0.95")
+    check_confidence_level(confidence_level)
     fixed = checked_tuning(tuning)
     sample = LabelledSample.checked(
         proba, y, rows, classes=classes, inclusion=inclusion, strata=strata, clusters=clusters, weights=weights
@@ -157,7 +164,7 @@ def estimate_regression(
     equations = EstimatingEquations(
         scaled.design,
         is_logistic,
-        *cross_fitted(sample),
+        *probabilities(sample, recalibrate),
         sample.columns,
         sample.rows,
         sample.weights / sample.weights.sum(),
@@ -195,6 +202,14 @@ def estimate_regression(
     )
 
 
+def probabilities(sample: LabelledSample, recalibrate: bool) -> tuple[Floats, Floats]:
+    """The probabilities of all rows (N, K) and of the labelled ones (n, K); those recalibrated without their own labels."""
+    if not recalibrate:
+        return sample.proba, sample.labelled_proba
+    recalibration = Recalibration.fitted(sample)
+    return recalibration.table(sample), recalibration.labelled(sample)
+
+
 def checked_target(target: str) -> str:
     """What intervals are about.
 
@@ -207,17 +222,17 @@ def checked_target(target: str) -> str:
     return target
 
 
-def checked_tuning(tuning: str | float) -> float | None:
+def checked_tuning(tuning: float | None) -> float | None:
     """The tuning that was given, or None if it is to be estimated.
 
     Raises
     ------
     InputError
     """
-    if isinstance(tuning, str) and tuning == "auto":
+    if tuning is None:
         return None
     if not is_number(tuning) or not 0 <= tuning <= 1:
-        raise InputError(f"tuning={tuning!r}; expected 'auto' or a number between 0 and 1")
+        raise InputError(f"tuning={tuning!r}; expected a number between 0 and 1, or None")
     return float(tuning)
 
 
@@ -245,19 +260,21 @@ def _check_rank(named: NamedDesign, sample: LabelledSample) -> None:
     collinear = [named.names[kept[j]] for j in dependent_columns(X.T @ X)]
     if collinear:
         raise InputError(
-            f"the column {collinear[0]!r} is a combination of the columns before it, so that its coefficient means nothing; leave it "
-            "out"
+            f"the column {collinear[0]!r} is a combination of the columns before it, so its coefficient means nothing; leave "
+            "it out"
         )
     if sample.n_labelled <= len(named.names):
         raise InputError(
-            f"{sample.n_labelled} labelled rows cannot carry {len(named.names)} coefficients; label more rows, or leave columns out"
+            f"{sample.n_labelled} labelled rows cannot carry {len(named.names)} coefficients; label more rows, or leave columns "
+            "out"
         )
     X, _ = design.observed(sample.columns, sample.rows)
     unknown = [named.names[j] for j in dependent_columns(X.T @ X)]
     if unknown:
         raise InputError(
-            f"the labelled rows do not determine {listed(map(repr, unknown))}: among them, these columns are constant or follow from "
-            "the others (a category or class of which no row is labelled); label rows of every category, or leave the columns out"
+            f"the labelled rows do not determine {listed(map(repr, unknown))}: among them, these columns are constant or follow "
+            "from the others (no row of a category or class is labelled); label rows of every category, or leave the "
+            "columns out"
         )
 
 
@@ -265,13 +282,13 @@ def _warn_if_separated(equations: EstimatingEquations, by_hand: Fit) -> None:
     X, y = equations.design.observed(equations.codes, equations.rows)
     if y.min() == y.max():
         warn(
-            f"the outcome is {y.min():g} in all labelled rows; every coefficient rests on the bias reduction and on the predictions",
+            f"the outcome is {y.min():g} in all labelled rows, so the coefficients rest on the bias reduction alone",
             EstimationWarning,
         )
     elif np.isnan(by_hand.params).any() or ((X @ by_hand.params > 0) == (y == 1)).all():
         warn(
-            "the covariates separate the labelled rows by outcome, so the hand labels alone put no limit on the coefficients; bias "
-            "reduction keeps these finite, but label more rows before you report them",
+            "the covariates separate the labelled rows by outcome, so the hand labels alone put no limit on the coefficients; "
+            "bias reduction keeps these finite, but label more rows before you report them",
             EstimationWarning,
         )
 
@@ -280,7 +297,7 @@ def _warn_of_few(names: list[str], by_hand: Fit) -> None:
     few = [name for name, degrees in zip(names, by_hand.degrees, strict=True) if degrees < _FEW_DEGREES]
     if few:
         warn(
-            f"the coefficients of {listed(map(repr, few))} rest on very few labelled rows or clusters; their intervals are wide, and "
-            "less sure than the others",
+            f"the coefficients of {listed(map(repr, few))} rest on very few labelled rows or clusters; their intervals are wide, "
+            "and less sure than the others",
             EstimationWarning,
         )

@@ -321,7 +321,7 @@ def _check_present(frame: pd.DataFrame, names: Iterable[str]) -> None:
 
 def _missing(name: Any, rows: Sequence[int] | Integers) -> str:
     return (
-        f"{name} is missing in {len(rows)} rows, the first of them row {rows[0]}; leave these rows out of everything (proba, X, and "
+        f"{name} is missing in {len(rows)} rows, the first of them row {rows[0]}; leave these rows out of everything (proba, X, "
         "y and rows), which makes the others the target, or fill them and add a column that says where"
     )
 

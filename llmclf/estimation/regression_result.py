@@ -120,8 +120,8 @@ class RegressionResult(Coefficients):
         return self._series(self.fit.tuning)
 
     @property
-    def labels_worth(self) -> pd.Series:
-        """How many hand labels alone would estimate each coefficient as precisely: n times the ratio of the variances, at most N."""
+    def worth(self) -> pd.Series:
+        """How many hand labels alone would estimate each coefficient so well: n times the ratio of the variances, at most N."""
         return (self.n_labelled * (self.by_hand.bse / self.bse) ** 2).clip(upper=float(self.nobs))
 
     def to_frame(self) -> pd.DataFrame:
@@ -130,7 +130,7 @@ class RegressionResult(Coefficients):
         Returns
         -------
         DataFrame
-            Columns term, estimate, low, high, std_error, p_value, tuning, labels_worth, by_hand, by_hand_low, by_hand_high,
+            Columns term, estimate, low, high, std_error, p_value, tuning, worth, by_hand, by_hand_low, by_hand_high,
             naive, naive_low, naive_high.
         """
         ends, of_hand, of_naive = (one.conf_int().to_numpy() for one in (self, self.by_hand, self.naive))
@@ -143,7 +143,7 @@ class RegressionResult(Coefficients):
                 "std_error": self.bse.to_numpy(),
                 "p_value": self.pvalues.to_numpy(),
                 "tuning": self.fit.tuning,
-                "labels_worth": self.labels_worth.to_numpy(),
+                "worth": self.worth.to_numpy(),
                 "by_hand": self.by_hand.fit.params,
                 "by_hand_low": of_hand[:, 0],
                 "by_hand_high": of_hand[:, 1],
@@ -158,9 +158,11 @@ class RegressionResult(Coefficients):
         frame = self.to_frame()
         width = max(len("coefficient"), *(len(name) for name in self.names))
         level = f"{100 * self.confidence_level:g} % interval"
-        head = f"{'coefficient':<{width}} {'estimate':>9} {level:>20} {'p':>7} {'worth':>6} {'by hand':>9} {level:>20} {'naive':>9}"
+        by_hand = f"{'by hand':>9} {level:>20} {'naive':>9}"
+        head = f"{'coefficient':<{width}} {'estimate':>9} {level:>20} {'p':>7} {'worth':>6} {by_hand}"
         lines = [
-            f"{self.model.capitalize()} regression of {self.outcome} on {self.nobs:,} rows, {self.n_labelled:,} of them labelled by hand",
+            f"{self.model.capitalize()} regression of {self.outcome} on {self.nobs:,} rows, "
+            f"{self.n_labelled:,} of them labelled by hand",
             f"Target: {_TARGETS[self.target]}",
             "",
             head,
@@ -170,7 +172,7 @@ class RegressionResult(Coefficients):
             own, hand = _interval(row.low, row.high), _interval(row.by_hand_low, row.by_hand_high)
             lines.append(
                 f"{row.term:<{width}} {_number(row.estimate):>9} {own:>20} {_probability(row.p_value):>7} "
-                f"{_count(row.labels_worth):>6} {_number(row.by_hand):>9} {hand:>20} {_number(row.naive):>9}"
+                f"{_count(row.worth):>6} {_number(row.by_hand):>9} {hand:>20} {_number(row.naive):>9}"
             )
         lines += [
             "",

@@ -99,14 +99,14 @@ def influence(
     equations: EstimatingEquations, sample: LabelledSample, tuning: float, beta: Floats, *, is_tuned: bool
 ) -> Influence:
     """The influences on the coefficients `beta` that solve the equations with this tuning."""
-    inverse: Floats = np.linalg.inv(equations.slope(tuning, beta))
+    inverse = equations.inverse_slope(tuning, beta)
     d, unit = equations.design_shares, sample.units
     psi, expected = equations.seen_scores(beta)
     rest = psi - tuning * expected
     middle = _stratum_means(rest, sample)
     away = _unit_sums(d[:, None] * (rest - middle[0]), sample) @ inverse.T
     slopes = _unit_sums(equations.seen_slopes(tuning, beta), sample)
-    drawn = np.linalg.solve(np.eye(beta.size) - inverse @ _capped(inverse, slopes), away[:, :, None])[:, :, 0]
+    drawn = np.asarray(np.linalg.solve(np.eye(beta.size) - inverse @ _capped(inverse, slopes), away[:, :, None])[:, :, 0])
     drawn *= _few_units(sample)[:, None]
     all_scores = equations.all_scores(beta) if tuning else np.zeros_like(equations.design.X)
     if is_tuned and 0.0 < tuning < 1.0:
@@ -143,7 +143,7 @@ def tuned(equations: EstimatingEquations, sample: LabelledSample, tuning: float,
     each : ndarray (p,)
     pooled : float
     """
-    inverse: Floats = np.linalg.inv(equations.slope(tuning, beta))
+    inverse = equations.inverse_slope(tuning, beta)
     psi, expected = equations.seen_scores(beta)
     a, b = sample.contributions(psi @ inverse.T), sample.contributions(expected @ inverse.T)
     squares = np.maximum(np.einsum("ij,ij->j", a, a), 1e-300)

@@ -51,7 +51,7 @@ def test_good_predictions_narrow_the_interval_and_the_truth_is_inside(data):
     assert frame.by_hand == pytest.approx(data.y.mean())
     assert frame.naive == pytest.approx(data.proba.argmax(axis=1).mean())
     assert frame.mean_probability == pytest.approx(data.proba[:, 1].mean())
-    assert len(data.y) < frame.labels_worth <= 1500
+    assert len(data.y) < frame.worth <= 1500
 
 
 def test_no_labelled_case_still_leaves_room_above():

@@ -71,7 +71,7 @@ def test_useless_predictions_cost_next_to_nothing_and_good_ones_help():
     assert (without.bse / without.by_hand.bse < 1.05).all()
     result = estimate_regression(good.proba, good.y, good.rows, good.X)
     assert (result.bse / result.by_hand.bse < 0.8).all()
-    assert (result.labels_worth > 1.5 * len(good.y)).all()
+    assert (result.worth > 1.5 * len(good.y)).all()
     assert (result.tuning > 0.5).all()
 
 
@@ -278,7 +278,7 @@ def test_a_coefficient_of_few_labels_is_warned_of(data):
         ({"X": None, "intercept": False}, "no covariates and no intercept"),
         ({"model": "probit"}, "model='probit'; expected 'linear' or 'logistic'"),
         ({"target": "all"}, "target='all'"),
-        ({"tuning": 1.5}, "tuning=1.5"),
+        ({"tuning": 1.5}, "tuning=1.5; expected a number between 0 and 1"),
         ({"confidence_level": 95}, "confidence_level=95"),
         ({"event": 2}, "event=2: 2 is not a class"),
         ({"event": [0, 1]}, "it holds no class, or all of them"),
