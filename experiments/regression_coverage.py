@@ -27,8 +27,8 @@ from scipy.stats import norm
 
 from llmclf.errors import EstimationWarning, InputError
 from llmclf.estimation import LabelledSample, estimate_regression
-from llmclf.estimation.estimating_equations import EstimatingEquations, LabelDesign, NoSolutionError
 from llmclf.estimation.recalibration import Recalibration
+from llmclf.estimation.regressions.estimating_equations import EstimatingEquations, LabelDesign, NoSolutionError
 
 HERE = Path(__file__).resolve().parent
 N_ROWS = 1200
@@ -237,8 +237,8 @@ def same_points(python: str) -> str:
         f"{apart['logistic']:.0e} from `ppi_logistic_pointestimate` of ppi-python 0.2.3 (whose optimiser stops there), "
         f"{apart['mean']:.0e} from `ppi_mean_pointestimate`, and {dsl:.0e} from the regression of the pseudo-outcome of "
         "design-based supervised learning. `ppi_ols_pointestimate` is another estimator except at tuning 0: it adds two "
-        "regressions, of which the second has the design of the labelled rows alone, where ours solves one equation, as the paper defines it "
-        "and as `ppi_logistic_pointestimate` does."
+        "regressions, of which the second has the design of the labelled rows alone, where ours solves one equation, as the "
+        "paper defines it and as `ppi_logistic_pointestimate` does."
     )
 
 
@@ -250,8 +250,8 @@ def lines_of(results: dict[tuple[str, str, str, int], dict[str, dict[str, Counts
     lines = [
         "## Coverage by coefficient",
         "",
-        "Of the 95 % intervals, in percent, over all five models; the smallest and the largest of single models in brackets. Width "
-        "is the median of the ratios to the hand labels alone over all draws: over all models, and with useless predictions.",
+        "Of the 95 % intervals, in percent, over all five models; the smallest and the largest of single models in brackets. "
+        "Width is the median of the ratios to the hand labels alone over all draws: over all models, and with useless predictions.",
         "",
         "| label as | model | rows labelled | coefficient | by hand and model | by hand alone | naive | width | width, useless |",
         "|---|---|---|---|---|---|---|---|---|",

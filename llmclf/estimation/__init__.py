@@ -7,8 +7,7 @@ module that takes a `LabelledSample`, which has checked everything that a caller
 
 from .labelled_sample import LabelledSample
 from .means import MeansResult, estimate_means
-from .regression import estimate_regression
-from .regression_result import Coefficients, RegressionResult
+from .regressions import Coefficients, RegressionResult, estimate_regression
 from .share_estimates import PartEstimate, ShareEstimates
 from .shares import estimate_shares
 

@@ -16,10 +16,10 @@ from ..arrays import Floats
 from ..checks import is_finite_number
 from ..errors import InputError
 from ..metrics import check_confidence_level
-from .estimating_equations import EstimatingEquations, LabelDesign
 from .labelled_sample import LabelledSample
-from .regression import checked_target, checked_tuning, probabilities
-from .regression_fit import Fit, fit_by_hand, fit_powered
+from .regressions import checked_target, checked_tuning, probabilities
+from .regressions.estimating_equations import EstimatingEquations, LabelDesign
+from .regressions.fit import Fit, fit_by_hand, fit_powered
 
 _PRIOR_CASES = 2.0
 """Of how many labels away from either bound the variance speaks that a value of 0 or 1 would have."""

@@ -33,7 +33,7 @@ def test_values_by_class_by_name_and_by_row_agree(data):
 @pytest.mark.parametrize(("tuning", "mean"), [(0.0, 0.3), (0.4, 0.3203438726474654), (1.0, 0.35085968161866343)])
 def test_the_mean_with_raw_probabilities_is_that_of_ppi_python(tuning, mean):
     """ppi_mean_pointestimate of ppi-python 0.2.3, on the level of the equations, where nothing is recalibrated."""
-    from llmclf.estimation.estimating_equations import EstimatingEquations, LabelDesign
+    from llmclf.estimation.regressions.estimating_equations import EstimatingEquations, LabelDesign
 
     _, y, p = gold_rows()
     proba = np.column_stack([1 - p, p])

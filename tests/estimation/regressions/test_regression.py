@@ -90,14 +90,14 @@ def test_naive_labels_bias_the_coefficients_and_the_estimate_does_not():
 @pytest.mark.parametrize("model", ["linear", "logistic"])
 @pytest.mark.parametrize("role", ["outcome", "covariate"])
 def test_intervals_cover(role, model):
-    """In sixty samples of 60 labels, at least 85 % of the intervals of each coefficient hold the value of all rows."""
+    """In forty samples of 60 labels, at least 85 % of the intervals of each coefficient hold the value of all rows."""
     inside = []
-    for seed in range(60):
-        data = labelled_rows(n_rows=600, n_labelled=60, seed=seed)
+    for seed in range(40):
+        data = labelled_rows(n_rows=400, n_labelled=60, seed=seed)
         outcome = None if role == "outcome" else data.shares if model == "linear" else data.clicked
         X = data.matrix[:, 1:] * [0.1, 1.0]
         result = estimate_regression(data.proba, data.y, data.rows, X, outcome=outcome, model=model, target="rows")
-        everything = np.arange(600)
+        everything = np.arange(400)
         truth = estimate_regression(
             data.proba, data.label, everything, X, outcome=outcome, model=model, tuning=0.0
         ).params

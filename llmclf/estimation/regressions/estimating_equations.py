@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from ..arrays import Floats, Integers
+from ...arrays import Floats, Integers
 
 _STEPS, _HALVINGS = 100, 20
 _LONGEST_STEP, _LARGEST = 5.0, 1e4  # of a coefficient

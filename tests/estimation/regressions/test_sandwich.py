@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from estimation.regression_data import gold_rows
 
-from llmclf.estimation.estimating_equations import EstimatingEquations, LabelDesign
 from llmclf.estimation.labelled_sample import LabelledSample
-from llmclf.estimation.sandwich import influence, tuned
+from llmclf.estimation.regressions.estimating_equations import EstimatingEquations, LabelDesign
+from llmclf.estimation.regressions.sandwich import influence, tuned
 
 
 def whole_sample(**options):

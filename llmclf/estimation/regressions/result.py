@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as t_distribution
 
-from ..arrays import Floats
-from ..checks import check_open_share
-from .regression_fit import Fit
+from ...arrays import Floats
+from ...checks import check_open_share
+from .fit import Fit
 
 
 class Summary(str):
@@ -214,4 +214,4 @@ def _count(value: float) -> str:
 
 def unscaled(fit: Fit, scale: Floats) -> Fit:
     """A fit in the units of the caller's columns, which had been divided by `scale` (p,)."""
-    return fit._replace(params=fit.params / scale, covariance=fit.covariance / np.outer(scale, scale))
+    return Fit(fit.params / scale, fit.covariance / np.outer(scale, scale), fit.degrees, fit.tuning)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from ..arrays import Floats
+from ...arrays import Floats
+from ..labelled_sample import LabelledSample
 from .estimating_equations import EstimatingEquations, LabelDesign, NoSolutionError
-from .labelled_sample import LabelledSample
 from .sandwich import Influence, influence, tuned
 
 _GRID = 20  # tunings between 0 and 1, so that coefficients share solutions

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..arrays import Floats, Integers
+from ...arrays import Floats, Integers
+from ..labelled_sample import LabelledSample
 from .estimating_equations import EstimatingEquations
-from .labelled_sample import LabelledSample
 
 PRIOR_UNITS = 30.0
 """How many labelled units the residuals that the predictions expect count as, where they are greater than those seen."""
@@ -106,7 +106,9 @@ def influence(
     middle = _stratum_means(rest, sample)
     away = _unit_sums(d[:, None] * (rest - middle[0]), sample) @ inverse.T
     slopes = _unit_sums(equations.seen_slopes(tuning, beta), sample)
-    drawn = np.asarray(np.linalg.solve(np.eye(beta.size) - inverse @ _capped(inverse, slopes), away[:, :, None])[:, :, 0])
+    drawn = np.asarray(
+        np.linalg.solve(np.eye(beta.size) - inverse @ _capped(inverse, slopes), away[:, :, None])[:, :, 0]
+    )
     drawn *= _few_units(sample)[:, None]
     all_scores = equations.all_scores(beta) if tuning else np.zeros_like(equations.design.X)
     if is_tuned and 0.0 < tuning < 1.0:

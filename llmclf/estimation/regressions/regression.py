@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays import Floats
-from ..checks import is_number
-from ..errors import EstimationWarning, InputError, listed, warn
-from ..metrics import check_confidence_level
+from ...arrays import Floats
+from ...checks import is_number
+from ...errors import EstimationWarning, InputError, listed, warn
+from ...metrics import check_confidence_level
+from ..labelled_sample import LabelledSample
+from ..recalibration import Recalibration
+from .design import NamedDesign, dependent_columns, formula_design, label_values, matrix_design
 from .estimating_equations import EstimatingEquations, NoSolutionError
-from .labelled_sample import LabelledSample
-from .recalibration import Recalibration
-from .regression_design import NamedDesign, dependent_columns, formula_design, label_values, matrix_design
-from .regression_fit import Fit, fit_by_hand, fit_naive, fit_powered
-from .regression_result import Coefficients, RegressionResult, unscaled
+from .fit import Fit, fit_by_hand, fit_naive, fit_powered
+from .result import Coefficients, RegressionResult, unscaled
 
 MODELS = ("linear", "logistic")
 TARGETS = ("population", "rows")

@@ -10,11 +10,11 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
 
-from ..arrays import Floats, Integers
-from ..checks import is_finite_number
-from ..errors import InputError, MissingDependencyError, listed, type_of
+from ...arrays import Floats, Integers
+from ...checks import is_finite_number
+from ...errors import InputError, MissingDependencyError, listed, type_of
+from ..labelled_sample import LabelledSample
 from .estimating_equations import LabelDesign
-from .labelled_sample import LabelledSample
 
 INTERCEPT = "Intercept"
 _DEPENDENT = 1e-10  # of a column's sum of squares, that is left when those before it are taken out

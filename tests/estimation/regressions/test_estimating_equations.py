@@ -10,7 +10,7 @@ from estimation.regression_data import gold_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmclf.estimation.estimating_equations import EstimatingEquations, LabelDesign, NoSolutionError
+from llmclf.estimation.regressions.estimating_equations import EstimatingEquations, LabelDesign, NoSolutionError
 
 N_LABELLED = 60
 
