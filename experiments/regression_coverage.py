@@ -251,7 +251,7 @@ def lines_of(results: dict[tuple[str, str, str, int], dict[str, dict[str, Counts
         "## Coverage by coefficient",
         "",
         "Of the 95 % intervals, in percent, over all five models; the smallest and the largest of single models in brackets. "
-        "Width is the median of the ratios to the hand labels alone over all draws: over all models, and with useless predictions.",
+        "Width is the median of the ratios to the hand labels alone over all draws, of all models and of useless ones.",
         "",
         "| label as | model | rows labelled | coefficient | by hand and model | by hand alone | naive | width | width, useless |",
         "|---|---|---|---|---|---|---|---|---|",

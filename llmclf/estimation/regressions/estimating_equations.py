@@ -13,8 +13,10 @@ In between it is prediction-powered (Angelopoulos, Duchi & Zrnic 2023, "PPI++: E
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -71,6 +73,15 @@ class LabelDesign:
     varying: Integers = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     by_class: tuple[Floats, ...] = ()
 
+    @cached_property
+    def _different(self) -> dict[int, list[int]]:
+        """One class of each kind of covariates that labels make, and all the classes of its kind."""
+        kinds: dict[int, list[int]] = {}
+        for k, columns in enumerate(self.by_class):
+            known = next((one for one in kinds if np.array_equal(self.by_class[one], columns)), k)
+            kinds.setdefault(known, []).append(k)
+        return kinds
+
     def of_class(self, k: int, rows: Integers | None = None) -> Floats:
         """The covariates (r, p) of rows, all of them by default, if their label were class `k`."""
         X = self.X.copy() if rows is None else self.X[rows]
@@ -103,8 +114,8 @@ class LabelDesign:
             return
         assert self.y is not None
         y = self.y if rows is None else self.y[rows]
-        for k in range(q.shape[1]):
-            yield Block(self.of_class(k, rows), y, weight * q[:, k])
+        for k, alike in self._different.items():
+            yield Block(self.of_class(k, rows), y, weight * q[:, alike].sum(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,13 +198,20 @@ class EstimatingEquations:
         raise NoSolutionError
 
     def _linear(self, tuning: float) -> tuple[Floats, Floats]:
-        size = self.design.X.shape[1]
-        slope, score = np.zeros((size, size)), np.zeros(size)
-        for block in self.blocks(tuning):
-            weighted = block.X * block.weight[:, None]
-            slope += weighted.T @ block.X
-            score += weighted.T @ block.y
+        """The derivative (p, p) and the constant (p,) of linear equations."""
+        slope, score = self._linear_by_hand
+        if tuning:
+            slope, score = slope + tuning * self._linear_predicted[0], score + tuning * self._linear_predicted[1]
         return slope, score
+
+    @cached_property
+    def _linear_by_hand(self) -> tuple[Floats, Floats]:
+        return _products(self.blocks(0.0))
+
+    @cached_property
+    def _linear_predicted(self) -> tuple[Floats, Floats]:
+        seen = self.design.expected(self.q_seen, -self.design_shares, self.rows)
+        return _products(chain(seen, self.design.expected(self.q_all, self.shares)))
 
     def _score(self, tuning: float, beta: Floats, worth: float | None) -> tuple[Floats, Floats]:
         """The value (p,) of the equations, and minus their derivative (p, p)."""
@@ -262,6 +280,19 @@ class EstimatingEquations:
             for block in self.design.expected(self.q_seen, -tuning * self.design_shares, self.rows):
                 result += _slopes(block, self.mean(block.X @ beta), self.is_logistic)
         return result
+
+
+def _products(blocks: Iterable[Block]) -> tuple[Floats, Floats]:
+    """The weighted products of the covariates with themselves (p, p) and with the outcome (p,)."""
+    slopes, scores = zip(
+        *((block.X.T @ (block.X * block.weight[:, None]), _score(block)) for block in blocks), strict=True
+    )
+    return np.sum(slopes, axis=0), np.sum(scores, axis=0)
+
+
+def _score(block: Block) -> Floats:
+    score: Floats = block.X.T @ (block.weight * block.y)
+    return score
 
 
 def _slopes(block: Block, mu: Floats, is_logistic: bool) -> Floats:
