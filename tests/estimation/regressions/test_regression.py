@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from estimation.regression_data import labelled_rows
+from estimation.regression_data import gold_rows, labelled_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -356,3 +356,27 @@ def test_no_warning_without_reason(data):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         estimate_regression(data.proba, data.y, data.rows, data.X, model="logistic")
+
+
+@pytest.mark.parametrize("outcome", [None, "shares"])
+def test_an_event_of_several_classes_is_the_regression_on_the_joined_class(data, outcome):
+    """Two classes of three that count as one have the probabilities of both."""
+    rng = np.random.default_rng(0)
+    part = rng.random(1500)
+    split = np.column_stack([data.proba[:, 0], data.proba[:, 1] * part, data.proba[:, 1] * (1 - part)])
+    y = np.where(data.y == 0, 0, rng.integers(1, 3, 150))
+    table = pd.DataFrame({"age": data.X["age"], "shares": data.shares} if outcome else data.X)
+    options = {"outcome": outcome, "recalibrate": False, "tuning": 0.7}
+    joined = estimate_regression(data.proba, data.y, data.rows, table, event=1, **options)
+    parted = estimate_regression(split, y, data.rows, table, event=[1, 2], **options)
+    np.testing.assert_allclose(parted.params, joined.params)
+    np.testing.assert_allclose(parted.bse, joined.bse)
+
+
+def test_with_probabilities_as_they_are_the_coefficients_are_those_of_ppi_python():
+    """ppi_logistic_pointestimate of ppi-python 0.2.3 with lam=1, of the first sixty rows of the golden data."""
+    X, y, p = gold_rows()
+    options = {"model": "logistic", "bias_reduction": False, "recalibrate": False, "tuning": 1.0, "intercept": False}
+    result = estimate_regression(p, y[:60].astype(int), np.arange(60), X, **options)
+    expected = [-0.5827048825796944, 0.43107042823138775, -0.139157948153062]
+    np.testing.assert_allclose(result.params, expected, atol=1e-8)
