@@ -6,7 +6,19 @@ module that takes a `LabelledSample`, which has checked everything that a caller
 """
 
 from .labelled_sample import LabelledSample
+from .means import MeansResult, estimate_means
+from .regressions import Coefficients, RegressionResult, estimate_regression
 from .share_estimates import PartEstimate, ShareEstimates
 from .shares import estimate_shares
 
-__all__ = ["LabelledSample", "PartEstimate", "ShareEstimates", "estimate_shares"]
+__all__ = [
+    "Coefficients",
+    "LabelledSample",
+    "MeansResult",
+    "PartEstimate",
+    "RegressionResult",
+    "ShareEstimates",
+    "estimate_means",
+    "estimate_regression",
+    "estimate_shares",
+]
