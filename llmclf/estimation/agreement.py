@@ -220,7 +220,7 @@ def annotator_agreement(
     agreement = found["agreement"]
     n_classes = max(2, len(judgements.classes))
     ceiling = [accuracy_ceiling(end, n_classes) for end in agreement[:3]]
-    found["accuracy_ceiling"] = Statistic(*ceiling, n_rows=agreement.n_rows)
+    found["accuracy_ceiling"] = Statistic(ceiling[0], ceiling[1], ceiling[2], agreement.n_rows)
     return AnnotatorAgreement(
         judgements.annotators,
         judgements.classes,
