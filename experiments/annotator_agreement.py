@@ -1,7 +1,7 @@
 """How often do intervals for the agreement of annotators contain its true value, at a confidence level of 95 %?
 
-Three annotators label rows of known difficulty; the true values are those of half a million rows. `annotator_agreement` is compared
-with the percentile bootstrap of the rows. Writes annotator_agreement.md beside itself.
+Three annotators label rows of known difficulty; the true values are those of half a million rows. `annotator_agreement` is
+compared with the percentile bootstrap of the rows. Writes annotator_agreement.md beside itself.
 
     python experiments/annotator_agreement.py [--data-sets 400]
 """
@@ -28,7 +28,7 @@ SHOWN = ("agreement", "fleiss_kappa", "alpha_nominal", "alpha_ordinal", "annotat
 
 
 def draw(n_rows: int, accuracy: float, frequencies: tuple[float, ...], rng: np.random.Generator) -> np.ndarray:
-    """Labels of three annotators (n, 3), who see the true class with a probability and else guess; a fifth of the rows is hard."""
+    """Labels of three annotators (n, 3), who see the true class or guess; a fifth of the rows is hard."""
     truth = rng.choice(len(frequencies), n_rows, p=frequencies)
     sees = np.where(rng.random(n_rows) < 0.2, 0.5, accuracy)
     guesses = rng.choice(len(frequencies), (n_rows, 3), p=frequencies)
@@ -52,8 +52,8 @@ def main() -> None:
         "# Coverage of intervals for the agreement of annotators",
         "",
         f"Share of {args.data_sets} data sets whose 95 % interval contains the true value (its standard error is at most "
-        f"{100 * np.sqrt(0.95 * 0.05 / args.data_sets):.1f} points at 95 %), of three annotators; data sets in which kappa and alpha "
-        "are undefined, since all labels are the same, are left out there. Written by `annotator_agreement.py`.",
+        f"{100 * np.sqrt(0.95 * 0.05 / args.data_sets):.1f} points at 95 %), of three annotators; data sets in which kappa and "
+        "alpha are undefined, since all labels are the same, are left out there. Written by `annotator_agreement.py`.",
         "",
         f"| labels | rows | true alpha | {' | '.join(SHOWN)} | width of alpha | percentile bootstrap of alpha | its width |",
         f"|---|--:|--:|{'--:|' * (len(SHOWN) + 3)}",

@@ -1,11 +1,20 @@
-"""From labels to findings: estimates about all rows from probabilities of all and labels of some, with intervals that hold.
+"""Estimation: from labels of a model and of people to shares, means and regressions with intervals that hold.
 
-May import ``calibration``, ``metrics``, ``numerics``, ``tables`` and what lies below them, but nothing that knows texts or
-models. Another estimate is one more module, which takes its rows checked from ``labelled_sample`` and adds its name to
-``__all__``.
+A model labels all rows, people label a few of them, and both together say what is true of all. The package may import
+``calibration``, ``metrics``, ``tables``, ``numerics``, ``logits`` and what lies below them, and nothing that knows texts or
+models. Another estimate is a module that takes a `LabelledSample`, which has checked everything that a caller gave; its name goes
+into ``__all__``.
 """
 
 from .agreement import AnnotatorAgreement, Statistic, annotator_agreement
 from .judgements import CombinedLabels, combine_labels
+from .labelled_sample import LabelledSample
 
-__all__ = ["AnnotatorAgreement", "CombinedLabels", "Statistic", "annotator_agreement", "combine_labels"]
+__all__ = [
+    "AnnotatorAgreement",
+    "CombinedLabels",
+    "LabelledSample",
+    "Statistic",
+    "annotator_agreement",
+    "combine_labels",
+]

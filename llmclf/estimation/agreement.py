@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Floats, Integers
 from ..checks import is_finite_number
-from ..errors import CalibrationWarning, InputError, warn
+from ..errors import EstimationWarning, InputError, warn
 from ..metrics import check_confidence_level, check_n_resamples, mean_interval, proportion_interval
 from ..numerics.groups import effective_number, group_numbers
 from .coincidences import Coincidences
@@ -160,7 +160,7 @@ def annotator_agreement(
 
     Warns
     -----
-    CalibrationWarning
+    EstimationWarning
         All judgements are the same, so that kappa and alpha, which compare with chance, are undefined.
 
     Examples
@@ -193,7 +193,7 @@ def annotator_agreement(
         warn(
             f"all judgements of the {int(shared.sum())} rows are {label!r}; "
             "kappa and alpha compare with chance, so they are undefined",
-            CalibrationWarning,
+            EstimationWarning,
         )
     found = resampling.statistics(table, None if members is None else members[shared])
     pairs = _pairs(judgements, members, resampling)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from llmclf.errors import CalibrationWarning, InputError
+from llmclf.errors import EstimationWarning, InputError
 from llmclf.estimation import annotator_agreement
 from llmclf.estimation.agreement import accuracy_ceiling
 
@@ -118,7 +118,7 @@ def test_rows_without_a_disagreement_do_not_prove_that_there_is_none():
 
 def test_one_label_alone_leaves_kappa_undefined():
     """With a warning; the agreement itself is known."""
-    with pytest.warns(CalibrationWarning, match="kappa and alpha compare with chance"):
+    with pytest.warns(EstimationWarning, match="kappa and alpha compare with chance"):
         found = annotator_agreement([["a", "a"]] * 20, n_resamples=100)
     assert math.isnan(found.statistics["alpha_nominal"].value)
     assert math.isnan(found.statistics["cohen_kappa"].low)
