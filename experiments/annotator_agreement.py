@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from llmclf.estimation import annotator_agreement
-from llmclf.estimation.coincidences import Coincidences
+from llmclf.estimation.annotators.coincidences import Coincidences
 
 HERE = Path(__file__).resolve().parent
 SIZES = (20, 50, 200)

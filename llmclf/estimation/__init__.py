@@ -6,8 +6,7 @@ models. Another estimate is a module that takes a `LabelledSample`, which has ch
 into ``__all__``.
 """
 
-from .agreement import AnnotatorAgreement, Statistic, annotator_agreement
-from .judgements import CombinedLabels, combine_labels
+from .annotators import AnnotatorAgreement, CombinedLabels, Statistic, annotator_agreement, combine_labels
 from .labelled_sample import LabelledSample
 
 __all__ = [

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..arrays import Floats, Integers
-from ..checks import is_finite_number
-from ..errors import EstimationWarning, InputError, warn
-from ..metrics import check_confidence_level, check_n_resamples, mean_interval, proportion_interval
-from ..numerics.groups import effective_number, group_numbers
+from ...arrays import Floats, Integers
+from ...checks import is_finite_number
+from ...errors import EstimationWarning, InputError, warn
+from ...metrics import check_confidence_level, check_n_resamples, mean_interval, proportion_interval
+from ...numerics.groups import effective_number, group_numbers
 from .coincidences import Coincidences
 from .judgements import Judgements, read_judgements
 

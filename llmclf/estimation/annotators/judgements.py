@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..arrays import Floats, Integers
-from ..errors import InputError, listed
-from ..numerics.class_matching import is_hashable, match_classes
-from ..numerics.groups import group_numbers
-from ..tables.values import is_missing
+from ...arrays import Floats, Integers
+from ...errors import InputError, listed
+from ...numerics.class_matching import is_hashable, match_classes
+from ...numerics.groups import group_numbers
+from ...tables.values import is_missing
 
 _TIES = ("missing", "random")
 

@@ -12,7 +12,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from llmclf.errors import EstimationWarning, InputError
 from llmclf.estimation import annotator_agreement
-from llmclf.estimation.agreement import accuracy_ceiling
+from llmclf.estimation.annotators.agreement import accuracy_ceiling
 
 _ = np.nan
 FOUR_OBSERVERS = np.array(  # Krippendorff 2011, "Computing Krippendorff's alpha-reliability", example C

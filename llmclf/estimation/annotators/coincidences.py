@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from ..arrays import Floats, Integers
+from ...arrays import Floats, Integers
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import pytest
 
 from llmclf.errors import InputError
 from llmclf.estimation import annotator_agreement, combine_labels
-from llmclf.estimation.judgements import read_judgements
+from llmclf.estimation.annotators.judgements import read_judgements
 
 WIDE = pd.DataFrame({"ann": ["a", "b", None, "a"], "bob": ["a", "a", "b", None]}, index=[10, 11, 12, 13])
 LONG = WIDE.rename_axis("row").reset_index().melt("row", var_name="who", value_name="label")
