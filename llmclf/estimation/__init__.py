@@ -8,12 +8,16 @@ into ``__all__``.
 
 from .annotators import AnnotatorAgreement, CombinedLabels, Statistic, annotator_agreement, combine_labels
 from .labelled_sample import LabelledSample
+from .planning import LabelPlan, PlannedSize, plan_labels
 
 __all__ = [
     "AnnotatorAgreement",
     "CombinedLabels",
+    "LabelPlan",
     "LabelledSample",
+    "PlannedSize",
     "Statistic",
     "annotator_agreement",
     "combine_labels",
+    "plan_labels",
 ]

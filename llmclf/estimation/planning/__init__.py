@@ -4,6 +4,6 @@ May import the other modules of ``estimation``, ``calibration``, ``metrics`` and
 class in ``goals``, which says what a number of labels would give in a world that is like the pilot.
 """
 
-from .plan import LabelPlan, plan_labels
+from .plan import LabelPlan, PlannedSize, plan_labels
 
-__all__ = ["LabelPlan", "plan_labels"]
+__all__ = ["LabelPlan", "PlannedSize", "plan_labels"]

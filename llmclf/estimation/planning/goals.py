@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from scipy.special import expit
 
-from ...calibration.selective import check_selectable, select_threshold
-from ...errors import InputError, LlmclfWarning
+from ...arrays import Floats
+from ...calibration.tolerated_errors import tolerated_errors
+from ...errors import LlmclfWarning
 from ...metrics import calibration_interval
-from ..shares import estimate_shares
 from .pilot import Pilot
 
 _N_RESAMPLES = 199  # of a calibration interval: enough for its width
@@ -43,8 +43,8 @@ class Goal(Protocol):
         """How many simulations of one number of labels are worth their time in each world."""
         ...
 
-    def check(self, pilot: Pilot) -> None:
-        """Refuse what no number of labels gives in the pilot's world."""
+    def why_impossible(self, pilot: Pilot) -> str | None:
+        """Why no number of labels fulfils the wish in the pilot's world; None if some number does."""
         ...
 
     def achieved(self, pilot: Pilot, n_labels: int, generator: np.random.Generator) -> float:
@@ -83,8 +83,8 @@ class ShareGoal:
     def text(self) -> str:
         return f"a {self.confidence_level:.4g} interval of {self.name} of ±{self.half_width:.4g}"
 
-    def check(self, pilot: Pilot) -> None:
-        pass  # enough labels make every interval narrow
+    def why_impossible(self, pilot: Pilot) -> str | None:
+        return None  # enough labels make every interval narrow
 
     def achieved(self, pilot: Pilot, n_labels: int, generator: np.random.Generator) -> float:
         n_rows = _ROWS_PER_LABEL * n_labels + 1000
@@ -99,7 +99,11 @@ class ShareGoal:
         others = np.flatnonzero(generator.random(n_labels) < 2.0 / (pilot.size + 2.0))
         if others.size:
             heights = np.cumsum(pilot.proba[table[others]], axis=1)
-            labels[others] = (generator.random(others.size)[:, None] > heights).sum(axis=1).clip(max=heights.shape[1] - 1)
+            labels[others] = (
+                (generator.random(others.size)[:, None] > heights).sum(axis=1).clip(max=heights.shape[1] - 1)
+            )
+        from ..shares import estimate_shares
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LlmclfWarning)
             frame = estimate_shares(
@@ -147,14 +151,15 @@ class ThresholdGoal:
     def least(self) -> int:
         return math.ceil(math.log(1.0 - self.confidence) / math.log1p(-self.max_error) - 1e-9)
 
-    def check(self, pilot: Pilot) -> None:
+    def why_impossible(self, pilot: Pilot) -> str | None:
         reachable = self.reachable(pilot)
-        if reachable <= (self.min_coverage or 0.0):
-            raise InputError(
-                f"no number of labels gives {self.text} with this classifier: on the {pilot.size} rows of the pilot, the largest "
-                f"share of rows with at most {self.max_error:.4g} wrong is about {reachable:.2g}, however well it is known. "
-                "Allow more errors, ask for a smaller min_coverage, or improve the classifier"
-            )
+        if reachable > (self.min_coverage or 0.0):
+            return None
+        return (
+            f"no number of labels gives {self.text} with this classifier: by the {pilot.size} rows of the pilot, the largest "
+            f"share of rows with at most {self.max_error:.4g} wrong is about {reachable:.2g}, however well it is known. Allow more "
+            "errors, ask for a smaller min_coverage, or improve the classifier"
+        )
 
     def reachable(self, pilot: Pilot) -> float:
         """The share of the rows that could be accepted if the reliability were known."""
@@ -168,11 +173,7 @@ class ThresholdGoal:
 
     def achieved(self, pilot: Pilot, n_labels: int, generator: np.random.Generator) -> float:
         confidence, is_right = pilot.drawn_confidences(n_labels, generator)
-        check_selectable(n_labels, self.max_error, self.confidence)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LlmclfWarning)
-            # Two classes, of which the second is "right": a confidence below one half would turn it around.
-            return float(_selected(confidence, is_right, self.max_error, self.confidence))
+        return selected_coverage(confidence, is_right, self.max_error, self.confidence)
 
     def margin(self, achieved: float) -> float:
         return achieved - self.min_coverage if self.min_coverage is not None else (achieved or -1.0)
@@ -200,8 +201,8 @@ class CalibrationGoal:
     def text(self) -> str:
         return f"a {self.confidence_level:.4g} interval of the calibration error of ±{self.half_width:.4g}"
 
-    def check(self, pilot: Pilot) -> None:
-        pass
+    def why_impossible(self, pilot: Pilot) -> str | None:
+        return None
 
     def achieved(self, pilot: Pilot, n_labels: int, generator: np.random.Generator) -> float:
         confidence, is_right = pilot.drawn_confidences(n_labels, generator)
@@ -220,7 +221,12 @@ class CalibrationGoal:
         return math.log(self.half_width / max(achieved, 1e-300))
 
 
-def _selected(confidence: Any, is_right: Any, max_error: float, level: float) -> float:
-    """The coverage of the threshold that `select_threshold` selects, for rows that are right or not."""
-    # Whatever the number of classes, only the order of the confidences matters; shifted into (1/2, 1], it is that of P(class 1).
-    return select_threshold(is_right, (1.0 + confidence) / 2.0, max_error=max_error, confidence=level).coverage
+def selected_coverage(confidence: Floats, is_right: Floats, max_error: float, level: float) -> float:
+    """The share of the rows (n,) that the threshold of `llmclf.calibration.select_threshold` accepts, 0 if there is none.
+
+    It takes the confidences to be all different, and no time to explain why no threshold was found.
+    """
+    n_wrong = np.cumsum(1.0 - is_right[np.argsort(-confidence)])
+    tolerated = tolerated_errors(len(n_wrong), max_error, 1.0 - level)
+    passed = np.flatnonzero(n_wrong <= tolerated[1:])
+    return float(passed[-1] + 1) / len(n_wrong) if passed.size else 0.0

@@ -90,8 +90,8 @@ class Pilot:
     def drawn_confidences(self, size: int, generator: np.random.Generator) -> tuple[Floats, Floats]:
         """Confidences (size,) distributed like those of the pilot, and whether these rows are right.
 
-        Copies of the pilot's rows would make its lucky thresholds lucky for ever. So the confidences are drawn between those of the
-        rows, too, and whether a row is right from the reliability.
+        Copies of the pilot's rows would make its lucky thresholds lucky for ever. So the confidences are drawn between those of
+        the rows, too, and whether a row is right from the reliability.
         """
         order = np.argsort(self.log_odds)
         middles = np.cumsum(self.shares[order]) - self.shares[order] / 2.0
@@ -122,11 +122,11 @@ def read_pilot(pilot: Any, classes: ArrayLike | None, n_rows: int | None) -> Pil
     """
     if isinstance(pilot, LabelledSample):
         if n_rows is not None:
-            raise InputError(f"n_rows={n_rows} is given beside a LabelledSample, which has {pilot.n_rows} rows; leave it out")
+            raise InputError(
+                f"n_rows={n_rows} is given beside a LabelledSample, which has {pilot.n_rows} rows; leave it out"
+            )
         design = pilot.design_weights
-        read = Pilot(
-            pilot.labelled_proba, pilot.columns, design / design.sum(), pilot.classes, pilot.n_rows
-        )
+        read = Pilot(pilot.labelled_proba, pilot.columns, design / design.sum(), pilot.classes, pilot.n_rows)
     else:
         if not isinstance(pilot, (tuple, list)) or len(pilot) != 2:
             raise InputError(
@@ -138,9 +138,13 @@ def read_pilot(pilot: Any, classes: ArrayLike | None, n_rows: int | None) -> Pil
         n_classes = probabilities.shape[1]
         names = classes if classes is not None else _names(y, n_classes)
         size = len(columns)
-        read = Pilot(probabilities, columns, np.full(size, 1.0 / size), class_array(np.asarray(names, dtype=object)), n_rows)
+        read = Pilot(
+            probabilities, columns, np.full(size, 1.0 / size), class_array(np.asarray(names, dtype=object)), n_rows
+        )
     if read.size < MIN_ROWS:
-        raise InputError(f"the pilot has {read.size} labelled rows; a plan needs {MIN_ROWS} at least, and better {_FEW_ROWS}")
+        raise InputError(
+            f"the pilot has {read.size} labelled rows; a plan needs {MIN_ROWS} at least, and better {_FEW_ROWS}"
+        )
     if read.size < _FEW_ROWS:
         warn(
             f"the pilot has only {read.size} labelled rows, so the plan is rough; look at its low and high, and plan again when "

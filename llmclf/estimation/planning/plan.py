@@ -72,8 +72,8 @@ class LabelPlan:
         Returns
         -------
         DataFrame
-            ``n_labels``, what is achieved (the median, named like `measure`, and ``low`` and ``high``, between which four fifths of
-            the simulations lie), and the ``chance`` that the wish is fulfilled.
+            ``n_labels``, what is achieved (the median, named like `measure`, and ``low`` and ``high``, between which four fifths
+            of the simulations lie), and the ``chance`` that the wish is fulfilled.
         """
         import pandas as pd
 
@@ -86,7 +86,9 @@ class LabelPlan:
             more = f" {self.n_pilot:,} are there, so {self.n_more:,} more."
         else:
             between, more = " by hand alone", ""
-        return f"About {self.n_labels:,} labels{between} give {self.goal} with a probability of {self.chance:.4g}.{more}"
+        return (
+            f"About {self.n_labels:,} labels{between} give {self.goal} with a probability of {self.chance:.4g}.{more}"
+        )
 
 
 def plan_labels(
@@ -109,9 +111,9 @@ def plan_labels(
 ) -> LabelPlan:
     """How many labels are needed for an interval of a share, for a threshold with a guarantee, or for a calibration error.
 
-    The number is found by simulation: samples of several sizes are drawn from a world like that of a few labelled rows, the pilot,
-    and given to `estimate_shares`, `llmclf.calibration.select_threshold` or `llmclf.metrics.calibration_interval`. The answer is
-    the size at which the wish is fulfilled with the probability `chance`. The search is repeated in worlds like those of other
+    The number is found by simulation: samples of several sizes are drawn from a world like that of a few labelled rows, the
+    pilot, and given to `estimate_shares`, `llmclf.calibration.select_threshold` or `llmclf.metrics.calibration_interval`. The
+    answer is the size at which the wish is fulfilled with the probability `chance`. The search is repeated in worlds like those of other
     pilots (its rows, drawn again); how the answers differ says how far to trust the first one.
 
     For shares, the pilot's rows are drawn with their labels and probabilities. For thresholds and calibration errors, confidences
@@ -159,8 +161,8 @@ def plan_labels(
     Raises
     ------
     InputError
-        An argument cannot be used; no number of labels, or none up to `max_labels`, fulfils the wish, with the reason; or there is
-        no pilot and the wish is not one for a share.
+        An argument cannot be used; no number of labels, or none up to `max_labels`, fulfils the wish, with the reason; or there
+        is no pilot and the wish is not one for a share.
 
     Warns
     -----
@@ -171,7 +173,7 @@ def plan_labels(
     --------
     >>> plan = plan_labels(half_width=0.05, share=0.3)  # by hand alone: nothing is known of the classifier
     >>> plan.n_labels
-    352
+    353
     >>> rng = np.random.default_rng(0)
     >>> p = rng.beta(4, 1, size=200)  # the confidences of a classifier, which are right as often as they say
     >>> y = rng.random(200) < p
@@ -192,10 +194,21 @@ def plan_labels(
         found = plan_by_hand(
             half_width, 0.5 if share is None else share, n_rows, confidence_level, chance, max_labels=max_labels
         )
-        return LabelPlan(found.goal, found.n_labels, found.n_labels, found.n_labels, 0, chance, "half_width", found.sizes)
+        return LabelPlan(
+            found.goal,
+            found.n_labels,
+            float(found.n_labels),
+            float(found.n_labels),
+            0,
+            float(chance),
+            "half_width",
+            tuple(PlannedSize(*one) for one in found.sizes),
+        )
     read = read_pilot(pilot, classes, n_rows)
     goal = _goal(half_width, max_error, ece_half_width, min_coverage, label, read, confidence_level, n_bins)
-    goal.check(read)
+    why = goal.why_impossible(read)
+    if why is not None:
+        raise InputError(why)
     return _planned(goal, read, chance, confidence_level, n_worlds, max_labels, np.random.default_rng(random_state))
 
 
@@ -220,26 +233,21 @@ def _planned(
     if math.isinf(number):
         best = search.achieved[max(search.achieved)]
         raise InputError(
-            f"{most:,} labels do not give {goal.text} with a probability of {chance:.4g} (the median there is a {goal.measure} of "
-            f"{np.median(best):.3g}); ask for less, or give a larger max_labels={max_labels}"
+            f"{most:,} labels do not give {goal.text} with a probability of {chance:.4g} (the median there is a {goal.measure} "
+            f"of {np.median(best):.3g}); ask for less, or give a larger max_labels={max_labels}"
         )
     start = int(np.searchsorted(sizes, number).clip(max=len(sizes) - 1))
     others = []
     for world in pilot.worlds(n_worlds, generator):
+        if goal.why_impossible(world) is not None:
+            others.append(math.inf)
+            continue
         other = Search(goal, world, sizes, chance, goal.n_draws, generator)
         other.walk(start)
         others.append(other.needed())
     tail = (1.0 - confidence_level) / 2.0
     low, high = np.quantile(others, tail, method="lower"), np.quantile(others, 1.0 - tail, method="higher")
-    shown = tuple(
-        PlannedSize(
-            int(sizes[near]),
-            *(float(value) for value in np.quantile(search.achieved[near], [0.5, 0.1, 0.9])),
-            search.fulfilled(near),
-        )
-        for near in sorted(search.achieved)
-        if near in around
-    )
+    shown = tuple(_planned_size(search, near) for near in sorted(search.achieved) if near in around)
     n_labels = min(math.ceil(number), most)
     return LabelPlan(
         goal.text,
@@ -251,6 +259,11 @@ def _planned(
         goal.measure,
         shown,
     )
+
+
+def _planned_size(search: Search, place: int) -> PlannedSize:
+    middle, low, high = (float(value) for value in np.quantile(search.achieved[place], [0.5, 0.1, 0.9]))
+    return PlannedSize(int(search.sizes[place]), middle, low, high, search.fulfilled(place))
 
 
 def _goal(
@@ -281,8 +294,8 @@ def _check_wishes(
     given = [name for name, value in wishes.items() if value is not None]
     if len(given) != 1:
         raise InputError(
-            f"{' and '.join(given) or 'no wish'} {'are' if given else 'is'} given; expected exactly one of half_width, max_error and "
-            "ece_half_width. Plan for each, and label the largest number"
+            f"{' and '.join(given) or 'no wish'} {'are' if given else 'is'} given; expected exactly one of half_width, max_error "
+            "and ece_half_width. Plan for each, and label the largest number"
         )
     for name in ("half_width", "ece_half_width"):
         value = wishes[name]
@@ -306,9 +319,9 @@ def _check_wishes(
 def _why_a_pilot(max_error: float | None, confidence_level: float) -> str:
     cure = "label fifty rows or more at random, and give them as pilot=(y, proba)"
     if max_error is None:
-        return f"how far the calibration error of a classifier can be known depends on its confidences, so a pilot is needed; {cure}"
+        return f"how well a calibration error can be known depends on the classifier's confidences, so a pilot is needed; {cure}"
     least = ThresholdGoal(float(max_error), float(confidence_level), None).least
     return (
-        f"which rows a threshold accepts depends on how often the classifier is right, so a pilot is needed; {cure}. All that can be "
-        f"said without one: fewer than {least} labels are never enough, even if all of the rows are right"
+        f"which rows a threshold accepts depends on how often the classifier is right, so a pilot is needed; {cure}. All "
+        f"that can be said without one: fewer than {least} labels are never enough, even if all of the rows are right"
     )

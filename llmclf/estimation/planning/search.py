@@ -13,6 +13,8 @@ from .goals import Goal
 from .pilot import Pilot
 
 _RATIO = math.sqrt(2.0)  # of neighbouring numbers of labels
+_MANY_LABELS = 1000
+_LEAST_DRAWS = 8
 
 
 def sizes_between(least: int, most: int) -> Integers:
@@ -57,7 +59,9 @@ class Search:
     def simulate(self, place: int) -> None:
         """Draw at one more size."""
         size = int(self.sizes[place])
-        values = [self.goal.achieved(self.pilot, size, self.generator) for _ in range(self.n_draws)]
+        # What many labels give varies little from draw to draw.
+        number = min(self.n_draws, max(_LEAST_DRAWS, round(self.n_draws * _MANY_LABELS / size)))
+        values = [self.goal.achieved(self.pilot, size, self.generator) for _ in range(number)]
         self.achieved.setdefault(place, []).extend(values)
 
     def margin(self, place: int) -> float:
@@ -99,4 +103,4 @@ class Search:
         if first == 0:
             return high
         low, below, above = float(self.sizes[places[first - 1]]), float(fitted[first - 1]), float(fitted[first])
-        return low * (high / low) ** (-below / (above - below))
+        return float(low * (high / low) ** (-below / (above - below)))
