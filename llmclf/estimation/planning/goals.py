@@ -157,8 +157,8 @@ class ThresholdGoal:
             return None
         return (
             f"no number of labels gives {self.text} with this classifier: by the {pilot.size} rows of the pilot, the largest "
-            f"share of rows with at most {self.max_error:.4g} wrong is about {reachable:.2g}, however well it is known. Allow more "
-            "errors, ask for a smaller min_coverage, or improve the classifier"
+            f"share of rows with at most {self.max_error:.4g} wrong is about {reachable:.2g}, however well it is known. Allow "
+            "more errors, ask for a smaller min_coverage, or improve the classifier"
         )
 
     def reachable(self, pilot: Pilot) -> float:

@@ -113,8 +113,8 @@ def plan_labels(
 
     The number is found by simulation: samples of several sizes are drawn from a world like that of a few labelled rows, the
     pilot, and given to `estimate_shares`, `llmclf.calibration.select_threshold` or `llmclf.metrics.calibration_interval`. The
-    answer is the size at which the wish is fulfilled with the probability `chance`. The search is repeated in worlds like those of other
-    pilots (its rows, drawn again); how the answers differ says how far to trust the first one.
+    answer is the size at which the wish is fulfilled with the probability `chance`. The search is repeated in worlds like those
+    of other pilots (its rows, drawn again); how the answers differ says how far to trust the first one.
 
     For shares, the pilot's rows are drawn with their labels and probabilities. For thresholds and calibration errors, confidences
     are drawn between those of the pilot, and whether a row is right by a logistic regression on the log-odds of the confidence:
@@ -177,7 +177,7 @@ def plan_labels(
     >>> rng = np.random.default_rng(0)
     >>> p = rng.beta(4, 1, size=200)  # the confidences of a classifier, which are right as often as they say
     >>> y = rng.random(200) < p
-    >>> plan = plan_labels(max_error=0.1, min_coverage=0.4, pilot=(y, p), n_worlds=5, random_state=0)
+    >>> plan = plan_labels(max_error=0.1, min_coverage=0.25, pilot=(y, p), n_worlds=5, random_state=0)
     >>> plan.low < plan.n_labels < plan.high
     True
     """
