@@ -9,15 +9,20 @@ into ``__all__``.
 from .annotators import AnnotatorAgreement, CombinedLabels, Statistic, annotator_agreement, combine_labels
 from .labelled_sample import LabelledSample
 from .planning import LabelPlan, PlannedSize, plan_labels
+from .share_estimates import PartEstimate, ShareEstimates
+from .shares import estimate_shares
 
 __all__ = [
     "AnnotatorAgreement",
     "CombinedLabels",
     "LabelPlan",
     "LabelledSample",
+    "PartEstimate",
     "PlannedSize",
+    "ShareEstimates",
     "Statistic",
     "annotator_agreement",
     "combine_labels",
+    "estimate_shares",
     "plan_labels",
 ]

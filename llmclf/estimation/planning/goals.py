@@ -14,6 +14,7 @@ from ...arrays import Floats
 from ...calibration.tolerated_errors import tolerated_errors
 from ...errors import LlmclfWarning
 from ...metrics import calibration_interval
+from ..shares import estimate_shares
 from .pilot import Pilot
 
 _N_RESAMPLES = 199  # of a calibration interval: enough for its width
@@ -102,8 +103,6 @@ class ShareGoal:
             labels[others] = (
                 (generator.random(others.size)[:, None] > heights).sum(axis=1).clip(max=heights.shape[1] - 1)
             )
-        from ..shares import estimate_shares
-
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LlmclfWarning)
             frame = estimate_shares(
