@@ -78,7 +78,7 @@ class ShareGoal:
 
     measure = "half_width"
     least = 10
-    n_draws = 8
+    n_draws = 5  # widths vary little
 
     @property
     def text(self) -> str:
@@ -105,14 +105,11 @@ class ShareGoal:
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LlmclfWarning)
-            frame = estimate_shares(
-                pilot.proba[table],
-                labels,
-                np.arange(n_labels),
-                classes=range(pilot.proba.shape[1]),
-                confidence_level=self.confidence_level,
-            ).to_frame()
-        widths = (frame["high"] - frame["low"]).to_numpy() / 2.0
+            estimates = estimate_shares(
+                pilot.proba[table], labels, np.arange(n_labels), classes=range(pilot.proba.shape[1])
+            )
+        low, high = estimates.overall.interval(1.0 - self.confidence_level)
+        widths = (high - low) / 2.0
         # The interval is that of a table of n_rows; of the table that is planned for, fewer or more rows are unlabelled.
         whole = 1.0 if pilot.n_rows is None else 1.0 - n_labels / pilot.n_rows
         factor = math.sqrt(whole / (1.0 - n_labels / n_rows))
