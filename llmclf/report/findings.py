@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays import Floats
 from ..errors import InputError, listed, type_of
@@ -80,7 +81,7 @@ def read_shares(shares: Any, evidence: Evidence, proba: Any, clusters: Any, conf
     if shares is True:
         given = np.asarray(proba, dtype=np.float64)
         table: Floats = np.column_stack([1.0 - given, given]) if given.ndim == 1 else given
-        scored = ~np.isnan(table).any(axis=1)
+        scored: NDArray[np.bool_] = np.asarray(~np.isnan(table).any(axis=1))
         if evidence.n_unlabelled == 0:
             raise InputError(
                 "shares=True needs rows without a label, whose shares the labelled ones tell; give all rows, with None as the "
@@ -88,7 +89,9 @@ def read_shares(shares: Any, evidence: Evidence, proba: Any, clusters: Any, conf
             )
         places = np.cumsum(scored) - 1
         n_rows = int(scored.sum())
-        members = None if clusters is None else [one for one, kept in zip(clusters, scored, strict=True) if kept]
+        members = (
+            None if clusters is None else [one for one, kept in zip(clusters, scored.tolist(), strict=True) if kept]
+        )
         shares = estimate_shares(
             table[scored],
             evidence.columns,
@@ -219,7 +222,9 @@ def _shares_text(section: Mapping[str, Any]) -> str:
     text += f" Counting the predicted labels gives {percent(shown['naive']['value'])}"
     if outside:
         intervals = "interval" if len(outside) == 1 else "intervals"
-        text += f". Such counts lie outside of the {intervals} of {listed(outside, _MOST_NAMES)}, so do not report them."
+        text += (
+            f". Such counts lie outside of the {intervals} of {listed(outside, _MOST_NAMES)}, so do not report them."
+        )
     else:
         text += ", without any interval that holds."
     worth = shown["labels_worth"]
