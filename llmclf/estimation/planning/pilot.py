@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
 from scipy.special import expit
 
 from ...arrays import Floats, Integers
@@ -22,7 +23,6 @@ _FEW_ROWS = 50
 _LARGEST = 14.0  # log-odds: a confidence nearer to 1 than a millionth says no more
 _SLOPE_SPREAD = 0.5  # standard deviations that keep the reliability of few rows near the model's own
 _INTERCEPT_SPREAD = 1.0
-_NEWTON_STEPS = 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,18 +68,17 @@ class Pilot:
         """Intercept and slope of the log-odds of being right over those of the confidence, drawn towards 0 and 1."""
         design = np.column_stack([np.ones(self.size), self.log_odds])
         weights = self.shares * self.size
-        precision = np.diag([_INTERCEPT_SPREAD**-2.0, _SLOPE_SPREAD**-2.0])
-        centre = np.array([0.0, 1.0])
-        coefficients = centre.copy()
-        for _ in range(_NEWTON_STEPS):
-            p = expit(design @ coefficients)
-            gradient = design.T @ (weights * (p - self.is_right)) + precision @ (coefficients - centre)
-            hessian = (design * (weights * p * (1.0 - p))[:, None]).T @ design + precision
-            step = np.linalg.solve(hessian, gradient)
-            coefficients = coefficients - step
-            if np.abs(step).max() < 1e-8:
-                break
-        return float(coefficients[0]), float(coefficients[1])
+        signs = 2.0 * self.is_right - 1.0
+        precision = np.array([_INTERCEPT_SPREAD**-2.0, _SLOPE_SPREAD**-2.0])
+
+        def loss(coefficients: Floats) -> tuple[float, Floats]:
+            margins = signs * (design @ coefficients)
+            away = coefficients - [0.0, 1.0]
+            value = weights @ np.logaddexp(0.0, -margins) + 0.5 * (precision * away) @ away
+            return float(value), precision * away - design.T @ (weights * signs * expit(-margins))
+
+        found = minimize(loss, np.array([0.0, 1.0]), jac=True, method="BFGS", options={"gtol": 1e-6 * self.size})
+        return float(found.x[0]), float(found.x[1])
 
     def drawn_rows(self, size: int, generator: np.random.Generator) -> Integers:
         """Places of rows (size,), drawn with replacement as often as they stand for others."""
