@@ -20,6 +20,7 @@ from .coincidences import Coincidences
 from .judgements import Judgements, read_judgements
 
 SCALES = ("nominal", "ordinal", "interval")
+_FIELDS = ("value", "low", "high", "n_rows")
 _TABLES = ("statistics", "pairs", "annotators")
 _BLOCK = 4_000_000  # weights drawn at a time
 
@@ -85,11 +86,15 @@ class AnnotatorAgreement:
             raise InputError(f"table={table!r}; expected one of {', '.join(map(repr, _TABLES))}")
         if table == "statistics":
             return pd.DataFrame.from_dict(
-                {name: found._asdict() for name, found in self.statistics.items()}, orient="index"
+                {name: dict(zip(_FIELDS, found, strict=True)) for name, found in self.statistics.items()},
+                orient="index",
             ).rename_axis("statistic")
         if table == "annotators":
-            lines = [{"annotator": who, **found._asdict()} for who, found in self.against_others.items()]
-            return pd.DataFrame(lines, columns=["annotator", *Statistic._fields])
+            lines = [
+                {"annotator": who, **dict(zip(_FIELDS, found, strict=True))}
+                for who, found in self.against_others.items()
+            ]
+            return pd.DataFrame(lines, columns=["annotator", *_FIELDS])
         ends = [f"{name}{end}" for name in ("agreement", "cohen_kappa") for end in ("", "_low", "_high")]
         return pd.DataFrame(
             [(*pair, *found[:3], *kappa[:3], found.n_rows) for pair, (found, kappa) in self.pairs.items()],

@@ -1,57 +1,23 @@
-"""What the labels say of all rows: shares of classes and regressions, beside what hand labels and predictions alone would say."""
+"""Shares of classes among all rows, beside what hand labels and predictions alone would say."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Floats
-from ..errors import InputError, listed, type_of
-from ..estimation import ShareEstimates, estimate_shares
-from .evidence import Evidence
-from .measures import entry
-from .verdict import percent
+from ...arrays import Floats
+from ...errors import InputError, listed, type_of
+from ...estimation import ShareEstimates, estimate_shares
+from ..evidence import Evidence
+from ..measures import entry
+from ..verdict import percent
+from .lines import ends, finite
 
 SHARES_HEADING = "What share is it?"
-REGRESSIONS_HEADING = "What goes with what?"
 _MOST_NAMES = 4  # of classes in a sentence
-
-
-@runtime_checkable
-class RegressionLike(Protocol):
-    """A regression: what `llmclf.estimation.estimate_regression` gives to a report."""
-
-    @property
-    def model(self) -> str:
-        """Linear or logistic."""
-        ...
-
-    @property
-    def outcome(self) -> str:
-        """The name of what is regressed."""
-        ...
-
-    @property
-    def nobs(self) -> int:
-        """The number of all rows."""
-        ...
-
-    @property
-    def n_labelled(self) -> int:
-        """The number of rows with labels by hand."""
-        ...
-
-    @property
-    def confidence_level(self) -> float:
-        """Of the intervals."""
-        ...
-
-    def to_frame(self) -> Any:
-        """One line per coefficient."""
-        ...
 
 
 def read_shares(shares: Any, evidence: Evidence, proba: Any, clusters: Any, confidence: float) -> dict[str, Any] | None:
@@ -123,60 +89,6 @@ def read_shares(shares: Any, evidence: Evidence, proba: Any, clusters: Any, conf
     return {**section, "text": _shares_text(section)}
 
 
-def read_regressions(regressions: Any) -> list[dict[str, Any]] | None:
-    """The section on regressions of a report.
-
-    Parameters
-    ----------
-    regressions : RegressionResult, mapping of name to RegressionResult, or None
-
-    Raises
-    ------
-    InputError
-        It is something else.
-    """
-    if regressions is None:
-        return None
-    named = regressions if isinstance(regressions, Mapping) else {None: regressions}
-    for one in named.values():
-        if not isinstance(one, RegressionLike):
-            raise InputError(
-                f"regressions hold {type_of(one)}; expected what estimate_regression returns, or a dict of names and such results"
-            )
-    return [
-        {
-            "name": f"{one.model.capitalize()} regression of {one.outcome}" if name is None else str(name),
-            "model": str(one.model),
-            "outcome": str(one.outcome),
-            "n_rows": int(one.nobs),
-            "n_labelled": int(one.n_labelled),
-            "confidence": float(one.confidence_level),
-            "terms": [
-                {
-                    "term": str(line["term"]),
-                    **{key: _ends(line, key) for key in ("estimate", "by_hand", "naive")},
-                    "p_value": _number(line["p_value"]),
-                    "labels_worth": _number(line["labels_worth"]),
-                }
-                for line in one.to_frame().to_dict("records")
-            ],
-        }
-        for name, one in named.items()
-    ]
-
-
-def findings_section(data: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the page shows of both; None where there is neither."""
-    if data["shares"] is None and data["regressions"] is None:
-        return None
-    return {
-        "shares_heading": SHARES_HEADING,
-        "regressions_heading": REGRESSIONS_HEADING,
-        "shares": data["shares"],
-        "regressions": data["regressions"] or [],
-    }
-
-
 def shares_alt(shares: Mapping[str, Any]) -> str:
     """What the figure shows, for readers who cannot see it."""
     return f"Shares of the classes with intervals, estimated in four ways. {shares['text']}"
@@ -185,23 +97,13 @@ def shares_alt(shares: Mapping[str, Any]) -> str:
 def _share_line(name: str, line: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "class": name,
-        "share": _ends(line, "share"),
-        "by_hand": _ends(line, "by_hand"),
+        "share": ends(line, "share"),
+        "by_hand": ends(line, "by_hand"),
         "naive": entry(float(line["naive"])),
         "mean_probability": entry(float(line["mean_probability"])),
-        "labels_worth": _number(line["worth"]),
+        "labels_worth": finite(line["worth"]),
         "n_cases": int(line["cases"]),
     }
-
-
-def _ends(line: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A value with its interval; the ends of the estimate itself have no name before theirs."""
-    prefix = "" if name in ("share", "estimate") else f"{name}_"
-    return entry(float(line[name]), float(line[f"{prefix}low"]), float(line[f"{prefix}high"]))
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _shares_text(section: Mapping[str, Any]) -> str:
