@@ -31,7 +31,15 @@ from .fitting.fitted_attributes import FittedAttributes
 from .fitting.row_groups import read_groups
 from .fitting.shots import answered_shots, draw_shots
 from .fitting.thresholds import choose_cross_fitted_threshold, choose_threshold
-from .labels import LabelSet, label_prior, label_set, labels_of_classes, read_classes, warn_of_descriptions
+from .labels import (
+    LabelSet,
+    label_prior,
+    label_set,
+    labels_of_classes,
+    read_classes,
+    read_known_classes,
+    warn_of_descriptions,
+)
 from .logits import log_softmax, logsumexp
 from .pipeline import FittedPipeline
 from .prompts.prompt import Prompt, nested_words
@@ -724,6 +732,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         clusters: Any = None,
         texts: Any = "rows",
         metadata: Mapping[str, Any] | None = None,
+        shares: Any = None,
         **options: Any,
     ) -> CalibrationReport:
         """What labelled rows say about this classifier's probabilities; see `llmclf.report.CalibrationReport`.
@@ -735,6 +744,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         ----------
         X : n texts or table rows
         y : n classes
+            With ``shares=True``, None or NaN for rows that nobody labelled.
         groups : array-like (n,), DataFrame or dict, optional
             Slices to look at one by one; for a table, names of its columns will do. (`fit` and `fit_threshold` call clusters
             `groups`, as scikit-learn does.)
@@ -746,14 +756,18 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             them.
         metadata : mapping, optional
             Added to model, prompt, labels and corrections, which are filled in.
+        shares : True or llmclf.estimation.ShareEstimates, optional
+            As in `CalibrationReport`. True: the shares of the classes among all rows of `X` are estimated, of which those with a
+            class in `y` are a random sample.
         **options
-            ``title``, ``max_error``, ``confidence``, ``n_bins``, ``cost_error``, ``cost_review``, ``random_state`` and ``race``
-            of `CalibrationReport`.
+            ``title``, ``max_error``, ``confidence``, ``n_bins``, ``cost_error``, ``cost_review``, ``random_state``, ``race``
+            and ``regressions`` of `CalibrationReport`.
 
         Raises
         ------
         InputError
-            Any argument cannot be used.
+            Any argument cannot be used; or shares are to be estimated with labels that the calibrator has seen, and no
+            cross-fitted probabilities take the place of its own.
 
         Warns
         -----
@@ -771,12 +785,14 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         """
         from .fitting.evaluation import judge
 
-        pipeline, rows, columns = self._labelled(X, y)
+        pipeline, rows, columns = self._partly_labelled(X, y) if shares is True else self._labelled(X, y)
+        truth = np.full(len(rows), None, dtype=object)
+        truth[columns >= 0] = self.classes_[columns[columns >= 0]]
         pipeline.check_model_identity()
         return judge(
             pipeline,
             rows,
-            self.classes_[columns],
+            truth,
             groups=groups,
             clusters=clusters,
             texts=texts,
@@ -785,6 +801,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
                 "threshold": None if pipeline.threshold is None else pipeline.threshold.to_dict(),
                 **(metadata or {}),
             },
+            shares=shares,
             **options,
         )
 
@@ -869,6 +886,14 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         """Rows to be judged, their true columns, and the pipeline that is judged."""
         pipeline, rows = self.pipeline_and_rows(X)
         return pipeline, rows, pipeline.labels.indices_by_value(read_classes(y, len(rows)).tolist())
+
+    def _partly_labelled(self, X: Any, y: Any) -> tuple[FittedPipeline, Rows, Integers]:
+        """The same of rows of which some have no class: -1 as their column."""
+        pipeline, rows = self.pipeline_and_rows(X)
+        known, classes = read_known_classes(y, len(rows))
+        columns = np.full(len(rows), -1, dtype=np.int64)
+        columns[known] = pipeline.labels.indices_by_value(classes.tolist())
+        return pipeline, rows, columns
 
     def _processing(self) -> Processing | None:
         return Processing.of(guidance=self.guidance, logit_bias=self.logit_bias, temperature=self.temperature)

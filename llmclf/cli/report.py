@@ -65,6 +65,13 @@ def report(
     png: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Also write the figures as PNG into this folder.")
     ] = None,
+    shares: Annotated[
+        bool,
+        typer.Option(
+            "--shares",
+            help="Estimate the share of each class among all rows: those with a true class must be a random sample of them.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the random draws for intervals.")] = 0,
 ) -> None:
     """Write a report on labelled rows that neither the model's calibrator nor its shots have seen.
@@ -124,6 +131,7 @@ def report(
         confidence=confidence,
         cost_error=cost_error,
         cost_review=cost_review,
+        shares=shares or None,
         random_state=seed,
     )
     written = written_pages(made, output, json, md)

@@ -21,6 +21,7 @@ from ..errors import InputError, type_of
 from ..pages import in_notebook, written
 from .evidence import Evidence, read_evidence
 from .figures import drawings, png, svg
+from .findings import read_regressions, read_shares
 from .information import information
 from .labels_worth import member_rows
 from .markdown import report_markdown
@@ -70,6 +71,12 @@ class CalibrationReport:
         What each member of a pool is worth; see `llmclf.calibration.StackedCalibrator.to_frame`. `LLMClassifier.report` gives it.
     race : llmclf.race.Race, optional
         What the labels buy; the page then holds its table and learning curves.
+    shares : True or llmclf.estimation.ShareEstimates, optional
+        The shares of the classes among all rows, for the section "What share is it?". True: they are estimated here, from all
+        rows and those of them that have a label, which must be a random sample; `llmclf.estimation.estimate_shares` knows other
+        ways to draw one.
+    regressions : llmclf.estimation.RegressionResult or dict of name to such results, optional
+        Regressions with the label, for a section of their own.
     title : str
     max_error : float in (0, 1)
         The largest share of errors that is allowed among the rows accepted without review.
@@ -114,6 +121,8 @@ class CalibrationReport:
         label_mass: ArrayLike | None = None,
         members: Any = None,
         race: Any = None,
+        shares: Any = None,
+        regressions: Any = None,
         title: str = "Calibration report",
         max_error: float = 0.05,
         confidence: float = 0.95,
@@ -139,6 +148,8 @@ class CalibrationReport:
             **_contents(self.evidence, self.settings, str(title), metadata or {}),
             "members": _members(members),
             "race": _race(race),
+            "shares": read_shares(shares, self.evidence, proba, clusters, self.settings.confidence),
+            "regressions": read_regressions(regressions),
         }
 
     @property
@@ -178,8 +189,8 @@ class CalibrationReport:
             (``text``, the same as ``headlines`` for a row of numbers, ``details`` and ``advice``), ``metrics`` (see `to_frame`),
             ``information`` (whether the probabilities say anything about the labels), ``selection`` (the recommended threshold,
             or the ``reason`` why there is none), ``thresholds`` (what happens at other thresholds), ``classes``, ``confusion``,
-            ``slices``, ``label_mass``, ``examples``, ``not_computed``, ``provenance``, ``members`` (of a pool, or None) and
-            ``race`` (as `llmclf.race.Race.to_dict` has it, or None).
+            ``slices``, ``label_mass``, ``examples``, ``not_computed``, ``provenance``, ``members`` (of a pool, or None), ``race``
+            (as `llmclf.race.Race.to_dict` has it, or None), ``shares`` and ``regressions`` (or None).
         """
         return copy.deepcopy(self._data)
 
