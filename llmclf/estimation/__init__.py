@@ -6,5 +6,6 @@ module that takes a `LabelledSample`, which has checked everything that a caller
 """
 
 from .labelled_sample import LabelledSample
+from .next_rows import NextRows, next_rows
 
-__all__ = ["LabelledSample"]
+__all__ = ["LabelledSample", "NextRows", "next_rows"]
