@@ -5,7 +5,16 @@ A model labels all rows, people label a few of them, and both together say what 
 module that takes a `LabelledSample`, which has checked everything that a caller gave; its name goes into ``__all__``.
 """
 
+from .annotation_files import Annotations, label_studio_config, read_annotations, write_annotation_file
 from .labelled_sample import LabelledSample
 from .next_rows import NextRows, next_rows
 
-__all__ = ["LabelledSample", "NextRows", "next_rows"]
+__all__ = [
+    "Annotations",
+    "LabelledSample",
+    "NextRows",
+    "label_studio_config",
+    "next_rows",
+    "read_annotations",
+    "write_annotation_file",
+]
