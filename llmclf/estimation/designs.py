@@ -125,9 +125,9 @@ def stratified_design(
 
 def _mass(counts: CellCounts, goal: Goal, uniform_share: float, pilot: PilotSquares | None) -> Floats:
     """The part of the budget that each cell would get (C,)."""
-    even = counts.rows / counts.rows.sum()
+    even: Floats = counts.rows / counts.rows.sum()
     if goal.name == "threshold":
-        wanted = np.where(_levels(len(counts.rows)) <= _last_acceptable(counts, goal, pilot), counts.rows, 0.0)
+        wanted: Floats = np.where(_levels(len(counts.rows)) <= _last_acceptable(counts, goal, pilot), counts.rows, 0.0)
     elif goal.name == "calibration":
         wanted = counts.rows.astype(np.float64)
     else:
@@ -164,12 +164,13 @@ def _strata(
 ) -> Integers:
     """The stratum of each cell (C,), -1 where it has no rows: layers of doubt, and in each the classes that are large enough."""
     levels = _levels(len(counts.rows))
-    draws = np.bincount(levels, mass, N_LEVELS + 1) * budget
+    draws = np.bincount(levels, mass, N_LEVELS + 1).astype(np.float64) * budget
     if goal.name == "calibration":
         layer_of_level = np.append(np.arange(N_LEVELS) * _N_BINS // N_LEVELS, _N_BINS)
     elif goal.name == "threshold":
         inside = np.arange(N_LEVELS + 1) <= _last_acceptable(counts, goal, pilot)
-        layer_of_level = np.where(inside, _layers(draws * inside), _MOST_LAYERS + _layers(draws * ~inside))
+        accepted, others = _layers(np.where(inside, draws, 0.0)), _layers(np.where(inside, 0.0, draws))
+        layer_of_level = np.where(inside, accepted, _MOST_LAYERS + others)
     else:
         layer_of_level = _layers(draws)
     layer = layer_of_level[levels]

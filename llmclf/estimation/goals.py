@@ -74,7 +74,7 @@ class Goal:
         proba : ndarray (n, K)
             Rows of NaN could not be scored.
         """
-        known = ~np.isnan(proba).any(axis=1)
+        known: NDArray[np.bool_] = np.asarray(~np.isnan(proba).any(axis=1))
         p = np.where(known[:, None], proba, 1.0 / proba.shape[1])
         columns, confidence = p.argmax(axis=1), p.max(axis=1)
         if self.name == "share":

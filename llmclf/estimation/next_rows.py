@@ -99,7 +99,9 @@ class NextRows:
         if isinstance(y, dict):
             absent = [int(row) for row in self.rows if int(row) not in y]
             if absent:
-                raise InputError(f"y has no label for row {absent[0]}, and {len(absent) - 1} more; label all rows drawn")
+                raise InputError(
+                    f"y has no label for row {absent[0]}, and {len(absent) - 1} more; label all rows drawn"
+                )
             y = [y[int(row)] for row in self.rows]
         new = checked_labels(y, len(self.rows))
         before, now = combined_inclusion(
@@ -189,10 +191,11 @@ def next_rows(
     inclusion probabilities are those of the whole table, whatever the model is worth. A poor model costs precision and
     never validity.
 
-    The rows are divided into strata by predicted class and confidence. A fixed number of each is drawn by simple random sampling
-    without replacement: more where labels vary more (Neyman 1934, "On the two different aspects of the representative method";
-    the standard deviations are those that the probabilities expect, corrected by the residuals of the rows labelled before), and a
-    part of the budget evenly over all rows, in case the probabilities are wrong. ``experiments/next_rows.md`` has what that gains.
+    The rows are divided into strata by predicted class and confidence. A fixed number of each is drawn by simple random
+    sampling without replacement: more where labels vary more (Neyman 1934, "On the two different aspects of the representative
+    method"; the standard deviations are those that the probabilities expect, corrected by the residuals of the rows labelled
+    before), and a part of the budget evenly over all rows, in case the probabilities are wrong. ``experiments/next_rows.md``
+    has what that gains.
 
     Rows that are labelled already are not asked again. They are used together with the new ones by `NextRows.sample`, without
     bias although the new design depends on the labels seen; `llmclf.estimation.waves` says how.
@@ -211,8 +214,8 @@ def next_rows(
     rows : array-like of int (m,), optional
         Their places among the N.
     inclusion : array-like (m,) or (N,) or 1.0, optional
-        With what probability each of them was drawn. None: they are a simple random sample. 1.0: they were chosen and not drawn; then
-        they guide the design, and count for themselves alone.
+        With what probability each of them was drawn. None: they are a simple random sample. 1.0: they were chosen and not
+        drawn; then they guide the design, and count for themselves alone.
     strata : array-like of int (N,), optional
         The strata of an earlier `NextRows`, of which those of labelled rows are kept.
     classes : array-like (K,), optional
@@ -252,7 +255,9 @@ def next_rows(
     """
     budget = check_whole_number("budget", budget, 1)
     if not is_number(uniform_share) or not 0 < uniform_share <= 1:
-        raise InputError(f"uniform_share={uniform_share!r}; expected above 0, so that every row has a chance, and at most 1")
+        raise InputError(
+            f"uniform_share={uniform_share!r}; expected above 0, so that every row has a chance, and at most 1"
+        )
     table = _probabilities(proba)
     n_rows, n_classes = table.shape
     column = None
@@ -273,7 +278,8 @@ def next_rows(
     share = earlier_share(len(pilot.rows), budget, n_rows, pilot.is_random)
     if pilot.rows.size and pilot.is_random and share == 0.0:
         warn(
-            f"{len(pilot.rows)} of {n_rows} rows are labelled and {budget} more are asked for: so large a part that the rows labelled "
+            f"{len(pilot.rows)} of {n_rows} rows are labelled and {budget} more are asked for: so large a part that the "
+            f"rows labelled "
             "before count for themselves, and the new ones for all others; estimates are valid",
             EstimationWarning,
         )
@@ -298,9 +304,7 @@ def next_rows(
     stratum = np.empty(n_rows, dtype=np.int64)
     stratum[pilot.rows] = pilot.strata
     stratum[places] = first + numbers
-    return NextRows(
-        places[chosen], included, stratum, pilot.rows, pilot.labels, share, aim.name, random_state
-    )
+    return NextRows(places[chosen], included, stratum, pilot.rows, pilot.labels, share, aim.name, random_state)
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,7 +324,9 @@ class _Pilot:
     ) -> _Pilot:
         if (y is None) != (rows is None):
             given, absent = ("y", "rows") if rows is None else ("rows", "y")
-            raise InputError(f"{given}= is given without {absent}=; expected the labels y and their places rows, or neither")
+            raise InputError(
+                f"{given}= is given without {absent}=; expected the labels y and their places rows, or neither"
+            )
         n_rows = len(table)
         if y is None:
             if inclusion is not None:
@@ -330,10 +336,12 @@ class _Pilot:
         places = _places(rows, n_rows)
         labels = checked_labels(y, len(places))
         columns = label_columns(labels, table.shape[1], classes)
-        is_chosen = is_number(inclusion) or np.ndim(inclusion) == 0 and inclusion is not None
+        is_chosen = is_number(inclusion) or (np.ndim(inclusion) == 0 and inclusion is not None)
         if is_chosen:
             if float(inclusion) != 1.0:
-                raise InputError(f"inclusion={inclusion!r}; expected a probability per labelled row, or 1.0 for rows chosen by hand")
+                raise InputError(
+                    f"inclusion={inclusion!r}; expected a probability per labelled row, or 1.0 for rows chosen by hand"
+                )
             pi = np.ones(len(places))
         elif inclusion is None:
             pi = np.full(len(places), len(places) / n_rows)

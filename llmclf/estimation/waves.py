@@ -1,23 +1,22 @@
 r"""Labels of several waves, drawn one after the other, together: what each of them counts.
 
 The first wave has the weights :math:`w_i`, with which it estimates a total over all rows without bias. Knowing its labels, a
-second wave is drawn among the other rows, with the probabilities :math:`\pi_i`. The rows labelled before, as they are, and the new
-ones, each counting :math:`1 / \pi_i`, estimate the same total, again without bias *whatever the first wave has shown*: the second
-design may depend on it in any way. A mean of both estimates is unbiased, too, if its weights are fixed beforehand:
+second wave is drawn among the other rows, with the probabilities :math:`\pi_i`. The rows labelled before, as they are, and the
+new ones, each counting :math:`1 / \pi_i`, estimate the same total, again without bias *whatever the first wave has shown*: the
+second design may depend on it in any way. A mean of both estimates is unbiased, too, if its weights are fixed beforehand:
 
 .. math:: a \sum_1 w_i y_i + (1 - a) \Bigl(\sum_1 y_i + \sum_2 y_i / \pi_i\Bigr)
 
-So a row of the first wave counts :math:`a w_i + 1 - a`, one of the second :math:`(1 - a) / \pi_i`, and the inverse of that serves as
-its inclusion probability. The share a follows from the numbers of rows alone. The two estimates are uncorrelated, since the second
-one has the same mean whatever the first is, so their variances add up. A third wave takes the first two together for its first.
+So a row of the first wave counts :math:`a w_i + 1 - a`, one of the second :math:`(1 - a) / \pi_i`, and the inverse of that
+serves as its inclusion probability. The share a follows from the numbers of rows alone. The two estimates are uncorrelated,
+since the second one has the same mean whatever the first is, so their variances add up. A third wave takes the first two
+together for its first.
 
 To pool both waves in each stratum instead, as if the whole sample had been planned, is more common and biased: a stratum that
 showed no case in the first wave gets few rows in the second, and keeps its chance result.
 """
 
 from __future__ import annotations
-
-import numpy as np
 
 from ..arrays import Floats
 
@@ -63,4 +62,3 @@ def combined_inclusion(before: Floats, new: Floats, share: float) -> tuple[Float
     100.0
     """
     return 1.0 / (share / before + 1.0 - share), new / (1.0 - share)
-

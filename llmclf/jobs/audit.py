@@ -1,8 +1,8 @@
 """The rows of a job's output that people are to check: drawn with known probabilities from what the journal holds.
 
-The answers of all rows are known when the output is written. They are read twice: once to count rows by class and confidence, from
-which the design follows, and once to write them. Between the two readings only the counts and the places drawn are kept, so memory
-does not grow with the table.
+The answers of all rows are known when the output is written. They are read twice: once to count rows by class and confidence,
+from which the design follows, and once to write them. Between the two readings only the counts and the places drawn are kept,
+so memory does not grow with the table.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class Audit:
         ------
         InputError
         """
-        return cls(check_whole_number("audit", n_rows, 1), Goal.checked(goal), check_whole_number("audit_seed", seed, 0), part)
+        return cls(
+            check_whole_number("audit", n_rows, 1), Goal.checked(goal), check_whole_number("audit_seed", seed, 0), part
+        )
 
     def draw(self, pieces: Iterable[Floats], n_classes: int) -> AuditDraw:
         """The draw from a table, by the probabilities of its pieces (n, K)."""

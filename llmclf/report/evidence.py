@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Floats, Integers
 from ..errors import InputError
-from ..metrics import checked_predictions
+from ..metrics import checked_predictions, inclusion_weights
 from ..numerics.groups import effective_number, group_numbers
+from ..numerics.thinning import evenly_drawn
 from ..tables.values import is_missing
 
 _MAX_SLICES = 200
@@ -105,6 +106,31 @@ class Evidence:
         return hits
 
 
+def even_rows(inclusion: ArrayLike, n_rows: int, seed: int) -> tuple[NDArray[np.bool_], dict[str, str]]:
+    """Of rows that were drawn with unequal probabilities, some that were all drawn with the same one: which, and a note on it.
+
+    Raises
+    ------
+    InputError
+        As `llmclf.metrics.inclusion_weights`.
+
+    Examples
+    --------
+    >>> kept, note = even_rows([0.5, 0.1, 0.1], 3, seed=0)
+    >>> kept[1:].tolist(), list(note)
+    ([True, True], ['inclusion'])
+    """
+    inclusion_weights(inclusion, n_rows)
+    pi = np.asarray(inclusion, dtype=np.float64)
+    if np.ptp(pi) <= 1e-12:
+        return np.ones(n_rows, dtype=bool), {}
+    kept = evenly_drawn(pi, seed)
+    return kept, {
+        "inclusion": f"{kept.sum()} of {n_rows} labelled rows are used, so that each row of the table had the same probability, "
+        f"{pi.min():.3g}, to be among them"
+    }
+
+
 def read_evidence(
     y: ArrayLike | Sequence[Any],
     proba: ArrayLike,
@@ -115,8 +141,9 @@ def read_evidence(
     texts: Sequence[Any] | None,
     label_mass: ArrayLike | None,
     clusters: Any = None,
+    drawn: NDArray[np.bool_] | None = None,
 ) -> Evidence:
-    """Check everything that a report is made from.
+    """Check everything that a report is made from; rows (n,) that are not `drawn` are left out.
 
     Raises
     ------
@@ -136,6 +163,8 @@ def read_evidence(
         raise InputError(f"y has {len(truth)} labels and proba {len(given)} rows; expected one label per row")
     labelled = np.array([not is_missing(label) for label in truth])
     kept = scored & labelled
+    if drawn is not None and drawn.shape == kept.shape:
+        kept &= drawn
     if not kept.any():
         raise InputError("no row has both a label and probabilities; a report needs labelled rows")
     labels = _labels(truth[kept])

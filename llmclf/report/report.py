@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from ..checks import check_open_share, check_whole_number, is_finite_number, is_number
 from ..errors import InputError, type_of
 from ..pages import in_notebook, written
-from .evidence import Evidence, read_evidence
+from .evidence import Evidence, even_rows, read_evidence
 from .figures import drawings, png, svg
 from .information import information
 from .labels_worth import member_rows
@@ -70,6 +70,11 @@ class CalibrationReport:
         What each member of a pool is worth; see `llmclf.calibration.StackedCalibrator.to_frame`. `LLMClassifier.report` gives it.
     race : llmclf.race.Race, optional
         What the labels buy; the page then holds its table and learning curves.
+    inclusion : array-like (n,), optional
+        With what probability each row was drawn, where not all had the same; see `llmclf.estimation.next_rows`. A report counts
+        rows, so it takes as many of those that were drawn more often as make all probabilities equal: each row is kept with the
+        least probability over its own. What it says is then right for the table that was drawn from, by fewer rows; `metadata`
+        says how many. `llmclf.estimation.estimate_shares` and the functions of `llmclf.metrics` use all rows.
     title : str
     max_error : float in (0, 1)
         The largest share of errors that is allowed among the rows accepted without review.
@@ -114,6 +119,7 @@ class CalibrationReport:
         label_mass: ArrayLike | None = None,
         members: Any = None,
         race: Any = None,
+        inclusion: ArrayLike | None = None,
         title: str = "Calibration report",
         max_error: float = 0.05,
         confidence: float = 0.95,
@@ -125,6 +131,9 @@ class CalibrationReport:
         self.settings = _checked(max_error, confidence, n_bins, random_state, cost_error, cost_review)
         if metadata is not None and not isinstance(metadata, Mapping):
             raise InputError(f"metadata is {type_of(metadata)}; expected a dict of names and values to show")
+        drawn, thinned = None, {}
+        if inclusion is not None:
+            drawn, thinned = even_rows(inclusion, len(np.asarray(y, dtype=object)), random_state)
         self.evidence = read_evidence(
             y,
             proba,
@@ -134,7 +143,9 @@ class CalibrationReport:
             texts=texts,
             label_mass=label_mass,
             clusters=clusters,
+            drawn=drawn,
         )
+        metadata = {**(metadata or {}), **thinned}
         self._data = {
             **_contents(self.evidence, self.settings, str(title), metadata or {}),
             "members": _members(members),

@@ -17,7 +17,7 @@ from llmclf.errors import FormulaWarning, InputError
 from llmclf.estimation import Annotations, label_studio_config, next_rows, read_annotations, write_annotation_file
 
 CLASSES = ["good", "bad"]
-TEXTS = [f"text {i}, «quoted» \"so\"\nand on" for i in range(30)]
+TEXTS = [f'text {i}, «quoted» "so"\nand on' for i in range(30)]
 
 
 @pytest.fixture
@@ -79,7 +79,10 @@ def test_label_studio(drawn: pd.DataFrame, tmp_path: Path) -> None:
     expected[3] = None
     assert found.labels() == expected
     assert found.unlabelled == [3]
-    short = [{**task["data"], "id": task["id"], "label": label, "annotator": 1} for task, label in zip(tasks, answers(drawn), strict=True)]
+    short = [
+        {**task["data"], "id": task["id"], "label": label, "annotator": 1}
+        for task, label in zip(tasks, answers(drawn), strict=True)
+    ]
     file.write_text(json.dumps(short))
     assert read_annotations(file, drawn, classes=CLASSES, form="label-studio").labels() == answers(drawn)
 
@@ -143,7 +146,10 @@ def test_numbers_survive_a_spreadsheet(tmp_path: Path) -> None:
     """Classes and ids that are numbers are found in the texts of a CSV file, decimal commas included."""
     drawn = next_rows(np.full((9, 2), 0.5), 3, random_state=0).to_frame()
     file = tmp_path / "rows.csv"
-    lines = [f'{i}.0,{k}.0,"{str(pi).replace(".", ",")}"' for i, k, pi in zip(drawn["id"], [1, 0, 1], drawn["inclusion"], strict=True)]
+    lines = [
+        f'{i}.0,{k}.0,"{str(pi).replace(".", ",")}"'
+        for i, k, pi in zip(drawn["id"], [1, 0, 1], drawn["inclusion"], strict=True)
+    ]
     file.write_text("id,label,inclusion\n" + "\n".join(lines).replace(".0,", ",") + "\n")
     assert read_annotations(file, drawn, classes=[0, 1]).labels() == [1, 0, 1]
 

@@ -136,7 +136,10 @@ def test_pilot_moves_the_design() -> None:
     rows = np.arange(100)
     right, half_wrong = rows % 2, np.where(rows % 4 == 1, 0, rows % 2)  # every other predicted 1 is a 0
     fine, wrong = (
-        next_rows(proba, 200, y=y, rows=rows, random_state=0, uniform_share=0.2).inclusion[1001:].reshape(-1)[::2].mean()
+        next_rows(proba, 200, y=y, rows=rows, random_state=0, uniform_share=0.2)
+        .inclusion[1001:]
+        .reshape(-1)[::2]
+        .mean()
         for y in (right, half_wrong)
     )
     assert wrong > 1.3 * fine

@@ -53,7 +53,9 @@ def test_marks_rows_with_their_probabilities(table: pd.DataFrame, tmp_path: Path
     assert found["audit_inclusion"].sum() == pytest.approx(120)
     shares = found.groupby("audit_stratum").agg(drawn=("audit", "mean"), inclusion=("audit_inclusion", "unique"))
     assert len(shares) > 3
-    assert all(one.tolist() == pytest.approx([drawn]) for drawn, one in zip(shares.drawn, shares.inclusion, strict=True))
+    assert all(
+        one.tolist() == pytest.approx([drawn]) for drawn, one in zip(shares.drawn, shares.inclusion, strict=True)
+    )
 
 
 def test_the_design_is_that_of_next_rows(table: pd.DataFrame) -> None:
@@ -102,7 +104,9 @@ def test_rows_without_a_label_have_a_chance(table: pd.DataFrame) -> None:
 
 def test_more_than_all(tmp_path: Path) -> None:
     """Of a small table all rows are marked."""
-    found = label_table(pd.DataFrame({"text": ["a", "b"]}), text_column="text", labels=["x", "y"], model=FakeBackend(), audit=9)
+    found = label_table(
+        pd.DataFrame({"text": ["a", "b"]}), text_column="text", labels=["x", "y"], model=FakeBackend(), audit=9
+    )
     assert found.table["audit"].tolist() == [True, True]
     assert found.table["audit_inclusion"].tolist() == [1.0, 1.0]
 
@@ -122,7 +126,11 @@ def test_pieces_do_not_matter(n_rows: int, cuts: list[int], n_drawn: int, seed: 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"audit": 0}, "audit=0"), ({"audit": 5, "audit_goal": "fun"}, "goal='fun'"), ({"audit": 5, "audit_seed": -1}, "audit_seed=-1")],
+    [
+        ({"audit": 0}, "audit=0"),
+        ({"audit": 5, "audit_goal": "fun"}, "goal='fun'"),
+        ({"audit": 5, "audit_seed": -1}, "audit_seed=-1"),
+    ],
 )
 def test_refuses_before_asking(table: pd.DataFrame, arguments: dict, message: str) -> None:
     """A number, a goal or a seed that cannot be used is refused before the first question."""

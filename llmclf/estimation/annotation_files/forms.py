@@ -135,7 +135,11 @@ def form_of(path: str | os.PathLike[str], form: str | None) -> str:
     if form is not None and form not in PLATFORMS:
         raise InputError(f"form={form!r}; expected {' or '.join(map(repr, PLATFORMS))}, or none for a table")
     if (form is not None) != (suffix == ".json"):
-        what = "a .json file needs form='label-studio' or form='argilla'" if form is None else f"form={form!r} is a .json file"
+        what = (
+            "a .json file needs form='label-studio' or form='argilla'"
+            if form is None
+            else f"form={form!r} is a .json file"
+        )
         raise InputError(f"{str(path)!r}: {what}; tables are .csv, .tsv, .jsonl and .parquet files")
     if form is None and suffix not in TABLES:
         raise InputError(f"{str(path)!r}: expected a .csv, .tsv, .jsonl, .parquet or .json file")

@@ -117,6 +117,8 @@ def _one_choice(value: Any, where: str) -> Any:
         value = value.get("choices")
     if isinstance(value, (list, tuple)):
         if len(value) > 1:
-            raise InputError(f"{where} has {len(value)} labels at once, {list(value)!r}; expected one label per annotator")
+            raise InputError(
+                f"{where} has {len(value)} labels at once, {list(value)!r}; expected one label per annotator"
+            )
         value = value[0] if value else None
     return value

@@ -75,7 +75,8 @@ class Annotations:
             result[int(item)] = first[0]
         if ties:
             raise InputError(
-                f"{len(ties)} rows have no label that most annotators gave, with the ids {_listed(ties)}; have somebody decide, and "
+                f"{len(ties)} rows have no label that most annotators gave, with the ids {_listed(ties)}; have somebody "
+                f"decide, and "
                 "write one label for each"
             )
         return result
@@ -91,9 +92,9 @@ def read_annotations(
 ) -> Annotations:
     """Read the labels of drawn rows from an annotated file.
 
-    A row that stands in the file without a label, or not at all, is not labelled. A table may have a column ``annotator``; then a row
-    may stand in it once for each annotator. Exports of Label Studio may be JSON or JSON-MIN; annotations that were cancelled do not
-    count.
+    A row that stands in the file without a label, or not at all, is not labelled. A table may have a column ``annotator``; then
+    a row may stand in it once for each annotator. Exports of Label Studio may be JSON or JSON-MIN; annotations that were
+    cancelled do not count.
 
     Parameters
     ----------
@@ -152,7 +153,9 @@ def read_annotations(
         try:
             column = int(match_classes([label], classes, is_y=False)[0])
         except InputError:
-            faults.append(f"{one.where}: the label {_plain(one.label)!r} of {ids[item]!r} is not one of {list(classes)!r}")
+            faults.append(
+                f"{one.where}: the label {_plain(one.label)!r} of {ids[item]!r} is not one of {list(classes)!r}"
+            )
             continue
         if (item, one.annotator) in first_of:
             who = "" if one.annotator is None else f" by {one.annotator!r}"
