@@ -16,6 +16,7 @@ Y = [("a", "b")[i % 3 == 0] for i in range(400)]
 INCLUSION = np.where(np.arange(400) % 2, 0.5, 0.1)
 
 
+@pytest.mark.filterwarnings("ignore::llmclf.errors.CalibrationWarning")
 def test_fit_weighs_rows() -> None:
     """A calibrator learns from rows that count by their inclusion probabilities, never as repetitions."""
     fitted = [
@@ -54,6 +55,7 @@ def test_threshold() -> None:
         clf.fit_threshold(TEXTS, Y, max_error=0.1, inclusion=INCLUSION[:3])
 
 
+@pytest.mark.filterwarnings("ignore::llmclf.errors.CalibrationWarning")
 def test_a_fit_of_weighted_rows_chooses_no_threshold_of_its_own() -> None:
     """Without X the rows of the fit would have to be drawn evenly."""
     clf = LLMClassifier(FakeBackend(), labels=["a", "b"], calibrator="temperature").fit(TEXTS, Y, inclusion=INCLUSION)

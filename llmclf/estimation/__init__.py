@@ -8,11 +8,16 @@ module that takes a `LabelledSample`, which has checked everything that a caller
 from .annotation_files import Annotations, label_studio_config, read_annotations, write_annotation_file
 from .labelled_sample import LabelledSample
 from .next_rows import NextRows, next_rows
+from .share_estimates import PartEstimate, ShareEstimates
+from .shares import estimate_shares
 
 __all__ = [
     "Annotations",
     "LabelledSample",
     "NextRows",
+    "PartEstimate",
+    "ShareEstimates",
+    "estimate_shares",
     "label_studio_config",
     "next_rows",
     "read_annotations",

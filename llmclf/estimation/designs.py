@@ -168,9 +168,8 @@ def _strata(
     if goal.name == "calibration":
         layer_of_level = np.append(np.arange(N_LEVELS) * _N_BINS // N_LEVELS, _N_BINS)
     elif goal.name == "threshold":
-        inside = np.arange(N_LEVELS + 1) <= _last_acceptable(counts, goal, pilot)
-        accepted, others = _layers(np.where(inside, draws, 0.0)), _layers(np.where(inside, 0.0, draws))
-        layer_of_level = np.where(inside, accepted, _MOST_LAYERS + others)
+        # One stratum where a threshold may lie: there all rows then have exactly the same probability.
+        layer_of_level = (np.arange(N_LEVELS + 1) > _last_acceptable(counts, goal, pilot)).astype(np.int64)
     else:
         layer_of_level = _layers(draws)
     layer = layer_of_level[levels]

@@ -225,7 +225,9 @@ class LabelledSample:
         result: Floats = d @ z / total
         return result
 
-    def contributions(self, values: ArrayLike, domain: NDArray[np.bool_] | None = None) -> Floats:
+    def contributions(
+        self, values: ArrayLike, domain: NDArray[np.bool_] | None = None, *, finite_population: bool = True
+    ) -> Floats:
         r"""What each unit adds to the covariance of the means: the covariance matrix is ``c.T @ c``.
 
         With the linearised values :math:`u_i = d_i (z_i - \bar z) / \sum d_i`, a unit (a row, or the sum of a cluster's rows)
@@ -242,6 +244,9 @@ class LabelledSample:
         ----------
         values : array-like (n, M)
         domain : ndarray of bool (n,), optional
+        finite_population : bool
+            Whether rows that were likely to be drawn count less, since little is unknown of such rows: the factor
+            :math:`1 - \pi`. Without, the covariance is that of means of as many rows from an endless table like this one.
 
         Returns
         -------
@@ -254,7 +259,7 @@ class LabelledSample:
         units = np.unique(self.units[inside])
         certain = bool((self.inclusion[inside] >= 1.0).all())
         result = np.zeros((self.n_units, z.shape[1]))
-        if len(units) < 2 and not (len(units) and certain):
+        if len(units) < 2 and not (len(units) and certain and finite_population):
             return np.full_like(result, math.nan)
         u = (d / d.sum())[:, None] * (z - self.mean(z, domain))
         if self.clusters is None:
@@ -268,7 +273,8 @@ class LabelledSample:
             if m > 1:
                 result[members] -= result[members].mean(axis=0)
                 result[members] *= math.sqrt(m / (m - 1))
-        result[units] *= np.sqrt(left[units])[:, None]
+        if finite_population:
+            result[units] *= np.sqrt(left[units])[:, None]
         return result
 
     def variance(self, values: ArrayLike, domain: NDArray[np.bool_] | None = None) -> Floats:
