@@ -20,7 +20,7 @@ from llmclf.logits import log_softmax
 from llmclf.metrics import calibration_interval, expected_calibration_error, inclusion_weights, log_loss, mean_interval
 
 HERE = Path(__file__).resolve().parent
-N_ROWS, BUDGET = 4000, 150
+N_ROWS, BUDGET, LIMIT = 4000, 150, 0.05
 
 
 def model(rng: np.random.Generator, kind: str, share: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
@@ -41,17 +41,17 @@ def model(rng: np.random.Generator, kind: str, share: float = 0.5) -> tuple[np.n
 KINDS = ("calibrated", "over-confident", "shifted", "useless")
 
 
-def drawn(proba: np.ndarray, y: np.ndarray, how: str, goal: str, seed: int) -> dict:
+def drawn(proba: np.ndarray, y: np.ndarray, how: str, goal: str, seed: int, budget: int = BUDGET) -> dict:
     """Labels, rows, inclusion probabilities and strata of one way to spend the budget."""
     rng = np.random.default_rng(seed)
     if how == "at random":
-        rows = rng.choice(N_ROWS, BUDGET, replace=False)
-        return {"y": y[rows], "rows": rows, "inclusion": np.full(BUDGET, BUDGET / N_ROWS)}
+        rows = rng.choice(N_ROWS, budget, replace=False)
+        return {"y": y[rows], "rows": rows, "inclusion": np.full(budget, budget / N_ROWS)}
     pilot: dict = {}
     if how == "in two waves":
         rows = rng.choice(N_ROWS, 50, replace=False)
         pilot = {"y": y[rows], "rows": rows}
-    chosen = next_rows(proba, BUDGET - (50 if pilot else 0), goal, max_error=0.05, random_state=rng, **pilot)
+    chosen = next_rows(proba, budget - (50 if pilot else 0), goal, max_error=LIMIT, random_state=rng, **pilot)
     return chosen.sample(y[chosen.rows])
 
 
@@ -90,23 +90,34 @@ def accuracies(draws: int) -> list[str]:
     lines = [
         "## Accuracy",
         "",
-        f"`mean_interval(..., bounds=(0, 1), inclusion=)` of right or wrong with {BUDGET} labels; {draws} draws.",
+        f"The share of rows whose predicted class is right, with {BUDGET} labels, {draws} draws: by `mean_interval(..., bounds=(0, 1),",
+        "inclusion=)`, and by `estimate_shares` of right and wrong with the confidence as probability. Widths are over that of",
+        "`mean_interval` of rows drawn at random.",
         "",
-        "| model | at random: coverage | `next_rows`: coverage | width |",
-        "|---|--:|--:|--:|",
+        "| model | at random: coverage | `next_rows`: coverage | width | `estimate_shares`, at random: coverage | width "
+        "| `next_rows`: coverage | width |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for kind in KINDS:
-        held, width = np.zeros(2), np.zeros(2)
+        held, width = np.zeros(4), np.zeros(4)
         for seed in range(draws):
             proba, y = model(np.random.default_rng([seed, 1]), kind)
-            right = (proba.argmax(axis=1) == y).astype(float)
+            right = (proba.argmax(axis=1) == y).astype(int)
+            confidence = proba.max(axis=1)
             for i, how in enumerate(("at random", "next rows")):
                 sample = drawn(proba, y, how, "accuracy", seed)
                 options = {"bounds": (0.0, 1.0), "n_resamples": 500, "random_state": 0}
                 _, low, high = mean_interval(right[sample["rows"]], inclusion=sample["inclusion"], **options)
-                held[i] += low <= right.mean() <= high
-                width[i] += high - low
-        lines.append(f"| {kind} | {held[0] / draws:.1%} | {held[1] / draws:.1%} | {width[1] / width[0]:.2f} |")
+                both = np.column_stack([1 - confidence, confidence])
+                frame = estimate_shares(both, classes=[0, 1], **{**sample, "y": right[sample["rows"]]}).to_frame()
+                ends = [float(frame.loc[frame["class"] == 1, end].iloc[0]) for end in ("low", "high")]
+                for place, (a, b) in ((i, (low, high)), (2 + i, ends)):
+                    held[place] += a <= right.mean() <= b
+                    width[place] += b - a
+        cells = [f"{held[0] / draws:.1%}"]
+        for place in (1, 2, 3):
+            cells += [f"{held[place] / draws:.1%}", f"{width[place] / width[0]:.2f}"]
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
         print(lines[-1], flush=True)
     return [*lines, ""]
 
@@ -133,7 +144,10 @@ def calibrations(draws: int) -> list[str]:
                 rows, weights = sample["rows"], {"inclusion": sample["inclusion"]}
                 off[i] += abs(expected_calibration_error(y[rows], proba[rows], n_bins=10, **weights) - truth)
                 fitted = TemperatureCalibrator().fit(
-                    scores[rows], y[rows], sample_weight=inclusion_weights(sample["inclusion"], len(rows)), classes=[0, 1]
+                    scores[rows],
+                    y[rows],
+                    sample_weight=inclusion_weights(sample["inclusion"], len(rows)),
+                    classes=[0, 1],
                 )
                 loss[i] += log_loss(y, fitted.predict_proba(scores))
                 if seed % 4 == 0:
@@ -153,7 +167,7 @@ def thresholds(draws: int) -> list[str]:
     lines = [
         "## Thresholds",
         "",
-        f"`select_threshold(max_error=0.05, inclusion=)` with {BUDGET} labels, {draws} draws: how often more than 5 % of the accepted",
+        f"`select_threshold(max_error=0.05, inclusion=)` with 300 labels, {draws} draws: how often more than 5 % of the accepted",
         "rows of the table are wrong (5 % of the draws are allowed), and which share of the rows is accepted. The last column",
         "spends the labels with goal `share`, which is not meant for it.",
         "",
@@ -166,11 +180,13 @@ def thresholds(draws: int) -> list[str]:
             proba, y = model(np.random.default_rng([seed, 3]), kind)
             wrong = proba.argmax(axis=1) != y
             for i, (how, goal) in enumerate((("at random", "-"), ("next rows", "threshold"), ("next rows", "share"))):
-                sample = drawn(proba, y, how, goal, seed)
+                sample = drawn(proba, y, how, goal, seed, 300)
                 rows = sample["rows"]
-                chosen = select_threshold(y[rows], proba[rows], max_error=0.05, inclusion=sample["inclusion"], classes=[0, 1])
+                chosen = select_threshold(
+                    y[rows], proba[rows], max_error=LIMIT, inclusion=sample["inclusion"], classes=[0, 1]
+                )
                 taken = proba.max(axis=1) >= chosen.threshold
-                broken[i] += bool(taken.any() and wrong[taken].mean() > 0.05)
+                broken[i] += bool(taken.any() and wrong[taken].mean() > LIMIT)
                 accepted[i] += taken.mean()
         lines.append(
             f"| {kind} | {broken[0] / draws:.3f} | {broken[1] / draws:.3f} | "

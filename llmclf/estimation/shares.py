@@ -53,11 +53,11 @@ def estimate_shares(
 
     The interval is exact for a count of as many rows as the estimate is worth (`count_interval`), so it is right for rare
     classes, too, and for classes without any labelled row. The worth is found from the design-based variances
-    (`LabelledSample.contributions`), as if half a case more had been seen, of the weight of a typical row; and the gain over the
-    labels alone as if there were two more cases of which the model knows nothing. So a model cannot look better than a handful of cases
-    can show, and no interval is wider than that of the labels alone at the same share. Of a large part of the table, only the
-    rest is uncertain: the ends are nearer by the finite population correction, and at least the labelled rows count.
-    experiments/share_coverage.md has coverage and width.
+    (`LabelledSample.contributions`), as if half a case more had been seen, of the weight of a typical row; and the gain over
+    the labels alone as if there were two more cases of which the model knows nothing. So a model cannot look better than a
+    handful of cases can show, and no interval is wider than that of the labels alone at the same share. Of a large part of the
+    table, only the rest is uncertain: the ends are nearer by the finite population correction, and at least the labelled rows
+    count. experiments/share_coverage.md has coverage and width.
 
     Parameters
     ----------
@@ -255,7 +255,8 @@ def _warn_of_small_groups(names: list[Any], numbers: Integers) -> None:
     small = [f"{name!r} ({count})" for name, count in zip(names, counts.tolist(), strict=True) if count < 10]
     if small:
         warn(
-            f"fewer than ten labelled rows in the groups {listed(small)}; their intervals hold, and are wide. Label more there, or "
+            f"fewer than ten labelled rows in the groups {listed(small)}; their intervals hold, and are wide. Label more "
+            f"there, or "
             "join groups",
             EstimationWarning,
         )
