@@ -278,7 +278,7 @@ def inclusion_weights(inclusion: ArrayLike, n_rows: int) -> Floats:
     >>> inclusion_weights([0.1, 0.1, 0.1], 3).tolist()
     [1.0, 1.0, 1.0]
     >>> inclusion_weights([0.5, 0.5, 0.1, 0.1], 4).round(3).tolist()
-    [0.462, 0.462, 2.308, 2.308]
+    [0.231, 0.231, 1.154, 1.154]
     """
     pi = np.asarray(inclusion, dtype=np.float64)
     if pi.shape != (n_rows,):

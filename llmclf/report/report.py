@@ -131,7 +131,7 @@ class CalibrationReport:
         self.settings = _checked(max_error, confidence, n_bins, random_state, cost_error, cost_review)
         if metadata is not None and not isinstance(metadata, Mapping):
             raise InputError(f"metadata is {type_of(metadata)}; expected a dict of names and values to show")
-        drawn, thinned = None, {}
+        drawn, thinned = None, dict[str, str]()
         if inclusion is not None:
             drawn, thinned = even_rows(inclusion, len(np.asarray(y, dtype=object)), random_state)
         self.evidence = read_evidence(
