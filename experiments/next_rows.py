@@ -59,7 +59,8 @@ def shares(draws: int) -> list[str]:
     lines = [
         "## Shares",
         "",
-        f"The share of one of two classes, by `estimate_shares` with {BUDGET} labels: coverage of 95 % intervals, and mean width over",
+        f"The share of one of two classes, by `estimate_shares` with {BUDGET} labels: coverage of 95 % intervals, and "
+        f"mean width over",
         f"that of as many rows drawn at random. {draws} draws, each of a new table of {N_ROWS:,} rows; a coverage of 95 % is",
         f"seen within {196 * np.sqrt(0.95 * 0.05 / draws):.1f} points. Two waves: 50 rows at random, then 100.",
         "",
@@ -90,7 +91,8 @@ def accuracies(draws: int) -> list[str]:
     lines = [
         "## Accuracy",
         "",
-        f"The share of rows whose predicted class is right, with {BUDGET} labels, {draws} draws: by `mean_interval(..., bounds=(0, 1),",
+        f"The share of rows whose predicted class is right, with {BUDGET} labels, {draws} draws: by `mean_interval(..., "
+        f"bounds=(0, 1),",
         "inclusion=)`, and by `estimate_shares` of right and wrong with the confidence as probability. Widths are over that of",
         "`mean_interval` of rows drawn at random.",
         "",
@@ -126,17 +128,19 @@ def calibrations(draws: int) -> list[str]:
     lines = [
         "## Calibration",
         "",
-        f"{BUDGET} labels, {draws} draws (intervals: {draws // 4}). How far the expected calibration error (ten bins) lies from that of",
-        "the table on average; coverage of `calibration_interval`; and the log loss of the table, in nats, with a temperature fitted",
+        f"{BUDGET} labels, {draws} draws (intervals: {draws // 4}). How far the expected calibration error (ten bins) "
+        f"lies from that of",
+        "the table on average; coverage of `calibration_interval`; and the log loss of the table, in nats, with a "
+        "temperature fitted",
         "on the labels.",
         "",
-        "| model | error at random | `next_rows` | coverage at random | `next_rows` | log loss at random | `next_rows` |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        "| model | share | error at random | `next_rows` | coverage at random | `next_rows` | log loss at random | `next_rows` |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for kind in KINDS:
+    for kind, share in [*((kind, 0.5) for kind in KINDS), ("calibrated", 0.05), ("over-confident", 0.05)]:
         off, held, loss = np.zeros(2), np.zeros(2), np.zeros(2)
         for seed in range(draws):
-            proba, y = model(np.random.default_rng([seed, 2]), kind)
+            proba, y = model(np.random.default_rng([seed, 2]), kind, share)
             truth = expected_calibration_error(y, proba, n_bins=10)
             scores = log_softmax(np.log(proba))
             for i, how in enumerate(("at random", "next rows")):
@@ -156,8 +160,8 @@ def calibrations(draws: int) -> list[str]:
                     held[i] += low <= truth <= high
         counts = np.ceil(draws / 4)
         lines.append(
-            f"| {kind} | {off[0] / draws:.3f} | {off[1] / draws:.3f} | {held[0] / counts:.0%} | {held[1] / counts:.0%} | "
-            f"{loss[0] / draws:.4f} | {loss[1] / draws:.4f} |"
+            f"| {kind} | {share:.0%} | {off[0] / draws:.3f} | {off[1] / draws:.3f} | {held[0] / counts:.0%} | "
+            f"{held[1] / counts:.0%} | {loss[0] / draws:.4f} | {loss[1] / draws:.4f} |"
         )
         print(lines[-1], flush=True)
     return [*lines, ""]
@@ -224,7 +228,8 @@ def waves(draws: int) -> list[str]:
     lines = [
         "## Two waves",
         "",
-        f"A class of {y.mean():.1%} of 600 rows, 20 labels at random, then 60 by `next_rows(uniform_share=0.2)`, which sees them;",
+        f"A class of {y.mean():.1%} of 600 rows, 20 labels at random, then 60 by `next_rows(uniform_share=0.2)`, which "
+        f"sees them;",
         f"{draws * 10} draws. Without a model's help, the mean estimate over the truth, with its standard error, and the spread:",
         "",
         "| how the waves are put together | mean over truth | standard deviation over truth |",
