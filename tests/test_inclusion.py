@@ -59,7 +59,7 @@ def test_threshold() -> None:
 def test_a_fit_of_weighted_rows_chooses_no_threshold_of_its_own() -> None:
     """Without X the rows of the fit would have to be drawn evenly."""
     clf = LLMClassifier(FakeBackend(), labels=["a", "b"], calibrator="temperature").fit(TEXTS, Y, inclusion=INCLUSION)
-    with pytest.raises(InputError, match="weighted"):
+    with pytest.raises(InputError, match="inclusion or sample_weight says"):
         clf.fit_threshold(max_error=0.1)
 
 

@@ -15,6 +15,8 @@ from .console import say
 from .options import Delimiter, Encoding, UnescapeFormulas, column
 from .pages import written_pages
 
+AUDIT_INCLUSION = "audit_inclusion"
+
 
 def report(
     predictions: Annotated[
@@ -43,6 +45,14 @@ def report(
             metavar="COLUMN",
             help="The column that says what each row belongs to, such as its author; intervals and threshold then count "
             "these, not rows. With --text-column, copies of a text belong together without it.",
+        ),
+    ] = None,
+    inclusion_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The column with the probability with which each row was drawn to be labelled. Default: audit_inclusion, which "
+            "label --audit adds, where it is there. The report then takes as many rows as make all probabilities equal.",
         ),
     ] = None,
     prefix: Annotated[
@@ -105,6 +115,14 @@ def report(
     mass = None
     if f"{prefix}label_mass" in frame.columns:
         mass = [_number(value, "label_mass", row) for row, value in enumerate(frame[f"{prefix}label_mass"])]
+    if inclusion_column is None and f"{prefix}{AUDIT_INCLUSION}" in frame.columns:
+        inclusion_column = f"{prefix}{AUDIT_INCLUSION}"
+    inclusion = None
+    if inclusion_column is not None:
+        drawn = column(frame, inclusion_column, "--inclusion-column")
+        # Only those of labelled rows matter; what stands beside the others may be missing.
+        inclusion = np.full(len(frame), np.nan)
+        inclusion[rows] = [_number(drawn.iloc[row], inclusion_column, row) for row in rows]
     made = CalibrationReport(
         labels,
         proba,
@@ -114,6 +132,7 @@ def report(
         clusters=clusters,
         texts=texts,
         label_mass=mass,
+        inclusion=inclusion,
         metadata={
             "predictions": str(predictions),
             "before": None if before is None else str(before),

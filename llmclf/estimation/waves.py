@@ -57,6 +57,7 @@ def combined_inclusion(before: Floats, new: Floats, share: float) -> tuple[Float
 
     Examples
     --------
+    >>> import numpy as np
     >>> old, new = combined_inclusion(np.full(10, 0.1), np.full(30, 1 / 3), 0.25)
     >>> round(float((1 / old).sum() + (1 / new).sum()), 9)  # 100 rows
     100.0

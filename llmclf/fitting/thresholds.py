@@ -92,7 +92,7 @@ def choose_cross_fitted_threshold(
     elif corrections.log_prior is not None:
         obstacle = "prior= says that the rows of the fit have other class frequencies than those to be accepted"
     elif calibrated.is_weighted:
-        obstacle = "the rows of the fit are weighted, so they are not drawn like those to be accepted"
+        obstacle = "inclusion or sample_weight says that the rows of the fit are not drawn like those to be accepted"
     if obstacle is not None:
         raise InputError(f"without X and y no threshold can be chosen: {obstacle}; give labelled rows as X and y")
     check_selectable(len(calibrated.columns), max_error, confidence, calibrated.groups)

@@ -165,24 +165,27 @@ def interval_and_test(
             # The observed error is at least as large as the true one on average, so this end needs no correction of its bias.
             ends.append((math.inf, min(1.0, observed + float(ndtri(1.0 - alpha / 2.0)) * error)))
     for size, worth in {max(1, round(float(weights.sum()) * worth)): worth for worth in worths}.items():
-        search = _Search(
-            confidence=curve.confidence,
-            share=share,
-            observed=observed,
-            observed_for_high=max(observed, float(np.median(calibrated))),
-            is_calibrated=not test.p_value < alpha,
-            alpha=alpha,
-            critical=float(np.quantile(calibrated, confidence_level)),
-            simulated=_simulation(curve.confidence, share, excess, size, n_resamples, generator)
-            if not is_drawn_unevenly
-            else _weighted_simulation(p, weights, worth, bins, curve, excess, n_resamples, generator),
-        )
+        simulations = [_simulation(curve.confidence, share, excess, size, n_resamples, generator)]
+        if is_drawn_unevenly:
+            # Neither is the whole truth: how many rows a bin is worth, and that bins of few heavy rows hide their errors.
+            simulations.append(_weighted_simulation(p, weights, worth, bins, curve, excess, n_resamples, generator))
         directions = (
             gap,
             _line(curve.confidence, gap, curve.weight),
             _significant_gaps(curve.confidence, gap, curve.weight * worth),
         )
-        ends += [search.ends(direction) for direction in np.unique(directions, axis=0)]
+        for simulated in simulations:
+            search = _Search(
+                confidence=curve.confidence,
+                share=share,
+                observed=observed,
+                observed_for_high=max(observed, float(np.median(calibrated))),
+                is_calibrated=not test.p_value < alpha,
+                alpha=alpha,
+                critical=float(np.quantile(calibrated, confidence_level)),
+                simulated=simulated,
+            )
+            ends += [search.ends(direction) for direction in np.unique(directions, axis=0)]
     interval = CalibrationInterval(
         low=min(low for low, _ in ends), high=max(high for _, high in ends), error=observed, null_mean=test.null_mean
     )

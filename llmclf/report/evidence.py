@@ -106,8 +106,12 @@ class Evidence:
         return hits
 
 
-def even_rows(inclusion: ArrayLike, n_rows: int, seed: int) -> tuple[NDArray[np.bool_], dict[str, str]]:
-    """Of rows that were drawn with unequal probabilities, some that were all drawn with the same one: which, and a note on it.
+def even_rows(
+    inclusion: ArrayLike, y: ArrayLike | Sequence[Any], seed: int
+) -> tuple[NDArray[np.bool_], dict[str, str]]:
+    """Of labelled rows that were drawn with unequal probabilities, some that were drawn with the same one: which, and a note.
+
+    Probabilities of rows without a label need not be there.
 
     Raises
     ------
@@ -116,18 +120,26 @@ def even_rows(inclusion: ArrayLike, n_rows: int, seed: int) -> tuple[NDArray[np.
 
     Examples
     --------
-    >>> kept, note = even_rows([0.5, 0.1, 0.1], 3, seed=0)
+    >>> kept, note = even_rows([0.5, 0.1, 0.1, None], ["a", "b", "a", None], seed=0)
     >>> kept[1:].tolist(), list(note)
-    ([True, True], ['inclusion'])
+    ([True, True, False], ['inclusion'])
     """
-    inclusion_weights(inclusion, n_rows)
+    labelled = np.array([not is_missing(label) for label in np.asarray(y, dtype=object)], dtype=bool)
     pi = np.asarray(inclusion, dtype=np.float64)
-    if np.ptp(pi) <= 1e-12:
-        return np.ones(n_rows, dtype=bool), {}
-    kept = evenly_drawn(pi, seed)
+    if pi.shape != labelled.shape:
+        raise InputError(
+            f"inclusion has shape {pi.shape}; expected {labelled.shape}, the probability with which each row was drawn"
+        )
+    if not labelled.any():
+        return labelled, {}
+    inclusion_weights(np.where(labelled, pi, 1.0), len(pi))
+    kept = labelled.copy()
+    kept[labelled] = evenly_drawn(pi[labelled], seed)
+    if kept.sum() == labelled.sum():
+        return kept, {}
     return kept, {
-        "inclusion": f"{kept.sum()} of {n_rows} labelled rows are used, so that each row of the table had the same probability, "
-        f"{pi.min():.3g}, to be among them"
+        "inclusion": f"{kept.sum()} of {labelled.sum()} labelled rows are used, so that each row of the table had the same "
+        f"probability, {pi[labelled].min():.3g}, to be among them"
     }
 
 

@@ -133,7 +133,7 @@ class CalibrationReport:
             raise InputError(f"metadata is {type_of(metadata)}; expected a dict of names and values to show")
         drawn, thinned = None, dict[str, str]()
         if inclusion is not None:
-            drawn, thinned = even_rows(inclusion, len(np.asarray(y, dtype=object)), random_state)
+            drawn, thinned = even_rows(inclusion, y, random_state)
         self.evidence = read_evidence(
             y,
             proba,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmclf.backends import FakeBackend, RowScores
 from llmclf.errors import InputError
-from llmclf.estimation import next_rows
+from llmclf.estimation import estimate_shares, next_rows
 from llmclf.jobs import label_table
 from llmclf.jobs.audit import Audit
 from llmclf.tables.files import read_table
@@ -100,6 +100,25 @@ def test_rows_without_a_label_have_a_chance(table: pd.DataFrame) -> None:
     assert failed.sum() > 100
     assert found.loc[failed, "audit_inclusion"].min() > 0.02
     assert found.loc[failed, "audit"].any()
+
+
+@pytest.mark.filterwarnings("ignore::llmclf.errors.EstimationWarning")  # no row is mixed
+def test_the_circle_closes(table: pd.DataFrame) -> None:
+    """Labels of the marked rows, with the columns beside them, give shares of the whole table."""
+    found = label_table(table, model=FakeBackend(), audit=300, **JOB).table
+    truth = np.where(np.random.default_rng(0).random(N_ROWS) < found["p_good"], "good", "bad")
+    rows = np.flatnonzero(found["audit"])
+    estimates = estimate_shares(
+        found[["p_bad", "p_good", "p_mixed"]].to_numpy(),
+        truth[rows],
+        rows,
+        classes=["bad", "good", "mixed"],
+        inclusion=found["audit_inclusion"],
+        strata=found["audit_stratum"],
+    )
+    frame = estimates.to_frame().set_index("class")
+    assert frame.loc["good", "low"] < (truth == "good").mean() < frame.loc["good", "high"]
+    assert frame.loc["good", "high"] - frame.loc["good", "low"] < 0.14
 
 
 def test_more_than_all(tmp_path: Path) -> None:
