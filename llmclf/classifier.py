@@ -44,6 +44,7 @@ from .tables.estimator_input import read_input
 from .tables.rows import Rows
 
 if TYPE_CHECKING:
+    from .estimation import ShareEstimates
     from .race import Race
     from .report import CalibrationReport
 
@@ -809,6 +810,50 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             },
             **options,
         )
+
+    def estimate_shares(self, X: Any, y: Any, rows: Any, **options: Any) -> ShareEstimates:
+        """The share of each class among all rows of X, from this classifier's probabilities and labels by hand of some rows.
+
+        Rows that the calibrator was fitted on are recognised as `report` recognises them, and get cross-fitted probabilities;
+        where there are none, because the classifier was loaded or has a prior, labels of such rows are refused, and so are
+        labels of shots.
+
+        Parameters
+        ----------
+        X : N texts or table rows
+        y : n classes
+            The labels by hand.
+        rows : array-like of int (n,), or of bool (N,)
+            Which rows of X are labelled, in the order of `y`. They must be drawn at random, or with known probabilities.
+        **options
+            ``inclusion``, ``strata``, ``clusters``, ``weights``, ``groups``, ``confidence_level``, ``simultaneous`` and others of
+            `llmclf.estimation.estimate_shares`.
+
+        Raises
+        ------
+        InputError
+            Any argument cannot be used, or the fit has seen labelled rows that cannot be cross-fitted.
+
+        Warns
+        -----
+        CalibrationWarning
+            The calibrator has seen some of the rows, which are cross-fitted.
+        EstimationWarning
+            What holds only in part.
+
+        Examples
+        --------
+        >>> from llmclf.backends import FakeBackend
+        >>> clf = LLMClassifier(FakeBackend(), labels=["a", "b"]).fit(["a text"])
+        >>> estimates = clf.estimate_shares([f"text {i}" for i in range(80)], ["a", "b"] * 10, range(0, 80, 4))
+        >>> estimates.to_frame()["class"].tolist()
+        ['a', 'b']
+        """
+        from .fitting.shares import estimated_shares
+
+        pipeline, table = self.pipeline_and_rows(X)
+        pipeline.check_model_identity()
+        return estimated_shares(pipeline, table, y, rows, **options)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the fitted classifier as JSON into a folder; `llmclf.load` reads it."""

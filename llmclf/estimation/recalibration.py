@@ -94,7 +94,7 @@ def _fitted_maps(logits: Floats, cases: Floats, weights: Floats) -> tuple[Floats
         step_a, step_b = (hbb * slope_a - hab * slope_b) / determinant, (haa * slope_b - hab * slope_a) / determinant
         # A step of more than 2 leaves the region in which the loss is nearly quadratic.
         size = np.maximum(np.maximum(np.abs(step_a), np.abs(step_b)), 1e-12)
-        if size.max() < 1e-10:
+        if size.max() < 1e-8:
             break
         scale = np.minimum(1.0, 2.0 / size)
         a, b = a + scale * step_a, np.maximum(b + scale * step_b, _LEAST_SLOPE)

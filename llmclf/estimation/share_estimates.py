@@ -116,7 +116,7 @@ class PartEstimate:
             size = size * ratio**2
         gain = np.maximum(1.0, 1.0 / remaining)
         low, high = count_interval(share * size, size, alpha, step=gain, smoothness=1.0 - 1.0 / gain)
-        others = self.known.sum() - self.known
+        others = self.known.sum(axis=-1, keepdims=True) - self.known
         return (
             np.clip(share - self.rest * (share - low), self.known, 1.0),
             np.clip(share + self.rest * (high - share), 0.0, 1.0 - others),
@@ -282,6 +282,18 @@ class ShareEstimates:
         result["method"] = self.method
         return result
 
+    def difference_text(self, contrasts: str = "pairs") -> str:
+        """`difference_frame` as a table for people, in percentage points."""
+        frame = self.difference_frame(contrasts)
+        table = [["group", "less", "class", "points", "interval", ""]]
+        for row in frame.to_dict(orient="records"):
+            ends = f"{_points(row['low'])} to {_points(row['high'])}"
+            names = [str(row["group"]), str(row["reference"]), str(row["class"])]
+            table.append([*names, _points(row["difference"]), ends, "differs" if row["differs"] else ""])
+        n_contrasts = len(frame) // len(self.classes)
+        title = f"Differences between groups, {100 * self.confidence_level:g} % intervals that hold together for all "
+        return f"{title}{n_contrasts * self._n_free_classes}\n{_aligned(table, 3)}"
+
     def __str__(self) -> str:
         level = f"{100 * self.confidence_level:g} %"
         together = " that hold together" if self.simultaneous else ""
@@ -334,42 +346,38 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
+def _points(value: float) -> str:
+    return "-" if np.isnan(value) else f"{100 * value:+.1f}"
+
+
+def _percent(value: float) -> str:
+    return "-" if np.isnan(value) else f"{100 * value:.1f}"
+
+
 def _text_table(frame: pd.DataFrame) -> str:
     """Percentages side by side, one line per class."""
-
-    def percent(value: float) -> str:
-        return "-" if np.isnan(value) else f"{100 * value:.1f}"
-
     has_groups = "group" in frame
-    head = [
-        *(["group"] if has_groups else []),
-        "class",
-        "share %",
-        "interval",
-        "by hand",
-        "interval",
-        "naive",
-        "mean p",
-        "worth",
-    ]
-    table = [head]
-    for row in frame.itertuples(index=False):
-        label = row[0]
-        table.append(
-            [
-                *([str(row.group)] if has_groups else []),
-                str(label),
-                percent(row.share),
-                f"{percent(row.low)} to {percent(row.high)}",
-                percent(row.by_hand),
-                f"{percent(row.by_hand_low)} to {percent(row.by_hand_high)}",
-                percent(row.naive),
-                percent(row.mean_probability),
-                f"{row.worth:.0f}",
-            ]
-        )
+    table = [["class", "share %", "interval", "by hand", "interval", "naive", "mean p", "worth"]]
+    if has_groups:
+        table[0].insert(0, "group")
+    for row in frame.to_dict(orient="records"):
+        line = [
+            str(row["class"]),
+            _percent(row["share"]),
+            f"{_percent(row['low'])} to {_percent(row['high'])}",
+            _percent(row["by_hand"]),
+            f"{_percent(row['by_hand_low'])} to {_percent(row['by_hand_high'])}",
+            _percent(row["naive"]),
+            _percent(row["mean_probability"]),
+            f"{row['worth']:.0f}",
+        ]
+        table.append([str(row["group"]), *line] if has_groups else line)
+    return _aligned(table, 2 if has_groups else 1)
+
+
+def _aligned(table: list[list[str]], n_names: int) -> str:
+    """Cells in columns: the names on the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    n_names = 2 if has_groups else 1
     return "\n".join(
         "  ".join(
             cell.ljust(width) if i < n_names else cell.rjust(width)

@@ -20,6 +20,9 @@ from .share_estimates import PartEstimate, ShareEstimates
 _UNSEEN_BY_HAND, _UNSEEN_BY_MODEL = 0.5, 2.0
 """How many cases that were not seen, of which the model knows nothing, count beside those that were; chosen by simulation."""
 
+_LEAST_REST = 0.95
+"""If more of the variance is left, the correction of it is left out (Cochran 1977, "Sampling techniques", section 2.6)."""
+
 
 def estimate_shares(
     proba: ArrayLike,
@@ -53,11 +56,11 @@ def estimate_shares(
 
     The interval is exact for a count of as many rows as the estimate is worth (`count_interval`), so it is right for rare
     classes, too, and for classes without any labelled row. The worth is found from the design-based variances
-    (`LabelledSample.contributions`), as if half a case more had been seen, of the weight of a typical row; and the gain over
-    the labels alone as if there were two more cases of which the model knows nothing. So a model cannot look better than a
-    handful of cases can show, and no interval is wider than that of the labels alone at the same share. Of a large part of the
-    table, only the rest is uncertain: the ends are nearer by the finite population correction, and at least the labelled rows
-    count. experiments/share_coverage.md has coverage and width.
+    (`LabelledSample.contributions`), as if half a case more had been seen, of the weight of a typical row; and the gain over the
+    labels alone as if there were two more cases of which the model knows nothing. So a model cannot look better than a handful
+    of cases can show, and no interval is wider than that of the labels alone at the same share. Where more than a
+    twentieth was drawn, the ends are nearer by the finite population correction, and at least the labelled rows count.
+    experiments/share_coverage.md has coverage and width.
 
     Parameters
     ----------
@@ -74,6 +77,7 @@ def estimate_shares(
         Whether the probabilities are recalibrated. Labels of a model, rather than probabilities, never are.
     tuning : float in [0, 1], optional
         A :math:`\lambda` for all classes instead of the best ones: 0 is the labels alone, 1 plain prediction-powered inference.
+        The estimates are then what the formula says, which may be less than 0.
     n_folds : int
         Of the cross-fitting.
 
@@ -100,9 +104,9 @@ def estimate_shares(
     >>> estimates = estimate_shares(proba, truth[rows].astype(int), rows, classes=[0, 1])
     >>> frame = estimates.to_frame().set_index("class")
     >>> frame.loc[1, ["share", "low", "high", "by_hand", "worth"]].astype(float).round(3).tolist()
-    [0.332, 0.288, 0.378, 0.335, 402.155]
+    [0.286, 0.243, 0.333, 0.29, 349.741]
     >>> float(truth.mean().round(3))
-    0.334
+    0.34
     """
     check_confidence_level(confidence_level)
     if tuning is not None and not (is_finite_number(tuning) and 0.0 <= tuning <= 1.0):
@@ -202,14 +206,14 @@ def _part(
     )
     known = (sample.weights[sample.rows] * (d > 0)) @ sample.one_hot / total
     return PartEstimate(
-        share=np.clip(share, known, 1.0 - (known.sum() - known)),
+        share=np.clip(share, known, 1.0 - (known.sum() - known)) if tuning is None else share,
         by_hand=by_hand,
         naive=naive,
         mean_probability=raw,
         power=power,
         size_by_hand=worth_by_hand,
         remaining=remaining,
-        rest=np.sqrt(np.clip(rest, 0.0, 1.0)),
+        rest=np.sqrt(np.where(rest > _LEAST_REST, 1.0, np.maximum(rest, 0.0))),
         known=known,
         n_labelled=n_labelled,
         cases=sample.one_hot[d > 0].sum(axis=0).astype(np.int64),
@@ -256,7 +260,6 @@ def _warn_of_small_groups(names: list[Any], numbers: Integers) -> None:
     if small:
         warn(
             f"fewer than ten labelled rows in the groups {listed(small)}; their intervals hold, and are wide. Label more "
-            f"there, or "
-            "join groups",
+            "there, or join groups",
             EstimationWarning,
         )
