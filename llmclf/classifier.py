@@ -41,6 +41,7 @@ from .labels import (
     warn_of_descriptions,
 )
 from .logits import log_softmax, logsumexp
+from .metrics.checks import either_weights, inclusion_weights
 from .pipeline import FittedPipeline
 from .prompts.prompt import Prompt, nested_words
 from .saved_folder import write_folder
@@ -199,7 +200,9 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         self.on_error = on_error
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None) -> LLMClassifier:
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None, inclusion: Any = None
+    ) -> LLMClassifier:
         """Draw the shots and fit bias and calibrator; without any of these the model is not called.
 
         A threshold that was chosen before is gone: it belonged to other probabilities.
@@ -217,13 +220,18 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             What each row belongs to, such as its author or its thread. Cross-fitting (`calibration_proba_`, ``"auto"``,
             `fit_threshold` without `X`) never judges a row by others of its group, and rows of a shot's group are not
             calibrated on. Copies of a text (whatever their case and spaces) always belong together.
+        inclusion : (n,), optional
+            With what probability each row was drawn, where not all had the same, as `llmclf.estimation.next_rows` says it: bias
+            and calibrator are then those of the table that was drawn from. It takes the place of `sample_weight`. Shots are
+            drawn from the rows as they are.
 
         Raises
         ------
         InputError
             Before any call of the model, naming the value and the cure.
         """
-        self.pipeline_ = fit_corrections(*self.fit_task(X, y, sample_weight, groups))
+        weights = sample_weight if inclusion is None else either_weights(sample_weight, inclusion, inclusion)
+        self.pipeline_ = fit_corrections(*self.fit_task(X, y, weights, groups))
         self._forget_last_call()
         return self
 
@@ -456,7 +464,14 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         return pipeline, pipeline.check(rows)
 
     def fit_threshold(
-        self, X: Any = None, y: Any = None, *, max_error: float, confidence: float = 0.95, groups: Any = None
+        self,
+        X: Any = None,
+        y: Any = None,
+        *,
+        max_error: float,
+        confidence: float = 0.95,
+        groups: Any = None,
+        inclusion: Any = None,
     ) -> LLMClassifier:
         """Choose from which confidence on rows may be accepted, so that few of them are wrong; `threshold_` keeps it.
 
@@ -483,6 +498,8 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         groups : (n,), or the name of a table's column, optional
             Given with `X`: what each row belongs to, as in `fit`; the rows of a group count as one. Copies of a text always
             belong together. Without `X` the groups of the fit apply.
+        inclusion : (n,), optional
+            Given with `X`: with what probability each row was drawn, as in `llmclf.calibration.select_threshold`.
 
         Returns
         -------
@@ -513,6 +530,8 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         if X is None and y is None:
             if groups is not None:
                 raise InputError("groups= describes the rows of X; without X the groups that fit was given apply")
+            if inclusion is not None:
+                raise InputError("inclusion= describes the rows of X; give them, with their classes y")
             self.threshold_ = choose_cross_fitted_threshold(self.pipeline_, **promise)
             return self
         if X is None or y is None:
@@ -520,8 +539,12 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         pipeline, rows, columns = self._labelled(X, y)
         members = read_groups(groups, rows)
         check_selectable(len(rows), **promise)
+        drawn = None
+        if inclusion is not None:
+            inclusion_weights(inclusion, len(rows))
+            drawn = np.asarray(inclusion, dtype=np.float64)
         pipeline.check_model_identity()
-        chosen = choose_threshold(pipeline, rows, columns, groups=members, **promise)
+        chosen = choose_threshold(pipeline, rows, columns, groups=members, inclusion=drawn, **promise)
         # A threshold, too, belongs to the model and to the scores that it was chosen for.
         corrections = pipeline.corrections
         is_first = corrections.bias is None and corrections.calibrator is None
@@ -760,8 +783,8 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             As in `CalibrationReport`. True: the shares of the classes among all rows of `X` are estimated, of which those with a
             class in `y` are a random sample.
         **options
-            ``title``, ``max_error``, ``confidence``, ``n_bins``, ``cost_error``, ``cost_review``, ``random_state``, ``race``
-            and ``regressions`` of `CalibrationReport`.
+            ``inclusion``, ``title``, ``max_error``, ``confidence``, ``n_bins``, ``cost_error``, ``cost_review``,
+            ``random_state``, ``race`` and ``regressions`` of `CalibrationReport`.
 
         Raises
         ------

@@ -12,10 +12,10 @@ import typer
 from ..atomic_files import write_text
 from ..errors import EstimationWarning, InputError, warn
 from ..numerics.class_matching import as_code, match_classes
+from ..tables.predictions import audited_rows, read_number, read_probabilities
 from ..tables.values import is_missing
 from .console import say, say_json
 from .options import Delimiter, Encoding, UnescapeFormulas, column
-from .report import read_number, read_probabilities
 
 _FORMS = {".csv": "CSV", ".json": "JSON"}
 
@@ -108,7 +108,7 @@ def estimate_share(
     }
     audit = f"{prefix}audit_inclusion"
     if inclusion_column is None and audit in frame.columns:
-        is_labelled &= _drawn(frame, prefix, is_labelled)
+        is_labelled &= audited_rows(frame, prefix, is_labelled)
         options["inclusion"] = _numbers(frame, audit, audit)
         if strata_column is None and f"{prefix}audit_stratum" in frame.columns:
             options["strata"] = _values(frame, f"{prefix}audit_stratum", "audit_stratum")
@@ -155,28 +155,6 @@ def _numbers(frame: Any, name: str | None, option: str) -> Any:
     if name is None:
         return None
     return np.array([read_number(value, name, row) for row, value in enumerate(column(frame, name, option))])
-
-
-def _drawn(frame: Any, prefix: str, is_labelled: Any) -> Any:
-    """Which rows the audit has drawn; labels of others cannot be used, since nobody knows how they came to be labelled."""
-    name = f"{prefix}audit"
-    if name not in frame.columns:
-        return np.ones(len(frame), dtype=bool)
-    drawn = np.array([str(value).strip().casefold() in ("true", "1", "1.0") for value in frame[name]])
-    extra, missing = int((is_labelled & ~drawn).sum()), int((drawn & ~is_labelled).sum())
-    if extra:
-        warn(
-            f"{extra} labelled rows are not among those that --audit drew and are left out: how they came to be labelled is not "
-            "known",
-            EstimationWarning,
-        )
-    if missing:
-        warn(
-            f"{missing} of {int(drawn.sum())} rows that --audit drew have no label; the estimates hold if these are "
-            "missing by chance, and not because they were hard",
-            EstimationWarning,
-        )
-    return drawn
 
 
 def _filled(proba: Any) -> Any:

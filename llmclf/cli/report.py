@@ -10,6 +10,7 @@ import typer
 
 from ..errors import InputError
 from ..numerics.class_matching import match_classes
+from ..tables.predictions import audited_rows, read_number, read_probabilities
 from ..tables.values import is_missing
 from .console import say
 from .options import Delimiter, Encoding, UnescapeFormulas, column
@@ -43,6 +44,14 @@ def report(
             metavar="COLUMN",
             help="The column that says what each row belongs to, such as its author; intervals and threshold then count "
             "these, not rows. With --text-column, copies of a text belong together without it.",
+        ),
+    ] = None,
+    inclusion_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The column with the probability with which each row was drawn to be labelled. Default: audit_inclusion, which "
+            "label --audit adds, where it is there. The report then takes as many rows as make all probabilities equal.",
         ),
     ] = None,
     prefix: Annotated[
@@ -112,6 +121,18 @@ def report(
     mass = None
     if f"{prefix}label_mass" in frame.columns:
         mass = [read_number(value, "label_mass", row) for row, value in enumerate(frame[f"{prefix}label_mass"])]
+    inclusion = None
+    if inclusion_column is None and f"{prefix}audit_inclusion" in frame.columns:
+        inclusion_column = f"{prefix}audit_inclusion"
+        is_labelled = np.array([label is not None for label in labels])
+        is_drawn = audited_rows(frame, prefix, is_labelled)
+        labels = [label if drawn else None for label, drawn in zip(labels, is_drawn.tolist(), strict=True)]
+        rows = [row for row in rows if is_drawn[row]]
+    if inclusion_column is not None:
+        chances = column(frame, inclusion_column, "--inclusion-column").tolist()
+        # Only those of labelled rows matter; what stands beside the others may be missing.
+        inclusion = np.full(len(frame), np.nan)
+        inclusion[rows] = [read_number(chances[row], inclusion_column, row) for row in rows]
     made = CalibrationReport(
         labels,
         proba,
@@ -121,6 +142,7 @@ def report(
         clusters=clusters,
         texts=texts,
         label_mass=mass,
+        inclusion=inclusion,
         metadata={
             "predictions": str(predictions),
             "before": None if before is None else str(before),
@@ -139,28 +161,6 @@ def report(
         written += made.to_png(png)
     say(made.verdict)
     say(f"report: {', '.join(map(str, written))}")
-
-
-def read_probabilities(frame: Any, path: Path, prefix: str) -> tuple[list[str], Any]:
-    """The classes and their probabilities (n, K), NaN in rows that could not be scored."""
-    columns = [name for name in frame.columns if name.startswith(f"{prefix}p_")]
-    if len(columns) < 2:
-        raise InputError(
-            f"{str(path)!r} has no columns {prefix}p_CLASS with the probabilities of at least two classes, as predict adds "
-            f"them; its columns: {', '.join(map(repr, frame.columns))}"
-        )
-    values = [[read_number(value, name, i) for i, value in enumerate(frame[name])] for name in columns]
-    return [name.removeprefix(f"{prefix}p_") for name in columns], np.array(values).T
-
-
-def read_number(value: Any, column: str, row: int) -> float:
-    """The number in a cell; NaN where it is empty."""
-    if is_missing(value) or (isinstance(value, str) and not value.strip()):
-        return float("nan")
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"column {column!r}, row {row}: {value!r} is not a number") from None
 
 
 def _same_classes(classes: list[str], names: list[str]) -> Any:

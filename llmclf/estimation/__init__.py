@@ -6,21 +6,25 @@ models. Another estimate is a module that takes a `LabelledSample`, which has ch
 into ``__all__``.
 """
 
+from .annotation_files import Annotations, label_studio_config, read_annotations, write_annotation_file
 from .annotators import AnnotatorAgreement, CombinedLabels, Statistic, annotator_agreement, combine_labels
 from .labelled_sample import LabelledSample
 from .means import MeansResult, estimate_means
+from .next_rows import NextRows, next_rows
 from .planning import LabelPlan, PlannedSize, plan_labels
 from .regressions import Coefficients, RegressionResult, estimate_regression
 from .share_estimates import PartEstimate, ShareEstimates
 from .shares import estimate_shares
 
 __all__ = [
+    "Annotations",
     "AnnotatorAgreement",
     "Coefficients",
     "CombinedLabels",
     "LabelPlan",
     "LabelledSample",
     "MeansResult",
+    "NextRows",
     "PartEstimate",
     "PlannedSize",
     "RegressionResult",
@@ -31,5 +35,9 @@ __all__ = [
     "estimate_means",
     "estimate_regression",
     "estimate_shares",
+    "label_studio_config",
+    "next_rows",
     "plan_labels",
+    "read_annotations",
+    "write_annotation_file",
 ]

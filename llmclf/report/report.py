@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from ..checks import check_open_share, check_whole_number, is_finite_number, is_number
 from ..errors import InputError, type_of
 from ..pages import in_notebook, written
-from .evidence import Evidence, read_evidence
+from .evidence import Evidence, even_rows, read_evidence
 from .figures import drawings, png, svg
 from .findings import read_regressions, read_shares
 from .information import information
@@ -77,6 +77,11 @@ class CalibrationReport:
         ways to draw one.
     regressions : llmclf.estimation.RegressionResult or dict of name to such results, optional
         Regressions with the label, for a section of their own.
+    inclusion : array-like (n,), optional
+        With what probability each row was drawn, where not all had the same; see `llmclf.estimation.next_rows`. A report counts
+        rows, so it takes as many of those that were drawn more often as make all probabilities equal: each row is kept with the
+        least probability over its own. What it says is then right for the table that was drawn from, by fewer rows; `metadata`
+        says how many. `llmclf.estimation.estimate_shares` and the functions of `llmclf.metrics` use all rows.
     title : str
     max_error : float in (0, 1)
         The largest share of errors that is allowed among the rows accepted without review.
@@ -123,6 +128,7 @@ class CalibrationReport:
         race: Any = None,
         shares: Any = None,
         regressions: Any = None,
+        inclusion: ArrayLike | None = None,
         title: str = "Calibration report",
         max_error: float = 0.05,
         confidence: float = 0.95,
@@ -134,6 +140,9 @@ class CalibrationReport:
         self.settings = _checked(max_error, confidence, n_bins, random_state, cost_error, cost_review)
         if metadata is not None and not isinstance(metadata, Mapping):
             raise InputError(f"metadata is {type_of(metadata)}; expected a dict of names and values to show")
+        drawn, thinned = None, dict[str, str]()
+        if inclusion is not None:
+            drawn, thinned = even_rows(inclusion, y, random_state)
         self.evidence = read_evidence(
             y,
             proba,
@@ -143,7 +152,9 @@ class CalibrationReport:
             texts=texts,
             label_mass=label_mass,
             clusters=clusters,
+            drawn=drawn,
         )
+        metadata = {**(metadata or {}), **thinned}
         self._data = {
             **_contents(self.evidence, self.settings, str(title), metadata or {}),
             "members": _members(members),
