@@ -109,8 +109,8 @@ def main() -> None:
         "",
         f"For each wish and size of the pilot, {args.pilots} pilots. The true number is the one at which {CHANCE:.0%} of samples "
         "of the world fulfil the wish; planned numbers are their median and range from the 10th to the 90th percentile. The chance "
-        f"is that of fulfilling the wish with the planned number; wanted are {CHANCE:.0%}. *Covered* counts the plans whose low and "
-        "high hold the true number, *no number* those that say that none is enough. Written by `plan_labels.py`.",
+        f"is that of fulfilling the wish with the planned number; wanted are {CHANCE:.0%}. *Covered* counts the plans whose low "
+        "and high hold the true number, *no number* those that say that none is enough. Written by `plan_labels.py`.",
         "",
         "| wish | true number | pilot | planned | 10 to 90 % | mean chance | covered | no number | seconds per plan |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
