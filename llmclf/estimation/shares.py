@@ -206,7 +206,7 @@ def _part(
     )
     known = (sample.weights[sample.rows] * (d > 0)) @ sample.one_hot / total
     return PartEstimate(
-        share=np.clip(share, known, 1.0 - (known.sum() - known)) if tuning is None else share,
+        share=_beyond_known(share, known) if tuning is None else share,
         by_hand=by_hand,
         naive=naive,
         mean_probability=raw,
@@ -228,6 +228,15 @@ def _summing_to_one(shares: Floats, variances: Floats) -> Floats:
     if not total > 0.0 or abs(excess) < 1e-15:
         return shares
     result: Floats = shares - excess * variances / total
+    return result
+
+
+def _beyond_known(shares: Floats, known: Floats) -> Floats:
+    """Shares of at least the part of the table that is labelled so, with a sum of 1."""
+    spare = np.maximum(shares - known, 0.0)
+    if not spare.sum() > 0.0:
+        return shares
+    result: Floats = known + spare * (1.0 - known.sum()) / spare.sum()
     return result
 
 
