@@ -25,9 +25,9 @@ from scipy.special import expit
 from ...arrays import Floats, Integers
 
 _STEPS, _HALVINGS = 100, 20
-_LONGEST_STEP, _LARGEST = 5.0, 1e4  # of a coefficient
+_LONGEST_STEP, _LARGEST = 5.0, 1e3  # of the log-odds, as a root mean square
 _FLAT, _FLAT_ENOUGH = 1e-12, 1e-8  # of the equations, whose weights sum to 1
-_FLAT_SLOPE = 1e-8
+_FLAT_SLOPE = 1e-8  # of the derivative, relative to that of the linear equations by hand alone
 
 
 class Block(NamedTuple):
@@ -172,30 +172,56 @@ class EstimatingEquations:
         """
         if not self.is_logistic:
             slope, score = self._linear(tuning)
+            self._check_slope(slope)
             return _step(slope, score)
         beta = np.zeros(self.design.X.shape[1]) if start is None else start.copy()
         score, slope = self._score(tuning, beta, worth)
         for _ in range(_STEPS):
-            size = float(np.abs(score).max())
-            if np.linalg.eigvalsh(slope)[0] < _FLAT_SLOPE:  # the coefficients grow without end
-                raise NoSolutionError
+            size = self._size(score)
+            self._check_slope(slope)
             if size < _FLAT:
                 return beta
             step = _step(slope, score)
-            step *= min(1.0, _LONGEST_STEP / max(float(np.abs(step).max()), 1e-300))
+            step *= min(1.0, _LONGEST_STEP / max(self._length(step), 1e-300))
             for halvings in range(_HALVINGS):
                 candidate = beta + step / 2.0**halvings
                 new_score, new_slope = self._score(tuning, candidate, worth)
-                if np.abs(new_score).max() < size:
+                if self._size(new_score) < size:
                     break
             else:
                 if size < _FLAT_ENOUGH:
                     return beta
                 raise NoSolutionError
             beta, score, slope = candidate, new_score, new_slope
-            if np.abs(beta).max() > _LARGEST:
+            if self._length(beta) > _LARGEST:
                 raise NoSolutionError
         raise NoSolutionError
+
+    @cached_property
+    def _root(self) -> Floats:
+        """The root (p, p) of the products of the labelled rows' covariates, which makes lengths independent of their units."""
+        try:
+            return np.asarray(np.linalg.cholesky(self._linear_by_hand[0]), dtype=np.float64)
+        except np.linalg.LinAlgError:
+            raise NoSolutionError from None
+
+    def _size(self, score: Floats) -> float:
+        return float(np.abs(np.linalg.solve(self._root, score)).max())
+
+    def _length(self, beta: Floats) -> float:
+        """The root of the mean square, over the labelled rows, of what the coefficients add up to."""
+        return float(np.linalg.norm(self._root.T @ beta))
+
+    def _check_slope(self, slope: Floats) -> None:
+        """Stop where the coefficients grow without end, or few labels make the derivative of the equations change its sign.
+
+        Raises
+        ------
+        NoSolutionError
+        """
+        by_hand = self._linear_by_hand[0]
+        if np.linalg.eigvals(_step(by_hand, slope)).real.min() < _FLAT_SLOPE:
+            raise NoSolutionError
 
     def _linear(self, tuning: float) -> tuple[Floats, Floats]:
         """The derivative (p, p) and the constant (p,) of linear equations."""

@@ -184,8 +184,8 @@ def estimate_regression(
         )
     except NoSolutionError:
         raise InputError(
-            "the logistic regression has no finite solution: the labels are separated by the covariates, or too few; "
-            + ("label more rows" if reduces else "use bias_reduction=True, or label more rows")
+            f"the {model} regression has no finite solution: the covariates separate the labels, or these are too few; "
+            + ("use bias_reduction=True, or label more rows" if is_logistic and not reduces else "label more rows")
         ) from None
     naive = fit_naive(scaled.design, sample, is_logistic=is_logistic, reduce_bias=reduces)
     return RegressionResult(
