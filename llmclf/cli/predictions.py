@@ -48,8 +48,8 @@ def audited_rows(frame: Any, prefix: str, is_labelled: Any) -> Any:
         )
     if missing:
         warn(
-            f"{missing} of {int(drawn.sum())} rows that --audit drew have no label; what follows from the others holds if these are "
-            "missing by chance, and not because they were hard",
+            f"{missing} of {int(drawn.sum())} rows that --audit drew have no label; what follows from the others holds if these "
+            "are missing by chance, and not because they were hard",
             EstimationWarning,
         )
     return drawn
