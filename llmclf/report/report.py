@@ -73,8 +73,8 @@ class CalibrationReport:
         What the labels buy; the page then holds its table and learning curves.
     shares : True or llmclf.estimation.ShareEstimates, optional
         The shares of the classes among all rows, for the section "What share is it?". True: they are estimated here, from all
-        rows and those of them that have a label, which must be a random sample; `llmclf.estimation.estimate_shares` knows other
-        ways to draw one.
+        rows and those of them that have a label, which must be a random sample, even or drawn with the probabilities of
+        `inclusion`; `llmclf.estimation.estimate_shares` knows other ways to draw one.
     regressions : llmclf.estimation.RegressionResult or dict of name to such results, optional
         Regressions with the label, for a section of their own.
     inclusion : array-like (n,), optional
@@ -154,12 +154,25 @@ class CalibrationReport:
             clusters=clusters,
             drawn=drawn,
         )
+        # Shares weigh every labelled row; all else counts those that were kept.
+        labelled = self.evidence
+        if shares is True and drawn is not None:
+            labelled = read_evidence(
+                y,
+                proba,
+                classes=classes,
+                proba_before=None,
+                groups=None,
+                texts=None,
+                label_mass=None,
+                clusters=clusters,
+            )
         metadata = {**(metadata or {}), **thinned}
         self._data = {
             **_contents(self.evidence, self.settings, str(title), metadata or {}),
             "members": _members(members),
             "race": _race(race),
-            "shares": read_shares(shares, self.evidence, proba, clusters, self.settings.confidence),
+            "shares": read_shares(shares, labelled, proba, clusters, self.settings.confidence, inclusion),
             "regressions": read_regressions(regressions),
         }
 

@@ -17,7 +17,7 @@ from llmclf import LLMClassifier
 from llmclf.backends import FakeBackend
 from llmclf.cli import app
 from llmclf.errors import CalibrationWarning, InputError
-from llmclf.estimation import estimate_shares
+from llmclf.estimation import estimate_regression, estimate_shares
 from llmclf.report import CalibrationReport
 
 SCHEMA = json.loads((Path(llmclf.report.__file__).parent / "report.schema.json").read_text(encoding="utf-8"))
@@ -37,32 +37,27 @@ def table(n_rows: int = 2000, n_labelled: int = 200, seed: int = 0):
     return y, proba, rows, classes
 
 
-class Regression:
-    """What a report needs of a regression."""
-
-    model, outcome, nobs, n_labelled, confidence_level = "logistic", "praise", 2000, 200, 0.9
-
-    def to_frame(self):
-        ends = {
-            f"{name}{end}": value
-            for name in ("by_hand_", "naive_", "")
-            for end, value in (("low", -1.0), ("high", 1.0))
-        }
-        line = {
-            "term": "year <b>",
-            "estimate": 0.25,
-            "by_hand": 0.5,
-            "naive": 0.75,
-            "p_value": 0.04,
-            "labels_worth": np.nan,
-        }
-        return pd.DataFrame([{**line, **ends}])
+def regression(confidence_level=0.95):
+    """Of a label on a covariate whose name is no HTML."""
+    y, proba, rows, _ = table()
+    years = pd.DataFrame({"year <b>": np.random.default_rng(0).normal(size=2000)})
+    return estimate_regression(
+        proba,
+        y[rows].tolist(),
+        rows,
+        years,
+        model="logistic",
+        event="praise",
+        label="praise",
+        classes=CLASSES,
+        confidence_level=confidence_level,
+    )
 
 
 @pytest.fixture(scope="module")
 def report():
     y, proba, _, _ = table()
-    return CalibrationReport(y, proba, classes=CLASSES, shares=True, regressions=Regression(), confidence=0.9)
+    return CalibrationReport(y, proba, classes=CLASSES, shares=True, regressions=regression(0.9), confidence=0.9)
 
 
 def test_the_shares_are_those_of_estimate_shares(report):
@@ -132,6 +127,17 @@ def test_rows_without_probabilities_are_left_out_of_the_shares():
     shares = CalibrationReport(y, proba, classes=CLASSES, shares=True).to_dict()["shares"]
     assert shares["n_rows"] == 1950
     assert [line["share"]["value"] for line in shares["lines"]] == pytest.approx(wanted)
+
+
+def test_shares_of_rows_drawn_unevenly_weigh_every_label():
+    """The report keeps as many rows as make all probabilities equal; its shares use all of them, and their probabilities."""
+    y, proba, rows, _ = table()
+    inclusion = np.full(2000, np.nan)
+    inclusion[rows] = np.where(np.arange(len(rows)) % 2, 0.05, 0.2)
+    made = CalibrationReport(y, proba, classes=CLASSES, shares=True, inclusion=inclusion).to_dict()
+    wanted = estimate_shares(proba, y[rows], rows, classes=CLASSES, inclusion=inclusion[rows]).to_frame()
+    assert made["shares"]["n_labelled"] == len(rows) > made["rows"]["n"]
+    assert [line["share"]["value"] for line in made["shares"]["lines"]] == pytest.approx(wanted["share"].tolist())
 
 
 def test_what_cannot_be_shown_is_refused():

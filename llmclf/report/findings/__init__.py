@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .regressions import REGRESSIONS_HEADING, RegressionLike, read_regressions
+from .regressions import REGRESSIONS_HEADING, read_regressions
 from .shares import SHARES_HEADING, read_shares, shares_alt
 
 __all__ = [
     "REGRESSIONS_HEADING",
     "SHARES_HEADING",
-    "RegressionLike",
     "findings_section",
     "read_regressions",
     "read_shares",

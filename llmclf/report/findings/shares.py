@@ -20,7 +20,9 @@ SHARES_HEADING = "What share is it?"
 _MOST_NAMES = 4  # of classes in a sentence
 
 
-def read_shares(shares: Any, evidence: Evidence, proba: Any, clusters: Any, confidence: float) -> dict[str, Any] | None:
+def read_shares(
+    shares: Any, evidence: Evidence, proba: Any, clusters: Any, confidence: float, inclusion: Any = None
+) -> dict[str, Any] | None:
     """The section on shares of a report.
 
     Parameters
@@ -35,6 +37,8 @@ def read_shares(shares: Any, evidence: Evidence, proba: Any, clusters: Any, conf
         What each of all rows belongs to.
     confidence : float
         Of the intervals, where they are estimated here.
+    inclusion : array-like (n,), optional
+        With what probability each row was drawn to be labelled.
 
     Raises
     ------
@@ -63,6 +67,7 @@ def read_shares(shares: Any, evidence: Evidence, proba: Any, clusters: Any, conf
             evidence.columns,
             places[evidence.rows],
             classes=range(table.shape[1]),
+            inclusion=None if inclusion is None else np.asarray(inclusion, dtype=np.float64)[evidence.rows],
             clusters=members,
             confidence_level=confidence,
         )
