@@ -18,6 +18,8 @@ showed no case in the first wave gets few rows in the second, and keeps its chan
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..arrays import Floats
 
 
@@ -62,4 +64,5 @@ def combined_inclusion(before: Floats, new: Floats, share: float) -> tuple[Float
     >>> round(float((1 / old).sum() + (1 / new).sum()), 9)  # 100 rows
     100.0
     """
-    return 1.0 / (share / before + 1.0 - share), new / (1.0 - share)
+    # Rounding may leave a certain row a hair above 1.
+    return np.minimum(1.0 / (share / before + 1.0 - share), 1.0), np.minimum(new / (1.0 - share), 1.0)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from llmclf.errors import EstimationWarning, InputError
 from llmclf.estimation import next_rows
 from llmclf.estimation.goals import GOALS
+from llmclf.estimation.waves import combined_inclusion
 
 GOAL = st.sampled_from(GOALS)
 
@@ -226,3 +227,12 @@ def test_sample_refuses_gaps() -> None:
         chosen.sample([0, None, 1])
     with pytest.raises(InputError, match="no label for row"):
         chosen.sample({int(chosen.rows[0]): 1})
+
+
+@given(st.floats(0.0, 0.99))
+def test_a_certain_row_stays_certain(share):
+    """Rounding does not carry an inclusion probability above 1, which every estimate would refuse."""
+    before, new = combined_inclusion(np.ones(1), np.array([1.0 - share]), share)
+    assert before[0] <= 1.0
+    assert new[0] <= 1.0
+    assert np.allclose([before[0], new[0]], 1.0)
