@@ -31,8 +31,17 @@ from .fitting.fitted_attributes import FittedAttributes
 from .fitting.row_groups import read_groups
 from .fitting.shots import answered_shots, draw_shots
 from .fitting.thresholds import choose_cross_fitted_threshold, choose_threshold
-from .labels import LabelSet, label_prior, label_set, labels_of_classes, read_classes, warn_of_descriptions
+from .labels import (
+    LabelSet,
+    label_prior,
+    label_set,
+    labels_of_classes,
+    read_classes,
+    read_known_classes,
+    warn_of_descriptions,
+)
 from .logits import log_softmax, logsumexp
+from .metrics.checks import either_weights, inclusion_weights
 from .pipeline import FittedPipeline
 from .prompts.prompt import Prompt, nested_words
 from .saved_folder import write_folder
@@ -43,6 +52,7 @@ from .tables.estimator_input import read_input
 from .tables.rows import Rows
 
 if TYPE_CHECKING:
+    from .estimation import ShareEstimates
     from .race import Race
     from .report import CalibrationReport
 
@@ -190,7 +200,9 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         self.on_error = on_error
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None) -> LLMClassifier:
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None, inclusion: Any = None
+    ) -> LLMClassifier:
         """Draw the shots and fit bias and calibrator; without any of these the model is not called.
 
         A threshold that was chosen before is gone: it belonged to other probabilities.
@@ -208,13 +220,18 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             What each row belongs to, such as its author or its thread. Cross-fitting (`calibration_proba_`, ``"auto"``,
             `fit_threshold` without `X`) never judges a row by others of its group, and rows of a shot's group are not
             calibrated on. Copies of a text (whatever their case and spaces) always belong together.
+        inclusion : (n,), optional
+            With what probability each row was drawn, where not all had the same, as `llmclf.estimation.next_rows` says it: bias
+            and calibrator are then those of the table that was drawn from. It takes the place of `sample_weight`. Shots are
+            drawn from the rows as they are.
 
         Raises
         ------
         InputError
             Before any call of the model, naming the value and the cure.
         """
-        self.pipeline_ = fit_corrections(*self.fit_task(X, y, sample_weight, groups))
+        weights = sample_weight if inclusion is None else either_weights(sample_weight, inclusion, inclusion)
+        self.pipeline_ = fit_corrections(*self.fit_task(X, y, weights, groups))
         self._forget_last_call()
         return self
 
@@ -447,7 +464,14 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         return pipeline, pipeline.check(rows)
 
     def fit_threshold(
-        self, X: Any = None, y: Any = None, *, max_error: float, confidence: float = 0.95, groups: Any = None
+        self,
+        X: Any = None,
+        y: Any = None,
+        *,
+        max_error: float,
+        confidence: float = 0.95,
+        groups: Any = None,
+        inclusion: Any = None,
     ) -> LLMClassifier:
         """Choose from which confidence on rows may be accepted, so that few of them are wrong; `threshold_` keeps it.
 
@@ -474,6 +498,8 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         groups : (n,), or the name of a table's column, optional
             Given with `X`: what each row belongs to, as in `fit`; the rows of a group count as one. Copies of a text always
             belong together. Without `X` the groups of the fit apply.
+        inclusion : (n,), optional
+            Given with `X`: with what probability each row was drawn, as in `llmclf.calibration.select_threshold`.
 
         Returns
         -------
@@ -504,6 +530,8 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         if X is None and y is None:
             if groups is not None:
                 raise InputError("groups= describes the rows of X; without X the groups that fit was given apply")
+            if inclusion is not None:
+                raise InputError("inclusion= describes the rows of X; give them, with their classes y")
             self.threshold_ = choose_cross_fitted_threshold(self.pipeline_, **promise)
             return self
         if X is None or y is None:
@@ -511,8 +539,12 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         pipeline, rows, columns = self._labelled(X, y)
         members = read_groups(groups, rows)
         check_selectable(len(rows), **promise)
+        drawn = None
+        if inclusion is not None:
+            inclusion_weights(inclusion, len(rows))
+            drawn = np.asarray(inclusion, dtype=np.float64)
         pipeline.check_model_identity()
-        chosen = choose_threshold(pipeline, rows, columns, groups=members, **promise)
+        chosen = choose_threshold(pipeline, rows, columns, groups=members, inclusion=drawn, **promise)
         # A threshold, too, belongs to the model and to the scores that it was chosen for.
         corrections = pipeline.corrections
         is_first = corrections.bias is None and corrections.calibrator is None
@@ -723,6 +755,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         clusters: Any = None,
         texts: Any = "rows",
         metadata: Mapping[str, Any] | None = None,
+        shares: Any = None,
         **options: Any,
     ) -> CalibrationReport:
         """What labelled rows say about this classifier's probabilities; see `llmclf.report.CalibrationReport`.
@@ -734,6 +767,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         ----------
         X : n texts or table rows
         y : n classes
+            With ``shares=True``, None or NaN for rows that nobody labelled.
         groups : array-like (n,), DataFrame or dict, optional
             Slices to look at one by one; for a table, names of its columns will do. (`fit` and `fit_threshold` call clusters
             `groups`, as scikit-learn does.)
@@ -745,14 +779,18 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
             them.
         metadata : mapping, optional
             Added to model, prompt, labels and corrections, which are filled in.
+        shares : True or llmclf.estimation.ShareEstimates, optional
+            As in `CalibrationReport`. True: the shares of the classes among all rows of `X` are estimated, of which those with a
+            class in `y` are a random sample.
         **options
-            ``title``, ``max_error``, ``confidence``, ``n_bins``, ``cost_error``, ``cost_review``, ``random_state`` and ``race``
-            of `CalibrationReport`.
+            ``inclusion``, ``title``, ``max_error``, ``confidence``, ``n_bins``, ``cost_error``, ``cost_review``,
+            ``random_state``, ``race`` and ``regressions`` of `CalibrationReport`.
 
         Raises
         ------
         InputError
-            Any argument cannot be used.
+            Any argument cannot be used; or shares are to be estimated with labels that the calibrator has seen, and no
+            cross-fitted probabilities take the place of its own.
 
         Warns
         -----
@@ -770,12 +808,14 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         """
         from .fitting.evaluation import judge
 
-        pipeline, rows, columns = self._labelled(X, y)
+        pipeline, rows, columns = self._partly_labelled(X, y) if shares is True else self._labelled(X, y)
+        truth = np.full(len(rows), None, dtype=object)
+        truth[columns >= 0] = self.classes_[columns[columns >= 0]]
         pipeline.check_model_identity()
         return judge(
             pipeline,
             rows,
-            self.classes_[columns],
+            truth,
             groups=groups,
             clusters=clusters,
             texts=texts,
@@ -784,8 +824,53 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
                 "threshold": None if pipeline.threshold is None else pipeline.threshold.to_dict(),
                 **(metadata or {}),
             },
+            shares=shares,
             **options,
         )
+
+    def estimate_shares(self, X: Any, y: Any, rows: Any, **options: Any) -> ShareEstimates:
+        """The share of each class among all rows of X, from this classifier's probabilities and labels by hand of some rows.
+
+        Rows that the calibrator was fitted on are recognised as `report` recognises them, and get cross-fitted probabilities;
+        where there are none, because the classifier was loaded or has a prior, labels of such rows are refused, and so are
+        labels of shots.
+
+        Parameters
+        ----------
+        X : N texts or table rows
+        y : n classes
+            The labels by hand.
+        rows : array-like of int (n,), or of bool (N,)
+            Which rows of X are labelled, in the order of `y`. They must be drawn at random, or with known probabilities.
+        **options
+            ``inclusion``, ``strata``, ``clusters``, ``weights``, ``groups``, ``confidence_level``, ``simultaneous`` and others of
+            `llmclf.estimation.estimate_shares`.
+
+        Raises
+        ------
+        InputError
+            Any argument cannot be used, or the fit has seen labelled rows that cannot be cross-fitted.
+
+        Warns
+        -----
+        CalibrationWarning
+            The calibrator has seen some of the rows, which are cross-fitted.
+        EstimationWarning
+            What holds only in part.
+
+        Examples
+        --------
+        >>> from llmclf.backends import FakeBackend
+        >>> clf = LLMClassifier(FakeBackend(), labels=["a", "b"]).fit(["a text"])
+        >>> estimates = clf.estimate_shares([f"text {i}" for i in range(80)], ["a", "b"] * 10, range(0, 80, 4))
+        >>> estimates.to_frame()["class"].tolist()
+        ['a', 'b']
+        """
+        from .fitting.shares import estimated_shares
+
+        pipeline, table = self.pipeline_and_rows(X)
+        pipeline.check_model_identity()
+        return estimated_shares(pipeline, table, y, rows, **options)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the fitted classifier as JSON into a folder; `llmclf.load` reads it."""
@@ -824,6 +909,14 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         """Rows to be judged, their true columns, and the pipeline that is judged."""
         pipeline, rows = self.pipeline_and_rows(X)
         return pipeline, rows, pipeline.labels.indices_by_value(read_classes(y, len(rows)).tolist())
+
+    def _partly_labelled(self, X: Any, y: Any) -> tuple[FittedPipeline, Rows, Integers]:
+        """The same of rows of which some have no class: -1 as their column."""
+        pipeline, rows = self.pipeline_and_rows(X)
+        known, classes = read_known_classes(y, len(rows))
+        columns = np.full(len(rows), -1, dtype=np.int64)
+        columns[known] = pipeline.labels.indices_by_value(classes.tolist())
+        return pipeline, rows, columns
 
     def _processing(self) -> Processing | None:
         return Processing.of(guidance=self.guidance, logit_bias=self.logit_bias, temperature=self.temperature)

@@ -25,6 +25,7 @@
     ├── TerminatorWarning                     a label's word begins with another label's
     ├── MemoryWarning                         a model is larger than half of the free memory, so it is read as needed
     ├── CalibrationWarning                    a calibrator was fitted on doubtful data
+    ├── EstimationWarning                     an estimate of all rows rests on few labels, or on doubtful ones
     ├── ColumnNameWarning                     an added column has another name, since its own is taken
     ├── ColumnTypeWarning                     a column is written as text, since the database lacks its type
     ├── FormulaWarning                        a file holds cells that a spreadsheet would run
@@ -199,6 +200,10 @@ class MemoryWarning(LlmclfWarning):
 
 class CalibrationWarning(LlmclfWarning):
     """A calibrator was fitted on too few rows, on no signal, or on anti-informative scores."""
+
+
+class EstimationWarning(LlmclfWarning):
+    """An estimate for all rows rests on few labels or on doubtful ones; the message says what still holds."""
 
 
 class ColumnNameWarning(LlmclfWarning):

@@ -359,6 +359,34 @@ def label_prior(prior: str | Mapping[Any, float] | None, labels: LabelSet) -> Fl
     return log_prior
 
 
+def read_known_classes(y: Any, n_rows: int) -> tuple[list[int], NDArray[Any]]:
+    """The places of the rows that have a class, and their classes, of a `y` in which others have None or NaN.
+
+    Raises
+    ------
+    ValueError
+        `y` has another length, no class at all, or classes that `read_classes` refuses.
+
+    Examples
+    --------
+    >>> places, classes = read_known_classes(["a", None, "b"], 3)
+    >>> places, classes.tolist()
+    ([0, 2], ['a', 'b'])
+    """
+    native = nw.from_native(y, pass_through=True, allow_series=True)
+    if isinstance(y, (str, bytes)) or not (isinstance(native, (Sequence, nw.Series)) or hasattr(native, "__array__")):
+        raise InputError(f"y is {type_of(y)}; expected a list, 1-D array or Series with one class per row")
+    values = native.to_list() if isinstance(native, nw.Series) else list(native)
+    if len(values) != n_rows:
+        raise InputError(
+            f"y has {len(values)} entries for {n_rows} rows; expected one per row, None where it has no class"
+        )
+    places = [place for place, value in enumerate(values) if not is_missing(value)]
+    if not places:
+        raise InputError("no row has a class in y; expected some, such as a random sample of the rows")
+    return places, read_classes([values[place] for place in places], len(places))
+
+
 def read_classes(y: Any, n_rows: int) -> NDArray[Any]:
     """The class of every row as a 1-D array.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from ..arrays import Floats, Integers
 from ..checks import check_open_share, is_number, is_whole_number
 from ..errors import CalibrationWarning, InputError, warn
 from ..metrics import checked_event, exact_bounds
-from ..metrics.checks import counts_rows
+from ..metrics.checks import counts_rows, either_weights, inclusion_weights
 from ..numerics.groups import effective_numbers, group_numbers
+from ..numerics.thinning import even_prefix
 from .tolerated_errors import local_level, tolerated_errors
 
 _ROUNDING = 1e-9  # of weighted counts, which are whole numbers where all groups have one size
@@ -54,6 +55,7 @@ def risk_coverage_curve(
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     groups: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
 ) -> RiskCoverageCurve:
     """Error rate against the share of rows kept, as the least confident rows are left to a person.
 
@@ -72,6 +74,8 @@ def risk_coverage_curve(
         Non-negative.
     groups : array-like (n,), optional
         What each row belongs to, as in `select_threshold`; they widen the intervals.
+    inclusion : array-like (n,), optional
+        With what probability each row was drawn; each counts ``1 / inclusion``, and where these differ there are no intervals.
 
     Returns
     -------
@@ -88,6 +92,7 @@ def risk_coverage_curve(
     >>> curve.threshold.tolist(), curve.coverage.round(3).tolist(), curve.risk.round(3).tolist()
     ([0.9, 0.8], [0.333, 1.0], [0.0, 0.333])
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     confidence, is_right, weights = checked_event(y, proba, classes, sample_weight)
     values, group = np.unique(-confidence, return_inverse=True)
     kept_weight = np.cumsum(np.bincount(group, weights))
@@ -201,6 +206,7 @@ def select_threshold(
     confidence: float = 0.95,
     classes: ArrayLike | None = None,
     groups: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
 ) -> SelectedThreshold:
     r"""The lowest threshold that keeps the error of accepted rows at or below `max_error`, with a guarantee.
 
@@ -233,6 +239,11 @@ def select_threshold(
         The class of each column.
     groups : array-like (n,), optional
         What each row belongs to: rows of different groups are independent. None: each row is independent of all others.
+    inclusion : array-like (n,), optional
+        With what probability each labelled row was drawn, as `llmclf.estimation.next_rows` says it. Of unequal ones, rows that
+        were drawn more often are left out at random until all have been drawn with the same probability, and the promise is about
+        the table that was drawn from (`llmclf.numerics.thinning`). Only the most confident rows are looked at, where that
+        leaves more of them. ``goal="threshold"`` draws evenly where a threshold may lie, so that hardly any is lost.
 
     Returns
     -------
@@ -261,10 +272,22 @@ def select_threshold(
     _check_levels(max_error, confidence)
     max_error, confidence = float(max_error), float(confidence)
     certainty, is_right, _ = checked_event(y, proba, classes)
-    n_rows, alpha = len(is_right), 1.0 - confidence
+    n_rows = len(is_right)
     members = None if groups is None else group_numbers(groups, n_rows)
     if members is not None and members.max() == n_rows - 1:
         members = None  # each row is a group
+    if inclusion is not None:
+        weights = inclusion_weights(inclusion, n_rows)
+        if (weights != 1.0).any():
+            return _of_uneven_rows(certainty, is_right, weights, members, max_error, confidence)
+    return _selected(certainty, is_right, members, max_error, confidence)
+
+
+def _selected(
+    certainty: Floats, is_right: Floats, members: Integers | None, max_error: float, confidence: float
+) -> SelectedThreshold:
+    """The threshold of rows (n,) that were drawn evenly."""
+    n_rows, alpha = len(is_right), 1.0 - confidence
     check_selectable(n_rows, max_error, confidence, members)
     order = np.argsort(-certainty, kind="stable")
     certainty = certainty[order]
@@ -293,6 +316,35 @@ def select_threshold(
         max_error,
         confidence,
     )
+
+
+def _of_uneven_rows(
+    certainty: Floats,
+    is_right: Floats,
+    weights: Floats,
+    members: Integers | None,
+    max_error: float,
+    confidence: float,
+) -> SelectedThreshold:
+    """The threshold from those of the rows (n,) that were drawn with the same probability."""
+    order = np.argsort(-certainty, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(certainty[order])) + 1, len(order))
+    n_rows, kept = even_prefix(1.0 / weights[order], ends, seed=0)
+    used = order[:n_rows][kept]
+    groups = None if members is None else group_numbers(members[used], len(used))
+    try:
+        chosen = _selected(certainty[used], is_right[used], groups, max_error, confidence)
+    except InputError as error:
+        raise InputError(
+            f"of the {len(order)} labelled rows, drawn with unequal probabilities, {len(used)} count as drawn with the same one: "
+            f"{error}"
+        ) from None
+    if not chosen.n_accepted:
+        return chosen
+    # Below the last row that was looked at, nothing is known.
+    threshold = chosen.threshold or (float(certainty[order[n_rows - 1]]) if n_rows < len(order) else 0.0)
+    accepted = certainty >= threshold
+    return replace(chosen, threshold=threshold, coverage=float(weights[accepted].sum() / weights.sum()))
 
 
 def _check_levels(max_error: Any, confidence: Any) -> None:

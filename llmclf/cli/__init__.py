@@ -1,4 +1,4 @@
-"""The command line: `llmclf demo | fit | predict | label | estimate | report | race | inspect | probe | cache |
+"""The command line: `llmclf demo | fit | predict | label | estimate | estimate-share | report | race | inspect | probe | cache |
 journal`.
 
 May import every other package; no other package imports it. Another command is a function in a module here, registered
@@ -19,7 +19,7 @@ import typer
 from .. import __version__
 from ..errors import InputError, LlmclfError
 from ..files.orderly_end import INTERRUPTED, Interrupted, orderly_end
-from . import cache, classify, demo, inspect, journal, label, probe, race, report
+from . import cache, classify, demo, estimate_share, inspect, journal, label, probe, race, report
 from .console import VisibleFormatter, say, say_aside, show_block, show_traceback, show_warning
 
 app = typer.Typer(
@@ -61,6 +61,9 @@ app.command(short_help="Fit a classifier on labelled rows and save it.")(classif
 app.command(short_help="Add labels and their probabilities to a table.")(classify.predict)
 app.command(short_help="Label a table of any size, and continue where it stopped.")(label.label)
 app.command(short_help="Estimate what labelling a table would take.")(label.estimate)
+app.command(short_help="Estimate class shares among all rows from predictions and a few labels by hand.")(
+    estimate_share.estimate_share
+)
 app.command(short_help="Say whether predictions can be trusted, in one HTML file.")(report.report)
 app.command(short_help="Show what labelled rows buy, and whether a language model is worth its price.")(race.race)
 app.command(short_help="Show why a text gets its label.")(inspect.inspect)

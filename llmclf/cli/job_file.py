@@ -188,6 +188,41 @@ class JobFile(BaseModel):
     logprobs: Annotated[bool, Flag(_switch("--logprobs", "Add logprob_CLASS, the score of each class, in nats."))] = (
         False
     )
+    audit: Annotated[
+        Count | None,
+        Flag(
+            Annotated[
+                int | None,
+                typer.Option(
+                    min=1,
+                    metavar="N",
+                    help="Mark N rows to be labelled by hand, drawn with known probabilities: adds audit, audit_inclusion and "
+                    "audit_stratum.",
+                ),
+            ]
+        ),
+    ] = None
+    audit_goal: Annotated[
+        Literal["share", "threshold", "calibration", "accuracy"] | None,
+        Flag(
+            Annotated[
+                str | None,
+                typer.Option(
+                    metavar="share|threshold|calibration|accuracy",
+                    help="With --audit: what the labels by hand are for. Default: share.",
+                ),
+            ]
+        ),
+    ] = None
+    audit_seed: Annotated[
+        int | None,
+        Field(ge=0),
+        Flag(
+            Annotated[
+                int | None, typer.Option(min=0, metavar="N", help="With --audit: decides which rows. Default: 0.")
+            ]
+        ),
+    ] = None
     prefix: Annotated[str | None, _both(Prefix)] = None
     if_exists: Annotated[
         Literal["fail", "replace", "append", "merge-on-id"] | None,

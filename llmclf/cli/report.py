@@ -10,6 +10,7 @@ import typer
 
 from ..errors import InputError
 from ..numerics.class_matching import match_classes
+from ..tables.predictions import audited_rows, read_number, read_probabilities
 from ..tables.values import is_missing
 from .console import say
 from .options import Delimiter, Encoding, UnescapeFormulas, column
@@ -45,6 +46,14 @@ def report(
             "these, not rows. With --text-column, copies of a text belong together without it.",
         ),
     ] = None,
+    inclusion_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The column with the probability with which each row was drawn to be labelled. Default: audit_inclusion, which "
+            "label --audit adds, where it is there. The report then takes as many rows as make all probabilities equal.",
+        ),
+    ] = None,
     prefix: Annotated[
         str, typer.Option(metavar="TEXT", help="What the names of the columns that predict added begin with.")
     ] = "",
@@ -65,6 +74,13 @@ def report(
     png: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Also write the figures as PNG into this folder.")
     ] = None,
+    shares: Annotated[
+        bool,
+        typer.Option(
+            "--shares",
+            help="Estimate the share of each class among all rows: those with a true class must be a random sample of them.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the random draws for intervals.")] = 0,
 ) -> None:
     """Write a report on labelled rows that neither the model's calibrator nor its shots have seen.
@@ -81,7 +97,7 @@ def report(
     text_format = TextFormat(delimiter, encoding, bool(unescape_formulas))
     frame = read_table(predictions, text_format)
     truth = column(frame, label_column, "--label-column")
-    classes, proba = _probabilities(frame, predictions, prefix)
+    classes, proba = read_probabilities(frame, predictions, prefix)
     rows = [row for row, value in enumerate(truth) if not is_missing(value) and str(value).strip()]
     if not rows:
         raise InputError(f"--label-column {label_column!r} is empty in all rows; a report needs labelled rows")
@@ -91,7 +107,7 @@ def report(
         labels[row] = classes[k]
     earlier = None
     if before is not None:
-        names, earlier = _probabilities(read_table(before, text_format), before, prefix)
+        names, earlier = read_probabilities(read_table(before, text_format), before, prefix)
         columns = _same_classes(classes, names)
         if columns is None or len(earlier) != len(proba):
             raise InputError(
@@ -104,7 +120,19 @@ def report(
     clusters = None if cluster_column is None else column(frame, cluster_column, "--cluster-column").tolist()
     mass = None
     if f"{prefix}label_mass" in frame.columns:
-        mass = [_number(value, "label_mass", row) for row, value in enumerate(frame[f"{prefix}label_mass"])]
+        mass = [read_number(value, "label_mass", row) for row, value in enumerate(frame[f"{prefix}label_mass"])]
+    inclusion = None
+    if inclusion_column is None and f"{prefix}audit_inclusion" in frame.columns:
+        inclusion_column = f"{prefix}audit_inclusion"
+        is_labelled = np.array([label is not None for label in labels])
+        is_drawn = audited_rows(frame, prefix, is_labelled)
+        labels = [label if drawn else None for label, drawn in zip(labels, is_drawn.tolist(), strict=True)]
+        rows = [row for row in rows if is_drawn[row]]
+    if inclusion_column is not None:
+        chances = column(frame, inclusion_column, "--inclusion-column").tolist()
+        # Only those of labelled rows matter; what stands beside the others may be missing.
+        inclusion = np.full(len(frame), np.nan)
+        inclusion[rows] = [read_number(chances[row], inclusion_column, row) for row in rows]
     made = CalibrationReport(
         labels,
         proba,
@@ -114,6 +142,7 @@ def report(
         clusters=clusters,
         texts=texts,
         label_mass=mass,
+        inclusion=inclusion,
         metadata={
             "predictions": str(predictions),
             "before": None if before is None else str(before),
@@ -124,6 +153,7 @@ def report(
         confidence=confidence,
         cost_error=cost_error,
         cost_review=cost_review,
+        shares=shares or None,
         random_state=seed,
     )
     written = written_pages(made, output, json, md)
@@ -133,18 +163,6 @@ def report(
     say(f"report: {', '.join(map(str, written))}")
 
 
-def _probabilities(frame: Any, path: Path, prefix: str) -> tuple[list[str], Any]:
-    """The classes and their probabilities (n, K), NaN in rows that could not be scored."""
-    columns = [name for name in frame.columns if name.startswith(f"{prefix}p_")]
-    if len(columns) < 2:
-        raise InputError(
-            f"{str(path)!r} has no columns {prefix}p_CLASS with the probabilities of at least two classes, as predict adds "
-            f"them; its columns: {', '.join(map(repr, frame.columns))}"
-        )
-    values = [[_number(value, name, i) for i, value in enumerate(frame[name])] for name in columns]
-    return [name.removeprefix(f"{prefix}p_") for name in columns], np.array(values).T
-
-
 def _same_classes(classes: list[str], names: list[str]) -> Any:
     """The place of each class among the names of another file; None if these are other classes."""
     try:
@@ -152,12 +170,3 @@ def _same_classes(classes: list[str], names: list[str]) -> Any:
     except InputError:
         return None
     return columns if len(set(columns.tolist())) == len(names) == len(classes) else None
-
-
-def _number(value: Any, column: str, row: int) -> float:
-    if is_missing(value) or (isinstance(value, str) and not value.strip()):
-        return float("nan")
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"column {column!r}, row {row}: {value!r} is not a number") from None

@@ -27,6 +27,7 @@ def judge(
     clusters: Any = None,
     texts: Any,
     metadata: Mapping[str, Any],
+    shares: Any = None,
     **options: Any,
 ) -> CalibrationReport:
     """The report of labelled rows; see `llmclf.LLMClassifier.report`.
@@ -36,8 +37,8 @@ def judge(
     pipeline : FittedPipeline
     rows : Rows
     truth : ndarray (n,)
-        The true class of each row.
-    groups, clusters, texts, metadata, **options
+        The true class of each row; None where it is unknown.
+    groups, clusters, texts, metadata, shares, **options
         As `LLMClassifier.report` has them.
     """
     if isinstance(texts, str) and texts != "rows":
@@ -50,6 +51,11 @@ def judge(
     answers = scorer.answers(rows)
     scores = pipeline.scores(rows, answers)
     proba = seen.exchanged(pipeline.probabilities(scores))
+    if seen.n_unfair and shares is True:
+        raise InputError(
+            f"the calibrator was fitted on {seen.n_unfair} of these {len(rows)} rows, and what it says of them is no evidence of "
+            "what it says of others; fit it in this process, so that cross-fitted probabilities are there, or on other rows"
+        )
     if seen.n_unfair:
         warn(
             f"the calibrator was fitted on {seen.n_unfair} of these {len(rows)} rows, so the report is better than the "
@@ -73,6 +79,7 @@ def judge(
         clusters=seen.groups(rows, pipeline, members),
         texts=[shown_text(record, scorer.shown_fields) for record in rows.records] if isinstance(texts, str) else texts,
         members=_members(corrections),
+        shares=shares,
         label_mass=np.exp(logsumexp(scorer.class_scores(rows, "sum", answers), axis=1)).clip(0.0, 1.0),
         metadata={
             "model": pipeline.backend.identity(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..arrays import Integers
+from ..arrays import Floats, Integers
 from ..calibration import SelectedThreshold, select_threshold
 from ..calibration.selective import check_selectable
 from ..errors import CalibrationWarning, InputError, warn
@@ -21,11 +21,12 @@ def choose_threshold(
     max_error: float,
     confidence: float,
     groups: Integers | None = None,
+    inclusion: Floats | None = None,
 ) -> SelectedThreshold:
     """The threshold that labelled rows (n,) with these true columns allow; see `llmclf.LLMClassifier.fit_threshold`.
 
     Rows that could not be scored are never accepted, so they are left out. Copies of a text belong together, besides the
-    `groups` (n,) that the caller gives.
+    `groups` (n,) that the caller gives. `inclusion` (n,) says how they were drawn.
 
     Raises
     ------
@@ -63,7 +64,12 @@ def choose_threshold(
         )
         check_selectable(int(scored.sum()), max_error, confidence, members[scored])
     return select_threshold(
-        columns[scored], proba[scored], max_error=max_error, confidence=confidence, groups=members[scored]
+        columns[scored],
+        proba[scored],
+        max_error=max_error,
+        confidence=confidence,
+        groups=members[scored],
+        inclusion=None if inclusion is None else inclusion[scored],
     )
 
 
@@ -86,7 +92,7 @@ def choose_cross_fitted_threshold(
     elif corrections.log_prior is not None:
         obstacle = "prior= says that the rows of the fit have other class frequencies than those to be accepted"
     elif calibrated.is_weighted:
-        obstacle = "sample_weight says that the rows of the fit are not drawn like those to be accepted"
+        obstacle = "inclusion or sample_weight says that the rows of the fit are not drawn like those to be accepted"
     if obstacle is not None:
         raise InputError(f"without X and y no threshold can be chosen: {obstacle}; give labelled rows as X and y")
     check_selectable(len(calibrated.columns), max_error, confidence, calibrated.groups)

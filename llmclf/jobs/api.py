@@ -34,6 +34,7 @@ from ..prompts.rendered import TEXT_FIELD
 from ..tables.rows import Rows
 from ..tables.text_files import TextFormat
 from .asking.base import Asking
+from .audit import Audit
 from .estimate import JobEstimate, estimate
 from .job import Job, Options
 from .journal.journal import Journal
@@ -88,6 +89,9 @@ def label_table(
     max_errors: int | None = None,
     accept_model_change: bool = False,
     logprobs: bool = False,
+    audit: int | None = None,
+    audit_goal: str = "share",
+    audit_seed: int = 0,
     prefix: str | None = None,
     if_exists: IfExists = "fail",
     escape_formulas: bool = False,
@@ -147,6 +151,14 @@ def label_table(
         has answered each row, by the server's name for it, as ``model``. An option of the model's backend, too.
     logprobs : bool
         Also write each class's summed log-probability, ``logprob_CLASS``.
+    audit : int, optional
+        Mark this many rows of the output to be labelled by hand (all, if there are fewer), drawn with known probabilities as
+        `llmclf.estimation.next_rows` draws them: ``audit`` says whether the row is drawn, ``audit_inclusion`` with what
+        probability, and ``audit_stratum`` from which part. With `shard` each part is drawn from by itself.
+    audit_goal : {"share", "threshold", "calibration", "accuracy"}
+        What the labels by hand are for.
+    audit_seed : int
+        Decides which rows are drawn; the same answers and the same seed mark the same rows.
     prefix : str, optional
         Begins the name of every added column. By default an added column whose name the table has already is called
         ``predicted_NAME``, and a warning says so; a table that has ``p_CLASS`` already is refused.
@@ -207,6 +219,9 @@ def label_table(
     part = None if shard is None else Shard.parsed(shard, id_column)
     text = TextFormat(delimiter, encoding, unescape_formulas)
     check_if_exists(if_exists, id_column, output)
+    drawn = None
+    if audit is not None:
+        drawn = Audit.checked(audit, audit_goal, audit_seed, "" if part is None else f"{part}:")
     with (
         orderly_end("SIGTERM", "SIGHUP"),
         Telemetry(
@@ -219,7 +234,7 @@ def label_table(
         recipe = _recipe(source, classifier, labels, model, prompt, scoring, text_column, threshold, trust)
         if accept_model_change:
             recipe = _accepting(recipe)
-        options = Options(id_column, retry_failed, max_errors, logprobs, prefix, recipe.max_cost, if_exists)
+        options = Options(id_column, retry_failed, max_errors, logprobs, prefix, recipe.max_cost, if_exists, drawn)
         recipe = _within_budget(recipe, opened)
         sink = open_sink(
             output,

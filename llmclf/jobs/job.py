@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .. import __version__
+from ..arrays import Floats
 from ..backends import RowScores
 from ..backends.base import NamesModel, Streams, shares_beginnings
 from ..errors import BudgetError, InputError, JobError, ModelError, StoreError
@@ -24,6 +25,8 @@ from ..progress import Monitor
 from ..tables.added_columns import added_names
 from ..tables.formats import CHUNK
 from .asking.base import Asking, Here
+from .audit import COLUMNS as AUDIT_COLUMNS
+from .audit import Audit, AuditDraw
 from .feature_reading import FeatureReading
 from .ids import row_ids
 from .journal.answer_codec import AnswerBlock
@@ -62,6 +65,8 @@ class Options:
         What all runs of the job together may cost.
     if_exists : str
         What becomes of an output that is there already.
+    audit : Audit or None
+        Which rows of the output are marked to be checked.
     """
 
     id_column: str | None = None
@@ -71,6 +76,7 @@ class Options:
     prefix: str | None = None
     max_cost: float | None = None
     if_exists: IfExists = "fail"
+    audit: Audit | None = None
 
 
 class Job:
@@ -169,7 +175,7 @@ class Job:
         plan.add_extra(self.recipe.extra_questions())
         self.names = added_names(
             self.columns.names,
-            list(self.recipe.added_columns(self.options.logprobs, names_models=self._names_models)),
+            list(self._kinds()),
             prefix=self.options.prefix,
             where=self.source.name,
         )
@@ -192,6 +198,9 @@ class Job:
             nothing, records=[None] * len(sample), unconditional=nothing, logprobs=self.options.logprobs
         )
         self._name_models(labels, nothing)
+        if self.options.audit is not None:
+            proba = np.full((len(sample), len(self.recipe.classes)), np.nan)
+            labels = labels.assign(**self.options.audit.draw([proba], proba.shape[1]).columns(proba))
         self.sink.check(
             Layout(self.columns, added, known_ids=plan.known_ids), self._joined(sample, labels), self.source.chunks()
         )
@@ -199,8 +208,11 @@ class Job:
 
     def added_kinds(self) -> dict[str, str]:
         """Names and kinds of the added columns."""
+        return {self.names[name]: kind for name, kind in self._kinds().items()}
+
+    def _kinds(self) -> dict[str, str]:
         kinds = self.recipe.added_columns(self.options.logprobs, names_models=self._names_models)
-        return {self.names[name]: kind for name, kind in kinds.items()}
+        return kinds | (AUDIT_COLUMNS if self.options.audit is not None else {})
 
     def _ids(self, frame: pd.DataFrame, start: int) -> list[str] | None:
         name = self.options.id_column
@@ -312,7 +324,7 @@ class Job:
         tally = _Tally(has_threshold=self.recipe.has_threshold)
         self.monitor.begin(plan.counts.rows, "writing")
         try:
-            self._write(self._parts(plan, tally), layout)
+            self._write(self._parts(plan, tally, self._audit_draw(plan)), layout)
         finally:
             self.monitor.end()
         if plan.damaged:
@@ -373,7 +385,20 @@ class Job:
             max_cost=self.options.max_cost,
         )
 
-    def _parts(self, plan: Plan, tally: _Tally) -> Written:
+    def _audit_draw(self, plan: Plan) -> AuditDraw | None:
+        """Which rows are to be checked, by all answers."""
+        if self.options.audit is None:
+            return None
+        n_rows = plan.counts.rows
+        pieces = (self._answered(plan, start, min(start + CHUNK, n_rows)) for start in range(0, n_rows, CHUNK))
+        return self.options.audit.draw(map(self._proba, pieces), len(self.recipe.classes))
+
+    def _proba(self, labels: pd.DataFrame) -> Floats:
+        """The probabilities (n, K) among a piece's labels, NaN where a row could not be labelled."""
+        proba: Floats = labels[[f"p_{name}" for name in self.recipe.classes]].to_numpy(dtype=np.float64)
+        return proba
+
+    def _parts(self, plan: Plan, tally: _Tally, draw: AuditDraw | None) -> Written:
         place = 0
 
         def finished(read: Callable[[int], Iterator[pd.DataFrame]]) -> Iterator[pd.DataFrame]:
@@ -382,6 +407,8 @@ class Job:
             for frame in at_least(pd.DataFrame(columns=self.columns.names, dtype=object), read(CHUNK)):
                 labels = self._labels(plan, frame, place)
                 tally.add(labels)
+                if draw is not None:
+                    labels = labels.assign(**draw.columns(self._proba(labels)))
                 self.monitor.advance(len(frame))
                 place += len(frame)
                 yield self._joined(frame, labels)
@@ -394,7 +421,11 @@ class Job:
     def _labels(self, plan: Plan, frame: pd.DataFrame, place: int) -> pd.DataFrame:
         if len(frame) and self.recipe.digest(frame, self._ids(frame, place)) != plan.digest(place):
             raise InputError(f"{self.source.name} has changed while it was labelled (rows {place} and on); {_CHANGED}")
-        records, answers = plan.block(place, place + len(frame))
+        return self._answered(plan, place, place + len(frame))
+
+    def _answered(self, plan: Plan, start: int, stop: int) -> pd.DataFrame:
+        """The labels of some rows, by their places, from the answers to them."""
+        records, answers = plan.block(start, stop)
         unconditional = None
         if self.recipe.pipeline.scoring == "pmi":
             unconditional = plan.answers([self._unconditional(record) for record in records])

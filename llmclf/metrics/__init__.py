@@ -15,7 +15,15 @@ from .binned import (
     top_label_calibration_error,
 )
 from .bins import ReliabilityCurve, binned_calibration, reliability_curve
-from .checks import TOLERANCE, checked_event, checked_predictions, checked_probability_rows, label_columns, row_weights
+from .checks import (
+    TOLERANCE,
+    checked_event,
+    checked_predictions,
+    checked_probability_rows,
+    inclusion_weights,
+    label_columns,
+    row_weights,
+)
 from .corp import CorpDecomposition, corp_decomposition, recalibrated
 from .intervals import CalibrationInterval, calibration_interval
 from .means import (
@@ -62,6 +70,7 @@ __all__ = [
     "debiased_calibration_error",
     "exact_bounds",
     "expected_calibration_error",
+    "inclusion_weights",
     "label_columns",
     "log_loss",
     "maximum_calibration_error",

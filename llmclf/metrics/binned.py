@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from ..errors import InputError
 from .bins import binned_calibration, curve_of_bins, norm_of_gaps, reliability_curve
-from .checks import checked_event, checked_predictions
+from .checks import checked_event, checked_predictions, either_weights
 
 
 def expected_calibration_error(
@@ -28,6 +28,7 @@ def expected_calibration_error(
     pos_label: Any = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
     return_curve: bool = False,
 ) -> Any:
     r"""Gap between the confidence in the predicted class and the accuracy of that prediction.
@@ -57,6 +58,9 @@ def expected_calibration_error(
         The class of each column; some may be absent from `y`.
     sample_weight : array-like (n,), optional
         Non-negative. A weight of 2 counts the row twice.
+    inclusion : array-like (n,), optional
+        With what probability each row was drawn, where not all had the same: each counts ``1 / inclusion``, as one row. It
+        takes the place of `sample_weight`.
     return_curve : bool
         Also return the bins.
 
@@ -74,6 +78,7 @@ def expected_calibration_error(
     >>> round(expected_calibration_error([0, 1, 1, 0], [[0.9, 0.1], [0.1, 0.9], [0.9, 0.1], [0.9, 0.1]]), 6)
     0.15
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     curve = reliability_curve(
         y,
         proba,
@@ -120,6 +125,7 @@ def classwise_calibration_error(
     closed: str = "right",
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
     return_curve: bool = False,
 ) -> Any:
     """The calibration error of every column as the probability of its class, averaged over the K columns.
@@ -129,7 +135,7 @@ def classwise_calibration_error(
 
     Parameters
     ----------
-    y, proba, n_bins, strategy, norm, closed, classes, sample_weight
+    y, proba, n_bins, strategy, norm, closed, classes, sample_weight, inclusion
         As in `expected_calibration_error`.
     return_curve : bool
         Also return one `ReliabilityCurve` per column.
@@ -143,6 +149,7 @@ def classwise_calibration_error(
     >>> round(classwise_calibration_error([0, 1], [[0.8, 0.2], [0.4, 0.6]]), 6)
     0.3
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
     curves = [
         binned_calibration(
@@ -165,6 +172,7 @@ def top_label_calibration_error(
     closed: str = "right",
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
     return_curve: bool = False,
 ) -> Any:
     """Gap between confidence and accuracy among the rows with the same predicted class, weighted by their number.
@@ -174,7 +182,7 @@ def top_label_calibration_error(
 
     Parameters
     ----------
-    y, proba, n_bins, strategy, norm, closed, classes, sample_weight
+    y, proba, n_bins, strategy, norm, closed, classes, sample_weight, inclusion
         As in `expected_calibration_error`; each predicted class has its own bins.
     return_curve : bool
         Also return the bins of each predicted class.
@@ -189,6 +197,7 @@ def top_label_calibration_error(
     >>> round(expected_calibration_error([0, 0, 1, 0], proba), 6), round(top_label_calibration_error([0, 0, 1, 0], proba), 6)
     (0.05, 0.25)
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     curves = {
@@ -221,6 +230,7 @@ def debiased_calibration_error(
     pos_label: Any = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
     return_curve: bool = False,
 ) -> Any:
     """Root mean square calibration error without the bias that chance alone adds on few rows.
@@ -229,7 +239,7 @@ def debiased_calibration_error(
 
     Parameters
     ----------
-    y, proba, n_bins, strategy, closed, pos_label, classes, sample_weight
+    y, proba, n_bins, strategy, closed, pos_label, classes, sample_weight, inclusion
         As in `expected_calibration_error`. Weights count rows: a bin of weight below 2 adds nothing.
     target : {"confidence", "classwise"}
         One event, or every column, with the mean of the squared errors taken over the K columns.
@@ -248,6 +258,7 @@ def debiased_calibration_error(
     >>> round(expected_calibration_error(y, proba, norm="l2"), 4), round(debiased_calibration_error(y, proba), 4)
     (0.15, 0.1124)
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     curves: Any
     if target == "confidence":
         curves = reliability_curve(
@@ -289,6 +300,7 @@ def sweep_calibration_error(
     pos_label: Any = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
     return_curve: bool = False,
 ) -> Any:
     """Calibration error in equal-mass bins, as many as keep the accuracies increasing from bin to bin.
@@ -298,7 +310,7 @@ def sweep_calibration_error(
 
     Parameters
     ----------
-    y, proba, norm, pos_label, classes, sample_weight
+    y, proba, norm, pos_label, classes, sample_weight, inclusion
         As in `expected_calibration_error`.
     return_curve : bool
         Also return the bins.
@@ -314,6 +326,7 @@ def sweep_calibration_error(
     >>> round(error, 6), len(curve.weight)
     (0.27157, 3)
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
     best = curve_of_bins(p, event, weights, 1, "mass", "right")
     for n_bins in range(2, len(np.unique(p)) + 1):

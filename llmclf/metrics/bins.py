@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..arrays import Floats
 from ..checks import is_whole_number
 from ..errors import InputError
-from .checks import checked_event, checked_probabilities, row_weights
+from .checks import checked_event, checked_probabilities, either_weights, row_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +79,13 @@ def reliability_curve(
     pos_label: Any = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
 ) -> ReliabilityCurve:
     """Accuracy against confidence in the predicted class, bin by bin.
 
     Parameters
     ----------
-    y, proba, n_bins, strategy, closed, pos_label, classes, sample_weight
+    y, proba, n_bins, strategy, closed, pos_label, classes, sample_weight, inclusion
         As in `expected_calibration_error`.
 
     Returns
@@ -103,6 +104,7 @@ def reliability_curve(
     >>> curve.confidence.round(6).tolist(), curve.accuracy.tolist(), curve.count.tolist()
     ([0.8, 0.9], [1.0, 0.5], [1, 2])
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
     return curve_of_bins(p, event, weights, n_bins, strategy, closed)
 

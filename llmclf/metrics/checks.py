@@ -256,6 +256,64 @@ def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> Floats:
     return counts
 
 
+def inclusion_weights(inclusion: ArrayLike, n_rows: int) -> Floats:
+    """The weights of rows that were drawn with these probabilities, in units of one row; see `row_weights`.
+
+    A row that was drawn with the probability :math:`\\pi` stands for :math:`1 / \\pi` rows of the table (Horvitz & Thompson
+    1952, "A generalization of sampling without replacement from a finite universe"). It is still one row, so these weights are
+    never taken for repetitions, as ``sample_weight=1 / inclusion`` would be where all of them are whole numbers.
+
+    Parameters
+    ----------
+    inclusion : array-like (n_rows,)
+    n_rows : int
+
+    Raises
+    ------
+    InputError
+        There is not one probability above 0 and at most 1 per row.
+
+    Examples
+    --------
+    >>> inclusion_weights([0.1, 0.1, 0.1], 3).tolist()
+    [1.0, 1.0, 1.0]
+    >>> inclusion_weights([0.5, 0.5, 0.1, 0.1], 4).round(3).tolist()
+    [0.231, 0.231, 1.154, 1.154]
+    """
+    pi = np.asarray(inclusion, dtype=np.float64)
+    if pi.shape != (n_rows,):
+        raise InputError(
+            f"inclusion has shape {pi.shape}; expected ({n_rows},), the probability with which each row was drawn"
+        )
+    bad = np.flatnonzero(~((pi > 0) & (pi <= 1)))
+    if bad.size:
+        raise InputError(
+            f"inclusion[{bad[0]}]={pi[bad[0]]:g}; expected probabilities above 0 and at most 1. A row that cannot be "
+            f"drawn is one "
+            "about which no label says anything"
+        )
+    relative = pi.min() / pi
+    weights: Floats = relative * (relative.sum() / (relative @ relative))
+    return np.ones(n_rows) if np.ptp(weights) < 1e-9 else weights
+
+
+def either_weights(sample_weight: ArrayLike | None, inclusion: ArrayLike | None, y: ArrayLike) -> ArrayLike | None:
+    """The weights of rows, from weights or from inclusion probabilities.
+
+    Raises
+    ------
+    InputError
+        Both are given, or `inclusion_weights` refuses the probabilities.
+    """
+    if inclusion is None:
+        return sample_weight
+    if sample_weight is not None:
+        raise InputError(
+            "sample_weight and inclusion are both given; give inclusion alone if the weights say how rows were drawn"
+        )
+    return inclusion_weights(inclusion, len(np.asarray(y, dtype=object)))
+
+
 def counts_rows(sample_weight: ArrayLike | None) -> bool:
     """Whether every row counts once or not at all: exact intervals of shares are about such rows alone.
 

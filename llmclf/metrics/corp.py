@@ -11,7 +11,7 @@ from scipy.optimize import isotonic_regression
 
 from ..arrays import Floats
 from ..errors import InputError
-from .checks import checked_event, checked_predictions
+from .checks import checked_event, checked_predictions, either_weights
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def corp_decomposition(
     pos_label: Any = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
 ) -> CorpDecomposition:
     """Miscalibration, discrimination and uncertainty without bins (CORP).
 
@@ -53,7 +54,7 @@ def corp_decomposition(
 
     Parameters
     ----------
-    y, proba, pos_label, classes, sample_weight
+    y, proba, pos_label, classes, sample_weight, inclusion
         As in `expected_calibration_error`.
     score : {"brier", "log"}
         The squared difference of probability and event, or the negative log-likelihood in nats.
@@ -75,6 +76,7 @@ def corp_decomposition(
     >>> round(parts.miscalibration, 6), round(parts.discrimination, 6), round(parts.uncertainty, 6)
     (0.06, 0.125, 0.25)
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     losses = {"brier": _brier, "log": _log}
     if score not in losses:
         raise InputError(f"score={score!r} is unknown; expected 'brier' or 'log'")

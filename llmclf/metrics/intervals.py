@@ -18,7 +18,7 @@ from scipy.special import ndtri
 
 from ..arrays import Floats, Integers
 from .bins import ReliabilityCurve, bin_numbers, binned_calibration
-from .checks import checked_event
+from .checks import checked_event, either_weights
 from .grouped import kept_groups, row_worth
 from .means import check_confidence_level, check_n_resamples
 from .significance import CalibrationTest, binned_errors, compared, drawn_errors
@@ -57,6 +57,7 @@ def calibration_interval(
     pos_label: Any = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
     groups: ArrayLike | None = None,
 ) -> CalibrationInterval:
     """A confidence interval for the true expected calibration error of the bins.
@@ -85,6 +86,9 @@ def calibration_interval(
     random_state : None, int or numpy Generator
     sample_weight : array-like (n,), optional
         Frequency weights: a weight of 2 counts the row twice. Weights that express importance make the interval too narrow.
+    inclusion : array-like (n,), optional
+        With what probability each row was drawn, where not all had the same: each counts ``1 / inclusion``, as one row. It
+        takes the place of `sample_weight`.
     groups : array-like (n,), optional
         What each row belongs to, such as its text or its author. The rows then count as many as
         ``n**2 / sum(size**2)`` independent ones, for groups of these sizes: as if the rows of a group said all the same.
@@ -106,6 +110,7 @@ def calibration_interval(
     >>> round(error, 3), 0.1 < low < 0.2 < high < 0.3
     (0.2, True)
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     options = {"n_bins": n_bins, "strategy": strategy, "closed": closed}
     p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
     return interval_and_test(
@@ -117,6 +122,7 @@ def calibration_interval(
         n_resamples=n_resamples,
         random_state=random_state,
         groups=kept_groups(groups, np.shape(y)[0], sample_weight),
+        is_drawn_unevenly=inclusion is not None and bool((weights != 1.0).any()),
     )[0]
 
 
@@ -130,6 +136,7 @@ def interval_and_test(
     n_resamples: int,
     random_state: Any,
     groups: Integers | None = None,
+    is_drawn_unevenly: bool = False,
 ) -> tuple[CalibrationInterval, CalibrationTest]:
     """`calibration_interval` and `calibration_test` from the same draws, of checked rows (see `checked_event`).
 
@@ -158,22 +165,27 @@ def interval_and_test(
             # The observed error is at least as large as the true one on average, so this end needs no correction of its bias.
             ends.append((math.inf, min(1.0, observed + float(ndtri(1.0 - alpha / 2.0)) * error)))
     for size, worth in {max(1, round(float(weights.sum()) * worth)): worth for worth in worths}.items():
-        search = _Search(
-            confidence=curve.confidence,
-            share=share,
-            observed=observed,
-            observed_for_high=max(observed, float(np.median(calibrated))),
-            is_calibrated=not test.p_value < alpha,
-            alpha=alpha,
-            critical=float(np.quantile(calibrated, confidence_level)),
-            simulated=_simulation(curve.confidence, share, excess, size, n_resamples, generator),
-        )
+        simulations = [_simulation(curve.confidence, share, excess, size, n_resamples, generator)]
+        if is_drawn_unevenly:
+            # Neither is the whole truth: how many rows a bin is worth, and that bins of few heavy rows hide their errors.
+            simulations.append(_weighted_simulation(p, weights, worth, bins, curve, excess, n_resamples, generator))
         directions = (
             gap,
             _line(curve.confidence, gap, curve.weight),
             _significant_gaps(curve.confidence, gap, curve.weight * worth),
         )
-        ends += [search.ends(direction) for direction in np.unique(directions, axis=0)]
+        for simulated in simulations:
+            search = _Search(
+                confidence=curve.confidence,
+                share=share,
+                observed=observed,
+                observed_for_high=max(observed, float(np.median(calibrated))),
+                is_calibrated=not test.p_value < alpha,
+                alpha=alpha,
+                critical=float(np.quantile(calibrated, confidence_level)),
+                simulated=simulated,
+            )
+            ends += [search.ends(direction) for direction in np.unique(directions, axis=0)]
     interval = CalibrationInterval(
         low=min(low for low, _ in ends), high=max(high for _, high in ends), error=observed, null_mean=test.null_mean
     )
@@ -192,6 +204,33 @@ def _simulation(
     def simulated(frequency: Floats) -> Floats:
         hits = np.random.default_rng(seed).binomial(counts, frequency)
         errors: Floats = np.abs(hits + noise - counts * confidence).sum(axis=1) / size
+        return errors
+
+    return simulated
+
+
+def _weighted_simulation(
+    p: Floats,
+    weights: Floats,
+    worth: float,
+    bins: dict[str, Any],
+    curve: ReliabilityCurve,
+    excess: Floats,
+    n_resamples: int,
+    generator: np.random.Generator,
+) -> Callable[[Floats], Floats]:
+    """As `_simulation`, of rows drawn unevenly: a bin has the share of its weights, and the noise of what its rows are worth."""
+    members, _, _ = bin_numbers(p, weights, **bins)
+    share = curve.weight / curve.weight.sum()
+    rows = np.bincount(members, weights) ** 2 / np.bincount(members, weights**2)
+    counts = np.maximum(1, np.round(rows * worth)).astype(np.int64)
+    noise = generator.standard_normal((n_resamples, len(counts))) * np.sqrt(excess / counts)
+    seed = int(generator.integers(2**63))
+
+    def simulated(frequency: Floats) -> Floats:
+        hits = np.random.default_rng(seed).binomial(counts, frequency, size=(n_resamples, len(counts)))
+        gaps = np.abs(hits / counts + noise - curve.confidence)
+        errors: Floats = gaps @ share
         return errors
 
     return simulated

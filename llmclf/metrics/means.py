@@ -12,7 +12,7 @@ from scipy.stats import beta
 from ..arrays import Floats, Integers
 from ..checks import check_open_share, is_whole_number
 from ..errors import InputError
-from .checks import row_weights
+from .checks import either_weights, row_weights
 from .grouped import group_values, kept_groups, row_worth
 
 _MAX_CELLS = 1000
@@ -43,6 +43,7 @@ def mean_interval(
     random_state: Any = None,
     sample_weight: ArrayLike | None = None,
     groups: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
 ) -> MeanInterval:
     """A confidence interval for the mean of a value per row, such as its log loss.
 
@@ -74,6 +75,10 @@ def mean_interval(
         What each row belongs to, such as its text or its author: the groups are independent, their rows need not be. With
         `bounds`, the rows then weigh as much as ``n**2 / sum(size**2)`` independent ones, for groups of these sizes; without,
         groups are resampled in place of rows.
+    inclusion : array-like (n,), optional
+        With what probability each row was drawn, where not all had the same: each counts ``1 / inclusion``, as one row. With
+        `bounds` the rows then weigh as much as as many rows drawn evenly whose mean would vary as much, but never more than
+        ``(sum w)**2 / sum(w**2)``; without, what each row adds to the weighted mean is resampled. Not with `sample_weight`.
 
     Returns
     -------
@@ -102,13 +107,17 @@ def mean_interval(
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or not x.size or not np.isfinite(x).all():
         raise InputError(f"values of shape {x.shape} cannot be averaged; expected one finite number per row")
-    weights = row_weights(sample_weight, x.size)
+    weights = row_weights(either_weights(sample_weight, inclusion, x), x.size)
     members = kept_groups(groups, x.size, sample_weight)
     x, weights = x[weights > 0], weights[weights > 0]
     generator = np.random.default_rng(random_state)
     tail = (1.0 - confidence_level) / 2.0
+    if inclusion is not None and members is None and (weights != 1.0).any():
+        members = np.arange(x.size)
     if bounds is not None:
         low, high = _checked_bounds(bounds, x)
+        if inclusion is not None:
+            weights = weights * _design_worth(x, weights)
         return _bounded(x, weights, members, low, high, tail, n_resamples, generator)
     number = float(weights.sum()) * row_worth(members, weights)
     if members is None:
@@ -123,6 +132,15 @@ def mean_interval(
     worst = max(float(x.max()), -math.log(-math.expm1(-float(x.min()))))
     wide = _bounded(x, weights, members, 0.0, worst, tail, n_resamples, generator)
     return MeanInterval(found.mean, float(np.fmin(found.low, wide.low)), float(np.fmax(found.high, wide.high)))
+
+
+def _design_worth(x: Floats, weights: Floats) -> float:
+    """How many rows drawn evenly a unit of weight is worth, at most 1, by the variance of the weighted mean (n,)."""
+    centred = x - np.average(x, weights=weights)
+    total = float(weights.sum())
+    varies = float((weights * centred) @ (weights * centred)) / total**2
+    evenly = float(weights @ centred**2) / total**2
+    return min(1.0, evenly / varies) if varies > 0.0 else 1.0
 
 
 def _bounded(

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from ..arrays import Floats
 from ..errors import InputError
-from .checks import checked_predictions
+from .checks import checked_predictions, either_weights
 from .grouped import kept_groups, row_worth
 from .intervals import calibration_interval
 from .means import MIN_ROWS, check_confidence_level, check_n_resamples, mean_interval
@@ -48,6 +48,7 @@ def paired_difference(
     random_state: Any = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
     groups: ArrayLike | None = None,
     **options: Any,
 ) -> PairedDifference:
@@ -73,6 +74,9 @@ def paired_difference(
     random_state : None, int or numpy Generator
     sample_weight : array-like (n,), optional
         Frequency weights: a weight of 2 counts the row twice.
+    inclusion : array-like (n,), optional
+        With what probability each row was drawn, where not all had the same: each counts ``1 / inclusion``, as one row. It
+        takes the place of `sample_weight`.
     groups : array-like (n,), optional
         What each row belongs to, as in `mean_interval` and, for "ece", in `calibration_interval`. Wherever rows are counted,
         they count as many as the groups are worth.
@@ -97,6 +101,7 @@ def paired_difference(
     >>> round(result.difference, 6), result.low < -0.25 < result.high < 0
     (-0.25, True)
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     check_confidence_level(confidence_level)
     check_n_resamples(n_resamples)
     if metric == "ece":
@@ -106,8 +111,8 @@ def paired_difference(
             n_resamples,
             random_state,
             classes,
-            sample_weight,
-            {**options, "groups": groups},
+            None if inclusion is not None else sample_weight,
+            {**options, "groups": groups, "inclusion": inclusion},
         )
     if metric not in _ROW_VALUES:
         raise InputError(f"metric={metric!r} is unknown; expected 'log_loss', 'brier', 'accuracy' or 'ece'")
@@ -136,8 +141,9 @@ def paired_difference(
         confidence_level=confidence_level,
         n_resamples=n_resamples,
         random_state=random_state,
-        sample_weight=weights,
+        sample_weight=None if inclusion is not None else weights,
         groups=members,
+        inclusion=inclusion,
     )
     return PairedDifference(
         difference, low, high, float(np.average(first, weights=weights)), float(np.average(second, weights=weights))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import digamma
 
-from .checks import checked_event
+from .checks import checked_event, either_weights
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,12 @@ class Aurc:
 
 
 def aurc(
-    y: ArrayLike, proba: ArrayLike, *, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    y: ArrayLike,
+    proba: ArrayLike,
+    *,
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
 ) -> Aurc:
     """Area under the risk-coverage curve, independent of the order of rows with equal confidence.
 
@@ -43,7 +48,7 @@ def aurc(
 
     Parameters
     ----------
-    y, proba, classes, sample_weight
+    y, proba, classes, sample_weight, inclusion
         As in `expected_calibration_error`.
 
     Returns
@@ -61,6 +66,7 @@ def aurc(
     >>> round(result.aurc, 6), round(result.excess, 6), round(result.augrc, 6)
     (0.111111, 0.0, 0.111111)
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     confidence, is_right, weights = checked_event(y, proba, classes, sample_weight)
     # Groups of equal confidence, the most confident first.
     _, group = np.unique(-confidence, return_inverse=True)

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..logits import floor_missing, log_softmax
 from ..numerics.folds import fold_weights
 from ..numerics.solvers import PRIOR_ROWS, fit_bias_temperature
-from .checks import checked_predictions
+from .checks import checked_predictions, either_weights
 from .grouped import kept_groups
 
 
@@ -22,6 +22,7 @@ def refinement_error(
     *,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
     return_calibration: bool = False,
     groups: ArrayLike | None = None,
 ) -> Any:
@@ -34,7 +35,7 @@ def refinement_error(
 
     Parameters
     ----------
-    y, proba, classes, sample_weight
+    y, proba, classes, sample_weight, inclusion
         As in `expected_calibration_error`. A probability of 0 is recalibrated as `llmclf.logits.floor_missing` says.
     return_calibration : bool
         Also return the log loss minus the refinement; infinite if a true class was given probability 0.
@@ -58,6 +59,7 @@ def refinement_error(
     >>> round(refinement, 2), round(calibration, 2)
     (0.49, 0.17)
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
     kept = weights > 0
     members = kept_groups(groups, columns.size, sample_weight)

@@ -8,17 +8,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import InputError
-from .checks import checked_predictions
+from .checks import checked_predictions, either_weights
 
 
 def log_loss(
-    y: ArrayLike, proba: ArrayLike, *, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    y: ArrayLike,
+    proba: ArrayLike,
+    *,
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
 ) -> float:
     """Mean of ``-log`` of the probability given to the true class.
 
     Parameters
     ----------
-    y, proba, classes, sample_weight
+    y, proba, classes, sample_weight, inclusion
         As in `expected_calibration_error`.
 
     Returns
@@ -36,6 +41,7 @@ def log_loss(
     >>> round(log_loss(["no", "yes"], [0.2, 0.7], classes=["no", "yes"]), 6)
     0.289909
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
     # Rows with weight 0 are left out first, since 0 times an infinite loss is NaN.
     kept = weights > 0
@@ -45,13 +51,18 @@ def log_loss(
 
 
 def brier_score(
-    y: ArrayLike, proba: ArrayLike, *, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    y: ArrayLike,
+    proba: ArrayLike,
+    *,
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
 ) -> float:
     """Mean squared distance between the row of probabilities and the true class, summed over all K columns.
 
     Parameters
     ----------
-    y, proba, classes, sample_weight
+    y, proba, classes, sample_weight, inclusion
         As in `expected_calibration_error`.
 
     Returns
@@ -69,6 +80,7 @@ def brier_score(
     >>> round(brier_score([0, 1], [[0.8, 0.2], [0.3, 0.7]]), 6)
     0.13
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
     distance = probabilities.copy()
     distance[np.arange(columns.size), columns] -= 1.0
@@ -76,13 +88,18 @@ def brier_score(
 
 
 def accuracy(
-    y: ArrayLike, proba: ArrayLike, *, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    y: ArrayLike,
+    proba: ArrayLike,
+    *,
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
 ) -> float:
     """Share of rows whose most probable class is the true one; of equally probable classes the first counts.
 
     Parameters
     ----------
-    y, proba, classes, sample_weight
+    y, proba, classes, sample_weight, inclusion
         As in `expected_calibration_error`.
 
     Returns
@@ -99,6 +116,7 @@ def accuracy(
     >>> accuracy([0, 1, 1], [[0.8, 0.2], [0.3, 0.7], [0.5, 0.5]], sample_weight=[1, 1, 2])
     0.5
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     columns, probabilities, weights = checked_predictions(y, proba, classes, sample_weight)
     return float(np.average(probabilities.argmax(axis=1) == columns, weights=weights))
 
@@ -110,12 +128,13 @@ def skill_score(
     score: str = "log",
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
 ) -> float:
     """Reduction of the loss relative to predicting the class frequencies: 1 is perfect, 0 useless, below 0 harmful.
 
     Parameters
     ----------
-    y, proba, classes, sample_weight
+    y, proba, classes, sample_weight, inclusion
         As in `expected_calibration_error`.
     score : {"log", "brier"}
         `log_loss` or `brier_score`. scikit-learn calls the two results d2_log_loss_score and d2_brier_score.
@@ -134,6 +153,7 @@ def skill_score(
     >>> round(skill_score([0, 1], [[0.8, 0.2], [0.3, 0.7]], score="brier"), 6)
     0.74
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     losses = {"log": log_loss, "brier": brier_score}
     if score not in losses:
         raise InputError(f"score={score!r} is unknown; expected 'log' or 'brier'")

@@ -15,7 +15,7 @@ from scipy.special import ndtr
 from ..arrays import Floats, Integers
 from ..errors import InputError
 from .bins import bin_numbers, binned_calibration
-from .checks import checked_event
+from .checks import checked_event, either_weights
 from .corp import recalibrated
 from .grouped import kept_groups
 from .means import check_n_resamples
@@ -54,6 +54,7 @@ def calibration_test(
     pos_label: Any = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
     groups: ArrayLike | None = None,
 ) -> CalibrationTest:
     """Test whether the probabilities are calibrated, by drawing true classes from the probabilities themselves.
@@ -63,7 +64,7 @@ def calibration_test(
 
     Parameters
     ----------
-    y, proba, n_bins, strategy, closed, norm, pos_label, classes, sample_weight
+    y, proba, n_bins, strategy, closed, norm, pos_label, classes, sample_weight, inclusion
         As in `expected_calibration_error`.
     statistic : {"ece", "mcb", "ks", "kuiper"}
         The statistic to compare. "ece" is the binned error, "mcb" the miscalibration of `corp_decomposition` (Brier). "ks" and
@@ -93,6 +94,7 @@ def calibration_test(
     >>> round(result.error, 3), result.p_value < 0.01, round(result.null_mean, 2)
     (0.1, True, 0.02)
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
     check_n_resamples(n_resamples)
     if statistic == "ece":
@@ -135,15 +137,17 @@ def spiegelhalter_test(
     pos_label: Any = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
 ) -> tuple[float, float]:
     r"""Spiegelhalter's z: does the Brier score agree with that of calibrated probabilities?
 
-    :math:`z = \sum w (a - p)(1 - 2p) / \sqrt{\sum w (1 - 2p)^2 p (1 - p)}` (Spiegelhalter 1986, "Probabilistic
-    prediction in patient management and clinical trials"); a weight of 2 counts the row twice.
+    :math:`z = \sum w (a - p)(1 - 2p) / \sqrt{\sum w (1 - 2p)^2 p (1 - p)}` (Spiegelhalter 1986, "Probabilistic prediction in
+    patient management and clinical trials"); a weight of 2 counts the row twice. With `inclusion`, where a row is one row
+    whatever it counts, the variance has :math:`w^2` in place of w.
 
     Parameters
     ----------
-    y, proba, pos_label, classes, sample_weight
+    y, proba, pos_label, classes, sample_weight, inclusion
         As in `expected_calibration_error`.
 
     Returns
@@ -162,8 +166,11 @@ def spiegelhalter_test(
     >>> round(z, 4), round(p_value, 4)
     (-3.4503, 0.0006)
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
-    variance = float(weights @ ((1 - 2 * p) ** 2 * p * (1 - p)))
+    # Weights of rows drawn unevenly are no repetitions: each row varies once, by its weight.
+    spread = weights if inclusion is None else weights**2
+    variance = float(spread @ ((1 - 2 * p) ** 2 * p * (1 - p)))
     if variance <= 0.0:
         return math.nan, math.nan
     z = float(weights @ ((event - p) * (1 - 2 * p))) / math.sqrt(variance)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.special import logit
 
 from ..numerics.solvers import fit_logistic
-from .checks import checked_event
+from .checks import checked_event, either_weights
 
 _NEAREST_TO_ONE = 1.0 - 2.0**-53
 
@@ -29,6 +29,7 @@ def calibration_slope(
     pos_label: Any = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
 ) -> CalibrationSlope:
     """Logistic regression of the event on the log-odds of its probability.
 
@@ -37,7 +38,7 @@ def calibration_slope(
 
     Parameters
     ----------
-    y, proba, pos_label, classes, sample_weight
+    y, proba, pos_label, classes, sample_weight, inclusion
         As in `expected_calibration_error`. Probabilities of 0 and 1 are moved inwards by 1e-16.
 
     Returns
@@ -56,6 +57,7 @@ def calibration_slope(
     >>> round(slope, 6), round(intercept, 6) + 0.0
     (0.5, 0.0)
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
     if np.ptp(event) == 0.0:
         return CalibrationSlope(math.nan, math.nan)

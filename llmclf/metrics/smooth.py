@@ -10,7 +10,7 @@ from scipy.fft import dct, idct
 from scipy.optimize import brentq
 
 from ..arrays import Floats
-from .checks import checked_event
+from .checks import checked_event, either_weights
 
 _CELLS = 8192  # of the interval [0, 1]; the narrowest kernel is two of them wide
 
@@ -22,6 +22,7 @@ def smooth_calibration_error(
     pos_label: Any = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
 ) -> float:
     r"""Calibration error by smoothing instead of binning (smECE).
 
@@ -32,7 +33,7 @@ def smooth_calibration_error(
 
     Parameters
     ----------
-    y, proba, pos_label, classes, sample_weight
+    y, proba, pos_label, classes, sample_weight, inclusion
         As in `expected_calibration_error`.
 
     Returns
@@ -52,6 +53,7 @@ def smooth_calibration_error(
     >>> round(smooth_calibration_error([1, 0, 0, 0], [0.75] * 4, pos_label=1), 4)
     0.5
     """
+    sample_weight = either_weights(sample_weight, inclusion, y)
     p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
     coefficients = dct(_on_cells(p, weights * (event - p) / weights.sum()), type=2)
 

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Floats, Integers
 from ..errors import InputError
-from ..metrics import checked_predictions
+from ..metrics import checked_predictions, inclusion_weights
 from ..numerics.groups import effective_number, group_numbers
+from ..numerics.thinning import evenly_drawn
 from ..tables.values import is_missing
 
 _MAX_SLICES = 200
@@ -105,6 +106,43 @@ class Evidence:
         return hits
 
 
+def even_rows(
+    inclusion: ArrayLike, y: ArrayLike | Sequence[Any], seed: int
+) -> tuple[NDArray[np.bool_], dict[str, str]]:
+    """Of labelled rows that were drawn with unequal probabilities, some that were drawn with the same one: which, and a note.
+
+    Probabilities of rows without a label need not be there.
+
+    Raises
+    ------
+    InputError
+        As `llmclf.metrics.inclusion_weights`.
+
+    Examples
+    --------
+    >>> kept, note = even_rows([0.5, 0.1, 0.1, None], ["a", "b", "a", None], seed=0)
+    >>> kept[1:].tolist(), list(note)
+    ([True, True, False], ['inclusion'])
+    """
+    labelled = np.array([not is_missing(label) for label in np.asarray(y, dtype=object)], dtype=bool)
+    pi = np.asarray(inclusion, dtype=np.float64)
+    if pi.shape != labelled.shape:
+        raise InputError(
+            f"inclusion has shape {pi.shape}; expected {labelled.shape}, the probability with which each row was drawn"
+        )
+    if not labelled.any():
+        return labelled, {}
+    inclusion_weights(np.where(labelled, pi, 1.0), len(pi))
+    kept = labelled.copy()
+    kept[labelled] = evenly_drawn(pi[labelled], seed)
+    if kept.sum() == labelled.sum():
+        return kept, {}
+    return kept, {
+        "inclusion": f"{kept.sum()} of {labelled.sum()} labelled rows are used, so that each row of the table had the same "
+        f"probability, {pi[labelled].min():.3g}, to be among them"
+    }
+
+
 def read_evidence(
     y: ArrayLike | Sequence[Any],
     proba: ArrayLike,
@@ -115,8 +153,9 @@ def read_evidence(
     texts: Sequence[Any] | None,
     label_mass: ArrayLike | None,
     clusters: Any = None,
+    drawn: NDArray[np.bool_] | None = None,
 ) -> Evidence:
-    """Check everything that a report is made from.
+    """Check everything that a report is made from; rows (n,) that are not `drawn` are left out.
 
     Raises
     ------
@@ -136,6 +175,8 @@ def read_evidence(
         raise InputError(f"y has {len(truth)} labels and proba {len(given)} rows; expected one label per row")
     labelled = np.array([not is_missing(label) for label in truth])
     kept = scored & labelled
+    if drawn is not None and drawn.shape == kept.shape:
+        kept &= drawn
     if not kept.any():
         raise InputError("no row has both a label and probabilities; a report needs labelled rows")
     labels = _labels(truth[kept])

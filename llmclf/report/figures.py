@@ -23,7 +23,9 @@ from ..display import ReliabilityDisplay, RiskCoverageDisplay
 from ..display.drawing import BLUE, imported, without_frame
 from ..display.learning_curves import MEASURES, draw_learning_curves
 from ..display.panels import LEFT_WIDTH, MAX_PANELS, panels_size
+from ..display.shares import draw_shares, shares_size, shown_lines
 from .evidence import Evidence
+from .findings import SHARES_HEADING, shares_alt
 from .labels_worth import curve_alt
 from .measures import Settings
 from .verdict import percent
@@ -64,6 +66,8 @@ def drawings(evidence: Evidence, settings: Settings, data: Mapping[str, Any]) ->
         figures.append(_label_mass(evidence, data))
     if data["race"] is not None:
         figures += learning_curves(data["race"])
+    if data["shares"] is not None:
+        figures.append(_shares(data["shares"]))
     return figures
 
 
@@ -202,6 +206,15 @@ def _label_mass(evidence: Evidence, data: Mapping[str, Any]) -> Drawing:
     alt = "Histogram of the total probability that the model gave to all labels; "
     alt += f"the median is {data['label_mass']['median']:.3g}."
     return Drawing("label_mass", "Label mass", alt, plot)
+
+
+def _shares(shares: Mapping[str, Any]) -> Drawing:
+    lines = shown_lines(shares["lines"])
+
+    def plot(_: bool) -> Any:
+        return draw_shares(lines, _new_figure(*shares_size(len(lines))))
+
+    return Drawing("shares", SHARES_HEADING, shares_alt(shares), plot)
 
 
 def learning_curves(race: Mapping[str, Any]) -> list[Drawing]:

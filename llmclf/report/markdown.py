@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .findings import REGRESSIONS_HEADING, SHARES_HEADING
 from .labels_worth import HEADING, curve_note, curve_table, fixed3, price_note, price_texts, rows_note, signed3
-from .page import DIFFERENCES, FORMATS
+from .page import DIFFERENCES, FORMATS, short
 from .verdict import p_text, percent, points
 
 _MAX_ROWS = 20
@@ -49,6 +50,10 @@ def report_markdown(data: Mapping[str, Any]) -> str:
             for entry in _first(data["slices"], "n_rows")
         ]
         parts.append(table(["Slice", "Rows", "Accuracy", "Expected", "Flag"], slices))
+    if data["shares"] is not None:
+        parts += shares_markdown(data["shares"])
+    for one in data["regressions"] or []:
+        parts += regression_markdown(one)
     if data["members"]:
         parts += [f"### {escaped(HEADING)}", members_markdown(data["members"])]
     if data["race"] is not None:
@@ -60,6 +65,48 @@ def report_markdown(data: Mapping[str, Any]) -> str:
             )
         )
     return "\n\n".join(parts) + "\n"
+
+
+def shares_markdown(shares: Mapping[str, Any]) -> list[str]:
+    """The shares of the classes among all rows, and by group, as a heading, a sentence and tables."""
+    heading = ["Class", "Corrected", "By hand alone", "Counted predictions", "Mean probability", "Worth"]
+
+    def cells(one: Mapping[str, Any]) -> list[Any]:
+        return [
+            one["class"],
+            _with_ends(percent, one["share"]),
+            _with_ends(percent, one["by_hand"]),
+            percent(one["naive"]["value"]),
+            percent(one["mean_probability"]["value"]),
+            "" if one["labels_worth"] is None else f"{one['labels_worth']:,.0f}",
+        ]
+
+    parts = [f"### {escaped(SHARES_HEADING)}", escaped(shares["text"])]
+    parts.append(table(heading, [cells(one) for one in shares["lines"][:_MAX_ROWS]]))
+    if shares["groups"]:
+        lines = [[one["group"], *cells(one)] for one in shares["groups"][: 2 * _MAX_ROWS]]
+        parts.append(table(["Group", *heading], lines))
+    return parts
+
+
+def regression_markdown(one: Mapping[str, Any]) -> list[str]:
+    """A regression as a heading and a table."""
+    lines = [
+        [
+            term["term"],
+            _with_ends(short, term["estimate"]),
+            p_text(term["p_value"]),
+            _with_ends(short, term["by_hand"]),
+            short(term["naive"]["value"]),
+            "" if term["labels_worth"] is None else f"{term['labels_worth']:,.0f}",
+        ]
+        for term in one["terms"]
+    ]
+    return [
+        f"### {escaped(REGRESSIONS_HEADING)}",
+        escaped(f"{one['name']}: {one['n_rows']:,} rows, {one['n_labelled']:,} of them labelled by hand."),
+        table(["Coefficient", "Estimate", "p", "By hand alone", "With predictions for labels", "Worth"], lines),
+    ]
 
 
 def race_markdown(race: Mapping[str, Any], heading: str = HEADING) -> str:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from ..pages import render_page
 from .figures import learning_curves, svg
+from .findings import findings_section
 from .labels_worth import fixed3, section, signed3
 from .measures import METRICS
 from .verdict import p_text, percent, points
@@ -77,6 +78,7 @@ def report_page(data: Mapping[str, Any], figures: Mapping[str, Mapping[str, str]
             data["members"],
             [figure["svg"] for name, figure in figures.items() if name.startswith("learning_curve")],
         ),
+        findings=findings_section(data),
         **_LABELS_WORTH,
         matrix=_shaded(counts) if small else None,
         confusions=_confusions(data["confusion"]) if not small else [],

@@ -19,8 +19,9 @@ from numpy.typing import ArrayLike
 from ..checks import check_open_share, check_whole_number, is_finite_number, is_number
 from ..errors import InputError, type_of
 from ..pages import in_notebook, written
-from .evidence import Evidence, read_evidence
+from .evidence import Evidence, even_rows, read_evidence
 from .figures import drawings, png, svg
+from .findings import read_regressions, read_shares
 from .information import information
 from .labels_worth import member_rows
 from .markdown import report_markdown
@@ -70,6 +71,17 @@ class CalibrationReport:
         What each member of a pool is worth; see `llmclf.calibration.StackedCalibrator.to_frame`. `LLMClassifier.report` gives it.
     race : llmclf.race.Race, optional
         What the labels buy; the page then holds its table and learning curves.
+    shares : True or llmclf.estimation.ShareEstimates, optional
+        The shares of the classes among all rows, for the section "What share is it?". True: they are estimated here, from all
+        rows and those of them that have a label, which must be a random sample, even or drawn with the probabilities of
+        `inclusion`; `llmclf.estimation.estimate_shares` knows other ways to draw one.
+    regressions : llmclf.estimation.RegressionResult or dict of name to such results, optional
+        Regressions with the label, for a section of their own.
+    inclusion : array-like (n,), optional
+        With what probability each row was drawn, where not all had the same; see `llmclf.estimation.next_rows`. A report counts
+        rows, so it takes as many of those that were drawn more often as make all probabilities equal: each row is kept with the
+        least probability over its own. What it says is then right for the table that was drawn from, by fewer rows; `metadata`
+        says how many. `llmclf.estimation.estimate_shares` and the functions of `llmclf.metrics` use all rows.
     title : str
     max_error : float in (0, 1)
         The largest share of errors that is allowed among the rows accepted without review.
@@ -114,6 +126,9 @@ class CalibrationReport:
         label_mass: ArrayLike | None = None,
         members: Any = None,
         race: Any = None,
+        shares: Any = None,
+        regressions: Any = None,
+        inclusion: ArrayLike | None = None,
         title: str = "Calibration report",
         max_error: float = 0.05,
         confidence: float = 0.95,
@@ -125,6 +140,9 @@ class CalibrationReport:
         self.settings = _checked(max_error, confidence, n_bins, random_state, cost_error, cost_review)
         if metadata is not None and not isinstance(metadata, Mapping):
             raise InputError(f"metadata is {type_of(metadata)}; expected a dict of names and values to show")
+        drawn, thinned = None, dict[str, str]()
+        if inclusion is not None:
+            drawn, thinned = even_rows(inclusion, y, random_state)
         self.evidence = read_evidence(
             y,
             proba,
@@ -134,11 +152,28 @@ class CalibrationReport:
             texts=texts,
             label_mass=label_mass,
             clusters=clusters,
+            drawn=drawn,
         )
+        # Shares weigh every labelled row; all else counts those that were kept.
+        labelled = self.evidence
+        if shares is True and drawn is not None:
+            labelled = read_evidence(
+                y,
+                proba,
+                classes=classes,
+                proba_before=None,
+                groups=None,
+                texts=None,
+                label_mass=None,
+                clusters=clusters,
+            )
+        metadata = {**(metadata or {}), **thinned}
         self._data = {
             **_contents(self.evidence, self.settings, str(title), metadata or {}),
             "members": _members(members),
             "race": _race(race),
+            "shares": read_shares(shares, labelled, proba, clusters, self.settings.confidence, inclusion),
+            "regressions": read_regressions(regressions),
         }
 
     @property
@@ -178,8 +213,8 @@ class CalibrationReport:
             (``text``, the same as ``headlines`` for a row of numbers, ``details`` and ``advice``), ``metrics`` (see `to_frame`),
             ``information`` (whether the probabilities say anything about the labels), ``selection`` (the recommended threshold,
             or the ``reason`` why there is none), ``thresholds`` (what happens at other thresholds), ``classes``, ``confusion``,
-            ``slices``, ``label_mass``, ``examples``, ``not_computed``, ``provenance``, ``members`` (of a pool, or None) and
-            ``race`` (as `llmclf.race.Race.to_dict` has it, or None).
+            ``slices``, ``label_mass``, ``examples``, ``not_computed``, ``provenance``, ``members`` (of a pool, or None), ``race``
+            (as `llmclf.race.Race.to_dict` has it, or None), ``shares`` and ``regressions`` (or None).
         """
         return copy.deepcopy(self._data)
 

@@ -299,6 +299,42 @@ def test_report_of_what_predict_wrote(run, model, data, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:these scores say nothing")
+def test_report_of_an_audit_counts_rows_by_their_probabilities(run, tmp_path):
+    """Rows that label --audit marked and people labelled: the report is about the table, and says how many rows it uses."""
+    rng = np.random.default_rng(0)
+    p = rng.random(3000)
+    chance = np.where(np.abs(p - 0.5) < 0.3, 0.6, 0.2)
+    is_drawn = rng.random(3000) < chance
+    truth = np.where(rng.random(3000) < p, "yes", "no")
+    frame = pd.DataFrame({"p_no": 1 - p, "p_yes": p, "audit_inclusion": chance, "chance": chance})
+    frame["truth"] = np.where(is_drawn, truth, None)
+    write_table(frame, tmp_path / "labelled.parquet")
+    page = tmp_path / "r.html"
+    made = run("report", tmp_path / "labelled.parquet", "--label-column", "truth", "-o", page, "--json")
+    assert made.code == 0, made.err
+    assert "labelled rows are used, so that each row of the table had the same probability, 0.2" in page.read_text()
+    numbers = (tmp_path / "r.json").read_text()
+    write_table(frame.drop(columns="audit_inclusion"), tmp_path / "other.parquet")
+    named = (
+        "--inclusion-column",
+        "chance",
+        "--label-column",
+        "truth",
+        "-o",
+        page,
+        "--json",
+        "--title",
+        "Calibration of labelled.parquet",
+    )
+    assert run("report", tmp_path / "other.parquet", *named).code == 0
+    assert json.loads((tmp_path / "r.json").read_text())["metrics"] == json.loads(numbers)["metrics"]
+    frame.loc[np.flatnonzero(is_drawn)[0], "audit_inclusion"] = np.nan
+    write_table(frame, tmp_path / "gap.parquet")
+    gap = run("report", tmp_path / "gap.parquet", "--label-column", "truth", "-o", page)
+    assert gap.code == 2
+    assert "inclusion[" in gap.err
+
+
 def test_rows_that_belong_together(run, model, tmp_path):
     """fit keeps the rows of a group together, and report counts clusters; copies of a text are found in both."""
     train, labelled, folder = tmp_path / "train.csv", tmp_path / "labelled.parquet", tmp_path / "saved"

@@ -112,6 +112,8 @@ api_key_env = ""
 chat = true
 logprobs = true
 concurrency = 2
+audit = 2
+audit_goal = "accuracy"
 [labels]
 good = ["good", "great"]
 bad = "bad"
@@ -124,7 +126,8 @@ output = 2.5
     assert result.code == 0, result.err
     assert not (tmp_path / "out.jsonl").exists()
     found = read_table(tmp_path / "other.jsonl")
-    assert {"logprob_good", "p_bad"} <= set(found.columns)
+    assert {"logprob_good", "p_bad", "audit_inclusion", "audit_stratum"} <= set(found.columns)
+    assert sum(found["audit"]) == 2
     assert server.peak() <= 2
     assert run("estimate", "--job", job).code == 0
 

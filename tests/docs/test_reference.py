@@ -24,7 +24,19 @@ DOCUMENTED = sorted(
     for page in PYTHON.glob("*.md")
     for name in re.findall(r"^::: (\S+)", page.read_text(encoding="utf-8"), re.MULTILINE)
 )
-MODULES = ("backends", "calibration", "display", "features", "inspector", "jobs", "logits", "metrics", "race", "report")
+MODULES = (
+    "backends",
+    "calibration",
+    "display",
+    "estimation",
+    "features",
+    "inspector",
+    "jobs",
+    "logits",
+    "metrics",
+    "race",
+    "report",
+)
 
 
 def test_documented_names_can_be_imported():

@@ -1,0 +1,174 @@
+"""`llmclf estimate-share`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from ..atomic_files import write_text
+from ..errors import EstimationWarning, InputError, warn
+from ..numerics.class_matching import as_code, match_classes
+from ..tables.predictions import audited_rows, read_number, read_probabilities
+from ..tables.values import is_missing
+from .console import say, say_json
+from .options import Delimiter, Encoding, UnescapeFormulas, column
+
+_FORMS = {".csv": "CSV", ".json": "JSON"}
+
+
+def estimate_share(
+    labelled: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LABELLED",
+            help="All rows, with the columns p_CLASS that label and predict add, and the true class of some: .csv, .tsv, .jsonl "
+            "or .parquet.",
+        ),
+    ],
+    truth: Annotated[
+        str,
+        typer.Option(metavar="COLUMN", help="The column with the classes given by hand; empty where nobody looked."),
+    ],
+    inclusion_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="With what probability each row was to be labelled by hand. Default: what --audit wrote, or else that the rows "
+            "are a simple random sample.",
+        ),
+    ] = None,
+    strata_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="From which part of the table each row was drawn. Default: what --audit wrote."
+        ),
+    ] = None,
+    cluster_column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="What each row belongs to, such as its author.")
+    ] = None,
+    weight_column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="What each row counts, such as how many people read it.")
+    ] = None,
+    group_column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Also estimate for each value of this column, such as a year.")
+    ] = None,
+    differences: Annotated[
+        str | None,
+        typer.Option(
+            metavar="pairs|previous|first",
+            help="Also compare groups: all pairs, each with the one before, or each with the first.",
+        ),
+    ] = None,
+    confidence_level: Annotated[float, typer.Option(help="Confidence of the intervals.")] = 0.95,
+    simultaneous: Annotated[
+        bool, typer.Option("--simultaneous", help="Make intervals that hold together for all lines of a table.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="Also write the numbers: .csv (of the groups, if any) or .json."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
+    prefix: Annotated[
+        str, typer.Option(metavar="TEXT", help="What the names of the columns that label added begin with.")
+    ] = "",
+    unescape_formulas: UnescapeFormulas = False,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+) -> None:
+    """Estimate what share of all rows each class has, from all predictions and the rows that people labelled.
+
+    \b
+    Example:
+      llmclf label reviews.csv labelled.csv --id-column id --text-column review --labels praise,complaint
+      llmclf estimate-share labelled.csv --truth checked --group-column year
+    """
+    from ..estimation import estimate_shares
+    from ..tables.files import read_table
+    from ..tables.text_files import TextFormat
+
+    if output is not None and output.suffix.lower() not in _FORMS:
+        raise InputError(f"--output {str(output)!r}; expected a file that ends in {' or '.join(_FORMS)}")
+    if differences is not None and group_column is None:
+        raise InputError("--differences compares groups; name their column with --group-column")
+    frame = read_table(labelled, TextFormat(delimiter, encoding, bool(unescape_formulas)))
+    truths = column(frame, truth, "--truth").tolist()
+    is_labelled = np.array([not is_missing(value) and bool(str(value).strip()) for value in truths])
+    options: dict[str, Any] = {
+        "inclusion": _numbers(frame, inclusion_column, "--inclusion-column"),
+        "strata": _values(frame, strata_column, "--strata-column"),
+        "clusters": _values(frame, cluster_column, "--cluster-column"),
+        "weights": _numbers(frame, weight_column, "--weight-column"),
+        "groups": _groups(frame, group_column),
+    }
+    audit = f"{prefix}audit_inclusion"
+    if inclusion_column is None and audit in frame.columns:
+        is_labelled &= audited_rows(frame, prefix, is_labelled)
+        options["inclusion"] = _numbers(frame, audit, audit)
+        if strata_column is None and f"{prefix}audit_stratum" in frame.columns:
+            options["strata"] = _values(frame, f"{prefix}audit_stratum", "audit_stratum")
+    rows = np.flatnonzero(is_labelled)
+    if not rows.size:
+        raise InputError(f"--truth {truth!r} is empty in all rows; label some of them by hand, drawn at random")
+    classes, proba = read_probabilities(frame, labelled, prefix)
+    columns = match_classes([truths[row] for row in rows.tolist()], classes, is_y=False)
+    estimates = estimate_shares(
+        _filled(proba),
+        [classes[k] for k in columns.tolist()],
+        rows,
+        classes=classes,
+        confidence_level=confidence_level,
+        simultaneous=simultaneous,
+        **options,
+    )
+    found = json.dumps(estimates.to_dict(differences), indent=2, default=str)
+    if as_json:
+        say_json(found)
+    else:
+        lines = str(estimates).splitlines()
+        if differences is not None:
+            lines += ["", *estimates.difference_text(differences).splitlines()]
+        for line in lines:
+            say(line)
+    if output is not None:
+        table = estimates.group_frame() if estimates.groups else estimates.to_frame()
+        write_text(f"{found}\n" if output.suffix.lower() == ".json" else table.to_csv(index=False), output)
+
+
+def _values(frame: Any, name: str | None, option: str) -> list[Any] | None:
+    return None if name is None else column(frame, name, option).tolist()
+
+
+def _groups(frame: Any, name: str | None) -> list[Any] | None:
+    """Numbers where all groups are numbers, so that 9 comes before 10 whatever the kind of file."""
+    values = _values(frame, name, "--group-column")
+    codes = [as_code(value) for value in values or []]
+    return values if any(code is None for code in codes) else codes or values
+
+
+def _numbers(frame: Any, name: str | None, option: str) -> Any:
+    if name is None:
+        return None
+    return np.array([read_number(value, name, row) for row, value in enumerate(column(frame, name, option))])
+
+
+def _filled(proba: Any) -> Any:
+    """Probabilities with rows that could not be scored like the average row: what stands there costs width alone."""
+    missing = np.isnan(proba).any(axis=1)
+    if not missing.any():
+        return proba
+    if missing.all():
+        raise InputError("no row has probabilities; label the table first")
+    warn(
+        f"{int(missing.sum())} rows have no probabilities and count as average rows; the intervals hold, since labels by hand "
+        "correct what the model does not know",
+        EstimationWarning,
+    )
+    proba = proba.copy()
+    proba[missing] = proba[~missing].mean(axis=0)
+    return proba

@@ -1,0 +1,146 @@
+"""Coefficients and their covariance matrix: prediction-powered, by hand alone, and with predicted labels taken for true."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import expit
+
+from ...arrays import Floats
+from ..labelled_sample import LabelledSample
+from .estimating_equations import EstimatingEquations, LabelDesign, NoSolutionError
+from .sandwich import Influence, influence, tuned
+
+_GRID = 20  # tunings between 0 and 1, so that coefficients share solutions
+_ROUNDS = 2
+
+
+class Fit(NamedTuple):
+    """Coefficients (p,), their covariance matrix (p, p), degrees of freedom (p,) and tunings (p,)."""
+
+    params: Floats
+    covariance: Floats
+    degrees: Floats
+    tuning: Floats
+
+    @classmethod
+    def missing(cls, size: int) -> Fit:
+        """Where there is none."""
+        nan = np.full(size, np.nan)
+        return cls(nan, np.full((size, size), np.nan), nan, nan)
+
+
+def fit_by_hand(
+    equations: EstimatingEquations, sample: LabelledSample, *, of_rows_alone: bool, reduce_bias: bool
+) -> Fit:
+    """The regression on the hand labels alone.
+
+    Raises
+    ------
+    NoSolutionError
+    """
+    beta = equations.solve(0.0, _kish(equations) if reduce_bias else None)
+    found = influence(equations, sample, 0.0, beta, is_tuned=False)
+    return Fit(beta, *found.covariance(of_rows_alone), np.zeros(beta.size))
+
+
+def fit_powered(
+    equations: EstimatingEquations,
+    sample: LabelledSample,
+    start: Floats,
+    tuning: float | None,
+    *,
+    of_rows_alone: bool,
+    reduce_bias: bool,
+) -> Fit:
+    """The regression on the hand labels and the predictions; a tuning of None is estimated for each coefficient.
+
+    Raises
+    ------
+    NoSolutionError
+        Of a logistic regression.
+    """
+    size, least = start.size, _kish(equations) if reduce_bias else None
+    if tuning is not None:
+        beta, pooled, each = equations.solve(tuning, least), tuning, np.full(size, tuning)
+    else:
+        beta, pooled, each = _tuned_start(equations, sample, start, least)
+    worth = least
+    if least is not None:
+        covariance, _ = influence(equations, sample, pooled, beta, is_tuned=False).covariance(False)
+        # As many rows as the mean of the variances speaks of: 1 each, in units of the inverse slope, for one row.
+        mean = float(np.trace(covariance @ equations.slope(pooled, beta))) / size
+        worth = float(np.clip(1.0 / mean, least, max(least, sample.n_rows)))
+    params, parts, used = np.empty(size), [], np.empty(size)
+    for value in np.unique(each):
+        columns = np.flatnonzero(each == value)
+        solution, final = _solved(equations, float(value), worth, beta, tuning is not None)
+        found = influence(equations, sample, final, solution, is_tuned=tuning is None)
+        params[columns], used[columns] = solution[columns], final
+        parts.append((found, columns))
+    return Fit(params, *Influence.joined(parts).covariance(of_rows_alone), used)
+
+
+def fit_naive(design: LabelDesign, sample: LabelledSample, *, is_logistic: bool, reduce_bias: bool) -> Fit:
+    """The regression that takes the most probable class of every row for its label."""
+    everything = np.arange(sample.n_rows)
+    codes = sample.proba.argmax(axis=1)
+    nothing = np.zeros((0, sample.n_classes))
+    shares = sample.weights / sample.weights.sum()
+    equations = EstimatingEquations(design, is_logistic, nothing, nothing, codes, everything, shares, shares)
+    try:
+        beta = equations.solve(0.0, _kish(equations) if reduce_bias else None)
+        inverse = np.linalg.inv(equations.slope(0.0, beta))
+    except (NoSolutionError, np.linalg.LinAlgError):
+        return Fit.missing(design.X.shape[1])
+    X, y = design.observed(codes, everything)
+    mu = expit(X @ beta) if is_logistic else X @ beta
+    contributions = X * (shares * (y - mu))[:, None] @ inverse.T
+    if sample.clusters is not None:
+        sums = np.zeros((int(sample.clusters.max()) + 1, beta.size))
+        np.add.at(sums, sample.clusters, contributions)
+        contributions = sums
+    degrees = np.full(beta.size, float(max(1, len(contributions) - beta.size)))
+    return Fit(beta, contributions.T @ contributions, degrees, np.full(beta.size, np.nan))
+
+
+def _tuned_start(
+    equations: EstimatingEquations, sample: LabelledSample, by_hand: Floats, worth: float | None
+) -> tuple[Floats, float, Floats]:
+    """A solution with the pooled tuning, that tuning, and those of each coefficient, on the grid."""
+    beta, pooled = by_hand, 0.0
+    for first in (1.0, 0.5, 0.0):
+        try:
+            beta, pooled = equations.solve(first, worth), first
+            break
+        except NoSolutionError:
+            if first == 0.0:
+                raise
+    for _ in range(_ROUNDS):
+        _, wanted = tuned(equations, sample, pooled, beta)
+        wanted = round(wanted * _GRID) / _GRID
+        try:
+            beta, pooled = equations.solve(wanted, worth, beta), wanted
+        except NoSolutionError:
+            break
+    each, _ = tuned(equations, sample, pooled, beta)
+    return beta, pooled, np.round(each * _GRID) / _GRID
+
+
+def _solved(
+    equations: EstimatingEquations, tuning: float, worth: float | None, start: Floats, is_given: bool
+) -> tuple[Floats, float]:
+    """A solution, and the tuning for which there is one: the nearest below, if not the one asked for."""
+    while True:
+        try:
+            return equations.solve(tuning, worth, start), tuning
+        except NoSolutionError:
+            if is_given or tuning <= 0.0:
+                raise
+            tuning = tuning - 0.1 if tuning > 0.1 else 0.0
+
+
+def _kish(equations: EstimatingEquations) -> float:
+    """How many rows of equal weight the labelled rows count as."""
+    return float(1.0 / (equations.design_shares @ equations.design_shares))

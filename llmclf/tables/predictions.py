@@ -1,0 +1,55 @@
+"""What predict and label added to a table, read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import EstimationWarning, InputError, warn
+from .values import is_missing
+
+
+def read_probabilities(frame: Any, path: Path, prefix: str) -> tuple[list[str], Any]:
+    """The classes and their probabilities (n, K), NaN in rows that could not be scored."""
+    columns = [name for name in frame.columns if name.startswith(f"{prefix}p_")]
+    if len(columns) < 2:
+        raise InputError(
+            f"{str(path)!r} has no columns {prefix}p_CLASS with the probabilities of at least two classes, as predict adds "
+            f"them; its columns: {', '.join(map(repr, frame.columns))}"
+        )
+    values = [[read_number(value, name, i) for i, value in enumerate(frame[name])] for name in columns]
+    return [name.removeprefix(f"{prefix}p_") for name in columns], np.array(values).T
+
+
+def read_number(value: Any, column: str, row: int) -> float:
+    """The number in a cell; NaN where it is empty."""
+    if is_missing(value) or (isinstance(value, str) and not value.strip()):
+        return float("nan")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"column {column!r}, row {row}: {value!r} is not a number") from None
+
+
+def audited_rows(frame: Any, prefix: str, is_labelled: Any) -> Any:
+    """Which rows the audit has drawn; labels of others cannot be used, since nobody knows how they came to be labelled."""
+    name = f"{prefix}audit"
+    if name not in frame.columns:
+        return np.ones(len(frame), dtype=bool)
+    drawn = np.array([str(value).strip().casefold() in ("true", "1", "1.0") for value in frame[name]])
+    extra, missing = int((is_labelled & ~drawn).sum()), int((drawn & ~is_labelled).sum())
+    if extra:
+        warn(
+            f"{extra} labelled rows are not among those that --audit drew and are left out: how they came to be labelled is not "
+            "known",
+            EstimationWarning,
+        )
+    if missing:
+        warn(
+            f"{missing} of {int(drawn.sum())} rows that --audit drew have no label; what follows from the others holds if these "
+            "are missing by chance, and not because they were hard",
+            EstimationWarning,
+        )
+    return drawn

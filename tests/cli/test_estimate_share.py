@@ -1,0 +1,127 @@
+"""`llmclf estimate-share`: from a labelled table to shares, as text, CSV and JSON."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llmclf.estimation import estimate_shares
+
+N = 400
+
+
+def table() -> pd.DataFrame:
+    """Rows of two classes with probabilities, a hundred labelled by hand, and what else a table may have."""
+    rng = np.random.default_rng(0)
+    p = rng.beta(0.5, 1.0, N).round(6)
+    truth = np.where(rng.random(N) < p, "complaint", "praise")
+    rows = rng.permutation(N)[:100]
+    return pd.DataFrame(
+        {
+            "id": np.arange(N),
+            "label": np.where(p > 0.5, "complaint", "praise"),
+            "p_praise": 1 - p,
+            "p_complaint": p,
+            "truth": np.where(np.isin(np.arange(N), rows), truth, ""),
+            "year": np.where(np.arange(N) < 200, 2024, 2025),
+            "author": np.arange(N) // 3,
+            "readers": rng.integers(1, 9, N),
+            "pi": 0.25,
+        }
+    )
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(frame: pd.DataFrame, name: str = "labelled.csv"):
+        path = tmp_path / name
+        if path.suffix == ".parquet":
+            frame.to_parquet(path)
+        else:
+            frame.to_csv(path, index=False)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["labelled.csv", "labelled.parquet"])
+def test_it_prints_what_python_computes(run, written, name):
+    """From CSV and Parquet files alike, as JSON and as text."""
+    frame = table()
+    path = written(frame, name)
+    rows = np.flatnonzero(frame["truth"] != "")
+    expected = estimate_shares(
+        frame[["p_praise", "p_complaint"]].to_numpy(), frame["truth"][rows], rows, classes=["praise", "complaint"]
+    )
+    result = run("estimate-share", path, "--truth", "truth", "--json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert found == json.loads(json.dumps(expected.to_dict()))
+    result = run("estimate-share", path, "--truth", "truth")
+    assert str(expected) in result.out
+
+
+def test_columns_reach_the_estimate(run, written, tmp_path):
+    """Groups, clusters, weights and a level, and what is written beside."""
+    path = written(table())
+    more = ("--group-column", "year", "--cluster-column", "author", "--weight-column", "readers", "--simultaneous")
+    options = ("--confidence-level", "0.9", "--differences", "previous", "-o", tmp_path / "shares.json")
+    result = run("estimate-share", path, "--truth", "truth", *more, *options)
+    assert result.code == 0, result.err
+    assert "90 % intervals that hold together" in result.out
+    assert "2025" in result.out
+    saved = json.loads((tmp_path / "shares.json").read_text())
+    assert [record["group"] for record in saved["groups"]] == [2024, 2024, 2025, 2025]
+    assert saved["differences"][0]["reference"] == 2024
+    assert saved["confidence_level"] == 0.9
+    result = run("estimate-share", path, "--truth", "truth", "--group-column", "year", "-o", tmp_path / "shares.csv")
+    assert result.code == 0, result.err
+    assert list(pd.read_csv(tmp_path / "shares.csv"))[:4] == ["class", "share", "low", "high"]
+
+
+@pytest.mark.filterwarnings("default")
+def test_an_audit_closes_the_circle(run, written):
+    """What --audit wrote is used without being named; labels of rows that it did not draw are left out with a warning."""
+    frame = table()
+    frame["audit"] = frame["truth"] != ""
+    frame["audit_inclusion"] = 0.25
+    frame["audit_stratum"] = frame["year"].astype(str)
+    plain = json.loads(run("estimate-share", written(frame), "--truth", "truth", "--json").out)
+    frame.loc[frame.index[frame["truth"] == ""][:5], "truth"] = "praise"
+    result = run("estimate-share", written(frame), "--truth", "truth", "--json")
+    assert json.loads(result.out) == plain
+    assert "5 labelled rows are not among those that --audit drew" in " ".join(result.err.split())
+
+
+@pytest.mark.filterwarnings("default")
+def test_rows_without_probabilities_count(run, written):
+    """They stay among the rows whose shares are estimated, and a warning says so."""
+    frame = table()
+    frame.loc[:9, ["p_praise", "p_complaint"]] = np.nan
+    result = run("estimate-share", written(frame), "--truth", "truth", "--json")
+    assert result.code == 0, result.err
+    assert "10 rows have no probabilities and count as average rows" in " ".join(result.err.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--truth", "nobody"), "'nobody'"),
+        (("--truth", "truth", "--inclusion-column", "zero"), "expected above 0"),
+        (("--truth", "truth", "--inclusion-column", "label"), "is not a number"),
+        (("--truth", "truth", "--differences", "pairs"), "name their column with --group-column"),
+        (("--truth", "truth", "-o", "shares.xlsx"), "expected a file that ends in .csv or .json"),
+        (("--truth", "empty"), "is empty in all rows"),
+        (("--truth", "year"), "not one of the labels"),
+        (("--truth", "truth", "--prefix", "model_"), "no columns model_p_CLASS"),
+    ],
+)
+def test_bad_options_are_named(run, written, options, message):
+    """With exit code 2 and one line."""
+    frame = table().assign(zero=0.0, empty="")
+    result = run("estimate-share", written(frame), *options)
+    assert result.code == 2
+    assert message in " ".join(result.err.split())

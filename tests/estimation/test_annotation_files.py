@@ -1,0 +1,218 @@
+"""Rows go to annotators and come back as they were drawn, or every fault is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmclf.errors import FormulaWarning, InputError
+from llmclf.estimation import Annotations, label_studio_config, next_rows, read_annotations, write_annotation_file
+
+CLASSES = ["good", "bad"]
+TEXTS = [f'text {i}, «quoted» "so"\nand on' for i in range(30)]
+
+
+@pytest.fixture
+def drawn() -> pd.DataFrame:
+    p = np.linspace(0.02, 0.98, 30)
+    data = pd.DataFrame({"key": [f"{i:03}" for i in range(30)], "text": TEXTS})
+    return next_rows(np.column_stack([p, 1 - p]), 8, random_state=0).to_frame(data, id_column="key")
+
+
+def answers(drawn: pd.DataFrame) -> list[str]:
+    return [CLASSES[i % 2] for i in range(len(drawn))]
+
+
+def exported_tasks(path: Path, labels: list[str]) -> list[dict[str, Any]]:
+    """What Label Studio exports of the tasks that were imported from a file."""
+    tasks = json.loads(path.read_text())
+    return [
+        {
+            "id": 900 + i,
+            "data": task["data"],
+            "annotations": [
+                {
+                    "id": 70 + i,
+                    "completed_by": 1,
+                    "was_cancelled": False,
+                    "result": [
+                        {"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": [label]}}
+                    ],
+                }
+            ],
+            "predictions": [],
+        }
+        for i, (task, label) in enumerate(zip(tasks, labels, strict=True))
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_tables_come_back(drawn: pd.DataFrame, tmp_path: Path, suffix: str) -> None:
+    """A file that was filled in gives the labels of the rows in their order, whatever order it has now."""
+    from llmclf.tables.files import read_table, write_table
+
+    file = tmp_path / f"rows{suffix}"
+    write_annotation_file(drawn, file)
+    table = read_table(file)
+    table["label"] = answers(drawn)
+    write_table(table.iloc[::-1], file)
+    assert read_annotations(file, drawn, classes=CLASSES).labels() == answers(drawn)
+
+
+def test_label_studio(drawn: pd.DataFrame, tmp_path: Path) -> None:
+    """Both exports of Label Studio come back; a task that was skipped is not labelled."""
+    file = tmp_path / "tasks.json"
+    write_annotation_file(drawn, file, form="label-studio")
+    tasks = exported_tasks(file, answers(drawn))
+    tasks[3]["annotations"][0]["was_cancelled"] = True
+    file.write_text(json.dumps(tasks))
+    found = read_annotations(file, drawn, classes=CLASSES, form="label-studio")
+    expected: list[Any] = answers(drawn)
+    expected[3] = None
+    assert found.labels() == expected
+    assert found.unlabelled == [3]
+    short = [
+        {**task["data"], "id": task["id"], "label": label, "annotator": 1}
+        for task, label in zip(tasks, answers(drawn), strict=True)
+    ]
+    file.write_text(json.dumps(short))
+    assert read_annotations(file, drawn, classes=CLASSES, form="label-studio").labels() == answers(drawn)
+
+
+def test_argilla(drawn: pd.DataFrame, tmp_path: Path) -> None:
+    """Records come back with the answers of several annotators; the most votes decide."""
+    file = tmp_path / "records.json"
+    write_annotation_file(drawn, file, form="argilla")
+    records = json.loads(file.read_text())
+    assert records[0]["fields"] == {"text": drawn["text"].iloc[0]}
+    for record, label in zip(records, answers(drawn), strict=True):
+        other = CLASSES[1 - CLASSES.index(label)]
+        record["responses"] = {
+            "label": [{"value": value, "user_id": f"u{i}"} for i, value in enumerate([label, other, label])]
+        }
+    file.write_text(json.dumps(records))
+    found = read_annotations(file, drawn, classes=CLASSES, form="argilla")
+    assert found.labels() == answers(drawn)
+    assert len(found.frame) == 24
+    assert found.frame["annotator"].unique().tolist() == ["u0", "u1", "u2"]
+
+
+def test_config_is_the_interface_of_the_tasks() -> None:
+    """Classes with signs that XML knows are shown as they are."""
+    view = ElementTree.fromstring(label_studio_config(['a "b" & <c>', 2], show=["title"]))
+    assert [choice.get("value") for choice in view.iter("Choice")] == ['a "b" & <c>', "2"]
+    assert view.find("Text").get("value") == "$text"
+    assert view.find("Header").get("value") == "$title"
+
+
+def test_several_annotators_in_a_table(drawn: pd.DataFrame, tmp_path: Path) -> None:
+    """A column annotator allows a row once for each; a tie is named."""
+    file = tmp_path / "rows.csv"
+    key = drawn["id"].iloc[0]
+    file.write_text(f"id,label,annotator\n{key},good,ann\n{key},bad,bob\n{key},bad,cem\n")
+    assert read_annotations(file, drawn, classes=CLASSES).labels()[0] == "bad"
+    file.write_text(f"id,label,annotator\n{key},good,ann\n{key},bad,bob\n")
+    with pytest.raises(InputError, match=f"1 rows have no label that most annotators gave, with the ids '{key}'"):
+        read_annotations(file, drawn, classes=CLASSES).labels()
+
+
+def test_every_fault_is_named(drawn: pd.DataFrame, tmp_path: Path) -> None:
+    """Unknown ids and classes, changed probabilities and doubles: all at once, each with its row; an empty label is none."""
+    file = tmp_path / "rows.csv"
+    a, b, c, d = drawn["id"].iloc[:4]
+    pi = drawn["inclusion"].tolist()
+    file.write_text(
+        f"id,label,inclusion\n{a},good,{pi[0]}\nnobody,good,\n{b},fine,{pi[1]}\n{c},good,0.9\n{a},bad,{pi[0]}\n{d},,{pi[3]}\n"
+    )
+    with pytest.raises(InputError) as caught:
+        read_annotations(file, drawn, classes=CLASSES)
+    message = str(caught.value)
+    assert "has 4 faults" in message
+    assert "row 1: the id 'nobody'" in message
+    assert f"row 2: the label 'fine' of '{b}'" in message
+    assert f"row 3: the inclusion probability of '{c}' is '0.9'" in message
+    assert f"row 4: '{a}' is labelled already, at row 0" in message
+
+
+def test_numbers_survive_a_spreadsheet(tmp_path: Path) -> None:
+    """Classes and ids that are numbers are found in the texts of a CSV file, decimal commas included."""
+    drawn = next_rows(np.full((9, 2), 0.5), 3, random_state=0).to_frame()
+    file = tmp_path / "rows.csv"
+    lines = [
+        f'{i}.0,{k}.0,"{str(pi).replace(".", ",")}"'
+        for i, k, pi in zip(drawn["id"], [1, 0, 1], drawn["inclusion"], strict=True)
+    ]
+    file.write_text("id,label,inclusion\n" + "\n".join(lines).replace(".0,", ",") + "\n")
+    assert read_annotations(file, drawn, classes=[0, 1]).labels() == [1, 0, 1]
+
+
+def test_formulas(tmp_path: Path) -> None:
+    """A text that a spreadsheet would run is warned of, or escaped."""
+    drawn = next_rows([[0.5, 0.5]] * 2, 2, random_state=0).to_frame(["=1+1", "fine"])
+    with pytest.warns(FormulaWarning):
+        write_annotation_file(drawn, tmp_path / "rows.csv")
+    write_annotation_file(drawn, tmp_path / "rows.csv", escape_formulas=True)
+    assert "'=1+1" in (tmp_path / "rows.csv").read_text()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(["good", "bad", ""]), min_size=8, max_size=8))
+def test_any_answers_come_back(tmp_path_factory: pytest.TempPathFactory, given_: list[str]) -> None:
+    """What is filled in comes back, in every form that people fill in."""
+    p = np.linspace(0.1, 0.9, 20)
+    drawn = next_rows(np.column_stack([p, 1 - p]), 8, random_state=1).to_frame(["x"] * 20)
+    file = tmp_path_factory.mktemp("forms") / "rows.jsonl"
+    write_annotation_file(drawn.assign(label=given_), file)
+    expected = [label or None for label in given_]
+    if not any(expected):
+        with pytest.raises(InputError, match="holds no label"):
+            read_annotations(file, drawn, classes=CLASSES)
+        return
+    assert read_annotations(file, drawn, classes=CLASSES).labels() == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "content", "message"),
+    [
+        ("rows.json", None, "[]", "needs form="),
+        ("rows.csv", "argilla", "", "is a .json file"),
+        ("rows.json", "doccano", "[]", "form='doccano'"),
+        ("rows.txt", None, "", "expected a .csv"),
+        ("rows.json", "argilla", "{}", "expected a list"),
+        ("rows.json", "argilla", "[1]", "record 0"),
+        ("rows.json", "label-studio", "[1]", "task 0"),
+        ("rows.json", "label-studio", "nonsense", "cannot be read as JSON"),
+        ("rows.csv", None, "id;label\n1;good\n", "another delimiter"),
+    ],
+)
+def test_refuses_files(drawn: pd.DataFrame, tmp_path: Path, name: str, form: str, content: str, message: str) -> None:
+    """What is no file of annotations is refused."""
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_annotations(tmp_path / name, drawn, classes=CLASSES, form=form)
+
+
+def test_absent_file(drawn: pd.DataFrame, tmp_path: Path) -> None:
+    """A file that is not there is named."""
+    with pytest.raises(InputError, match="does not exist"):
+        read_annotations(tmp_path / "none.json", drawn, classes=CLASSES, form="argilla")
+
+
+def test_no_frame_of_drawn_rows(tmp_path: Path) -> None:
+    """Only what was drawn can be written."""
+    with pytest.raises(InputError, match="no column 'id'"):
+        write_annotation_file(pd.DataFrame({"text": ["a"]}), tmp_path / "rows.csv")
+
+
+def test_votes_of_a_frame() -> None:
+    """Rows that nobody labelled have no label."""
+    empty = pd.DataFrame({"item": [1], "id": ["b"], "annotator": [None], "label": ["x"]})
+    assert Annotations(empty, 3, ("x",)).unlabelled == [0, 2]
