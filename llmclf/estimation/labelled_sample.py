@@ -13,10 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Floats, Integers
 from ..checks import check_whole_number
-from ..logits import log_softmax
 from ..metrics import label_columns
 from ..numerics.class_array import class_array
-from ..numerics.folds import fold_weights
 from ..numerics.groups import group_numbers
 from .sample_checks import (
     check_weights_beside_inclusion,
@@ -290,9 +288,11 @@ class LabelledSample:
         return max(1, len(np.unique(self.units[inside])) - n_strata)
 
     def folds(self, n_folds: int = 5) -> Integers:
-        """The fold (n,) of each labelled row, for cross-fitting: classes spread evenly, and clusters kept whole.
+        """The fold (n,) of each labelled row, for cross-fitting: drawn at random, classes spread evenly, and clusters kept whole.
 
-        They depend on the contents of the rows alone. With fewer units than folds, some stay empty.
+        At random, since what the rows of a fold say on average has to be what all rows say: folds that depended on the
+        probabilities, if only to keep equal ones together, would bias whatever is compared across them. The draw is the same
+        for the same rows, in whatever order they are given. With fewer units than folds, some stay empty.
 
         Examples
         --------
@@ -302,10 +302,18 @@ class LabelledSample:
         [4, 4, 4, 4, 4]
         """
         check_whole_number("n_folds", n_folds, 2)
-        scores = log_softmax(np.log(np.clip(self.labelled_proba, 1e-12, None)))
-        groups = None if self.clusters is None else self.units
-        parts = fold_weights(scores, self.columns, np.ones(self.n_labelled), n_folds, groups)
-        fold: Integers = parts.argmax(axis=1).astype(np.int64)
+        by_place = np.argsort(self.rows, kind="stable")
+        units, firsts = np.unique(self.units[by_place], return_index=True)
+        # Units in the order of their first rows, so that their numbers do not matter.
+        order = np.argsort(firsts, kind="stable")
+        drawn = np.random.default_rng(0).permutation(len(units))
+        classes = self.columns[by_place][firsts[order]]
+        # Classes in the order in which they appear, so that their columns do not matter.
+        _, first_seen, number = np.unique(classes, return_index=True, return_inverse=True)
+        dealt = np.lexsort((drawn, first_seen[number]))
+        of_unit = np.empty(len(units), dtype=np.int64)
+        of_unit[order[dealt]] = np.arange(len(units)) % n_folds
+        fold: Integers = of_unit[np.searchsorted(units, self.units)]
         return fold
 
     def _domain_weights(self, domain: NDArray[np.bool_] | None) -> Floats:

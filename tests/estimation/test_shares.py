@@ -280,3 +280,18 @@ def test_there_are_no_differences_without_groups():
         estimated(groups=["all"] * N).difference_frame()
     with pytest.raises(InputError, match="expected 'pairs', 'previous' or 'first'"):
         estimated(groups=np.arange(N) % 2).difference_frame("last")
+
+
+def test_rows_of_equal_probabilities_do_not_bias_shares():
+    """Folds are drawn at random: where those kept equal rows together, a third of such rows moved this share by .02."""
+    rng = np.random.default_rng(0)
+    proba = np.where(rng.random(600) < 0.35, 0.4, rng.beta(1.0, 3.0, 600))
+    truth = rng.random(600) < np.where(proba == 0.4, 0.7, proba / 2)
+    proba = np.column_stack([1.0 - proba, proba])
+    errors = []
+    for _ in range(150):
+        rows = rng.choice(600, 300, replace=False)
+        estimates = estimate_shares(proba, truth[rows].astype(int), rows, classes=[0, 1])
+        errors.append(float(estimates.overall.share[1]) - truth.mean())
+    assert abs(np.mean(errors)) < 3.0 * np.std(errors) / np.sqrt(len(errors))
+    assert np.std(errors) < 0.03
