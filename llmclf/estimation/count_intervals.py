@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import bdtrik, betainc, betaincinv
+from scipy.stats import hypergeom
 
-from ..arrays import Floats
+from ..arrays import Floats, Integers
 
 _HALVINGS = 16  # of the way from the end of Clopper and Pearson to the share
 _ROUNDING = 1e-9
@@ -55,6 +56,45 @@ def count_interval(
     low = _lower_end(x, m, s, smooth, alpha)
     high = 1.0 - _lower_end(m - x, m, s, smooth, alpha)
     return low, high
+
+
+def population_interval(counts: ArrayLike, n_drawn: int, population: int, alpha: float) -> tuple[Floats, Floats]:
+    """Exact intervals for shares of a finite population, of which a simple random sample holds `counts` cases.
+
+    A number of cases is kept if neither tail of its hypergeometric distribution has less than half of `alpha` (Wright 1991,
+    "Exact confidence bounds when sampling from small finite universes"), as in the interval of Clopper and Pearson, which it is
+    where the population is endless.
+
+    Parameters
+    ----------
+    counts : array-like of int (...)
+    n_drawn, population : int
+    alpha : float in (0, 1)
+
+    Returns
+    -------
+    low, high : ndarray (...)
+
+    Examples
+    --------
+    >>> low, high = population_interval([0, 5], 300, 500, 0.05)
+    >>> low.round(4).tolist(), high.round(4).tolist()
+    ([0.0, 0.01], [0.006, 0.024])
+    """
+    x = np.asarray(counts, dtype=np.int64)
+    low = _fewest_cases(x, n_drawn, population, alpha) / population
+    high = 1.0 - _fewest_cases(n_drawn - x, n_drawn, population, alpha) / population
+    return low, high
+
+
+def _fewest_cases(x: Integers, n_drawn: int, population: int, alpha: float) -> Integers:
+    """The fewest cases of a population with which at least x in the sample are not too improbable."""
+    outside, inside = x - 1, population - n_drawn + x
+    while (inside - outside > 1).any():
+        middle = (outside + inside) // 2
+        kept = hypergeom.sf(x - 1, population, np.maximum(middle, 0), n_drawn) > alpha / 2.0
+        outside, inside = np.where(kept, outside, middle), np.where(kept, middle, inside)
+    return inside
 
 
 def _lower_end(x: Floats, m: Floats, step: Floats, smoothness: Floats, alpha: float) -> Floats:

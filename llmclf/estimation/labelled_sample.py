@@ -229,12 +229,13 @@ class LabelledSample:
         r"""What each unit adds to the covariance of the means: the covariance matrix is ``c.T @ c``.
 
         With the linearised values :math:`u_i = d_i (z_i - \bar z) / \sum d_i`, a unit (a row, or the sum of a cluster's rows)
-        contributes :math:`\sqrt{(1 - \pi) m / (m - 1)} (u - \bar u)`, where m is the number of units of its stratum in the domain
-        and :math:`\bar u` their mean. For a simple random sample, this is the textbook variance with the finite population
-        correction :math:`1 - n / N`; for unequal probabilities that of Hájek (1964, "Asymptotic theory of rejective sampling");
-        for clusters that of units drawn with replacement, reduced by the smallest :math:`1 - \pi` that is certain for all rows of
-        the unit. See Särndal, Swensson & Wretman 1992, "Model assisted survey sampling", sections 2.8, 5.6 and 5.7. The only unit
-        of a stratum is compared with the mean of all units.
+        contributes :math:`\sqrt{(1 - \pi) m / (m - 1)} (u - \bar u)`, where m is the number of units of its stratum and
+        :math:`\bar u` their mean; units outside of the domain have :math:`u = 0`, since how many of a stratum's units lie in it
+        is chance, too. Without strata the mean is 0, and m the number of units in the domain. For a simple random sample, this is
+        the textbook variance with the finite population correction :math:`1 - n / N`; for unequal probabilities that of Hájek
+        (1964, "Asymptotic theory of rejective sampling"); for clusters that of units drawn with replacement, reduced by the
+        smallest :math:`1 - \pi` that is certain for all rows of the unit. See Särndal, Swensson & Wretman 1992, "Model assisted
+        survey sampling", sections 2.8, 5.6 and 5.7. The only unit of a stratum is compared with the mean of all units.
 
         Contributions of several domains belong to the same units, so that the covariances between them are products, too.
 
@@ -265,7 +266,9 @@ class LabelledSample:
         else:
             np.add.at(result, self.units, u)
             left = np.zeros(self.n_units)
-            np.maximum.at(left, self.units[inside], 1.0 - self.inclusion[inside])
+            np.maximum.at(left, self.units, 1.0 - self.inclusion)
+        if self.strata is not None:
+            units = np.arange(self.n_units)
         for members in self._strata_units(units):
             m = len(members)
             if m > 1:

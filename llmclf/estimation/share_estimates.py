@@ -12,7 +12,7 @@ from scipy.stats import t as student
 
 from ..arrays import Floats, Integers
 from ..errors import InputError
-from .count_intervals import count_interval
+from .count_intervals import count_interval, population_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +55,8 @@ class PartEstimate:
     degrees_of_freedom : int
     contributions : ndarray (number of units, K)
         As `LabelledSample.contributions`, of the errors of the estimate.
+    population : int, optional
+        The number of rows, if the labelled ones are a simple random sample of them that count alike.
     """
 
     share: Floats
@@ -70,6 +72,7 @@ class PartEstimate:
     cases: Integers
     degrees_of_freedom: int
     contributions: Floats
+    population: int | None = None
 
     @classmethod
     def without_labels(cls, naive: Floats, mean_probability: Floats) -> PartEstimate:
@@ -116,11 +119,30 @@ class PartEstimate:
             size = size * ratio**2
         gain = np.maximum(1.0, 1.0 / remaining)
         low, high = count_interval(share * size, size, alpha, step=gain, smoothness=1.0 - 1.0 / gain)
-        others = self.known.sum(axis=-1, keepdims=True) - self.known
+        below, above = self._nearer(alpha)
+        # An estimate that a given tuning, or labels of unlike weight, put beyond what is known stays in its interval.
+        most = np.maximum(1.0 - (self.known.sum(axis=-1, keepdims=True) - self.known), share)
         return (
-            np.clip(share - self.rest * (share - low), self.known, 1.0),
-            np.clip(share + self.rest * (high - share), 0.0, 1.0 - others),
+            np.clip(share - below * (share - low), np.minimum(self.known, share), 1.0),
+            np.clip(share + above * (high - share), 0.0, most),
         )
+
+    def _nearer(self, alpha: float) -> tuple[Floats, Floats]:
+        """By what factors (K,) the ends are nearer because part of the table is known, below and above.
+
+        Of a simple random sample, those by which the exact interval of the population's count is shorter than that of an endless
+        one: with few cases, far from the square root that the variance has.
+        """
+        if self.population is None or not (self.rest < 1.0).any():
+            return self.rest, self.rest
+        by_hand = self.cases / self.n_labelled
+        finite = population_interval(self.cases, self.n_labelled, self.population, alpha)
+        endless = count_interval(self.cases, self.n_labelled, alpha)
+        below, above = (
+            np.divide(np.abs(one - by_hand), np.abs(other - by_hand), out=np.ones_like(by_hand), where=other != by_hand)
+            for one, other in zip(finite, endless, strict=True)
+        )
+        return np.where(self.rest < 1.0, below, 1.0), np.where(self.rest < 1.0, above, 1.0)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -180,7 +180,8 @@ def _part(
     residuals = of_labels - power * of_model
 
     # Variances as of draws with replacement, and with the units of simple counting: m / (m - 1) belongs to them alone.
-    counting = (m - 1) / m
+    n_counted = m if sample.strata is None else sample.n_units
+    counting = (n_counted - 1) / n_counted
     variance_by_hand = counting * np.einsum("uk,uk->k", of_labels, of_labels)
     fitted = (m - 1) / (m - 2) if tuning is None and m > 2 else 1.0
     variance = counting * fitted * np.einsum("uk,uk->k", residuals, residuals)
@@ -219,7 +220,16 @@ def _part(
         cases=sample.one_hot[d > 0].sum(axis=0).astype(np.int64),
         degrees_of_freedom=sample.degrees_of_freedom(domain),
         contributions=residuals,
+        population=_population(sample, inside),
     )
+
+
+def _population(sample: LabelledSample, inside: Any) -> int | None:
+    """How many rows there are, where some of them were simply drawn and count alike; None in any other design."""
+    if sample.strata is not None or sample.clusters is not None:
+        return None
+    is_simple = np.ptp(sample.weights) == 0.0 and np.ptp(sample.inclusion) == 0.0
+    return None if not is_simple else sample.n_rows if inside is None else int(np.count_nonzero(inside))
 
 
 def _summing_to_one(shares: Floats, variances: Floats) -> Floats:

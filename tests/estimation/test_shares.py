@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from scipy.stats import hypergeom
 
 from llmclf.errors import EstimationWarning, InputError
 from llmclf.estimation import LabelledSample, estimate_shares
@@ -295,3 +297,55 @@ def test_rows_of_equal_probabilities_do_not_bias_shares():
         errors.append(float(estimates.overall.share[1]) - truth.mean())
     assert abs(np.mean(errors)) < 3.0 * np.std(errors) / np.sqrt(len(errors))
     assert np.std(errors) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("population", "n_drawn", "n_cases"), [(500, 300, 5), (400, 300, 9), (500, 300, 30), (100, 90, 3)]
+)
+def test_rare_classes_of_which_most_rows_are_drawn_are_covered(population, n_drawn, n_cases):
+    """All samples there are, with their probabilities: useless probabilities leave the exact interval of a finite population."""
+    covered = 0.0
+    for x in range(min(n_drawn, n_cases) + 1):
+        y = np.r_[np.ones(x, dtype=int), np.zeros(n_drawn - x, dtype=int)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", EstimationWarning)
+            estimates = estimate_shares(np.full((population, 2), 0.5), y, np.arange(n_drawn), recalibrate=False)
+        low, high = estimates.overall.interval(0.05)
+        if low[1] <= n_cases / population + 1e-12 and n_cases / population <= high[1] + 1e-12:
+            covered += hypergeom.pmf(x, population, n_cases, n_drawn)
+    assert covered >= 0.95
+
+
+@pytest.mark.parametrize("is_good", [False, True])
+def test_groups_of_a_stratified_sample_are_covered(is_good):
+    """How many rows of a stratum lie in a group is chance, too: without that, 95 % intervals covered two times of three."""
+    covered = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        strata, groups = rng.integers(0, 2, 2000), rng.integers(0, 4, 2000)
+        truth = np.where(rng.random(2000) < 0.03, 1 - strata, strata)
+        p = np.where(strata == 1, 0.97, 0.03) if is_good else np.full(2000, 0.5)
+        rows = np.concatenate([rng.choice(np.flatnonzero(strata == h), 50, replace=False) for h in (0, 1)])
+        estimates = estimate_shares(np.column_stack([1 - p, p]), truth[rows], rows, strata=strata, groups=groups)
+        frame = estimates.group_frame()
+        frame = frame[frame["class"] == 1]
+        shares = np.array([truth[groups == g].mean() for g in range(4)])
+        covered += [(frame["low"] <= shares) & (shares <= frame["high"])]
+        covered += [(frame["by_hand_low"] <= shares) & (shares <= frame["by_hand_high"])]
+    assert np.mean(covered) > 0.94
+
+
+def test_every_estimate_lies_in_its_interval():
+    """That of the labels alone, too, where rows of unlike probabilities put it beyond what is known of the table."""
+    rng = np.random.default_rng(0)
+    for seed in range(30):
+        inclusion = np.random.default_rng(seed).uniform(0.02, 1.0, 100)
+        rows = np.flatnonzero(rng.random(100) < inclusion)
+        y = np.r_[0, 1, rng.integers(0, 2, len(rows) - 2)]
+        for tuning in (None, 1.0):
+            frame = estimate_shares(
+                rng.dirichlet([1, 1], 100), y, rows, inclusion=inclusion[rows], tuning=tuning
+            ).to_frame()
+            for name, prefix in (("share", ""), ("by_hand", "by_hand_")):
+                assert (frame[f"{prefix}low"] <= frame[name] + 1e-12).all()
+                assert (frame[name] <= frame[f"{prefix}high"] + 1e-12).all()
