@@ -41,6 +41,7 @@ TABLES = [
     [0.5, 0.3, 0.05, 0.01, *[0.00875] * 16],
 ]
 BLOCK, COMPARED = 20, 100  # draws between two pages, and for the comparison with other packages
+DESIGN_DRAWS = 400
 SETS = ("agnews", "trec", "sms_spam", "subj")
 
 
@@ -250,6 +251,61 @@ def compared(draws):
     return largest, records
 
 
+def designs(draws):
+    """Coverage and width of two classes, of which one has .3, in designs that are more than equal or unequal probabilities."""
+    for model in ("good", "useless"):
+        proba, y = table_and_truth([0.7, 0.3], model)
+        rng = np.random.default_rng(3)
+        n_rows = len(y)
+        predicted, groups, weights = proba.argmax(axis=1), rng.integers(0, 4, n_rows), rng.uniform(0.2, 5.0, n_rows)
+        if model == "useless":
+            predicted = y  # strata that know more than the probabilities
+        clusters = np.empty(n_rows, dtype=int)  # of five rows each, alike in their classes
+        clusters[np.argsort(y + rng.normal(size=n_rows))] = np.arange(n_rows) // 5
+
+        def by_strata(rng, n, predicted=predicted):
+            return np.concatenate([rng.choice(np.flatnonzero(predicted == h), n // 2, replace=False) for h in (0, 1)])
+
+        def by_cluster(rng, n, clusters=clusters):
+            return np.flatnonzero(np.isin(clusters, rng.choice(clusters.max() + 1, n // 5, replace=False)))
+
+        def simply(rng, n, n_rows=n_rows):
+            return rng.choice(n_rows, n, replace=False)
+
+        ways = {
+            "strata, half of the labels each": (by_strata, {"strata": predicted}),
+            "the same, in four groups": (by_strata, {"strata": predicted, "groups": groups}),
+            "clusters of five rows": (by_cluster, {"clusters": clusters}),
+            "weights from .2 to 5": (simply, {"weights": weights}),
+            "four groups": (simply, {"groups": groups}),
+        }
+        for name, (drawn, options) in ways.items():
+            for n in (100, 300):
+                rng, kept = np.random.default_rng([n, 11]), []
+                v = options.get("weights", np.ones(n_rows))
+                parts = range(4) if "groups" in options else (None,)
+                inside = [np.ones(n_rows, dtype=bool) if g is None else groups == g for g in parts]
+                truths = np.array([np.average(y[i], weights=v[i]) for i in inside])
+                for _ in range(draws):
+                    rows = drawn(rng, n)
+                    found = estimate_shares(proba, y[rows], rows, classes=[0, 1], **options)
+                    frame = found.group_frame() if "groups" in options else found.to_frame()
+                    line = frame[frame["class"] == 1]
+                    ends = line[["low", "high", "by_hand_low", "by_hand_high"]].to_numpy(dtype=float).T
+                    low, high, hand_low, hand_high = ends
+                    kept.append(
+                        [
+                            (low <= truths) & (truths <= high),
+                            (hand_low <= truths) & (truths <= hand_high),
+                            high - low,
+                            hand_high - hand_low,
+                        ]
+                    )
+                covered, by_hand, width, hand_width = np.array(kept, dtype=float).mean(axis=(0, 2))
+                yield [name, model, str(n), percent(covered), percent(by_hand), f"{width / hand_width:.2f}"]
+    print("designs", time.strftime("%H:%M:%S"), flush=True)
+
+
 def timed():
     """Processor seconds of a million rows, 20 classes, 300 labels."""
     rng = np.random.default_rng(0)
@@ -267,7 +323,7 @@ def percent(value):
 def table_lines(head, rows):
     """A Markdown table: names in a text column to the left, numbers to the right."""
     names = head.split()
-    marks = "|".join("---" if name in ("model", "set", "inclusion") else "--:" for name in names)
+    marks = "|".join("---" if name in ("model", "set", "inclusion", "design") else "--:" for name in names)
     cells = (" | ".join(row) for row in rows)
     return [
         f"| {' | '.join(name.replace('_', ' ') for name in names)} |",
@@ -293,9 +349,10 @@ classes. Monte Carlo error of a coverage: ± {pooled_error:.1f} points (one stan
 Written by `share_coverage.py`.
 
 Of {n_lines} lines, {inside} cover between 94 and 98 %, {above} more often and {under} less often, {below} of them by more than
-two standard errors. The least coverage is {least:.1f} %. The mean width of a cell is at most {widest:.3f} times that of the hand
-labels alone, and {width:.2f} times on average. The estimates are worth {gain:.2f} times as many labels on average, and {good:.2f}
-times with the good model. Naive counting covers in {naive:.0f} % of the cells.
+two standard errors. The least coverage is {least:.1f} %, and of a class of real texts (below) {least_real:.1f} %. The mean
+width of a cell is at most {widest:.3f} times that of the hand labels alone, and {width:.2f} times on average. The estimates are
+worth {gain:.2f} times as many labels on average, and {good:.2f} times with the good model. Naive counting covers in {naive:.0f} %
+of the cells.
 
 More than 98 % is where counts are too coarse for less. With half an expected case among 50 labels, 60 % of the samples have
 none, 30 % one, 7.6 % two, and 1.4 % more: an interval covers 98.6 % or, without the samples with two, 91 %, and nothing between.
@@ -314,6 +371,12 @@ REAL_TEXTS = """\
 Probabilities of a logistic regression on words, fitted on 200 other texts; labels are hidden and drawn again, with equal
 probabilities. Means over the classes; `least` is the least covered class, and `rarest` the share of the rarest.
 """
+OTHER_DESIGNS = """\
+## Other designs
+
+Two classes, of which one has .3; {draws} draws. With useless probabilities the strata are the classes themselves, so that they
+alone help. Of groups: means over the four.
+"""
 OTHER_METHODS = """\
 ## Other methods
 
@@ -323,7 +386,7 @@ design-based supervised learning (DSL: Egami et al. 2023, the mean of the pseudo
 """
 
 
-def page(found, comparison, seconds):
+def page(found, other_designs, comparison, seconds):
     draws = found["draws"]
     some = [record for record in records(found) if record["kind"] == "simulated"]
     texts = pooled([record for record in records(found) if record["kind"] == "real"], "model", "K", "rows", "n")
@@ -340,6 +403,7 @@ def page(found, comparison, seconds):
         under=sum(value < 94 for value in covers),
         below=sum(value < 94 - 2 * error / np.sqrt(3) for value in covers),
         least=min(covers),
+        least_real=100 * min(r["covered"] for r in records(found) if r["kind"] == "real"),
         widest=max(record["width"] for record in some),
         width=np.mean([record["width"] for record in some]),
         gain=np.mean([record["gain"] for record in some]),
@@ -392,6 +456,8 @@ def page(found, comparison, seconds):
         rows.append([*row, *percents(cell, "by hand", "naive", "joint"), *numbers(cell, "width", "gain", "error")])
     lines += REAL_TEXTS.split("\n")
     lines += table_lines("set classes rarest rows n covers least by_hand naive joint width worth error", rows)
+    lines += OTHER_DESIGNS.format(draws=DESIGN_DRAWS).split("\n")
+    lines += table_lines("design model n covers by_hand width", other_designs)
     largest, others = comparison
     rows = [
         [record["model"], f"{record['share']:g}", str(record["n"])]
@@ -423,10 +489,13 @@ def main():
     )
     found["seconds"] = found["seconds"] or timed()
     found["compared"] = found["compared"] or compared(COMPARED)
+    found["designs"] = found.get("designs") or list(designs(DESIGN_DRAWS))
     while found["draws"] < wanted:
         go_on(found, min(BLOCK, wanted - found["draws"]))
         kept.write_text(json.dumps(found), encoding="utf-8")
-        (HERE / "share_coverage.md").write_text(page(found, found["compared"], found["seconds"]), encoding="utf-8")
+        (HERE / "share_coverage.md").write_text(
+            page(found, found["designs"], found["compared"], found["seconds"]), encoding="utf-8"
+        )
         print(found["draws"], "draws", time.strftime("%H:%M:%S"), flush=True)
 
 
