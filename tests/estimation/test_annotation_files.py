@@ -67,6 +67,20 @@ def test_tables_come_back(drawn: pd.DataFrame, tmp_path: Path, suffix: str) -> N
     assert read_annotations(file, drawn, classes=CLASSES).labels() == answers(drawn)
 
 
+@pytest.mark.parametrize(("name", "form"), [("rows.csv", None), ("rows.json", "argilla")])
+def test_labels_are_not_overwritten(drawn: pd.DataFrame, tmp_path: Path, name: str, form: str | None) -> None:
+    """A file that is there may have been filled in; it is replaced on request alone."""
+    file = tmp_path / name
+    file.write_text("labels")
+    with pytest.raises(
+        InputError, match=f"{name}' exists already and may hold labels; give another path, or overwrite=True"
+    ):
+        write_annotation_file(drawn, file, form=form)
+    assert file.read_text() == "labels"
+    write_annotation_file(drawn, file, form=form, overwrite=True)
+    assert file.read_text() != "labels"
+
+
 def test_label_studio(drawn: pd.DataFrame, tmp_path: Path) -> None:
     """Both exports of Label Studio come back; a task that was skipped is not labelled."""
     file = tmp_path / "tasks.json"
@@ -159,7 +173,7 @@ def test_formulas(tmp_path: Path) -> None:
     drawn = next_rows([[0.5, 0.5]] * 2, 2, random_state=0).to_frame(["=1+1", "fine"])
     with pytest.warns(FormulaWarning):
         write_annotation_file(drawn, tmp_path / "rows.csv")
-    write_annotation_file(drawn, tmp_path / "rows.csv", escape_formulas=True)
+    write_annotation_file(drawn, tmp_path / "rows.csv", escape_formulas=True, overwrite=True)
     assert "'=1+1" in (tmp_path / "rows.csv").read_text()
 
 
