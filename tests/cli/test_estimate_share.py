@@ -125,3 +125,30 @@ def test_bad_options_are_named(run, written, options, message):
     result = run("estimate-share", written(frame), *options)
     assert result.code == 2
     assert message in " ".join(result.err.split())
+
+
+@pytest.mark.parametrize(
+    ("columns", "prefix", "name"),
+    [
+        ({"label": "label"}, "", "label"),
+        ({"label": "predicted_label"}, "", "predicted_label"),
+        ({name: f"m_{name}" for name in ("label", "confidence", "p_praise", "p_complaint")}, "m_", "m_label"),
+    ],
+)
+def test_the_labels_of_the_model_are_not_those_of_people(run, written, tmp_path, columns, prefix, name):
+    """The column that label added would agree with the model whatever the truth is."""
+    path = written(table().assign(confidence=0.9).rename(columns=columns))
+    for command in (
+        ("estimate-share", path, "--truth", name),
+        ("report", path, "--label-column", name, "-o", tmp_path / "r.html"),
+    ):
+        result = run(*command, "--prefix", prefix)
+        assert result.code == 2
+        told = f"{name!r} is the column in which label wrote the model's answers; name the column that people filled in"
+        assert told in " ".join(result.err.split())
+
+
+def test_a_column_called_label_may_be_that_of_people(run, written):
+    """Where it was there before, label calls its own predicted_label."""
+    frame = table().assign(confidence=0.9).rename(columns={"label": "predicted_label", "truth": "label"})
+    assert run("estimate-share", written(frame), "--truth", "label").code == 0
