@@ -35,6 +35,8 @@ class HandLabels:
         With what probability each row was to be labelled; NaN in rows without a label. None: all had the same.
     strata : list (N,) or None
         From which part of the table each row was drawn.
+    n_drawn : int
+        How many rows were to be labelled, as far as the table says.
     """
 
     classes: list[str]
@@ -43,11 +45,19 @@ class HandLabels:
     labels: list[str]
     inclusion: Any
     strata: list[Any] | None
+    n_drawn: int
 
     def shares(self, **options: Any) -> ShareEstimates:
-        """The shares of the classes among all rows, with `options` of `llmclf.estimation.estimate_shares`."""
+        """The shares of the classes among all rows, with `options` of `llmclf.estimation.estimate_shares`.
+
+        Raises
+        ------
+        InputError
+            The table holds only rows that were drawn from a larger one, or `estimate_shares` refuses it.
+        """
         from ..estimation import estimate_shares
 
+        self._check_whole()
         return estimate_shares(
             _filled(self.proba),
             self.labels,
@@ -57,6 +67,18 @@ class HandLabels:
             strata=self.strata,
             **options,
         )
+
+    def _check_whole(self) -> None:
+        """Refuse the drawn rows alone, among which all is known: their intervals would have no width."""
+        if self.inclusion is None or self.n_drawn < len(self.proba):
+            return
+        pi = self.inclusion[self.rows]
+        if (pi > 0).all() and (pi < 1 - 1e-9).any():
+            standing = (1 / pi).sum() * self.n_drawn / len(self.rows)
+            raise InputError(
+                f"the table holds only the rows that were drawn ({self.n_drawn}, standing for about {standing:.0f}); give the "
+                "whole table that label wrote, with the labels joined by id"
+            )
 
 
 def read_hand_labels(
@@ -82,8 +104,11 @@ def read_hand_labels(
     if not is_labelled.any():
         raise InputError(f"{option} {name!r} is empty in all rows; label some of them by hand, drawn at random")
     audit = f"{prefix}audit_inclusion"
+    n_drawn = int(is_labelled.sum())
     if inclusion_column is None and audit in frame.columns:
-        is_labelled &= audited_rows(frame, prefix, is_labelled)
+        is_drawn = audited_rows(frame, prefix, is_labelled)
+        n_drawn = int(is_drawn.sum()) if f"{prefix}audit" in frame.columns else n_drawn
+        is_labelled &= is_drawn
         inclusion_column = audit
         if strata_column is None and f"{prefix}audit_stratum" in frame.columns:
             strata_column = f"{prefix}audit_stratum"
@@ -96,7 +121,7 @@ def read_hand_labels(
         inclusion = np.full(len(frame), np.nan)
         inclusion[rows] = [read_number(chances[row], inclusion_column, row) for row in rows.tolist()]
     strata = None if strata_column is None else column(frame, strata_column, "--strata-column").tolist()
-    return HandLabels(classes, proba, rows, [classes[k] for k in places.tolist()], inclusion, strata)
+    return HandLabels(classes, proba, rows, [classes[k] for k in places.tolist()], inclusion, strata, n_drawn)
 
 
 def _check_not_predicted(frame: Any, name: str, option: str, prefix: str) -> None:

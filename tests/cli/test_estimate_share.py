@@ -152,3 +152,24 @@ def test_a_column_called_label_may_be_that_of_people(run, written):
     """Where it was there before, label calls its own predicted_label."""
     frame = table().assign(confidence=0.9).rename(columns={"label": "predicted_label", "truth": "label"})
     assert run("estimate-share", written(frame), "--truth", "label").code == 0
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("n_labelled", [100, 95])
+def test_the_drawn_rows_alone_are_not_the_table(run, written, n_labelled):
+    """All of them are known, so that an interval would have no width, though they stand for others."""
+    frame = table()
+    frame["audit"] = frame["truth"] != ""
+    frame["audit_inclusion"] = 0.25
+    drawn = frame[frame["audit"]].copy()
+    drawn.iloc[n_labelled:, drawn.columns.get_loc("truth")] = ""
+    told = "the table holds only the rows that were drawn (100, standing for about 400); give the whole table that label wrote"
+    result = run("estimate-share", written(drawn), "--truth", "truth")
+    assert result.code == 2
+    assert told in " ".join(result.err.split())
+    bare = drawn[:n_labelled].drop(columns=["audit", "audit_inclusion"])
+    result = run("estimate-share", written(bare), "--truth", "truth", "--inclusion-column", "pi")
+    assert result.code == 2
+    assert "the table holds only the rows that were drawn" in " ".join(result.err.split())
+    drawn["audit_inclusion"] = 1.0
+    assert run("estimate-share", written(drawn), "--truth", "truth").code == 0
