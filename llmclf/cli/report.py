@@ -118,6 +118,10 @@ def report(
     mass = None
     if f"{prefix}label_mass" in frame.columns:
         mass = [read_number(value, "label_mass", row) for row, value in enumerate(frame[f"{prefix}label_mass"])]
+    # With the draw known, the estimates are those of estimate-share, which also heed from which stratum a row was drawn.
+    estimated: Any = shares or None
+    if shares and by_hand.inclusion is not None:
+        estimated = by_hand.shares(clusters=clusters, confidence_level=confidence)
     made = CalibrationReport(
         labels,
         proba,
@@ -138,7 +142,7 @@ def report(
         confidence=confidence,
         cost_error=cost_error,
         cost_review=cost_review,
-        shares=shares or None,
+        shares=estimated,
         random_state=seed,
     )
     written = written_pages(made, output, json, md)

@@ -173,3 +173,22 @@ def test_the_drawn_rows_alone_are_not_the_table(run, written, n_labelled):
     assert "the table holds only the rows that were drawn" in " ".join(result.err.split())
     drawn["audit_inclusion"] = 1.0
     assert run("estimate-share", written(drawn), "--truth", "truth").code == 0
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_report_has_the_same_shares(run, written, tmp_path):
+    """Of one file there is one interval: both commands heed the strata that --audit wrote."""
+    frame = table()
+    frame["audit"] = frame["truth"] != ""
+    stratum = frame["p_complaint"] > 0.3
+    frame["audit_stratum"] = stratum.map({True: "high", False: "low"})
+    frame["audit_inclusion"] = frame.groupby("audit_stratum")["audit"].transform("mean")
+    path = written(frame)
+    shares = json.loads(run("estimate-share", path, "--truth", "truth", "--json").out)["shares"]
+    page = tmp_path / "r.html"
+    result = run("report", path, "--label-column", "truth", "-o", page, "--json", "--shares")
+    assert result.code == 0, result.err
+    lines = json.loads((tmp_path / "r.json").read_text())["shares"]["lines"]
+    assert [(line["class"], line["share"]["low"], line["share"]["high"]) for line in lines] == [
+        (share["class"], pytest.approx(share["low"]), pytest.approx(share["high"])) for share in shares
+    ]
