@@ -97,10 +97,10 @@ def read_hand_labels(
     ------
     InputError
     """
-    truths = column(frame, name, option).tolist()
+    truths = [value.strip() if isinstance(value, str) else value for value in column(frame, name, option).tolist()]
     _check_not_predicted(frame, name, option, prefix)
     classes, proba = read_probabilities(frame, path, prefix)
-    is_labelled = np.array([not is_missing(value) and bool(str(value).strip()) for value in truths])
+    is_labelled = np.array([not is_missing(value) and value != "" for value in truths])
     if not is_labelled.any():
         raise InputError(f"{option} {name!r} is empty in all rows; label some of them by hand, drawn at random")
     audit = f"{prefix}audit_inclusion"
@@ -113,7 +113,7 @@ def read_hand_labels(
         if strata_column is None and f"{prefix}audit_stratum" in frame.columns:
             strata_column = f"{prefix}audit_stratum"
     rows = np.flatnonzero(is_labelled)
-    places = match_classes([truths[row] for row in rows.tolist()], classes, is_y=False)
+    labels = _matched(truths, rows.tolist(), classes, f"{option} {name!r}")
     inclusion = None
     if inclusion_column is not None:
         chances = column(frame, inclusion_column, "--inclusion-column").tolist()
@@ -121,7 +121,23 @@ def read_hand_labels(
         inclusion = np.full(len(frame), np.nan)
         inclusion[rows] = [read_number(chances[row], inclusion_column, row) for row in rows.tolist()]
     strata = None if strata_column is None else column(frame, strata_column, "--strata-column").tolist()
-    return HandLabels(classes, proba, rows, [classes[k] for k in places.tolist()], inclusion, strata, n_drawn)
+    return HandLabels(classes, proba, rows, labels, inclusion, strata, n_drawn)
+
+
+def _matched(truths: list[Any], rows: list[int], classes: list[str], where: str) -> list[str]:
+    """The classes that the labelled rows name."""
+    try:
+        return [classes[k] for k in match_classes([truths[row] for row in rows], classes, is_y=False).tolist()]
+    except InputError:
+        for row in rows:
+            try:
+                match_classes([truths[row]], classes, is_y=False)
+            except InputError:
+                raise InputError(
+                    f"{where}, row {row}: {truths[row]!r} is not one of the classes {classes}; correct the cell. For rows that "
+                    "cannot be decided, label with a class for them, --labels a,b,undecided, before"
+                ) from None
+        raise
 
 
 def _check_not_predicted(frame: Any, name: str, option: str, prefix: str) -> None:

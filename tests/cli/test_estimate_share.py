@@ -115,7 +115,7 @@ def test_rows_without_probabilities_count(run, written):
         (("--truth", "truth", "--differences", "pairs"), "name their column with --group-column"),
         (("--truth", "truth", "-o", "shares.xlsx"), "expected a file that ends in .csv or .json"),
         (("--truth", "empty"), "is empty in all rows"),
-        (("--truth", "year"), "not one of the labels"),
+        (("--truth", "year"), "not one of the classes"),
         (("--truth", "truth", "--prefix", "model_"), "no columns model_p_CLASS"),
     ],
 )
@@ -192,3 +192,19 @@ def test_a_report_has_the_same_shares(run, written, tmp_path):
     assert [(line["class"], line["share"]["low"], line["share"]["high"]) for line in lines] == [
         (share["class"], pytest.approx(share["low"]), pytest.approx(share["high"])) for share in shares
     ]
+
+
+def test_a_label_that_is_no_class_is_named_by_its_row(run, written):
+    """By its place in the table, with its column and the cure; blanks around a class do no harm."""
+    frame = table()
+    plain = run("estimate-share", written(frame), "--truth", "truth", "--json")
+    frame["truth"] = frame["truth"].map(lambda value: f" {value} ")
+    blanks = run("estimate-share", written(frame), "--truth", "truth", "--json")
+    assert (blanks.code, blanks.out) == (0, plain.out), blanks.err
+    row = frame.index[frame["truth"].str.strip() != ""][7]
+    frame.loc[row, "truth"] = "unclear"
+    result = run("estimate-share", written(frame), "--truth", "truth")
+    assert result.code == 2
+    told = " ".join(result.err.split())
+    assert f"--truth 'truth', row {row}: 'unclear' is not one of the classes ['praise', 'complaint']" in told
+    assert "label with a class for them, --labels a,b,undecided, before" in told
