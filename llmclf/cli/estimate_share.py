@@ -117,6 +117,9 @@ def estimate_share(
         say_json(found)
     else:
         lines = str(estimates).splitlines()
+        if by_hand.inclusion is not None:
+            guided = "that the model guided" if inclusion_column is None else "if the model guided it"
+            lines.append(f"by hand and worth already profit from the draw {guided}")
         if differences is not None:
             lines += ["", *estimates.difference_text(differences).splitlines()]
         for line in lines:

@@ -96,6 +96,20 @@ def test_an_audit_closes_the_circle(run, written):
     assert "5 labelled rows are not among those that --audit drew" in " ".join(result.err.split())
 
 
+def test_what_the_draw_has_saved_is_not_in_worth(run, written):
+    """Labels alone profit from a draw that the model guided, too; a line says so."""
+    frame = table()
+    frame["audit"] = frame["truth"] != ""
+    frame["audit_inclusion"] = 0.25
+    told = "by hand and worth already profit from the draw"
+    path = written(frame)
+    assert f"{told} that the model guided" in run("estimate-share", path, "--truth", "truth").out
+    path = written(table())
+    named = run("estimate-share", path, "--truth", "truth", "--inclusion-column", "pi")
+    assert f"{told} if the model guided it" in named.out
+    assert told not in run("estimate-share", path, "--truth", "truth").out
+
+
 @pytest.mark.filterwarnings("default")
 def test_rows_without_probabilities_count(run, written):
     """They stay among the rows whose shares are estimated, and a warning says so."""
