@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -185,8 +186,23 @@ def _label(
         say_aside(f"{end.cause}; {kept}")
         raise SystemExit(end.code) from None
     say(result.summary.line)
+    if config.audit is not None:
+        say(_audit_line(config, config.output, min(config.audit, result.summary.rows)))
     if result.summary.failed:
         raise SystemExit(SOME_FAILED)
+
+
+def _audit_line(config: JobFile, output: str, n_marked: int) -> str:
+    """What to do with the rows that the audit has marked."""
+    prefix = config.prefix or ""
+    is_file = Path(output).suffix.lower() in (".csv", ".tsv", ".jsonl", ".parquet") and "://" not in output
+    words = [output if is_file else "FILE"]
+    goal = config.audit_goal or "share"
+    words = ["estimate-share", *words, "--truth"] if goal == "share" else ["report", *words, "--label-column"]
+    command = shlex.join(["llmclf", *words, "truth", *(["--prefix", prefix] if prefix else [])])
+    marked = "1 row is" if n_marked == 1 else f"{n_marked:,} rows are"
+    copied = "" if is_file else ", with the table as a CSV or Parquet file"
+    return f"{marked} marked {prefix}audit=True; fill in the true classes in a new column, say truth, then: {command}{copied}"
 
 
 @_takes_job_keys("estimate", _MORE_OF_ESTIMATE)

@@ -77,6 +77,30 @@ def test_the_second_run_wants_resume(run, table, server, tmp_path):
     assert run(*command, "--resume", "--quiet").err == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("out.csv", ["--audit", "2"], "2 rows are marked audit=True; {fill} llmclf estimate-share {out} --truth truth"),
+        ("out.csv", ["--audit", "9"], "3 rows are marked audit=True; {fill} llmclf estimate-share {out} --truth truth"),
+        ("out.csv", ["--audit", "1", "--prefix", "m_", "--audit-goal", "threshold"],
+         "1 row is marked m_audit=True; {fill} llmclf report {out} --label-column truth --prefix m_"),
+        ("folder", ["--audit", "2"], "2 rows are marked audit=True; {fill} llmclf estimate-share FILE --truth truth, with the table "
+         "as a CSV or Parquet file"),
+    ],
+)  # fmt: skip
+def test_an_audit_says_what_comes_next(run, table, server, tmp_path, name, options, told):
+    """How many rows are marked, and the command that takes their classes."""
+    source, out = table, tmp_path / name
+    if name == "folder":
+        source = tmp_path / "tables"
+        source.mkdir()
+        table.rename(source / "in.csv")
+    result = run("label", source, out, "--text-column", "review", *flags(server), *options)
+    assert result.code == 0, result.err
+    fill = "fill in the true classes in a new column, say truth, then:"
+    assert result.out.splitlines()[-1] == told.format(out=out, fill=fill)
+
+
 def test_rows_that_fail_give_exit_code_3(run, table, tmp_path):
     """The job is finished, the line says how many failed, and --retry-failed takes them."""
     is_ill = True
