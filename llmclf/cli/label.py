@@ -146,6 +146,10 @@ def _label(
         raise InputError(
             "label needs a table and a place for the labels: llmclf label INPUT OUTPUT, or both in the job file"
         )
+    for name in ("audit_goal", "audit_seed"):
+        if config.audit is None and getattr(config, name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(f"{flag} needs --audit N (in a job file, {name} needs audit), or else no row is marked")
     try:
         with _tuned():
             result = label_table(

@@ -101,6 +101,19 @@ def test_an_audit_says_what_comes_next(run, table, server, tmp_path, name, optio
     assert result.out.splitlines()[-1] == told.format(out=out, fill=fill)
 
 
+@pytest.mark.parametrize(("flag", "value"), [("--audit-goal", "share"), ("--audit-seed", "0")])
+def test_options_of_an_audit_need_one(run, table, tmp_path, flag, value):
+    """As flags and as keys of a job file: without --audit they would mark nothing, and nobody would notice."""
+    command = ["label", table, tmp_path / "out.csv", "--text-column", "review", "--labels", "good,bad"]
+    key = flag[2:].replace("-", "_")
+    job = tmp_path / "job.toml"
+    job.write_text(f"{key} = {json.dumps(int(value) if value.isdigit() else value)}\n")
+    for more in ([flag, value], ["--job", job]):
+        result = run(*command, *more)
+        assert result.code == 2
+        assert f"{flag} needs --audit N (in a job file, {key} needs audit)" in " ".join(result.err.split())
+
+
 def test_rows_that_fail_give_exit_code_3(run, table, tmp_path):
     """The job is finished, the line says how many failed, and --retry-failed takes them."""
     is_ill = True
