@@ -119,6 +119,20 @@ def test_argilla(drawn: pd.DataFrame, tmp_path: Path) -> None:
     assert found.frame["annotator"].unique().tolist() == ["u0", "u1", "u2"]
 
 
+def test_argilla_responses_that_were_not_sent(drawn: pd.DataFrame, tmp_path: Path) -> None:
+    """A draft and a discarded response are no labels; the row is not labelled, or has the labels of others."""
+    file = tmp_path / "records.json"
+    write_annotation_file(drawn, file, form="argilla")
+    records = json.loads(file.read_text())
+    sent = {"value": "good", "user_id": "u0", "status": "submitted"}
+    records[0]["responses"] = {"label": [sent, {"value": "bad", "user_id": "u1", "status": "draft"}]}
+    records[1]["responses"] = {"label": [{"value": "bad", "user_id": "u1", "status": "discarded"}]}
+    file.write_text(json.dumps(records))
+    found = read_annotations(file, drawn, classes=CLASSES, form="argilla")
+    assert found.labels() == ["good"] + [None] * (len(drawn) - 1)
+    assert found.frame["annotator"].tolist() == ["u0"]
+
+
 def test_config_is_the_interface_of_the_tasks() -> None:
     """Classes with signs that XML knows are shown as they are."""
     view = ElementTree.fromstring(label_studio_config(['a "b" & <c>', 2], show=["title"]))
