@@ -141,6 +141,17 @@ def test_config_is_the_interface_of_the_tasks() -> None:
     assert view.find("Header").get("value") == "$title"
 
 
+def test_the_interface_shows_what_tasks_of_another_column_hold(drawn: pd.DataFrame, tmp_path: Path) -> None:
+    """The call that the how-to shows names a column of its tasks."""
+    page = Path(__file__).parent.parent.parent / "docs" / "how-to" / "next-rows.md"
+    assert '`label_studio_config(classes, text="comment")`' in page.read_text()
+    file = tmp_path / "tasks.json"
+    write_annotation_file(drawn.rename(columns={"text": "comment"}), file, form="label-studio")
+    shown = ElementTree.fromstring(label_studio_config(CLASSES, text="comment")).find("Text")
+    assert shown is not None
+    assert shown.get("value", "").removeprefix("$") in json.loads(file.read_text())[0]["data"]
+
+
 def test_several_annotators_in_a_table(drawn: pd.DataFrame, tmp_path: Path) -> None:
     """A column annotator allows a row once for each; a tie is named."""
     file = tmp_path / "rows.csv"
