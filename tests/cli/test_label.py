@@ -84,8 +84,8 @@ def test_the_second_run_wants_resume(run, table, server, tmp_path):
         ("out.csv", ["--audit", "9"], "3 rows are marked audit=True; {fill} llmclf estimate-share {out} --truth truth"),
         ("out.csv", ["--audit", "1", "--prefix", "m_", "--audit-goal", "threshold"],
          "1 row is marked m_audit=True; {fill} llmclf report {out} --label-column truth --prefix m_"),
-        ("folder", ["--audit", "2"], "2 rows are marked audit=True; {fill} llmclf estimate-share FILE --truth truth, with the table "
-         "as a CSV or Parquet file"),
+        ("folder", ["--audit", "2"], "2 rows are marked audit=True; {fill} llmclf estimate-share FILE --truth truth, "
+         "with the table as a CSV or Parquet file"),
     ],
 )  # fmt: skip
 def test_an_audit_says_what_comes_next(run, table, server, tmp_path, name, options, told):
