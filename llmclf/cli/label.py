@@ -104,14 +104,25 @@ def label(job: Path | None, quiet: bool, trust: bool, **flags: Any) -> None:
     """
     for name in ("input", "output"):
         flags[name] = _one(name.upper(), flags[name], flags.pop(f"{name}_option"))
-    told = None if flags["log_format"] == "json" else _config(job, flags)
-    if told is not None and told[0].log_format != "json":
-        _label(*told, trust=trust, quiet=quiet, log=None)
-        return
-    from .json_log import json_log  # with what jobs need: other commands start without it
+    with _resumable():
+        told = None if flags["log_format"] == "json" else _config(job, flags)
+        if told is not None and told[0].log_format != "json":
+            _label(*told, trust=trust, quiet=quiet, log=None)
+            return
+        from .json_log import json_log  # with what jobs need: other commands start without it
 
-    with json_log() as log:
-        _label(*(told or _config(job, flags)), trust=trust, quiet=True, log=log)
+        with json_log() as log, _resumable():
+            _label(*(told or _config(job, flags)), trust=trust, quiet=True, log=log)
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """A signal before or after the job, whose own words name its journal, ends the block with the cure."""
+    try:
+        yield
+    except Interrupted as end:
+        say_aside(f"{end.cause}; to go on, run the same command with --resume")
+        raise SystemExit(end.code) from None
 
 
 @contextmanager

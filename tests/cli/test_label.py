@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import signal
 import subprocess
 import sys
 from decimal import Decimal
@@ -18,6 +19,7 @@ from faults import FakeServer, Status
 
 from llmclf.cli.job_file import JobConfig, read_config
 from llmclf.errors import InputError
+from llmclf.files.orderly_end import Interrupted
 from llmclf.tables.files import read_table, write_table
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
@@ -112,6 +114,18 @@ def test_options_of_an_audit_need_one(run, table, tmp_path, flag, value):
         result = run(*command, *more)
         assert result.code == 2
         assert f"{flag} needs --audit N (in a job file, {key} needs audit)" in " ".join(result.err.split())
+
+
+def test_a_job_that_is_ended_early_names_resume(run, table, tmp_path, monkeypatch):
+    """A signal that comes before the first question: label keeps answers in its journal, and not with --cache."""
+
+    def interrupted(*_):
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr("llmclf.cli.label._config", interrupted)
+    result = run("label", table, tmp_path / "out.csv", "--text-column", "review", "--labels", "good,bad")
+    assert result.code == 130
+    assert result.err == "interrupted by SIGTERM; to go on, run the same command with --resume\n"
 
 
 def test_rows_that_fail_give_exit_code_3(run, table, tmp_path):
