@@ -101,17 +101,17 @@ def read_hand_labels(
     _check_not_predicted(frame, name, option, prefix)
     classes, proba = read_probabilities(frame, path, prefix)
     is_labelled = np.array([not is_missing(value) and value != "" for value in truths])
-    if not is_labelled.any():
-        raise InputError(f"{option} {name!r} is empty in all rows; label some of them by hand, drawn at random")
     audit = f"{prefix}audit_inclusion"
     n_drawn = int(is_labelled.sum())
     if inclusion_column is None and audit in frame.columns:
-        is_drawn = audited_rows(frame, prefix, is_labelled)
+        is_drawn = audited_rows(frame, prefix, is_labelled, name)
         n_drawn = int(is_drawn.sum()) if f"{prefix}audit" in frame.columns else n_drawn
         is_labelled &= is_drawn
         inclusion_column = audit
         if strata_column is None and f"{prefix}audit_stratum" in frame.columns:
             strata_column = f"{prefix}audit_stratum"
+    if not is_labelled.any():
+        raise InputError(f"{option} {name!r} is empty in all rows; label some of them by hand, drawn at random")
     rows = np.flatnonzero(is_labelled)
     labels = _matched(truths, rows.tolist(), classes, f"{option} {name!r}")
     inclusion = None

@@ -222,3 +222,25 @@ def test_a_label_that_is_no_class_is_named_by_its_row(run, written):
     told = " ".join(result.err.split())
     assert f"--truth 'truth', row {row}: 'unclear' is not one of the classes ['praise', 'complaint']" in told
     assert "label with a class for them, --labels a,b,undecided, before" in told
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("more", ["", "; labels of other rows cannot be used"])
+def test_an_audit_that_nobody_has_read_yet(run, written, tmp_path, more):
+    """One line says which rows to fill in; no warning comes first."""
+    frame = table()
+    frame["audit"] = frame["truth"] != ""
+    frame["audit_inclusion"] = 0.25
+    frame["truth"] = np.where(frame["audit"] | (not more), "", "praise")
+    path = written(frame)
+    for command in (
+        ("estimate-share", path, "--truth", "truth"),
+        ("report", path, "--label-column", "truth", "-o", tmp_path / "r.html"),
+    ):
+        result = run(*command)
+        assert result.code == 2
+        told = f"error: fill in 'truth' in the 100 rows where audit is True{more}"
+        assert " ".join(result.err.split()).startswith(told)
+    result = run("estimate-share", written(frame.assign(audit=False)), "--truth", "truth")
+    assert result.code == 2
+    assert "'audit' is True in no row" in result.err
