@@ -12,8 +12,7 @@ from ..numerics.class_matching import match_classes
 from ..tables.predictions import read_number, read_probabilities
 from .console import say
 from .hand_labels import read_hand_labels
-from .options import Delimiter, Encoding, UnescapeFormulas, column
-from .pages import written_pages
+from .options import Delimiter, Encoding, UnescapeFormulas, column, written_pages
 
 
 def report(
