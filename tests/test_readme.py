@@ -67,7 +67,7 @@ def test_llmclf_commands_run(tmp_path):
         program = str(Path(sys.executable).with_name("llmclf"))
         subprocess.run([program, *words[1:]], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=300)
         ran += 1
-    assert ran >= 4
+    assert ran >= 5
     first = (tmp_path / "labelled.csv").read_text(encoding="utf-8").splitlines()[0]
     assert first == "text,label_by_hand,label,confidence,p_fresh,p_rotten"
     assert (tmp_path / "report.md").read_text(encoding="utf-8").startswith("## Calibration of labelled.csv")
@@ -96,6 +96,16 @@ def test_the_extra_that_the_readme_installs_exists():
     assert any(name.startswith("aiohttp") for name in project["optional-dependencies"]["api"])
     assert "torch" in local
     assert "transformers" in local
+
+
+def test_the_first_pages_lead_to_what_labels_by_hand_are_for():
+    """README and the front page show an audit, and link to what comes before and after it."""
+    front = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    for text in (TEXT, front):
+        assert "--audit 60" in text
+        assert "llmclf estimate-share labels.csv" in text
+        for page in ("next-rows", "plan-labels", "annotators", "regressions"):
+            assert f"how-to/{page}.md)" in text
 
 
 def test_links_lead_to_files():

@@ -10,11 +10,11 @@ import numpy as np
 import typer
 
 from ..atomic_files import write_text
-from ..errors import EstimationWarning, InputError, warn
-from ..numerics.class_matching import as_code, match_classes
-from ..tables.predictions import audited_rows, read_number, read_probabilities
-from ..tables.values import is_missing
+from ..errors import InputError
+from ..numerics.class_matching import as_code
+from ..tables.predictions import read_number
 from .console import say, say_json
+from .hand_labels import read_hand_labels
 from .options import Delimiter, Encoding, UnescapeFormulas, column
 
 _FORMS = {".csv": "CSV", ".json": "JSON"}
@@ -88,7 +88,6 @@ def estimate_share(
       llmclf label reviews.csv labelled.csv --id-column id --text-column review --labels praise,complaint
       llmclf estimate-share labelled.csv --truth checked --group-column year
     """
-    from ..estimation import estimate_shares
     from ..tables.files import read_table
     from ..tables.text_files import TextFormat
 
@@ -97,40 +96,30 @@ def estimate_share(
     if differences is not None and group_column is None:
         raise InputError("--differences compares groups; name their column with --group-column")
     frame = read_table(labelled, TextFormat(delimiter, encoding, bool(unescape_formulas)))
-    truths = column(frame, truth, "--truth").tolist()
-    is_labelled = np.array([not is_missing(value) and bool(str(value).strip()) for value in truths])
-    options: dict[str, Any] = {
-        "inclusion": _numbers(frame, inclusion_column, "--inclusion-column"),
-        "strata": _values(frame, strata_column, "--strata-column"),
-        "clusters": _values(frame, cluster_column, "--cluster-column"),
-        "weights": _numbers(frame, weight_column, "--weight-column"),
-        "groups": _groups(frame, group_column),
-    }
-    audit = f"{prefix}audit_inclusion"
-    if inclusion_column is None and audit in frame.columns:
-        is_labelled &= audited_rows(frame, prefix, is_labelled)
-        options["inclusion"] = _numbers(frame, audit, audit)
-        if strata_column is None and f"{prefix}audit_stratum" in frame.columns:
-            options["strata"] = _values(frame, f"{prefix}audit_stratum", "audit_stratum")
-    rows = np.flatnonzero(is_labelled)
-    if not rows.size:
-        raise InputError(f"--truth {truth!r} is empty in all rows; label some of them by hand, drawn at random")
-    classes, proba = read_probabilities(frame, labelled, prefix)
-    columns = match_classes([truths[row] for row in rows.tolist()], classes, is_y=False)
-    estimates = estimate_shares(
-        _filled(proba),
-        [classes[k] for k in columns.tolist()],
-        rows,
-        classes=classes,
+    by_hand = read_hand_labels(
+        frame,
+        labelled,
+        truth,
+        "--truth",
+        prefix=prefix,
+        inclusion_column=inclusion_column,
+        strata_column=strata_column,
+    )
+    estimates = by_hand.shares(
+        clusters=_values(frame, cluster_column, "--cluster-column"),
+        weights=_numbers(frame, weight_column, "--weight-column"),
+        groups=_groups(frame, group_column),
         confidence_level=confidence_level,
         simultaneous=simultaneous,
-        **options,
     )
     found = json.dumps(estimates.to_dict(differences), indent=2, default=str)
     if as_json:
         say_json(found)
     else:
         lines = str(estimates).splitlines()
+        if by_hand.inclusion is not None:
+            guided = "that the model guided" if inclusion_column is None else "if the model guided it"
+            lines.append(f"by hand and worth already profit from the draw {guided}")
         if differences is not None:
             lines += ["", *estimates.difference_text(differences).splitlines()]
         for line in lines:
@@ -155,20 +144,3 @@ def _numbers(frame: Any, name: str | None, option: str) -> Any:
     if name is None:
         return None
     return np.array([read_number(value, name, row) for row, value in enumerate(column(frame, name, option))])
-
-
-def _filled(proba: Any) -> Any:
-    """Probabilities with rows that could not be scored like the average row: what stands there costs width alone."""
-    missing = np.isnan(proba).any(axis=1)
-    if not missing.any():
-        return proba
-    if missing.all():
-        raise InputError("no row has probabilities; label the table first")
-    warn(
-        f"{int(missing.sum())} rows have no probabilities and count as average rows; the intervals hold, since labels by hand "
-        "correct what the model does not know",
-        EstimationWarning,
-    )
-    proba = proba.copy()
-    proba[missing] = proba[~missing].mean(axis=0)
-    return proba

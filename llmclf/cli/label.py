@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -103,14 +104,25 @@ def label(job: Path | None, quiet: bool, trust: bool, **flags: Any) -> None:
     """
     for name in ("input", "output"):
         flags[name] = _one(name.upper(), flags[name], flags.pop(f"{name}_option"))
-    told = None if flags["log_format"] == "json" else _config(job, flags)
-    if told is not None and told[0].log_format != "json":
-        _label(*told, trust=trust, quiet=quiet, log=None)
-        return
-    from .json_log import json_log  # with what jobs need: other commands start without it
+    with _resumable():
+        told = None if flags["log_format"] == "json" else _config(job, flags)
+        if told is not None and told[0].log_format != "json":
+            _label(*told, trust=trust, quiet=quiet, log=None)
+            return
+        from .json_log import json_log  # with what jobs need: other commands start without it
 
-    with json_log() as log:
-        _label(*(told or _config(job, flags)), trust=trust, quiet=True, log=log)
+        with json_log() as log, _resumable():
+            _label(*(told or _config(job, flags)), trust=trust, quiet=True, log=log)
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """A signal before or after the job, whose own words name its journal, ends the block with the cure."""
+    try:
+        yield
+    except Interrupted as end:
+        say_aside(f"{end.cause}; to go on, run the same command with --resume")
+        raise SystemExit(end.code) from None
 
 
 @contextmanager
@@ -145,6 +157,10 @@ def _label(
         raise InputError(
             "label needs a table and a place for the labels: llmclf label INPUT OUTPUT, or both in the job file"
         )
+    for name in ("audit_goal", "audit_seed"):
+        if config.audit is None and getattr(config, name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(f"{flag} needs --audit N (in a job file, {name} needs audit), or else no row is marked")
     try:
         with _tuned():
             result = label_table(
@@ -185,8 +201,23 @@ def _label(
         say_aside(f"{end.cause}; {kept}")
         raise SystemExit(end.code) from None
     say(result.summary.line)
+    if config.audit is not None:
+        say(_audit_line(config, config.output, min(config.audit, result.summary.rows)))
     if result.summary.failed:
         raise SystemExit(SOME_FAILED)
+
+
+def _audit_line(config: JobFile, output: str, n_marked: int) -> str:
+    """What to do with the rows that the audit has marked."""
+    prefix = config.prefix or ""
+    is_file = Path(output).suffix.lower() in (".csv", ".tsv", ".jsonl", ".parquet") and "://" not in output
+    words = [output if is_file else "FILE"]
+    goal = config.audit_goal or "share"
+    words = ["estimate-share", *words, "--truth"] if goal == "share" else ["report", *words, "--label-column"]
+    command = shlex.join(["llmclf", *words, "truth", *(["--prefix", prefix] if prefix else [])])
+    marked = "1 row is" if n_marked == 1 else f"{n_marked:,} rows are"
+    copied = "" if is_file else ", with the table as a CSV or Parquet file"
+    return f"{marked} marked {prefix}audit=True; fill in the true classes in a new column, say truth, then: {command}{copied}"
 
 
 @_takes_job_keys("estimate", _MORE_OF_ESTIMATE)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their texts are read."""
+"""Options that several commands share, how their texts are read, and what is written for them."""
 
 from __future__ import annotations
 
@@ -211,3 +211,16 @@ def open_cache(path: Path | None) -> None:
         from ..scoring.score_cache import ScoreCache
 
         ScoreCache(path)
+
+
+def written_pages(made: Any, page: Path, json: bool, md: bool) -> list[Path]:
+    """Write a report or a race as a page, and beside it as JSON and Markdown where that is wished; the files."""
+    made.to_html(page)
+    files = [page]
+    if json:
+        files.append(page.with_suffix(".json"))
+        made.to_json(files[-1])
+    if md:
+        files.append(page.with_suffix(".md"))
+        made.to_markdown(files[-1])
+    return files

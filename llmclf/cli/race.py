@@ -32,8 +32,8 @@ from .options import (
     parse_features,
     parse_labels,
     parse_prompt,
+    written_pages,
 )
-from .pages import written_pages
 
 _WIDTH, _NAME = 80, 23
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from ..errors import InputError
 from ..numerics.class_matching import match_classes
-from ..tables.predictions import audited_rows, read_number, read_probabilities
-from ..tables.values import is_missing
+from ..tables.predictions import read_number, read_probabilities
 from .console import say
-from .options import Delimiter, Encoding, UnescapeFormulas, column
-from .pages import written_pages
+from .hand_labels import read_hand_labels
+from .options import Delimiter, Encoding, UnescapeFormulas, column, written_pages
 
 
 def report(
@@ -96,15 +94,13 @@ def report(
 
     text_format = TextFormat(delimiter, encoding, bool(unescape_formulas))
     frame = read_table(predictions, text_format)
-    truth = column(frame, label_column, "--label-column")
-    classes, proba = read_probabilities(frame, predictions, prefix)
-    rows = [row for row, value in enumerate(truth) if not is_missing(value) and str(value).strip()]
-    if not rows:
-        raise InputError(f"--label-column {label_column!r} is empty in all rows; a report needs labelled rows")
-    labels: list[str | None] = [None] * len(truth)
-    values = truth.tolist()
-    for row, k in zip(rows, match_classes([values[row] for row in rows], classes, is_y=False), strict=True):
-        labels[row] = classes[k]
+    by_hand = read_hand_labels(
+        frame, predictions, label_column, "--label-column", prefix=prefix, inclusion_column=inclusion_column
+    )
+    classes, proba = by_hand.classes, by_hand.proba
+    labels: list[str | None] = [None] * len(frame)
+    for row, label in zip(by_hand.rows.tolist(), by_hand.labels, strict=True):
+        labels[row] = label
     earlier = None
     if before is not None:
         names, earlier = read_probabilities(read_table(before, text_format), before, prefix)
@@ -121,18 +117,10 @@ def report(
     mass = None
     if f"{prefix}label_mass" in frame.columns:
         mass = [read_number(value, "label_mass", row) for row, value in enumerate(frame[f"{prefix}label_mass"])]
-    inclusion = None
-    if inclusion_column is None and f"{prefix}audit_inclusion" in frame.columns:
-        inclusion_column = f"{prefix}audit_inclusion"
-        is_labelled = np.array([label is not None for label in labels])
-        is_drawn = audited_rows(frame, prefix, is_labelled)
-        labels = [label if drawn else None for label, drawn in zip(labels, is_drawn.tolist(), strict=True)]
-        rows = [row for row in rows if is_drawn[row]]
-    if inclusion_column is not None:
-        chances = column(frame, inclusion_column, "--inclusion-column").tolist()
-        # Only those of labelled rows matter; what stands beside the others may be missing.
-        inclusion = np.full(len(frame), np.nan)
-        inclusion[rows] = [read_number(chances[row], inclusion_column, row) for row in rows]
+    # With the draw known, the estimates are those of estimate-share, which also heed from which stratum a row was drawn.
+    estimated: Any = shares or None
+    if shares and by_hand.inclusion is not None:
+        estimated = by_hand.shares(clusters=clusters, confidence_level=confidence)
     made = CalibrationReport(
         labels,
         proba,
@@ -142,7 +130,7 @@ def report(
         clusters=clusters,
         texts=texts,
         label_mass=mass,
-        inclusion=inclusion,
+        inclusion=by_hand.inclusion,
         metadata={
             "predictions": str(predictions),
             "before": None if before is None else str(before),
@@ -153,7 +141,7 @@ def report(
         confidence=confidence,
         cost_error=cost_error,
         cost_review=cost_review,
-        shares=shares or None,
+        shares=estimated,
         random_state=seed,
     )
     written = written_pages(made, output, json, md)

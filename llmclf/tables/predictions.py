@@ -33,13 +33,27 @@ def read_number(value: Any, column: str, row: int) -> float:
         raise InputError(f"column {column!r}, row {row}: {value!r} is not a number") from None
 
 
-def audited_rows(frame: Any, prefix: str, is_labelled: Any) -> Any:
-    """Which rows the audit has drawn; labels of others cannot be used, since nobody knows how they came to be labelled."""
+def audited_rows(frame: Any, prefix: str, is_labelled: Any, truth: str) -> Any:
+    """Which rows the audit has drawn; labels of others cannot be used, since nobody knows how they came to be labelled.
+
+    Raises
+    ------
+    InputError
+        The column `truth` of the labels is empty in all that were drawn.
+    """
     name = f"{prefix}audit"
     if name not in frame.columns:
         return np.ones(len(frame), dtype=bool)
     drawn = np.array([str(value).strip().casefold() in ("true", "1", "1.0") for value in frame[name]])
     extra, missing = int((is_labelled & ~drawn).sum()), int((drawn & ~is_labelled).sum())
+    if not drawn.any():
+        raise InputError(
+            f"{name!r} is True in no row; give the table as label --audit N wrote it, with the labels by hand"
+        )
+    if not (drawn & is_labelled).any():
+        other = "; labels of other rows cannot be used, as how they were chosen is not known" if extra else ""
+        rows = "row" if missing == 1 else f"{missing:,} rows"
+        raise InputError(f"fill in {truth!r} in the {rows} where {name} is True{other}")
     if extra:
         warn(
             f"{extra} labelled rows are not among those that --audit drew and are left out: how they came to be labelled is not "

@@ -189,7 +189,8 @@ def test_predict_goes_on_without_bad_rows(run, model, tmp_path, suffix):
     for name in ("label", "confidence", "p_a", "p_b"):
         assert [pd.isna(value) or value == "" for value in out[name]] == is_bad
     assert [not pd.isna(value) and value != "" for value in out["error"]] == is_bad
-    report = run("report", tmp_path / f"out{suffix}", "--label-column", "label", "-o", tmp_path / "r.html")
+    write_table(out.assign(truth=out["label"]), tmp_path / f"truth{suffix}")
+    report = run("report", tmp_path / f"truth{suffix}", "--label-column", "truth", "-o", tmp_path / "r.html")
     assert report.code == 0, report.err
 
 
@@ -444,7 +445,7 @@ ERRORS = [
     ("report data.csv --label-column mood", 2, "'data.csv' has no columns p_CLASS with the probabilities of at least two"),
     ("report scored.csv --label-column nope", 2, "--label-column 'nope' is not a column"),
     ("report scored.csv --label-column empty", 2, "--label-column 'empty' is empty in all rows"),
-    ("report scored.csv --label-column text", 2, "is not one of the labels"),
+    ("report scored.csv --label-column text", 2, "is not one of the classes"),
     ("report scored.csv --label-column mood --text-column nope", 2, "--text-column 'nope' is not a column"),
     ("report scored.csv --label-column mood --group-column nope", 2, "--group-column 'nope' is not a column"),
     ("report scored.csv --label-column mood --max-error 5", 2, "max_error=5.0; expected a number between 0 and 1"),

@@ -96,6 +96,20 @@ def test_an_audit_closes_the_circle(run, written):
     assert "5 labelled rows are not among those that --audit drew" in " ".join(result.err.split())
 
 
+def test_what_the_draw_has_saved_is_not_in_worth(run, written):
+    """Labels alone profit from a draw that the model guided, too; a line says so."""
+    frame = table()
+    frame["audit"] = frame["truth"] != ""
+    frame["audit_inclusion"] = 0.25
+    told = "by hand and worth already profit from the draw"
+    path = written(frame)
+    assert f"{told} that the model guided" in run("estimate-share", path, "--truth", "truth").out
+    path = written(table())
+    named = run("estimate-share", path, "--truth", "truth", "--inclusion-column", "pi")
+    assert f"{told} if the model guided it" in named.out
+    assert told not in run("estimate-share", path, "--truth", "truth").out
+
+
 @pytest.mark.filterwarnings("default")
 def test_rows_without_probabilities_count(run, written):
     """They stay among the rows whose shares are estimated, and a warning says so."""
@@ -115,7 +129,7 @@ def test_rows_without_probabilities_count(run, written):
         (("--truth", "truth", "--differences", "pairs"), "name their column with --group-column"),
         (("--truth", "truth", "-o", "shares.xlsx"), "expected a file that ends in .csv or .json"),
         (("--truth", "empty"), "is empty in all rows"),
-        (("--truth", "year"), "not one of the labels"),
+        (("--truth", "year"), "not one of the classes"),
         (("--truth", "truth", "--prefix", "model_"), "no columns model_p_CLASS"),
     ],
 )
@@ -125,3 +139,108 @@ def test_bad_options_are_named(run, written, options, message):
     result = run("estimate-share", written(frame), *options)
     assert result.code == 2
     assert message in " ".join(result.err.split())
+
+
+@pytest.mark.parametrize(
+    ("columns", "prefix", "name"),
+    [
+        ({"label": "label"}, "", "label"),
+        ({"label": "predicted_label"}, "", "predicted_label"),
+        ({name: f"m_{name}" for name in ("label", "confidence", "p_praise", "p_complaint")}, "m_", "m_label"),
+    ],
+)
+def test_the_labels_of_the_model_are_not_those_of_people(run, written, tmp_path, columns, prefix, name):
+    """The column that label added would agree with the model whatever the truth is."""
+    path = written(table().assign(confidence=0.9).rename(columns=columns))
+    for command in (
+        ("estimate-share", path, "--truth", name),
+        ("report", path, "--label-column", name, "-o", tmp_path / "r.html"),
+    ):
+        result = run(*command, "--prefix", prefix)
+        assert result.code == 2
+        told = f"{name!r} is the column in which label wrote the model's answers; name the column that people filled in"
+        assert told in " ".join(result.err.split())
+
+
+def test_a_column_called_label_may_be_that_of_people(run, written):
+    """Where it was there before, label calls its own predicted_label."""
+    frame = table().assign(confidence=0.9).rename(columns={"label": "predicted_label", "truth": "label"})
+    assert run("estimate-share", written(frame), "--truth", "label").code == 0
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("n_labelled", [100, 95])
+def test_the_drawn_rows_alone_are_not_the_table(run, written, n_labelled):
+    """All of them are known, so that an interval would have no width, though they stand for others."""
+    frame = table()
+    frame["audit"] = frame["truth"] != ""
+    frame["audit_inclusion"] = 0.25
+    drawn = frame[frame["audit"]].copy()
+    drawn.iloc[n_labelled:, drawn.columns.get_loc("truth")] = ""
+    told = "the table holds only the rows that were drawn (100, standing for about 400); give the whole table that label wrote"
+    result = run("estimate-share", written(drawn), "--truth", "truth")
+    assert result.code == 2
+    assert told in " ".join(result.err.split())
+    bare = drawn[:n_labelled].drop(columns=["audit", "audit_inclusion"])
+    result = run("estimate-share", written(bare), "--truth", "truth", "--inclusion-column", "pi")
+    assert result.code == 2
+    assert "the table holds only the rows that were drawn" in " ".join(result.err.split())
+    drawn["audit_inclusion"] = 1.0
+    assert run("estimate-share", written(drawn), "--truth", "truth").code == 0
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_report_has_the_same_shares(run, written, tmp_path):
+    """Of one file there is one interval: both commands heed the strata that --audit wrote."""
+    frame = table()
+    frame["audit"] = frame["truth"] != ""
+    stratum = frame["p_complaint"] > 0.3
+    frame["audit_stratum"] = stratum.map({True: "high", False: "low"})
+    frame["audit_inclusion"] = frame.groupby("audit_stratum")["audit"].transform("mean")
+    path = written(frame)
+    shares = json.loads(run("estimate-share", path, "--truth", "truth", "--json").out)["shares"]
+    page = tmp_path / "r.html"
+    result = run("report", path, "--label-column", "truth", "-o", page, "--json", "--shares")
+    assert result.code == 0, result.err
+    lines = json.loads((tmp_path / "r.json").read_text())["shares"]["lines"]
+    assert [(line["class"], line["share"]["low"], line["share"]["high"]) for line in lines] == [
+        (share["class"], pytest.approx(share["low"]), pytest.approx(share["high"])) for share in shares
+    ]
+
+
+def test_a_label_that_is_no_class_is_named_by_its_row(run, written):
+    """By its place in the table, with its column and the cure; blanks around a class do no harm."""
+    frame = table()
+    plain = run("estimate-share", written(frame), "--truth", "truth", "--json")
+    frame["truth"] = frame["truth"].map(lambda value: f" {value} ")
+    blanks = run("estimate-share", written(frame), "--truth", "truth", "--json")
+    assert (blanks.code, blanks.out) == (0, plain.out), blanks.err
+    row = frame.index[frame["truth"].str.strip() != ""][7]
+    frame.loc[row, "truth"] = "unclear"
+    result = run("estimate-share", written(frame), "--truth", "truth")
+    assert result.code == 2
+    told = " ".join(result.err.split())
+    assert f"--truth 'truth', row {row}: 'unclear' is not one of the classes ['praise', 'complaint']" in told
+    assert "label with a class for them, --labels a,b,undecided, before" in told
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("more", ["", "; labels of other rows cannot be used"])
+def test_an_audit_that_nobody_has_read_yet(run, written, tmp_path, more):
+    """One line says which rows to fill in; no warning comes first."""
+    frame = table()
+    frame["audit"] = frame["truth"] != ""
+    frame["audit_inclusion"] = 0.25
+    frame["truth"] = np.where(frame["audit"] | (not more), "", "praise")
+    path = written(frame)
+    for command in (
+        ("estimate-share", path, "--truth", "truth"),
+        ("report", path, "--label-column", "truth", "-o", tmp_path / "r.html"),
+    ):
+        result = run(*command)
+        assert result.code == 2
+        told = f"error: fill in 'truth' in the 100 rows where audit is True{more}"
+        assert " ".join(result.err.split()).startswith(told)
+    result = run("estimate-share", written(frame.assign(audit=False)), "--truth", "truth")
+    assert result.code == 2
+    assert "'audit' is True in no row" in result.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import signal
 import subprocess
 import sys
 from decimal import Decimal
@@ -18,6 +19,7 @@ from faults import FakeServer, Status
 
 from llmclf.cli.job_file import JobConfig, read_config
 from llmclf.errors import InputError
+from llmclf.files.orderly_end import Interrupted
 from llmclf.tables.files import read_table, write_table
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
@@ -75,6 +77,55 @@ def test_the_second_run_wants_resume(run, table, server, tmp_path):
     assert result.code == 2
     assert "--resume" in result.err
     assert run(*command, "--resume", "--quiet").err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("out.csv", ["--audit", "2"], "2 rows are marked audit=True; {fill} llmclf estimate-share {out} --truth truth"),
+        ("out.csv", ["--audit", "9"], "3 rows are marked audit=True; {fill} llmclf estimate-share {out} --truth truth"),
+        ("out.csv", ["--audit", "1", "--prefix", "m_", "--audit-goal", "threshold"],
+         "1 row is marked m_audit=True; {fill} llmclf report {out} --label-column truth --prefix m_"),
+        ("folder", ["--audit", "2"], "2 rows are marked audit=True; {fill} llmclf estimate-share FILE --truth truth, "
+         "with the table as a CSV or Parquet file"),
+    ],
+)  # fmt: skip
+def test_an_audit_says_what_comes_next(run, table, server, tmp_path, name, options, told):
+    """How many rows are marked, and the command that takes their classes."""
+    source, out = table, tmp_path / name
+    if name == "folder":
+        source = tmp_path / "tables"
+        source.mkdir()
+        table.rename(source / "in.csv")
+    result = run("label", source, out, "--text-column", "review", *flags(server), *options)
+    assert result.code == 0, result.err
+    fill = "fill in the true classes in a new column, say truth, then:"
+    assert result.out.splitlines()[-1] == told.format(out=out, fill=fill)
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--audit-goal", "share"), ("--audit-seed", "0")])
+def test_options_of_an_audit_need_one(run, table, tmp_path, flag, value):
+    """As flags and as keys of a job file: without --audit they would mark nothing, and nobody would notice."""
+    command = ["label", table, tmp_path / "out.csv", "--text-column", "review", "--labels", "good,bad"]
+    key = flag[2:].replace("-", "_")
+    job = tmp_path / "job.toml"
+    job.write_text(f"{key} = {json.dumps(int(value) if value.isdigit() else value)}\n")
+    for more in ([flag, value], ["--job", job]):
+        result = run(*command, *more)
+        assert result.code == 2
+        assert f"{flag} needs --audit N (in a job file, {key} needs audit)" in " ".join(result.err.split())
+
+
+def test_a_job_that_is_ended_early_names_resume(run, table, tmp_path, monkeypatch):
+    """A signal that comes before the first question: label keeps answers in its journal, and not with --cache."""
+
+    def interrupted(*_):
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr("llmclf.cli.label._config", interrupted)
+    result = run("label", table, tmp_path / "out.csv", "--text-column", "review", "--labels", "good,bad")
+    assert result.code == 130
+    assert result.err == "interrupted by SIGTERM; to go on, run the same command with --resume\n"
 
 
 def test_rows_that_fail_give_exit_code_3(run, table, tmp_path):

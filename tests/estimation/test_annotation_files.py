@@ -67,6 +67,20 @@ def test_tables_come_back(drawn: pd.DataFrame, tmp_path: Path, suffix: str) -> N
     assert read_annotations(file, drawn, classes=CLASSES).labels() == answers(drawn)
 
 
+@pytest.mark.parametrize(("name", "form"), [("rows.csv", None), ("rows.json", "argilla")])
+def test_labels_are_not_overwritten(drawn: pd.DataFrame, tmp_path: Path, name: str, form: str | None) -> None:
+    """A file that is there may have been filled in; it is replaced on request alone."""
+    file = tmp_path / name
+    file.write_text("labels")
+    with pytest.raises(
+        InputError, match=f"{name}' exists already and may hold labels; give another path, or overwrite=True"
+    ):
+        write_annotation_file(drawn, file, form=form)
+    assert file.read_text() == "labels"
+    write_annotation_file(drawn, file, form=form, overwrite=True)
+    assert file.read_text() != "labels"
+
+
 def test_label_studio(drawn: pd.DataFrame, tmp_path: Path) -> None:
     """Both exports of Label Studio come back; a task that was skipped is not labelled."""
     file = tmp_path / "tasks.json"
@@ -105,12 +119,37 @@ def test_argilla(drawn: pd.DataFrame, tmp_path: Path) -> None:
     assert found.frame["annotator"].unique().tolist() == ["u0", "u1", "u2"]
 
 
+def test_argilla_responses_that_were_not_sent(drawn: pd.DataFrame, tmp_path: Path) -> None:
+    """A draft and a discarded response are no labels; the row is not labelled, or has the labels of others."""
+    file = tmp_path / "records.json"
+    write_annotation_file(drawn, file, form="argilla")
+    records = json.loads(file.read_text())
+    sent = {"value": "good", "user_id": "u0", "status": "submitted"}
+    records[0]["responses"] = {"label": [sent, {"value": "bad", "user_id": "u1", "status": "draft"}]}
+    records[1]["responses"] = {"label": [{"value": "bad", "user_id": "u1", "status": "discarded"}]}
+    file.write_text(json.dumps(records))
+    found = read_annotations(file, drawn, classes=CLASSES, form="argilla")
+    assert found.labels() == ["good"] + [None] * (len(drawn) - 1)
+    assert found.frame["annotator"].tolist() == ["u0"]
+
+
 def test_config_is_the_interface_of_the_tasks() -> None:
     """Classes with signs that XML knows are shown as they are."""
     view = ElementTree.fromstring(label_studio_config(['a "b" & <c>', 2], show=["title"]))
     assert [choice.get("value") for choice in view.iter("Choice")] == ['a "b" & <c>', "2"]
     assert view.find("Text").get("value") == "$text"
     assert view.find("Header").get("value") == "$title"
+
+
+def test_the_interface_shows_what_tasks_of_another_column_hold(drawn: pd.DataFrame, tmp_path: Path) -> None:
+    """The call that the how-to shows names a column of its tasks."""
+    page = Path(__file__).parent.parent.parent / "docs" / "how-to" / "next-rows.md"
+    assert '`label_studio_config(classes, text="comment")`' in page.read_text()
+    file = tmp_path / "tasks.json"
+    write_annotation_file(drawn.rename(columns={"text": "comment"}), file, form="label-studio")
+    shown = ElementTree.fromstring(label_studio_config(CLASSES, text="comment")).find("Text")
+    assert shown is not None
+    assert shown.get("value", "").removeprefix("$") in json.loads(file.read_text())[0]["data"]
 
 
 def test_several_annotators_in_a_table(drawn: pd.DataFrame, tmp_path: Path) -> None:
@@ -159,7 +198,7 @@ def test_formulas(tmp_path: Path) -> None:
     drawn = next_rows([[0.5, 0.5]] * 2, 2, random_state=0).to_frame(["=1+1", "fine"])
     with pytest.warns(FormulaWarning):
         write_annotation_file(drawn, tmp_path / "rows.csv")
-    write_annotation_file(drawn, tmp_path / "rows.csv", escape_formulas=True)
+    write_annotation_file(drawn, tmp_path / "rows.csv", escape_formulas=True, overwrite=True)
     assert "'=1+1" in (tmp_path / "rows.csv").read_text()
 
 

@@ -34,6 +34,7 @@ def write_annotation_file(
     *,
     form: str | None = None,
     escape_formulas: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Write rows to be annotated.
 
@@ -50,11 +51,13 @@ def write_annotation_file(
         ``Dataset.records.from_json`` reads, with one ``LabelQuestion`` named ``label`` and a ``TextField`` for each column shown.
     escape_formulas : bool
         Of a CSV file: write an apostrophe before every cell that a spreadsheet would run as a formula.
+    overwrite : bool
+        Replace a file that exists. Otherwise it is an error, since the file may hold labels by now.
 
     Raises
     ------
     InputError
-        The frame lacks a column, an id stands twice, or suffix and form do not fit.
+        The frame lacks a column, an id stands twice, suffix and form do not fit, or the file exists already.
     StoreError
         The file cannot be written.
 
@@ -78,6 +81,8 @@ def write_annotation_file(
     """
     check_frame(frame)
     kind = form_of(path, form)
+    if not overwrite and os.path.lexists(Path(path).expanduser()):
+        raise InputError(f"{str(path)!r} exists already and may hold labels; give another path, or overwrite=True")
     if kind in PLATFORMS:
         made = PLATFORMS[kind](frame)
         write_text(json.dumps(made, ensure_ascii=False, indent=1, allow_nan=False) + "\n", path)

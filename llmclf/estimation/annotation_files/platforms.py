@@ -13,6 +13,7 @@ from .found import Found
 
 QUESTION = "label"
 """What the question is called on both platforms."""
+_UNFINISHED = ("draft", "discarded")
 _OWN = ("id", "label", "inclusion", "stratum")
 
 
@@ -75,7 +76,7 @@ def label_studio_found(tasks: Sequence[Any]) -> Iterator[Found]:
 
 
 def argilla_found(records: Sequence[Any]) -> Iterator[Found]:
-    """The labels in what Argilla's ``Dataset.records.to_json`` writes.
+    """The labels in what Argilla's ``Dataset.records.to_json`` writes; drafts and discarded responses are none.
 
     Raises
     ------
@@ -88,7 +89,7 @@ def argilla_found(records: Sequence[Any]) -> Iterator[Found]:
             raise InputError(f"{where} is {str(record)[:80]!r}; expected an object, as Argilla exports records")
         metadata = record.get("metadata") or {}
         row_id = metadata.get("row_id", record.get("id"))
-        responses = (record.get("responses") or {}).get(QUESTION) or []
+        responses = [one for one in (record.get("responses") or {}).get(QUESTION) or [] if not _is_unfinished(one)]
         for place, response in enumerate(responses):
             value = response.get("value") if isinstance(response, Mapping) else response
             author = response.get("user_id") if isinstance(response, Mapping) else None
@@ -105,6 +106,11 @@ def _lines(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 def _shown(line: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in line.items() if name not in _OWN}
+
+
+def _is_unfinished(response: Any) -> bool:
+    """Whether an annotator of Argilla has not sent an answer, or has passed the record over."""
+    return isinstance(response, Mapping) and response.get("status") in _UNFINISHED
 
 
 def _name(value: Any) -> str | None:

@@ -94,7 +94,7 @@ def read_annotations(
 
     A row that stands in the file without a label, or not at all, is not labelled. A table may have a column ``annotator``; then
     a row may stand in it once for each annotator. Exports of Label Studio may be JSON or JSON-MIN; annotations that were
-    cancelled do not count.
+    cancelled do not count, nor do responses that are drafts or discarded in Argilla.
 
     Parameters
     ----------
