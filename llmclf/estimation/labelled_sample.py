@@ -17,6 +17,7 @@ from ..metrics import label_columns
 from ..numerics.class_array import class_array
 from ..numerics.groups import group_numbers
 from .sample_checks import (
+    check_counted,
     check_weights_beside_inclusion,
     checked_inclusion,
     checked_labels,
@@ -139,6 +140,9 @@ class LabelledSample:
         if names is None:
             names = class_array(sorted(set(labels.tolist())) if known is None else known)
         v = checked_weights(weights, n_rows)
+        check_counted(v[places])
+        # Once for all: some are read only once.
+        strata, clusters = (None if one is None else list(one) for one in (strata, clusters))
         stratum = None if strata is None else group_numbers(strata, n_rows, "strata")
         cluster = None if clusters is None else group_numbers(clusters, n_rows, "clusters")
         if inclusion is None:

@@ -20,6 +20,7 @@ from .labelled_sample import LabelledSample
 from .regressions import checked_target, checked_tuning, probabilities
 from .regressions.estimating_equations import EstimatingEquations, LabelDesign
 from .regressions.fit import Fit, fit_by_hand, fit_powered
+from .sample_checks import check_units
 
 _PRIOR_CASES = 2.0
 """Of how many labels away from either bound the variance speaks that a value of 0 or 1 would have."""
@@ -149,6 +150,7 @@ def estimate_means(
     sample = LabelledSample.checked(
         proba, y, rows, classes=classes, inclusion=inclusion, strata=strata, clusters=clusters, weights=weights
     )
+    check_units(sample)
     functions = {name: _table(given, sample, name) for name, given in _functions(values, sample).items()}
     q_all, q_seen = probabilities(sample, recalibrate)
     shares, d = sample.weights / sample.weights.sum(), sample.design_weights

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Floats, Integers
+from ..checks import is_number
 from ..errors import EstimationWarning, InputError, listed, warn
 from ..metrics import checked_probability_rows, label_columns
+from ..tables.values import is_missing
 
 if TYPE_CHECKING:
     from .labelled_sample import LabelledSample
@@ -24,8 +26,8 @@ def checked_proba(proba: ArrayLike, y: ArrayLike, classes: ArrayLike | None) -> 
     """Probabilities (N, K), and the classes of their columns if they are known; a label per row becomes a 1 in its column."""
     known = None if classes is None else np.asarray(classes, dtype=object).tolist()
     values = np.asarray(proba)
-    if values.ndim != 1 or values.dtype.kind == "f":
-        return checked_probability_rows(values), known
+    if values.ndim != 1 or values.dtype.kind == "f" or _are_fractions(values):
+        return checked_probability_rows(as_numbers(values, "proba")), known
     predicted = np.asarray(proba, dtype=object)
     if known is None:
         try:
@@ -44,6 +46,31 @@ def checked_proba(proba: ArrayLike, y: ArrayLike, classes: ArrayLike | None) -> 
     table = np.zeros((len(columns), len(known)))
     table[np.arange(len(columns)), columns] = 1.0
     return checked_probability_rows(table), known
+
+
+def as_numbers(values: ArrayLike, name: str) -> Floats:
+    """Numbers of any type as floats, missing ones as NaN."""
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        pass
+    given = np.asarray(values, dtype=object)
+    result = np.full(given.shape, math.nan)
+    for place, value in np.ndenumerate(given):
+        if is_missing(value):
+            continue
+        try:
+            result[place] = float(value)
+        except (TypeError, ValueError):
+            at = ", ".join(map(str, place))
+            raise InputError(f"{name}[{at}]={value!r} is not a number; expected numbers") from None
+    return result
+
+
+def _are_fractions(values: NDArray[Any]) -> bool:
+    """Whether the values of an object array are numbers of which some are no labels."""
+    numbers = [value for value in values.tolist() if is_number(value)] if values.dtype.kind == "O" else []
+    return len(numbers) == values.size > 0 and any(0.0 < value < 1.0 for value in numbers)
 
 
 def checked_rows(rows: ArrayLike, n_rows: int) -> Integers:
@@ -80,25 +107,26 @@ def checked_rows(rows: ArrayLike, n_rows: int) -> Integers:
 
 def checked_labels(y: ArrayLike, n_labelled: int) -> NDArray[Any]:
     """The labels by hand (n,), none of them missing."""
-    labels = np.asarray(y)
-    if labels.ndim != 1 or labels.size != n_labelled:
+    given = y if isinstance(y, np.ndarray) else np.asarray(y, dtype=object)
+    if given.ndim != 1 or given.size != n_labelled:
         raise InputError(
-            f"y has shape {labels.shape} for {n_labelled} labelled rows; expected one label per entry of rows"
+            f"y has shape {given.shape} for {n_labelled} labelled rows; expected one label per entry of rows"
         )
-    for i, label in enumerate(labels.tolist()):
-        if label is None or label != label:
+    # Before numpy chooses a type: in one of text, a missing label is the word "nan".
+    for i, label in enumerate(given.tolist()):
+        if is_missing(label):
             raise InputError(
                 f"y[{i}]={label!r} is missing; leave rows without a label out of y and of rows. If labels are missing for a "
                 "reason that has to do with the class, no estimate is safe"
             )
-    return labels
+    return np.asarray(y)
 
 
 def checked_weights(weights: ArrayLike | None, n_rows: int) -> Floats:
     """What each row counts (N,), in units of the largest."""
     if weights is None:
         return np.ones(n_rows)
-    v = np.asarray(weights, dtype=np.float64)
+    v = as_numbers(weights, "weights")
     if v.shape != (n_rows,):
         raise InputError(f"weights has shape {v.shape}; expected ({n_rows},): what each row counts, labelled or not")
     bad = np.flatnonzero(~(np.isfinite(v) & (v >= 0)))
@@ -108,6 +136,16 @@ def checked_weights(weights: ArrayLike | None, n_rows: int) -> Floats:
         raise InputError("all weights are 0; expected at least one row that counts")
     relative: Floats = v / v.max()
     return relative
+
+
+def check_counted(weights: Floats) -> None:
+    """Refuse a sample of which fewer than two labelled rows (n,) have a weight."""
+    n_counted = int(np.count_nonzero(weights))
+    if n_counted < 2:
+        raise InputError(
+            f"{n_counted} of the {len(weights)} labelled rows have a weight above 0; two are the fewest that show how much rows "
+            "differ: label rows that count"
+        )
 
 
 def sampling_fractions(places: Integers, n_rows: int, stratum: Integers | None, names: Iterable[Any] | None) -> Floats:
@@ -129,7 +167,7 @@ def sampling_fractions(places: Integers, n_rows: int, stratum: Integers | None, 
 
 def checked_inclusion(inclusion: ArrayLike, places: Integers, n_rows: int) -> Floats:
     """The inclusion probabilities (n,) of the labelled rows, from theirs or from those of all rows."""
-    pi = np.asarray(inclusion, dtype=np.float64)
+    pi = as_numbers(inclusion, "inclusion")
     if pi.shape not in ((len(places),), (n_rows,)):
         raise InputError(
             f"inclusion has shape {pi.shape}; expected ({len(places)},), a probability per labelled row, or ({n_rows},), one per "
@@ -161,7 +199,8 @@ def checked_inclusion(inclusion: ArrayLike, places: Integers, n_rows: int) -> Fl
 def check_weights_beside_inclusion(v: Floats, pi: Floats) -> None:
     """Refuse weights that repeat the inclusion probabilities, and warn of others, of labelled rows (n,)."""
     product = v * pi
-    if np.ptp(pi) > 1e-9 and np.ptp(product) <= 1e-6 * product.max():
+    # Weights that were rounded, as in a file, repeat them as well.
+    if np.ptp(pi) > 0.02 * pi.max() and np.ptp(product) <= 0.01 * product.max():
         raise InputError(
             "weights are the inverse of inclusion, so that each row would count twice for its probability; give inclusion alone"
         )
@@ -174,8 +213,19 @@ def check_weights_beside_inclusion(v: Floats, pi: Floats) -> None:
 
 
 def _name_of(names: Iterable[Any] | None, numbers: Integers, number: int) -> Any:
-    values = names.tolist() if isinstance(names, np.ndarray) else list(names or ())
-    return values[int(np.flatnonzero(numbers == number)[0])]
+    values = [] if names is None else list(names)
+    value = values[int(np.flatnonzero(numbers == number)[0])]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def check_units(sample: LabelledSample) -> None:
+    """Refuse a sample whose labelled rows were all drawn together: means and coefficients need to see units differ."""
+    n_units = len(np.unique(sample.units[sample.design_weights > 0]))
+    if n_units < 2:
+        raise InputError(
+            f"the labelled rows that count lie in {n_units} cluster; two are the fewest that show how clusters differ: label "
+            "rows of others"
+        )
 
 
 def warn_of_limits(sample: LabelledSample, strata: Iterable[Any] | None) -> None:

@@ -251,7 +251,8 @@ def _beyond_known(shares: Floats, known: Floats) -> Floats:
 
 
 def _sorted_groups(groups: Iterable[Any], n_rows: int) -> tuple[list[Any], Integers]:
-    values = groups.tolist() if isinstance(groups, np.ndarray) else list(groups)
+    # Times would become nanoseconds.
+    values = groups.tolist() if isinstance(groups, np.ndarray) and groups.dtype.kind not in "mM" else list(groups)
     numbers = group_numbers(values, n_rows)
     first = np.unique(numbers, return_index=True)[1]
     names = [values[i] for i in first.tolist()]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmclf.errors import EstimationWarning, InputError
-from llmclf.estimation import LabelledSample
+from llmclf.estimation import LabelledSample, estimate_means, estimate_regression
 
 N, LABELLED = 200, 40
 RNG = np.random.default_rng(0)
@@ -211,3 +212,85 @@ def test_sound_input_is_not_warned_of():
             rows = np.flatnonzero(rng.random(N) < pi)
             if len(rows) >= 12:
                 sample(y=np.arange(len(rows)) % 3, rows=rows, inclusion=pi)
+
+
+def small(seed: int = 0):
+    """Probabilities of 400 rows, and labels of 60 of them."""
+    rng = np.random.default_rng(seed)
+    proba = rng.dirichlet([1, 1], 400)
+    rows = rng.choice(400, 60, replace=False)
+    return proba, (rng.random(60) < proba[rows, 1]).astype(int), rows
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.nan, pd.NA, pd.NaT])
+def test_a_missing_label_is_named_whatever_stands_beside_it(missing):
+    """Among words, too, where numpy makes a word of it."""
+    proba, y, rows = small()
+    for words in (y.tolist(), ["ab"[k] for k in y]):
+        words[3] = missing
+        for labels in (words, pd.Series(words, dtype=object), np.array(words, dtype=object)):
+            with pytest.raises(InputError, match=r"y\[3\]=.* is missing"):
+                LabelledSample.checked(proba, labels, rows)
+
+
+def test_probabilities_in_a_column_of_objects_are_probabilities():
+    """As they come from a table with gaps elsewhere; whole numbers and words stay labels."""
+    proba, y, rows = small()
+    wanted = LabelledSample.checked(proba[:, 1], y, rows)
+    found = LabelledSample.checked(pd.Series(proba[:, 1], dtype=object), y, rows)
+    np.testing.assert_array_equal(found.proba, wanted.proba)
+    labels = pd.Series((proba[:, 1] > 0.5).astype(int).tolist(), dtype=object)
+    assert LabelledSample.checked(labels, y, rows).proba.max(axis=1).tolist() == [1.0] * 400
+
+
+@pytest.mark.parametrize("name", ["weights", "inclusion"])
+def test_what_is_no_number_is_named(name):
+    """Words, and missing values of pandas."""
+    proba, y, rows = small()
+    with pytest.raises(InputError, match=rf"{name}\[0\]='x' is not a number"):
+        LabelledSample.checked(proba, y, rows, **{name: ["x"] * 400})
+    with pytest.raises(InputError, match=rf"{name}\[0\]"):
+        LabelledSample.checked(
+            proba, y, rows, **{name: [pd.NA, *[0.5] * 399]} if name == "weights" else {name: [pd.NA] * 60}
+        )
+
+
+def test_labelled_rows_without_weight_say_nothing():
+    """Neither do those whose weight is nothing beside another's."""
+    proba, y, rows = small()
+    weights = np.ones(400)
+    weights[rows] = 0
+    for some in (weights, np.where(np.arange(400) == rows[0], 1e300, 1e-300)):
+        with pytest.raises(InputError, match="of the 60 labelled rows have a weight above 0"):
+            LabelledSample.checked(proba, y, rows, weights=some)
+
+
+def test_strata_are_taken_as_they_come():
+    """A column of a table, and what can be read once; names in messages are those of the column."""
+    proba, y, rows = small()
+    strata = np.zeros(400, dtype=int)
+    strata[rows[0]] = 1
+    for column in (strata, pd.Series(strata), (one for one in strata.tolist())):
+        with pytest.warns(EstimationWarning, match="the strata 1 is labelled"):
+            LabelledSample.checked(proba, y, rows, strata=column)
+    strata[:] = 0
+    strata[np.setdiff1d(np.arange(400), rows)[:5]] = 1
+    with pytest.raises(InputError, match="no row of the strata 1 is labelled"):
+        LabelledSample.checked(proba, y, rows, strata=pd.Series(strata))
+
+
+def test_weights_that_repeat_inclusion_are_refused_though_rounded():
+    """As a file has them."""
+    proba, y, rows = small()
+    pi = np.linspace(0.1, 0.3, 400)
+    with pytest.raises(InputError, match="weights are the inverse of inclusion"):
+        LabelledSample.checked(proba, y, rows, inclusion=pi[rows], weights=np.round(1 / pi, 2))
+
+
+def test_one_cluster_is_too_few_for_means_and_regressions():
+    """Nothing shows how clusters differ."""
+    proba, y, rows = small()
+    with pytest.raises(InputError, match="lie in 1 cluster"):
+        estimate_means(proba, y, rows, [0, 1], clusters=[0] * 400)
+    with pytest.raises(InputError, match="lie in 1 cluster"):
+        estimate_regression(proba, y, rows, np.random.default_rng(0).normal(size=(400, 1)), clusters=[0] * 400)

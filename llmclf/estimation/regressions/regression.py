@@ -14,6 +14,7 @@ from ...errors import EstimationWarning, InputError, listed, warn
 from ...metrics import check_confidence_level
 from ..labelled_sample import LabelledSample
 from ..recalibration import Recalibration
+from ..sample_checks import check_units
 from .design import NamedDesign, dependent_columns, formula_design, label_values, matrix_design
 from .estimating_equations import EstimatingEquations, NoSolutionError
 from .fit import Fit, fit_by_hand, fit_naive, fit_powered
@@ -147,6 +148,7 @@ def estimate_regression(
     sample = LabelledSample.checked(
         proba, y, rows, classes=classes, inclusion=inclusion, strata=strata, clusters=clusters, weights=weights
     )
+    check_units(sample)
     numbers = label_values(sample, event, values)
     if formula is not None:
         if outcome is not None:
