@@ -79,7 +79,7 @@ def population_interval(counts: ArrayLike, n_drawn: int, population: int, alpha:
     --------
     >>> low, high = population_interval([0, 5], 300, 500, 0.05)
     >>> low.round(4).tolist(), high.round(4).tolist()
-    ([0.0, 0.01], [0.006, 0.024])
+    ([0.0, 0.01], [0.008, 0.03])
     """
     x = np.asarray(counts, dtype=np.int64)
     low = _fewest_cases(x, n_drawn, population, alpha) / population

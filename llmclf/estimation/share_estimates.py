@@ -122,10 +122,13 @@ class PartEstimate:
         below, above = self._nearer(alpha)
         # An estimate that a given tuning, or labels of unlike weight, put beyond what is known stays in its interval.
         most = np.maximum(1.0 - (self.known.sum(axis=-1, keepdims=True) - self.known), share)
-        return (
-            np.clip(share - below * (share - low), np.minimum(self.known, share), 1.0),
-            np.clip(share + above * (high - share), 0.0, most),
-        )
+        low, high = share - below * (share - low), share + above * (high - share)
+        if self.population is not None:
+            # A share of a table that is partly known is one of whole rows: an interval ends at none between them.
+            is_partly_known = self.rest < 1.0
+            low = np.where(is_partly_known, np.floor(low * self.population + 1e-9) / self.population, low)
+            high = np.where(is_partly_known, np.ceil(high * self.population - 1e-9) / self.population, high)
+        return np.clip(low, np.minimum(self.known, share), 1.0), np.clip(high, 0.0, most)
 
     def _nearer(self, alpha: float) -> tuple[Floats, Floats]:
         """By what factors (K,) the ends are nearer because part of the table is known, below and above.
