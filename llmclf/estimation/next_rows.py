@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ class NextRows:
         Parameters
         ----------
         y : array-like (n,), or mapping of place to label
-            The labels of `rows`, in their order.
+            The labels of `rows`, in their order. A Series whose index holds their places is taken by it.
 
         Returns
         -------
@@ -96,7 +96,10 @@ class NextRows:
         >>> len(sample["y"]), round(float((1 / sample["inclusion"]).sum()))
         (150, 1000)
         """
-        if isinstance(y, dict):
+        by_place = isinstance(y, pd.Series) and not isinstance(y.index, pd.RangeIndex)
+        if by_place and sorted(y.index.tolist(), key=str) == sorted(self.rows.tolist(), key=str):
+            y = dict(zip(y.index.tolist(), y.tolist(), strict=True))
+        if isinstance(y, Mapping):
             absent = [int(row) for row in self.rows if int(row) not in y]
             if absent:
                 raise InputError(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import warnings
 from itertools import combinations
+from types import MappingProxyType
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -236,3 +238,12 @@ def test_a_certain_row_stays_certain(share):
     assert before[0] <= 1.0
     assert new[0] <= 1.0
     assert np.allclose([before[0], new[0]], 1.0)
+
+
+def test_labels_are_taken_by_their_places_where_these_are_given() -> None:
+    """A mapping of any kind, or a Series whose index holds the places, in whatever order."""
+    drawn = next_rows(np.random.default_rng(0).dirichlet([1.0, 1.0], 300), 20, random_state=0)
+    wanted = (drawn.rows % 2).tolist()
+    backwards = {int(place): int(place) % 2 for place in drawn.rows[::-1]}
+    for given_labels in (wanted, backwards, MappingProxyType(backwards), pd.Series(backwards), pd.Series(wanted)):
+        assert drawn.sample(given_labels)["y"].tolist() == wanted
