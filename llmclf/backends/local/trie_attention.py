@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -55,6 +56,11 @@ class TrieContext:
     n_calls: int = 0
     _blocks: dict[torch.dtype, list[tuple[Blocks, torch.Tensor | None]]] = field(default_factory=dict)
     _biases: dict[tuple[int | None, torch.dtype], list[torch.Tensor]] = field(default_factory=dict)
+
+    @cached_property
+    def last_position(self) -> int:
+        """Asked of the device once, not in every layer."""
+        return int(self.positions.max())
 
     def blocks(self, dtype: torch.dtype) -> list[tuple[Blocks, torch.Tensor | None]]:
         """The tiles on the model's device, each with the places of its queries that are not repeated ones, if not all."""
@@ -120,7 +126,7 @@ def trie_attention(
     prefix = context.prefix[context.n_calls] if context.prefix else None
     context.n_calls += 1
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    is_plain = softcap is None and (sliding_window is None or int(context.positions.max()) < sliding_window)
+    is_plain = softcap is None and (sliding_window is None or context.last_position < sliding_window)
     if is_plain and context.is_text and _reads_on(query, value, context):
         return read_on(query, key, value, prefix, scale).unsqueeze(0).contiguous(), None
     of_tiles = []

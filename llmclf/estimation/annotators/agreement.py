@@ -72,7 +72,7 @@ class AnnotatorAgreement:
         Parameters
         ----------
         table : {"statistics", "pairs", "annotators"}
-            The statistics of all annotators together; agreement and Cohen's kappa of each two; or each annotator against the
+            The statistics of all annotators together; agreement and Cohen's kappa of every pair; or each annotator against the
             majority of the others.
 
         Raises

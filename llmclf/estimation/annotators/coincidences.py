@@ -136,7 +136,7 @@ def _extremes(totals: Integers, values: Floats | None) -> tuple[int, int]:
 
 
 def _products(counts: Floats, sizes: Floats) -> csr_array:
-    """The products of the counts of each two classes, over the size less one (cells, K * K)."""
+    """The products of the counts of every pair of classes, over the size less one (cells, K * K)."""
     n_classes = counts.shape[1]
     given = [np.flatnonzero(line) for line in counts]
     cells = np.repeat(np.arange(len(given)), [len(line) ** 2 for line in given])
