@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Floats, Integers
-from ..checks import check_whole_number, is_number
+from ..checks import check_whole_number, is_number, is_whole_number
 from ..errors import EstimationWarning, InputError, warn
 from ..metrics import checked_probability_rows, label_columns
 from .designs import PilotSquares, stratified_design
@@ -297,7 +297,13 @@ def next_rows(
         most=1.0 - share,
         pilot=pilot.squares(table, cells, aim, len(counts.rows)),
     )
-    draw = StratifiedDraw(design, np.random.default_rng(random_state))
+    try:
+        generator = np.random.default_rng(random_state)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"random_state={random_state!r}; expected a whole number of at least 0, a numpy Generator, or None"
+        ) from None
+    draw = StratifiedDraw(design, generator)
     chosen, probabilities, numbers = draw.read(cells[is_open])
     places = np.flatnonzero(is_open)
     included = np.empty(n_rows)
@@ -341,7 +347,7 @@ class _Pilot:
         columns = label_columns(labels, table.shape[1], classes)
         is_chosen = is_number(inclusion) or (np.ndim(inclusion) == 0 and inclusion is not None)
         if is_chosen:
-            if float(inclusion) != 1.0:
+            if inclusion != 1.0:
                 raise InputError(
                     f"inclusion={inclusion!r}; expected a probability per labelled row, or 1.0 for rows chosen by hand"
                 )
@@ -398,7 +404,7 @@ def _places(rows: ArrayLike, n_rows: int) -> Integers:
     """The places of labelled rows, also of a single one or of none."""
     places = np.asarray(rows)
     if places.ndim == 1 and places.dtype.kind != "b" and places.size < 2:
-        values = [int(place) for place in places.tolist() if place == int(place) and 0 <= place < n_rows]
+        values = [place for place in places.tolist() if is_whole_number(place, 0) and place < n_rows]
         if len(values) < places.size:
             raise InputError(f"rows={places.tolist()}, and proba has the rows 0 to {n_rows - 1}")
         return np.array(values, dtype=np.int64)

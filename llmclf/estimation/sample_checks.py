@@ -13,6 +13,7 @@ from ..arrays import Floats, Integers
 from ..checks import is_number
 from ..errors import EstimationWarning, InputError, listed, warn
 from ..metrics import checked_probability_rows, label_columns
+from ..metrics.checks import as_numbers
 from ..tables.values import is_missing
 
 if TYPE_CHECKING:
@@ -46,25 +47,6 @@ def checked_proba(proba: ArrayLike, y: ArrayLike, classes: ArrayLike | None) -> 
     table = np.zeros((len(columns), len(known)))
     table[np.arange(len(columns)), columns] = 1.0
     return checked_probability_rows(table), known
-
-
-def as_numbers(values: ArrayLike, name: str) -> Floats:
-    """Numbers of any type as floats, missing ones as NaN."""
-    try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        pass
-    given = np.asarray(values, dtype=object)
-    result = np.full(given.shape, math.nan)
-    for place, value in np.ndenumerate(given):
-        if is_missing(value):
-            continue
-        try:
-            result[place] = float(value)
-        except (TypeError, ValueError):
-            at = ", ".join(map(str, place))
-            raise InputError(f"{name}[{at}]={value!r} is not a number; expected numbers") from None
-    return result
 
 
 def _are_fractions(values: NDArray[Any]) -> bool:
@@ -198,6 +180,8 @@ def checked_inclusion(inclusion: ArrayLike, places: Integers, n_rows: int) -> Fl
 
 def check_weights_beside_inclusion(v: Floats, pi: Floats) -> None:
     """Refuse weights that repeat the inclusion probabilities, and warn of others, of labelled rows (n,)."""
+    counted = v > 0
+    v, pi = v[counted], pi[counted]
     product = v * pi
     # Weights that were rounded, as in a file, repeat them as well.
     if np.ptp(pi) > 0.02 * pi.max() and np.ptp(product) <= 0.01 * product.max():

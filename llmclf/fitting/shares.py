@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from ..errors import InputError
 from ..estimation import ShareEstimates, estimate_shares
+from ..estimation.sample_checks import checked_rows
 from ..pipeline import FittedPipeline
 from ..tables.rows import Rows
 from .seen_rows import SeenRows
@@ -36,10 +37,11 @@ def estimated_shares(
     InputError
         The calibrator saw labelled rows and cannot be cross-fitted, or some of them stand in the prompt.
     """
-    positions = np.asarray(places)
-    if positions.dtype.kind == "b":
-        positions = np.flatnonzero(positions)
-    known = [int(place) for place in positions.tolist() if 0 <= place < len(rows)]
+    if "classes" in options:
+        raise InputError(
+            f"classes={options['classes']!r} is given; the classes are those of the classifier: leave it out"
+        )
+    known = checked_rows(places, len(rows)).tolist()
     labelled = SeenRows.among(rows.take(known), pipeline)
     if labelled.n_unfair:
         raise InputError(

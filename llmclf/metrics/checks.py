@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Floats
 from ..errors import InputError
+from ..tables.values import is_missing
 
 TOLERANCE = 1e-6
 """How far a row's sum may deviate from 1, or a probability lie outside [0, 1], and still count as rounding."""
@@ -256,6 +258,25 @@ def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> Floats:
     return counts
 
 
+def as_numbers(values: ArrayLike, name: str) -> Floats:
+    """Numbers of any type as floats, missing ones as NaN."""
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        pass
+    given = np.asarray(values, dtype=object)
+    result = np.full(given.shape, math.nan)
+    for place, value in np.ndenumerate(given):
+        if is_missing(value):
+            continue
+        try:
+            result[place] = float(value)
+        except (TypeError, ValueError):
+            at = ", ".join(map(str, place))
+            raise InputError(f"{name}[{at}]={value!r} is not a number; expected numbers") from None
+    return result
+
+
 def inclusion_weights(inclusion: ArrayLike, n_rows: int) -> Floats:
     """The weights of rows that were drawn with these probabilities, in units of one row; see `row_weights`.
 
@@ -280,7 +301,7 @@ def inclusion_weights(inclusion: ArrayLike, n_rows: int) -> Floats:
     >>> inclusion_weights([0.5, 0.5, 0.1, 0.1], 4).round(3).tolist()
     [0.231, 0.231, 1.154, 1.154]
     """
-    pi = np.asarray(inclusion, dtype=np.float64)
+    pi = as_numbers(inclusion, "inclusion")
     if pi.shape != (n_rows,):
         raise InputError(
             f"inclusion has shape {pi.shape}; expected ({n_rows},), the probability with which each row was drawn"
@@ -327,7 +348,7 @@ def counts_rows(sample_weight: ArrayLike | None) -> bool:
 
 def checked_probabilities(values: ArrayLike, name: str, ndim: int) -> Floats:
     """`values` as float64 in [0, 1], with `ndim` dimensions and at least one row; errors name it `name`."""
-    p = np.asarray(values, dtype=np.float64)
+    p = as_numbers(values, name)
     if p.ndim != ndim:
         raise InputError(f"{name} has shape {p.shape}; expected {ndim} dimension{'s' if ndim > 1 else ''}")
     if p.shape[0] == 0:

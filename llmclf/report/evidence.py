@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..arrays import Floats, Integers
 from ..errors import InputError
 from ..metrics import checked_predictions, inclusion_weights
+from ..metrics.checks import as_numbers
 from ..numerics.groups import effective_number, group_numbers
 from ..numerics.thinning import evenly_drawn
 from ..tables.values import is_missing
@@ -125,7 +126,7 @@ def even_rows(
     ([True, True, False], ['inclusion'])
     """
     labelled = np.array([not is_missing(label) for label in np.asarray(y, dtype=object)], dtype=bool)
-    pi = np.asarray(inclusion, dtype=np.float64)
+    pi = as_numbers(inclusion, "inclusion")
     if pi.shape != labelled.shape:
         raise InputError(
             f"inclusion has shape {pi.shape}; expected {labelled.shape}, the probability with which each row was drawn"

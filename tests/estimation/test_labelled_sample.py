@@ -294,3 +294,13 @@ def test_one_cluster_is_too_few_for_means_and_regressions():
         estimate_means(proba, y, rows, [0, 1], clusters=[0] * 400)
     with pytest.raises(InputError, match="lie in 1 cluster"):
         estimate_regression(proba, y, rows, np.random.default_rng(0).normal(size=(400, 1)), clusters=[0] * 400)
+
+
+def test_weights_that_repeat_inclusion_are_refused_beside_rows_that_do_not_count():
+    """A weight of 0 says nothing of the others."""
+    proba, y, rows = small()
+    pi = np.linspace(0.1, 0.3, 400)
+    weights = 1 / pi
+    weights[rows[0]] = 0.0
+    with pytest.raises(InputError, match="weights are the inverse of inclusion"):
+        LabelledSample.checked(proba, y, rows, inclusion=pi[rows], weights=weights)

@@ -247,3 +247,21 @@ def test_labels_are_taken_by_their_places_where_these_are_given() -> None:
     backwards = {int(place): int(place) % 2 for place in drawn.rows[::-1]}
     for given_labels in (wanted, backwards, MappingProxyType(backwards), pd.Series(backwards), pd.Series(wanted)):
         assert drawn.sample(given_labels)["y"].tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"y": [0], "rows": ["a"]},
+        {"y": [0], "rows": [None]},
+        {"y": [0], "rows": [0.5]},
+        {"y": [0, 1], "rows": [1, 2], "inclusion": "a"},
+        {"y": [0, 1], "rows": [1, 2], "inclusion": ["a", "b"]},
+        {"random_state": "a"},
+        {"random_state": -1},
+    ],
+)
+def test_words_in_place_of_numbers_are_refused(options) -> None:
+    """By an error that names what was given."""
+    with pytest.raises(InputError, match=next(iter(reversed(options)))):
+        next_rows(np.random.default_rng(0).dirichlet([1.0, 1.0], 100), 10, **options)

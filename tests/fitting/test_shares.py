@@ -61,3 +61,16 @@ def test_shots_are_refused():
     clf = classifier(n_shots=2).fit(TEXTS[:20], Y[:20])
     with pytest.raises(InputError, match="2 of the 40 labelled rows stand in the prompt as examples"):
         clf.estimate_shares(TEXTS, Y[:40], range(40))
+
+
+@pytest.mark.parametrize("rows", [["x"] * 20, [None] * 20, [[1] * 20], [0.5] * 20])
+def test_rows_that_are_no_places_are_refused(rows):
+    """Before the model is asked."""
+    with pytest.raises(InputError, match="rows"):
+        classifier().fit(TEXTS[:1]).estimate_shares(TEXTS, ["a", "b"] * 10, rows)
+
+
+def test_classes_are_those_of_the_classifier():
+    """Others cannot be given."""
+    with pytest.raises(InputError, match=r"classes=\['a', 'b'\] is given"):
+        classifier().fit(TEXTS[:1]).estimate_shares(TEXTS, Y[ROWS], ROWS, classes=["a", "b"])

@@ -202,3 +202,12 @@ def test_curve_and_difference() -> None:
     expected = np.average(0.5 - ((proba - np.eye(2)[y]) ** 2).sum(axis=1), weights=weights)
     assert found.difference == pytest.approx(expected)
     assert found.low < found.difference < found.high
+
+
+def test_words_in_place_of_probabilities_are_named():
+    """In inclusion, and in the probabilities themselves."""
+    p, y = np.linspace(0.1, 0.9, 20), [0, 1] * 10
+    with pytest.raises(InputError, match=r"inclusion\[0\]='a' is not a number"):
+        select_threshold(y, p, max_error=0.1, inclusion=["a"] * 20)
+    with pytest.raises(InputError, match=r"\[0\]='a' is not a number"):
+        expected_calibration_error(y, ["a"] * 20)
