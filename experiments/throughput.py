@@ -14,16 +14,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import throughput_latency
 from throughput_cases import ROWS, Task, build_task, checked_labels, requests_of, rows_of, scaled, warm_up_task
 from throughput_llama import rewritten
@@ -61,7 +63,10 @@ MEMORY_CASES = ("a", "e")  # two labels, two thousand labels
 
 
 class Worker:
-    """A contender's process; `failure` says why it could not start or why it ended."""
+    """A contender's process; `failure` says why it could not start or why it ended.
+
+    It is stopped while another one is measured, and its server with it: some keep a core busy for seconds after their answer.
+    """
 
     def __init__(self, name: str, python: str, path: Path, threads: int, server_python: str = "") -> None:
         self.failure: str | None = None
@@ -75,6 +80,7 @@ class Worker:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
         opened = self._answer()
+        self._signal(signal.SIGSTOP)
         self.versions, self.failure = opened.get("versions", {}), opened.get("error")
 
     def run(self, case: str, first: int, n_rows: int, n_checked: int) -> dict[str, Any]:
@@ -83,12 +89,15 @@ class Worker:
     def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
         if self.failure:
             return {"error": self.failure}
+        self._signal(signal.SIGCONT)
         try:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # the missing answer says so
-        return self._answer()
+        answer = self._answer()
+        self._signal(signal.SIGSTOP)
+        return answer
 
     def _answer(self) -> dict[str, Any]:
         line = self._process.stdout.readline()
@@ -97,8 +106,16 @@ class Worker:
             self.failure = answer["error"]
         return answer
 
+    def _signal(self, number: int) -> None:
+        """To the contender and all that it has started."""
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self._process.pid)
+            for one in (process, *process.children(recursive=True)):
+                one.send_signal(number)
+
     def close(self) -> None:
         if hasattr(self, "_process"):
+            self._signal(signal.SIGCONT)
             self._process.stdin.close()
             self._process.wait()
 

@@ -23,6 +23,7 @@ from llmclf.backends.tokens.label_trie import label_trie
 from llmclf.backends.tokens.transformers_encoder import TokenizerEncoder, model_context_length
 
 _REPEATS = 5  # timings of one matrix product, of which the median counts
+_LOGITS_ROWS = 64  # that meet the output layer at once
 _GROUP_SHARE = 8  # a group of rows has to save this part of a batch's columns
 
 Product = Callable[[], torch.Tensor]
@@ -75,8 +76,9 @@ class Limit(Contender):
         parts = [part for _, _, part in in_parts(token_rows, BATCH_TOKENS["cpu"] - 1)]
         for work in passes(parts, BATCH_TOKENS["cpu"]):
             products = [(work.columns, shape, count) for shape, count in self.shapes.items()]
-            if work.predicted:
-                products.append((work.predicted, self.head_shape, 1))
+            # A whole batch's logits would be more memory than it is worth asking the system for at once.
+            for first in range(0, work.predicted, _LOGITS_ROWS):
+                products.append((min(_LOGITS_ROWS, work.predicted - first), self.head_shape, 1))
             for columns, shape, count in products:
                 if (columns, shape) not in timed:
                     timed[columns, shape] = self._time(self.weights[shape], columns)
