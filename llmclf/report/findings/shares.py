@@ -94,6 +94,17 @@ def read_shares(
     return {**section, "text": _shares_text(section)}
 
 
+def weighing_text(data: Mapping[str, Any]) -> str | None:
+    """What the shares of a report use, where all else uses fewer labelled rows; `data` as in `CalibrationReport.to_dict`."""
+    if data["shares"] is None or "n_thinned" not in data["rows"]:
+        return None
+    n, n_labelled = data["rows"]["n"], data["shares"]["n_labelled"]
+    return (
+        f"These shares weigh all {n_labelled:,} labelled rows by how they were drawn. The rest of the report is about {n:,} of "
+        "them, kept at random so that all had the same probability to be drawn."
+    )
+
+
 def shares_alt(shares: Mapping[str, Any]) -> str:
     """What the figure shows, for readers who cannot see it."""
     return f"Shares of the classes with intervals, estimated in four ways. {shares['text']}"
