@@ -232,40 +232,47 @@ def real_texts(name: str, role: str, model: str) -> tuple[Table, np.ndarray]:
     return Table(length[:, None], label, comma, None), p
 
 
-def resampled(name: str, role: str, model: str, design: str, n: int, draws: int) -> dict[str, Counts]:
-    """Counts by method, of labels of real texts that are hidden and drawn again."""
+def resampled(name: str, role: str, model: str, design: str, n: int, draws: int) -> tuple[dict[str, Counts], int]:
+    """Counts by method, of labels of real texts that are hidden and drawn again; and how many draws were refused."""
     table, p = real_texts(name, role, model)
     truth = regression_on_all(table, model)
     rng = np.random.default_rng([n, len(role), len(model), len(design), 7])
     own: dict[str, Counts] = {}
+    n_refused = 0
     for _ in range(draws):
         rows, options = labelled(rng, design, n, p, table)
-        result = estimate_regression(
-            p,
-            table.label[rows],
-            rows,
-            table.X,
-            outcome=table.outcome,
-            model=model,
-            classes=[0, 1],
-            target="rows",
-            **options,
-        )
+        try:
+            result = estimate_regression(
+                p,
+                table.label[rows],
+                rows,
+                table.X,
+                outcome=table.outcome,
+                model=model,
+                classes=[0, 1],
+                target="rows",
+                **options,
+            )
+        except InputError:
+            n_refused += 1
+            continue
         for kind, part in (("powered", result), ("by hand", result.by_hand), ("naive", result.naive)):
             ends = part.conf_int().to_numpy()
             own.setdefault(kind, Counts([], [])).add(ends[:, 0], ends[:, 1], truth)
-    return own
+    return own, n_refused
 
 
-def real_lines(results: dict[tuple[str, str, str, str, int], dict[str, Counts]]) -> list[str]:
+def real_lines(found: dict[tuple[str, str, str, str, int], tuple[dict[str, Counts], int]]) -> list[str]:
+    results = {key: own for key, (own, _) in found.items()}
+    refused = {key: n for key, (_, n) in found.items() if n}
     lines = [
         "",
         "## Real texts",
         "",
         "Probabilities of a logistic regression on words, fitted on 200 other texts; labels are hidden and drawn again. The "
         'truth is the regression on the known labels of all rows (`target="rows"`). *length* is the standardised logarithm of '
-        "the number of characters, *comma* whether there is one. Where the label is a covariate, the outcome is *length* (linear) or "
-        "*comma* (logistic). Coverage in percent, and the median ratio of widths to the hand labels alone.",
+        "the number of characters, *comma* whether there is one. Where the label is a covariate, the outcome is *length* "
+        "(linear) or *comma* (logistic). Coverage in percent, and the median ratio of widths to the hand labels alone.",
         "",
         "| texts | label as | model | rows labelled | coefficient | by hand and model | by hand alone | naive | width |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -289,6 +296,12 @@ def real_lines(results: dict[tuple[str, str, str, str, int], dict[str, Counts]])
         f"Over all {covered.size} lines the intervals cover in {percent(covered)} %, and in {percent(covered.min())} % where "
         "least.",
     ]
+    if refused:
+        cells = ", ".join(f"{n_refused} of {' '.join(map(str, key))}" for key, n_refused in refused.items())
+        lines += [
+            "",
+            f"Draws that are refused with an error, as their labels determine no coefficients, are not counted above: {cells}.",
+        ]
     return lines
 
 

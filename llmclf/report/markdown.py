@@ -87,8 +87,8 @@ def shares_markdown(shares: Mapping[str, Any]) -> list[str]:
     parts = [f"### {escaped(SHARES_HEADING)}", escaped(shares["text"])]
     parts.append(table(heading, [cells(one) for one in shares["lines"][:_MAX_ROWS]]))
     if shares["groups"]:
-        lines = [[one["group"], *cells(one)] for one in shares["groups"][: 2 * _MAX_ROWS]]
-        parts.append(table(["Group", *heading], lines))
+        lines = [[one["group"], *cells(one), one["n_labelled"]] for one in shares["groups"][: 2 * _MAX_ROWS]]
+        parts.append(table(["Group", *heading, "Labelled"], lines))
     return parts
 
 

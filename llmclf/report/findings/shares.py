@@ -81,7 +81,12 @@ def read_shares(
     if shares.groups:
         frame = shares.group_frame().to_dict("records")
         groups = [
-            {"group": str(line["group"]), **_share_line(names[i % len(names)], line)} for i, line in enumerate(frame)
+            {
+                "group": str(line["group"]),
+                **_share_line(names[i % len(names)], line),
+                "n_labelled": int(line["labelled"]),
+            }
+            for i, line in enumerate(frame)
         ]
     section = {
         "n_rows": n_rows,
