@@ -375,7 +375,7 @@ def _part(
     shares = sample.weights / total if total else np.full(sample.n_rows, np.nan)
     predicted = np.eye(sample.n_classes)[sample.proba.argmax(axis=1)]
     in_rows = [np.atleast_2d(table) for table in tables]
-    means, by_hand = [], []
+    means, by_hand = list[MeanEstimate](), list[MeanEstimate]()
     contributions = np.zeros((whole.n_units, len(tables)))
     d = sample.design_weights
     is_known = len(np.unique(sample.units[d > 0])) > 1 if sample.n_labelled else False

@@ -13,10 +13,13 @@ from ...arrays import Floats, Integers
 class Block(Protocol):
     """Rows with weights that may be negative; with c = 1, or as many columns as kinds of classes, `values` are (r, c)."""
 
-    y: Floats
-    """The outcomes (r, 1)."""
-    weight: Floats
-    """(r, c)"""
+    @property
+    def y(self) -> Floats:
+        """The outcomes (r, 1)."""
+
+    @property
+    def weight(self) -> Floats:
+        """(r, c)"""
 
     def eta(self, beta: Floats) -> Floats:
         """What the coefficients (p,) add up to (r, c)."""
