@@ -4,10 +4,11 @@
 
 Simulates tables with two covariates and a label, and models of it that are good, poor, over-confident, shifted and useless;
 labels 50, 100 or 300 rows; and counts how often the intervals for the coefficients of the population hold them. The label is the
-outcome, or a covariate beside them. Beside `estimate_regression` stand the hand labels alone, the naive regression on predicted
-labels, and the published formulas of PPI++ and of design-based supervised learning. With the path of a Python that has ppi-python
-(`pip install ppi-python==0.2.3` in an environment of its own), its point estimates are compared, too. Writes
-regression_coverage.md beside itself.
+outcome, or a covariate beside them. Then real texts, labelled by words that two hundred other texts have taught: their known
+labels are hidden and drawn again, and the truth is the regression on all of them. Beside `estimate_regression` stand the hand
+labels alone, the naive regression on predicted labels, and the published formulas of PPI++ and of design-based supervised
+learning. With the path of a Python that has ppi-python (`pip install ppi-python==0.2.3` in an environment of its own), its point
+estimates are compared, too. The real texts are in the folder that LLMCLF_DATA names. Writes regression_coverage.md beside itself.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import norm
 
+from llmclf.cards import load_card
 from llmclf.errors import EstimationWarning, InputError
 from llmclf.estimation import LabelledSample, estimate_regression
 from llmclf.estimation.recalibration import Recalibration
@@ -34,6 +36,8 @@ HERE = Path(__file__).resolve().parent
 N_ROWS = 1200
 KINDS = ("good", "poor", "over-confident", "shifted", "useless")
 CELLS = (("equal", 50), ("equal", 100), ("equal", 300), ("unequal", 100), ("clusters", 100))
+SETS = {"agnews": "Business", "sms_spam": "spam", "subj": "subjective"}
+"""Real texts, and the class that the label says or denies."""
 Z = float(norm.ppf(0.975))
 
 
@@ -114,12 +118,15 @@ def labelled(
 
 def true_coefficients(role: str, model: str, is_clustered: bool) -> np.ndarray:
     """Those of a million rows."""
-    table = table_of(np.random.default_rng(99), 1_000_000, role, model, is_clustered)
+    return regression_on_all(table_of(np.random.default_rng(99), 1_000_000, role, model, is_clustered), model)
+
+
+def regression_on_all(table: Table, model: str) -> np.ndarray:
+    """The coefficients from the labels of all rows."""
     ones = np.ones(len(table.label))
-    if role == "outcome":
+    if table.outcome is None:
         X, y = np.column_stack([ones, table.X]), table.label.astype(float)
     else:
-        assert table.outcome is not None
         X, y = np.column_stack([ones, table.label, table.X]), table.outcome
     beta = np.zeros(X.shape[1])
     for _ in range(1 if model == "linear" else 8):
@@ -198,6 +205,104 @@ def simulated(role: str, model: str, design: str, n: int, draws: int) -> dict[st
                     low, high = pair if pair is not None else (np.full(3, np.inf), np.full(3, np.inf))
                     own.setdefault(name, Counts([], [])).add(low, np.maximum(high, low), truth)
     return counts
+
+
+def real_texts(name: str, role: str, model: str) -> tuple[Table, np.ndarray]:
+    """A table of texts, and the probabilities of words that 200 other texts have taught.
+
+    The covariates are the standardised logarithm of the text's length and whether it has a comma; where the label is a
+    covariate, one of them is the outcome, as the model demands.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    card = load_card(name)
+    train, test = card.load("train", 200), card.load("test")
+    words = make_pipeline(TfidfVectorizer(), LogisticRegression(C=10.0))
+    p = words.fit(train["text"], train["label"] == SETS[name]).predict_proba(test["text"])[:, 1]
+    length = np.log(test["text"].str.len().to_numpy(dtype=float))
+    length = (length - length.mean()) / length.std()
+    comma = test["text"].str.contains(",").to_numpy(dtype=float)
+    label = (test["label"] == SETS[name]).to_numpy(dtype=int)
+    if role == "outcome":
+        return Table(np.column_stack([length, comma]), label, None, None), p
+    if model == "linear":
+        return Table(comma[:, None], label, length, None), p
+    return Table(length[:, None], label, comma, None), p
+
+
+def resampled(name: str, role: str, model: str, design: str, n: int, draws: int) -> tuple[dict[str, Counts], int]:
+    """Counts by method, of labels of real texts that are hidden and drawn again; and how many draws were refused."""
+    table, p = real_texts(name, role, model)
+    truth = regression_on_all(table, model)
+    rng = np.random.default_rng([n, len(role), len(model), len(design), 7])
+    own: dict[str, Counts] = {}
+    n_refused = 0
+    for _ in range(draws):
+        rows, options = labelled(rng, design, n, p, table)
+        try:
+            result = estimate_regression(
+                p,
+                table.label[rows],
+                rows,
+                table.X,
+                outcome=table.outcome,
+                model=model,
+                classes=[0, 1],
+                target="rows",
+                **options,
+            )
+        except InputError:
+            n_refused += 1
+            continue
+        for kind, part in (("powered", result), ("by hand", result.by_hand), ("naive", result.naive)):
+            ends = part.conf_int().to_numpy()
+            own.setdefault(kind, Counts([], [])).add(ends[:, 0], ends[:, 1], truth)
+    return own, n_refused
+
+
+def real_lines(found: dict[tuple[str, str, str, str, int], tuple[dict[str, Counts], int]]) -> list[str]:
+    results = {key: own for key, (own, _) in found.items()}
+    refused = {key: n for key, (_, n) in found.items() if n}
+    lines = [
+        "",
+        "## Real texts",
+        "",
+        "Probabilities of a logistic regression on words, fitted on 200 other texts; labels are hidden and drawn again. The "
+        'truth is the regression on the known labels of all rows (`target="rows"`). *length* is the standardised logarithm of '
+        "the number of characters, *comma* whether there is one. Where the label is a covariate, the outcome is *length* "
+        "(linear) or *comma* (logistic). Coverage in percent, and the median ratio of widths to the hand labels alone.",
+        "",
+        "| texts | label as | model | rows labelled | coefficient | by hand and model | by hand alone | naive | width |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (name, role, model, design, n), own in results.items():
+        if role == "outcome":
+            names = ["intercept", "length", "comma"]
+        else:
+            names = ["intercept", "label", "comma" if model == "linear" else "length"]
+        held = {method: np.array(counts.held) for method, counts in own.items()}
+        ratio = np.array(own["powered"].width) / np.array(own["by hand"].width)
+        for j, coefficient in enumerate(names):
+            covers = [percent(held[method][:, j]) for method in ("powered", "by hand", "naive")]
+            lines.append(
+                f"| {name}, {SETS[name]} | {role} | {model} | {n} {design} | {coefficient} | {' | '.join(covers)} | "
+                f"{np.nanmedian(ratio[:, j]):.2f} |"
+            )
+    covered = np.array([np.mean(own["powered"].held, axis=0) for own in results.values()])
+    lines += [
+        "",
+        f"Over all {covered.size} lines the intervals cover in {percent(covered)} %, and in {percent(covered.min())} % where "
+        "least.",
+    ]
+    if refused:
+        cells = ", ".join(f"{n_refused} of {' '.join(map(str, key))}" for key, n_refused in refused.items())
+        lines += [
+            "",
+            f"Draws that are refused with an error, as their labels determine no coefficients, are not counted above: {cells}.",
+        ]
+    return lines
 
 
 POINTS = """
@@ -327,6 +432,14 @@ def main() -> None:
             for design, n in CELLS:
                 results[role, model, design, n] = simulated(role, model, design, n, arguments.draws)
                 print(role, model, design, n, f"{time.process_time() - start:.0f} s", flush=True)
+    each = 1000 * (time.process_time() - start) / (len(results) * len(KINDS) * arguments.draws)
+    texts = {}
+    for name in SETS:
+        for role in ("outcome", "covariate"):
+            for model in ("linear", "logistic"):
+                for design, n in CELLS[:4]:
+                    texts[name, role, model, design, n] = resampled(name, role, model, design, n, arguments.draws)
+        print(name, f"{time.process_time() - start:.0f} s", flush=True)
     error = 100 * np.sqrt(0.95 * 0.05 / arguments.draws)
     text = [
         "# Do the intervals of regressions with predicted labels hold?",
@@ -334,7 +447,7 @@ def main() -> None:
         f"`regression_coverage.py`, {N_ROWS:,} rows a table, {arguments.draws} draws of each of five models. The Monte Carlo "
         f"error (one standard error) is {error:.1f} percent points for one coefficient and one model, and between "
         f"{error / np.sqrt(len(KINDS)):.1f} and {error:.1f} for all models together, which share tables. A table takes "
-        f"{1000 * (time.process_time() - start) / (len(results) * len(KINDS) * arguments.draws):.0f} ms.",
+        f"{each:.0f} ms.",
         "",
         "The label is the outcome, with two covariates x1 (continuous) and x2 (binary); or it is a covariate beside them. "
         "*Unequal*: doubtful rows are labelled more often. *Clusters*: five rows of each of twenty clusters of ten, which share "
@@ -342,6 +455,7 @@ def main() -> None:
         'x2. The truth is that of the population (`target="population"`).',
         "",
         *lines_of(results, arguments.draws),
+        *real_lines(texts),
     ]
     if arguments.ppi_python:
         text += ["", "## The same point estimates", "", same_points(arguments.ppi_python)]

@@ -295,6 +295,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         y: Any,
         *,
         groups: Any = None,
+        inclusion: Any = None,
         sizes: Sequence[int] | None = None,
         n_draws: int | None = None,
         margin: float = 0.02,
@@ -315,6 +316,10 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         y : n classes
         groups : (n,), or the name of a table's column, optional
             As in `fit`.
+        inclusion : (n,), optional
+            With what probability each row was drawn, where not all had the same. The race then is about the table that was drawn
+            from: rows are kept at random with the least of the probabilities over their own, so that all that race were drawn
+            alike, and whatever holds for a random sample holds for them.
         sizes : sequence of int, optional
             Numbers of labels to learn from, at least 20; None: those of 20, 50, 100, 200, 500, ... below what is there.
         n_draws : int, optional
@@ -351,7 +356,7 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         entrant = clone(self)
         if entrant.features is None:
             entrant.features = "auto"
-        return hold_race(entrant.fit_task(X, y, None, groups), settings)
+        return hold_race(entrant.fit_task(X, y, None, groups), settings, inclusion)
 
     @classmethod
     def from_pipeline(
@@ -702,6 +707,8 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         y : n classes
             Of any form that `fit` takes.
         sample_weight : (n,), optional
+            Of rows that were drawn with the probabilities `inclusion`: ``1 / inclusion``. `llmclf.metrics.accuracy` takes
+            `inclusion` itself, and `llmclf.metrics.mean_interval` gives the interval.
 
         Examples
         --------

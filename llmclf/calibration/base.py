@@ -66,7 +66,8 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, ABC):
             The true class of each row.
         sample_weight : array-like (n,), optional
             Non-negative. Whole-number weights are repetitions: a weight of 2 is the row twice. Of other weights only the ratios
-            matter; see `llmclf.metrics.row_weights`.
+            matter; see `llmclf.metrics.row_weights`. Of rows that were drawn with the probabilities `inclusion`:
+            ``inclusion_weights(inclusion, n)`` of `llmclf.metrics`.
         classes : array-like (K,), optional
             The class of each column, in any order; some may be absent from `y`. None: the classes in `y`, sorted.
 

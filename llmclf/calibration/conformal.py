@@ -14,8 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 from ..arrays import Floats
 from ..checks import check_open_share
 from ..errors import CalibrationWarning, InputError, warn
-from ..metrics import checked_predictions, checked_probability_rows, label_columns
+from ..metrics import checked_predictions, checked_probability_rows, inclusion_weights, label_columns
 from ..numerics.class_array import class_array
+from ..numerics.thinning import evenly_drawn
 
 
 class ConformalClassifier(ClassifierMixin, BaseEstimator):
@@ -59,7 +60,7 @@ class ConformalClassifier(ClassifierMixin, BaseEstimator):
     classes_ : ndarray (K,)
         The class of each column.
     n_rows_ : int
-        The number of rows it was fitted on.
+        The number of rows whose scores the quantile was taken from.
 
     Examples
     --------
@@ -89,7 +90,7 @@ class ConformalClassifier(ClassifierMixin, BaseEstimator):
         self.class_conditional = class_conditional
         self.random_state = random_state
 
-    def fit(self, X: Any, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
+    def fit(self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, inclusion: ArrayLike | None = None) -> Self:
         """Compute the quantile on labelled rows that neither the model nor the calibrator saw.
 
         Parameters
@@ -98,6 +99,10 @@ class ConformalClassifier(ClassifierMixin, BaseEstimator):
         y : array-like (n,)
         classes : array-like (K,), optional
             The class of each column, if there is no estimator.
+        inclusion : array-like (n,), optional
+            With what probability each row was drawn, where not all had the same, as `llmclf.estimation.next_rows` says it. The
+            guarantee is then about rows of the table that was drawn from: rows are kept at random with the least of the
+            probabilities over their own, so that all that are kept were drawn alike and are exchangeable with future rows.
 
         Raises
         ------
@@ -119,10 +124,14 @@ class ConformalClassifier(ClassifierMixin, BaseEstimator):
             )
         known = classes if self.estimator is None else self.estimator.classes_
         columns, proba, _ = checked_predictions(y, self._proba(X), known)
+        labels = _classes(known, y, proba.shape[1])
         draws = check_random_state(self.random_state)
         self.seed_ = int(draws.randint(2**31 - 1))
+        if inclusion is not None:
+            inclusion_weights(inclusion, columns.size)
+            kept = evenly_drawn(np.asarray(inclusion, dtype=np.float64), self.seed_)
+            columns, proba = columns[kept], proba[kept]
         scores = self._nonconformity(proba, draws.random_sample(columns.size))[np.arange(columns.size), columns]
-        labels = _classes(known, y, proba.shape[1])
         enough = math.ceil(level / (1 - level) - 1e-9)
         self.quantile_: float | Floats
         if self.class_conditional:

@@ -85,7 +85,7 @@ class StackedCalibrator(PooledCalibrator):
         Parameters
         ----------
         scores, y, sample_weight, classes, groups
-            As `AutoCalibrator.fit` has them.
+            As `AutoCalibrator.fit` has them, which says what to give for inclusion probabilities.
         features : mapping of name to array-like (n, d) or sparse array, optional
             Feature sets. Dense ones are standardised.
 

@@ -1,5 +1,5 @@
-"""The command line: `llmclf demo | fit | predict | label | estimate | estimate-share | report | race | inspect | probe | cache |
-journal`.
+"""The command line: `llmclf demo | fit | predict | label | estimate | estimate-share | next-rows | report | race | inspect |
+probe | cache | journal`.
 
 May import every other package; no other package imports it. Another command is a function in a module here, registered
 below; options that several commands share go into ``options`` or ``flags``. ``python docs/write_cli.py`` then writes its
@@ -19,8 +19,9 @@ import typer
 from .. import __version__
 from ..errors import InputError, LlmclfError
 from ..files.orderly_end import INTERRUPTED, Interrupted, orderly_end
-from . import cache, classify, demo, estimate_share, inspect, journal, label, probe, race, report
+from . import cache, classify, demo, inspect, journal, label, probe, race, report
 from .console import VisibleFormatter, say, say_aside, show_block, show_traceback, show_warning
+from .hand_labels import estimate_share, next_rows
 
 app = typer.Typer(
     help="Label texts with a language model, with probabilities that can be trusted.",
@@ -63,6 +64,9 @@ app.command(short_help="Label a table of any size, and continue where it stopped
 app.command(short_help="Estimate what labelling a table would take.")(label.estimate)
 app.command(short_help="Estimate class shares among all rows from predictions and a few labels by hand.")(
     estimate_share.estimate_share
+)
+app.command(short_help="Draw the rows that people are to label next, and write a file for them to fill in.")(
+    next_rows.next_rows
 )
 app.command(short_help="Say whether predictions can be trusted, in one HTML file.")(report.report)
 app.command(short_help="Show what labelled rows buy, and whether a language model is worth its price.")(race.race)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from ..errors import InputError
@@ -12,6 +13,8 @@ from ..numerics.class_matching import as_code
 from ..tables.values import is_missing, rows_named
 from .console import say, say_aside
 from .flags import takes_model_options
+from .hand_labels.flags import FitInclusionColumn
+from .hand_labels.reading import read_inclusion, warn_of_unused_inclusion
 from .options import (
     CacheOption,
     Chat,
@@ -54,6 +57,7 @@ def fit(
     ],
     text_column: TextColumn = None,
     group_column: GroupColumn = None,
+    inclusion_column: FitInclusionColumn = None,
     labels: Labels = None,
     prompt: PromptOption = None,
     chat: Chat = False,
@@ -119,11 +123,18 @@ def fit(
     frame = read_table(train, TextFormat(delimiter, encoding, bool(unescape_formulas)))
     y = labelled_column(frame, label_column)
     groups = None if group_column is None else column(frame, group_column, "--group-column")
+    inclusion = labelled_inclusion(frame, inclusion_column)
     X = frame.drop(columns=label_column) if text_column is None else column(frame, text_column, "--text-column")
     # Checked first: none of this should fail after hours of scoring.
     check_folder(output)
     open_cache(cache)
     if max_error is not None:
+        if inclusion is not None and (inclusion != inclusion[0]).any():
+            raise InputError(
+                "--max-error is chosen on the rows of the fit, which must be drawn like those to be accepted, and the "
+                f"probabilities in {inclusion_column!r} differ; fit without it, and choose the threshold on other rows, by "
+                "report or LLMClassifier.fit_threshold(X, y, inclusion=...)"
+            )
         if calibrator == features == "none":
             raise InputError("--max-error needs a calibrator, on whose cross-fitted probabilities it is chosen")
         check_selectable(max(0, len(frame) - shots), max_error, confidence)
@@ -142,7 +153,7 @@ def fit(
         on_error=on_error,
         random_state=seed,
     )
-    clf.fit(X, y, groups=groups)
+    clf.fit(X, y, groups=groups, inclusion=inclusion)
     clf.save(output)
     names = ", ".join(map(str, clf.classes_.tolist()))
     say(f"fitted on {len(frame)} rows of the classes {names}; saved in {output}")
@@ -267,6 +278,29 @@ def labelled_column(frame: Any, name: str) -> Any:
     if empty:
         raise InputError(f"--label-column {name!r} is empty in {rows_named(empty)}; drop the rows without a label")
     return y
+
+
+def labelled_inclusion(frame: Any, name: str | None) -> Any:
+    """The inclusion probabilities (n,) in the column `name`, of rows that are all labelled; None without one.
+
+    Raises
+    ------
+    InputError
+
+    Warns
+    -----
+    EstimationWarning
+        There is such a column, and no name.
+    """
+    from ..metrics import inclusion_weights
+
+    rows = np.arange(len(frame))
+    warn_of_unused_inclusion(frame, name, rows)
+    if name is None:
+        return None
+    inclusion = read_inclusion(frame, name, rows)
+    inclusion_weights(inclusion, len(frame))
+    return inclusion
 
 
 def saved_classifier(

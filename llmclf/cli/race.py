@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError
-from .classify import labelled_column, typed_labels
+from .classify import labelled_column, labelled_inclusion, typed_labels
 from .console import say
 from .flags import takes_model_options
+from .hand_labels.flags import FitInclusionColumn
 from .options import (
     CacheOption,
     Chat,
@@ -47,6 +48,7 @@ def race(
     label_column: Annotated[str, typer.Option(metavar="COLUMN", help="The column that holds the class of every row.")],
     text_column: TextColumn = None,
     group_column: GroupColumn = None,
+    inclusion_column: FitInclusionColumn = None,
     labels: Labels = None,
     prompt: PromptOption = None,
     chat: Chat = False,
@@ -113,6 +115,7 @@ def race(
     frame = read_table(labelled, TextFormat(delimiter, encoding, bool(unescape_formulas)))
     y = labelled_column(frame, label_column)
     groups = None if group_column is None else column(frame, group_column, "--group-column")
+    inclusion = labelled_inclusion(frame, inclusion_column)
     X = frame.drop(columns=label_column) if text_column is None else column(frame, text_column, "--text-column")
     # Checked first: none of this should fail after hours of scoring.
     open_cache(cache)
@@ -129,7 +132,16 @@ def race(
         on_error=on_error,
         random_state=seed,
     )
-    held = clf.race(X, y, groups=groups, sizes=_sizes(sizes), margin=margin, confidence=confidence, random_state=seed)
+    held = clf.race(
+        X,
+        y,
+        groups=groups,
+        inclusion=inclusion,
+        sizes=_sizes(sizes),
+        margin=margin,
+        confidence=confidence,
+        random_state=seed,
+    )
     written = written_pages(held, output, json, md)
     for line in race_lines(held.to_dict()):
         say(line)

@@ -11,7 +11,8 @@ from ..errors import InputError
 from ..numerics.class_matching import match_classes
 from ..tables.predictions import read_number, read_probabilities
 from .console import say
-from .hand_labels import read_hand_labels
+from .hand_labels.flags import Annotations, Form, IdColumn, InclusionColumn
+from .hand_labels.reading import AnnotatedFiles, read_hand_labels
 from .options import Delimiter, Encoding, UnescapeFormulas, column, written_pages
 
 
@@ -24,8 +25,12 @@ def report(
         ),
     ],
     label_column: Annotated[
-        str, typer.Option(metavar="COLUMN", help="The column that holds the true class; rows without one are left out.")
-    ],
+        str | None,
+        typer.Option(metavar="COLUMN", help="The column that holds the true class; rows without one are left out."),
+    ] = None,
+    annotations: Annotations = None,
+    id_column: IdColumn = None,
+    form: Form = None,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where the HTML page goes.")] = Path(
         "report.html"
     ),
@@ -44,14 +49,7 @@ def report(
             "these, not rows. With --text-column, copies of a text belong together without it.",
         ),
     ] = None,
-    inclusion_column: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="The column with the probability with which each row was drawn to be labelled. Default: audit_inclusion, which "
-            "label --audit adds, where it is there. The report then takes as many rows as make all probabilities equal.",
-        ),
-    ] = None,
+    inclusion_column: InclusionColumn = None,
     prefix: Annotated[
         str, typer.Option(metavar="TEXT", help="What the names of the columns that predict added begin with.")
     ] = "",
@@ -83,6 +81,8 @@ def report(
 ) -> None:
     """Write a report on labelled rows that neither the model's calibrator nor its shots have seen.
 
+    Of rows that were drawn with unequal probabilities, it takes as many as make all probabilities equal.
+
     \b
     Example:
       llmclf predict test.csv labelled.csv --text-column review --classifier moods
@@ -95,7 +95,13 @@ def report(
     text_format = TextFormat(delimiter, encoding, bool(unescape_formulas))
     frame = read_table(predictions, text_format)
     by_hand = read_hand_labels(
-        frame, predictions, label_column, "--label-column", prefix=prefix, inclusion_column=inclusion_column
+        frame,
+        predictions,
+        label_column,
+        "--label-column",
+        prefix=prefix,
+        inclusion_column=inclusion_column,
+        annotated=AnnotatedFiles(annotations or [], id_column, form, bool(unescape_formulas)),
     )
     classes, proba = by_hand.classes, by_hand.proba
     labels: list[str | None] = [None] * len(frame)
@@ -135,6 +141,7 @@ def report(
             "predictions": str(predictions),
             "before": None if before is None else str(before),
             "label_column": label_column,
+            "annotations": [str(path) for path in annotations or []] or None,
         },
         title=title or f"Calibration of {predictions.name}",
         max_error=max_error,

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from ..errors import InputError
 from ..metrics import checked_predictions, label_columns
+from ..metrics.checks import either_weights
 from .drawing import (
     BLUE,
     GREY,
@@ -106,6 +107,7 @@ class ReliabilityDisplay:
         pos_label: Any = None,
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
+        inclusion: ArrayLike | None = None,
         name: str | None = None,
         random_state: Any = 0,
     ) -> ReliabilityDisplay:
@@ -136,8 +138,9 @@ class ReliabilityDisplay:
             Add a small diagram for each class against the others, for at most the twelve most frequent classes.
         pos_label : class, optional
             Show the probability of this class instead of the confidence.
-        classes, sample_weight
-            As in `llmclf.metrics.reliability_curve`.
+        classes, sample_weight, inclusion
+            As in `llmclf.metrics.reliability_curve`. With `inclusion` the band comes from rows drawn as these were, and the bars
+            are left out, as with weights.
         name : str, optional
             Title.
         random_state : int, Generator or None
@@ -150,16 +153,22 @@ class ReliabilityDisplay:
         """
         options = SummaryOptions(kind, n_bins, band, confidence_level, n_resamples, random_state)
         options.check()
+        weights = either_weights(sample_weight, inclusion, y)
         if proba_before is not None:
-            checked_predictions(y, proba_before, classes, sample_weight)
-        selection = {"pos_label": pos_label, "classes": classes, "sample_weight": sample_weight}
+            checked_predictions(y, proba_before, classes, weights)
+        selection = {
+            "pos_label": pos_label,
+            "classes": classes,
+            "sample_weight": sample_weight,
+            "inclusion": inclusion,
+        }
         panels = {}
         if classwise:
             if pos_label is not None:
                 raise InputError(
                     f"pos_label={pos_label!r} asks for one class and classwise=True for all; leave one out"
                 )
-            for label in _panel_classes(y, proba, classes, sample_weight):
+            for label in _panel_classes(y, proba, classes, weights):
                 panels[label] = summarise(y, proba, options, **(selection | {"pos_label": label}))
         return cls(
             summarise(y, proba, options, **selection),

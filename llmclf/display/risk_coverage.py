@@ -74,6 +74,7 @@ class RiskCoverageDisplay:
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
+        inclusion: ArrayLike | None = None,
         name: str | None = None,
     ) -> RiskCoverageDisplay:
         """A diagram of given probabilities.
@@ -87,7 +88,7 @@ class RiskCoverageDisplay:
             The same rows' probabilities before calibration, for comparison.
         selected : SelectedThreshold, optional
             The threshold to mark, as `select_threshold` returns it.
-        classes, sample_weight, groups
+        classes, sample_weight, groups, inclusion
             As in `llmclf.calibration.risk_coverage_curve`.
         name : str, optional
             Title.
@@ -97,7 +98,7 @@ class RiskCoverageDisplay:
         InputError
             An argument cannot be used.
         """
-        options = {"classes": classes, "sample_weight": sample_weight}
+        options = {"classes": classes, "sample_weight": sample_weight, "inclusion": inclusion}
         before = None if proba_before is None else risk_coverage_curve(y, proba_before, groups=groups, **options)
         return cls(
             risk_coverage_curve(y, proba, groups=groups, **options),

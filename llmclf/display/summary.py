@@ -28,7 +28,7 @@ from ..metrics import (
     smooth_calibration_error,
     smooth_curve,
 )
-from ..metrics.checks import counts_rows
+from ..metrics.checks import counts_rows, either_weights
 
 KINDS = ("corp", "mass", "uniform", "smooth")
 BANDS = ("consistency", "confidence", None)
@@ -123,10 +123,13 @@ def summarise(
     pos_label: Any = None,
     classes: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
 ) -> ReliabilitySummary:
     """The summary of one event; the predictions are checked here."""
     options.check()
+    sample_weight = either_weights(sample_weight, inclusion, y)
     p, event, weights = checked_event(y, proba, classes, sample_weight, pos_label)
+    is_drawn_unevenly = inclusion is not None and not counts_rows(weights)
     generator = np.random.default_rng(options.random_state)
     seeded = isinstance(options.random_state, (int, np.integer))
     measure_error = partial(
@@ -138,7 +141,7 @@ def summarise(
         confidence_level=options.confidence_level,
         # With this seed, the metric itself gives the same number.
         random_state=options.random_state if seeded else int(generator.integers(2**63)),
-        sample_weight=weights,
+        **({"inclusion": inclusion} if is_drawn_unevenly else {"sample_weight": weights}),
     )
     curve = _points(p, event, weights, options)
     counted = counts_rows(sample_weight)
@@ -150,7 +153,7 @@ def summarise(
         lower=lower,
         upper=upper,
         line=np.stack([grid, draw(p, event, weights)]),
-        band=_band(p, event, weights, options, grid, draw, generator, curve),
+        band=_band(p, event, weights, options, grid, draw, generator, curve, is_drawn_unevenly),
         band_kind=options.band,
         level=options.confidence_level,
         probability=p,
@@ -229,20 +232,25 @@ def _band(
     draw: Callable[[Floats, Floats, Floats], Floats],
     generator: np.random.Generator,
     curve: ReliabilityCurve,
+    is_drawn_unevenly: bool,
 ) -> Floats | None:
     """Pointwise quantiles of the curve: of outcomes drawn from the probabilities themselves, or of resampled rows."""
     if options.band is None:
         return None
-    # Rows are drawn in proportion to their weights; then an outcome is drawn for each.
-    mean, rate, mass = _cells(p, event, weights, curve if options.kind in ("mass", "uniform") else None)
-    shares = mass / mass.sum()
+    if is_drawn_unevenly:
+        # Each row is one draw, however many rows of the table it stands for: all are drawn alike, and keep their weights.
+        mean, rate, shares, each = p, event, np.full(len(p), 1.0 / len(p)), weights
+    else:
+        # Rows are drawn in proportion to their weights; then an outcome is drawn for each.
+        mean, rate, mass = _cells(p, event, weights, curve if options.kind in ("mass", "uniform") else None)
+        shares, each = mass / mass.sum(), np.ones(len(mass))
     chance = rate if options.band == "confidence" else mean
     curves = []
     for _ in range(options.n_resamples):
         counts = generator.multinomial(len(p), shares)
         drawn = counts > 0
         hits = generator.binomial(counts[drawn], chance[drawn])
-        curves.append(draw(mean[drawn], hits / counts[drawn], counts[drawn].astype(np.float64)))
+        curves.append(draw(mean[drawn], hits / counts[drawn], counts[drawn] * each[drawn]))
     tail = (1.0 - options.confidence_level) / 2.0
     low, high = np.nanquantile(np.array(curves), [tail, 1.0 - tail], axis=0)
     return np.stack([grid, low, high])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta, norm
 from scipy.stats import t as t_distribution
 
@@ -16,6 +16,15 @@ from ..arrays import Floats
 from ..checks import is_finite_number
 from ..errors import InputError
 from ..metrics import check_confidence_level
+from .groups import (
+    Estimates,
+    aligned,
+    check_groups,
+    difference_records,
+    group_pairs,
+    sorted_groups,
+    warn_of_small_groups,
+)
 from .labelled_sample import LabelledSample
 from .regressions import checked_target, checked_tuning, probabilities
 from .regressions.estimating_equations import EstimatingEquations, LabelDesign
@@ -26,14 +35,81 @@ _PRIOR_CASES = 2.0
 """Of how many labels away from either bound the variance speaks that a value of 0 or 1 would have."""
 
 
-class _Mean(NamedTuple):
-    """A mean, its standard error, the ends of its interval, and its tuning."""
+@dataclass(frozen=True, eq=False)
+class MeanEstimate:
+    """A mean, before a confidence level is chosen.
+
+    Attributes
+    ----------
+    mean, std_error : float
+    lowest, highest : float
+        The range of the values.
+    share : float
+        Where the mean lies in it, from 0 to 1.
+    worth : float
+        Of how many values of 0 or 1 the variance speaks; infinite where there is no doubt.
+    degrees : float
+        Of freedom, of the variance.
+    tuning : float
+    """
 
     mean: float
     std_error: float
-    low: float
-    high: float
+    lowest: float
+    highest: float
+    share: float
+    worth: float
+    degrees: float
     tuning: float
+
+    @classmethod
+    def unknown(cls, lowest: float, highest: float) -> MeanEstimate:
+        """Of too few labels: anywhere in the range of the values."""
+        return cls(np.nan, np.nan, lowest, highest, np.nan, np.nan, 1.0, np.nan)
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """The ends of the interval at the level 1 - `alpha`."""
+        if np.isnan(self.share):
+            return self.lowest, self.highest
+        if np.isinf(self.worth):
+            return self.mean, self.mean
+        tail, width = alpha / 2.0, self.highest - self.lowest
+        worth = self.worth * float((norm.ppf(tail) / t_distribution.ppf(tail, self.degrees)) ** 2)
+        low, high = beta.ppf([tail, 1.0 - tail], self.share * worth + 0.5, (1.0 - self.share) * worth + 0.5)
+        low, high = 0.0 if self.share == 0.0 else low, 1.0 if self.share == 1.0 else high
+        return self.lowest + width * float(min(low, self.share)), self.lowest + width * float(max(high, self.share))
+
+
+@dataclass(frozen=True, eq=False)
+class PartMeans:
+    """The means of M functions over a table, or over a group.
+
+    Attributes
+    ----------
+    means, by_hand : list of MeanEstimate (M,)
+        The estimates; those of the labelled rows alone.
+    naive, mean_probability : ndarray (M,)
+        With the most probable class for the label; the expectations under the model's own probabilities.
+    n_rows, n_labelled : int
+        N and n, of the group.
+    contributions : ndarray (number of units, M)
+        As `LabelledSample.contributions`, of the errors of the estimates.
+    """
+
+    means: list[MeanEstimate]
+    by_hand: list[MeanEstimate]
+    naive: Floats
+    mean_probability: Floats
+    n_rows: int
+    n_labelled: int
+    contributions: Floats
+
+    def worth(self, j: int) -> float:
+        """As many labels by hand, drawn in the same way, would give such an interval for function j."""
+        mean, by_hand = self.means[j], self.by_hand[j]
+        if not mean.std_error:
+            return float(self.n_rows)
+        return float(np.minimum(self.n_rows, self.n_labelled * (by_hand.std_error / mean.std_error) ** 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,39 +118,143 @@ class MeansResult:
 
     Attributes
     ----------
-    table : DataFrame
-        See `to_frame`.
+    names : list (M,)
+        Of the functions.
+    overall : PartMeans
+        For all rows.
+    groups : dict of group -> PartMeans
+        Empty without groups.
     target : {"rows", "population"}
     confidence_level : float
+    simultaneous : bool
+        Whether the intervals of a table hold together.
     n_rows, n_labelled : int
         N and n.
     """
 
-    table: pd.DataFrame
+    names: list[Any]
+    overall: PartMeans
+    groups: dict[Any, PartMeans]
     target: str
     confidence_level: float
-    n_rows: int
-    n_labelled: int
+    simultaneous: bool
+
+    @property
+    def n_rows(self) -> int:
+        return self.overall.n_rows
+
+    @property
+    def n_labelled(self) -> int:
+        return self.overall.n_labelled
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per function.
+        """One row per function, for all rows of the table.
 
         Returns
         -------
         DataFrame
             Columns value (the name of the function), mean, low, high, std_error, tuning, worth, by_hand, by_hand_low,
             by_hand_high, naive (the most probable class taken for the label), mean_probability (the mean of the expectations
-            under the model's own probabilities).
+            under the model's own probabilities), labelled (how many labelled rows there are).
         """
-        return self.table.copy()
+        return self._frame({None: self.overall}).drop(columns="group")
+
+    def group_frame(self) -> pd.DataFrame:
+        """The same per group, in the column group.
+
+        Raises
+        ------
+        InputError
+            The estimates were made without groups.
+        """
+        check_groups(self.groups, "estimate_means")
+        return self._frame(self.groups)
+
+    def difference_frame(self, contrasts: str = "pairs") -> pd.DataFrame:
+        """Differences of means between groups, with intervals that hold together (Bonferroni).
+
+        Parameters
+        ----------
+        contrasts : str
+            As in `ShareEstimates.difference_frame`.
+
+        Returns
+        -------
+        DataFrame
+            Columns value, difference (the mean in group less that in reference), low, high, group, reference, and differs:
+            whether 0 lies outside.
+
+        Raises
+        ------
+        InputError
+            There are no two groups, or no such contrasts.
+        """
+        check_groups(self.groups, "estimate_means")
+        pairs = group_pairs(list(self.groups), contrasts)
+        alpha = (1.0 - self.confidence_level) / (len(pairs) * len(self.names))
+        estimates = {}
+        for name, part in self.groups.items():
+            low, high = np.array([one.interval(alpha) for one in part.means]).T
+            estimates[name] = Estimates(np.array([one.mean for one in part.means]), low, high, part.contributions)
+        widest = np.array([one.highest - one.lowest for one in self.overall.means])
+        return pd.DataFrame(difference_records(estimates, pairs, "value", self.names, widest))
+
+    def _frame(self, parts: dict[Any, PartMeans]) -> pd.DataFrame:
+        alpha = 1.0 - self.confidence_level
+        if self.simultaneous:
+            alpha /= len(self.names) * len(parts)
+        records = []
+        for group, part in parts.items():
+            for j, name in enumerate(self.names):
+                mean, by_hand = part.means[j], part.by_hand[j]
+                ends, ends_by_hand = mean.interval(alpha), by_hand.interval(alpha)
+                records.append(
+                    {
+                        "value": name,
+                        "mean": mean.mean,
+                        "low": ends[0],
+                        "high": ends[1],
+                        "group": group,
+                        "std_error": mean.std_error,
+                        "tuning": mean.tuning,
+                        "worth": part.worth(j),
+                        "by_hand": by_hand.mean,
+                        "by_hand_low": ends_by_hand[0],
+                        "by_hand_high": ends_by_hand[1],
+                        "naive": float(part.naive[j]),
+                        "mean_probability": float(part.mean_probability[j]),
+                        "labelled": part.n_labelled,
+                    }
+                )
+        return pd.DataFrame(records)
+
+    def difference_text(self, contrasts: str = "pairs") -> str:
+        """`difference_frame` as a table for people."""
+        frame = self.difference_frame(contrasts)
+        table = [["group", "reference", "value", "difference", "interval", ""]]
+        for row in frame.to_dict(orient="records"):
+            ends = f"{row['low']:+.4g} to {row['high']:+.4g}"
+            difference = "-" if np.isnan(row["difference"]) else f"{row['difference']:+.4g}"
+            names = [str(row["group"]), str(row["reference"]), str(row["value"])]
+            table.append([*names, difference, ends, "differs" if row["differs"] else ""])
+        title = (
+            f"Group less reference, {100 * self.confidence_level:g} % intervals that hold together for all {len(frame)}"
+        )
+        return f"{title}\n{aligned(table, 3)}"
 
     def __str__(self) -> str:
-        lines = [f"Means over {self.n_rows:,} rows, {self.n_labelled:,} of them labelled by hand", ""]
-        shown = self.table.to_string(index=False, float_format=lambda value: f"{value:.4g}")
-        return "\n".join([*lines, shown])
+        together = f", with {100 * self.confidence_level:g} % intervals that hold together" if self.simultaneous else ""
+        title = f"Means over {self.n_rows:,} rows, {self.n_labelled:,} of them labelled by hand{together}"
+        tables = [self.to_frame()]
+        if self.groups:
+            frame = self.group_frame()
+            tables.append(frame[["group", *(name for name in frame.columns if name != "group")]])
+        shown = (table.to_string(index=False, float_format=lambda value: f"{value:.4g}") for table in tables)
+        return "\n\n".join([title, *shown])
 
     def __repr__(self) -> str:
-        return f"<MeansResult: {len(self.table)} means over {self.n_rows} rows>"
+        parts = f", in {len(self.groups)} groups" if self.groups else ""
+        return f"<MeansResult: {len(self.names)} means over {self.n_rows} rows{parts}>"
 
 
 def estimate_means(
@@ -88,8 +268,10 @@ def estimate_means(
     strata: Iterable[Any] | None = None,
     clusters: Iterable[Any] | None = None,
     weights: ArrayLike | None = None,
+    groups: Iterable[Any] | None = None,
     target: str = "rows",
     confidence_level: float = 0.95,
+    simultaneous: bool = False,
     recalibrate: bool = True,
     tuning: float | None = None,
 ) -> MeansResult:
@@ -114,6 +296,11 @@ def estimate_means(
         several such functions: a dict of name -> one of these.
     target : {"rows", "population"}
         Whether the interval is about the mean over these rows, or over a population that they are a sample of.
+    groups : array-like (N,), optional
+        The part of the table that each row belongs to, such as a year; each gets estimates of its own. With strata, those of a
+        group are as wide as if there were none, since how many rows of a stratum lie in it is chance.
+    simultaneous : bool
+        Whether all intervals of a table hold together with this probability (Bonferroni: over functions, and over groups).
     confidence_level, recalibrate, tuning
         As in `estimate_regression`.
 
@@ -129,7 +316,7 @@ def estimate_means(
     Warns
     -----
     EstimationWarning
-        As in `LabelledSample.checked`.
+        As in `LabelledSample.checked`. Groups with fewer than ten labelled rows.
 
     Examples
     --------
@@ -152,36 +339,89 @@ def estimate_means(
     )
     check_units(sample)
     functions = {name: _table(given, sample, name) for name, given in _functions(values, sample).items()}
-    q_all, q_seen = probabilities(sample, recalibrate)
-    shares, d = sample.weights / sample.weights.sum(), sample.design_weights
+    names: list[Any] = []
+    numbers = np.zeros(sample.n_rows, dtype=np.int64)
+    if groups is not None:
+        names, numbers = sorted_groups(groups, sample.n_rows)
+        warn_of_small_groups(names, numbers[sample.rows])
+    q = probabilities(sample, recalibrate)
+    tables = list(functions.values())
+    return MeansResult(
+        list(functions),
+        _part(sample, *q, tables, None, fixed, of_rows_alone),
+        {name: _part(sample, *q, tables, numbers == g, fixed, of_rows_alone) for g, name in enumerate(names)},
+        target,
+        confidence_level,
+        simultaneous,
+    )
+
+
+def _part(
+    whole: LabelledSample,
+    q_all: Floats,
+    q_seen: Floats,
+    tables: list[Floats],
+    inside: NDArray[np.bool_] | None,
+    tuning: float | None,
+    of_rows_alone: bool,
+) -> PartMeans:
+    """The means of functions, tables (K,) or (N, K), over all rows, or over those `inside` (N,) a group."""
+    sample, domain = whole, None
+    if inside is not None:
+        sample, domain = _within(whole, inside), inside[whole.rows]
+        q_all, q_seen = q_all[inside], q_seen[domain]
+        tables = [table if table.ndim == 1 else table[inside] for table in tables]
+    total = sample.weights.sum()
+    shares = sample.weights / total if total else np.full(sample.n_rows, np.nan)
     predicted = np.eye(sample.n_classes)[sample.proba.argmax(axis=1)]
-    records = []
-    for name, table in functions.items():
+    in_rows = [np.atleast_2d(table) for table in tables]
+    means, by_hand = list[MeanEstimate](), list[MeanEstimate]()
+    contributions = np.zeros((whole.n_units, len(tables)))
+    d = sample.design_weights
+    is_known = len(np.unique(sample.units[d > 0])) > 1 if sample.n_labelled else False
+    for j, table in enumerate(tables):
+        if not is_known:
+            for found in (means, by_hand):
+                found.append(MeanEstimate.unknown(float(table.min()), float(table.max())))
+            continue
         design = LabelDesign(np.ones((sample.n_rows, 1)), values=table)
         equations = EstimatingEquations(design, False, q_all, q_seen, sample.columns, sample.rows, shares, d / d.sum())
         hand_fit = fit_by_hand(equations, sample, of_rows_alone=of_rows_alone, reduce_bias=False)
-        fit = fit_powered(equations, sample, hand_fit.params, fixed, of_rows_alone=of_rows_alone, reduce_bias=False)
-        mean, by_hand = (
-            _with_interval(one, equations, sample, of_rows_alone, confidence_level) for one in (fit, hand_fit)
+        fit = fit_powered(equations, sample, hand_fit.params, tuning, of_rows_alone=of_rows_alone, reduce_bias=False)
+        means.append(_estimate(fit, equations, sample, of_rows_alone))
+        by_hand.append(_estimate(hand_fit, equations, sample, of_rows_alone))
+        errors = np.zeros((whole.n_labelled, 1))
+        observed, expected = (
+            design.observed(sample.columns, sample.rows)[1],
+            (q_seen * design.of_rows(sample.rows)).sum(axis=1),
         )
-        in_rows = design.of_rows(None)
-        records.append(
-            {
-                "value": name,
-                "mean": mean.mean,
-                "low": mean.low,
-                "high": mean.high,
-                "std_error": mean.std_error,
-                "tuning": mean.tuning,
-                "worth": _worth(mean, by_hand, sample),
-                "by_hand": by_hand.mean,
-                "by_hand_low": by_hand.low,
-                "by_hand_high": by_hand.high,
-                "naive": float(shares @ (predicted * in_rows).sum(axis=1)),
-                "mean_probability": float(shares @ (sample.proba * in_rows).sum(axis=1)),
-            }
-        )
-    return MeansResult(pd.DataFrame(records), target, confidence_level, sample.n_rows, sample.n_labelled)
+        errors[slice(None) if domain is None else domain, 0] = observed - fit.tuning[0] * expected
+        contributions[:, j] = whole.contributions(errors, domain, finite_population=of_rows_alone)[:, 0]
+    return PartMeans(
+        means,
+        by_hand,
+        np.array([shares @ (predicted * values).sum(axis=1) for values in in_rows]),
+        np.array([shares @ (sample.proba * values).sum(axis=1) for values in in_rows]),
+        sample.n_rows,
+        sample.n_labelled,
+        contributions,
+    )
+
+
+def _within(sample: LabelledSample, inside: NDArray[np.bool_]) -> LabelledSample:
+    """The rows inside a group (N,) as a sample, without strata, whose numbers of rows inside are chance."""
+    domain = inside[sample.rows]
+    place = np.cumsum(inside) - 1
+    return replace(
+        sample,
+        proba=sample.proba[inside],
+        columns=sample.columns[domain],
+        rows=place[sample.rows[domain]],
+        inclusion=sample.inclusion[domain],
+        weights=sample.weights[inside],
+        strata=None,
+        clusters=None if sample.clusters is None else sample.clusters[inside],
+    )
 
 
 def _functions(values: Any, sample: LabelledSample) -> dict[Any, Any]:
@@ -219,15 +459,13 @@ def _table(given: Any, sample: LabelledSample, name: Any) -> Floats:
     return table
 
 
-def _with_interval(
-    fit: Fit, equations: EstimatingEquations, sample: LabelledSample, of_rows_alone: bool, confidence_level: float
-) -> _Mean:
-    """The interval of a mean, within the range of its values; see `estimate_means`."""
+def _estimate(fit: Fit, equations: EstimatingEquations, sample: LabelledSample, of_rows_alone: bool) -> MeanEstimate:
+    """A mean within the range of its values; see `estimate_means`."""
     table = equations.design.of_rows(None)
     low, high = float(table.min()), float(table.max())
     tuning, width = float(fit.tuning[0]), high - low
     if not width:
-        return _Mean(low, 0.0, low, low, tuning)
+        return MeanEstimate(low, 0.0, low, high, 0.0, np.inf, 1.0, tuning)
     share = float(np.clip((fit.params[0] - low) / width, 0.0, 1.0))
     variance = float(fit.covariance[0, 0]) / width**2
     _, seen = equations.design.observed(equations.codes, equations.rows)
@@ -239,24 +477,16 @@ def _with_interval(
     left = 1.0 - float(sample.inclusion.mean()) if of_rows_alone else 1.0
     greatest = drawn * (1.0 - drawn) / n * left
     if variance <= 0.0 and not left:
-        return _Mean(low + width * share, 0.0, low + width * share, low + width * share, tuning)
+        return MeanEstimate(low + width * share, 0.0, low, high, share, np.inf, 1.0, tuning)
     weight = cases / (cases + _PRIOR_CASES)
     variance = weight * variance + (1.0 - weight) * max(greatest, variance)
-    tail = (1.0 - confidence_level) / 2.0
-    heavier = float((norm.ppf(tail) / t_distribution.ppf(tail, fit.degrees[0])) ** 2)
-    worth = drawn * (1.0 - drawn) / variance * heavier
-    ends = beta.ppf([tail, 1.0 - tail], share * worth + 0.5, (1.0 - share) * worth + 0.5)
-    ends = [0.0 if share == 0.0 else ends[0], 1.0 if share == 1.0 else ends[1]]
-    return _Mean(
+    return MeanEstimate(
         low + width * share,
         width * float(np.sqrt(variance)),
-        low + width * float(min(ends[0], share)),
-        low + width * float(max(ends[1], share)),
+        low,
+        high,
+        share,
+        drawn * (1.0 - drawn) / variance,
+        float(fit.degrees[0]),
         tuning,
     )
-
-
-def _worth(mean: _Mean, by_hand: _Mean, sample: LabelledSample) -> float:
-    if not mean.std_error:
-        return float(sample.n_rows)
-    return float(min(sample.n_rows, sample.n_labelled * (by_hand.std_error / mean.std_error) ** 2))

@@ -18,7 +18,7 @@ from .designs import PilotSquares, stratified_design
 from .draws import StratifiedDraw
 from .goals import CellCounts, Goal
 from .sample_checks import checked_inclusion, checked_labels, checked_rows
-from .waves import combined_inclusion, earlier_share
+from .waves import combined_inclusion, earlier_share, is_drawn
 
 UNIFORM_SHARE = 0.5
 """The part of the budget that is spread evenly over all rows, whatever the probabilities say of them."""
@@ -362,8 +362,7 @@ class _Pilot:
             if given_strata.shape != (n_rows,):
                 raise InputError(f"strata has shape {given_strata.shape}; expected ({n_rows},), as NextRows has them")
             kept = np.unique(given_strata[places], return_inverse=True)[1].reshape(-1).astype(np.int64)
-        is_random = bool((pi < 1.0).any()) or len(places) == n_rows
-        return cls(labels, columns, places, pi, kept, is_random)
+        return cls(labels, columns, places, pi, kept, is_drawn(pi, n_rows))
 
     def squares(self, table: Floats, cells: Integers, goal: Goal, n_cells: int) -> PilotSquares | None:
         """What their labels show of each cell; rows without probabilities show nothing."""

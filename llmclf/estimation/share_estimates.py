@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from ..arrays import Floats, Integers
-from ..errors import InputError
 from .count_intervals import count_interval, population_interval
+from .groups import Estimates, aligned, check_groups, difference_records, group_pairs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +27,7 @@ _COLUMNS = (
     "mean_probability",
     "worth",
     "cases",
+    "labelled",
 )
 
 
@@ -180,7 +180,8 @@ class ShareEstimates:
         DataFrame
             ``class``, ``share``, ``low``, ``high``; the labels alone as ``by_hand``, ``by_hand_low`` and ``by_hand_high``;
             ``naive``, the predicted labels counted; ``mean_probability``; ``worth``, how many labels by hand would give such an
-            interval; ``cases``, how many labelled rows are of the class; and ``method``.
+            interval; ``cases``, how many labelled rows are of the class, and ``labelled``, how many there are of all classes; and
+            ``method``.
         """
         return self._frame({None: self.overall}).drop(columns="group")
 
@@ -192,15 +193,14 @@ class ShareEstimates:
         InputError
             The estimates were made without groups.
         """
-        self._check_groups()
+        check_groups(self.groups, "estimate_shares")
         return self._frame(self.groups)
 
     def difference_frame(self, contrasts: str = "pairs") -> pd.DataFrame:
         """Differences of shares between groups, with intervals that hold together.
 
         The intervals are made from those of the two shares, at a level for as many differences as there are (Bonferroni), so that
-        they are right for rare classes, too (the method of variance estimates recovery: Newcombe 1998, "Interval estimation for
-        the difference between independent proportions"; with clusters in both groups, with their correlation: Zou & Donner 2008).
+        they are right for rare classes, too; see `llmclf.estimation.groups.difference_records`.
 
         Parameters
         ----------
@@ -211,7 +211,8 @@ class ShareEstimates:
         Returns
         -------
         DataFrame
-            ``class``, ``difference``, ``low``, ``high``, ``group``, ``reference``, and ``differs``: whether 0 lies outside.
+            ``class``, ``difference`` (the share in ``group`` less that in ``reference``), ``low``, ``high``, ``group``,
+            ``reference``, and ``differs``: whether 0 lies outside.
 
         Raises
         ------
@@ -220,34 +221,42 @@ class ShareEstimates:
         """
         import pandas as pd
 
-        self._check_groups()
-        pairs = _pairs(list(self.groups), contrasts)
+        check_groups(self.groups, "estimate_shares")
+        pairs = group_pairs(list(self.groups), contrasts)
         alpha = (1.0 - self.confidence_level) / (len(pairs) * self._n_free_classes)
-        ends = {name: part.interval(alpha) for name, part in self.groups.items()}
-        records = []
-        for group, reference in pairs:
-            one, other = self.groups[group], self.groups[reference]
-            (low, high), (other_low, other_high) = ends[group], ends[reference]
-            correlation = _correlations(one.contributions, other.contributions)
-            difference = one.share - other.share
-            below = _recovered(one.share - low, other_high - other.share, correlation)
-            above = _recovered(high - one.share, other.share - other_low, correlation)
-            for k, label in enumerate(self.classes.tolist()):
-                known = bool(np.isfinite(difference[k]))
-                left = max(-1.0, difference[k] - below[k]) if known else -1.0
-                right = min(1.0, difference[k] + above[k]) if known else 1.0
-                records.append(
-                    {
-                        "class": label,
-                        "difference": float(difference[k]),
-                        "low": float(left),
-                        "high": float(right),
-                        "group": group,
-                        "reference": reference,
-                        "differs": not left <= 0.0 <= right,
-                    }
-                )
-        return pd.DataFrame(records)
+        estimates = {
+            name: Estimates(part.share, *part.interval(alpha), part.contributions) for name, part in self.groups.items()
+        }
+        names = self.classes.tolist()
+        return pd.DataFrame(difference_records(estimates, pairs, "class", names, np.ones(len(names))))
+
+    def all_frame(self, contrasts: str | None = None) -> pd.DataFrame:
+        """All tables as one, such as for a file.
+
+        Parameters
+        ----------
+        contrasts : str, optional
+            As in `difference_frame`; None: without differences.
+
+        Returns
+        -------
+        DataFrame
+            First ``table``: "all rows", "group" or "difference". Then the columns of `to_frame`, `group_frame` and
+            `difference_frame`, empty where a table has none of that name.
+        """
+        import pandas as pd
+
+        parts = {"all rows": self.to_frame()}
+        if self.groups:
+            parts["group"] = self.group_frame()
+        if contrasts is not None:
+            parts["difference"] = self.difference_frame(contrasts)
+        frame = pd.concat([part.assign(table=name) for name, part in parts.items()], ignore_index=True)
+        first = [
+            name for name in ("table", "group", "reference", "class", "share", "difference") if name in frame.columns
+        ]
+        counts = dict.fromkeys(("cases", "labelled"), "Int64")
+        return frame[[*first, *(name for name in frame.columns if name not in first)]].astype(counts)
 
     def to_dict(self, contrasts: str | None = None) -> dict[str, Any]:
         """All tables as plain values for JSON: ``shares``, and with groups ``groups`` and, if asked for, ``differences``."""
@@ -275,10 +284,6 @@ class ShareEstimates:
     def _n_free_classes(self) -> int:
         return 1 if len(self.classes) == 2 else len(self.classes)
 
-    def _check_groups(self) -> None:
-        if not self.groups:
-            raise InputError("there are no groups; give the group of each row to estimate_shares as groups=")
-
     def _frame(self, parts: dict[Any, PartEstimate]) -> pd.DataFrame:
         import pandas as pd
 
@@ -299,6 +304,7 @@ class ShareEstimates:
                 part.mean_probability,
                 part.worth,
                 part.cases,
+                part.n_labelled,
             )
             frame = pd.DataFrame({"class": self.classes.tolist(), **dict(zip(_COLUMNS, values, strict=True))})
             frame.insert(4, "group", [name] * len(frame))
@@ -310,14 +316,14 @@ class ShareEstimates:
     def difference_text(self, contrasts: str = "pairs") -> str:
         """`difference_frame` as a table for people, in percentage points."""
         frame = self.difference_frame(contrasts)
-        table = [["group", "less", "class", "points", "interval", ""]]
+        table = [["group", "reference", "class", "points", "interval", ""]]
         for row in frame.to_dict(orient="records"):
             ends = f"{_points(row['low'])} to {_points(row['high'])}"
             names = [str(row["group"]), str(row["reference"]), str(row["class"])]
             table.append([*names, _points(row["difference"]), ends, "differs" if row["differs"] else ""])
         n_contrasts = len(frame) // len(self.classes)
-        title = f"Differences between groups, {100 * self.confidence_level:g} % intervals that hold together for all "
-        return f"{title}{n_contrasts * self._n_free_classes}\n{_aligned(table, 3)}"
+        title = f"Group less reference, {100 * self.confidence_level:g} % intervals that hold together for all "
+        return f"{title}{n_contrasts * self._n_free_classes}\n{aligned(table, 3)}"
 
     def __str__(self) -> str:
         level = f"{100 * self.confidence_level:g} %"
@@ -330,33 +336,6 @@ class ShareEstimates:
 
     def __repr__(self) -> str:
         return str(self)
-
-
-def _pairs(names: list[Any], contrasts: str) -> list[tuple[Any, Any]]:
-    if len(names) < 2:
-        raise InputError(f"there is one group, {names[0]!r}; a difference needs two")
-    if contrasts == "pairs":
-        return [(later, earlier) for earlier, later in itertools.combinations(names, 2)]
-    if contrasts == "previous":
-        return [(later, earlier) for earlier, later in itertools.pairwise(names)]
-    if contrasts == "first":
-        return [(name, names[0]) for name in names[1:]]
-    raise InputError(f"contrasts={contrasts!r}; expected 'pairs', 'previous' or 'first'")
-
-
-def _correlations(one: Floats, other: Floats) -> Floats:
-    """The correlations (K,) of two groups' estimates, which share units if clusters lie in both."""
-    if one.shape != other.shape:
-        return np.zeros(one.shape[1])
-    together = np.einsum("uk,uk->k", one, other)
-    scale = np.sqrt(np.einsum("uk,uk->k", one, one) * np.einsum("uk,uk->k", other, other))
-    result: Floats = np.clip(np.divide(together, scale, out=np.zeros_like(scale), where=scale > 0), -1.0, 1.0)
-    return result
-
-
-def _recovered(first: Floats, second: Floats, correlation: Floats) -> Floats:
-    result: Floats = np.sqrt(np.maximum(0.0, first**2 - 2.0 * correlation * first * second + second**2))
-    return result
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -384,7 +363,7 @@ def _text_table(frame: pd.DataFrame) -> str:
     has_groups = "group" in frame
     table = [["class", "share %", "interval", "by hand", "interval", "naive", "mean p", "worth"]]
     if has_groups:
-        table[0].insert(0, "group")
+        table[0] = ["group", *table[0], "labelled"]
     for row in frame.to_dict(orient="records"):
         line = [
             str(row["class"]),
@@ -396,17 +375,5 @@ def _text_table(frame: pd.DataFrame) -> str:
             _percent(row["mean_probability"]),
             f"{row['worth']:.0f}",
         ]
-        table.append([str(row["group"]), *line] if has_groups else line)
-    return _aligned(table, 2 if has_groups else 1)
-
-
-def _aligned(table: list[list[str]], n_names: int) -> str:
-    """Cells in columns: the names on the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i < n_names else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in table
-    )
+        table.append([str(row["group"]), *line, str(row["labelled"])] if has_groups else line)
+    return aligned(table, 2 if has_groups else 1)

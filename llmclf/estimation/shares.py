@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 
 from ..arrays import Floats, Integers
 from ..checks import is_finite_number
-from ..errors import EstimationWarning, InputError, listed, warn
+from ..errors import InputError
 from ..metrics import check_confidence_level
-from ..numerics.groups import group_numbers
+from .groups import sorted_groups, warn_of_small_groups
 from .labelled_sample import LabelledSample
 from .recalibration import Recalibration
 from .share_estimates import PartEstimate, ShareEstimates
@@ -119,8 +119,8 @@ def estimate_shares(
     names: list[Any] = []
     numbers = np.zeros(sample.n_rows, dtype=np.int64)
     if groups is not None:
-        names, numbers = _sorted_groups(groups, sample.n_rows)
-        _warn_of_small_groups(names, numbers[sample.rows])
+        names, numbers = sorted_groups(groups, sample.n_rows)
+        warn_of_small_groups(names, numbers[sample.rows])
     is_recalibrated = recalibrate and bool(((sample.proba > 0.0) & (sample.proba < 1.0)).any())
     if is_recalibrated:
         recalibration = Recalibration.fitted(sample, n_folds)
@@ -250,21 +250,6 @@ def _beyond_known(shares: Floats, known: Floats) -> Floats:
     return result
 
 
-def _sorted_groups(groups: Iterable[Any], n_rows: int) -> tuple[list[Any], Integers]:
-    # Times would become nanoseconds.
-    values = groups.tolist() if isinstance(groups, np.ndarray) and groups.dtype.kind not in "mM" else list(groups)
-    numbers = group_numbers(values, n_rows)
-    first = np.unique(numbers, return_index=True)[1]
-    names = [values[i] for i in first.tolist()]
-    try:
-        order = sorted(range(len(names)), key=names.__getitem__)
-    except TypeError:
-        return names, numbers
-    place = np.empty(len(names), dtype=np.int64)
-    place[order] = np.arange(len(names))
-    return [names[i] for i in order], place[numbers]
-
-
 def _group_means(table: Floats, numbers: Integers, weights: Floats, n_groups: int) -> Floats:
     """The weighted means (G, K) of a table (N, K) in each group; NaN where all weights are 0."""
     totals = np.bincount(numbers, weights, minlength=n_groups)
@@ -272,14 +257,3 @@ def _group_means(table: Floats, numbers: Integers, weights: Floats, n_groups: in
     with np.errstate(invalid="ignore"):
         result: Floats = np.column_stack(sums) / totals[:, None]
     return result
-
-
-def _warn_of_small_groups(names: list[Any], numbers: Integers) -> None:
-    counts = np.bincount(numbers, minlength=len(names))
-    small = [f"{name!r} ({count})" for name, count in zip(names, counts.tolist(), strict=True) if count < 10]
-    if small:
-        warn(
-            f"fewer than ten labelled rows in the groups {listed(small)}; their intervals hold, and are wide. Label more "
-            "there, or join groups",
-            EstimationWarning,
-        )

@@ -18,9 +18,12 @@ showed no case in the first wave gets few rows in the second, and keeps its chan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..arrays import Floats
+from ..errors import InputError
 
 
 def earlier_share(n_before: int, n_new: int, n_rows: int, is_random: bool = True) -> float:
@@ -66,3 +69,46 @@ def combined_inclusion(before: Floats, new: Floats, share: float) -> tuple[Float
     """
     # Rounding may leave a certain row a hair above 1.
     return np.minimum(1.0 / (share / before + 1.0 - share), 1.0), np.minimum(new / (1.0 - share), 1.0)
+
+
+def joined_inclusion(waves: Sequence[tuple[Floats, int]], n_rows: int) -> list[Floats]:
+    """What stands for the inclusion probabilities of the labelled rows of each wave when all are used.
+
+    Parameters
+    ----------
+    waves : sequence of (ndarray (n,), int)
+        In the order in which they were drawn: the probabilities with which the labelled rows of each were drawn, and how many
+        rows it drew in all, labelled since or not.
+    n_rows : int
+        N.
+
+    Raises
+    ------
+    InputError
+        A wave was drawn with probabilities that it cannot have had after those before it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> first, second = joined_inclusion([(np.full(10, 0.1), 10), (np.full(30, 1 / 3), 30)], 100)
+    >>> round(float((1 / first).sum() + (1 / second).sum()), 9)
+    100.0
+    """
+    joined = [waves[0][0]]
+    for number, (new, n_drawn) in enumerate(waves[1:], start=2):
+        before = np.concatenate(joined)
+        share = earlier_share(len(before), n_drawn, n_rows, is_drawn(before, n_rows))
+        if (new > 1.0 - share + 1e-9).any():
+            raise InputError(
+                f"wave {number} was not drawn after {len(before)} other rows were labelled: it has inclusion probabilities up "
+                f"to {new.max():.6g}, and {1.0 - share:.6g} is the most that it could have; give the waves in the order in "
+                "which they were drawn, with the labels that each was drawn after"
+            )
+        before, new = combined_inclusion(before, new, share)
+        joined = [*np.split(before, np.cumsum([len(one) for one in joined])[:-1]), new]
+    return joined
+
+
+def is_drawn(inclusion: Floats, n_rows: int) -> bool:
+    """Whether rows with these inclusion probabilities (n,) were drawn at random, or chosen by somebody."""
+    return bool((inclusion < 1.0).any()) or len(inclusion) == n_rows

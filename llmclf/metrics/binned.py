@@ -101,7 +101,7 @@ def maximum_calibration_error(y: ArrayLike, proba: ArrayLike, **options: Any) ->
     y, proba
         As in `expected_calibration_error`.
     **options
-        `n_bins`, `strategy`, `closed`, `pos_label`, `classes`, `sample_weight` and `return_curve`, as there.
+        `n_bins`, `strategy`, `closed`, `pos_label`, `classes`, `sample_weight`, `inclusion` and `return_curve`, as there.
 
     Returns
     -------

@@ -127,7 +127,8 @@ def binned_calibration(
     event : array-like (n,)
         Whether it happened: booleans, or 0 and 1.
     n_bins, strategy, closed, sample_weight
-        As in `expected_calibration_error`.
+        As in `expected_calibration_error`. Of rows that were drawn with the probabilities `inclusion`, the weights are
+        ``inclusion_weights(inclusion, n)``.
 
     Returns
     -------

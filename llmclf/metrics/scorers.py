@@ -10,7 +10,13 @@ from .binned import expected_calibration_error
 from .refinement import refinement_error
 
 
-def neg_ece(estimator: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+def neg_ece(
+    estimator: Any,
+    X: Any,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
+) -> float:
     """Minus the expected calibration error in 15 bins of equal width, for ``scoring=``.
 
     A constant answer is well calibrated, so a search by this score alone may choose a useless model. Also look at
@@ -22,6 +28,9 @@ def neg_ece(estimator: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | Non
     X : rows for the estimator
     y : array-like (n,)
     sample_weight : array-like (n,), optional
+    inclusion : array-like (n,), optional
+        With what probability each row was drawn, as in `expected_calibration_error`. A search hands neither on by itself: wrap
+        the scorer in a function that looks them up.
 
     Examples
     --------
@@ -33,17 +42,27 @@ def neg_ece(estimator: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | Non
     True
     """
     proba = estimator.predict_proba(X)
-    return -float(expected_calibration_error(y, proba, classes=estimator.classes_, sample_weight=sample_weight))
+    return -float(
+        expected_calibration_error(
+            y, proba, classes=estimator.classes_, sample_weight=sample_weight, inclusion=inclusion
+        )
+    )
 
 
-def neg_refinement(estimator: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+def neg_refinement(
+    estimator: Any,
+    X: Any,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+    inclusion: ArrayLike | None = None,
+) -> float:
     """Minus the log loss that remains after recalibration (see `refinement_error`), for ``scoring=``.
 
     Use it to choose a prompt or a model if a calibrator will follow.
 
     Parameters
     ----------
-    estimator, X, y, sample_weight
+    estimator, X, y, sample_weight, inclusion
         As in `neg_ece`.
 
     Examples
@@ -55,4 +74,6 @@ def neg_refinement(estimator: Any, X: Any, y: ArrayLike, sample_weight: ArrayLik
     True
     """
     proba = estimator.predict_proba(X)
-    return -float(refinement_error(y, proba, classes=estimator.classes_, sample_weight=sample_weight))
+    return -float(
+        refinement_error(y, proba, classes=estimator.classes_, sample_weight=sample_weight, inclusion=inclusion)
+    )

@@ -23,7 +23,8 @@ from ..features.readers import Embedded, States, Terms, row_texts
 from ..features.sets import FeatureReaders
 from ..fitting.fit_corrections import FitTask, learning_places, warn_of_left_out
 from ..fitting.reading import read_and_score
-from ..metrics import mean_interval
+from ..metrics import inclusion_weights, mean_interval
+from ..numerics.thinning import evenly_drawn
 from ..pages import in_notebook, written
 from ..pipeline import FittedPipeline
 from ..report.markdown import race_markdown
@@ -207,7 +208,7 @@ class Race:
 _PRICES = ("rows_per_second", "cost_per_1000_rows", "tokens_per_1000_rows")
 
 
-def hold_race(task: FitTask, settings: RaceSettings) -> Race:
+def hold_race(task: FitTask, settings: RaceSettings, inclusion: Any = None) -> Race:
     """Ask the model about labelled rows once, and hold the contest on its answers.
 
     Parameters
@@ -215,16 +216,22 @@ def hold_race(task: FitTask, settings: RaceSettings) -> Race:
     task : FitTask
         Of a classifier with features.
     settings : RaceSettings
+    inclusion : array-like (n,), optional
+        With what probability each row was drawn; those race that remain of a draw with the least of them.
 
     Raises
     ------
     InputError
-        The rows do not suffice; before the model is asked.
+        There is not one probability above 0 and at most 1 per row, or the rows do not suffice; before the model is asked.
     """
     pipeline, rows, codes = task.pipeline, task.rows, task.codes
     assert codes is not None
     assert pipeline.features is not None
     places, groups = learning_places(pipeline, rows, task.shots, task.bad, task.groups)
+    n_known = len(places)
+    if inclusion is not None:
+        inclusion_weights(inclusion, len(rows))
+        places = places[evenly_drawn(np.asarray(inclusion, dtype=np.float64)[places], settings.random_state)]
     pooled = tuple(reader.name for reader in pipeline.features.readers)
     check_rows(codes[places], groups[places], pipeline.labels.classes, settings.sizes)
     pipeline = replace(pipeline, features=_with_text(pipeline, pipeline.features, rows.take(places).records))
@@ -246,7 +253,10 @@ def hold_race(task: FitTask, settings: RaceSettings) -> Race:
         n_draws=settings.n_draws,
         random_state=settings.random_state,
     )
-    return Race(_contents(contest, pipeline, settings, read.prices, task, len(places) - len(labelled)))
+    n_left_out = {"n_unscored": len(places) - len(labelled) + len(task.bad)}
+    if n_known > len(places):
+        n_left_out["n_thinned"] = n_known - len(places)
+    return Race(_contents(contest, pipeline, settings, read.prices, task, n_left_out))
 
 
 def _with_text(pipeline: FittedPipeline, readers: FeatureReaders, records: Sequence[Any]) -> FeatureReaders:
@@ -265,7 +275,7 @@ def _contents(
     settings: RaceSettings,
     prices: Prices,
     task: FitTask,
-    n_unscored: int,
+    n_left_out: dict[str, int],
 ) -> dict[str, Any]:
     assert pipeline.features is not None
     # Of a transformer of the caller: whether it asks a model that is counted; what else it does nobody knows here.
@@ -285,7 +295,7 @@ def _contents(
             "n_classes": len(pipeline.labels.classes),
             "n_groups": None if groups is None else int(np.unique(groups).size),
             "n_shots": len(task.shots),
-            "n_unscored": n_unscored + len(task.bad),
+            **n_left_out,
         },
         "settings": {
             "sizes": contest.sizes,

@@ -34,8 +34,9 @@ class Evidence:
     classes : tuple of K objects
     rows : ndarray of int (n,)
         The position of each row in the input; rows without a label or without probabilities are left out.
-    n_unlabelled, n_unscored : int
-        How many rows were left out: those without a label, and those with a label but without probabilities.
+    n_unlabelled, n_unscored, n_thinned : int
+        How many rows were left out: those without a label, those with a label but without probabilities, and those with both
+        that were drawn with a higher probability than others.
     texts : list of n str, or None
     groups : dict of name to ndarray (n,)
         Each a partition of the rows into slices.
@@ -51,6 +52,7 @@ class Evidence:
     rows: NDArray[np.intp]
     n_unlabelled: int
     n_unscored: int
+    n_thinned: int
     texts: list[str] | None
     groups: dict[str, NDArray[Any]]
     label_mass: Floats | None
@@ -205,6 +207,7 @@ def read_evidence(
         rows=np.flatnonzero(kept),
         n_unlabelled=int((~labelled).sum()),
         n_unscored=int((labelled & ~scored).sum()),
+        n_thinned=int((scored & labelled).sum()) - int(kept.sum()),
         texts=shown,
         groups={name: values[kept] for name, values in _partitions(groups, len(given)).items()},
         label_mass=_mass(label_mass, kept),

@@ -121,6 +121,11 @@ def rows_note(race: Mapping[str, Any]) -> str:
         parts.append(f"{rows['n_shots']} shots are neither learned from nor judged.")
     if rows["n_unscored"]:
         parts.append(f"Left out: {rows['n_unscored']} rows that could not be scored.")
+    if rows.get("n_thinned"):
+        parts.append(
+            f"{rows['n_thinned']:,} more were drawn with higher probabilities and left out at random, so that all that race had "
+            "the same."
+        )
     level = percent(race["settings"]["confidence"], 0)
     parts.append(f"Intervals have {level} confidence; so have all statements of the verdict together.")
     return " ".join(parts)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .findings import REGRESSIONS_HEADING, SHARES_HEADING
+from .findings import REGRESSIONS_HEADING, SHARES_HEADING, weighing_text
 from .labels_worth import HEADING, curve_note, curve_table, fixed3, price_note, price_texts, rows_note, signed3
 from .page import DIFFERENCES, FORMATS, short
 from .verdict import p_text, percent, points
@@ -52,6 +52,9 @@ def report_markdown(data: Mapping[str, Any]) -> str:
         parts.append(table(["Slice", "Rows", "Accuracy", "Expected", "Flag"], slices))
     if data["shares"] is not None:
         parts += shares_markdown(data["shares"])
+        weighing = weighing_text(data)
+        if weighing is not None:
+            parts.append(escaped(weighing))
     for one in data["regressions"] or []:
         parts += regression_markdown(one)
     if data["members"]:
@@ -84,8 +87,8 @@ def shares_markdown(shares: Mapping[str, Any]) -> list[str]:
     parts = [f"### {escaped(SHARES_HEADING)}", escaped(shares["text"])]
     parts.append(table(heading, [cells(one) for one in shares["lines"][:_MAX_ROWS]]))
     if shares["groups"]:
-        lines = [[one["group"], *cells(one)] for one in shares["groups"][: 2 * _MAX_ROWS]]
-        parts.append(table(["Group", *heading], lines))
+        lines = [[one["group"], *cells(one), one["n_labelled"]] for one in shares["groups"][: 2 * _MAX_ROWS]]
+        parts.append(table(["Group", *heading, "Labelled"], lines))
     return parts
 
 

@@ -375,6 +375,7 @@ def _contents(evidence: Evidence, settings: Settings, title: str, metadata: Mapp
             "n": evidence.n_rows,
             "n_unlabelled": evidence.n_unlabelled,
             "n_unscored": evidence.n_unscored,
+            **({"n_thinned": evidence.n_thinned} if evidence.n_thinned else {}),
             "n_classes": len(evidence.classes),
             **({} if evidence.clusters is None else {"n_clusters": evidence.n_clusters}),
         },

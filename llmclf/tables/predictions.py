@@ -60,10 +60,15 @@ def audited_rows(frame: Any, prefix: str, is_labelled: Any, truth: str) -> Any:
             "known",
             EstimationWarning,
         )
-    if missing:
+    warn_of_unlabelled(missing, int(drawn.sum()), "--audit drew")
+    return drawn
+
+
+def warn_of_unlabelled(n_missing: int, n_drawn: int, whence: str) -> None:
+    """Say that some of the rows that were drawn, as `whence` has it, have no label."""
+    if n_missing:
         warn(
-            f"{missing} of {int(drawn.sum())} rows that --audit drew have no label; what follows from the others holds if these "
-            "are missing by chance, and not because they were hard",
+            f"{n_missing} of {n_drawn} rows that {whence} have no label; what follows from the others holds if these are missing "
+            "by chance, and not because they were hard",
             EstimationWarning,
         )
-    return drawn

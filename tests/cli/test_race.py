@@ -9,6 +9,7 @@ import pytest
 from faults import FakeServer
 from race.worlds import texts
 
+from llmclf import load
 from llmclf.cli.race import race_lines
 from llmclf.race import Race
 
@@ -49,6 +50,47 @@ def test_it_prints_the_table_and_writes_the_page(run, table, server, tmp_path):
         assert sum(line.startswith(f"{name} ") for line in lines) == 1
     assert race.verdict in (tmp_path / "race.html").read_text()
     assert (tmp_path / "race.md").read_text() == race.to_markdown()
+
+
+@pytest.mark.filterwarnings("default")
+def test_inclusion_probabilities(run, table, server, tmp_path):
+    """A column that an option names thins the rows; one that no option names is said to be left aside."""
+    frame = pd.read_csv(table)
+    X, y = texts(60)
+    frame = pd.DataFrame({"review": X, "mood": y, "inclusion": [0.5 if i % 4 < 2 else 0.25 for i in range(60)]})
+    frame.to_csv(table, index=False)
+    result = run(*options(table, server, tmp_path, "--inclusion-column", "inclusion", "--json"))
+    assert result.code == 0, result.err
+    rows = json.loads((tmp_path / "race.json").read_text())["rows"]
+    assert rows["n"] + rows["n_thinned"] == 60
+    assert "no option names it" not in result.err
+    result = run(*options(table, server, tmp_path))
+    assert "the table has a column 'inclusion'" in " ".join(result.err.split())
+    result = run(*options(table, server, tmp_path, "--inclusion-column", "review"))
+    assert (result.code, "is not a number" in result.err) == (2, True)
+
+
+@pytest.mark.filterwarnings("default")
+def test_fit_takes_inclusion_probabilities(run, table, server, tmp_path):
+    """The classifier is that of fit(inclusion=); a threshold on such rows is refused before the model is asked."""
+    X, y = texts(40)
+    inclusion = [0.5 if i % 4 < 2 else 0.25 for i in range(40)]
+    pd.DataFrame({"review": X, "mood": y, "audit_inclusion": inclusion}).to_csv(table, index=False)
+    columns = ("--text-column", "review", "--label-column", "mood", "--calibrator", "bias_temperature")
+    model = ("--labels", "no=negative,yes=positive", "--model", f"openai:{server.name}", "--base-url", server.url)
+    fitted = {}
+    for name, more in (("with", ("--inclusion-column", "audit_inclusion")), ("without", ())):
+        result = run("fit", table, *columns, *model, *more, "-o", tmp_path / name)
+        assert result.code == 0, result.err
+        assert ("the table has a column 'audit_inclusion'" in " ".join(result.err.split())) == (not more)
+        fitted[name] = load(tmp_path / name, trust=True).calibrator_
+    assert fitted["with"].temperature_ != fitted["without"].temperature_
+    n_asked = len(server.requests)
+    refused = ("--inclusion-column", "audit_inclusion", "--max-error", "0.1", "-o", tmp_path / "third")
+    result = run("fit", table, *columns, *model, *refused)
+    assert result.code == 2
+    assert "the probabilities in 'audit_inclusion' differ" in " ".join(result.err.split())
+    assert len(server.requests) == n_asked
 
 
 def test_groups(run, table, server, tmp_path):

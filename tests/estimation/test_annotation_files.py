@@ -174,11 +174,49 @@ def test_every_fault_is_named(drawn: pd.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_annotations(file, drawn, classes=CLASSES)
     message = str(caught.value)
-    assert "has 4 faults" in message
-    assert "row 1: the id 'nobody'" in message
-    assert f"row 2: the label 'fine' of '{b}'" in message
-    assert f"row 3: the inclusion probability of '{c}' is '0.9'" in message
-    assert f"row 4: '{a}' is labelled already, at row 0" in message
+    assert "has 4 faults (row 1 is the header)" in message
+    assert "row 3: the id 'nobody'" in message
+    assert f"row 4: the label 'fine' of '{b}'" in message
+    assert f"row 5: the inclusion probability of '{c}' is '0.9'" in message
+    assert f"row 6: '{a}' is labelled already, at row 2" in message
+    lines = tmp_path / "rows.jsonl"
+    lines.write_text(
+        json.dumps({"id": a, "label": "good"}) + "\n" + json.dumps({"id": "nobody", "label": "good"}) + "\n"
+    )
+    with pytest.raises(InputError, match=r"has 1 faults: line 2: the id 'nobody'"):
+        read_annotations(lines, drawn, classes=CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("name", "form"), [("r.csv", None), ("r.jsonl", None), ("r.json", "label-studio"), ("r.json", "argilla")]
+)
+def test_a_file_says_itself_what_was_drawn(drawn: pd.DataFrame, tmp_path: Path, name: str, form: str | None) -> None:
+    """Without the drawn rows, those of the file count, with the probabilities and strata that were written into it."""
+    file = tmp_path / name
+    write_annotation_file(drawn.assign(label=answers(drawn)), file, form=form)
+    if form == "label-studio":
+        file.write_text(json.dumps(exported_tasks(file, answers(drawn))))
+    if form == "argilla":
+        records = json.loads(file.read_text())
+        for record, label in zip(records, answers(drawn), strict=True):
+            record["responses"] = {"label": [{"value": label, "user_id": "u"}]}
+        file.write_text(json.dumps(records))
+    found = read_annotations(file, classes=CLASSES, form=form)
+    assert found.labels() == answers(drawn)
+    assert found.drawn["id"].tolist() == drawn["id"].tolist()
+    np.testing.assert_allclose(found.drawn["inclusion"], drawn["inclusion"])
+    assert found.drawn["stratum"].tolist() == drawn["stratum"].astype(str).tolist()
+
+
+@pytest.mark.parametrize("cell", ["", "much", "0", "1.5"])
+def test_a_file_without_probabilities_says_nothing_of_the_draw(tmp_path: Path, cell: str) -> None:
+    """A row whose probability is missing or none is named, with what is expected."""
+    file = tmp_path / "rows.csv"
+    file.write_text(f"id,label,inclusion\n7,good,0.5\n8,bad,{cell}\n")
+    with pytest.raises(
+        InputError, match=r"row 3: the inclusion probability of '8' .* expected the file that was written"
+    ):
+        read_annotations(file, classes=CLASSES)
 
 
 def test_numbers_survive_a_spreadsheet(tmp_path: Path) -> None:
@@ -226,8 +264,8 @@ def test_any_answers_come_back(tmp_path_factory: pytest.TempPathFactory, given_:
         ("rows.json", "doccano", "[]", "form='doccano'"),
         ("rows.txt", None, "", "expected a .csv"),
         ("rows.json", "argilla", "{}", "expected a list"),
-        ("rows.json", "argilla", "[1]", "record 0"),
-        ("rows.json", "label-studio", "[1]", "task 0"),
+        ("rows.json", "argilla", "[1]", "record 1"),
+        ("rows.json", "label-studio", "[1]", "task 1"),
         ("rows.json", "label-studio", "nonsense", "cannot be read as JSON"),
         ("rows.csv", None, "id;label\n1;good\n", "another delimiter"),
     ],
@@ -254,4 +292,5 @@ def test_no_frame_of_drawn_rows(tmp_path: Path) -> None:
 def test_votes_of_a_frame() -> None:
     """Rows that nobody labelled have no label."""
     empty = pd.DataFrame({"item": [1], "id": ["b"], "annotator": [None], "label": ["x"]})
-    assert Annotations(empty, 3, ("x",)).unlabelled == [0, 2]
+    three = pd.DataFrame({"id": [1, 2, 3], "inclusion": 0.5, "stratum": 0})
+    assert Annotations(empty, three, ("x",)).unlabelled == [0, 2]

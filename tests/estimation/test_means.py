@@ -7,7 +7,7 @@ import pytest
 from estimation.regression_data import gold_rows, labelled_rows
 
 from llmclf.errors import EstimationWarning, InputError
-from llmclf.estimation import estimate_means
+from llmclf.estimation import estimate_means, estimate_shares
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +121,117 @@ def test_the_text_says_what_it_is_about(data):
     assert "Means over 1,500 rows, 150 of them labelled by hand" in str(result)
     assert "urgent" in str(result)
     assert repr(result) == "<MeansResult: 1 means over 1500 rows>"
+
+
+def test_groups_have_means_of_their_own(data):
+    """Each is about the rows of its group, in sorted order, and says how many of them are labelled."""
+    groups = np.array(["late", "early", "middle"])[np.arange(1500) % 3]
+    result = estimate_means(data.proba, data.y, data.rows, {"cost": [1, 15]}, groups=groups)
+    frame = result.group_frame()
+    assert frame["group"].tolist() == ["early", "late", "middle"]
+    for line in frame.to_dict(orient="records"):
+        inside = groups == line["group"]
+        assert line["low"] < (1 + 14 * data.label[inside]).mean() < line["high"]
+        assert line["labelled"] == inside[data.rows].sum()
+        assert line["by_hand"] == pytest.approx((1 + 14 * data.y[inside[data.rows]]).mean())
+        assert line["naive"] == pytest.approx(1 + 14 * data.proba.argmax(axis=1)[inside].mean())
+    plain = estimate_means(data.proba, data.y, data.rows, {"cost": [1, 15]}).to_frame()
+    np.testing.assert_allclose(result.to_frame().drop(columns="value"), plain.drop(columns="value"))
+    assert "early" in str(result)
+    assert repr(result) == "<MeansResult: 1 means over 1500 rows, in 3 groups>"
+
+
+def test_one_group_of_all_rows_is_the_table(data):
+    """Whatever the functions."""
+    result = estimate_means(data.proba, data.y, data.rows, {"cost": [1, 15], "no": [1, 0]}, groups=["all"] * 1500)
+    np.testing.assert_allclose(
+        result.group_frame().drop(columns=["value", "group"]), result.to_frame().drop(columns="value")
+    )
+
+
+def test_differences_are_those_of_shares(data):
+    """The mean of 0 and 1 is a share: differences, and what they are compared with, agree with estimate_shares."""
+    groups = np.where(np.arange(1500) % 2, "odd", "even")
+    options = {"groups": groups, "confidence_level": 0.9}
+    means = estimate_means(data.proba, data.y, data.rows, [0, 1], **options).difference_frame()
+    shares = estimate_shares(data.proba, data.y, data.rows, **options).difference_frame()
+    (one,), (other,) = (frame.to_dict("records") for frame in (means, shares[shares["class"] == 1]))
+    assert (one["group"], one["reference"]) == (other["group"], other["reference"]) == ("odd", "even")
+    assert one["difference"] == pytest.approx(other["difference"], abs=0.01)
+    assert one["high"] - one["low"] == pytest.approx(other["high"] - other["low"], rel=0.1)
+    assert not one["differs"]
+
+
+def test_differences_hold_together_and_are_found(data):
+    """A group whose labels are others differs; the level is shared by all pairs and functions."""
+    groups = np.array(["a", "b", "c"])[np.arange(1500) % 3]
+    y = np.where(groups[data.rows] == "c", 1 - data.y, data.y)
+    proba = np.where((groups == "c")[:, None], data.proba[:, ::-1], data.proba)
+    result = estimate_means(proba, y, data.rows, {"cost": [0, 100], "one": [0, 1]}, groups=groups)
+    frame = result.difference_frame().set_index(["value", "group", "reference"]).sort_index()
+    assert len(frame) == 6
+    np.testing.assert_allclose(frame.loc["cost", "difference"], 100 * frame.loc["one", "difference"])
+    np.testing.assert_allclose(frame.loc["cost", "high"], 100 * frame.loc["one", "high"])
+    single = estimate_means(proba, y, data.rows, [0, 1], groups=groups).difference_frame("previous")
+    width = frame.loc[("one", "b", "a"), "high"] - frame.loc[("one", "b", "a"), "low"]
+    assert width > single["high"][0] - single["low"][0]
+    assert "intervals that hold together for all 6" in result.difference_text()
+    with pytest.raises(InputError, match="to estimate_means as groups="):
+        estimate_means(proba, y, data.rows, [0, 1]).difference_frame()
+
+
+def test_simultaneous_intervals_are_wider(data):
+    """Over functions, and in the table of groups over these, too."""
+    groups = np.arange(1500) % 2
+    given = (data.proba, data.y, data.rows, {"cost": [1, 15], "no": [1, 0]})
+    one, both = (estimate_means(*given, groups=groups, simultaneous=both) for both in (False, True))
+    level = estimate_means(*given, groups=groups, confidence_level=1 - 0.05 / 4)
+    assert (both.to_frame()["high"] > one.to_frame()["high"]).all()
+    np.testing.assert_allclose(both.group_frame()["high"], level.group_frame()["high"])
+    assert "intervals that hold together" in str(both)
+
+
+def test_a_group_without_labels_may_have_any_mean(data):
+    """Within the range of the values; a single label is not enough either."""
+    groups = np.full(1500, "a", dtype=object)
+    others = np.setdiff1d(np.arange(1500), data.rows)
+    groups[others[:50]] = "b"
+    groups[[*others[50:80], data.rows[0]]] = "c"
+    with pytest.warns(EstimationWarning, match=r"'b' \(0\) and 'c' \(1\)"):
+        result = estimate_means(data.proba, data.y, data.rows, [2, 5], groups=groups)
+    frame = result.group_frame().set_index("group")
+    assert frame.loc[["b", "c"], "mean"].isna().all()
+    assert frame.loc[["b", "c"], ["low", "high"]].to_numpy().tolist() == [[2, 5], [2, 5]]
+    unknown = result.difference_frame("first").set_index("group").loc["b"]
+    assert (unknown["low"], unknown["high"], unknown["differs"]) == (-3, 3, False)
+    assert "-" in result.difference_text()
+
+
+def test_groups_cover():
+    """Of a hundred samples in strata, intervals of groups and of their difference hold as often as they should."""
+    inside = []
+    for seed in range(100):
+        data = labelled_rows(n_rows=800, n_labelled=100, seed=seed)
+        groups = np.arange(800) % 2
+        strata = (data.proba[:, 1] > 0.5).astype(int)
+        result = estimate_means(data.proba, data.y, data.rows, [0, 1], groups=groups, strata=strata)
+        truth = [data.label[groups == g].mean() for g in (0, 1)]
+        frame, difference = result.group_frame(), result.difference_frame().loc[0]
+        inside += [frame.low[g] <= truth[g] <= frame.high[g] for g in (0, 1)]
+        inside.append(difference.low <= truth[1] - truth[0] <= difference.high)
+    assert np.mean(inside) >= 0.93
+
+
+def test_clusters_in_both_groups_are_correlated(data):
+    """Rows of an author lie in both groups, and say the same in them: the difference is surer than of other authors."""
+    rng = np.random.default_rng(0)
+    authors = np.repeat(np.arange(750), 2)
+    label = np.repeat(rng.integers(0, 2, 750), 2)
+    rows = np.flatnonzero(np.isin(authors, rng.choice(750, 60, replace=False)))
+    proba = np.full((1500, 2), 0.5)
+    groups = np.arange(1500) % 2
+    widths = []
+    for clusters in (authors, None):
+        frame = estimate_means(proba, label[rows], rows, [0, 1], groups=groups, clusters=clusters).difference_frame()
+        widths.append(float(frame["high"][0] - frame["low"][0]))
+    assert widths[0] < 0.5 * widths[1]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from llmclf.errors import EstimationWarning, InputError
 from llmclf.estimation import next_rows
 from llmclf.estimation.goals import GOALS
-from llmclf.estimation.waves import combined_inclusion
+from llmclf.estimation.waves import combined_inclusion, joined_inclusion
 
 GOAL = st.sampled_from(GOALS)
 
@@ -265,3 +265,24 @@ def test_words_in_place_of_numbers_are_refused(options) -> None:
     """By an error that names what was given."""
     with pytest.raises(InputError, match=next(iter(reversed(options)))):
         next_rows(np.random.default_rng(0).dirichlet([1.0, 1.0], 100), 10, **options)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_waves_read_from_files_count_as_the_draw_has_them(seed: int) -> None:
+    """From the probabilities of each wave and the numbers of rows alone follow those that `sample` gives."""
+    rng = np.random.default_rng(seed)
+    proba = rng.dirichlet([0.5, 0.5], 900)
+    waves, sample, parts = [], {}, []
+    for number, budget in enumerate((60, 90, 120)):
+        drawn = next_rows(proba, budget, random_state=number, **sample)
+        sample = drawn.sample(rng.integers(0, 2, budget))
+        waves.append((drawn.inclusion[drawn.rows], budget))
+        parts.append(drawn.rows)
+    np.testing.assert_array_equal(np.concatenate(parts), sample["rows"])
+    np.testing.assert_allclose(np.concatenate(joined_inclusion(waves, 900)), sample["inclusion"])
+
+
+def test_waves_in_another_order_are_refused() -> None:
+    """Where the probabilities cannot be those of a later wave, the message says what order is expected."""
+    with pytest.raises(InputError, match="wave 2 was not drawn after 30 other rows were labelled.*0.25"):
+        joined_inclusion([(np.full(30, 0.5), 30), (np.full(10, 0.9), 10)], 1000)

@@ -6,6 +6,7 @@ import json
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -186,6 +187,39 @@ def test_groups_have_estimates_of_their_own():
     assert wide["high"] - wide["low"] > high[0] - low[0]
     for contrasts, number in (("pairs", 3), ("previous", 2), ("first", 2)):
         assert len(estimates.difference_frame(contrasts)) == number * K
+
+
+def test_one_frame_holds_all_tables():
+    """A column tells shares of all rows, of groups and differences apart, and each has the columns of its own frame."""
+    proba, y, rows = world()
+    estimates = estimate_shares(proba, y[rows], rows, groups=np.arange(N) % 2)
+    frame = estimates.all_frame("pairs")
+    assert list(frame)[:6] == ["table", "group", "reference", "class", "share", "difference"]
+    assert frame["table"].tolist() == ["all rows"] * K + ["group"] * 2 * K + ["difference"] * K
+    for name, own in (
+        ("all rows", estimates.to_frame()),
+        ("group", estimates.group_frame()),
+        ("difference", estimates.difference_frame()),
+    ):
+        part = frame[frame["table"] == name].reset_index(drop=True)
+        pd.testing.assert_frame_equal(part[list(own)], own, check_dtype=False)
+    alone = estimate_shares(proba, y[rows], rows).all_frame()
+    assert set(alone["table"]) == {"all rows"}
+    assert "group" not in alone
+
+
+def test_how_many_labels_a_group_has_is_shown():
+    """In the frames and in the text."""
+    proba, y, rows = world()
+    groups = np.arange(N) % 2
+    estimates = estimate_shares(proba, y[rows], rows, groups=groups)
+    counts = np.bincount(groups[rows])
+    assert estimates.to_frame()["labelled"].tolist() == [len(rows)] * K
+    assert estimates.group_frame()["labelled"].tolist() == counts.repeat(K).tolist()
+    text = str(estimates).split("By group")[1].splitlines()
+    assert text[1].split()[-1] == "labelled"
+    assert [int(line.split()[-1]) for line in text[2:]] == counts.repeat(K).tolist()
+    assert estimates.difference_text().splitlines()[1].split()[:3] == ["group", "reference", "class"]
 
 
 def test_a_group_without_labels_is_unknown():

@@ -20,7 +20,10 @@ from llmclf.metrics import (
     expected_calibration_error,
     inclusion_weights,
     mean_interval,
+    neg_ece,
+    neg_refinement,
     paired_difference,
+    refinement_error,
     spiegelhalter_test,
 )
 
@@ -30,7 +33,7 @@ WEIGHTED = [
     if inspect.isfunction(function := getattr(metrics, name))
     and "sample_weight" in inspect.signature(function).parameters
     and {"y", "proba", "proba_before"} & set(inspect.signature(function).parameters)
-    and not name.startswith(("checked_", "neg_"))  # checks of weights, and scikit-learn's scorers
+    and not name.startswith(("checked_", "neg_"))  # checks of weights, and scikit-learn's scorers (below)
 ]
 
 
@@ -63,6 +66,23 @@ def test_every_metric_takes_inclusion(function) -> None:
     assert not np.array_equal(numbers(uneven), numbers(plain), equal_nan=True)
     with pytest.raises(InputError, match="both given"):
         function(*arguments, **seeded, sample_weight=np.ones(len(y)), inclusion=inclusion)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "metric"), [(neg_ece, expected_calibration_error), (neg_refinement, refinement_error)]
+)
+def test_scorers_take_inclusion(scorer, metric) -> None:
+    """A scorer is minus its metric, with the same inclusion probabilities."""
+    y, proba, inclusion = labelled()
+
+    class Model:
+        classes_ = np.array([0, 1])
+
+        def predict_proba(self, X):
+            return X
+
+    assert scorer(Model(), proba, y, inclusion=inclusion) == -float(metric(y, proba, inclusion=inclusion))
+    assert scorer(Model(), proba, y, inclusion=inclusion) != scorer(Model(), proba, y)
 
 
 @settings(max_examples=100, deadline=None)

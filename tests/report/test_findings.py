@@ -100,6 +100,31 @@ def test_page_and_markdown_show_both(report):
     assert "What share is it?" not in plain.to_html() + plain.to_markdown()
 
 
+def test_the_page_says_which_rows_it_left_out():
+    """With unequal inclusion probabilities: beside the number of rows, and in the section that uses all of them."""
+    y, proba, rows, _ = table()
+    inclusion = np.full(2000, np.nan)
+    inclusion[rows] = np.where(np.arange(200) % 2, 0.2, 0.1)
+    report = CalibrationReport(y, proba, classes=CLASSES, shares=True, inclusion=inclusion)
+    data = report.to_dict()
+    jsonschema.validate(data, SCHEMA)
+    n, n_thinned = data["rows"]["n"], data["rows"]["n_thinned"]
+    assert n + n_thinned == 200
+    assert 30 < n_thinned < 70
+    told = (
+        f"These shares weigh all 200 labelled rows by how they were drawn. The rest of the report is about {n} of them"
+    )
+    page = " ".join(report.to_html().split())
+    assert f"Left out at random: {n_thinned} labelled rows that were drawn with higher probabilities" in page
+    for shown in (page, report.to_markdown()):
+        assert told in shown
+    inclusion[rows] = 0.1
+    even = CalibrationReport(y, proba, classes=CLASSES, shares=True, inclusion=inclusion)
+    assert "n_thinned" not in even.to_dict()["rows"]
+    assert "Left out at random" not in even.to_html()
+    assert "These shares weigh" not in even.to_html() + even.to_markdown()
+
+
 def test_a_result_with_groups_is_shown_with_them(tmp_path):
     """Estimates that were made elsewhere have their groups in the tables, and the figure its file."""
     y, proba, rows, _ = table()
@@ -111,7 +136,10 @@ def test_a_result_with_groups_is_shown_with_them(tmp_path):
     assert shares["n_rows"] is None
     assert {line["group"] for line in shares["groups"]} == {"even", "odd"}
     assert len(shares["groups"]) == 6
+    counts = {name: int((groups[rows] == name).sum()) for name in ("even", "odd")}
+    assert all(line["n_labelled"] == counts[line["group"]] for line in shares["groups"])
     assert "By group" in shown.to_html()
+    assert re.search(rf"\| even \| bill \|.*\| {counts['even']} \|", shown.to_markdown())
     assert tmp_path / "shares.png" in shown.to_png(tmp_path)
 
 

@@ -133,6 +133,7 @@ class PooledCalibrator(BaseCalibrator):
         scores : array-like (n, K)
         y : array-like (n,)
         sample_weight : array-like (n,), optional
+            Of rows that were drawn with the probabilities `inclusion`: ``inclusion_weights(inclusion, n)`` of `llmclf.metrics`.
         classes : array-like (K,), optional
         groups : array-like (n,), optional
             What each row belongs to, such as its text or its author: cross-validation never parts the rows of a group. None:

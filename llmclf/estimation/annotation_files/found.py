@@ -14,8 +14,8 @@ class Found(NamedTuple):
         The place in the file, for messages.
     id : object
         The row's id.
-    inclusion : object
-        The row's inclusion probability; None where the file does not repeat it.
+    inclusion, stratum : object
+        The row's inclusion probability and stratum; None where the file does not repeat them.
     annotator : str or None
     label : object
         None where there is none.
@@ -24,5 +24,6 @@ class Found(NamedTuple):
     where: str
     id: Any
     inclusion: Any
+    stratum: Any
     annotator: str | None
     label: Any

@@ -52,13 +52,13 @@ def label_studio_found(tasks: Sequence[Any]) -> Iterator[Found]:
         An entry is no task, or holds another kind of annotation than one choice.
     """
     for number, task in enumerate(tasks):
-        where = f"task {number}"
+        where = f"task {number + 1}"
         if not isinstance(task, Mapping):
             raise InputError(f"{where} is {task!r}; expected an object, as Label Studio exports tasks")
         data = task.get("data")
         if not isinstance(data, Mapping):  # JSON-MIN: one annotation, its values beside those of the data
             label, annotator = task.get(QUESTION), task.get("annotator")
-            yield Found(where, task.get("row_id"), task.get("inclusion"), _name(annotator), _one_choice(label, where))
+            yield Found(where, *_draw(task), _name(annotator), _one_choice(label, where))
             continue
         annotations = task.get("annotations") or []
         valid = [one for one in annotations if isinstance(one, Mapping) and not one.get("was_cancelled")]
@@ -69,10 +69,10 @@ def label_studio_found(tasks: Sequence[Any]) -> Iterator[Found]:
                     label = _one_choice(part.get("value"), where)
             author = one.get("completed_by")
             author = author.get("email") or author.get("id") if isinstance(author, Mapping) else author
-            its_place = where if len(valid) == 1 else f"{where}, annotation {place}"
-            yield Found(its_place, data.get("row_id"), data.get("inclusion"), _name(author), label)
+            its_place = where if len(valid) == 1 else f"{where}, annotation {place + 1}"
+            yield Found(its_place, *_draw(data), _name(author), label)
         if not valid:
-            yield Found(where, data.get("row_id"), data.get("inclusion"), None, None)
+            yield Found(where, *_draw(data), None, None)
 
 
 def argilla_found(records: Sequence[Any]) -> Iterator[Found]:
@@ -84,19 +84,23 @@ def argilla_found(records: Sequence[Any]) -> Iterator[Found]:
         An entry is no record, or a response is no single label.
     """
     for number, record in enumerate(records):
-        where = f"record {number}"
+        where = f"record {number + 1}"
         if not isinstance(record, Mapping) or not isinstance(record.get("metadata") or {}, Mapping):
             raise InputError(f"{where} is {str(record)[:80]!r}; expected an object, as Argilla exports records")
         metadata = record.get("metadata") or {}
-        row_id = metadata.get("row_id", record.get("id"))
+        drawn = metadata.get("row_id", record.get("id")), metadata.get("inclusion"), metadata.get("stratum")
         responses = [one for one in (record.get("responses") or {}).get(QUESTION) or [] if not _is_unfinished(one)]
         for place, response in enumerate(responses):
             value = response.get("value") if isinstance(response, Mapping) else response
             author = response.get("user_id") if isinstance(response, Mapping) else None
-            its_place = where if len(responses) == 1 else f"{where}, response {place}"
-            yield Found(its_place, row_id, metadata.get("inclusion"), _name(author), _one_choice(value, where))
+            its_place = where if len(responses) == 1 else f"{where}, response {place + 1}"
+            yield Found(its_place, *drawn, _name(author), _one_choice(value, where))
         if not responses:
-            yield Found(where, row_id, metadata.get("inclusion"), None, None)
+            yield Found(where, *drawn, None, None)
+
+
+def _draw(data: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    return data.get("row_id"), data.get("inclusion"), data.get("stratum")
 
 
 def _lines(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:

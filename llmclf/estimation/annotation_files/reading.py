@@ -27,6 +27,7 @@ from .platforms import argilla_found, label_studio_found
 _FOUND = {"label-studio": label_studio_found, "argilla": argilla_found}
 _MOST_SHOWN = 10
 _TOLERANCE = 1e-6  # a spreadsheet keeps fewer digits
+_HEADED = (".csv", ".tsv")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +38,19 @@ class Annotations:
     ----------
     frame : DataFrame
         A line per label: ``item`` (the row's number among those drawn), ``id``, ``annotator`` and ``label``.
-    n_rows : int
-        How many rows were drawn.
+    drawn : DataFrame
+        A line per row that was drawn: ``id``, ``inclusion`` and ``stratum``.
     classes : tuple
     """
 
     frame: pd.DataFrame
-    n_rows: int
+    drawn: pd.DataFrame
     classes: tuple[Any, ...]
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows were drawn."""
+        return len(self.drawn)
 
     @property
     def unlabelled(self) -> list[int]:
@@ -62,7 +68,8 @@ class Annotations:
         Examples
         --------
         >>> lines = pd.DataFrame({"item": [0, 0, 0, 1], "id": [7, 7, 7, 8], "annotator": list("abca"), "label": list("xxyy")})
-        >>> Annotations(lines, 3, ("x", "y")).labels()
+        >>> drawn = pd.DataFrame({"id": [7, 8, 9], "inclusion": 0.1, "stratum": 0})
+        >>> Annotations(lines, drawn, ("x", "y")).labels()
         ['x', 'y', None]
         """
         result: list[Any] = [None] * self.n_rows
@@ -84,7 +91,7 @@ class Annotations:
 
 def read_annotations(
     path: str | os.PathLike[str],
-    drawn: pd.DataFrame,
+    drawn: pd.DataFrame | None = None,
     *,
     classes: Sequence[Any],
     form: str | None = None,
@@ -99,8 +106,9 @@ def read_annotations(
     Parameters
     ----------
     path : path
-    drawn : DataFrame
-        The rows as they were drawn, from `NextRows.to_frame`.
+    drawn : DataFrame, optional
+        The rows as they were drawn, from `NextRows.to_frame`. None: those that the file holds, with the inclusion probabilities
+        in it; what has changed there, or is no longer there, cannot be told then.
     classes : sequence (K,)
         A label in the file may have changed its type on the way: the text "1" is the class 1.
     form : {"label-studio", "argilla"}, optional
@@ -116,7 +124,8 @@ def read_annotations(
     ------
     InputError
         Ids that were not drawn, labels that are no classes, inclusion probabilities that have changed, a row that one annotator
-        labelled twice: all of them, each with its place in the file. Or the file cannot be read, or holds no label at all.
+        labelled twice: all of them, each with its place in the file: the row that a spreadsheet shows, with the header as row 1,
+        or the line, task or record, from 1. Or the file cannot be read, lacks inclusion probabilities, or holds no label at all.
 
     Examples
     --------
@@ -128,9 +137,12 @@ def read_annotations(
     ...     read_annotations(f"{folder}/rows.csv", drawn, classes=["good", "bad"]).labels()
     ['good', 'bad']
     """
-    check_frame(drawn)
+    if drawn is not None:
+        check_frame(drawn)
     kind = form_of(path, form)
     found = list(_of_platform(path, kind) if kind in PLATFORMS else _of_table(path, text_format))
+    if drawn is None:
+        drawn = _drawn_in(found, path)
     place_of = {str(one): i for i, one in enumerate(drawn["id"].tolist())}
     inclusion = drawn["inclusion"].to_numpy(dtype=np.float64)
     ids = drawn["id"].tolist()
@@ -138,7 +150,7 @@ def read_annotations(
     first_of: dict[tuple[int, str | None], str] = {}
     lines = []
     for one in found:
-        item = place_of.get(_id_text(one.id))
+        item = place_of.get(id_text(one.id))
         if item is None:
             faults.append(f"{one.where}: the id {_plain(one.id)!r} is not that of a row that was drawn")
             continue
@@ -164,12 +176,38 @@ def read_annotations(
         first_of[item, one.annotator] = one.where
         lines.append((item, ids[item], one.annotator, classes[column]))
     if faults:
-        raise InputError(f"{str(path)!r} has {len(faults)} faults: {_listed(faults)}")
+        header = " (row 1 is the header)" if Path(path).suffix.lower() in _HEADED else ""
+        raise InputError(f"{str(path)!r} has {len(faults)} faults{header}: {_listed(faults)}")
     if not lines:
         raise InputError(f"{str(path)!r} holds no label; expected one for each row that was annotated")
     frame = pd.DataFrame(lines, columns=["item", "id", "annotator", "label"])
     frame["label"] = pd.Series([label for *_, label in lines], dtype=object)
-    return Annotations(frame, len(drawn), tuple(classes))
+    return Annotations(frame, drawn[["id", "inclusion", "stratum"]].reset_index(drop=True), tuple(classes))
+
+
+def _drawn_in(found: Sequence[Found], path: str | os.PathLike[str]) -> pd.DataFrame:
+    """The rows that a file holds, as it says that they were drawn.
+
+    Raises
+    ------
+    InputError
+        The probability of a row is missing, or none.
+    """
+    rows: dict[str, Found] = {}
+    for one in found:
+        key = id_text(one.id)
+        if key not in rows or is_missing(rows[key].inclusion):
+            rows[key] = one
+    inclusion = [_probability(one.inclusion) for one in rows.values()]
+    bad = [one for one, pi in zip(rows.values(), inclusion, strict=True) if not 0.0 < pi <= 1.0]
+    if bad:
+        raise InputError(
+            f"{str(path)!r}, {bad[0].where}: the inclusion probability of {_plain(bad[0].id)!r} is "
+            f"{_plain(bad[0].inclusion)!r}, and of {len(bad) - 1} more it is none either; expected the file that was written for "
+            "the draw, with its column inclusion, filled in"
+        )
+    strata = [id_text(one.stratum) for one in rows.values()]
+    return pd.DataFrame({"id": list(rows), "inclusion": inclusion, "stratum": strata})
 
 
 def _of_table(path: str | os.PathLike[str], text_format: TextFormat | None) -> Iterator[Found]:
@@ -181,14 +219,15 @@ def _of_table(path: str | os.PathLike[str], text_format: TextFormat | None) -> I
             "may have saved it with another delimiter"
         )
     nothing = [None] * len(frame)
-    columns = [
-        frame[name].tolist() if name in frame.columns else nothing for name in ("id", "inclusion", "annotator", "label")
-    ]
-    for number, (row_id, inclusion, annotator, label) in enumerate(zip(*columns, strict=True)):
+    names = ("id", "inclusion", "stratum", "annotator", "label")
+    columns = [frame[name].tolist() if name in frame.columns else nothing for name in names]
+    suffix = Path(path).suffix.lower()
+    word, first = ("row", 2) if suffix in _HEADED else ("line" if suffix == ".jsonl" else "row", 1)
+    for number, (row_id, inclusion, stratum, annotator, label) in enumerate(zip(*columns, strict=True)):
         # Cells of a CSV file are texts, of which an empty one says nothing.
         given = None if isinstance(inclusion, str) and not inclusion.strip() else inclusion
         who = None if is_missing(annotator) or not str(annotator).strip() else str(annotator).strip()
-        yield Found(f"row {number}", row_id, given, who, label)
+        yield Found(f"{word} {first + number}", row_id, given, stratum, who, label)
 
 
 def _of_platform(path: str | os.PathLike[str], kind: str) -> Iterator[Found]:
@@ -205,8 +244,8 @@ def _of_platform(path: str | os.PathLike[str], kind: str) -> Iterator[Found]:
     yield from _FOUND[kind](value)
 
 
-def _id_text(value: Any) -> str:
-    """An id as text; a spreadsheet or a data frame may have made 7.0 of 7."""
+def id_text(value: Any) -> str:
+    """An id as text, by which files and tables agree; a spreadsheet or a data frame may have made 7.0 of 7."""
     value = _plain(value)
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
@@ -216,11 +255,16 @@ def _plain(value: Any) -> Any:
 
 
 def _is_same(given: Any, drawn: float) -> bool:
-    try:
-        number = float(given) if not isinstance(given, str) else float(given.replace(",", "."))
-    except (TypeError, ValueError):
-        return False
+    number = _probability(given)
     return is_number(number) and math.isclose(number, drawn, rel_tol=_TOLERANCE)
+
+
+def _probability(given: Any) -> float:
+    """The number in a cell, where a spreadsheet may have written a decimal comma; NaN if there is none."""
+    try:
+        return float(given) if not isinstance(given, str) else float(given.replace(",", "."))
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _listed(faults: Sequence[str]) -> str:

@@ -133,7 +133,7 @@ def plan_labels(
         With `max_error`: the share of the rows that the threshold must accept. None: any row at all.
     pilot : LabelledSample or (y, proba), optional
         Rows that are labelled already, drawn at random: fifty or more. As a pair, the labels (n,) and the probabilities (n, K) of
-        these rows alone.
+        these rows alone, which all had the same chance; a `LabelledSample` holds the inclusion probabilities of others.
     classes : array-like (K,), optional
         The class of each column, of a pilot that is a pair.
     label : class, optional

@@ -17,32 +17,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
-from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
 
 from ...arrays import Floats, Integers
+from .blocks import Block, ClassBlock, PlainBlock
 
 _STEPS, _HALVINGS = 100, 20
 _LONGEST_STEP, _LARGEST = 5.0, 1e3  # of the log-odds, as a root mean square
 _FLAT, _FLAT_ENOUGH = 1e-12, 1e-8  # of the equations, whose weights sum to 1
 _FLAT_SLOPE = 1e-8  # of the derivative, relative to that of the linear equations by hand alone
-
-
-class Block(NamedTuple):
-    """Rows of a regression with weights that may be negative.
-
-    Attributes
-    ----------
-    X : ndarray (r, p)
-    y : ndarray (r,)
-    weight : ndarray (r,)
-    """
-
-    X: Floats
-    y: Floats
-    weight: Floats
 
 
 class NoSolutionError(Exception):
@@ -82,6 +67,12 @@ class LabelDesign:
             kinds.setdefault(known, []).append(k)
         return kinds
 
+    @cached_property
+    def _fixed(self) -> tuple[Floats, Integers]:
+        """The columns (N, f) that do not depend on the label, and their places."""
+        places = np.setdiff1d(np.arange(self.X.shape[1]), self.varying)
+        return np.ascontiguousarray(self.X[:, places]), places
+
     def of_class(self, k: int, rows: Integers | None = None) -> Floats:
         """The covariates (r, p) of rows, all of them by default, if their label were class `k`."""
         X = self.X.copy() if rows is None else self.X[rows]
@@ -110,12 +101,25 @@ class LabelDesign:
     def expected(self, q: Floats, weight: Floats, rows: Integers | None = None) -> Iterator[Block]:
         """Blocks whose scores add up to the expectation over the labels, with probabilities `q` (r, K)."""
         if self.values is not None:
-            yield Block(self.X if rows is None else self.X[rows], (q * self.of_rows(rows)).sum(axis=1), weight)
+            outcomes = (q * self.of_rows(rows)).sum(axis=1)
+            yield PlainBlock(self.X if rows is None else self.X[rows], outcomes[:, None], weight[:, None])
             return
         assert self.y is not None
-        y = self.y if rows is None else self.y[rows]
+        y = (self.y if rows is None else self.y[rows])[:, None]
+        if all(len(columns) == 1 for columns in self.by_class):
+            kinds = np.concatenate([self.by_class[k] for k in self._different])
+            fixed, places = self._fixed
+            together = (
+                q
+                if len(kinds) == q.shape[1]
+                else np.column_stack([q[:, alike].sum(axis=1) for alike in self._different.values()])
+            )
+            yield ClassBlock(
+                fixed if rows is None else fixed[rows], kinds, places, self.varying, y, weight[:, None] * together
+            )
+            return
         for k, alike in self._different.items():
-            yield Block(self.of_class(k, rows), y, weight * q[:, alike].sum(axis=1))
+            yield PlainBlock(self.of_class(k, rows), y, (weight * q[:, alike].sum(axis=1))[:, None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +152,8 @@ class EstimatingEquations:
 
     def blocks(self, tuning: float) -> Iterator[Block]:
         """All parts of the equations, with the weights that they have in it."""
-        yield Block(*self.design.observed(self.codes, self.rows), self.design_shares)
+        X, y = self.design.observed(self.codes, self.rows)
+        yield PlainBlock(X, y[:, None], self.design_shares[:, None])
         if tuning:
             yield from self.design.expected(self.q_seen, -tuning * self.design_shares, self.rows)
             yield from self.design.expected(self.q_all, tuning * self.shares)
@@ -242,16 +247,17 @@ class EstimatingEquations:
     def _score(self, tuning: float, beta: Floats, worth: float | None) -> tuple[Floats, Floats]:
         """The value (p,) of the equations, and minus their derivative (p, p)."""
         score, slope = np.zeros(beta.size), np.zeros((beta.size, beta.size))
-        for block in self.blocks(tuning):
-            mu = expit(block.X @ beta)
-            score += block.X.T @ (block.weight * (block.y - mu))
-            slope += (block.X * (block.weight * mu * (1.0 - mu))[:, None]).T @ block.X
+        blocks = list(self.blocks(tuning))
+        means = [expit(block.eta(beta)) for block in blocks]
+        for block, mu in zip(blocks, means, strict=True):
+            score += block.sums(block.weight * (block.y - mu))
+            slope += block.gram(block.weight * mu * (1.0 - mu))
         if worth is not None:
             inverse = _inverse(slope)
-            for block in self.blocks(tuning):
-                mu = expit(block.X @ beta)
-                leverage = np.einsum("ij,ij->i", block.X @ inverse, block.X) * mu * (1.0 - mu)
-                score += block.X.T @ (block.weight * leverage * (0.5 - mu)) / worth
+            inverse = (inverse + inverse.T) / 2.0
+            for block, mu in zip(blocks, means, strict=True):
+                leverage = block.leverage(inverse) * mu * (1.0 - mu)
+                score += block.sums(block.weight * leverage * (0.5 - mu)) / worth
         return score, slope
 
     def slope(self, tuning: float, beta: Floats) -> Floats:
@@ -286,45 +292,38 @@ class EstimatingEquations:
             squares: Floats = (X @ inverse.T) ** 2 * (self.q_seen * away**2).sum(axis=1)[:, None]
             return squares
         blocks = self.design.expected(self.q_seen, np.ones(len(self.rows)), self.rows)
-        return np.asarray(
-            sum((b.X @ inverse.T) ** 2 * (b.weight * (b.y - self.mean(b.X @ beta)) ** 2)[:, None] for b in blocks)
-        )
+        return np.asarray(sum(b.row_squares(b.weight * (b.y - self.mean(b.eta(beta))) ** 2, inverse) for b in blocks))
 
-    def all_scores(self, beta: Floats) -> Floats:
-        """The expected scores (N, p) of all rows."""
-        return self._expected_scores(beta, self.q_all, None)
+    def all_scores(self, beta: Floats, matrix: Floats | None = None) -> Floats:
+        """The expected scores of all rows (N, p), or (N, m) if they are multiplied with a matrix (m, p)."""
+        return self._expected_scores(beta, self.q_all, None, matrix)
 
-    def _expected_scores(self, beta: Floats, q: Floats, rows: Integers | None) -> Floats:
+    def _expected_scores(self, beta: Floats, q: Floats, rows: Integers | None, matrix: Floats | None = None) -> Floats:
         blocks = self.design.expected(q, np.ones(len(q)), rows)
-        return np.asarray(sum(b.X * (b.weight * (b.y - self.mean(b.X @ beta)))[:, None] for b in blocks))
+        return np.asarray(sum(b.row_sums(b.weight * (b.y - self.mean(b.eta(beta))), matrix) for b in blocks))
 
     def seen_slopes(self, tuning: float, beta: Floats) -> Floats:
         """Minus the derivatives (n, p, p) of the labelled rows' parts of the equations, by their shares."""
         X, y = self.design.observed(self.codes, self.rows)
-        result = _slopes(Block(X, y, self.design_shares), self.mean(X @ beta), self.is_logistic)
+        result = self._slopes(PlainBlock(X, y[:, None], self.design_shares[:, None]), beta)
         if tuning:
             for block in self.design.expected(self.q_seen, -tuning * self.design_shares, self.rows):
-                result += _slopes(block, self.mean(block.X @ beta), self.is_logistic)
+                result += self._slopes(block, beta)
         return result
+
+    def _slopes(self, block: Block, beta: Floats) -> Floats:
+        if not self.is_logistic:
+            return block.row_grams(block.weight)
+        mu = expit(block.eta(beta))
+        return block.row_grams(block.weight * mu * (1.0 - mu))
 
 
 def _products(blocks: Iterable[Block]) -> tuple[Floats, Floats]:
     """The weighted products of the covariates with themselves (p, p) and with the outcome (p,)."""
     slopes, scores = zip(
-        *((block.X.T @ (block.X * block.weight[:, None]), _score(block)) for block in blocks), strict=True
+        *((block.gram(block.weight), block.sums(block.weight * block.y)) for block in blocks), strict=True
     )
     return np.sum(slopes, axis=0), np.sum(scores, axis=0)
-
-
-def _score(block: Block) -> Floats:
-    score: Floats = block.X.T @ (block.weight * block.y)
-    return score
-
-
-def _slopes(block: Block, mu: Floats, is_logistic: bool) -> Floats:
-    weight = block.weight * mu * (1.0 - mu) if is_logistic else block.weight
-    slopes: Floats = np.einsum("i,ij,ik->ijk", weight, block.X, block.X)
-    return slopes
 
 
 def _step(slope: Floats, score: Floats) -> Floats:

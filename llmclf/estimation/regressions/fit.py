@@ -76,7 +76,7 @@ def fit_powered(
     for value in np.unique(each):
         columns = np.flatnonzero(each == value)
         solution, final = _solved(equations, float(value), worth, beta, tuning is not None)
-        found = influence(equations, sample, final, solution, is_tuned=tuning is None)
+        found = influence(equations, sample, final, solution, is_tuned=tuning is None, columns=columns)
         params[columns], used[columns] = solution[columns], final
         parts.append((found, columns))
     return Fit(params, *Influence.joined(parts).covariance(of_rows_alone), used)

@@ -30,7 +30,7 @@ _LARGEST_LEVERAGE = 0.95
 
 @dataclass(frozen=True, eq=False)
 class Influence:
-    """What rows and labels contribute to coefficients; each coefficient may have a tuning of its own.
+    """What rows and labels contribute to p coefficients; each coefficient may have a tuning of its own.
 
     Attributes
     ----------
@@ -57,13 +57,14 @@ class Influence:
 
     @classmethod
     def joined(cls, parts: list[tuple[Influence, Integers]]) -> Influence:
-        """The columns of several influences, each with the coefficients (m,) that it is for."""
+        """Several influences as one, each with the coefficients (m,) that it is about; together they are all p."""
         first = parts[0][0]
-        population, drawn = np.empty_like(first.population), np.empty_like(first.drawn)
-        degrees, extra = np.empty_like(first.leverage_degrees), np.empty_like(first.extra)
+        p = sum(len(columns) for _, columns in parts)
+        population, drawn = np.empty((len(first.population), p)), np.empty((len(first.drawn), p))
+        degrees, extra = np.empty(p), np.empty(p)
         for part, columns in parts:
-            population[:, columns], drawn[:, columns] = part.population[:, columns], part.drawn[:, columns]
-            degrees[columns], extra[columns] = part.leverage_degrees[columns], part.extra[columns]
+            population[:, columns], drawn[:, columns] = part.population, part.drawn
+            degrees[columns], extra[columns] = part.leverage_degrees, part.extra
         return cls(population, drawn, first.left, first.units, degrees, extra)
 
     def covariance(self, of_rows_alone: bool) -> tuple[Floats, Floats]:
@@ -96,9 +97,16 @@ class Influence:
 
 
 def influence(
-    equations: EstimatingEquations, sample: LabelledSample, tuning: float, beta: Floats, *, is_tuned: bool
+    equations: EstimatingEquations,
+    sample: LabelledSample,
+    tuning: float,
+    beta: Floats,
+    *,
+    is_tuned: bool,
+    columns: Integers | None = None,
 ) -> Influence:
-    """The influences on the coefficients `beta` that solve the equations with this tuning."""
+    """The influences on the coefficients `beta` (p,) that solve the equations with this tuning, or on the `columns` of them."""
+    kept = np.arange(beta.size) if columns is None else columns
     inverse = equations.inverse_slope(tuning, beta)
     d, unit = equations.design_shares, sample.units
     psi, expected = equations.seen_scores(beta)
@@ -110,16 +118,17 @@ def influence(
         np.linalg.solve(np.eye(beta.size) - inverse @ _capped(inverse, slopes), away[:, :, None])[:, :, 0]
     )
     drawn *= _few_units(sample)[:, None]
-    all_scores = equations.all_scores(beta) if tuning else np.zeros_like(equations.design.X)
+    drawn = drawn[:, kept]
+    all_scores = equations.all_scores(beta, inverse[kept]) if tuning else np.zeros((len(equations.design.X), len(kept)))
     if is_tuned and 0.0 < tuning < 1.0:
-        z = expected @ inverse.T
-        gap = equations.shares @ all_scores @ inverse.T - d @ z
+        z = (expected @ inverse.T)[:, kept]
+        gap = equations.shares @ all_scores - d @ z
         z = _unit_sums(d[:, None] * (z - d @ z), sample)
         squares = np.maximum(np.einsum("ij,ij->j", z, z), 1e-300)
         drawn *= (1.0 + z * gap / squares) / (1.0 - np.minimum(z**2 / squares, _LARGEST_LEVERAGE))
-    population = (equations.shares[:, None] * (tuning * all_scores + middle[1])) @ inverse.T
+    population = equations.shares[:, None] * (tuning * all_scores + middle[1] @ inverse[kept].T)
     if sample.clusters is not None:
-        sums = np.zeros((int(sample.clusters.max()) + 1, beta.size))
+        sums = np.zeros((int(sample.clusters.max()) + 1, len(kept)))
         np.add.at(sums, sample.clusters, population)
         population = sums
     places = np.zeros(sample.n_units, dtype=np.int64)
@@ -127,12 +136,13 @@ def influence(
     left = np.zeros(sample.n_units)
     np.maximum.at(left, unit, 1.0 - sample.inclusion)
     # The residuals that the predictions expect, by the variance of the label under them.
-    z = expected @ inverse.T
-    squares = equations.expected_squares(beta, inverse) - (2.0 * tuning - tuning**2) * z**2
+    z = expected @ inverse[kept].T
+    squares = equations.expected_squares(beta, inverse[kept]) - (2.0 * tuning - tuning**2) * z**2
     supposed = (d[:, None] ** 2 * squares).sum(axis=0) * sample.n_units / max(sample.n_units - 1, 1)
     missing = np.maximum(supposed - np.einsum("ij,ij->j", drawn, drawn), 0.0)
     extra: Floats = tuning * missing * PRIOR_UNITS / (PRIOR_UNITS + sample.n_units)
-    return Influence(population, drawn, left, places, _leverage_degrees(equations, sample, beta, inverse), extra)
+    degrees = _leverage_degrees(equations, sample, beta, inverse)[kept]
+    return Influence(population, drawn, left, places, degrees, extra)
 
 
 def tuned(equations: EstimatingEquations, sample: LabelledSample, tuning: float, beta: Floats) -> tuple[Floats, float]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .regressions import REGRESSIONS_HEADING, read_regressions
-from .shares import SHARES_HEADING, read_shares, shares_alt
+from .shares import SHARES_HEADING, read_shares, shares_alt, weighing_text
 
 __all__ = [
     "REGRESSIONS_HEADING",
@@ -19,6 +19,7 @@ __all__ = [
     "read_regressions",
     "read_shares",
     "shares_alt",
+    "weighing_text",
 ]
 
 
@@ -30,5 +31,6 @@ def findings_section(data: Mapping[str, Any]) -> dict[str, Any] | None:
         "shares_heading": SHARES_HEADING,
         "regressions_heading": REGRESSIONS_HEADING,
         "shares": data["shares"],
+        "weighing": weighing_text(data),
         "regressions": data["regressions"] or [],
     }

@@ -81,7 +81,12 @@ def read_shares(
     if shares.groups:
         frame = shares.group_frame().to_dict("records")
         groups = [
-            {"group": str(line["group"]), **_share_line(names[i % len(names)], line)} for i, line in enumerate(frame)
+            {
+                "group": str(line["group"]),
+                **_share_line(names[i % len(names)], line),
+                "n_labelled": int(line["labelled"]),
+            }
+            for i, line in enumerate(frame)
         ]
     section = {
         "n_rows": n_rows,
@@ -92,6 +97,17 @@ def read_shares(
         "groups": groups,
     }
     return {**section, "text": _shares_text(section)}
+
+
+def weighing_text(data: Mapping[str, Any]) -> str | None:
+    """What the shares of a report use, where all else uses fewer labelled rows; `data` as in `CalibrationReport.to_dict`."""
+    if data["shares"] is None or "n_thinned" not in data["rows"]:
+        return None
+    n, n_labelled = data["rows"]["n"], data["shares"]["n_labelled"]
+    return (
+        f"These shares weigh all {n_labelled:,} labelled rows by how they were drawn. The rest of the report is about {n:,} of "
+        "them, kept at random so that all had the same probability to be drawn."
+    )
 
 
 def shares_alt(shares: Mapping[str, Any]) -> str:

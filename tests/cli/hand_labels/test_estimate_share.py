@@ -79,7 +79,12 @@ def test_columns_reach_the_estimate(run, written, tmp_path):
     assert saved["confidence_level"] == 0.9
     result = run("estimate-share", path, "--truth", "truth", "--group-column", "year", "-o", tmp_path / "shares.csv")
     assert result.code == 0, result.err
-    assert list(pd.read_csv(tmp_path / "shares.csv"))[:4] == ["class", "share", "low", "high"]
+    assert pd.read_csv(tmp_path / "shares.csv")["table"].tolist() == ["all rows"] * 2 + ["group"] * 4
+    more = ("--group-column", "year", "--differences", "pairs", "-o", tmp_path / "shares.csv")
+    assert run("estimate-share", path, "--truth", "truth", *more).code == 0
+    frame = pd.read_csv(tmp_path / "shares.csv")
+    assert frame["table"].tolist() == ["all rows"] * 2 + ["group"] * 4 + ["difference"] * 2
+    assert frame["reference"].dropna().tolist() == [2024, 2024]
 
 
 @pytest.mark.filterwarnings("default")

@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from ..atomic_files import write_text
-from ..errors import InputError
-from ..numerics.class_matching import as_code
-from ..tables.predictions import read_number
-from .console import say, say_json
-from .hand_labels import read_hand_labels
-from .options import Delimiter, Encoding, UnescapeFormulas, column
+from ...atomic_files import write_text
+from ...errors import InputError
+from ...numerics.class_matching import as_code
+from ...tables.predictions import read_number
+from ..console import say, say_json
+from ..options import Delimiter, Encoding, UnescapeFormulas, column
+from .flags import Annotations, Form, IdColumn, InclusionColumn, StrataColumn
+from .reading import AnnotatedFiles, read_hand_labels
 
 _FORMS = {".csv": "CSV", ".json": "JSON"}
 
@@ -30,23 +31,14 @@ def estimate_share(
         ),
     ],
     truth: Annotated[
-        str,
+        str | None,
         typer.Option(metavar="COLUMN", help="The column with the classes given by hand; empty where nobody looked."),
-    ],
-    inclusion_column: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="With what probability each row was to be labelled by hand. Default: what --audit wrote, or else that the rows "
-            "are a simple random sample.",
-        ),
     ] = None,
-    strata_column: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN", help="From which part of the table each row was drawn. Default: what --audit wrote."
-        ),
-    ] = None,
+    annotations: Annotations = None,
+    id_column: IdColumn = None,
+    form: Form = None,
+    inclusion_column: InclusionColumn = None,
+    strata_column: StrataColumn = None,
     cluster_column: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="What each row belongs to, such as its author.")
     ] = None,
@@ -69,9 +61,7 @@ def estimate_share(
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--output", metavar="FILE", help="Also write the numbers: .csv (of the groups, if any) or .json."
-        ),
+        typer.Option("-o", "--output", metavar="FILE", help="Also write the numbers, of all tables: .csv or .json."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
     prefix: Annotated[
@@ -88,14 +78,15 @@ def estimate_share(
       llmclf label reviews.csv labelled.csv --id-column id --text-column review --labels praise,complaint
       llmclf estimate-share labelled.csv --truth checked --group-column year
     """
-    from ..tables.files import read_table
-    from ..tables.text_files import TextFormat
+    from ...tables.files import read_table
+    from ...tables.text_files import TextFormat
 
     if output is not None and output.suffix.lower() not in _FORMS:
         raise InputError(f"--output {str(output)!r}; expected a file that ends in {' or '.join(_FORMS)}")
     if differences is not None and group_column is None:
         raise InputError("--differences compares groups; name their column with --group-column")
-    frame = read_table(labelled, TextFormat(delimiter, encoding, bool(unescape_formulas)))
+    text_format = TextFormat(delimiter, encoding, bool(unescape_formulas))
+    frame = read_table(labelled, text_format)
     by_hand = read_hand_labels(
         frame,
         labelled,
@@ -104,6 +95,7 @@ def estimate_share(
         prefix=prefix,
         inclusion_column=inclusion_column,
         strata_column=strata_column,
+        annotated=AnnotatedFiles(annotations or [], id_column, form, bool(unescape_formulas)),
     )
     estimates = by_hand.shares(
         clusters=_values(frame, cluster_column, "--cluster-column"),
@@ -118,15 +110,15 @@ def estimate_share(
     else:
         lines = str(estimates).splitlines()
         if by_hand.inclusion is not None:
-            guided = "that the model guided" if inclusion_column is None else "if the model guided it"
+            guided = "if the model guided it" if inclusion_column is not None else "that the model guided"
             lines.append(f"by hand and worth already profit from the draw {guided}")
         if differences is not None:
             lines += ["", *estimates.difference_text(differences).splitlines()]
         for line in lines:
             say(line)
     if output is not None:
-        table = estimates.group_frame() if estimates.groups else estimates.to_frame()
-        write_text(f"{found}\n" if output.suffix.lower() == ".json" else table.to_csv(index=False), output)
+        is_json = output.suffix.lower() == ".json"
+        write_text(f"{found}\n" if is_json else estimates.all_frame(differences).to_csv(index=False), output)
 
 
 def _values(frame: Any, name: str | None, option: str) -> list[Any] | None:
