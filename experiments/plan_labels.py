@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
-from scipy.special import expit
+from scipy import special
 
 from llmclf.calibration import select_threshold
 from llmclf.errors import InputError, LlmclfWarning
@@ -46,8 +46,8 @@ def classifier(spread: float, shift: float, slope: float, is_useless: bool = Fal
 
     def draw(n_rows: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         t = rng.normal(shift, spread, n_rows)
-        y = (rng.random(n_rows) < expit(t)).astype(int)
-        return y, expit(slope * (rng.permutation(t) if is_useless else t))
+        y = (rng.random(n_rows) < special.expit(t)).astype(int)
+        return y, special.expit(slope * (rng.permutation(t) if is_useless else t))
 
     return draw
 

@@ -70,22 +70,25 @@ class Search:
         """The margins (number of places, w) that are reached with the probability `chance` at each place, in each world."""
         values = [self._margins[place] for place in sorted(self.achieved)]
         if not self.goal.is_additive:
-            return np.array([self._quantile(one, axis=1) for one in values])
+            return np.array([self._quantile(one) for one in values])
         # Few draws tell a mean better than a quantile, and all worlds and sizes together what is left.
         means = np.array([one.mean(axis=1) for one in values])
         levels = means.mean(axis=1)
         worlds = (means - levels[:, None]).mean(axis=0)
         luck = [
-            self._quantile(one - level - worlds[:, None], axis=None) for one, level in zip(values, levels, strict=True)
+            self._quantile((one - level - worlds[:, None]).ravel()) for one, level in zip(values, levels, strict=True)
         ]
-        return levels[:, None] + worlds + np.array(luck)[:, None]
+        result: Floats = levels[:, None] + worlds + np.array(luck)[:, None]
+        return result
 
-    def _quantile(self, margins: Floats, axis: int | None) -> Floats:
-        return np.quantile(margins, 1.0 - self.chance, axis=axis, method="median_unbiased")
+    def _quantile(self, margins: Floats) -> Floats:
+        """That of the last axis which is reached with the probability `chance`."""
+        result: Floats = np.quantile(margins, 1.0 - self.chance, axis=-1, method="median_unbiased")
+        return result
 
     def margin(self, place: int) -> float:
         """The margin that is reached with the probability `chance`, whichever the world is."""
-        return float(self._quantile(self._margins[place], axis=None))
+        return float(self._quantile(self._margins[place].ravel()))
 
     def fulfilled(self, place: int) -> float:
         """The share of all draws that fulfil the wish."""
