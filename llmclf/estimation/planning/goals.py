@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.special import expit
 
 from ...arrays import Floats
 from ...calibration.tolerated_errors import tolerated_errors
 from ...errors import LlmclfWarning
 from ...metrics import calibration_interval
 from ..shares import estimate_shares
-from .pilot import Pilot
+from .worlds import World
 
-_N_RESAMPLES = 199  # of a calibration interval: enough for its width
-_ROWS_PER_LABEL = 5  # of a simulated table; a larger one gives the same intervals and takes longer
+_N_RESAMPLES = 99  # of a calibration interval: enough for its width
+_ROWS_PER_LABEL = 3  # of a simulated table that stands for a larger one, which would give the same intervals
+_MANY_ROWS_PER_LABEL = 25  # from here on, `estimate_shares` counts the table as endless
+_HARDLY_EVER = 1e-6
+_N_FITTED = 2  # numbers that describe a pilot's classifier: the two of a recalibration, or of a reliability
 
 
 class Goal(Protocol):
@@ -44,11 +46,16 @@ class Goal(Protocol):
         """How many simulations of one number of labels are worth their time in each world."""
         ...
 
-    def why_impossible(self, pilot: Pilot) -> str | None:
-        """Why no number of labels fulfils the wish in the pilot's world; None if some number does."""
+    @property
+    def is_additive(self) -> bool:
+        """Whether a world shifts the margins of all numbers of labels alike, as it does if they are logarithms of widths."""
         ...
 
-    def achieved(self, pilot: Pilot, n_labels: int, generator: np.random.Generator) -> float:
+    def why_impossible(self, world: World) -> str | None:
+        """Why no number of labels fulfils the wish in this world; None if some number does."""
+        ...
+
+    def achieved(self, world: World, n_labels: int, generator: np.random.Generator) -> float:
         """What this number of labels gives in one draw."""
         ...
 
@@ -78,45 +85,40 @@ class ShareGoal:
 
     measure = "half_width"
     least = 10
-    n_draws = 5  # widths vary little
+    n_draws = 2
+    is_additive = True
 
     @property
     def text(self) -> str:
         return f"a {self.confidence_level:.4g} interval of {self.name} of ±{self.half_width:.4g}"
 
-    def why_impossible(self, pilot: Pilot) -> str | None:
+    def why_impossible(self, world: World) -> str | None:
         return None  # enough labels make every interval narrow
 
-    def achieved(self, pilot: Pilot, n_labels: int, generator: np.random.Generator) -> float:
-        n_rows = _ROWS_PER_LABEL * n_labels + 1000
-        if pilot.n_rows is not None:
-            n_rows = min(n_rows, max(pilot.n_rows, n_labels))
-        if n_rows <= n_labels:
-            return 0.0
-        table = pilot.drawn_rows(n_rows, generator)
-        labels = pilot.columns[table[:n_labels]]
-        # A class of which the pilot has no case may have some in other rows: now and then, a row has the label that its
-        # probabilities give it.
-        others = np.flatnonzero(generator.random(n_labels) < 2.0 / (pilot.size + 2.0))
-        if others.size:
-            heights = np.cumsum(pilot.proba[table[others]], axis=1)
-            labels[others] = (
-                (generator.random(others.size)[:, None] > heights).sum(axis=1).clip(max=heights.shape[1] - 1)
-            )
+    def achieved(self, world: World, n_labels: int, generator: np.random.Generator) -> float:
+        pilot = world.pilot
+        n_rows, inclusion = _ROWS_PER_LABEL * n_labels, None
+        if pilot.n_rows is not None and pilot.n_rows <= _MANY_ROWS_PER_LABEL * n_labels:
+            n_rows = max(pilot.n_rows, n_labels)
+        else:  # of so many rows, it does not matter how many: a few stand for all of them
+            inclusion = np.full(n_labels, _HARDLY_EVER)
+        table = world.rows(n_rows, generator)
+        labels = world.labels(table[:n_labels], self.column, generator)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LlmclfWarning)
             estimates = estimate_shares(
-                pilot.proba[table], labels, np.arange(n_labels), classes=range(pilot.proba.shape[1])
+                pilot.proba[table],
+                labels,
+                np.arange(n_labels),
+                classes=range(pilot.proba.shape[1]),
+                inclusion=inclusion,
             )
         low, high = estimates.overall.interval(1.0 - self.confidence_level)
-        widths = (high - low) / 2.0
-        # The interval is that of a table of n_rows; of the table that is planned for, fewer or more rows are unlabelled.
-        whole = 1.0 if pilot.n_rows is None else 1.0 - n_labels / pilot.n_rows
-        factor = math.sqrt(whole / (1.0 - n_labels / n_rows))
-        return float(widths.max() if self.column is None else widths[self.column]) * factor
+        widths = (high - low) / 2.0 * _for_other_rows(world)
+        return float(widths.max() if self.column is None else widths[self.column])
 
     def margin(self, achieved: float) -> float:
-        return math.log(self.half_width / max(achieved, 1e-300))
+        return _narrower(achieved, self.half_width)
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ class ThresholdGoal:
 
     measure = "coverage"
     n_draws = 40
+    is_additive = False
 
     @property
     def text(self) -> str:
@@ -147,28 +150,28 @@ class ThresholdGoal:
     def least(self) -> int:
         return math.ceil(math.log(1.0 - self.confidence) / math.log1p(-self.max_error) - 1e-9)
 
-    def why_impossible(self, pilot: Pilot) -> str | None:
-        reachable = self.reachable(pilot)
+    def why_impossible(self, world: World) -> str | None:
+        reachable = self.reachable(world)
         if reachable > (self.min_coverage or 0.0):
             return None
         return (
-            f"no number of labels gives {self.text} with this classifier: by the {pilot.size} rows of the pilot, the largest "
-            f"share of rows with at most {self.max_error:.4g} wrong is about {reachable:.2g}, however well it is known. Allow "
-            "more errors, ask for a smaller min_coverage, or improve the classifier"
+            f"no number of labels gives {self.text} with this classifier: by the {world.pilot.size} rows of the pilot, the "
+            f"largest share of rows with at most {self.max_error:.4g} wrong is about {reachable:.2g}, however well it is known. "
+            "Allow more errors, ask for a smaller min_coverage, or improve the classifier"
         )
 
-    def reachable(self, pilot: Pilot) -> float:
+    def reachable(self, world: World) -> float:
         """The share of the rows that could be accepted if the reliability were known."""
-        order = np.argsort(-pilot.log_odds, kind="stable")
-        intercept, slope = pilot.reliability
-        shares = pilot.shares[order]
-        wrong = np.cumsum(shares * expit(-(intercept + slope * pilot.log_odds[order])))
+        log_odds = world.pilot.log_odds
+        order = np.argsort(-log_odds, kind="stable")
+        shares = world.shares[order]
+        wrong = np.cumsum(shares * (1.0 - world.accuracy(log_odds[order])))
         kept = np.cumsum(shares)
         good = np.flatnonzero(wrong <= self.max_error * kept)
         return float(kept[good[-1]]) if good.size else 0.0
 
-    def achieved(self, pilot: Pilot, n_labels: int, generator: np.random.Generator) -> float:
-        confidence, is_right = pilot.drawn_confidences(n_labels, generator)
+    def achieved(self, world: World, n_labels: int, generator: np.random.Generator) -> float:
+        confidence, is_right = world.confidences(n_labels, generator)
         return selected_coverage(confidence, is_right, self.max_error, self.confidence)
 
     def margin(self, achieved: float) -> float:
@@ -191,17 +194,18 @@ class CalibrationGoal:
 
     measure = "half_width"
     least = 20
-    n_draws = 5  # widths vary little
+    n_draws = 2
+    is_additive = True
 
     @property
     def text(self) -> str:
         return f"a {self.confidence_level:.4g} interval of the calibration error of ±{self.half_width:.4g}"
 
-    def why_impossible(self, pilot: Pilot) -> str | None:
+    def why_impossible(self, world: World) -> str | None:
         return None
 
-    def achieved(self, pilot: Pilot, n_labels: int, generator: np.random.Generator) -> float:
-        confidence, is_right = pilot.drawn_confidences(n_labels, generator)
+    def achieved(self, world: World, n_labels: int, generator: np.random.Generator) -> float:
+        confidence, is_right = world.confidences(n_labels, generator)
         low, high, _, _ = calibration_interval(
             is_right,
             confidence,
@@ -211,10 +215,10 @@ class CalibrationGoal:
             n_resamples=_N_RESAMPLES,
             random_state=generator,
         )
-        return (high - low) / 2.0
+        return (high - low) / 2.0 * _for_other_rows(world)
 
     def margin(self, achieved: float) -> float:
-        return math.log(self.half_width / max(achieved, 1e-300))
+        return _narrower(achieved, self.half_width)
 
 
 def selected_coverage(confidence: Floats, is_right: Floats, max_error: float, level: float) -> float:
@@ -226,3 +230,17 @@ def selected_coverage(confidence: Floats, is_right: Floats, max_error: float, le
     tolerated = tolerated_errors(len(n_wrong), max_error, 1.0 - level)
     passed = np.flatnonzero(n_wrong <= tolerated[1:])
     return float(passed[-1] + 1) / len(n_wrong) if passed.size else 0.0
+
+
+def _for_other_rows(world: World) -> float:
+    """By what factor intervals are wider than in this world.
+
+    A line that is fitted to n rows lies nearer to them than to others, by the part 2 / n of the variance: in the rows of the
+    pilot, and once more in those of a world that is drawn from them. The factor is the root of both.
+    """
+    return 1.0 + _N_FITTED / world.pilot.effective_size
+
+
+def _narrower(achieved: float, half_width: float) -> float:
+    """The logarithm of the factor by which an interval is narrower; more than ten, as where all rows are labelled, is ten."""
+    return math.log(half_width / max(achieved, half_width / 10.0))

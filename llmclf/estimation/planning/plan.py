@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ...arrays import Integers
 from ...checks import check_open_share, check_whole_number, is_number
 from ...errors import InputError
 from ...metrics.checks import class_column
@@ -16,8 +17,9 @@ from .by_hand import plan_by_hand
 from .goals import CalibrationGoal, Goal, ShareGoal, ThresholdGoal
 from .pilot import Pilot, read_pilot
 from .search import Search, sizes_between
+from .worlds import World
 
-_FINAL_DRAWS = 5  # times as many simulations in the pilot's own world as in each of the others
+_PROBED = 4  # worlds that say where to begin
 
 
 class PlannedSize(NamedTuple):
@@ -39,14 +41,16 @@ class LabelPlan:
     goal : str
         The wish, as part of a sentence.
     n_labels : int
-        The number of labelled rows in all, those of the pilot included.
+        The number of labelled rows in all, those of the pilot included. It allows for what the pilot leaves open.
     low, high : float
-        The interval of that number: how far it might be another with another pilot of the same size. `high` is infinite if some
-        of these pilots say that no number is enough.
+        The interval of the number that would be named if nothing were left open. `high` is infinite if it may be that no number
+        is enough.
     n_pilot : int
         The labelled rows that there are.
     chance : float
-        The probability that the wish is fulfilled by that number.
+        The probability that the wish is fulfilled by `n_labels`, if some number fulfils it.
+    possible : float
+        The probability that some number of labels fulfils the wish, as far as the pilot tells.
     measure : str
         What is achieved: ``"half_width"`` or ``"coverage"``.
     sizes : tuple of PlannedSize
@@ -58,6 +62,7 @@ class LabelPlan:
     high: float
     n_pilot: int
     chance: float
+    possible: float
     measure: str
     sizes: tuple[PlannedSize, ...]
 
@@ -80,14 +85,14 @@ class LabelPlan:
         return pd.DataFrame(self.sizes, columns=["n_labels", self.measure, "low", "high", "chance"])
 
     def __str__(self) -> str:
-        if self.n_pilot:
-            high = "no number may be enough" if math.isinf(self.high) else f"{self.high:,.0f}"
-            between = f" (from other pilots like this one: {self.low:,.0f} to {high})"
-            more = f" {self.n_pilot:,} are there, so {self.n_more:,} more."
-        else:
-            between, more = " by hand alone", ""
+        if not self.n_pilot:
+            return f"About {self.n_labels:,} labels by hand alone give {self.goal} with a probability of {self.chance:.4g}."
+        supposed = "" if self.possible == 1.0 else f", supposing that enough labels do ({self.possible:.0%} probable)"
+        high = "no number may be enough" if math.isinf(self.high) else f"{self.high:,.0f}"
         return (
-            f"About {self.n_labels:,} labels{between} give {self.goal} with a probability of {self.chance:.4g}.{more}"
+            f"About {self.n_labels:,} labels give {self.goal} with a probability of {self.chance:.4g}{supposed}. With a larger "
+            f"pilot, the number may turn out between {self.low:,.0f} and {high}. {self.n_pilot:,} are there, so "
+            f"{self.n_more:,} more."
         )
 
 
@@ -111,15 +116,17 @@ def plan_labels(
 ) -> LabelPlan:
     """How many labels are needed for an interval of a share, for a threshold with a guarantee, or for a calibration error.
 
-    The number is found by simulation: samples of several sizes are drawn from a world like that of a few labelled rows, the
-    pilot, and given to `estimate_shares`, `llmclf.calibration.select_threshold` or `llmclf.metrics.calibration_interval`. The
-    answer is the size at which the wish is fulfilled with the probability `chance`. The search is repeated in worlds like those
-    of other pilots (its rows, drawn again); how the answers differ says how far to trust the first one.
+    The number is found by simulation from a few labelled rows, the pilot: samples of several sizes are drawn from worlds from
+    which it may have come, and given to `estimate_shares`, `llmclf.calibration.select_threshold` or
+    `llmclf.metrics.calibration_interval`. The answer is the size at which the wish is fulfilled with the probability `chance`,
+    over the worlds and the samples together (the assurance of O'Hagan, Stevens & Campbell 2005, "Assurance in clinical trial
+    design"): a small pilot leaves more open, and asks for more labels. `low` and `high` hold the numbers of the single worlds.
 
-    For shares, the pilot's rows are drawn with their labels and probabilities. For thresholds and calibration errors, confidences
-    are drawn between those of the pilot, and whether a row is right by a logistic regression on the log-odds of the confidence:
-    drawn again and again, the rows themselves would promise that their luck will last. experiments/plan_labels.md shows how
-    often the planned number was enough.
+    The worlds are the pilot's rows, of which each stands for a random share (the Bayesian bootstrap, Rubin 1981). For shares, the
+    rows are drawn with their labels and probabilities. For thresholds and calibration errors, confidences are drawn between those
+    of the pilot, and whether a row is right by a logistic regression on the log-odds of the confidence: drawn again and again,
+    the rows themselves would promise that their luck will last. experiments/plan_labels.md shows how often the planned number was
+    enough.
 
     Parameters
     ----------
@@ -145,11 +152,11 @@ def plan_labels(
     confidence_level : float in (0, 1)
         Of the interval or the guarantee, and of `low` and `high`.
     chance : float in (0, 1)
-        The probability with which the wish shall be fulfilled.
+        The probability with which the wish shall be fulfilled, if it can be.
     n_bins : int
         Of the calibration error.
     n_worlds : int
-        The number of other pilots.
+        The number of worlds.
     max_labels : int
         The largest number that is considered.
     random_state : None, int or numpy Generator
@@ -201,12 +208,13 @@ def plan_labels(
             float(found.n_labels),
             0,
             float(chance),
+            1.0,
             "half_width",
             tuple(PlannedSize(*one) for one in found.sizes),
         )
     read = read_pilot(pilot, classes, n_rows)
     goal = _goal(half_width, max_error, ece_half_width, min_coverage, label, read, confidence_level, n_bins)
-    why = goal.why_impossible(read)
+    why = goal.why_impossible(World.likeliest(read))
     if why is not None:
         raise InputError(why)
     return _planned(goal, read, chance, confidence_level, n_worlds, max_labels, np.random.default_rng(random_state))
@@ -223,31 +231,25 @@ def _planned(
 ) -> LabelPlan:
     most = max_labels if pilot.n_rows is None else min(max_labels, pilot.n_rows)
     sizes = sizes_between(min(goal.least, most), most)
-    search = Search(goal, pilot, sizes, chance, goal.n_draws, generator)
-    place = search.walk(int(np.searchsorted(sizes, pilot.size).clip(max=len(sizes) - 1)))
-    around = range(max(0, place - 3), min(len(sizes), place + 4))
-    search.n_draws = _FINAL_DRAWS * goal.n_draws
-    for near in around:
-        search.simulate(near)
+    worlds = [World.drawn(pilot, generator) for _ in range(n_worlds)]
+    possible = [world for world in worlds if goal.why_impossible(world) is None]
+    probe = Search(goal, possible[:_PROBED] or [World.likeliest(pilot)], sizes, chance, generator)
+    probe.walk(_place(sizes, pilot.size))
+    search = Search(goal, possible or probe.worlds, sizes, chance, generator)
+    search.walk(_place(sizes, probe.needed()))
     number = search.needed()
     if math.isinf(number):
         best = search.achieved[max(search.achieved)]
         raise InputError(
             f"{most:,} labels do not give {goal.text} with a probability of {chance:.4g} (the median there is a {goal.measure} "
-            f"of {np.median(best):.3g}); ask for less, or give a larger max_labels={max_labels}"
+            f"of {np.median(best):.3g}); ask for less, give a larger max_labels={max_labels}, or a larger pilot, which "
+            "leaves less open"
         )
-    start = int(np.searchsorted(sizes, number).clip(max=len(sizes) - 1))
-    others = []
-    for world in pilot.worlds(n_worlds, generator):
-        if goal.why_impossible(world) is not None:
-            others.append(math.inf)
-            continue
-        other = Search(goal, world, sizes, chance, goal.n_draws, generator)
-        other.walk(start)
-        others.append(other.needed())
+    numbers = np.concatenate([search.needed_in_worlds(), np.full(n_worlds - len(possible), math.inf)])
     tail = (1.0 - confidence_level) / 2.0
-    low, high = np.quantile(others, tail, method="lower"), np.quantile(others, 1.0 - tail, method="higher")
-    shown = tuple(_planned_size(search, near) for near in sorted(search.achieved) if near in around)
+    low, high = np.quantile(numbers, tail, method="lower"), np.quantile(numbers, 1.0 - tail, method="higher")
+    place = _place(sizes, number)
+    shown = tuple(_planned_size(search, near) for near in sorted(search.achieved) if abs(near - place) <= 3)
     n_labels = min(math.ceil(number), most)
     return LabelPlan(
         goal.text,
@@ -256,9 +258,15 @@ def _planned(
         max(float(high), n_labels),
         pilot.size,
         float(chance),
+        len(possible) / n_worlds,
         goal.measure,
         shown,
     )
+
+
+def _place(sizes: Integers, number: float) -> int:
+    """The first of the sizes that is at least the number, or the last one."""
+    return int(np.searchsorted(sizes, number).clip(max=len(sizes) - 1))
 
 
 def _planned_size(search: Search, place: int) -> PlannedSize:

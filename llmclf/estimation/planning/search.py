@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.isotonic import isotonic_regression
 
 from ...arrays import Floats, Integers
 from .goals import Goal
-from .pilot import Pilot
+from .worlds import World
 
 _RATIO = math.sqrt(2.0)  # of neighbouring numbers of labels
 _MANY_LABELS = 1000
-_LEAST_DRAWS = 8
+_LEAST_DRAWS = 4
 
 
 def sizes_between(least: int, most: int) -> Integers:
@@ -32,75 +34,99 @@ def sizes_between(least: int, most: int) -> Integers:
 
 @dataclass(eq=False)
 class Search:
-    """Simulations of a goal in one world, at some numbers of labels.
+    """Simulations of a goal in some worlds, at some numbers of labels.
 
     Attributes
     ----------
     goal : Goal
-    pilot : Pilot
-        The world.
+    worlds : sequence of World (w,)
     sizes : ndarray of int (m,)
     chance : float
         How often the wish must be fulfilled.
-    n_draws : int
     generator : numpy Generator
-    achieved : dict of int to list of float
+    achieved : dict of int to ndarray (w, number of draws)
         What was achieved at each place among the sizes.
     """
 
     goal: Goal
-    pilot: Pilot
+    worlds: Sequence[World]
     sizes: Integers
     chance: float
-    n_draws: int
     generator: np.random.Generator
-    achieved: dict[int, list[float]] = field(default_factory=dict)
+    achieved: dict[int, Floats] = field(default_factory=dict)
+    _margins: dict[int, Floats] = field(default_factory=dict, init=False, repr=False)
 
     def simulate(self, place: int) -> None:
-        """Draw at one more size."""
-        size = int(self.sizes[place])
-        # What many labels give varies little from draw to draw.
-        number = min(self.n_draws, max(_LEAST_DRAWS, round(self.n_draws * _MANY_LABELS / size)))
-        values = [self.goal.achieved(self.pilot, size, self.generator) for _ in range(number)]
-        self.achieved.setdefault(place, []).extend(values)
+        """Draw at a size, in every world."""
+        if place not in self.achieved:
+            size = int(self.sizes[place])
+            # What many labels give varies little from draw to draw.
+            number = min(self.goal.n_draws, max(_LEAST_DRAWS, round(self.goal.n_draws * _MANY_LABELS / size)))
+            values = [[self.goal.achieved(world, size, self.generator) for _ in range(number)] for world in self.worlds]
+            self.achieved[place] = np.array(values)
+            self._margins[place] = np.array([[self.goal.margin(value) for value in line] for line in values])
+
+    def margins(self) -> Floats:
+        """The margins (number of places, w) that are reached with the probability `chance` at each place, in each world."""
+        values = [self._margins[place] for place in sorted(self.achieved)]
+        if not self.goal.is_additive:
+            return np.array([self._quantile(one) for one in values])
+        # Few draws tell a mean better than a quantile, and all worlds and sizes together what is left.
+        means = np.array([one.mean(axis=1) for one in values])
+        levels = means.mean(axis=1)
+        worlds = (means - levels[:, None]).mean(axis=0)
+        luck = [
+            self._quantile((one - level - worlds[:, None]).ravel()) for one, level in zip(values, levels, strict=True)
+        ]
+        result: Floats = levels[:, None] + worlds + np.array(luck)[:, None]
+        return result
+
+    def _quantile(self, margins: Floats) -> Floats:
+        """That of the last axis which is reached with the probability `chance`."""
+        result: Floats = np.quantile(margins, 1.0 - self.chance, axis=-1, method="median_unbiased")
+        return result
 
     def margin(self, place: int) -> float:
-        """The margin that is reached with the probability `chance`."""
-        margins = [self.goal.margin(value) for value in self.achieved[place]]
-        return float(np.quantile(margins, 1.0 - self.chance))
+        """The margin that is reached with the probability `chance`, whichever the world is."""
+        return float(self._quantile(self._margins[place].ravel()))
 
     def fulfilled(self, place: int) -> float:
-        """The share of the draws that fulfil the wish."""
-        return float(np.mean([self.goal.margin(value) >= 0.0 for value in self.achieved[place]]))
+        """The share of all draws that fulfil the wish."""
+        return float((self._margins[place] >= 0.0).mean())
 
-    def walk(self, start: int) -> int:
-        """Simulate from one place up or down until the wish is fulfilled on one side and not on the other.
-
-        Returns
-        -------
-        int
-            The last place looked at.
-        """
-        place, step, last = start, 0, len(self.sizes) - 1
+    def walk(self, start: int) -> None:
+        """Simulate from one place up and down until the wish is fulfilled in every world, and in none."""
+        low = high = start
+        self.simulate(start)
         while True:
-            if place not in self.achieved:
-                self.simulate(place)
-            direction = -1 if self.margin(place) >= 0.0 else 1
-            if step == -direction or not 0 <= place + direction <= last:
-                return place
-            place, step = place + direction, direction
+            margins = self.margins()
+            if margins[-1].min() < 0.0 and high < len(self.sizes) - 1:
+                high += 1
+                self.simulate(high)
+            elif margins[0].max() >= 0.0 and low > 0:
+                low -= 1
+                self.simulate(low)
+            else:
+                return
 
     def needed(self) -> float:
-        """The number of labels, by a monotone regression of the margins; infinity if no size is enough."""
-        places = sorted(self.achieved)
-        weights = [float(len(self.achieved[place])) for place in places]
-        fitted: Floats = isotonic_regression([self.margin(place) for place in places], sample_weight=weights)
+        """The number of labels, whichever the world is; infinity if no size is enough."""
+        return self._crossing(np.array([self.margin(place) for place in sorted(self.achieved)]))
+
+    def needed_in_worlds(self) -> Floats:
+        """The number of labels (w,) in each world."""
+        return np.array([self._crossing(line) for line in self.margins().T])
+
+    def _crossing(self, margins: Floats) -> float:
+        """Where margins at the simulated sizes become positive, by a monotone regression."""
+        sizes = self.sizes[sorted(self.achieved)]
+        fitted: NDArray[np.float64] = isotonic_regression(margins)
         enough = np.flatnonzero(fitted >= 0.0)
         if not enough.size:
             return math.inf
         first = int(enough[0])
-        high = float(self.sizes[places[first]])
+        high = float(sizes[first])
         if first == 0:
             return high
-        low, below, above = float(self.sizes[places[first - 1]]), float(fitted[first - 1]), float(fitted[first])
+        low, below, above = float(sizes[first - 1]), float(fitted[first - 1]), float(fitted[first])
         return float(low * (high / low) ** (-below / (above - below)))
