@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..numerics.class_matching import as_code
 from ..tables.predictions import read_number
 from .console import say, say_json
-from .hand_labels import read_hand_labels
+from .hand_labels import filled_column, read_hand_labels
 from .options import Delimiter, Encoding, UnescapeFormulas, column
 
 _FORMS = {".csv": "CSV", ".json": "JSON"}
@@ -130,7 +130,7 @@ def estimate_share(
 
 
 def _values(frame: Any, name: str | None, option: str) -> list[Any] | None:
-    return None if name is None else column(frame, name, option).tolist()
+    return None if name is None else filled_column(frame, name, option)
 
 
 def _groups(frame: Any, name: str | None) -> list[Any] | None:

@@ -12,7 +12,7 @@ from ..errors import EstimationWarning, InputError, warn
 from ..numerics.class_matching import match_classes
 from ..tables.added_columns import STAND_IN
 from ..tables.predictions import audited_rows, read_number, read_probabilities
-from ..tables.values import is_missing
+from ..tables.values import is_missing, rows_named
 from .options import column
 
 if TYPE_CHECKING:
@@ -120,8 +120,27 @@ def read_hand_labels(
         # Only those of labelled rows matter; what stands beside the others may be missing.
         inclusion = np.full(len(frame), np.nan)
         inclusion[rows] = [read_number(chances[row], inclusion_column, row) for row in rows.tolist()]
-    strata = None if strata_column is None else column(frame, strata_column, "--strata-column").tolist()
+    strata = None if strata_column is None else filled_column(frame, strata_column, "--strata-column")
     return HandLabels(classes, proba, rows, labels, inclusion, strata, n_drawn)
+
+
+def filled_column(frame: Any, name: str, option: str) -> list[Any]:
+    """The values of a column, none of which is empty: rows without a group would become a group.
+
+    Raises
+    ------
+    InputError
+    """
+    values: list[Any] = column(frame, name, option).tolist()
+    empty = [
+        row for row, value in enumerate(values) if is_missing(value) or (isinstance(value, str) and not value.strip())
+    ]
+    if empty:
+        raise InputError(
+            f"{option} {name!r} is empty in {rows_named(empty)}; fill these cells, each with a value of its own where the rows "
+            "belong to no others"
+        )
+    return values
 
 
 def _matched(truths: list[Any], rows: list[int], classes: list[str], where: str) -> list[str]:

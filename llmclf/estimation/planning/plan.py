@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ...checks import check_open_share, check_whole_number, is_number
+from ...checks import check_open_share, check_whole_number, is_number, random_generator
 from ...errors import InputError
 from ...metrics.checks import class_column
 from .by_hand import plan_by_hand
@@ -209,7 +209,7 @@ def plan_labels(
     why = goal.why_impossible(read)
     if why is not None:
         raise InputError(why)
-    return _planned(goal, read, chance, confidence_level, n_worlds, max_labels, np.random.default_rng(random_state))
+    return _planned(goal, read, chance, confidence_level, n_worlds, max_labels, random_generator(random_state))
 
 
 def _planned(
