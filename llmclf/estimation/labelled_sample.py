@@ -196,8 +196,9 @@ class LabelledSample:
         """What each labelled row counts (n,): its weight over its inclusion probability, in units of the largest."""
         # Each part in units of its own first: weights may be so small that their squares are 0, or their sums endless.
         v = self.weights[self.rows]
-        result: Floats = (v / v.max()) * (self.inclusion.min() / self.inclusion)
-        return result / result.max()
+        relative = (v / v.max()) * (self.inclusion.min() / self.inclusion)
+        result: Floats = relative / relative.max()
+        return result
 
     @cached_property
     def units(self) -> Integers:

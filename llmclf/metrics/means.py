@@ -248,12 +248,10 @@ def proportion_interval(hits: ArrayLike, counts: ArrayLike, *, confidence_level:
         raise InputError(
             f"hits has shape {x.shape} and counts {n.shape}; expected one count of rows for each"
         ) from None
-    bad = np.argwhere(~((x >= 0) & (x <= n) & np.isfinite(n)))
-    if bad.size:
-        place = tuple(bad[0])
-        raise InputError(
-            f"{x[place]:g} of {n[place]:g} rows; expected hits of at least 0, and at most as many as counts"
-        )
+    is_bad = ~((x >= 0) & (x <= n) & np.isfinite(n))
+    if is_bad.any():
+        hit, count = float(x[is_bad].flat[0]), float(n[is_bad].flat[0])
+        raise InputError(f"{hit:g} of {count:g} rows; expected hits of at least 0, and at most as many as counts")
     return exact_bounds(x, n, (1.0 - confidence_level) / 2.0)
 
 

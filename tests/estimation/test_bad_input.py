@@ -298,7 +298,7 @@ def test_values_beyond_computing_are_refused(values, message):
         ({"event": {"a": 1}}, "is not a class"),
         ({"event": [[1]]}, r"\[1\] is not a class"),
         ({"event": [{1}]}, "is not a class"),
-        ({"X": None, "event": None, "outcome": "zz"}, "an outcome by name, needs a data frame"),
+        ({"X": None, "event": None, "outcome": "zz"}, "and so does an outcome by name"),
         ({"X": pd.DataFrame(X, columns=["a", "b"]), "formula": "label ~~ a"}, "cannot be read .Operator"),
         ({"X": pd.DataFrame(X, columns=["a", "b"]), "formula": ""}, "expected 'outcome ~ covariates'"),
         ({"intercept": "no"}, "intercept='no'; expected True or False"),

@@ -272,7 +272,7 @@ def _frame(data: Any, n_rows: int) -> pd.DataFrame:
         native = nw.from_native(data, pass_through=True)
         if not isinstance(native, nw.DataFrame):
             raise InputError(
-                f"X is {type_of(data)}; a formula, or an outcome by name, needs a data frame whose columns it names"
+                f"X is {type_of(data)}; a formula needs a data frame whose columns it names, and so does an outcome by name"
             )
         frame = pd.DataFrame(native.to_dict(as_series=False))
     if len(frame) != n_rows:
