@@ -262,12 +262,19 @@ def designs(draws):
             predicted = y  # strata that know more than the probabilities
         clusters = np.empty(n_rows, dtype=int)  # of five rows each, alike in their classes
         clusters[np.argsort(y + rng.normal(size=n_rows))] = np.arange(n_rows) // 5
+        mixed = np.empty(n_rows, dtype=int)  # of one to ten rows, with classes as in the whole table
+        mixed[rng.permutation(n_rows)] = np.repeat(np.arange(n_rows), rng.integers(1, 11, n_rows))[:n_rows]
+        misjudged = proba.copy()  # all cases of a tenth of these clusters missed
+        misjudged[(rng.random(mixed.max() + 1) < 0.1)[mixed]] = [0.98, 0.02]
 
         def by_strata(rng, n, predicted=predicted):
             return np.concatenate([rng.choice(np.flatnonzero(predicted == h), n // 2, replace=False) for h in (0, 1)])
 
         def by_cluster(rng, n, clusters=clusters):
             return np.flatnonzero(np.isin(clusters, rng.choice(clusters.max() + 1, n // 5, replace=False)))
+
+        def by_mixed(rng, n, mixed=mixed):
+            return np.flatnonzero(np.isin(mixed, rng.choice(mixed.max() + 1, n // 5, replace=False)))
 
         def simply(rng, n, n_rows=n_rows):
             return rng.choice(n_rows, n, replace=False)
@@ -276,6 +283,8 @@ def designs(draws):
             "strata, half of the labels each": (by_strata, {"strata": predicted}),
             "the same, in four groups": (by_strata, {"strata": predicted, "groups": groups}),
             "clusters of five rows": (by_cluster, {"clusters": clusters}),
+            "clusters of 1 to 10 rows, not alike": (by_mixed, {"clusters": mixed}),
+            "the same, a tenth of them misjudged": (by_mixed, {"clusters": mixed, "proba": misjudged}),
             "weights from .2 to 5": (simply, {"weights": weights}),
             "four groups": (simply, {"groups": groups}),
         }
@@ -288,7 +297,9 @@ def designs(draws):
                 truths = np.array([np.average(y[i], weights=v[i]) for i in inside])
                 for _ in range(draws):
                     rows = drawn(rng, n)
-                    found = estimate_shares(proba, y[rows], rows, classes=[0, 1], **options)
+                    found = estimate_shares(
+                        **{"proba": proba, "y": y[rows], "rows": rows, "classes": [0, 1], **options}
+                    )
                     frame = found.group_frame() if "groups" in options else found.to_frame()
                     line = frame[frame["class"] == 1]
                     ends = line[["low", "high", "by_hand_low", "by_hand_high"]].to_numpy(dtype=float).T
@@ -374,8 +385,8 @@ probabilities. Means over the classes; `least` is the least covered class, and `
 OTHER_DESIGNS = """\
 ## Other designs
 
-Two classes, of which one has .3; {draws} draws. With useless probabilities the strata are the classes themselves, so that they
-alone help. Of groups: means over the four.
+Two classes, of which one has .3; {draws} draws. Clusters are drawn whole, a fifth as many as n. With useless probabilities the
+strata are the classes themselves, so that they alone help. Of groups: means over the four.
 """
 OTHER_METHODS = """\
 ## Other methods

@@ -90,6 +90,42 @@ def check_open_share(name: str, value: Any, example: str) -> float:
     return float(value)
 
 
+def check_truth(name: str, value: Any) -> None:
+    """Refuse what is neither True nor False: of the word "no", Python would make True.
+
+    Raises
+    ------
+    InputError
+
+    Examples
+    --------
+    >>> check_truth("recalibrate", True)
+    """
+    if not isinstance(value, (bool, np.bool_)) and not (is_whole_number(value) and value in (0, 1)):
+        raise InputError(f"{name}={value!r}; expected True or False")
+
+
+def random_generator(random_state: Any) -> np.random.Generator:
+    """numpy's generator of random numbers for a seed, or the generator that was given.
+
+    Raises
+    ------
+    InputError
+        It is neither.
+
+    Examples
+    --------
+    >>> random_generator(0).integers(100) == random_generator(0).integers(100)
+    np.True_
+    """
+    try:
+        return np.random.default_rng(random_state)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"random_state={random_state!r}; expected a whole number of at least 0, a numpy Generator, or None"
+        ) from None
+
+
 def checked_numbers(values: Any, shape: tuple[int | None, ...], name: str) -> Floats:
     """Finite numbers as an array: a list of them, a list of such lists, or an array of floats.
 

@@ -11,6 +11,7 @@ import numpy as np
 from ..arrays import Floats, Integers
 from ..errors import EstimationWarning, InputError, listed, warn
 from ..numerics.groups import group_numbers
+from .sample_checks import once_for_all
 
 
 class Estimates(NamedTuple):
@@ -33,7 +34,9 @@ class Estimates(NamedTuple):
 def sorted_groups(groups: Iterable[Any], n_rows: int) -> tuple[list[Any], Integers]:
     """The groups' names, sorted where they can be, and the number of each row's group (n_rows,)."""
     # Times would become nanoseconds.
-    values = groups.tolist() if isinstance(groups, np.ndarray) and groups.dtype.kind not in "mM" else list(groups)
+    values = once_for_all(groups)
+    if isinstance(groups, np.ndarray) and groups.dtype.kind not in "mM":
+        values = groups.tolist()
     numbers = group_numbers(values, n_rows)
     first = np.unique(numbers, return_index=True)[1]
     names = [values[i] for i in first.tolist()]

@@ -16,6 +16,7 @@ from ..checks import check_whole_number
 from ..metrics import label_columns
 from ..numerics.class_array import class_array
 from ..numerics.groups import group_numbers
+from ..tables.array_arguments import as_labels, class_list
 from .sample_checks import (
     check_counted,
     check_weights_beside_inclusion,
@@ -24,6 +25,7 @@ from .sample_checks import (
     checked_proba,
     checked_rows,
     checked_weights,
+    once_for_all,
     sampling_fractions,
     warn_of_limits,
 )
@@ -131,10 +133,11 @@ class LabelledSample:
         >>> sample.mean(sample.one_hot).tolist()
         [0.5, 0.5]
         """
-        table, known = checked_proba(proba, y, classes)
+        known = None if classes is None else class_list(classes)
+        table, known = checked_proba(proba, as_labels(y), known)
         n_rows = len(table)
         places = checked_rows(rows, n_rows)
-        labels = checked_labels(y, len(places))
+        labels = checked_labels(y, places, known)
         columns = label_columns(labels, table.shape[1], known)
         names = class_array(range(table.shape[1])) if known is None and labels.dtype.kind in "buif" else None
         if names is None:
@@ -142,7 +145,7 @@ class LabelledSample:
         v = checked_weights(weights, n_rows)
         check_counted(v[places])
         # Once for all: some are read only once.
-        strata, clusters = (None if one is None else list(one) for one in (strata, clusters))
+        strata, clusters = (once_for_all(one) for one in (strata, clusters))
         stratum = None if strata is None else group_numbers(strata, n_rows, "strata")
         cluster = None if clusters is None else group_numbers(clusters, n_rows, "clusters")
         if inclusion is None:
@@ -162,8 +165,14 @@ class LabelledSample:
 
     @property
     def n_labelled(self) -> int:
-        """n, how many of them are labelled by hand."""
-        return len(self.rows)
+        """n, how many of them are labelled by hand and have a weight above 0."""
+        return int(np.count_nonzero(self.counted))
+
+    @cached_property
+    def counted(self) -> NDArray[np.bool_]:
+        """Which of the labelled rows have a weight above 0; the others say how rows were drawn, and no more."""
+        result: NDArray[np.bool_] = self.weights[self.rows] > 0
+        return result
 
     @property
     def n_classes(self) -> int:
@@ -173,8 +182,8 @@ class LabelledSample:
     @cached_property
     def one_hot(self) -> Floats:
         """The labels by hand (n, K): 1 in the column of the class, else 0."""
-        result = np.zeros((self.n_labelled, self.n_classes))
-        result[np.arange(self.n_labelled), self.columns] = 1.0
+        result = np.zeros((len(self.rows), self.n_classes))
+        result[np.arange(len(self.rows)), self.columns] = 1.0
         return result
 
     @property
@@ -184,15 +193,19 @@ class LabelledSample:
 
     @cached_property
     def design_weights(self) -> Floats:
-        """What each labelled row counts (n,): its weight over its inclusion probability."""
-        return self.weights[self.rows] / self.inclusion
+        """What each labelled row counts (n,): its weight over its inclusion probability, in units of the largest."""
+        # Each part in units of its own first: weights may be so small that their squares are 0, or their sums endless.
+        v = self.weights[self.rows]
+        relative = (v / v.max()) * (self.inclusion.min() / self.inclusion)
+        result: Floats = relative / relative.max()
+        return result
 
     @cached_property
     def units(self) -> Integers:
         """Which labelled rows were drawn together (n,), as numbers 0, 1, ...: the rows of a cluster, or each row alone."""
         if self.clusters is None:
-            return np.arange(self.n_labelled)
-        return group_numbers(self.clusters[self.rows], self.n_labelled)
+            return np.arange(len(self.rows))
+        return group_numbers(self.clusters[self.rows], len(self.rows))
 
     @property
     def n_units(self) -> int:

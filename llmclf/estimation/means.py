@@ -13,9 +13,10 @@ from scipy.stats import beta, norm
 from scipy.stats import t as t_distribution
 
 from ..arrays import Floats
-from ..checks import is_finite_number
+from ..checks import check_truth, is_finite_number
 from ..errors import InputError
 from ..metrics import check_confidence_level
+from ..tables.array_arguments import as_numbers
 from .groups import (
     Estimates,
     aligned,
@@ -33,6 +34,9 @@ from .sample_checks import check_units
 
 _PRIOR_CASES = 2.0
 """Of how many labels away from either bound the variance speaks that a value of 0 or 1 would have."""
+
+_LARGEST = 1e100
+"""Of values: their squares stay far from the largest and the smallest numbers that a computer has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,6 +338,7 @@ def estimate_means(
     of_rows_alone = checked_target(target) == "rows"
     check_confidence_level(confidence_level)
     fixed = checked_tuning(tuning)
+    check_truth("recalibrate", recalibrate)
     sample = LabelledSample.checked(
         proba, y, rows, classes=classes, inclusion=inclusion, strata=strata, clusters=clusters, weights=weights
     )
@@ -446,8 +451,8 @@ def _table(given: Any, sample: LabelledSample, name: Any) -> Floats:
             )
         given = [given[label] for label in known]
     try:
-        table = np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError):
+        table = as_numbers(given, "values")
+    except InputError:
         raise InputError(f"the values of {name!r} are not numbers") from None
     if table.shape not in shapes:
         raise InputError(
@@ -456,6 +461,11 @@ def _table(given: Any, sample: LabelledSample, name: Any) -> Floats:
         )
     if not np.isfinite(table).all():
         raise InputError(f"the values of {name!r} are not all finite; expected a finite number for every class")
+    if np.abs(table).max() > _LARGEST or 0.0 < np.ptp(table) < 1.0 / _LARGEST:
+        raise InputError(
+            f"the values of {name!r} reach from {table.min():.3g} to {table.max():.3g}, beyond what can be computed with; give "
+            "them in another unit"
+        )
     return table
 
 

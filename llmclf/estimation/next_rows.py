@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Floats, Integers
-from ..checks import check_whole_number, is_number, is_whole_number
-from ..errors import EstimationWarning, InputError, warn
+from ..checks import check_whole_number, is_number, is_whole_number, random_generator
+from ..errors import EstimationWarning, InputError, type_of, warn
 from ..metrics import checked_probability_rows, label_columns
+from ..metrics.checks import class_column
+from ..numerics.groups import group_numbers
+from ..tables.array_arguments import as_array, as_numbers, class_list
 from .designs import PilotSquares, stratified_design
 from .draws import StratifiedDraw
 from .goals import CellCounts, Goal
@@ -106,7 +110,7 @@ class NextRows:
                     f"y has no label for row {absent[0]}, and {len(absent) - 1} more; label all rows drawn"
                 )
             y = [y[int(row)] for row in self.rows]
-        new = checked_labels(y, len(self.rows))
+        new = checked_labels(y, self.rows)
         before, now = combined_inclusion(
             self.inclusion[self.earlier_rows], self.inclusion[self.rows], self.earlier_share
         )
@@ -163,7 +167,7 @@ class NextRows:
             ids = _table(data, len(self.inclusion))[id_column]
             twice = ids[ids.duplicated()]
             if len(twice) or ids.isna().any():
-                what = "is missing in some rows" if ids.isna().any() else f"holds {twice.iloc[0]!r} more than once"
+                what = "is missing in some rows" if ids.isna().any() else f"holds {twice.tolist()[0]!r} more than once"
                 raise InputError(f"the column {id_column!r} {what}; expected a different value in every row")
             frame["id"] = table.pop(id_column)
         clash = [name for name in table.columns if name in frame.columns]
@@ -263,14 +267,16 @@ def next_rows(
         )
     table = _probabilities(proba)
     n_rows, n_classes = table.shape
+    known = None if classes is None else class_list(classes)
+    if known is not None:
+        label_columns([], n_classes, known)
     column = None
     if pos_label is not None:
-        named = [pos_label] if classes is not None or isinstance(pos_label, (int, np.integer)) else None
-        if named is None:
+        if known is None and not is_whole_number(pos_label):
             raise InputError(f"pos_label={pos_label!r} is a class by name; give the class of each column as classes=")
-        column = int(label_columns(named, n_classes, classes)[0])
+        column = class_column(pos_label, [], n_classes, known)
     aim = Goal.checked(goal, column, max_error)
-    pilot = _Pilot.checked(table, y, rows, inclusion, strata, classes)
+    pilot = _Pilot.checked(table, y, rows, inclusion, strata, known)
     is_open = np.ones(n_rows, dtype=bool)
     is_open[pilot.rows] = False
     n_open = int(is_open.sum())
@@ -297,13 +303,7 @@ def next_rows(
         most=1.0 - share,
         pilot=pilot.squares(table, cells, aim, len(counts.rows)),
     )
-    try:
-        generator = np.random.default_rng(random_state)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"random_state={random_state!r}; expected a whole number of at least 0, a numpy Generator, or None"
-        ) from None
-    draw = StratifiedDraw(design, generator)
+    draw = StratifiedDraw(design, random_generator(random_state))
     chosen, probabilities, numbers = draw.read(cells[is_open])
     places = np.flatnonzero(is_open)
     included = np.empty(n_rows)
@@ -329,7 +329,7 @@ class _Pilot:
 
     @classmethod
     def checked(
-        cls, table: Floats, y: Any, rows: Any, inclusion: Any, strata: Any, classes: ArrayLike | None
+        cls, table: Floats, y: Any, rows: Any, inclusion: Any, strata: Any, classes: list[Any] | None
     ) -> _Pilot:
         if (y is None) != (rows is None):
             given, absent = ("y", "rows") if rows is None else ("rows", "y")
@@ -343,10 +343,9 @@ class _Pilot:
             nothing = np.empty(0, dtype=np.int64)
             return cls(np.empty(0, dtype=object), nothing.astype(np.intp), nothing, np.empty(0), nothing, True)
         places = _places(rows, n_rows)
-        labels = checked_labels(y, len(places))
+        labels = checked_labels(y, places, classes)
         columns = label_columns(labels, table.shape[1], classes)
-        is_chosen = is_number(inclusion) or (np.ndim(inclusion) == 0 and inclusion is not None)
-        if is_chosen:
+        if inclusion is not None and as_array(inclusion, "inclusion").ndim == 0:
             if inclusion != 1.0:
                 raise InputError(
                     f"inclusion={inclusion!r}; expected a probability per labelled row, or 1.0 for rows chosen by hand"
@@ -358,10 +357,8 @@ class _Pilot:
             pi = checked_inclusion(inclusion, places, n_rows)
         kept = np.zeros(len(places), dtype=np.int64)
         if strata is not None:
-            given_strata = np.asarray(strata)
-            if given_strata.shape != (n_rows,):
-                raise InputError(f"strata has shape {given_strata.shape}; expected ({n_rows},), as NextRows has them")
-            kept = np.unique(given_strata[places], return_inverse=True)[1].reshape(-1).astype(np.int64)
+            of_labelled = group_numbers(strata, n_rows, "strata")[places]
+            kept = np.unique(of_labelled, return_inverse=True)[1].reshape(-1).astype(np.int64)
         return cls(labels, columns, places, pi, kept, is_drawn(pi, n_rows))
 
     def squares(self, table: Floats, cells: Integers, goal: Goal, n_cells: int) -> PilotSquares | None:
@@ -384,10 +381,7 @@ class _Pilot:
 
 def _probabilities(proba: ArrayLike) -> Floats:
     """Probabilities (N, K), where rows of NaN may stand."""
-    values = np.asarray(proba)
-    if values.dtype.kind not in "fiub":
-        raise InputError(f"proba holds values of type {values.dtype}; expected probabilities")
-    values = values.astype(np.float64)
+    values = as_numbers(proba, "proba")
     missing = np.isnan(values) if values.ndim == 1 else np.isnan(values).any(axis=-1)
     if values.ndim not in (1, 2) or not missing.any():
         return checked_probability_rows(values)
@@ -401,11 +395,15 @@ def _probabilities(proba: ArrayLike) -> Floats:
 
 def _places(rows: ArrayLike, n_rows: int) -> Integers:
     """The places of labelled rows, also of a single one or of none."""
-    places = np.asarray(rows)
-    if places.ndim == 1 and places.dtype.kind != "b" and places.size < 2:
+    places = as_array(rows, "rows")
+    if places.ndim == 1 and places.dtype.kind == "b" and places.size == n_rows:
+        places = np.flatnonzero(places)
+    if places.ndim == 1 and places.size < 2:
         values = [place for place in places.tolist() if is_whole_number(place, 0) and place < n_rows]
         if len(values) < places.size:
-            raise InputError(f"rows={places.tolist()}, and proba has the rows 0 to {n_rows - 1}")
+            raise InputError(
+                f"rows={places.tolist()}; expected whole numbers, places of the rows 0 to {n_rows - 1} of proba"
+            )
         return np.array(values, dtype=np.int64)
     return checked_rows(rows, n_rows)
 
@@ -413,14 +411,24 @@ def _places(rows: ArrayLike, n_rows: int) -> Integers:
 def _table(data: Any, n_rows: int) -> pd.DataFrame:
     if isinstance(data, pd.DataFrame):
         frame = data.reset_index(drop=True)
-    elif hasattr(data, "to_pandas"):
-        frame = data.to_pandas().reset_index(drop=True)
-    elif isinstance(data, (Sequence, np.ndarray)) and not isinstance(data, (str, bytes)):
-        frame = pd.DataFrame({"text": list(data)}, dtype=object)
+    elif isinstance(native := nw.from_native(data, pass_through=True), nw.DataFrame):
+        frame = native.to_pandas().reset_index(drop=True)
+    elif isinstance(data, Mapping):
+        try:
+            frame = pd.DataFrame(dict(data))
+        except ValueError as error:
+            raise InputError(f"data is a dict that is no table ({error}); expected {n_rows} values in each") from None
+    elif isinstance(data, np.ndarray) and data.ndim != 1:
+        raise InputError(f"data has shape {data.shape}; expected a data frame, whose columns have names, or texts")
+    elif isinstance(data, Iterable) and not isinstance(data, (str, bytes)):
+        frame = pd.DataFrame({"text": pd.Series(list(data), dtype=object)})
     else:
-        frame = pd.DataFrame(data)
+        raise InputError(f"data is {type_of(data)}; expected the table, or its texts, with {n_rows} rows")
     if len(frame) != n_rows:
         raise InputError(f"data has {len(frame)} rows, and {n_rows} have probabilities; expected the same table")
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()].tolist()[0]
+        raise InputError(f"data has two columns {twice!r}; rename one of them")
     return frame
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Floats, Integers
-from ..checks import is_number
+from ..checks import is_number, is_whole_number
 from ..errors import EstimationWarning, InputError, listed, warn
 from ..metrics import checked_probability_rows, label_columns
-from ..metrics.checks import as_numbers
-from ..tables.values import is_missing
+from ..tables.array_arguments import as_array, as_labels, as_numbers, check_labels_present
 
 if TYPE_CHECKING:
     from .labelled_sample import LabelledSample
@@ -23,22 +22,29 @@ FEWEST_ROWS = 10
 """With fewer labelled rows, estimates warn."""
 
 
-def checked_proba(proba: ArrayLike, y: ArrayLike, classes: ArrayLike | None) -> tuple[Floats, list[Any] | None]:
+def once_for_all(values: Iterable[Any] | None) -> Any:
+    """What can be read only once, as a list; text and what holds no values as it is, for `group_numbers` to refuse."""
+    return list(values) if isinstance(values, Iterable) and not isinstance(values, (str, bytes)) else values
+
+
+def checked_proba(proba: ArrayLike, y: NDArray[Any], known: list[Any] | None) -> tuple[Floats, list[Any] | None]:
     """Probabilities (N, K), and the classes of their columns if they are known; a label per row becomes a 1 in its column."""
-    known = None if classes is None else np.asarray(classes, dtype=object).tolist()
-    values = np.asarray(proba)
+    values = as_array(proba, "proba")
     if values.ndim != 1 or values.dtype.kind == "f" or _are_fractions(values):
-        return checked_probability_rows(as_numbers(values, "proba")), known
-    predicted = np.asarray(proba, dtype=object)
+        return checked_probability_rows(values), known
+    predicted = as_labels(proba, "proba")
+    check_labels_present(predicted, "proba", known)
     if known is None:
+        by_hand = y if y.ndim == 1 else y[:0].reshape(-1)
+        check_labels_present(by_hand, "y")
         try:
-            known = sorted({*predicted.tolist(), *np.asarray(y, dtype=object).tolist()})
+            known = sorted({*predicted.tolist(), *by_hand.tolist()})
         except TypeError:
             raise InputError(
                 "the predicted labels in proba and the labels in y cannot be sorted together; "
                 "give the classes as classes="
             ) from None
-    if not isinstance(known, list) or len(known) < 2:
+    if len(known) < 2:
         raise InputError(f"the classes are {known!r}; expected at least two: give them as classes=")
     try:
         columns = label_columns(predicted, len(known), known)
@@ -57,9 +63,11 @@ def _are_fractions(values: NDArray[Any]) -> bool:
 
 def checked_rows(rows: ArrayLike, n_rows: int) -> Integers:
     """The places of the labelled rows, from places or from a truth value per row."""
-    places = np.asarray(rows)
+    places = as_array(rows, "rows")
     if places.ndim != 1:
         raise InputError(f"rows has shape {places.shape}; expected the place of each labelled row among the {n_rows}")
+    if places.dtype.kind == "O":
+        places = _typed(places)
     if places.dtype.kind == "b":
         if places.size != n_rows:
             raise InputError(f"rows holds {places.size} truth values for {n_rows} rows; expected one per row of proba")
@@ -69,8 +77,10 @@ def checked_rows(rows: ArrayLike, n_rows: int) -> Integers:
             f"{places.size} labelled row{'s' * (places.size != 1)}; two are the fewest that show how much rows differ: label more"
         )
     if places.dtype.kind not in "iu":
+        odd = next((place for place in places.tolist() if not is_whole_number(place)), places[0])
         raise InputError(
-            f"rows holds values such as {places[0]!r}; expected whole numbers, the places of the labelled rows"
+            f"rows holds values such as {odd!r}; expected whole numbers, the places of the labelled rows, or a truth value per "
+            "row"
         )
     bad = np.flatnonzero((places < 0) | (places >= n_rows))
     if bad.size:
@@ -87,21 +97,46 @@ def checked_rows(rows: ArrayLike, n_rows: int) -> Integers:
     return places.astype(np.int64)
 
 
-def checked_labels(y: ArrayLike, n_labelled: int) -> NDArray[Any]:
-    """The labels by hand (n,), none of them missing."""
-    given = y if isinstance(y, np.ndarray) else np.asarray(y, dtype=object)
-    if given.ndim != 1 or given.size != n_labelled:
+def _typed(places: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers or truth values among Python objects, as a column of a table may hold them, with their type."""
+    values = places.tolist()
+    if values and all(isinstance(value, (bool, np.bool_)) for value in values):
+        return places.astype(bool)
+    if values and all(is_whole_number(value) and abs(value) < 2**62 for value in values):
+        return places.astype(np.int64)
+    return places
+
+
+def checked_labels(y: Any, places: Integers, known: list[Any] | None = None) -> NDArray[Any]:
+    """The labels by hand (n,) of the rows at these places, none of them missing."""
+    labels = as_labels(y)
+    if labels.ndim != 1 or labels.size != len(places):
         raise InputError(
-            f"y has shape {given.shape} for {n_labelled} labelled rows; expected one label per entry of rows"
+            f"y has shape {labels.shape} for {len(places)} labelled rows; expected one label per entry of rows"
         )
-    # Before numpy chooses a type: in one of text, a missing label is the word "nan".
-    for i, label in enumerate(given.tolist()):
-        if is_missing(label):
+    check_labels_present(labels, "y", known)
+    if isinstance(y, pd.Series) and not isinstance(y.index, pd.RangeIndex):
+        index, given = y.index.tolist(), places.tolist()
+        if index != given and sorted(index, key=str) == sorted(given, key=str):
             raise InputError(
-                f"y[{i}]={label!r} is missing; leave rows without a label out of y and of rows. If labels are missing for a "
-                "reason that has to do with the class, no estimate is safe"
+                "the index of y holds the places of the labelled rows in another order than rows, so it is not clear which label "
+                "is whose; give y.loc[rows], or y.to_numpy() if the labels are in the order of rows"
             )
-    return np.asarray(y)
+    if known is None and isinstance(getattr(y, "dtype", None), pd.CategoricalDtype):
+        order = y.dtype.categories.tolist()
+        if not _is_sorted(order):
+            raise InputError(
+                f"y has the categories {order!r} in this order, and the columns of proba would be those of the sorted labels; "
+                "give the class of each column, in order, as classes="
+            )
+    return labels
+
+
+def _is_sorted(values: list[Any]) -> bool:
+    try:
+        return sorted(values) == values
+    except TypeError:
+        return False
 
 
 def checked_weights(weights: ArrayLike | None, n_rows: int) -> Floats:
@@ -217,28 +252,28 @@ def warn_of_limits(sample: LabelledSample, strata: Iterable[Any] | None) -> None
     n = sample.n_labelled
     if n < FEWEST_ROWS:
         warn(
-            f"{n} labelled rows; the intervals are wide, and the model's probabilities can hardly be checked with fewer than "
-            f"{FEWEST_ROWS}. Label more",
+            f"{n} labelled rows{_that_count(sample)}; the intervals are wide, and the model's probabilities can hardly be "
+            f"checked with fewer than {FEWEST_ROWS}. Label more",
             EstimationWarning,
         )
-    counts = np.bincount(sample.columns, minlength=sample.n_classes)
+    counts = np.bincount(sample.columns[sample.counted], minlength=sample.n_classes)
     if counts.max() == n:
         warn(
-            f"all {n} labels are {sample.classes.tolist()[counts.argmax()]!r}; the intervals hold, but how good the "
-            "probabilities are cannot be seen, so they are not used for more than the labels alone can bear out",
+            f"all {n} labels{_that_count(sample)} are {sample.classes.tolist()[counts.argmax()]!r}; the intervals hold, but how "
+            "good the probabilities are cannot be seen, so they are not used for more than the labels alone can bear out",
             EstimationWarning,
         )
     elif (counts == 0).any():
         never = listed(repr(label) for label in sample.classes[counts == 0].tolist())
         warn(
-            f"no labelled row is {never}; the intervals of such classes hold, and rest on how many rows were labelled without "
-            "one, whatever the probabilities say",
+            f"no labelled row{_that_count(sample, 's')} is {never}; the intervals of such classes hold, and rest on how many "
+            "rows were labelled without one, whatever the probabilities say",
             EstimationWarning,
         )
     if sample.has_known_inclusion:
         _warn_of_total(sample)
     if sample.strata is not None:
-        drawn = np.bincount(sample.strata[sample.rows])
+        drawn = np.bincount(sample.strata[sample.rows[sample.counted]])
         if (drawn == 1).any():
             shown = listed(repr(_name_of(strata, sample.strata, h)) for h in np.flatnonzero(drawn == 1).tolist())
             warn(
@@ -248,12 +283,17 @@ def warn_of_limits(sample: LabelledSample, strata: Iterable[Any] | None) -> None
             )
 
 
+def _that_count(sample: LabelledSample, ending: str = "") -> str:
+    return "" if sample.counted.all() else f" that count{ending} (of weight above 0)"
+
+
 def _warn_of_total(sample: LabelledSample) -> None:
     """Warn where the inverse inclusion probabilities cannot be those of a sample of these rows."""
-    inverse = 1.0 / sample.inclusion
-    error = math.sqrt(float((1.0 - sample.inclusion) @ inverse**2))
+    with np.errstate(over="ignore"):  # of probabilities next to 0, the inverse is endless
+        inverse = 1.0 / sample.inclusion
+        error = float(np.linalg.norm(np.sqrt(1.0 - sample.inclusion) * inverse))
     off = abs(float(inverse.sum()) - sample.n_rows)
-    if off > 6.0 * error + 0.5:
+    if not off <= 6.0 * error + 0.5:
         warn(
             f"the inverse inclusion probabilities of the labelled rows sum to {inverse.sum():.6g}, and there are {sample.n_rows} "
             "rows; in a sample of these rows both are about the same. The estimates use the ratios of the probabilities, so they "

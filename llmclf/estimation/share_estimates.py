@@ -52,7 +52,7 @@ class PartEstimate:
     n_labelled : int
     cases : ndarray of int (K,)
         Labelled rows of each class.
-    degrees_of_freedom : int
+    degrees_of_freedom : float
     contributions : ndarray (number of units, K)
         As `LabelledSample.contributions`, of the errors of the estimate.
     population : int, optional
@@ -70,7 +70,7 @@ class PartEstimate:
     known: Floats
     n_labelled: int
     cases: Integers
-    degrees_of_freedom: int
+    degrees_of_freedom: float
     contributions: Floats
     population: int | None = None
 

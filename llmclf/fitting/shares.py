@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import InputError
 from ..estimation import ShareEstimates, estimate_shares
-from ..estimation.sample_checks import checked_rows
+from ..estimation.sample_checks import checked_labels, checked_rows
 from ..pipeline import FittedPipeline
 from ..tables.rows import Rows
 from .seen_rows import SeenRows
@@ -41,7 +40,10 @@ def estimated_shares(
         raise InputError(
             f"classes={options['classes']!r} is given; the classes are those of the classifier: leave it out"
         )
-    known = checked_rows(places, len(rows)).tolist()
+    classes = pipeline.labels.array
+    chosen = checked_rows(places, len(rows))
+    hand_labels = checked_labels(y, chosen, classes.tolist())
+    known = chosen.tolist()
     labelled = SeenRows.among(rows.take(known), pipeline)
     if labelled.n_unfair:
         raise InputError(
@@ -54,10 +56,9 @@ def estimated_shares(
             f"{labelled.n_shots} of the {len(known)} labelled rows stand in the prompt as examples, with their answers; leave "
             "them out of y and rows"
         )
-    columns = pipeline.labels.indices_by_value(np.asarray(y, dtype=object).tolist())
+    columns = pipeline.labels.indices_by_value(hand_labels.tolist())
     scores = pipeline.scores(rows, pipeline.scorer.answers(rows))
     proba = pipeline.probabilities(scores)
     if labelled.n_calibrated:
         proba = SeenRows.among(rows, pipeline).exchanged(proba)
-    classes = pipeline.labels.array
     return estimate_shares(proba, classes[columns], places, classes=classes, **options)

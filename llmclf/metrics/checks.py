@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Floats
 from ..errors import InputError
-from ..tables.values import is_missing
+from ..numerics.class_matching import is_hashable
+from ..tables.array_arguments import as_array, as_labels, as_numbers, check_labels_present, class_list
 
 TOLERANCE = 1e-6
 """How far a row's sum may deviate from 1, or a probability lie outside [0, 1], and still count as rounding."""
@@ -68,7 +68,8 @@ def checked_probability_rows(proba: ArrayLike) -> Floats:
     >>> checked_probability_rows([0.75])
     array([[0.25, 0.75]])
     """
-    probabilities = checked_probabilities(proba, "proba", ndim=2 if np.ndim(proba) != 1 else 1)
+    given = as_numbers(proba, "proba")
+    probabilities = checked_probabilities(given, "proba", ndim=2 if given.ndim != 1 else 1)
     if probabilities.ndim == 1:
         probabilities = np.column_stack([1.0 - probabilities, probabilities])
     if probabilities.shape[1] < 2:
@@ -168,20 +169,23 @@ def label_columns(y: ArrayLike, n_columns: int, classes: ArrayLike | None = None
     Raises
     ------
     InputError
-        `y` is not one-dimensional, a label does not belong to any column, or `classes` are not K different ones.
+        `y` is not one-dimensional, a label is missing or does not belong to any column, or `classes` are not K different ones.
 
     Examples
     --------
     >>> label_columns(["spam", "ham"], 3, classes=["ham", "other", "spam"]).tolist()
     [2, 0]
     """
-    labels = np.asarray(y)
+    labels = as_labels(y)
     if labels.ndim != 1:
         raise InputError(f"y has shape {labels.shape}; expected one label per row")
-    if classes is None:
+    known = None if classes is None else class_list(classes)
+    if known is not None and len(known) != n_columns:
+        raise InputError(f"got {len(known)} classes for {n_columns} columns; expected one class per column")
+    check_labels_present(labels, "y", known)
+    if known is None:
         if labels.dtype.kind in "buif":
-            with np.errstate(invalid="ignore"):
-                bad = np.flatnonzero(~((labels >= 0) & (labels < n_columns) & (labels == np.floor(labels))))
+            bad = np.flatnonzero(~((labels >= 0) & (labels < n_columns) & (labels == np.floor(labels))))
             if bad.size:
                 raise InputError(
                     f"y[{bad[0]}]={labels[bad[0]].item()!r} is not a column number in 0 .. {n_columns - 1}; "
@@ -197,20 +201,14 @@ def label_columns(y: ArrayLike, n_columns: int, classes: ArrayLike | None = None
                 f"y holds {len(known)} different labels for {n_columns} columns; "
                 "give the class of each column, in order, as classes="
             )
-    else:
-        # As objects: numpy would turn the classes [1, "a"] into two strings.
-        known = np.asarray(classes, dtype=object).tolist()
-        if np.ndim(classes) != 1 or len(known) != n_columns:
-            raise InputError(f"got {len(known)} classes for {n_columns} columns; expected one class per column")
-        labels = np.asarray(y, dtype=object)
     column_of = {label: column for column, label in enumerate(known)}
     if len(column_of) != n_columns:
         raise InputError(f"classes={known} repeats a class; expected {n_columns} different ones")
     values = labels.tolist()
     try:
         return np.fromiter((column_of[label] for label in values), dtype=np.intp, count=len(values))
-    except KeyError:
-        row, label = next((row, label) for row, label in enumerate(values) if label not in column_of)
+    except (KeyError, TypeError):
+        row, label = next((i, one) for i, one in enumerate(values) if not is_hashable(one) or one not in column_of)
         raise InputError(f"y[{row}]={label!r} is not one of the classes {known}") from None
 
 
@@ -240,7 +238,7 @@ def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> Floats:
     """
     if sample_weight is None:
         return np.ones(n_rows)
-    weights = np.asarray(sample_weight, dtype=np.float64)
+    weights = as_numbers(sample_weight, "sample_weight")
     if weights.shape != (n_rows,):
         raise InputError(f"sample_weight has shape {weights.shape}; expected ({n_rows},), one weight per row")
     bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
@@ -256,25 +254,6 @@ def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> Floats:
     total, squares = relative.sum(), relative @ relative
     counts: Floats = relative * (total / squares)
     return counts
-
-
-def as_numbers(values: ArrayLike, name: str) -> Floats:
-    """Numbers of any type as floats, missing ones as NaN."""
-    try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        pass
-    given = np.asarray(values, dtype=object)
-    result = np.full(given.shape, math.nan)
-    for place, value in np.ndenumerate(given):
-        if is_missing(value):
-            continue
-        try:
-            result[place] = float(value)
-        except (TypeError, ValueError):
-            at = ", ".join(map(str, place))
-            raise InputError(f"{name}[{at}]={value!r} is not a number; expected numbers") from None
-    return result
 
 
 def inclusion_weights(inclusion: ArrayLike, n_rows: int) -> Floats:
@@ -332,7 +311,7 @@ def either_weights(sample_weight: ArrayLike | None, inclusion: ArrayLike | None,
         raise InputError(
             "sample_weight and inclusion are both given; give inclusion alone if the weights say how rows were drawn"
         )
-    return inclusion_weights(inclusion, len(np.asarray(y, dtype=object)))
+    return inclusion_weights(inclusion, len(as_array(y, "y")))
 
 
 def counts_rows(sample_weight: ArrayLike | None) -> bool:
@@ -343,7 +322,7 @@ def counts_rows(sample_weight: ArrayLike | None) -> bool:
     >>> counts_rows(None), counts_rows([1, 0, 1]), counts_rows([0.5, 0.5])
     (True, True, False)
     """
-    return sample_weight is None or bool(np.isin(np.asarray(sample_weight, dtype=np.float64), (0.0, 1.0)).all())
+    return sample_weight is None or bool(np.isin(as_numbers(sample_weight, "sample_weight"), (0.0, 1.0)).all())
 
 
 def checked_probabilities(values: ArrayLike, name: str, ndim: int) -> Floats:
@@ -351,8 +330,8 @@ def checked_probabilities(values: ArrayLike, name: str, ndim: int) -> Floats:
     p = as_numbers(values, name)
     if p.ndim != ndim:
         raise InputError(f"{name} has shape {p.shape}; expected {ndim} dimension{'s' if ndim > 1 else ''}")
-    if p.shape[0] == 0:
-        raise InputError(f"{name} is empty; expected at least one row")
+    if not p.size:
+        raise InputError(f"{name} is empty, of shape {p.shape}; expected at least one row, and a column for each class")
     # A NaN anywhere makes both extremes NaN.
     if not (p.min() >= -TOLERANCE and p.max() <= 1.0 + TOLERANCE):
         bad = np.argwhere(~((p >= -TOLERANCE) & (p <= 1.0 + TOLERANCE)))

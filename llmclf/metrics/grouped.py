@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from ..arrays import Floats, Integers
 from ..numerics.groups import group_numbers
+from .checks import row_weights
 
 
 def kept_groups(groups: ArrayLike | None, n_rows: int, sample_weight: ArrayLike | None) -> Integers | None:
@@ -27,7 +28,7 @@ def kept_groups(groups: ArrayLike | None, n_rows: int, sample_weight: ArrayLike 
     numbers = group_numbers(groups, n_rows)
     if sample_weight is None:
         return numbers
-    kept = numbers[np.asarray(sample_weight) > 0]
+    kept = numbers[row_weights(sample_weight, n_rows) > 0]
     return group_numbers(kept, kept.size)
 
 

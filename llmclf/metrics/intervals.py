@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
 from ..arrays import Floats, Integers
+from ..checks import random_generator
 from .bins import ReliabilityCurve, bin_numbers, binned_calibration
 from .checks import checked_event, either_weights
 from .grouped import kept_groups, row_worth
@@ -149,7 +150,7 @@ def interval_and_test(
     check_n_resamples(n_resamples)
     curve = binned_calibration(p, event, **bins, sample_weight=weights)
     observed = float(curve.error())
-    generator = np.random.default_rng(random_state)
+    generator = random_generator(random_state)
     # Exactly the draws of calibration_test.
     calibrated = drawn_errors(binned_errors(p, weights, **bins, norm="l1"), p, n_resamples, generator, groups)
     test = compared(observed, calibrated)

@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta
 
 from ..arrays import Floats, Integers
-from ..checks import check_open_share, is_whole_number
+from ..checks import check_open_share, is_whole_number, random_generator
 from ..errors import InputError
+from ..tables.array_arguments import as_numbers
 from .checks import either_weights, row_weights
 from .grouped import group_values, kept_groups, row_worth
 
@@ -104,13 +105,13 @@ def mean_interval(
     """
     check_confidence_level(confidence_level)
     check_n_resamples(n_resamples)
-    x = np.asarray(values, dtype=np.float64)
+    x = as_numbers(values, "values")
     if x.ndim != 1 or not x.size or not np.isfinite(x).all():
         raise InputError(f"values of shape {x.shape} cannot be averaged; expected one finite number per row")
     weights = row_weights(either_weights(sample_weight, inclusion, x), x.size)
     members = kept_groups(groups, x.size, sample_weight)
     x, weights = x[weights > 0], weights[weights > 0]
-    generator = np.random.default_rng(random_state)
+    generator = random_generator(random_state)
     tail = (1.0 - confidence_level) / 2.0
     if inclusion is not None and members is None and (weights != 1.0).any():
         members = np.arange(x.size)
@@ -228,6 +229,11 @@ def proportion_interval(hits: ArrayLike, counts: ArrayLike, *, confidence_level:
     -------
     low, high : ndarray (...)
 
+    Raises
+    ------
+    InputError
+        There are more hits than rows, or fewer than 0.
+
     Examples
     --------
     >>> low, high = proportion_interval(9, 10)
@@ -235,7 +241,18 @@ def proportion_interval(hits: ArrayLike, counts: ArrayLike, *, confidence_level:
     (0.555, 0.997)
     """
     check_confidence_level(confidence_level)
-    return exact_bounds(np.asarray(hits), np.asarray(counts), (1.0 - confidence_level) / 2.0)
+    x, n = as_numbers(hits, "hits"), as_numbers(counts, "counts")
+    try:
+        x, n = np.broadcast_arrays(x, n)
+    except ValueError:
+        raise InputError(
+            f"hits has shape {x.shape} and counts {n.shape}; expected one count of rows for each"
+        ) from None
+    is_bad = ~((x >= 0) & (x <= n) & np.isfinite(n))
+    if is_bad.any():
+        hit, count = float(x[is_bad].flat[0]), float(n[is_bad].flat[0])
+        raise InputError(f"{hit:g} of {count:g} rows; expected hits of at least 0, and at most as many as counts")
+    return exact_bounds(x, n, (1.0 - confidence_level) / 2.0)
 
 
 def exact_bounds(hits: NDArray[Any], counts: NDArray[Any], tail: float) -> tuple[Floats, Floats]:

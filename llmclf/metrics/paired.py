@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import Floats
+from ..checks import random_generator
 from ..errors import InputError
 from .checks import checked_predictions, either_weights
 from .grouped import kept_groups, row_worth
@@ -160,7 +161,7 @@ def _calibration_error_difference(
     options: dict[str, Any],
 ) -> PairedDifference:
     y, *both = data
-    seed = int(np.random.default_rng(random_state).integers(2**63))
+    seed = int(random_generator(random_state).integers(2**63))
     before, after = (
         calibration_interval(
             y,

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
 from ..arrays import Floats, Integers
+from ..checks import random_generator
 from ..errors import InputError
 from .bins import bin_numbers, binned_calibration
 from .checks import checked_event, either_weights
@@ -103,7 +104,7 @@ def calibration_test(
         errors = _WITHOUT_BINS[statistic](p, weights)
     else:
         raise InputError(f"statistic={statistic!r} is unknown; expected 'ece', {', '.join(map(repr, _WITHOUT_BINS))}")
-    generator = np.random.default_rng(random_state)
+    generator = random_generator(random_state)
     if statistic == "ece":
         # Exactly the number that the metric gives; sums over many draws at once may differ in the last digit.
         curve = binned_calibration(p, event, n_bins=n_bins, strategy=strategy, closed=closed, sample_weight=weights)

@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from ..arrays import Floats, Integers
 from ..errors import InputError
 from ..metrics import checked_predictions, inclusion_weights
-from ..metrics.checks import as_numbers
 from ..numerics.groups import effective_number, group_numbers
 from ..numerics.thinning import evenly_drawn
+from ..tables.array_arguments import as_numbers
 from ..tables.values import is_missing
 
 _MAX_SLICES = 200

@@ -294,3 +294,80 @@ def test_votes_of_a_frame() -> None:
     empty = pd.DataFrame({"item": [1], "id": ["b"], "annotator": [None], "label": ["x"]})
     three = pd.DataFrame({"id": [1, 2, 3], "inclusion": 0.5, "stratum": 0})
     assert Annotations(empty, three, ("x",)).unlabelled == [0, 2]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 40) | st.floats(allow_nan=False) | st.text(max_size=4),
+    lambda parts: st.lists(parts, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            ["data", "annotations", "result", "value", "choices", "from_name", "label", "row_id", "responses", "metadata",
+             "user_id", "completed_by", "inclusion", "id", "status", "was_cancelled", "x"]
+        ),
+        parts,
+        max_size=5,
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(JSON, st.sampled_from(["label-studio", "argilla"]))
+def test_any_json_is_read_or_named(tmp_path_factory, value, form) -> None:
+    """What a platform did not write gives a message, whatever stands where."""
+    drawn = next_rows(np.full((30, 2), 0.5), 8, random_state=0).to_frame()
+    path = tmp_path_factory.mktemp("json") / "export.json"
+    path.write_text(json.dumps(value))
+    try:
+        read_annotations(path, drawn, classes=CLASSES, form=form)
+    except InputError as error:
+        assert "export.json" in str(error) or "expected" in str(error) or "labels at once" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "has no rows"),
+        (b"id,label\n", "has no rows"),
+        (b"id;label\n000;good\n", "no column 'id'"),
+        (b"id,label\n,good\n", "the id '' is not that of a row that was drawn"),
+        (b"id,label\n000,good\n000,bad\n", "is labelled already|is not that of a row"),
+        ("id,label\n000,g\u00f6od\n".encode("utf-16"), "UTF-8|encoding|no column"),
+        ("id,label\n000,g\u00f6od\n".encode("latin-1"), "UTF-8|encoding"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named(drawn, tmp_path, content, message) -> None:
+    """Empty ones, other delimiters and encodings, ids that are missing or stand twice."""
+    path = tmp_path / "rows.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_annotations(path, drawn, classes=CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda frame: frame.assign(id=[None, *frame["id"][1:]]), "the id of row 0 is missing"),
+        (lambda frame: frame.assign(inclusion=0.0), r"inclusion\[0\]=0; expected probabilities above 0"),
+        (lambda frame: frame.assign(inclusion=np.nan), r"inclusion\[0\]=nan; expected probabilities above 0"),
+        (lambda frame: frame.assign(inclusion="much"), r"inclusion\[0\]='much' is not a number"),
+        (lambda frame: pd.concat([frame, frame[["text"]]], axis=1), "two columns 'text'"),
+        (lambda frame: frame.to_dict("list"), "no column 'id'"),
+    ],
+)
+def test_frames_that_were_not_drawn_are_refused(drawn, tmp_path, change, message) -> None:
+    """Both to write and to read."""
+    with pytest.raises(InputError, match=message):
+        write_annotation_file(change(drawn), tmp_path / "rows.csv")
+    (tmp_path / "labels.csv").write_text("id,label\n")
+    with pytest.raises(InputError, match=message):
+        read_annotations(tmp_path / "labels.csv", change(drawn), classes=CLASSES)
+
+
+def test_classes_of_a_file_are_a_list(drawn, tmp_path) -> None:
+    """A word is not one."""
+    (tmp_path / "labels.csv").write_text("id,label\n")
+    with pytest.raises(InputError, match="classes='good'; expected a list"):
+        read_annotations(tmp_path / "labels.csv", drawn, classes="good")
+    with pytest.raises(InputError, match="classes='good'; expected a list"):
+        label_studio_config("good")

@@ -231,3 +231,85 @@ def test_words_in_place_of_probabilities_are_named():
         select_threshold(y, p, max_error=0.1, inclusion=["a"] * 20)
     with pytest.raises(InputError, match=r"\[0\]='a' is not a number"):
         expected_calibration_error(y, ["a"] * 20)
+
+
+NO_NUMBERS = [
+    (["a"] * 20, r"\[0\]='a' is not a number"),
+    ([[1], [1, 2]] * 10, r"\[1\] has another length than"),
+    ({0: 1}, " is a dict; expected a list or an array"),
+    (iter([1] * 20), "; expected a list or an array"),
+    ([1j] * 20, " holds values of type complex128; expected numbers"),
+    (np.full(20, np.datetime64("2020-01-01")), " holds values of type datetime64"),
+]
+JUDGED = [
+    function
+    for name in metrics.__all__
+    if inspect.isfunction(function := getattr(metrics, name))
+    and list(inspect.signature(function).parameters)[:2] in (["y", "proba"], ["y", "proba_before"])
+    and "inclusion" in inspect.signature(function).parameters
+]
+
+
+@pytest.mark.parametrize("function", JUDGED, ids=lambda function: function.__name__)
+@pytest.mark.parametrize("which", ["sample_weight", "inclusion"])
+def test_weights_that_are_no_numbers_are_named_by_every_metric(function, which):
+    """Words, rows of different lengths, what can be read only once, complex numbers and dates."""
+    y, p = np.arange(20) % 2, np.linspace(0.1, 0.9, 20)
+    proba = (np.column_stack([1 - p, p]),) * (2 if function is metrics.paired_difference else 1)
+    for values, message in NO_NUMBERS:
+        with pytest.raises(InputError, match=f"{which}.*{message}"):
+            function(y, *proba, **{which: values})
+
+
+@pytest.mark.parametrize("function", JUDGED, ids=lambda function: function.__name__)
+def test_labels_and_probabilities_that_are_none_are_named_by_every_metric(function):
+    """Missing labels among words, which numpy would make the word nan, and rows of different lengths."""
+    y, p = np.arange(20) % 2, np.linspace(0.1, 0.9, 20)
+    proba = np.column_stack([1 - p, p])
+    other = (proba,) if function is metrics.paired_difference else ()
+    for labels, message in (
+        (["a", float("nan")] * 10, r"y\[1\]=nan is missing"),
+        (["a", None] * 10, r"y\[1\]=None is missing"),
+        ([0.0, float("nan")] * 10, r"y\[1\]=nan is missing"),
+        (["a", ""] * 10, r"y\[1\]='' is missing"),
+        ([[1], [1, 2]] * 10, r"y\[1\] has another length"),
+        ([1, "b"] * 10, "the labels in y cannot be sorted; give the classes"),
+    ):
+        with pytest.raises(InputError, match=message):
+            function(labels, proba, *other)
+    with pytest.raises(InputError, match=r"proba\w*\[1\] has another length"):
+        function(y, [[0.5, 0.5], [1.0]] * 10, *other)
+
+
+def test_labels_of_two_kinds_belong_to_their_classes():
+    """The number 1 is no text beside a word."""
+    labels, p = [1, "b"] * 10, np.linspace(0.1, 0.9, 20)
+    found = expected_calibration_error(labels, p, classes=[1, "b"])
+    assert found == expected_calibration_error(np.arange(20) % 2, p)
+
+
+@pytest.mark.parametrize(
+    ("hits", "counts", "message"),
+    [
+        (11, 10, "11 of 10 rows; expected hits of at least 0, and at most as many"),
+        (-1, 10, "-1 of 10 rows"),
+        ([1, 5], [2, 4], "5 of 4 rows"),
+        (float("nan"), 10, "nan of 10 rows"),
+        (1, float("inf"), "1 of inf rows"),
+        ("a", 10, "hits='a' is not a number"),
+        (None, 10, "nan of 10 rows"),
+        ([1, 2], [1, 2, 3], r"hits has shape \(2,\) and counts \(3,\)"),
+    ],
+)
+def test_proportions_that_are_none_are_refused(hits, counts, message):
+    """In place of NaN."""
+    with pytest.raises(InputError, match=message):
+        metrics.proportion_interval(hits, counts)
+
+
+def test_values_that_are_no_numbers_have_no_mean():
+    """And a seed is a whole number."""
+    with pytest.raises(InputError, match=r"values\[0\]='a' is not a number"):
+        metrics.mean_interval(["a"] * 20)
+    with pytest.raises(InputError, match="random_state='a'; expected a whole number"):
+        metrics.mean_interval(np.linspace(0, 1, 20), random_state="a")

@@ -294,7 +294,7 @@ class TestInput:
             ({"y": ["a", "a"]}, "1 different labels for 2 columns; .*classes="),
             ({"y": np.array([0, "a"], dtype=object)}, "cannot be sorted; .*classes="),
             ({"y": [0, 5], "classes": [0, 1]}, r"y\[1\]=5 is not one of the classes \[0, 1\]"),
-            ({"y": ["a", None], "classes": ["a", "b"]}, r"y\[1\]=None is not one"),
+            ({"y": ["a", None], "classes": ["a", "b"]}, r"y\[1\]=None is missing"),
             ({"classes": ["a", "b", "c"]}, "got 3 classes for 2 columns"),
             ({"classes": [1, 1]}, "repeats a class"),
             ({"y": [[0], [1]]}, r"y has shape \(2, 1\)"),

@@ -16,7 +16,7 @@ from ...tables.predictions import read_number
 from ..console import say, say_json
 from ..options import Delimiter, Encoding, UnescapeFormulas, column
 from .flags import Annotations, Form, IdColumn, InclusionColumn, StrataColumn
-from .reading import AnnotatedFiles, read_hand_labels
+from .reading import AnnotatedFiles, filled_column, read_hand_labels
 
 _FORMS = {".csv": "CSV", ".json": "JSON"}
 
@@ -122,7 +122,7 @@ def estimate_share(
 
 
 def _values(frame: Any, name: str | None, option: str) -> list[Any] | None:
-    return None if name is None else column(frame, name, option).tolist()
+    return None if name is None else filled_column(frame, name, option)
 
 
 def _groups(frame: Any, name: str | None) -> list[Any] | None:

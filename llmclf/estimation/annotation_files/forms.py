@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
+import numpy as np
 import pandas as pd
 
 from ...atomic_files import write_text
-from ...errors import InputError
+from ...errors import InputError, type_of
+from ...tables.array_arguments import as_numbers, class_list
 from ...tables.files import write_table
 from ...tables.formulas import FormulaCells
 from .platforms import QUESTION, argilla_records, label_studio_tasks
@@ -120,7 +122,7 @@ def label_studio_config(classes: Sequence[Any], *, text: str = "text", show: Seq
     </View>
     """
     above = "".join(f"  <Header value={quoteattr('$' + name)}/>\n" for name in show)
-    choices = "".join(f"    <Choice value={quoteattr(str(label))}/>\n" for label in classes)
+    choices = "".join(f"    <Choice value={quoteattr(str(label))}/>\n" for label in class_list(classes))
     return (
         f"<View>\n{above}"
         f"  <Text name={quoteattr(text)} value={quoteattr('$' + text)}/>\n"
@@ -136,6 +138,8 @@ def form_of(path: str | os.PathLike[str], form: str | None) -> str:
     ------
     InputError
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(f"path={path!r}; expected the path of a file")
     suffix = Path(path).suffix.lower()
     if form is not None and form not in PLATFORMS:
         raise InputError(f"form={form!r}; expected {' or '.join(map(repr, PLATFORMS))}, or none for a table")
@@ -159,8 +163,20 @@ def check_frame(frame: Any) -> None:
     InputError
     """
     absent = [name for name in COLUMNS if name not in getattr(frame, "columns", ())]
-    if absent:
-        raise InputError(f"the rows have no column {absent[0]!r}; expected the frame that NextRows.to_frame makes")
+    if absent or not isinstance(frame, pd.DataFrame):
+        what = f"have no column {absent[0]!r}" if absent else f"are {type_of(frame)} and no DataFrame of pandas"
+        raise InputError(f"the rows {what}; expected the frame that NextRows.to_frame makes")
+    if not frame.columns.is_unique:
+        raise InputError(
+            f"the rows have two columns {frame.columns[frame.columns.duplicated()][0]!r}; rename one of them"
+        )
+    missing = np.flatnonzero(frame["id"].isna())
+    if missing.size:
+        raise InputError(f"the id of row {missing[0]} is missing; expected an id for each row")
+    pi = as_numbers(frame["inclusion"], "inclusion")
+    bad = np.flatnonzero(~((pi > 0) & (pi <= 1)))
+    if bad.size:
+        raise InputError(f"inclusion[{bad[0]}]={pi[bad[0]]:g}; expected probabilities above 0 and at most 1, as drawn")
     ids = frame["id"].astype(str)
     if ids.duplicated().any():
         raise InputError(f"the id {ids[ids.duplicated()].iloc[0]!r} stands twice; expected an id for each row")

@@ -60,11 +60,11 @@ def label_studio_found(tasks: Sequence[Any]) -> Iterator[Found]:
             label, annotator = task.get(QUESTION), task.get("annotator")
             yield Found(where, *_draw(task), _name(annotator), _one_choice(label, where))
             continue
-        annotations = task.get("annotations") or []
+        annotations = _list(task.get("annotations"), "annotations", where)
         valid = [one for one in annotations if isinstance(one, Mapping) and not one.get("was_cancelled")]
         for place, one in enumerate(valid):
             label = None
-            for part in one.get("result") or []:
+            for part in _list(one.get("result"), "result", where):
                 if isinstance(part, Mapping) and part.get("from_name") == QUESTION:
                     label = _one_choice(part.get("value"), where)
             author = one.get("completed_by")
@@ -89,7 +89,13 @@ def argilla_found(records: Sequence[Any]) -> Iterator[Found]:
             raise InputError(f"{where} is {str(record)[:80]!r}; expected an object, as Argilla exports records")
         metadata = record.get("metadata") or {}
         drawn = metadata.get("row_id", record.get("id")), metadata.get("inclusion"), metadata.get("stratum")
-        responses = [one for one in (record.get("responses") or {}).get(QUESTION) or [] if not _is_unfinished(one)]
+        answers = record.get("responses") or {}
+        if not isinstance(answers, Mapping):
+            raise InputError(
+                f"{where} has the responses {str(answers)[:80]!r}; expected an object, as Argilla exports them"
+            )
+        of_label = _list(answers.get(QUESTION), "responses", where)
+        responses = [one for one in of_label if not _is_unfinished(one)]
         for place, response in enumerate(responses):
             value = response.get("value") if isinstance(response, Mapping) else response
             author = response.get("user_id") if isinstance(response, Mapping) else None
@@ -115,6 +121,13 @@ def _shown(line: Mapping[str, Any]) -> dict[str, Any]:
 def _is_unfinished(response: Any) -> bool:
     """Whether an annotator of Argilla has not sent an answer, or has passed the record over."""
     return isinstance(response, Mapping) and response.get("status") in _UNFINISHED
+
+
+def _list(value: Any, name: str, where: str) -> list[Any]:
+    """What stands under a name: a list, or nothing."""
+    if value is not None and not isinstance(value, list):
+        raise InputError(f"{where} has the {name} {str(value)[:80]!r}; expected a list")
+    return value or []
 
 
 def _name(value: Any) -> str | None:

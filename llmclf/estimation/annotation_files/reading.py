@@ -17,6 +17,7 @@ from ...errors import InputError
 from ...files.bounded_json import parsed_json
 from ...files.faults import file_fault
 from ...numerics.class_matching import match_classes
+from ...tables.array_arguments import as_numbers, class_list
 from ...tables.files import read_table
 from ...tables.text_files import TextFormat
 from ...tables.values import is_missing
@@ -139,12 +140,13 @@ def read_annotations(
     """
     if drawn is not None:
         check_frame(drawn)
+    known = class_list(classes)
     kind = form_of(path, form)
     found = list(_of_platform(path, kind) if kind in PLATFORMS else _of_table(path, text_format))
     if drawn is None:
         drawn = _drawn_in(found, path)
     place_of = {str(one): i for i, one in enumerate(drawn["id"].tolist())}
-    inclusion = drawn["inclusion"].to_numpy(dtype=np.float64)
+    inclusion = as_numbers(drawn["inclusion"], "inclusion")
     ids = drawn["id"].tolist()
     faults: list[str] = []
     first_of: dict[tuple[int, str | None], str] = {}
@@ -163,18 +165,16 @@ def read_annotations(
             continue
         label = one.label.strip() if isinstance(one.label, str) else one.label
         try:
-            column = int(match_classes([label], classes, is_y=False)[0])
+            column = int(match_classes([label], known, is_y=False)[0])
         except InputError:
-            faults.append(
-                f"{one.where}: the label {_plain(one.label)!r} of {ids[item]!r} is not one of {list(classes)!r}"
-            )
+            faults.append(f"{one.where}: the label {_plain(one.label)!r} of {ids[item]!r} is not one of {known!r}")
             continue
         if (item, one.annotator) in first_of:
             who = "" if one.annotator is None else f" by {one.annotator!r}"
             faults.append(f"{one.where}: {ids[item]!r} is labelled{who} already, at {first_of[item, one.annotator]}")
             continue
         first_of[item, one.annotator] = one.where
-        lines.append((item, ids[item], one.annotator, classes[column]))
+        lines.append((item, ids[item], one.annotator, known[column]))
     if faults:
         header = " (row 1 is the header)" if Path(path).suffix.lower() in _HEADED else ""
         raise InputError(f"{str(path)!r} has {len(faults)} faults{header}: {_listed(faults)}")
@@ -182,7 +182,7 @@ def read_annotations(
         raise InputError(f"{str(path)!r} holds no label; expected one for each row that was annotated")
     frame = pd.DataFrame(lines, columns=["item", "id", "annotator", "label"])
     frame["label"] = pd.Series([label for *_, label in lines], dtype=object)
-    return Annotations(frame, drawn[["id", "inclusion", "stratum"]].reset_index(drop=True), tuple(classes))
+    return Annotations(frame, drawn[["id", "inclusion", "stratum"]].reset_index(drop=True), tuple(known))
 
 
 def _drawn_in(found: Sequence[Found], path: str | os.PathLike[str]) -> pd.DataFrame:

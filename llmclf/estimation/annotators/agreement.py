@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...arrays import Floats, Integers
-from ...checks import is_finite_number
+from ...checks import is_finite_number, random_generator
 from ...errors import EstimationWarning, InputError, warn
 from ...metrics import check_confidence_level, check_n_resamples, mean_interval, proportion_interval
 from ...numerics.groups import effective_number, group_numbers
@@ -191,7 +191,7 @@ def annotator_agreement(
         )
     members = _row_groups(groups, judgements, rows)
     tail = (1.0 - confidence_level) / 2.0
-    resampling = _Resampling(n_resamples, np.random.default_rng(random_state), tail)
+    resampling = _Resampling(n_resamples, random_generator(random_state), tail)
     table = Coincidences.of(counts[shared], values)
     if table.is_constant:
         label = judgements.classes[int(counts[shared].sum(axis=0).argmax())]

@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...arrays import Floats, Integers
+from ...checks import random_generator
 from ...errors import InputError, listed
 from ...numerics.class_matching import is_hashable, match_classes
 from ...numerics.groups import group_numbers
+from ...tables.array_arguments import class_list
 from ...tables.values import is_missing
+from ..sample_checks import once_for_all
 
 _TIES = ("missing", "random")
 
@@ -136,7 +139,7 @@ def combine_labels(
     is_tied: NDArray[np.bool_] = leads.sum(axis=1) > 1
     places = np.where(totals > 0, counts.argmax(axis=1), -1)
     if ties == "random":
-        draws = np.random.default_rng(random_state).random(counts.shape)
+        draws = random_generator(random_state).random(counts.shape)
         places = np.where(is_tied, np.where(leads, draws, -1.0).argmax(axis=1), places)
     else:
         places = np.where(is_tied, -1, places)
@@ -171,6 +174,9 @@ def read_judgements(
         table, row_names, annotator_names = _wide(labels)
     else:
         table, row_names, annotator_names = _long(labels, rows, annotators)
+    twice = next((name for i, name in enumerate(annotator_names) if name in annotator_names[:i]), None)
+    if twice is not None:
+        raise InputError(f"two annotators are called {twice!r}; expected a name of its own for each column")
     if len(annotator_names) < 2:
         raise InputError(f"the labels come from {len(annotator_names)} annotator; agreement needs two at least")
     is_given = np.array([[not _is_absent(value) for value in line] for line in table.tolist()], dtype=bool)
@@ -189,6 +195,8 @@ def _wide(labels: Any) -> tuple[NDArray[Any], Sequence[Any], Sequence[Any]]:
         names = list(labels.columns)
         rows = list(labels.index) if hasattr(labels, "index") else None
         labels = labels.to_numpy()
+    if isinstance(labels, np.ndarray) and labels.dtype.kind == "U" and (labels == "nan").any():
+        raise InputError("labels hold the word 'nan', which numpy makes of NaN among words; give an array of objects")
     table = np.asarray(labels, dtype=object)
     if table.ndim != 2 or not len(table):
         raise InputError(
@@ -198,8 +206,11 @@ def _wide(labels: Any) -> tuple[NDArray[Any], Sequence[Any], Sequence[Any]]:
 
 
 def _long(labels: Any, rows: Any, annotators: Any) -> tuple[NDArray[Any], Sequence[Any], Sequence[Any]]:
+    if not isinstance(labels, Iterable) or isinstance(labels, (str, bytes)):
+        raise InputError(f"labels={labels!r}; expected one judgement per entry of rows and annotators")
+    labels, rows, annotators = (once_for_all(given) for given in (labels, rows, annotators))
     values = np.empty(len(labels), dtype=object)
-    values[:] = list(labels)
+    values[:] = labels
     row_of, who = (
         group_numbers(given, len(values), name) for given, name in ((rows, "rows"), (annotators, "annotators"))
     )
@@ -217,10 +228,10 @@ def _long(labels: Any, rows: Any, annotators: Any) -> tuple[NDArray[Any], Sequen
     return table, row_names, who_names
 
 
-def _firsts(values: Iterable[Any], numbers: Integers) -> list[Any]:
+def _firsts(values: list[Any], numbers: Integers) -> list[Any]:
     """What each group is called."""
-    listed_values = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    return [listed_values[place] for place in np.unique(numbers, return_index=True)[1]]
+    names = [values[place] for place in np.unique(numbers, return_index=True)[1]]
+    return [name.item() if isinstance(name, np.generic) else name for name in names]
 
 
 def _is_absent(value: Any) -> bool:
@@ -229,9 +240,7 @@ def _is_absent(value: Any) -> bool:
 
 def _known(values: list[Any], classes: ArrayLike | None) -> list[Any]:
     if classes is not None:
-        if np.ndim(classes) != 1:
-            raise InputError(f"classes={classes!r}; expected a list of the classes")
-        known = list(np.asarray(classes, dtype=object).tolist())
+        known = class_list(classes)
         if len(set(map(repr, known))) < len(known) or len(known) < 2:
             raise InputError(f"classes={known}; expected at least two different classes")
         return known

@@ -13,6 +13,7 @@ from ...arrays import Floats, Integers
 from ...errors import EstimationWarning, InputError, warn
 from ...metrics import checked_predictions
 from ...numerics.class_array import class_array
+from ...tables.array_arguments import as_labels, class_list
 from ..labelled_sample import LabelledSample
 
 MIN_ROWS = 10
@@ -98,16 +99,18 @@ def read_pilot(pilot: Any, classes: ArrayLike | None, n_rows: int | None) -> Pil
         y, proba = pilot
         columns, probabilities, _ = checked_predictions(y, proba, classes)
         n_classes = probabilities.shape[1]
-        names = classes if classes is not None else _names(y, n_classes)
+        names = class_list(classes) if classes is not None else _names(y, n_classes)
         size = len(columns)
         read = Pilot(
             probabilities,
             columns,
             np.full(size, 1.0 / size),
             np.arange(size),
-            class_array(np.asarray(names, dtype=object)),
+            class_array(names),
             n_rows,
         )
+    if read.n_rows is not None and read.n_rows < read.size:
+        raise InputError(f"n_rows={n_rows}, and the pilot has {read.size} of the rows; expected the number of all rows")
     if read.size < MIN_ROWS:
         raise InputError(
             f"the pilot has {read.size} labelled rows; a plan needs {MIN_ROWS} at least, and better {_FEW_ROWS}"
@@ -122,5 +125,5 @@ def read_pilot(pilot: Any, classes: ArrayLike | None, n_rows: int | None) -> Pil
 
 
 def _names(y: Any, n_classes: int) -> Any:
-    labels = np.asarray(y)
+    labels = as_labels(y)
     return np.arange(n_classes) if labels.dtype.kind in "buif" else sorted(set(labels.tolist()))

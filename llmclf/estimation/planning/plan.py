@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...arrays import Integers
-from ...checks import check_open_share, check_whole_number, is_number
+from ...checks import check_open_share, check_whole_number, is_number, random_generator
 from ...errors import InputError
 from ...metrics.checks import class_column
 from .by_hand import plan_by_hand
@@ -217,7 +217,7 @@ def plan_labels(
     why = goal.why_impossible(World.likeliest(read))
     if why is not None:
         raise InputError(why)
-    return _planned(goal, read, chance, confidence_level, n_worlds, max_labels, np.random.default_rng(random_state))
+    return _planned(goal, read, chance, confidence_level, n_worlds, max_labels, random_generator(random_state))
 
 
 def _planned(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,10 +14,14 @@ import pandas as pd
 from ...arrays import Floats, Integers
 from ...checks import is_finite_number
 from ...errors import InputError, MissingDependencyError, listed, type_of
+from ...numerics.class_matching import is_hashable
+from ...tables.array_arguments import as_numbers
 from ..labelled_sample import LabelledSample
 from .estimating_equations import LabelDesign
 
 INTERCEPT = "Intercept"
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m|[\u29da\u29db]")
+_LARGEST = 1e100  # of a column: its squares stay far from the largest and the smallest numbers that a computer has
 _DEPENDENT = 1e-10  # of a column's sum of squares, that is left when those before it are taken out
 
 
@@ -64,8 +69,10 @@ def label_values(sample: LabelledSample, event: Any, values: Mapping[Any, float]
     if event is not None and values is not None:
         raise InputError("event= and values= both say what the label stands for; give one of them")
     if event is not None:
-        events = list(event) if isinstance(event, (list, tuple, set, frozenset)) else [event]
-        odd = [one for one in events if one not in known]
+        if isinstance(event, np.ndarray):
+            event = event.tolist()
+        events = list(event) if isinstance(event, (list, tuple, set, frozenset, range)) else [event]
+        odd = [one for one in events if not is_hashable(one) or one not in known]
         if odd or not events or len(set(events)) == len(known):
             named = f"{odd[0]!r} is not a class" if odd else "it holds no class, or all of them"
             raise InputError(f"event={event!r}: {named}; expected one or some of the classes {known!r}")
@@ -144,7 +151,9 @@ def formula_design(
         left_names = {str(name) for name in left.required_variables}
         right_names = {str(name) for name in right.required_variables}
     except (FormulaicError, AttributeError, SyntaxError, ValueError) as error:
-        raise InputError(f"formula={formula!r} cannot be read ({error}); expected 'outcome ~ covariates'") from error
+        # formulaic marks the place in colour, and names its own objects where there is no outcome.
+        why = f" ({_COLOURS.sub('', str(error))})" if isinstance(error, (FormulaicError, SyntaxError)) else ""
+        raise InputError(f"formula={formula!r} cannot be read{why}; expected 'outcome ~ covariates'") from error
     unknown = sorted((left_names | right_names) - set(frame.columns) - {label})
     if unknown:
         raise InputError(
@@ -253,11 +262,18 @@ def _frame(data: Any, n_rows: int) -> pd.DataFrame:
     if isinstance(data, pd.DataFrame):
         frame = data.reset_index(drop=True)
     elif isinstance(data, Mapping):
-        frame = pd.DataFrame(dict(data))
+        try:
+            frame = pd.DataFrame(dict(data))
+        except ValueError as error:
+            raise InputError(
+                f"X is a dict that is no table ({error}); expected {n_rows} values in each column"
+            ) from None
     else:
         native = nw.from_native(data, pass_through=True)
         if not isinstance(native, nw.DataFrame):
-            raise InputError(f"X is {type_of(data)}; a formula needs a data frame whose columns it names")
+            raise InputError(
+                f"X is {type_of(data)}; a formula needs a data frame whose columns it names, and so does an outcome by name"
+            )
         frame = pd.DataFrame(native.to_dict(as_series=False))
     if len(frame) != n_rows:
         raise InputError(f"X has {len(frame)} rows and proba {n_rows}; expected the covariates of every row")
@@ -297,8 +313,8 @@ def _column(X: Any, name: Any, n_rows: int) -> Floats:
 
 def _numbers(values: Any, name: str, n_rows: int) -> Floats:
     try:
-        numbers = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+        numbers = as_numbers(values, name)
+    except InputError:
         raise InputError(f"{name} holds values that are not numbers; give a formula for categories") from None
     if numbers.shape != (n_rows,):
         raise InputError(f"{name} has shape {numbers.shape}; expected ({n_rows},), a number for every row")
@@ -309,6 +325,9 @@ def _numbers(values: Any, name: str, n_rows: int) -> Floats:
         raise InputError(
             f"{name} is infinite in row {np.flatnonzero(~np.isfinite(numbers))[0]}; expected finite numbers"
         )
+    largest = float(np.abs(numbers).max(initial=0.0))
+    if largest > _LARGEST or 0.0 < largest < 1.0 / _LARGEST:
+        raise InputError(f"{name} reaches {largest:.3g}, beyond what can be computed with; give it in another unit")
     return numbers
 
 

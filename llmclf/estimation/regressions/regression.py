@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...arrays import Floats
-from ...checks import is_number
+from ...checks import check_truth, is_number
 from ...errors import EstimationWarning, InputError, listed, warn
 from ...metrics import check_confidence_level
 from ..labelled_sample import LabelledSample
@@ -145,6 +145,8 @@ def estimate_regression(
     of_rows_alone = checked_target(target) == "rows"
     check_confidence_level(confidence_level)
     fixed = checked_tuning(tuning)
+    for name, value in (("recalibrate", recalibrate), ("bias_reduction", bias_reduction), ("intercept", intercept)):
+        check_truth(name, value)
     sample = LabelledSample.checked(
         proba, y, rows, classes=classes, inclusion=inclusion, strata=strata, clusters=clusters, weights=weights
     )
@@ -178,7 +180,7 @@ def estimate_regression(
     except NoSolutionError:
         by_hand = Fit.missing(size)
     if is_logistic:
-        _warn_if_separated(equations, by_hand)
+        _warn_if_separated(equations, by_hand, sample)
     _warn_of_few(named.names, by_hand)
     try:
         powered = fit_powered(
@@ -270,7 +272,7 @@ def _check_rank(named: NamedDesign, sample: LabelledSample) -> None:
             f"{sample.n_labelled} labelled rows cannot carry {len(named.names)} coefficients; label more rows, or leave columns "
             "out"
         )
-    X, _ = design.observed(sample.columns, sample.rows)
+    X, _ = design.observed(sample.columns[sample.counted], sample.rows[sample.counted])
     unknown = [named.names[j] for j in dependent_columns(X.T @ X)]
     if unknown:
         raise InputError(
@@ -280,8 +282,8 @@ def _check_rank(named: NamedDesign, sample: LabelledSample) -> None:
         )
 
 
-def _warn_if_separated(equations: EstimatingEquations, by_hand: Fit) -> None:
-    X, y = equations.design.observed(equations.codes, equations.rows)
+def _warn_if_separated(equations: EstimatingEquations, by_hand: Fit, sample: LabelledSample) -> None:
+    X, y = equations.design.observed(equations.codes[sample.counted], equations.rows[sample.counted])
     if y.min() == y.max():
         warn(
             f"the outcome is {y.min():g} in all labelled rows, so the coefficients rest on the bias reduction alone",

@@ -184,9 +184,10 @@ def _stratum_means(values: Floats, sample: LabelledSample) -> tuple[Floats, Floa
     n_strata = int(sample.strata.max()) + 1
     totals = np.zeros((n_strata, values.shape[1]))
     np.add.at(totals, stratum, d[:, None] * values)
-    means = totals / np.bincount(stratum, d, minlength=n_strata)[:, None]
+    counted = np.bincount(stratum, d > 0, minlength=n_strata)
+    means = totals / np.where(counted > 0, np.bincount(stratum, d, minlength=n_strata), 1.0)[:, None]
     # The only labelled row of a stratum is compared with the mean of all.
-    means[np.bincount(stratum, minlength=n_strata) < 2] = sample.mean(values)
+    means[counted < 2] = sample.mean(values)
     return means[stratum], means[sample.strata]
 
 

@@ -249,3 +249,58 @@ def test_an_audit_that_nobody_has_read_yet(run, written, tmp_path, more):
     result = run("estimate-share", written(frame.assign(audit=False)), "--truth", "truth")
     assert result.code == 2
     assert "'audit' is True in no row" in result.err
+
+
+def gaps(frame, name, rows, value=""):
+    """The same with these cells of a column empty, or something else."""
+    changed = frame.astype({name: object})
+    changed.loc[rows, name] = value
+    return changed
+
+
+BAD_FILES = {
+    "one class": (lambda f: f.drop(columns="p_praise"), (), "with the probabilities of at least two classes"),
+    "sums": (lambda f: f.assign(p_praise=0.9), (), "sums to"),
+    "infinite": (lambda f: gaps(f, "p_praise", [3], "inf"), (), "row 3 of proba holds inf"),
+    "words": (lambda f: gaps(f, "p_praise", [3], "high"), (), "column 'p_praise', row 3: 'high' is not a number"),
+    "blanks": (lambda f: f.assign(truth="  "), (), "is empty in all rows"),
+    "one label": (lambda f: gaps(f, "truth", slice(None)).pipe(gaps, "truth", [5], "praise"), (), "1 labelled row"),
+    "one row": (lambda f: f[f["truth"] != ""][:1], (), "1 labelled row"),
+    "no rows": (lambda f: f[:0], (), "is empty in all rows|no rows|empty"),
+    "authors": (lambda f: gaps(f, "author", [4, 9]), ("--cluster-column", "author"), "'author' is empty in row 4, row 9"),
+    "groups": (lambda f: gaps(f, "year", [7], " "), ("--group-column", "year"), "--group-column 'year' is empty in row 7"),
+    "strata": (lambda f: gaps(f, "year", [7]), ("--strata-column", "year"), "--strata-column 'year' is empty in row 7"),
+    "weights": (lambda f: gaps(f, "readers", [6]), ("--weight-column", "readers"), "weights[6]=nan"),
+    "negative": (lambda f: gaps(f, "readers", [6], -1), ("--weight-column", "readers"), "weights[6]=-1"),
+    "chances": (lambda f: f.assign(pi=25), ("--inclusion-column", "pi"), "expected probabilities of at most 1"),
+    "no chance": (lambda f: f.assign(pi=""), ("--inclusion-column", "pi"), "is missing, and the row is labelled"),
+    "level": (lambda f: f, ("--confidence-level", "95"), "confidence_level=95"),
+    "contrasts": (lambda f: f, ("--group-column", "year", "--differences", "all"), "contrasts='all'"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::llmclf.errors.EstimationWarning")
+@pytest.mark.parametrize("kind", [".csv", ".parquet"])
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_what_a_table_lacks_is_named(run, written, name, kind):
+    """With exit code 2 and the place, whatever the form of the file."""
+    change, options, message = BAD_FILES[name]
+    frame = change(table())
+    if kind == ".parquet":
+        frame = frame.astype({column: str for column in frame.columns if frame[column].dtype == object})
+    result = run("estimate-share", written(frame, f"labelled{kind}"), "--truth", "truth", *options)
+    said = " ".join(result.err.split())
+    assert result.code == 2, said
+    assert any(part in said for part in message.split("|")), said
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\x00a", "id,p_a,p_b,truth\n1,.5,.5,\u00e4\n".encode("latin-1"), b"\x00" * 40]
+)
+def test_files_that_are_no_tables_are_named(run, tmp_path, content):
+    """Empty ones, and other encodings."""
+    path = tmp_path / "labelled.csv"
+    path.write_bytes(content)
+    result = run("estimate-share", path, "--truth", "truth")
+    assert result.code == 2
+    assert "Traceback" not in result.err
