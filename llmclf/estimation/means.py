@@ -348,7 +348,7 @@ def estimate_means(
     numbers = np.zeros(sample.n_rows, dtype=np.int64)
     if groups is not None:
         names, numbers = sorted_groups(groups, sample.n_rows)
-        warn_of_small_groups(names, numbers[sample.rows])
+        warn_of_small_groups(names, numbers[sample.rows[sample.counted]])
     q = probabilities(sample, recalibrate)
     tables = list(functions.values())
     return MeansResult(
@@ -395,7 +395,7 @@ def _part(
         fit = fit_powered(equations, sample, hand_fit.params, tuning, of_rows_alone=of_rows_alone, reduce_bias=False)
         means.append(_estimate(fit, equations, sample, of_rows_alone))
         by_hand.append(_estimate(hand_fit, equations, sample, of_rows_alone))
-        errors = np.zeros((whole.n_labelled, 1))
+        errors = np.zeros((len(whole.rows), 1))
         observed, expected = (
             design.observed(sample.columns, sample.rows)[1],
             (q_seen * design.of_rows(sample.rows)).sum(axis=1),

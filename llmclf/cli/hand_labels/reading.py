@@ -14,7 +14,7 @@ from ...numerics.class_matching import match_classes
 from ...tables.added_columns import STAND_IN
 from ...tables.predictions import audited_rows, read_number, read_probabilities, warn_of_unlabelled
 from ...tables.text_files import TextFormat
-from ...tables.values import is_missing
+from ...tables.values import is_missing, rows_named
 from ..options import column
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _of_column(
     warn_of_unused_inclusion(frame, inclusion_column, rows)
     labels = _matched(truths, rows.tolist(), nothing.classes, f"{option} {name!r}")
     inclusion = None if inclusion_column is None else read_inclusion(frame, inclusion_column, rows)
-    strata = None if strata_column is None else column(frame, strata_column, "--strata-column").tolist()
+    strata = None if strata_column is None else filled_column(frame, strata_column, "--strata-column")
     return replace(nothing, rows=rows, labels=labels, inclusion=inclusion, strata=strata, n_drawn=n_drawn)
 
 
@@ -304,6 +304,25 @@ def warn_of_unused_inclusion(frame: Any, used: str | None, rows: Any) -> None:
                 f"rows count alike; give --inclusion-column {name}, or drop the column",
                 EstimationWarning,
             )
+
+
+def filled_column(frame: Any, name: str, option: str) -> list[Any]:
+    """The values of a column, none of which is empty: rows without a group would become a group.
+
+    Raises
+    ------
+    InputError
+    """
+    values: list[Any] = column(frame, name, option).tolist()
+    empty = [
+        row for row, value in enumerate(values) if is_missing(value) or (isinstance(value, str) and not value.strip())
+    ]
+    if empty:
+        raise InputError(
+            f"{option} {name!r} is empty in {rows_named(empty)}; fill these cells, each with a value of its own where the rows "
+            "belong to no others"
+        )
+    return values
 
 
 def _matched(truths: list[Any], rows: list[int], classes: list[str], where: str) -> list[str]:
