@@ -158,16 +158,17 @@ class EstimatingEquations:
             yield from self.design.expected(self.q_seen, -tuning * self.design_shares, self.rows)
             yield from self.design.expected(self.q_all, tuning * self.shares)
 
-    def solve(self, tuning: float, worth: float | None = None, start: Floats | None = None) -> Floats:
+    def solve(self, tuning: float, spread: Floats | None = None, start: Floats | None = None) -> Floats:
         """The coefficients (p,).
 
         Parameters
         ----------
         tuning : float
             Lambda, in [0, 1].
-        worth : float, optional
-            How many rows the estimate is worth, for the bias reduction of a logistic regression (Firth 1993, "Bias reduction of
-            maximum likelihood estimates"), which counts as 1 / worth; None: without.
+        spread : ndarray (p, p), optional
+            For the bias reduction of a logistic regression (Firth 1993, "Bias reduction of maximum likelihood estimates"): a
+            matrix A for which ``A @ inverse_slope @ A.T`` is the covariance of the estimate, from which its bias comes. The root
+            of 1 / n times the unit matrix for n labels alone, which is Firth's; None: without the reduction.
         start : ndarray (p,), optional
 
         Raises
@@ -180,7 +181,7 @@ class EstimatingEquations:
             self._check_slope(slope)
             return _step(slope, score)
         beta = np.zeros(self.design.X.shape[1]) if start is None else start.copy()
-        score, slope = self._score(tuning, beta, worth)
+        score, slope = self._score(tuning, beta, spread)
         for _ in range(_STEPS):
             size = self._size(score)
             self._check_slope(slope)
@@ -190,7 +191,7 @@ class EstimatingEquations:
             step *= min(1.0, _LONGEST_STEP / max(self._length(step), 1e-300))
             for halvings in range(_HALVINGS):
                 candidate = beta + step / 2.0**halvings
-                new_score, new_slope = self._score(tuning, candidate, worth)
+                new_score, new_slope = self._score(tuning, candidate, spread)
                 if self._size(new_score) < size:
                     break
             else:
@@ -244,7 +245,7 @@ class EstimatingEquations:
         seen = self.design.expected(self.q_seen, -self.design_shares, self.rows)
         return _products(chain(seen, self.design.expected(self.q_all, self.shares)))
 
-    def _score(self, tuning: float, beta: Floats, worth: float | None) -> tuple[Floats, Floats]:
+    def _score(self, tuning: float, beta: Floats, spread: Floats | None) -> tuple[Floats, Floats]:
         """The value (p,) of the equations, and minus their derivative (p, p)."""
         score, slope = np.zeros(beta.size), np.zeros((beta.size, beta.size))
         blocks = list(self.blocks(tuning))
@@ -252,12 +253,12 @@ class EstimatingEquations:
         for block, mu in zip(blocks, means, strict=True):
             score += block.sums(block.weight * (block.y - mu))
             slope += block.gram(block.weight * mu * (1.0 - mu))
-        if worth is not None:
+        if spread is not None:
             inverse = _inverse(slope)
-            inverse = (inverse + inverse.T) / 2.0
+            covariance = spread @ ((inverse + inverse.T) / 2.0) @ spread.T
             for block, mu in zip(blocks, means, strict=True):
-                leverage = block.leverage(inverse) * mu * (1.0 - mu)
-                score += block.sums(block.weight * leverage * (0.5 - mu)) / worth
+                leverage = block.leverage(covariance) * mu * (1.0 - mu)
+                score += block.sums(block.weight * leverage * (0.5 - mu))
         return score, slope
 
     def slope(self, tuning: float, beta: Floats) -> Floats:

@@ -40,7 +40,7 @@ def fit_by_hand(
     ------
     NoSolutionError
     """
-    beta = equations.solve(0.0, _kish(equations) if reduce_bias else None)
+    beta = equations.solve(0.0, _firth(equations) if reduce_bias else None)
     found = influence(equations, sample, 0.0, beta, is_tuned=False)
     return Fit(beta, *found.covariance(of_rows_alone), np.zeros(beta.size))
 
@@ -61,21 +61,18 @@ def fit_powered(
     NoSolutionError
         Of a logistic regression.
     """
-    size, least = start.size, _kish(equations) if reduce_bias else None
+    size, spread = start.size, _firth(equations) if reduce_bias else None
     if tuning is not None:
-        beta, pooled, each = equations.solve(tuning, least), tuning, np.full(size, tuning)
+        beta, pooled, each = equations.solve(tuning, spread), tuning, np.full(size, tuning)
     else:
-        beta, pooled, each = _tuned_start(equations, sample, start, least)
-    worth = least
-    if least is not None:
+        beta, pooled, each = _tuned_start(equations, sample, start, spread)
+    if spread is not None:
         covariance, _ = influence(equations, sample, pooled, beta, is_tuned=False).covariance(False)
-        # As many rows as the mean of the variances speaks of: 1 each, in units of the inverse slope, for one row.
-        mean = float(np.trace(covariance @ equations.slope(pooled, beta))) / size
-        worth = float(np.clip(1.0 / mean, least, max(least, sample.n_rows)))
+        spread = _spread(covariance, equations.inverse_slope(pooled, beta), _kish(equations), sample.n_rows)
     params, parts, used = np.empty(size), [], np.empty(size)
     for value in np.unique(each):
         columns = np.flatnonzero(each == value)
-        solution, final = _solved(equations, float(value), worth, beta, tuning is not None)
+        solution, final = _solved(equations, float(value), spread, beta, tuning is not None)
         found = influence(equations, sample, final, solution, is_tuned=tuning is None, columns=columns)
         params[columns], used[columns] = solution[columns], final
         parts.append((found, columns))
@@ -90,7 +87,7 @@ def fit_naive(design: LabelDesign, sample: LabelledSample, *, is_logistic: bool,
     shares = sample.weights / sample.weights.sum()
     equations = EstimatingEquations(design, is_logistic, nothing, nothing, codes, everything, shares, shares)
     try:
-        beta = equations.solve(0.0, _kish(equations) if reduce_bias else None)
+        beta = equations.solve(0.0, _firth(equations) if reduce_bias else None)
         inverse = np.linalg.inv(equations.slope(0.0, beta))
     except (NoSolutionError, np.linalg.LinAlgError):
         return Fit.missing(design.X.shape[1])
@@ -106,13 +103,13 @@ def fit_naive(design: LabelDesign, sample: LabelledSample, *, is_logistic: bool,
 
 
 def _tuned_start(
-    equations: EstimatingEquations, sample: LabelledSample, by_hand: Floats, worth: float | None
+    equations: EstimatingEquations, sample: LabelledSample, by_hand: Floats, spread: Floats | None
 ) -> tuple[Floats, float, Floats]:
     """A solution with the pooled tuning, that tuning, and those of each coefficient, on the grid."""
     beta, pooled = by_hand, 0.0
     for first in (1.0, 0.5, 0.0):
         try:
-            beta, pooled = equations.solve(first, worth), first
+            beta, pooled = equations.solve(first, spread), first
             break
         except NoSolutionError:
             if first == 0.0:
@@ -121,7 +118,7 @@ def _tuned_start(
         _, wanted = tuned(equations, sample, pooled, beta)
         wanted = round(wanted * _GRID) / _GRID
         try:
-            beta, pooled = equations.solve(wanted, worth, beta), wanted
+            beta, pooled = equations.solve(wanted, spread, beta), wanted
         except NoSolutionError:
             break
     each, _ = tuned(equations, sample, pooled, beta)
@@ -129,12 +126,12 @@ def _tuned_start(
 
 
 def _solved(
-    equations: EstimatingEquations, tuning: float, worth: float | None, start: Floats, is_given: bool
+    equations: EstimatingEquations, tuning: float, spread: Floats | None, start: Floats, is_given: bool
 ) -> tuple[Floats, float]:
     """A solution, and the tuning for which there is one: the nearest below, if not the one asked for."""
     while True:
         try:
-            return equations.solve(tuning, worth, start), tuning
+            return equations.solve(tuning, spread, start), tuning
         except NoSolutionError:
             if is_given or tuning <= 0.0:
                 raise
@@ -144,3 +141,25 @@ def _solved(
 def _kish(equations: EstimatingEquations) -> float:
     """How many rows of equal weight the labelled rows count as."""
     return float(1.0 / (equations.design_shares @ equations.design_shares))
+
+
+def _firth(equations: EstimatingEquations) -> Floats:
+    """The `spread` of labels alone: as many rows as their weights say."""
+    return np.eye(equations.design.X.shape[1]) / np.sqrt(_kish(equations))
+
+
+def _spread(covariance: Floats, inverse: Floats, least: float, most: float) -> Floats:
+    """The `spread` that leads from an inverse slope to a covariance, both (p, p).
+
+    In no direction does the estimate count as fewer rows than `least`, those labelled by hand, nor as more than `most`. A mean
+    over directions would not do: beside a coefficient of the label, that of a covariate may be known from all rows.
+    """
+    try:
+        root = np.linalg.cholesky((inverse + inverse.T) / 2.0)
+    except np.linalg.LinAlgError:
+        return np.eye(len(inverse)) / np.sqrt(least)
+    back = np.linalg.inv(root)
+    variances, directions = np.linalg.eigh(back @ covariance @ back.T)
+    lengths = np.sqrt(np.clip(variances, 1.0 / max(least, most), 1.0 / least))
+    result: Floats = root @ (directions * lengths) @ directions.T @ back
+    return result

@@ -101,7 +101,9 @@ def test_bias_reduction_of_one_mean_adds_half_a_row_to_each_side():
         design = LabelDesign(np.ones((20, 1)), values=np.array([0.0, 1.0]))
         shares = np.full(20, 0.05)
         equations = EstimatingEquations(design, True, nothing, nothing, y, np.arange(20), shares, shares)
-        assert equations.solve(0.0, worth=20.0) == pytest.approx(np.log((k + 0.5) / (20 - k + 0.5)))
+        assert equations.solve(0.0, spread=np.eye(1) / np.sqrt(20.0)) == pytest.approx(
+            np.log((k + 0.5) / (20 - k + 0.5))
+        )
         if not k:
             with pytest.raises(NoSolutionError):
                 equations.solve(0.0)
