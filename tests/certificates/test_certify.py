@@ -199,6 +199,23 @@ class TestCertify:
         with pytest.raises(OSError, match="is not a saved classifier"):
             clf.certify(*world.of(World.FRESH), max_error=MAX_ERROR, folder=tmp_path / "papers")
 
+    def test_tables_are_certified_too(self, world, tmp_path):
+        """A group is a column by its name; the canary keeps what the classifier reads, and nothing else."""
+        import pandas as pd
+
+        frame = pd.DataFrame({"word": [text.split()[0] for text in world.texts[:300]], "number": range(300)})
+        frame["channel"] = ["web", "mail", "fax"] * 100
+        clf = LLMClassifier(world.backend, labels=["bad", "good"], prompt="{{ word }} {{ number }}:").fit(frame)
+        y = clf.predict(frame)
+        clf.fit_threshold(frame[:100], y[:100], max_error=0.1)
+        made = clf.certify(frame[100:], y[100:], max_error=0.1, groups="channel", folder=tmp_path / "clf")
+        assert [part.name for part in made.content.parts][2:] == ["fax", "mail", "web"]
+        assert set(made.content.canary.rows[0]) == {"word", "number"}
+        assert verify(tmp_path / "clf").exit_code in (0, 3)
+        hashed = clf.certify(frame[100:], y[100:], max_error=0.1, canary="hashes", folder=tmp_path / "clf")
+        assert hashed.id != made.id
+        assert verify(tmp_path / "clf", X=frame).exit_code in (0, 3)
+
     def test_rows_that_cannot_be_scored_are_never_accepted(self, clf, world):
         """They are among the judged ones, as NaN."""
         X, y = world.of(World.FRESH)
