@@ -16,6 +16,8 @@
     │   └── JobError                          a labelling job stopped; its journal holds the answers so far
     ├── DownloadError (OSError)               a file could not be fetched, or is not the expected file
     ├── StoreError (OSError)                  a cache or a saved folder cannot be read or written
+    │   └── CertificateError                  a certificate is broken, or about another classifier
+    ├── NotCertifiedError (ValueError)        labelled rows do not show what was to be promised
     └── MissingDependencyError (ImportError)  an optional package is needed but not installed
 
     LlmclfWarning (UserWarning)
@@ -25,6 +27,7 @@
     ├── TerminatorWarning                     a label's word begins with another label's
     ├── MemoryWarning                         a model is larger than half of the free memory, so it is read as needed
     ├── CalibrationWarning                    a calibrator was fitted on doubtful data
+    ├── CertificateWarning                    a certificate is expired, broken, or void from now on
     ├── EstimationWarning                     an estimate of all rows rests on few labels, or on doubtful ones
     ├── ColumnNameWarning                     an added column has another name, since its own is taken
     ├── ColumnTypeWarning                     a column is written as text, since the database lacks its type
@@ -41,6 +44,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from .terminal.passwords import without_passwords
 from .terminal.visible import visible
@@ -170,6 +174,34 @@ class StoreError(LlmclfError, OSError):
     """A score cache or a saved classifier cannot be read or written."""
 
 
+class CertificateError(StoreError):
+    """A certificate cannot be relied on.
+
+    Attributes
+    ----------
+    kind : {"broken", "classifier", "signature"}
+        It is not whole; it is about another classifier than the one beside it; or it is not signed as expected.
+    """
+
+    def __init__(self, message: str, kind: str = "broken") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class NotCertifiedError(LlmclfError, ValueError):
+    """Labelled rows do not show what was to be promised; the message says what they show, and how many might be enough.
+
+    Attributes
+    ----------
+    reached : dict
+        What they show, as JSON values.
+    """
+
+    def __init__(self, message: str, reached: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.reached = dict(reached)
+
+
 class MissingDependencyError(LlmclfError, ImportError):
     """An optional package is needed but not installed."""
 
@@ -200,6 +232,10 @@ class MemoryWarning(LlmclfWarning):
 
 class CalibrationWarning(LlmclfWarning):
     """A calibrator was fitted on too few rows, on no signal, or on anti-informative scores."""
+
+
+class CertificateWarning(LlmclfWarning):
+    """A certificate on which somebody relies is expired or broken, or no longer about the classifier; the message says which."""
 
 
 class EstimationWarning(LlmclfWarning):

@@ -410,13 +410,13 @@ def test_only_folders_with_a_pool_are_of_the_newer_format(folder_of):
     ("change", "message"),
     [
         (
-            {"format": 5},
-            r"written by a newer version of llmclf \(format 5, .*; update llmclf, or fit and save it again",
+            {"format": 6},
+            r"written by a newer version of llmclf \(format 6, .*; update llmclf, or fit and save it again",
         ),
         ({"score_version": 99}, r"written by a newer version.*score version 99"),
         ({"format": 2}, r"written by an older version of llmclf \(format 2, .*\); fit and save it again"),
         ({"score_version": 1}, r"written by an older version.*score version 1"),
-        ({"format": 5, "corrections": "of another kind"}, "written by a newer version"),
+        ({"format": 6, "corrections": "of another kind"}, "written by a newer version"),
     ],
 )
 def test_other_versions_are_named(folder_of, change, message, tmp_path):
