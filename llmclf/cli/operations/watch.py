@@ -59,7 +59,9 @@ def watch(
     ] = "id",
     prefix: Annotated[
         str,
-        typer.Option(metavar="TEXT", help="What the names of the columns that label added begin with, if LOG is a table."),
+        typer.Option(
+            metavar="TEXT", help="What the names of the columns that label added begin with, if LOG is a table."
+        ),
     ] = "",
     unescape_formulas: UnescapeFormulas = False,
     delimiter: Delimiter = None,
