@@ -82,15 +82,12 @@ class BettingMixture:
         """
         begins = self._reserve(self._n) - self._reserve(self._n + n_rows)
         self._n += n_rows
-        most = float(self._staked.max())
-        growth = float(log_factors.max()) + (math.log(most) if most > 0.0 else -_LOG_ROOM)
-        if abs(growth) > _LOG_ROOM and growth > -self._log_scale:
-            self._log_scale += growth
-        else:
-            growth = 0.0
-        self._staked = (
-            self._staked * np.exp(log_factors - growth) + (begins * math.exp(-self._log_scale)) * self._shares
-        )
+        with np.errstate(divide="ignore"):
+            logs = np.log(self._staked) + log_factors
+        most = float(logs.max())
+        growth = max(most, -self._log_scale) if abs(most) > _LOG_ROOM else 0.0
+        self._log_scale += growth
+        self._staked = np.exp(logs - growth) + (begins * math.exp(-self._log_scale)) * self._shares
 
     def _reserve(self, n: int) -> float:
         return (1.0 - FIRST) / (1.0 + math.log1p(n / self._pace))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from llmclf.certificates import ReferenceRows
-from llmclf.monitoring import Baseline, DecisionRecord
+from llmclf.monitoring import Baseline, DecisionLog, DecisionRecord
 
 CLASSES = ("praise", "complaint")
 THRESHOLD = 0.8
@@ -51,3 +51,9 @@ def records(proba: Any, start: int = 0) -> list[DecisionRecord]:
 def audit(truth: Any, rows: Any) -> pd.DataFrame:
     """True classes of some rows, in this order."""
     return pd.DataFrame({"id": [f"r{i}" for i in rows], "label": [CLASSES[truth[i]] for i in rows]})
+
+
+def append_many(log: DecisionLog, name: str) -> None:
+    """What each of several processes does with a log."""
+    for number in range(60):
+        log.append([DecisionRecord(f"{name}.{number}", 1e9, CLASSES[0], (0.75, 0.25))])
