@@ -194,18 +194,11 @@ def advice(
             )
         )
     if {"promise", "calibration", "expired"} & set(kinds):
-        many = (
-            "more accepted rows than is practical, as the certified error is too near to the promise"
-            if needed is None
-            else f"about {needed} accepted rows that nothing was fitted on"
-        )
-        actions.append(
-            Action(
-                "certify",
-                f"Then certify again, on labels of {many}." if actions else f"Certify again, on labels of {many}.",
-                needed,
-            )
-        )
+        if needed is None:
+            how = "with a larger promise or a higher threshold: the certified error is too near to the promise to be shown anew"
+        else:
+            how = f"on labels of about {needed} accepted rows that nothing was fitted on"
+        actions.append(Action("certify", f"{'Then certify' if actions else 'Certify'} again, {how}.", needed))
     if not actions:
         done = 0 if audited is None else len(audited.accepted)
         left = max(0, horizon - done)

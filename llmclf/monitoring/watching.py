@@ -51,7 +51,8 @@ class Watch:
     min_shift : float
         A statistic whose distribution has moved less than this (total variation) raises no alarm.
     calibration_tolerance : float
-        How far the share of right rows may be from their confidence.
+        How far the share of right rows may be from their confidence: what a few hundred labels calibrate is often off by a few
+        points from the start.
     id_column, prefix, text_format
         Of a table: the column of ids, what the names of added columns begin with, and how a file's text is read.
 
@@ -78,7 +79,7 @@ class Watch:
         horizon: int = 250,
         inclusion_floor: float | None = None,
         min_shift: float = 0.05,
-        calibration_tolerance: float = 0.02,
+        calibration_tolerance: float = 0.05,
         id_column: str = "id",
         prefix: str = "",
         text_format: TextFormat = USUAL_TEXT,

@@ -51,7 +51,7 @@ def watch(
     ] = 0.05,
     calibration_tolerance: Annotated[
         float, typer.Option(help="How far the share of right rows may be from their confidence.")
-    ] = 0.02,
+    ] = 0.05,
     html: Annotated[Path | None, typer.Option(metavar="PAGE", help="Also write the report as an HTML page.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")] = False,
     id_column: Annotated[
