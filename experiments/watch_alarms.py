@@ -112,8 +112,8 @@ def of_promise(runs: int, long_runs: int) -> Iterator[str]:
     draws = (rng.random((runs, 600)) < 2 * PROMISE) * 1.0
     for share in SHARES:
         found = np.mean([(promise_alarm(row[:HORIZON], share) or math.inf) <= HORIZON for row in draws])
-        name = "llmclf" if share == HORIZON_SHARE else "the same"
-        yield f"| {name}, {share:.0%} of the capital on the exact test at {HORIZON} | {found:.3f} |"
+        name = ": llmclf" if share == HORIZON_SHARE else ""
+        yield f"| {share:.0%} of the capital on the exact test at {HORIZON}{name} | {found:.3f} |"
     found = np.mean([known_alarm(row[:HORIZON], 2 * PROMISE) is not None for row in draws])
     yield f"| a bet by someone who knows the new error | {found:.3f} |"
     yield from [
