@@ -1,5 +1,5 @@
-"""The command line: `llmclf demo | fit | predict | label | estimate | estimate-share | next-rows | report | race | inspect |
-certify | verify | recalibrate | probe | cache | journal`.
+"""The command line: `llmclf demo | fit | predict | label | estimate | estimate-share | next-rows | report | race | watch |
+inspect | certify | verify | recalibrate | probe | cache | journal`.
 
 May import every other package; no other package imports it. Another command is a function in a module here, registered
 below; options that several commands share go into ``options`` or ``flags``. ``python docs/write_cli.py`` then writes its
@@ -22,7 +22,7 @@ from ..files.orderly_end import INTERRUPTED, Interrupted, orderly_end
 from . import cache, classify, demo, inspect, journal, label, probe, race, report
 from .console import VisibleFormatter, say, say_aside, show_block, show_traceback, show_warning
 from .hand_labels import estimate_share, next_rows
-from .operations import certify
+from .operations import certify, watch
 
 app = typer.Typer(
     help="Label texts with a language model, with probabilities that can be trusted.",
@@ -71,6 +71,7 @@ app.command(short_help="Draw the rows that people are to label next, and write a
 )
 app.command(short_help="Say whether predictions can be trusted, in one HTML file.")(report.report)
 app.command(short_help="Show what labelled rows buy, and whether a language model is worth its price.")(race.race)
+app.command(short_help="Say whether a certificate still holds for the decisions since.")(watch.watch)
 app.command(short_help="Show why a text gets its label.")(inspect.inspect)
 app.command(short_help="Promise that few accepted rows are wrong, if labelled rows show it.")(certify.certify)
 app.command(short_help="Say whether a classifier is still the one that was certified.")(certify.verify)
