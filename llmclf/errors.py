@@ -16,6 +16,8 @@
     │   └── JobError                          a labelling job stopped; its journal holds the answers so far
     ├── DownloadError (OSError)               a file could not be fetched, or is not the expected file
     ├── StoreError (OSError)                  a cache or a saved folder cannot be read or written
+    │   └── CertificateError                  a certificate is broken, or about another classifier
+    ├── NotCertifiedError (ValueError)        labelled rows do not show what was to be promised
     └── MissingDependencyError (ImportError)  an optional package is needed but not installed
 
     LlmclfWarning (UserWarning)
@@ -41,6 +43,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from .terminal.passwords import without_passwords
 from .terminal.visible import visible
@@ -168,6 +171,34 @@ class DownloadError(LlmclfError, OSError):
 
 class StoreError(LlmclfError, OSError):
     """A score cache or a saved classifier cannot be read or written."""
+
+
+class CertificateError(StoreError):
+    """A certificate cannot be relied on.
+
+    Attributes
+    ----------
+    kind : {"broken", "classifier", "signature"}
+        It is not whole; it is about another classifier than the one beside it; or it is not signed as expected.
+    """
+
+    def __init__(self, message: str, kind: str = "broken") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class NotCertifiedError(LlmclfError, ValueError):
+    """Labelled rows do not show what was to be promised; the message says what they show, and how many might be enough.
+
+    Attributes
+    ----------
+    reached : dict
+        What they show, as JSON values.
+    """
+
+    def __init__(self, message: str, reached: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.reached = dict(reached)
 
 
 class MissingDependencyError(LlmclfError, ImportError):

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,7 @@ def write_folder(folder: str | os.PathLike[str], values: Mapping[str, Any]) -> N
         The folder holds something else, or cannot be written.
     """
     target = check_folder(folder)
-    arrays: dict[str, bytes] = {}
-    text = json.dumps(_named(values, arrays), indent=1, ensure_ascii=True, allow_nan=False)
+    text, arrays = _written(values)
     _write_arrays(target, arrays)
     write_text(text, target / _FILE)
     _write_arrays(target, arrays)  # once more: somebody who saves here, too, may have removed some meanwhile
@@ -59,6 +58,62 @@ def write_folder(folder: str | os.PathLike[str], values: Mapping[str, Any]) -> N
         if file.name not in arrays:
             with suppress(OSError):
                 file.unlink()
+
+
+def written_sha256(values: Mapping[str, Any]) -> str:
+    """The `classifier_sha256` of the folder that `write_folder` would make of `values`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> write_folder(folder, {"bias": np.zeros(2000)})
+    >>> written_sha256({"bias": np.zeros(2000)}) == classifier_sha256(folder)
+    True
+    """
+    return sha256(_written(values)[0].encode("utf-8")).hexdigest()
+
+
+def classifier_sha256(folder: str | os.PathLike[str]) -> str:
+    """The hash of the JSON in the folder of a saved classifier, which names all arrays by hashes of theirs.
+
+    Raises
+    ------
+    StoreError
+        The folder holds no saved classifier, or its JSON cannot be read.
+    """
+    file = _json_file(folder)
+    try:
+        with file.open("rb") as stream:
+            return file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise StoreError(f"{str(file)!r} cannot be read ({error}); {CURE}") from error
+
+
+def array_bytes(values: Floats) -> bytes:
+    """An array of numbers as the bytes of a ``.npy`` file, which `array_of_bytes` reads."""
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.ascontiguousarray(values, dtype="<f8"), version=(1, 0), allow_pickle=False)
+    return stream.getvalue()
+
+
+def array_of_bytes(data: bytes) -> Floats:
+    """The array in the bytes of a file. numpy's own reader of headers would try to read what is none as Python's literals.
+
+    Raises
+    ------
+    ValueError
+        These are not the bytes of `array_bytes`.
+    """
+    found = _ARRAY_HEADER.match(data)
+    if found is None or int.from_bytes(found[1], "little") != len(found[2]):
+        raise ValueError("it does not begin as an array of 64-bit floats does")
+    shape = tuple(int(size) for size in found[3].split(b",") if size.strip())
+    rest = data[found.end() :]
+    if len(rest) != 8 * math.prod(shape):
+        raise ValueError(f"it holds {len(rest)} bytes for an array of shape {shape}")
+    values: Floats = np.frombuffer(rest, dtype="<f8").reshape(shape).astype(np.float64)
+    return values
 
 
 def check_folder(folder: str | os.PathLike[str]) -> Path:
@@ -93,21 +148,23 @@ def read_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
     StoreError
         The folder holds no saved classifier, or one that is not a JSON object, or an array is missing or not what was written.
     """
-    file = Path(folder).expanduser() / _FILE
+    file = _json_file(folder)
     for attempt in range(_ATTEMPTS):
-        values = _read_json(file, folder)
+        values = _read_json(file)
         try:
             _check_arrays(values, file.parent)
             whole: dict[str, Any] = _filled(values, file.parent)
             return whole
         except StoreError:
             # Whoever saves another classifier here removes the arrays of this one.
-            if attempt == _ATTEMPTS - 1 or _read_json(file, folder) == values:
+            if attempt == _ATTEMPTS - 1 or _read_json(file) == values:
                 raise
     raise AssertionError("the last attempt returns or raises")
 
 
-def _read_json(file: Path, folder: str | os.PathLike[str]) -> dict[str, Any]:
+def _json_file(folder: str | os.PathLike[str]) -> Path:
+    """The JSON of a saved classifier, which is there and can be read."""
+    file = Path(folder).expanduser() / _FILE
     fault = folder_fault(file.parent)
     if fault is not None and file.parent.exists():
         raise StoreError(f"{str(folder)!r} holds no saved classifier: it {fault}")
@@ -116,6 +173,10 @@ def _read_json(file: Path, folder: str | os.PathLike[str]) -> dict[str, Any]:
     fault = file_fault(file)
     if fault is not None:
         raise StoreError(f"{str(file)!r} {fault}")
+    return file
+
+
+def _read_json(file: Path) -> dict[str, Any]:
     try:
         size = file.stat().st_size
         if size > _MOST_BYTES:
@@ -136,14 +197,18 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"it holds {name}, which is not a finite number")
 
 
+def _written(values: Mapping[str, Any]) -> tuple[str, dict[str, bytes]]:
+    """The JSON of `values`, and the bytes of the arrays that it names."""
+    arrays: dict[str, bytes] = {}
+    return json.dumps(_named(values, arrays), indent=1, ensure_ascii=True, allow_nan=False), arrays
+
+
 def _named(value: Any, arrays: dict[str, bytes]) -> Any:
     """A value with the name of a file in place of each array, whose bytes go into `arrays`."""
     if isinstance(value, np.ndarray) and value.size <= _INLINE:
         return value.tolist()
     if isinstance(value, np.ndarray):
-        stream = io.BytesIO()
-        np.lib.format.write_array(stream, np.ascontiguousarray(value, dtype="<f8"), version=(1, 0), allow_pickle=False)
-        data = stream.getvalue()
+        data = array_bytes(value)
         name = f"{sha256(data).hexdigest()[:32]}.npy"
         arrays[name] = data
         return {_ARRAY: name}
@@ -200,32 +265,13 @@ def _read_array(name: Any, folder: Path) -> Floats:
         data = file.read_bytes()
         if sha256(data).hexdigest()[:32] != name.removesuffix(".npy"):
             raise ValueError("its content is not what was saved")
-        values = _numbers(data)
+        values = array_of_bytes(data)
         if not np.isfinite(values).all():
             raise ValueError("it holds values that are NaN or infinite")
     except (OSError, ValueError, MemoryError) as error:
         raise StoreError(
             f"{str(file)!r} is damaged and cannot be read ({error or 'not enough memory'}); {CURE}"
         ) from error
-    return values
-
-
-def _numbers(data: bytes) -> Floats:
-    """The array in the bytes of a file. numpy's own reader of headers would try to read what is none as Python's literals.
-
-    Raises
-    ------
-    ValueError
-        These are not the bytes that `write_folder` writes of an array.
-    """
-    found = _ARRAY_HEADER.match(data)
-    if found is None or int.from_bytes(found[1], "little") != len(found[2]):
-        raise ValueError("it does not begin as an array of 64-bit floats does")
-    shape = tuple(int(size) for size in found[3].split(b",") if size.strip())
-    rest = data[found.end() :]
-    if len(rest) != 8 * math.prod(shape):
-        raise ValueError(f"it holds {len(rest)} bytes for an array of shape {shape}")
-    values: Floats = np.frombuffer(rest, dtype="<f8").reshape(shape).astype(np.float64)
     return values
 
 
