@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,6 +61,12 @@ def serve(
     body_seconds: Annotated[float, typer.Option(help="In which a request has to arrive.")] = 20.0,
     answer_seconds: Annotated[float, typer.Option(help="After which a request without an answer is given up.")] = 60.0,
     stop_seconds: Annotated[float, typer.Option(help="That accepted requests are given after SIGTERM.")] = 60.0,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Keep each decision of the classifiers here, scores without texts, for llmclf watch."
+        ),
+    ] = None,
     log_format: Annotated[
         str, typer.Option(metavar="text|json", help="How each request is logged on standard error.")
     ] = "text",
@@ -96,9 +103,7 @@ def serve(
         answer_seconds=answer_seconds,
         stop_seconds=stop_seconds,
     )
-    if log_format == "json":
-        from .json_log import json_log
-    with json_log() if log_format == "json" else nullcontext(_write_line) as write, cured_by_flags():
+    with _events(log_format == "json") as write, cured_by_flags():
         run(
             Serving(
                 folders or [],
@@ -110,10 +115,24 @@ def serve(
                 EventLog(write, shows_texts=log_texts),
                 folder_options=backend_options if model is None else {},
                 trust=trust,
+                decisions=log,
                 hidden=[] if access_key_env is None else [access_key_env],
             ),
             lambda host, port: say(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}"),
         )
+
+
+@contextmanager
+def _events(are_json: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """What writes an event: as JSON, with whatever else is written to standard error, or as a line for people."""
+    if not are_json:
+        yield _write_line
+        return
+    from ..jobs.telemetry.state import SCHEMA, timestamp
+    from .json_log import json_log
+
+    with json_log() as write:
+        yield lambda event: write({"schema": SCHEMA, **event, "time": timestamp(event["time"]), "run": ""})
 
 
 def _write_line(event: dict[str, Any]) -> None:

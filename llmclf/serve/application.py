@@ -23,7 +23,7 @@ from .gathering import Gatherer
 from .limits import Limits
 from .measures import Measures
 from .openapi import document, page
-from .protocols.base import Asked, WireProtocol
+from .protocols.base import Asked, WireProtocol, reply_name
 from .protocols.classify import Classify
 from .protocols.decisions import Decisions
 from .protocols.system_one import SystemOne, is_system_one
@@ -167,8 +167,9 @@ class ServedApplication:
         except RefusalError as refusal:
             note["error"] = refusal.kind
             return _json(*protocol.refuse(refusal, own["id"]), refusal.headers)
-        self._measures.answered(asked.served.name, answers)
-        self._record(asked.served.name, own["id"], answers)
+        decided = answers[: asked.n_decisions]
+        self._measures.answered(asked.served.name, decided)
+        self._record(asked.served.name, own["id"], decided)
         return _json(200, reply)
 
     async def _asked(self, asked: Asked, receive: Receive) -> list[Answer]:
@@ -193,7 +194,8 @@ class ServedApplication:
         models, data = [], []
         for one in self._catalogue:
             released = one.released.isoformat()
-            facts = {"x_llmclf": one.facts}
+            # Clients that introduce themselves with a question of their own learn here who would answer.
+            facts = {"x_answers_as": reply_name(one), "x_llmclf": one.facts}
             models.append({"name": one.name, "description": one.description, "release_date": released, **facts})
             created = int(time.mktime(one.released.timetuple()))
             data.append({"id": one.name, "object": "model", "created": created, "owned_by": "llmclf", **facts})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +89,11 @@ class Answer:
     kind: str = ""
     message: str = ""
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Answer:
+        """The inverse of `dataclasses.asdict`, also where JSON made lists of tuples."""
+        return cls(**{**values, "probabilities": tuple(values["probabilities"])})
+
     @property
     def is_unavailable(self) -> bool:
         """Whether the row may be asked again later, as nothing is wrong with it."""
@@ -97,6 +102,11 @@ class Answer:
     def shares(self, order: Sequence[int]) -> list[float]:
         """The probabilities of a question's options."""
         return [self.probabilities[place] for place in order]
+
+
+def order_of(ask: Ask | Answer) -> tuple[int, ...]:
+    """For each option of a question, its place among the probabilities of its answer; of what nobody is asked, there is one."""
+    return ask.order if isinstance(ask, Ask) else (0,)
 
 
 UNAVAILABLE = ("model_unavailable", "model_process_died", "model_failed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +13,11 @@ from ..backends import Backend
 from ..backends.base import shares_beginnings
 from ..errors import InputError, listed
 from ..pipeline import FittedPipeline
+from ..saved_folder import classifier_sha256
 from ..tables.values import plain
 from ..terminal.visible import visible_line
 from .limits import Limits
+from .promises import Promise
 from .questions import CHOICE, SCORE, YES_OR_NO, Answer, Ask, Question
 from .refusals import RefusalError, invalid, unknown_model
 
@@ -80,8 +81,8 @@ class ServedClassifier:
     released : date
         When it was saved.
     lane : str
-    certificate : callable or None
-        Gives what every answer says of the certificate, now.
+    promise : Promise
+        Its certificate, if it has one.
     """
 
     name: str
@@ -90,7 +91,7 @@ class ServedClassifier:
     version: str
     released: datetime.date
     lane: str = ""
-    certificate: Any = None
+    promise: Promise = field(default_factory=Promise)
 
     def __post_init__(self) -> None:
         names = self.class_names
@@ -130,7 +131,7 @@ class ServedClassifier:
             "labels": "fixed",
             "calibrated": self.is_calibrated,
             "threshold": self.threshold,
-            "certificate": {"id": None, "status": "none"} if self.certificate is None else self.certificate(),
+            "certificate": self.promise.to_dict(),
         }
 
     def ask(self, question: Question) -> Ask | Answer:
@@ -242,7 +243,7 @@ class ServedModel:
             "labels": "request",
             "calibrated": False,
             "threshold": None,
-            "certificate": {"id": None, "status": "none"},
+            "certificate": Promise().to_dict(),
         }
 
     def ask(self, question: Question) -> Ask | Answer:
@@ -325,9 +326,8 @@ class Catalogue:
 
 def version_of(folder: Path) -> tuple[str, datetime.date]:
     """A short hash of a saved classifier, and when it was saved."""
-    file = folder / "classifier.json"
-    saved = datetime.datetime.fromtimestamp(file.stat().st_mtime, datetime.UTC)
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:12], saved.date()
+    saved = datetime.datetime.fromtimestamp((folder / "classifier.json").stat().st_mtime, datetime.UTC)
+    return classifier_sha256(folder)[:12], saved.date()
 
 
 def lanes(backends: Sequence[Backend]) -> tuple[list[str], dict[str, int]]:

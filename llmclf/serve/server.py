@@ -20,8 +20,11 @@ from .access import Access
 from .event_log import EventLog
 from .gathering import Gatherer
 from .limits import Limits
+from .decision_records import DecisionRecords
 from .measures import Measures
 from .model.supervision import COMMAND, ModelProcess
+from .promises import Promise
+from .questions import Answer
 from .served import Catalogue, Served, ServedClassifier, ServedModel, lanes, version_of
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -66,6 +69,8 @@ class Serving:
         Options of the folders' models that replace the saved ones.
     trust : bool
         As `llmclf.load` has it.
+    decisions : Path, optional
+        The folder of the log of decisions.
     hidden : sequence of str
         Environment variables that the process of the models does not get: the server's own key.
     command : sequence of str
@@ -81,6 +86,7 @@ class Serving:
     log: EventLog
     folder_options: Mapping[str, Any] = field(default_factory=dict)
     trust: bool = False
+    decisions: Path | None = None
     hidden: Sequence[str] = ()
     command: Sequence[str] = COMMAND
 
@@ -124,7 +130,10 @@ def _opened(serving: Serving) -> tuple[list[Served], dict[str, int], dict[str, A
     names, lane_sizes = lanes(backends)
     served: list[Served] = []
     for path, pipeline, lane in zip(paths, pipelines, names, strict=False):
-        served.append(ServedClassifier(path.name, path, pipeline, *version_of(path), lane))
+        promise = Promise.of(path)
+        served.append(ServedClassifier(path.name, path, pipeline, *version_of(path), lane, promise))
+        status = promise.to_dict()
+        serving.log.event("serves", model=path.name, version=served[-1].version, **{f"certificate_{k}": v for k, v in status.items()}, fault=promise.fault or None)
     config: dict[str, Any] = {
         "lanes": lane_sizes,
         "classifiers": [
@@ -167,6 +176,8 @@ async def _serve(
         yield "llmclf_serve_passes", "Passes under way.", {}, gatherer.passes
         yield "llmclf_serve_model_ready", "1 while the models are open.", {}, float(process.is_ready)
         yield "llmclf_serve_model_starts", "How often the process of the models was started.", {}, process.starts
+        if records is not None:
+            yield "llmclf_serve_decisions_left_out", "Decisions that the log lacks.", {}, records.left_out
         for one in catalogue:
             status = one.facts["certificate"]["status"]
             labels = {"model": one.name, "version": one.version, "certificate": status}
@@ -186,6 +197,8 @@ async def _serve(
 
     process = ModelProcess(config, gatherer.answered, changed, hidden=serving.hidden, command=serving.command)
     gatherer.attach(process)
+    classifiers = [one for one in catalogue if isinstance(one, ServedClassifier)]
+    records = None if serving.decisions is None else DecisionRecords(serving.decisions, classifiers, log)
     is_stopping = False
 
     def reason() -> str:
@@ -201,7 +214,7 @@ async def _serve(
         measures,
         log,
         is_ready=reason,
-        record=lambda name, request_id, answers: None,
+        record=_ignored if records is None else records.note,
     )
     server = QuietServer(
         uvicorn.Config(
@@ -233,12 +246,20 @@ async def _serve(
         server.force_exit = is_stopping
         server.should_exit = is_stopping = True
 
-    with _signals(stop):
-        async with _running(process.run(first)), _running(_watch(gatherer, log)):
-            await server.serve([listener])
+    try:
+        with _signals(stop):
+            async with _running(process.run(first)), _running(_watch(gatherer, log)):
+                await server.serve([listener])
+    finally:
+        if records is not None:
+            records.close()
     log.event("stopped")
     if failures:
         raise failures[0]
+
+
+def _ignored(name: str, request_id: str, answers: Sequence[Answer]) -> None:
+    """Decisions of which no log is kept."""
 
 
 async def _watch(gatherer: Gatherer, log: EventLog) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...backends import Backend, Request, RowScores
-from ...backends.base import CountsTokens, takes_descriptions
+from ...backends.base import CountsTokens, shares_beginnings, takes_descriptions
 from ...errors import BudgetError, CapabilityError, LlmclfError, ServerError
 from ...labels import label_set
 from ...logits import logsumexp
@@ -113,6 +113,14 @@ class Answerer:
             identity = pipeline.backend.identity()
             if pipeline.calibrated_on is not None:
                 pipeline.check_model_identity(identity)
+        # A first pass takes longer than all others, and costs nothing where the model is here.
+        self.answers(
+            [
+                {"model": name, "row": dict.fromkeys(one.field_names, "A first text.")}
+                for name, one in self._classifiers.items()
+                if shares_beginnings(one.backend)
+            ]
+        )
         return {name: hash_of(model.backend.identity()) for name, model in self._models.items()}
 
     def answers(self, asks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

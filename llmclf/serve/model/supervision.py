@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 import time
@@ -126,7 +127,7 @@ class ModelProcess:
                 on_first(None)
             self._on_change(True)
             while (message := await _next(process.stdout)) is not None:
-                self._on_answers(message["id"], [_answer(one) for one in message["answers"]])
+                self._on_answers(message["id"], [Answer.from_dict(one) for one in message["answers"]])
             return None
         finally:
             was_ready, self.is_ready = self.is_ready, False
@@ -154,15 +155,9 @@ class ModelProcess:
 
 
 async def _next(stream: asyncio.StreamReader) -> dict[str, Any] | None:
-    import json
-
     try:
         body = await stream.readexactly(length_of(await stream.readexactly(HEAD)))
         message: dict[str, Any] = json.loads(body)
         return message
     except (asyncio.IncompleteReadError, OSError, ValueError):
         return None  # whatever wrote this is not to be trusted with another message
-
-
-def _answer(values: Mapping[str, Any]) -> Answer:
-    return Answer(**{**values, "probabilities": tuple(values["probabilities"])})

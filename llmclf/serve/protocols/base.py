@@ -31,6 +31,15 @@ class Asked:
     asks: tuple[Ask | Answer, ...]
     extra: tuple[Any, ...]
 
+    @property
+    def n_decisions(self) -> int:
+        """How many of the answers, from the first one on, are decisions about rows of their own.
+
+        Several questions to a classifier about one state are one decision; to a model each of them is another.
+        """
+        bodies = [ask.body if isinstance(ask, Ask) else None for ask in self.asks]
+        return 1 if bodies[0] is not None and bodies.count(bodies[0]) == len(bodies) else len(bodies)
+
 
 class WireProtocol(Protocol):
     """A protocol's form of requests, answers and refusals."""

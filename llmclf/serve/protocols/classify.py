@@ -66,7 +66,8 @@ class Classify:
 
     def refuse(self, refusal: RefusalError, request_id: str) -> tuple[int, dict[str, Any]]:
         error = {"type": refusal.kind, "message": refusal.message, "place": list(refusal.place)}
-        return refusal.status, {"error": error, "request_id": request_id}
+        status = 401 if refusal.status == 403 else refusal.status
+        return status, {"error": error, "request_id": request_id}
 
 
 def _labels(body: Mapping[str, Any], served: Served, limits: Limits) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..limits import Limits
-from ..questions import CHOICE, SCORE, YES_OR_NO, Answer, Question
+from ..questions import CHOICE, SCORE, YES_OR_NO, Answer, Question, order_of
 from ..refusals import RefusalError, invalid
 from ..served import Catalogue, kind_of
 from .base import (
@@ -51,7 +51,7 @@ class Decisions:
     def write(self, asked: Asked, answers: Sequence[Answer], request_id: str) -> dict[str, Any]:
         check_available(answers)
         stated = [
-            _answer(name, values, question, answer, getattr(ask, "order", (0,)))
+            _answer(name, values, question, answer, order_of(ask))
             for (name, values, question), ask, answer in zip(asked.extra, asked.asks, answers, strict=True)
         ]
         tokens = max((answer.tokens for answer in answers), default=0)

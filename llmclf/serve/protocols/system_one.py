@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..limits import Limits
-from ..questions import CHOICE, SCORE, YES_OR_NO, Answer, Question
+from ..questions import CHOICE, SCORE, YES_OR_NO, Answer, Question, order_of
 from ..refusals import RefusalError, invalid
 from ..served import Catalogue
 from .base import (
@@ -55,7 +55,7 @@ class SystemOne:
                 check_available([failed])
             raise invalid(failed.message, "state", kind=failed.kind)
         stated = {
-            name: _answer(raw, question, answer, getattr(ask, "order", (0,)))
+            name: _answer(raw, question, answer, order_of(ask))
             for (name, raw, question), ask, answer in zip(asked.extra, asked.asks, answers, strict=True)
         }
         return {
