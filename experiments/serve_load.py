@@ -1,9 +1,9 @@
 """What does serving cost beside asking the classifier in one's own process, alone and by 64 clients at once?
 
-The demo's classifier with four shots (SmolLM2, film reviews) is asked by `predict_proba` here and by `llmclf serve` in processes of its
-own, in turn. Beside it stand the servers of sparrow-decider (a small decision model) and of llama.cpp (the same SmolLM2, as a decision
-model by letters): other models and other prompts, so their rows say what a client of each waits, not which is better. Writes
-serve_load.md beside itself.
+The demo's classifier with four shots (SmolLM2, film reviews) is asked by `predict_proba` here and by `llmclf serve` in processes of
+its own, in turn. Beside it stand the servers of sparrow-decider (a small decision model) and of llama.cpp (the same SmolLM2, as a
+decision model by letters): other models and other prompts, so their rows say what a client of each waits, not which is better.
+Writes serve_load.md beside itself.
 
     python experiments/serve_load.py [--singles 200] [--rows 2000] [--other-rows 64] [--clients 64] [--rounds 3]
 """
@@ -124,7 +124,11 @@ def own_server(folder: Path, pass_rows: int) -> Iterator[str]:
 
 
 def system_one(text: str, options: Sequence[str], model: str = "jev-latest") -> dict[str, Any]:
-    question = {"type": "choice", "instructions": "What does the review say of the film?", "criteria": dict.fromkeys(options)}
+    question = {
+        "type": "choice",
+        "instructions": "What does the review say of the film?",
+        "criteria": dict.fromkeys(options),
+    }
     return {"model": model, "state": text, "questions": {"q": question}}
 
 
@@ -207,8 +211,7 @@ def main() -> None:
         overhead = 1000 * (statistics.median(served) - statistics.median(direct))
         rates = [own.rate / other for own, other in zip(loads, whole, strict=True)]
         best = sorted(loads, key=lambda one: one.rate)[len(loads) // 2]
-        direct_p95 = f"{1000 * float(np.quantile(direct, 0.95)):.1f}"
-        lines.append(("`predict_proba`, one row a call", "1", f"{1 / statistics.median(direct):.1f}", f"{1000 * statistics.median(direct):.1f}", direct_p95))
+        lines.append(_line("`predict_proba`, one row a call", 1, direct))
         lines.append(("`predict_proba`, all rows in one call", "-", f"{statistics.median(whole):.1f}", "-", "-"))
         lines.append(_line("`llmclf serve`", 1, served))
         lines.append(_loaded("`llmclf serve`", given.clients, best))
@@ -218,33 +221,35 @@ def main() -> None:
             many = [system_one(text, LABELS) for text in rows]
             with sparrow() as url:
                 single(url, many[:20])
-                lines.append(_line("sparrow-decider's server", 1, single(url, many[: given.singles])))
-                lines.append(_loaded("sparrow-decider's server", given.clients, load(url, "/v1/systemone", given.clients, many)))
+                name = "sparrow-decider's server"
+                lines.append(_line(name, 1, single(url, many[: given.singles])))
+                lines.append(_loaded(name, given.clients, load(url, "/v1/systemone", given.clients, many)))
             with llama(decision_gguf(Path(place))) as url:
                 single(url, few[:4])
-                lines.append(_line("llama.cpp's server, one thread", 1, single(url, few)))
-                lines.append(
-                    _loaded("llama.cpp's server, one thread", given.clients, load(url, "/v1/systemone", given.clients, few))
-                )
+                name = "llama.cpp's server, one thread"
+                lines.append(_line(name, 1, single(url, few)))
+                lines.append(_loaded(name, given.clients, load(url, "/v1/systemone", given.clients, few)))
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     text = f"""\
 # What serving costs
 
 The demo's classifier (SmolLM2-135M, film reviews, four shots, calibrated), asked by `predict_proba` in this process and by
-`llmclf serve` in its own two, in turn, {given.rounds} rounds: {len(singles)} single texts and {len(rows)} rows a round; {given.clients} clients send
-one text a request, each the next one when it has its answer. {os.cpu_count()} cores, which clients, server and model share (threads of a model:
-{threads}), Python {platform.python_version()}, starlette {version("starlette")}, uvicorn {version("uvicorn")}. Written by `serve_load.py`.
+`llmclf serve` in its own two, in turn, {given.rounds} rounds: {len(singles)} single texts and {len(rows)} rows a round;
+{given.clients} clients send one text a request, each the next one when it has its answer. {os.cpu_count()} cores, which clients, server
+and model share (threads of a model: {threads}), Python {platform.python_version()}, starlette {version("starlette")},
+uvicorn {version("uvicorn")}. Written by `serve_load.py`.
 
-The server adds **{overhead:.2f} ms** to one text (difference of the medians). {given.clients} clients get **{statistics.median(rates):.2f}** of the rows per
-second of one `predict_proba` over all rows (median of the rounds; {", ".join(f"{rate:.2f}" for rate in rates)}).
+The server adds **{overhead:.2f} ms** to one text (difference of the medians). {given.clients} clients get
+**{statistics.median(rates):.2f}** of the rows per second of one `predict_proba` over all rows (median of the rounds;
+{", ".join(f"{rate:.2f}" for rate in rates)}).
 
 | asked by | clients | rows/s | median, ms | 95th percentile, ms |
 |---|--:|--:|--:|--:|
 {table}
 
-The last two servers have other models (sparrow-decider's has two megabytes) or ask by letters (llama.cpp's, the same SmolLM2, {given.other_rows}
-rows), without shots: their lines say what their clients wait on this machine, and nothing of the answers' worth.
+The last two servers have other models (sparrow-decider's has two megabytes) or ask by letters (llama.cpp's, the same SmolLM2,
+{given.other_rows} rows), without shots: their lines say what their clients wait on this machine, and nothing of the answers' worth.
 """
     (HERE / "serve_load.md").write_text(text, encoding="utf-8")
     print(text)

@@ -133,9 +133,7 @@ def application(
 JSON = {"content-type": "application/json", "host": "127.0.0.1:8000"}
 
 
-async def asked(
-    app: Any, method: str, path: str, body: bytes, headers: Mapping[str, str], chunks: Any = None
-) -> Reply:
+async def asked(app: Any, method: str, path: str, body: bytes, headers: Mapping[str, str], chunks: Any = None) -> Reply:
     """One request to an ASGI application; `chunks` (an async iterator of messages) takes the place of the body."""
     sent: list[Any] = []
     waiting = [{"type": "http.request", "body": body, "more_body": False}]

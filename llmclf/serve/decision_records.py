@@ -40,9 +40,7 @@ class DecisionRecords:
         The folder cannot be written.
     """
 
-    def __init__(
-        self, folder: str | os.PathLike[str], classifiers: Iterable[ServedClassifier], log: EventLog
-    ) -> None:
+    def __init__(self, folder: str | os.PathLike[str], classifiers: Iterable[ServedClassifier], log: EventLog) -> None:
         self._logs = {
             one.name: DecisionLog(
                 folder, classes=one.classes, certificate=one.promise.id, model=f"{one.name}@{one.version}"

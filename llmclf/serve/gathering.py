@@ -28,6 +28,8 @@ DIED = Answer(
     message="the process of the model died while it worked on this row, and again when it worked on it alone",
 )
 
+NOT_SENT = Answer(kind="model_failed", message="this row could not be given to the process of the model")
+
 
 class Process(Protocol):
     """What gathering needs of the process of the models."""
@@ -258,7 +260,10 @@ class Gatherer:
         lane.under_way += 1
         self._sent[self._number] = (lane, sent, self._clock())
         asks = [waiter.asks[place] for waiter, place in sent]
-        self._process.send(self._number, lane.name, [{"model": ask.model, **ask.body} for ask in asks])
+        try:
+            self._process.send(self._number, lane.name, [{"model": ask.model, **ask.body} for ask in asks])
+        except Exception:  # rows that cannot be sent must not hold up those that can
+            self.answered(self._number, [NOT_SENT] * len(sent))
 
     def _observe(self, rows: int, now: float, began: float) -> None:
         self._observer.passed(rows, now - began)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,7 +118,14 @@ class ServedClassifier:
 
     @property
     def threshold(self) -> float | None:
-        return None if self.pipeline.threshold is None else self.pipeline.threshold.threshold
+        """None without one, and where it accepts no row, as infinity is no number of JSON."""
+        chosen = self.pipeline.threshold
+        return None if chosen is None or math.isinf(chosen.threshold) else chosen.threshold
+
+    @property
+    def abstains(self) -> bool | None:
+        """What is said of a row without an answer: that it is not accepted, if there is a threshold."""
+        return None if self.pipeline.threshold is None else False
 
     @property
     def description(self) -> str:

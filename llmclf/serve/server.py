@@ -17,10 +17,10 @@ from ..errors import InputError, LlmclfError, MissingDependencyError, StoreError
 from ..files.orderly_end import handlers_kept
 from ..loading import load_pipeline
 from .access import Access
+from .decision_records import DecisionRecords
 from .event_log import EventLog
 from .gathering import Gatherer
 from .limits import Limits
-from .decision_records import DecisionRecords
 from .measures import Measures
 from .model.supervision import COMMAND, ModelProcess
 from .promises import Promise
@@ -133,7 +133,13 @@ def _opened(serving: Serving) -> tuple[list[Served], dict[str, int], dict[str, A
         promise = Promise.of(path)
         served.append(ServedClassifier(path.name, path, pipeline, *version_of(path), lane, promise))
         status = promise.to_dict()
-        serving.log.event("serves", model=path.name, version=served[-1].version, **{f"certificate_{k}": v for k, v in status.items()}, fault=promise.fault or None)
+        serving.log.event(
+            "serves",
+            model=path.name,
+            version=served[-1].version,
+            **{f"certificate_{k}": v for k, v in status.items()},
+            fault=promise.fault or None,
+        )
     config: dict[str, Any] = {
         "lanes": lane_sizes,
         "classifiers": [

@@ -43,4 +43,6 @@ def test_a_key_and_no_key_exclude_each_other(monkeypatch):
 def test_names_of_this_machine():
     """Addresses of the loopback network and localhost, whatever their case."""
     assert all(map(is_loopback, ("localhost", "Localhost.", "127.0.0.1", "[::1]", "127.1.2.3")))
-    assert not any(map(is_loopback, ("", "localhost.evil.example", "10.0.0.1", "0.0.0.0", "1", "127.0.0.1.evil.example")))
+    assert not any(
+        map(is_loopback, ("", "localhost.evil.example", "10.0.0.1", "0.0.0.0", "1", "127.0.0.1.evil.example"))
+    )

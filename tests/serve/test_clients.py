@@ -20,7 +20,7 @@ TEXTS = ["A fine film.", "dull, and too long", "Größe, café, 東京 🙂", "N
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory, model_folder):
-    """Three classifiers: behind a local model, behind a server's, and a pool that learned from the texts and the model's states."""
+    """Classifiers behind a local model and a server's, and a pool that learned from texts and the model's states."""
     folder = tmp_path_factory.mktemp("served")
     tiny = open_backend(f"hf:{model_folder('byte_bpe')}")
     with DecisionServer() as model:
@@ -32,7 +32,7 @@ def served(tmp_path_factory, model_folder):
             "pool": save_classifier(folder / "pool", tiny, features=["states", "tfidf"], **options),
         }
         arguments = [folder / name for name in fitted]
-        with served_process(*arguments, "--model", f"hf:{model_folder('byte_bpe')}") as server:
+        with served_process(*arguments, "--model", "smollm2") as server:
             yield server.ready(), fitted
 
 
@@ -112,9 +112,8 @@ def test_decisions_abstentions_and_label_mass_are_the_classifiers(one):
 def test_a_model_gives_the_same_numbers_whatever_else_is_asked(served, scheme):
     """Labels per request through our own backends: alone, together and repeated, to 1e-4, as a local model's are."""
     server, _ = served
-    name = next(one["name"] for one in server.get("/v1/models").json["models"] if one["name"].startswith("hf:"))
     url = server.url + ("/v1" if scheme == "decisions" else "")
-    backend = open_backend(f"{scheme}:{name}", base_url=url)
+    backend = open_backend(f"{scheme}:smollm2", base_url=url)
     client = LLMClassifier(backend, labels=["red", "green", "blue"], prompt="{{ text }}").fit(["any"])
     together = client.predict_proba(TEXTS)
     alone = np.vstack([client.predict_proba([text]) for text in TEXTS])

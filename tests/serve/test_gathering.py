@@ -176,9 +176,7 @@ def test_an_answer_that_takes_too_long_is_given_up_and_leaves_the_queue():
 
     async def run():
         gatherer, model, _ = made(answer_seconds=0.02)
-        results = await asyncio.gather(
-            *(gatherer.answers("0", rows(i)) for i in range(2)), return_exceptions=True
-        )
+        results = await asyncio.gather(*(gatherer.answers("0", rows(i)) for i in range(2)), return_exceptions=True)
         assert [one.status for one in results] == [503, 503]
         assert "no answer within 0.02 s" in str(results[0])
         assert gatherer.waiting_rows == 0
@@ -213,7 +211,7 @@ def test_a_client_that_gives_up_takes_its_rows_out_of_the_queue():
 
 
 def test_what_a_dying_process_was_asked_is_asked_again_row_by_row():
-    """Each of its rows goes alone before anything else goes; a row over which the next one dies, too, is an error of its own."""
+    """Each of its rows goes alone before anything else; a row over which the next one dies, too, is an error of its own."""
 
     async def run():
         gatherer, model, _ = made({"0": 1, "1": 1})
@@ -290,6 +288,27 @@ def test_an_answer_to_a_pass_that_nobody_knows_is_ignored():
         gatherer.answered(77, [Answer()])
         assert passes == []
         assert await gatherer.answers("0", []) == []
+
+    asyncio.run(run())
+
+
+def test_rows_that_cannot_be_sent_hold_up_nobody():
+    """They are errors, and the next ones go."""
+
+    async def run():
+        gatherer, model, _ = made()
+        send = model.send
+
+        def fails(number, lane, asks):
+            raise ValueError("no JSON")
+
+        model.send = fails
+        assert said(await gatherer.answers("0", rows(1))) == ["model_failed"]
+        model.send = send
+        task = asyncio.ensure_future(gatherer.answers("0", rows(2)))
+        await turn()
+        model.answer()
+        assert said(await task) == [2.0]
 
     asyncio.run(run())
 

@@ -103,7 +103,9 @@ def test_sigterm_finishes_what_was_accepted_and_ends_with_zero(moods, model):
             threads = []
             replies = []
             for i in range(6):
-                thread = threading.Thread(target=lambda i=i: replies.append(server.post("/v1/classify", body(f"t {i}"))))
+                thread = threading.Thread(
+                    target=lambda i=i: replies.append(server.post("/v1/classify", body(f"t {i}")))
+                )
                 thread.start()
                 threads.append(thread)
             server.until(lambda: b"llmclf_serve_passes 0" not in server.get("/metrics").content)
@@ -187,7 +189,12 @@ def test_clients_that_drip_or_hang_up_hold_up_nobody(moods):
                 connection.close()
             return b""
 
-        work = [lambda i: drip(head[:30]), lambda i: drip(head), hang_up, lambda i: server.post("/v1/classify", body("x"))]
+        work = [
+            lambda i: drip(head[:30]),
+            lambda i: drip(head),
+            hang_up,
+            lambda i: server.post("/v1/classify", body("x")),
+        ]
         in_head, in_body, _, reply = in_threads(lambda i: work[i](i), 4)
         assert in_head.startswith(b"HTTP/1.1 408")
         assert in_body.startswith(b"HTTP/1.1 408")
@@ -239,7 +246,10 @@ def test_a_server_behind_that_fails_is_503_and_heals(tmp_path):
         with served_process(folder) as server:
             server.ready()
             model.script = [Reply(401, {"detail": "no"})] * 8
-            reply = server.post("/v1/systemone", {"state": "x", "questions": {"q": {"type": "choice", "criteria": {"good": None, "bad": None}}}})
+            reply = server.post(
+                "/v1/systemone",
+                {"state": "x", "questions": {"q": {"type": "choice", "criteria": {"good": None, "bad": None}}}},
+            )
             assert reply.status == 503
             assert reply.json["detail"]["error_type"] == "model_unavailable"
             assert "retry-after" in reply.headers
@@ -323,7 +333,9 @@ def test_a_model_that_cannot_be_opened_ends_the_server(tmp_path):
 
 def test_a_key_opens_a_server_for_others_and_is_seen_nowhere(moods):
     """The model's process does not get it, nor do logs and metrics."""
-    with served_process(moods[0], "--access-key-env", "LLMCLF_SERVE_KEY", env={"LLMCLF_SERVE_KEY": "open-sesame-123"}) as server:
+    with served_process(
+        moods[0], "--access-key-env", "LLMCLF_SERVE_KEY", env={"LLMCLF_SERVE_KEY": "open-sesame-123"}
+    ) as server:
         server.ready()
         assert server.post("/v1/classify", body("x")).status == 401
         key = {"authorization": "Bearer open-sesame-123"}

@@ -95,7 +95,7 @@ def _row(served: ServedClassifier, value: Any, limits: Limits, place: int, order
     try:
         return Ask(served.name, {"row": served.row(value, "inputs", place)}, order)
     except RefusalError as refusal:
-        return Answer(accepted=None if served.threshold is None else False, kind="invalid_row", message=refusal.message)
+        return Answer(accepted=served.abstains, kind="invalid_row", message=refusal.message)
 
 
 def _bad_text(value: Any) -> Answer:

@@ -21,9 +21,9 @@ from llmclf.tables import read_rows
 class Poisoned(FakeBackend):
     """Fails as a whole where any prompt holds the word; notes how many it was asked about at once."""
 
-    def __init__(self, error=ZeroDivisionError("POISON in the words")):
+    def __init__(self, error=None):
         super().__init__()
-        self.error = error
+        self.error = error or ZeroDivisionError("POISON in the words")
         self.asked = []
 
     def score(self, requests):
