@@ -1,9 +1,9 @@
 """A day of a server, compressed: is any request lost, answered twice or answered with another's numbers, and does memory stay?
 
 Clients send texts that are all different to `llmclf serve`, whose model answers at once from a hash of the prompt, so that the
-server is all that is measured. In the middle the process of the model is killed with SIGKILL. Each answer is compared with what the
-classifier says of its own text, and at the end what the clients counted with what the server's metrics and its log of decisions say.
-Writes serve_day.md beside itself.
+server is all that is measured. In the middle the process of the model is killed with SIGKILL. Each answer is compared with what
+the classifier says of its own text, and at the end what clients counted with what the server's metrics and its log of decisions
+say. Writes serve_day.md beside itself.
 
     python experiments/serve_day.py [--requests 200000] [--clients 32]
 """
@@ -202,9 +202,9 @@ def day(place: Path, n: int, n_clients: int) -> None:
     text = f"""\
 # A day of a server, compressed
 
-{n:,} requests by {n_clients} clients to `llmclf serve`, whose model is a hash and answers at once, with the log of decisions on; the
-process of the model was killed with SIGKILL in the middle. Every answer was compared with what the classifier says of that request's
-own text, to 1e-12. {seconds:,.0f} s, {n / seconds:,.0f} requests/s, {os.cpu_count()} cores shared with the clients,
+{n:,} requests by {n_clients} clients to `llmclf serve`, whose model is a hash and answers at once, with the log of decisions
+on; the process of the model was killed with SIGKILL in the middle. Every answer was compared with what the classifier says of
+that request's own text, to 1e-12. {seconds:,.0f} s, {n / seconds:,.0f} requests/s, {os.cpu_count()} cores shared with the clients,
 Python {platform.python_version()}. Written by `serve_day.py`.
 
 | what | number |

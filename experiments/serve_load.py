@@ -1,7 +1,7 @@
 """What does serving cost beside asking the classifier in one's own process, alone and by 64 clients at once?
 
-The demo's classifier with four shots (SmolLM2, film reviews) is asked by `predict_proba` here and by `llmclf serve` in processes of
-its own, in turn. Beside it stand the servers of sparrow-decider (a small decision model) and of llama.cpp (the same SmolLM2, as a
+The demo's classifier with four shots (SmolLM2, film reviews) is asked by `predict_proba` here and by `llmclf serve` in processes
+of its own, in turn. Beside it stand the servers of sparrow-decider (a small decision model) and of llama.cpp (the same SmolLM2, as a
 decision model by letters): other models and other prompts, so their rows say what a client of each waits, not which is better.
 Writes serve_load.md beside itself.
 
@@ -236,8 +236,8 @@ def main() -> None:
 
 The demo's classifier (SmolLM2-135M, film reviews, four shots, calibrated), asked by `predict_proba` in this process and by
 `llmclf serve` in its own two, in turn, {given.rounds} rounds: {len(singles)} single texts and {len(rows)} rows a round;
-{given.clients} clients send one text a request, each the next one when it has its answer. {os.cpu_count()} cores, which clients, server
-and model share (threads of a model: {threads}), Python {platform.python_version()}, starlette {version("starlette")},
+{given.clients} clients send one text a request, each the next one when it has its answer. {os.cpu_count()} cores, which clients,
+server and model share (threads of a model: {threads}), Python {platform.python_version()}, starlette {version("starlette")},
 uvicorn {version("uvicorn")}. Written by `serve_load.py`.
 
 The server adds **{overhead:.2f} ms** to one text (difference of the medians). {given.clients} clients get
@@ -249,7 +249,7 @@ The server adds **{overhead:.2f} ms** to one text (difference of the medians). {
 {table}
 
 The last two servers have other models (sparrow-decider's has two megabytes) or ask by letters (llama.cpp's, the same SmolLM2,
-{given.other_rows} rows), without shots: their lines say what their clients wait on this machine, and nothing of the answers' worth.
+{given.other_rows} rows), without shots: their lines say what their clients wait here, and nothing of the answers' worth.
 """
     (HERE / "serve_load.md").write_text(text, encoding="utf-8")
     print(text)

@@ -36,6 +36,7 @@ from llmclf.serve.gathering import Gatherer
 from llmclf.serve.limits import Limits
 from llmclf.serve.measures import Measures
 from llmclf.serve.model.answering import Answerer, OpenModel
+from llmclf.serve.promises import Promise
 from llmclf.serve.questions import Answer
 from llmclf.serve.served import Catalogue, ServedClassifier, ServedModel
 
@@ -99,13 +100,15 @@ def application(
     answerer: Any = None,
     shows_texts: bool = False,
     reason: str = "",
+    promise: Promise | None = None,
 ) -> Served:
     """All routes, in front of models that need no process."""
     pipelines = {"moods": fake_pipeline()} if pipelines is None and models is None else dict(pipelines or {})
     models, limits = dict(models or {}), limits or Limits()
     day = datetime.date(2026, 1, 2)
     served: list[Any] = [
-        ServedClassifier(name, Path(name), one, "0123456789ab", day, "0") for name, one in pipelines.items()
+        ServedClassifier(name, Path(name), one, "0123456789ab", day, "0", promise or Promise())
+        for name, one in pipelines.items()
     ]
     served += [
         ServedModel(name, one, {}, limits, False, "0", day, {name: "ba9876543210"}) for name, one in models.items()
@@ -214,7 +217,8 @@ class ServerProcess:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.startswith("listening on "):
-            self._reader.join(30)
+            self.process.wait(60)
+            self.close()
             raise RuntimeError(f"it did not start: {line!r} {self.events[-3:]} {self.other[-5:]}")
         self.url = line.split()[-1]
         self.port = int(self.url.rpartition(":")[2])
@@ -226,6 +230,13 @@ class ServerProcess:
                 self.events.append(json.loads(line))
             except ValueError:
                 self.other.append(line)
+
+    def close(self) -> None:
+        """What it wrote has been read."""
+        self._reader.join(30)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
 
     def named(self, name: str) -> list[dict[str, Any]]:
         """The events of a name so far."""
@@ -290,6 +301,7 @@ def served_process(*arguments: str | Path, env: Mapping[str, str] | None = None)
     finally:
         server.process.kill()
         server.process.wait(30)
+        server.close()
 
 
 def in_threads(work: Callable[[int], Any], n: int) -> list[Any]:

@@ -1,5 +1,5 @@
-"""The command line: `llmclf demo | fit | predict | label | estimate | estimate-share | report | race | inspect | probe | serve |
-cache | journal`.
+"""The command line: `llmclf demo | fit | predict | label | estimate | estimate-share | report | race | watch | inspect | probe |
+serve | cache | journal`.
 
 May import every other package; no other package imports it. Another command is a function in a module here, registered
 below; options that several commands share go into ``options`` or ``flags``. ``python docs/write_cli.py`` then writes its
@@ -19,8 +19,9 @@ import typer
 from .. import __version__
 from ..errors import InputError, LlmclfError
 from ..files.orderly_end import INTERRUPTED, Interrupted, orderly_end
-from . import cache, classify, demo, estimate_share, inspect, journal, label, probe, race, report, serve
+from . import cache, classify, demo, estimate_share, inspect, journal, label, probe, race, report
 from .console import VisibleFormatter, say, say_aside, show_block, show_traceback, show_warning
+from .operations import serve, watch
 
 app = typer.Typer(
     help="Label texts with a language model, with probabilities that can be trusted.",
@@ -66,6 +67,7 @@ app.command(short_help="Estimate class shares among all rows from predictions an
 )
 app.command(short_help="Say whether predictions can be trusted, in one HTML file.")(report.report)
 app.command(short_help="Show what labelled rows buy, and whether a language model is worth its price.")(race.race)
+app.command(short_help="Say whether a certificate still holds for the decisions since.")(watch.watch)
 app.command(short_help="Show why a text gets its label.")(inspect.inspect)
 app.command(short_help="Say what a server's log-probabilities are good for.")(probe.probe)
 app.command(short_help="Serve classifiers over HTTP to the clients of System One and OpenAI Decisions.")(serve.serve)

@@ -31,6 +31,7 @@ class DecisionRecords:
 
     Attributes
     ----------
+    logs : dict of name to DecisionLog
     left_out : int
         Decisions that were not written, since the disk did not keep up or failed.
 
@@ -41,13 +42,13 @@ class DecisionRecords:
     """
 
     def __init__(self, folder: str | os.PathLike[str], classifiers: Iterable[ServedClassifier], log: EventLog) -> None:
-        self._logs = {
+        self.logs = {
             one.name: DecisionLog(
                 folder, classes=one.classes, certificate=one.promise.id, model=f"{one.name}@{one.version}"
             )
             for one in classifiers
         }
-        self._labels = {name: own.classes for name, own in self._logs.items()}
+        self._labels = {name: own.classes for name, own in self.logs.items()}
         self._events = log
         self.left_out = 0
         self._waiting: queue.Queue[tuple[str, DecisionRecord] | None] = queue.Queue(_MOST_WAITING)
@@ -56,7 +57,7 @@ class DecisionRecords:
 
     def note(self, name: str, request_id: str, answers: Sequence[Answer]) -> None:
         """Keep what was answered to the rows of a request."""
-        if name not in self._logs:
+        if name not in self.logs:
             return
         now, labels = time.time(), self._labels[name]
         for place, answer in enumerate(answers):
@@ -69,7 +70,7 @@ class DecisionRecords:
         """Write what still waits."""
         self._waiting.put(None)
         self._writer.join()
-        for own in self._logs.values():
+        for own in self.logs.values():
             own.close()
 
     def _write(self) -> None:
@@ -88,7 +89,7 @@ class DecisionRecords:
                     by_name.setdefault(one[0], []).append(one[1])
             for name, records in by_name.items():
                 try:
-                    self._logs[name].append(records)
+                    self.logs[name].append(records)
                 except (LlmclfError, OSError) as error:
                     self.left_out += len(records)
                     self._events.event("decisions_lost", model=name, rows=len(records), kind=type(error).__name__)

@@ -16,6 +16,7 @@ from ..backends import open_backend
 from ..errors import InputError, LlmclfError, MissingDependencyError, StoreError
 from ..files.orderly_end import handlers_kept
 from ..loading import load_pipeline
+from ..monitoring import Watch
 from .access import Access
 from .decision_records import DecisionRecords
 from .event_log import EventLog
@@ -26,6 +27,7 @@ from .model.supervision import COMMAND, ModelProcess
 from .promises import Promise
 from .questions import Answer
 from .served import Catalogue, Served, ServedClassifier, ServedModel, lanes, version_of
+from .watched import WatchedLogs
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _KEEP_ALIVE = 30  # seconds that an idle connection stays open
@@ -188,6 +190,7 @@ async def _serve(
             status = one.facts["certificate"]["status"]
             labels = {"model": one.name, "version": one.version, "certificate": status}
             yield "llmclf_serve_model", "1 for each model that is served.", labels, 1.0
+        yield from watched.gauges()
 
     measures = Measures(gauges)
     gatherer = Gatherer(lane_sizes, limits, measures)
@@ -205,6 +208,16 @@ async def _serve(
     gatherer.attach(process)
     classifiers = [one for one in catalogue if isinstance(one, ServedClassifier)]
     records = None if serving.decisions is None else DecisionRecords(serving.decisions, classifiers, log)
+    certified = (
+        {}
+        if records is None
+        else {
+            one.name: Watch(records.logs[one.name], one.promise.certificate)
+            for one in classifiers
+            if one.promise.certificate is not None
+        }
+    )
+    watched = WatchedLogs(certified, log)
     is_stopping = False
 
     def reason() -> str:
@@ -257,6 +270,7 @@ async def _serve(
             async with _running(process.run(first)), _running(_watch(gatherer, log)):
                 await server.serve([listener])
     finally:
+        watched.close()
         if records is not None:
             records.close()
     log.event("stopped")

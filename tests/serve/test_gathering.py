@@ -116,7 +116,7 @@ def test_requests_take_turns_so_that_a_large_one_does_not_hold_up_a_small_one():
 
 
 def test_the_next_pass_waits_a_moment_for_clients_that_were_just_answered():
-    """After a pass of several requests a lone row waits for others, five milliseconds at most; after a pass of one it does not."""
+    """After a pass of several requests a lone row waits for others, five milliseconds at most; after one of one it does not."""
 
     async def run():
         now = [0.0]

@@ -16,6 +16,12 @@ import pytest
 from decision_servers import DecisionServer, Reply
 from serving import close, in_threads, save_classifier, served_process
 
+from llmclf.errors import InputError, StoreError
+from llmclf.serve.access import Access
+from llmclf.serve.event_log import EventLog
+from llmclf.serve.limits import Limits
+from llmclf.serve.server import Serving, serve
+
 pytestmark = [pytest.mark.kill, pytest.mark.server, pytest.mark.slow]
 
 
@@ -200,9 +206,9 @@ def test_clients_that_drip_or_hang_up_hold_up_nobody(moods):
         assert in_body.startswith(b"HTTP/1.1 408")
         assert b"did not arrive within 1 s" in in_body
         assert reply.status == 200
-        idle = server.connect()
-        idle.settimeout(30)
-        assert idle.recv(100).startswith(b"HTTP/1.1 408")  # who connects and says nothing
+        with server.connect() as idle:
+            idle.settimeout(30)
+            assert idle.recv(100).startswith(b"HTTP/1.1 408")  # who connects and says nothing
         assert server.get("/healthz").status == 200
 
 
@@ -285,47 +291,55 @@ def run(*arguments, **env):
     )
 
 
+def serving(*folders, port=0, host="127.0.0.1"):
+    """What would be served, without a key."""
+    return Serving(folders, None, host, port, Access(None, is_local=True), Limits(), EventLog(lambda event: None))
+
+
 def test_what_cannot_be_served_is_named_and_nothing_listens(moods, tmp_path):
-    """No folder, no classifier, damage, two of one name, a port in use, a host without a key: one line and a code."""
+    """No folder, no classifier, damage, another version, two of one name, no address, a port in use."""
     folder = moods[0]
-    other = tmp_path / "other" / "moods"
-    other.parent.mkdir()
-    other.mkdir()
-    (other / "classifier.json").write_bytes((folder / "classifier.json").read_bytes())
-    damaged = tmp_path / "damaged"
-    damaged.mkdir()
-    (damaged / "classifier.json").write_text("{")
-    newer = tmp_path / "newer"
-    newer.mkdir()
     values = json.loads((folder / "classifier.json").read_text())
-    (newer / "classifier.json").write_text(json.dumps({**values, "format": 99}))
+    for name, text in (
+        ("damaged", "{"),
+        ("newer", json.dumps({**values, "format": 99})),
+        ("other/moods", json.dumps(values)),
+    ):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "classifier.json").write_text(text)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        cases = [
-            ((), 2, "nothing is to be served"),
-            ((tmp_path / "none",), 1, "holds no saved classifier"),
-            ((damaged,), 1, "is damaged"),
-            ((newer,), 1, "newer version"),
-            ((folder, other), 2, "called 'moods'"),
-            ((folder, "--port", port), 1, f"port {port} of 127.0.0.1 cannot be taken"),
-            ((folder, "--host", "0.0.0.0"), 2, "there is no key"),
-            ((folder, "--access-key-env", "LLMCLF_NO_KEY"), 2, "'LLMCLF_NO_KEY' is not set"),
-            ((folder, "--host", "no.such.host.invalid", "--without-key"), 2, "is no address of this machine"),
-            ((folder, "--log-format", "xml"), 2, "expected 'text' or 'json'"),
-            (("--model", "nonsense"), 2, "nonsense"),
-        ]
-        for done, (arguments, code, words) in zip(
-            in_threads(lambda i: run(*cases[i][0]), len(cases)), cases, strict=True
+        for asked, kind, words in (
+            (serving(), InputError, "nothing is to be served"),
+            (serving(tmp_path / "none"), StoreError, "holds no saved classifier"),
+            (serving(tmp_path / "damaged"), StoreError, "is damaged"),
+            (serving(tmp_path / "newer"), StoreError, "newer version"),
+            (serving(folder, tmp_path / "other" / "moods"), InputError, "called 'moods'"),
+            (serving(folder, host="no.such.host.invalid"), InputError, "is no address of this machine"),
+            (serving(folder, port=port), StoreError, f"port {port} of 127.0.0.1 cannot be taken"),
         ):
-            assert (done.returncode, "Traceback" in done.stderr) == (code, False), (arguments, done.stderr)
-            assert words in done.stderr, (arguments, done.stderr)
+            with pytest.raises(kind, match=words):
+                serve(asked, lambda host, port: pytest.fail("it listens"))
+
+
+def test_the_command_line_says_what_is_wrong_in_one_line(moods):
+    """A host without a key, a variable without one, a model that nobody knows: code 2, and no traceback."""
+    cases = [
+        ((moods[0], "--host", "0.0.0.0"), "there is no key"),
+        ((moods[0], "--access-key-env", "LLMCLF_NO_KEY"), "'LLMCLF_NO_KEY' is not set"),
+        (("--model", "nonsense"), "nonsense"),
+    ]
+    for done, (_, words) in zip(in_threads(lambda i: run(*cases[i][0]), len(cases)), cases, strict=True):
+        assert (done.returncode, done.stdout) == (2, "")
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_model_that_cannot_be_opened_ends_the_server(tmp_path):
-    """With the reason, once: as where its own server is not there."""
+    """With the reason and code 1, once: as where its own server is not there."""
     with SlowServer() as model:
         folder, _ = _saved(tmp_path / "moods", model)
-    done = run(folder, "--port", "0")
+    done = run(folder, "--port", "0", "--model-option", "max_retries=0")
     assert done.returncode == 1
     assert "cannot be reached" in done.stderr
     assert "Traceback" not in done.stderr

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import InputError
-from .console import say, say_aside
-from .flags import takes_model_options
-from .options import Chat, Trust, cured_by_flags
+from ...errors import InputError
+from ..console import say, say_aside
+from ..flags import takes_model_options
+from ..options import Chat, Trust, cured_by_flags
 
 __all__ = ["serve"]
 
@@ -84,11 +84,11 @@ def serve(
     Example:
       llmclf serve moods --port 8000
     """
-    from ..serve.access import opened
-    from ..serve.event_log import EventLog
-    from ..serve.limits import Limits
-    from ..serve.server import ModelToServe, Serving
-    from ..serve.server import serve as run
+    from ...serve.access import opened
+    from ...serve.event_log import EventLog
+    from ...serve.limits import Limits
+    from ...serve.server import ModelToServe, Serving
+    from ...serve.server import serve as run
 
     if log_format not in ("text", "json"):
         raise InputError(f"--log-format {log_format!r}: expected 'text' or 'json'")
@@ -128,8 +128,8 @@ def _events(are_json: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
     if not are_json:
         yield _write_line
         return
-    from ..jobs.telemetry.state import SCHEMA, timestamp
-    from .json_log import json_log
+    from ...jobs.telemetry.state import SCHEMA, timestamp
+    from ..json_log import json_log
 
     with json_log() as write:
         yield lambda event: write({"schema": SCHEMA, **event, "time": timestamp(event["time"]), "run": ""})

@@ -1,0 +1,96 @@
+"""What later rows are held against: the promise, and the rows on which it rests."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ..certificates import Certificate, ReferenceRows, certificate_of
+from ..checks import check_open_share, is_number
+from ..errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """A promise about accepted rows, and the judged rows; `of` takes it from a certificate.
+
+    Attributes
+    ----------
+    reference : ReferenceRows
+        What the n judged rows got.
+    classes : tuple of K
+        In the order of the columns.
+    max_error : float
+        The share of accepted rows that is wrong at most.
+    threshold : float or None
+        From which confidence on rows are accepted.
+    confidence : float
+        With which that holds.
+    certificate : str or None
+        Its id.
+    expires : datetime or None
+    is_even : bool
+        Whether the judged rows were drawn with the same probability each; others are not like later rows.
+    """
+
+    reference: ReferenceRows
+    classes: tuple[Any, ...]
+    max_error: float
+    threshold: float | None = None
+    confidence: float = 0.95
+    certificate: str | None = None
+    expires: datetime | None = None
+    is_even: bool = True
+
+    def __post_init__(self) -> None:
+        check_open_share("max_error", self.max_error, "0.05")
+        check_open_share("confidence", self.confidence, "0.95")
+        if self.threshold is not None and (not is_number(self.threshold) or math.isnan(self.threshold)):
+            raise InputError(f"threshold={self.threshold!r}; expected a number, or None")
+        shape = self.reference.probabilities.shape
+        if len(shape) != 2 or shape[1] != len(self.classes) or not shape[0]:
+            raise InputError(
+                f"the reference rows have probabilities of shape {shape}; expected (n, {len(self.classes)})"
+            )
+
+    @classmethod
+    def of(cls, certificate: Certificate | str | os.PathLike[str]) -> Baseline:
+        """That of a certificate, or of the one in the folder of a saved classifier.
+
+        Raises
+        ------
+        InputError
+            The folder has no certificate.
+        CertificateError
+            It is broken, or about another classifier.
+        """
+        if isinstance(certificate, Certificate):
+            content = certificate.content
+            return cls(
+                certificate.reference,
+                certificate.classes,
+                certificate.max_error,
+                certificate.threshold,
+                certificate.confidence,
+                certificate.id,
+                certificate.expires,
+                not content.rows.is_uneven,
+            )
+        if not isinstance(certificate, (str, os.PathLike)):
+            raise InputError(
+                f"certificate={certificate!r}; expected a Certificate, a Baseline, or a folder with a certificate"
+            )
+        found = certificate_of(certificate)
+        if found is None:
+            raise InputError(
+                f"{os.fspath(certificate)!r} has no certificate; run llmclf certify on it first, with labelled rows"
+            )
+        return cls.of(found)
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether it has expired by now."""
+        return self.expires is not None and datetime.now(UTC) >= self.expires
