@@ -204,8 +204,8 @@ def day(place: Path, n: int, n_clients: int) -> None:
 
 {n:,} requests by {n_clients} clients to `llmclf serve`, whose model is a hash and answers at once, with the log of decisions
 on; the process of the model was killed with SIGKILL in the middle. Every answer was compared with what the classifier says of
-that request's own text, to 1e-12. {seconds:,.0f} s, {n / seconds:,.0f} requests/s, {os.cpu_count()} cores shared with the clients,
-Python {platform.python_version()}. Written by `serve_day.py`.
+that request's own text, to 1e-12. {seconds:,.0f} s, {n / seconds:,.0f} requests/s, {os.cpu_count()} cores shared with the
+clients, Python {platform.python_version()}. Written by `serve_day.py`.
 
 | what | number |
 |---|--:|

@@ -1,8 +1,8 @@
 """What does serving cost beside asking the classifier in one's own process, alone and by 64 clients at once?
 
 The demo's classifier with four shots (SmolLM2, film reviews) is asked by `predict_proba` here and by `llmclf serve` in processes
-of its own, in turn. Beside it stand the servers of sparrow-decider (a small decision model) and of llama.cpp (the same SmolLM2, as a
-decision model by letters): other models and other prompts, so their rows say what a client of each waits, not which is better.
+of its own, in turn. Beside it stand the servers of sparrow-decider (a small decision model) and of llama.cpp (the same SmolLM2,
+as a decision model by letters): other models and other prompts, so their rows say what a client waits, not which is better.
 Writes serve_load.md beside itself.
 
     python experiments/serve_load.py [--singles 200] [--rows 2000] [--other-rows 64] [--clients 64] [--rounds 3]

@@ -36,6 +36,15 @@ def served(tmp_path_factory, model_folder):
             yield server.ready(), fitted
 
 
+def alone(clf):
+    """Each text's probabilities in a call of its own, as a server has them that is asked about one: float32 shows its company.
+
+    The first call reads what stands before the text, and the others find it there, as on a server that is ready.
+    """
+    clf.predict_proba(["A first text."])
+    return np.vstack([clf.predict_proba([text]) for text in TEXTS])
+
+
 @pytest.fixture(params=["local", "remote", "pool"])
 def one(served, request):
     """A server, and the name and the object of one of its classifiers."""
@@ -47,7 +56,7 @@ def one(served, request):
 def test_typesafe_sdk_gets_the_classifiers_numbers(one):
     """As a choice, a score and a noul, to 1e-9, with the mode of the distribution as the choice."""
     server, name, clf = one
-    expected = clf.predict_proba(TEXTS)
+    expected = alone(clf)
     with TypeSafeClient(
         api_key="any", model=name, base_url=server.url, compression=False, retry=RetryPolicy(max_retries=0)
     ) as client:
@@ -73,7 +82,7 @@ def test_openais_client_gets_the_classifiers_numbers(one):
     server, name, clf = one
     client = OpenAI(api_key="any", base_url=f"{server.url}/v1", max_retries=0)
     question = {"type": "choice", "name": "mood", "instructions": "?", "choices": [{"value": "good"}, {"value": "bad"}]}
-    for text, (bad, good) in zip(TEXTS, clf.predict_proba(TEXTS), strict=True):
+    for text, (bad, good) in zip(TEXTS, alone(clf), strict=True):
         (answer,) = client.decisions.create(input=text, model=name, questions=[question]).answers
         close([pair.probability for pair in answer.probabilities], [good, bad])
     assert name in [model.id for model in client.models.list()]
@@ -87,9 +96,11 @@ def test_our_own_backends_get_the_classifiers_numbers(one, scheme, question):
     server, name, clf = one
     kind = {"yes or no": "noul" if scheme == "systemone" else "predicate"}.get(question, question)
     url = server.url + ("/v1" if scheme == "decisions" else "")
-    backend = open_backend(f"{scheme}:{name}", base_url=url, **({} if kind is None else {"question": kind}))
+    backend = open_backend(
+        f"{scheme}:{name}", base_url=url, concurrency=1, **({} if kind is None else {"question": kind})
+    )
     client = LLMClassifier(backend, labels=["bad", "good"], prompt="{{ text }}").fit(["any"])
-    expected = clf.predict_proba(TEXTS)
+    expected = alone(clf)
     assert expected.min() > 1e-4  # less is not believed of any server
     close(client.predict_proba(TEXTS), expected)
     assert backend.identity()["answered_by"].startswith(f"{name}@")
@@ -99,10 +110,10 @@ def test_our_own_backends_get_the_classifiers_numbers(one, scheme, question):
 def test_decisions_abstentions_and_label_mass_are_the_classifiers(one):
     """What the plain route says of each row is what the classifier says."""
     server, name, clf = one
-    results = server.post("/v1/classify", {"model": name, "inputs": TEXTS}).json["results"]
-    expected = clf.predict_proba(TEXTS)
+    results = [server.post("/v1/classify", {"model": name, "inputs": [text]}).json["results"][0] for text in TEXTS]
+    expected = alone(clf)
     close([[result["probabilities"][c] for c in ("bad", "good")] for result in results], expected)
-    close([result["label_mass"] for result in results], clf.label_mass(TEXTS))
+    close([result["label_mass"] for result in results], [clf.label_mass([text])[0] for text in TEXTS])
     assert [result["accepted"] for result in results] == (expected.max(axis=1) >= clf.threshold_.threshold).tolist()
     assert [result["label"] for result in results] == clf.predict(TEXTS).tolist()
 
