@@ -13,10 +13,20 @@ if TYPE_CHECKING:
     from .errors import LlmclfError, LlmclfWarning
     from .features import Embeddings
     from .llm_scores import LLMScores
-    from .loading import load
+    from .loading import load, verify
     from .prompts.prompt import Prompt
 
-__all__ = ["Embeddings", "LLMClassifier", "LLMScores", "LlmclfError", "LlmclfWarning", "Prompt", "load", "open_backend"]
+__all__ = [
+    "Embeddings",
+    "LLMClassifier",
+    "LLMScores",
+    "LlmclfError",
+    "LlmclfWarning",
+    "Prompt",
+    "load",
+    "open_backend",
+    "verify",
+]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -28,6 +38,7 @@ _HOMES = {
     "Prompt": "prompts",
     "load": "loading",
     "open_backend": "backends",
+    "verify": "loading",
 }
 
 

@@ -21,6 +21,7 @@ from .backends.logit_processing import Processing
 from .backends.usage import Estimate
 from .calibration import Corrections, make_bias, make_calibrator, pool_of
 from .calibration.selective import check_selectable
+from .certificates.estimator import Certifiable
 from .checks import is_whole_number
 from .errors import InputError, PromptError, TerminatorWarning, type_of, warn
 from .features.sets import feature_readers
@@ -29,6 +30,7 @@ from .fitting.doubtful_prompts import warn_of_doubtful_prompt
 from .fitting.fit_corrections import FitTask, fit_corrections
 from .fitting.fitted_attributes import FittedAttributes
 from .fitting.row_groups import read_groups
+from .fitting.seen_rows import row_fingerprints
 from .fitting.shots import answered_shots, draw_shots
 from .fitting.thresholds import choose_cross_fitted_threshold, choose_threshold
 from .labels import (
@@ -44,7 +46,6 @@ from .logits import log_softmax, logsumexp
 from .metrics.checks import either_weights, inclusion_weights
 from .pipeline import FittedPipeline
 from .prompts.prompt import Prompt, nested_words
-from .saved_folder import write_folder
 from .scoring.class_scores import SCORINGS
 from .scoring.decisions import Decisions
 from .scoring.scorer import Scorer
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from .report import CalibrationReport
 
 
-class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
+class LLMClassifier(FittedAttributes, Certifiable, ClassifierMixin, BaseEstimator):
     """Classify texts or table rows by how probable a language model finds each label's words.
 
     The score of a label is the sum of its tokens' log-probabilities after the prompt; scores become probabilities by a
@@ -547,10 +548,11 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         chosen = choose_threshold(pipeline, rows, columns, groups=members, inclusion=drawn, **promise)
         # A threshold, too, belongs to the model and to the scores that it was chosen for.
         corrections = pipeline.corrections
-        is_first = corrections.bias is None and corrections.calibrator is None
+        is_first = corrections.bias is None and corrections.last_fitted is None
         self.pipeline_ = replace(
             pipeline,
             threshold=chosen,
+            threshold_fingerprints=row_fingerprints(pipeline, rows),
             calibrated_on=pipeline.calibrated_on or pipeline.backend.identity(),
             fitted_on_scores=pipeline.kind_of_scores if is_first else pipeline.fitted_on_scores,
         )
@@ -873,14 +875,23 @@ class LLMClassifier(FittedAttributes, ClassifierMixin, BaseEstimator):
         return estimated_shares(pipeline, table, y, rows, **options)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the fitted classifier as JSON into a folder; `llmclf.load` reads it."""
-        pipeline = self.current_pipeline()
+        """Write the fitted classifier as JSON into a folder; `llmclf.load` reads it.
+
+        Warns
+        -----
+        CertificateWarning
+            The certificate of another classifier lay there, and was removed.
+        """
+        self._write(folder)
+
+    def _saved_values(self, pipeline: FittedPipeline) -> dict[str, Any]:
+        """All that is saved of a classifier with this pipeline."""
         names = getattr(self, "feature_names_in_", None)
         columns = {
             "n_features_in": getattr(self, "n_features_in_", None),
             "feature_names_in": None if names is None else names.tolist(),
         }
-        write_folder(folder, {**pipeline.to_dict(), **columns})
+        return {**pipeline.to_dict(), **columns}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -27,6 +27,7 @@
     ├── TerminatorWarning                     a label's word begins with another label's
     ├── MemoryWarning                         a model is larger than half of the free memory, so it is read as needed
     ├── CalibrationWarning                    a calibrator was fitted on doubtful data
+    ├── CertificateWarning                    a certificate is expired, broken, or void from now on
     ├── EstimationWarning                     an estimate of all rows rests on few labels, or on doubtful ones
     ├── ColumnNameWarning                     an added column has another name, since its own is taken
     ├── ColumnTypeWarning                     a column is written as text, since the database lacks its type
@@ -231,6 +232,10 @@ class MemoryWarning(LlmclfWarning):
 
 class CalibrationWarning(LlmclfWarning):
     """A calibrator was fitted on too few rows, on no signal, or on anti-informative scores."""
+
+
+class CertificateWarning(LlmclfWarning):
+    """A certificate on which somebody relies is expired or broken, or no longer about the classifier; the message says which."""
 
 
 class EstimationWarning(LlmclfWarning):

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .backends.requests import SCORE_VERSION
+from .certificates.certificate import certificate_of
+from .certificates.signatures import check_signature
+from .certificates.verification import Verification, verification
 from .checks import checked_names, is_whole_number
 from .classifier import LLMClassifier
-from .errors import InputError, LlmclfError, ModelNameError, SavedAddressError, StoreError, UnknownOptionError
+from .errors import (
+    CertificateError,
+    InputError,
+    LlmclfError,
+    ModelNameError,
+    SavedAddressError,
+    StoreError,
+    UnknownOptionError,
+    listed,
+)
 from .features import Embeddings
 from .features.sets import saved_embeddings
-from .pipeline import FORMAT, POOL_FORMAT, FittedPipeline
+from .pipeline import FORMATS, FittedPipeline
 from .prompts.rendered import TEXT_FIELD
 from .saved_folder import damaged, read_folder
+from .tables.rows import read_rows
 
 _DAMAGE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 """What reading values that nobody wrote may raise: `InputError` where a check says so, else Python's own errors."""
@@ -90,6 +104,69 @@ def load_pipeline(
     return _read(folder, cache, check_model, model_options, embedding_options, trust)[1]
 
 
+def verify(
+    folder: str | os.PathLike[str],
+    *,
+    public_key: str | os.PathLike[str] | None = None,
+    X: Any = None,
+    model_options: Mapping[str, Any] | None = None,
+    embedding_options: Mapping[str, Any] | None = None,
+    trust: bool = False,
+) -> Verification:
+    """Whether the classifier in a folder is still the one that its certificate is about; its model is asked about 50 rows.
+
+    Looked at, in this order: whether the certificate is whole, whether the classifier's files are those that were certified,
+    whether the signature is right, whether the model gives the canary rows the scores that it gave them then, and the date. The
+    first that is wrong is the outcome; that the model is the same within its noise is said where nothing is wrong.
+
+    Parameters
+    ----------
+    folder : path
+    public_key : path, optional
+        The file of the Ed25519 key (PEM or OpenSSH) that must have signed the certificate. Without it, a signature is only
+        checked against the key that the certificate itself names, which does not show who signed.
+    X : texts or table rows, optional
+        The rows that the certificate was made on, where it keeps only hashes of its canary rows.
+    model_options, embedding_options, trust : as `load` has them
+
+    Returns
+    -------
+    Verification
+        With ``outcome``, ``message``, ``exit_code`` and ``comparison``; see `llmclf.certificates.Verification`.
+
+    Raises
+    ------
+    InputError
+        The public key cannot be read; or the canary rows are hashes, and their rows are not given.
+    SavedAddressError, StoreError
+        As `load`.
+    ModelError
+        The model cannot be opened or asked.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> verify(tempfile.mkdtemp()).outcome
+    'none'
+    """
+    try:
+        certificate = certificate_of(folder)
+        if certificate is None:
+            return Verification("none", f"{str(folder)!r} has no certificate; certify makes one")
+        signed_by = check_signature(certificate, public_key)
+    except CertificateError as error:
+        return Verification.of_broken(error)
+    pipeline = load_pipeline(
+        folder,
+        check_model=False,
+        model_options=model_options,
+        embedding_options=embedding_options,
+        trust=trust,
+    )
+    rows = None if X is None else read_rows(X, keep_bad=True)
+    return verification(certificate, pipeline, rows, signed_by)
+
+
 def _read(
     folder: str | os.PathLike[str],
     cache: str | os.PathLike[str] | None,
@@ -120,7 +197,7 @@ def _read(
         if isinstance(error, (ModelNameError, UnknownOptionError)) and isinstance(values.get("model"), str):
             raise  # the folder is sound; its model is not on this machine
         raise damaged(folder, _reason(error)) from error
-    return columns, pipeline
+    return columns, replace(pipeline, folder=os.path.abspath(os.path.expanduser(folder)))
 
 
 def _check_version(folder: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
@@ -128,13 +205,13 @@ def _check_version(folder: str | os.PathLike[str], values: Mapping[str, Any]) ->
     form, scores = values.get("format"), values.get("score_version")
     if not is_whole_number(form) or not is_whole_number(scores):
         raise damaged(folder, f"format={form!r}, score_version={scores!r}; expected whole numbers")
-    if form in (FORMAT, POOL_FORMAT) and scores == SCORE_VERSION:
+    if form in FORMATS and scores == SCORE_VERSION:
         return
-    is_newer = form > POOL_FORMAT or scores > SCORE_VERSION
+    is_newer = form > max(FORMATS) or scores > SCORE_VERSION
     cure = "update llmclf, or fit and save it again" if is_newer else "fit and save it again"
     raise StoreError(
         f"{str(folder)!r} was written by {'a newer' if is_newer else 'an older'} version of llmclf (format {form}, score "
-        f"version {scores}; this one reads formats {FORMAT} and {POOL_FORMAT}, score version {SCORE_VERSION}); {cure}"
+        f"version {scores}; this one reads formats {listed(map(str, FORMATS))}, score version {SCORE_VERSION}); {cure}"
     )
 
 

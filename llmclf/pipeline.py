@@ -27,6 +27,7 @@ from .backends.requests import SCORE_VERSION, STATE_PARTS
 from .backends.usage import Estimate
 from .calibration import Corrections, PooledCalibrator, SelectedThreshold, StackedCalibrator
 from .calibration.pool.members import LABEL_SCORES, FittedHead
+from .checks import checked_names
 from .errors import CalibrationWarning, InputError, LlmclfError, ModelError, warn
 from .features import Embeddings
 from .features.reading import read_parts, reason
@@ -47,6 +48,9 @@ FORMAT = 3
 """Of `FittedPipeline.to_dict`, and so of saved classifiers, without a pool."""
 POOL_FORMAT = 4
 """Of those with a pool, which versions that read only format 3 cannot make out."""
+RECALIBRATED_FORMAT = 5
+"""Of those with a recalibration, which versions that read only formats 3 and 4 would leave out."""
+FORMATS = (FORMAT, POOL_FORMAT, RECALIBRATED_FORMAT)
 
 
 def _none() -> Integers:
@@ -70,6 +74,9 @@ class CalibrationRows:
     groups : ndarray of int (m,)
         Which of them belong together, as copies of a text or because the caller said so. These are never parted by
         cross-fitting, and do not outlive save and load.
+    earlier : list of str
+        Fingerprints of other rows that were learned from before, by what was fitted on these rows since; see
+        `llmclf.LLMClassifier.recalibrate`.
     """
 
     numbers: Integers = field(default_factory=_none)
@@ -77,6 +84,7 @@ class CalibrationRows:
     fingerprints: list[str] = field(default_factory=list)
     is_weighted: bool = False
     groups: Integers = field(default_factory=_none)
+    earlier: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
         """How many rows."""
@@ -121,6 +129,10 @@ class FittedPipeline:
         Whether another model than that of `calibrated_on` is refused; if not, a warning says so.
     features : FeatureReaders or None
         What a pool learns from besides the label scores.
+    threshold_fingerprints : tuple of str
+        By which the rows are known again that the threshold was chosen on, besides those of `calibration_rows`.
+    folder : str or None
+        Where it was read from, so that its certificate may lie there.
 
     Raises
     ------
@@ -157,6 +169,8 @@ class FittedPipeline:
     on_error: str = "raise"
     check_model: bool = True
     features: FeatureReaders | None = None
+    threshold_fingerprints: tuple[str, ...] = ()
+    folder: str | None = None
 
     def __post_init__(self) -> None:
         if not self.fitted_on_scores:
@@ -169,6 +183,7 @@ class FittedPipeline:
         parts = [f"{len(classes)} classes ({', '.join(map(repr, classes[:3]))}{', ...' if len(classes) > 3 else ''})"]
         parts += [f"{len(self.shots)} shots"] if self.shots else []
         parts += [repr(part) for part in (corrections.bias, corrections.calibrator) if part is not None]
+        parts += [] if corrections.recalibration is None else [f"recalibrated by {corrections.recalibration!r}"]
         parts += [] if self.threshold is None else [f"accepts from confidence {self.threshold.threshold:.4g} on"]
         return f"<FittedPipeline: {self.backend!r}, {', '.join(parts)}>"
 
@@ -240,7 +255,7 @@ class FittedPipeline:
         if then == now:
             return
         changed = [name for name in now if now[name] != then.get(name, now[name])]
-        fitted = (self.corrections.bias, self.corrections.calibrator, self.threshold)
+        fitted = (self.corrections.bias, self.corrections.last_fitted, self.threshold)
         if changed and any(part is not None for part in fitted):
             warn(
                 "bias, calibrator and threshold belong to scores with "
@@ -436,6 +451,8 @@ class FittedPipeline:
             threshold=None,
             calibrated_on=None,
             calibration_rows=CalibrationRows(),
+            threshold_fingerprints=(),
+            folder=None,
             fitted_on_scores={},
             features=None if self.features is None else self.features.of_answers,
         )
@@ -471,8 +488,9 @@ class FittedPipeline:
         if not isinstance(self.backend, Handle):
             raise InputError(f"{self.backend!r} cannot be saved; expected a backend made by open_backend")
         classes, words = self._labels_as_json()
+        seen_before, seen_by_threshold = self.calibration_rows.earlier, list(self.threshold_fingerprints)
         return {
-            "format": POOL_FORMAT if isinstance(self.corrections.calibrator, PooledCalibrator) else FORMAT,
+            "format": self._format,
             "score_version": SCORE_VERSION,
             "model": self.backend.name,
             "model_options": self.backend.options,
@@ -492,8 +510,10 @@ class FittedPipeline:
             "corrections": self.corrections.to_dict(),
             "calibrated_fingerprints": self.calibration_rows.fingerprints,
             "threshold": None if self.threshold is None else self.threshold.to_dict(),
-            # Absent in folders of earlier versions.
+            # Absent in folders of earlier versions, and where there are none.
             **({} if self.features is None else {"features": self.features.to_dict()}),
+            **({} if not seen_before else {"earlier_fingerprints": seen_before}),
+            **({} if not seen_by_threshold else {"threshold_fingerprints": seen_by_threshold}),
         }
 
     @classmethod
@@ -520,7 +540,8 @@ class FittedPipeline:
         KeyError, TypeError, ValueError, AttributeError
             As the first, where nothing more can be said.
         """
-        # Absent in folders of earlier versions: threshold, named_order, processing, fitted_on_scores, features.
+        # Absent in folders of earlier versions: threshold, named_order, processing, fitted_on_scores, features, and the
+        # fingerprints of further rows.
         threshold, described = values.get("threshold"), values.get("features")
         labels = saved_labels(values["classes"], values["words"], values.get("named_order"))
         corrections = Corrections.from_dict(values["corrections"], len(labels.classes))
@@ -544,12 +565,22 @@ class FittedPipeline:
             corrections=corrections,
             threshold=None if threshold is None else SelectedThreshold.from_dict(threshold),
             calibrated_on=values["calibrated_on"],
-            calibration_rows=CalibrationRows(fingerprints=list(values["calibrated_fingerprints"])),
+            calibration_rows=CalibrationRows(
+                fingerprints=list(values["calibrated_fingerprints"]),
+                earlier=list(checked_names(values.get("earlier_fingerprints", []), "earlier_fingerprints")),
+            ),
+            threshold_fingerprints=checked_names(values.get("threshold_fingerprints", []), "threshold_fingerprints"),
             fitted_on_scores=values.get("fitted_on_scores", {}),
             cache=cache,
             check_model=check_model,
             features=features,
         )
+
+    @property
+    def _format(self) -> int:
+        if self.corrections.recalibration is not None:
+            return RECALIBRATED_FORMAT
+        return POOL_FORMAT if isinstance(self.corrections.calibrator, PooledCalibrator) else FORMAT
 
     def _labels_as_json(self) -> tuple[list[Any], list[list[str]]]:
         """The classes, and the words of each."""

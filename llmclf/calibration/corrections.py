@@ -1,4 +1,4 @@
-"""Everything between a model's scores and its probabilities: a bias, a calibrator and a prior, in this order."""
+"""Everything between a model's scores and its probabilities: a bias, a calibrator, a prior and a recalibration, in this order."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..logits import floor_missing, log_softmax, softmax
 from ..metrics import row_weights
 from ..numerics.folds import fold_weights
 from ..numerics.row_features import RowFeatures
+from .base import BaseCalibrator
 from .bias import CONTENT_FREE, BiasCorrector
 from .pool.pooled import PooledCalibrator
 from .registry import calibrator_from_dict
@@ -26,7 +27,7 @@ from .stacked import StackedCalibrator
 
 
 class Corrections:
-    """A bias, a calibrator and class frequencies, applied one after the other to log-scores (n, K).
+    """A bias, a calibrator, class frequencies and a recalibration, applied one after the other to log-scores (n, K).
 
     Parameters
     ----------
@@ -38,6 +39,8 @@ class Corrections:
         Log-frequencies of the classes in the data on which the probabilities will be used. They apply relative to the
         frequencies that the corrections before them assume: those that the calibrated probabilities imply (see
         `assumed_prior`), or the target prior of the bias.
+    recalibration : estimator, optional
+        Fitted on other labelled rows than the calibrator, on the log-probabilities that all before it gives; see `recalibrated`.
 
     Examples
     --------
@@ -51,10 +54,13 @@ class Corrections:
     own_rows: tuple[int, Callable[[NDArray[np.bool_]], Mapping[str, Floats]]] | None = None
     """For how many rows they are, and what reads the heads of those with scores; None: for any rows. See `for_rows`."""
 
-    def __init__(self, bias: Any = None, calibrator: Any = None, log_prior: Floats | None = None) -> None:
+    def __init__(
+        self, bias: Any = None, calibrator: Any = None, log_prior: Floats | None = None, recalibration: Any = None
+    ) -> None:
         self.bias = bias
         self.calibrator = calibrator
         self.log_prior = log_prior
+        self.recalibration = recalibration
         self._fitted_on: tuple[Floats, Integers, Floats | None, Integers | None] | None = None
 
     def for_rows(self, n_rows: int, heads_of: Callable[[NDArray[np.bool_]], Mapping[str, Floats]]) -> Corrections:
@@ -108,13 +114,67 @@ class Corrections:
 
     @property
     def has_rows(self) -> bool:
-        """Whether the rows that the calibrator was fitted on are available, as `out_of_fold` needs them."""
+        """Whether the rows that `last_fitted` was fitted on are available, as `out_of_fold` needs them."""
         return self._fitted_on is not None
 
     @property
     def changes_scores(self) -> bool:
         """Whether there is any correction between scores and probabilities."""
-        return self.bias is not None or self.calibrator is not None or self.log_prior is not None
+        steps = (self.bias, self.calibrator, self.log_prior, self.recalibration)
+        return any(step is not None for step in steps)
+
+    @property
+    def last_fitted(self) -> Any:
+        """What was fitted on labelled rows last: the recalibration, else the calibrator; None where there is neither."""
+        return self.calibrator if self.recalibration is None else self.recalibration
+
+    @property
+    def assumes_other_rows(self) -> bool:
+        """Whether a prior says that the labelled rows have other class frequencies than those to be judged."""
+        return self.log_prior is not None and self.recalibration is None
+
+    def without_recalibration(self) -> Corrections:
+        """The same without the last step."""
+        return self if self.recalibration is None else type(self)(self.bias, self.calibrator, self.log_prior)
+
+    def recalibrated(
+        self,
+        recalibration: Any,
+        scores: Floats,
+        columns: Integers,
+        sample_weight: Floats | None = None,
+        groups: Integers | None = None,
+        heads: Mapping[str, Floats] | None = None,
+    ) -> Corrections:
+        """The same with another last step, fitted on labelled rows that none of the others has seen.
+
+        Parameters
+        ----------
+        recalibration : estimator
+            Becomes fitted.
+        scores : ndarray (n, K)
+            Before all corrections.
+        columns : ndarray of int (n,)
+            True columns.
+        sample_weight : ndarray (n,), optional
+        groups : ndarray of int (n,), optional
+            Cross-fitting never parts the rows of a group.
+        heads : mapping of name to ndarray (n, K), optional
+            As in `apply`.
+
+        Examples
+        --------
+        >>> from llmclf.calibration import BiasTemperatureCalibrator
+        >>> scores, columns = np.log([[0.9, 0.1], [0.1, 0.9]] * 50), np.array([0, 1] * 35 + [1, 0] * 15)
+        >>> again = Corrections().recalibrated(BiasTemperatureCalibrator(), scores, columns)
+        >>> bool(0.68 < np.exp(again.apply(scores[:1]))[0, 0] < 0.75)
+        True
+        """
+        before = log_softmax(self.without_recalibration().apply(scores, heads))
+        again = type(self)(self.bias, self.calibrator, self.log_prior, recalibration)
+        _fit(recalibration, before, columns, sample_weight, np.arange(before.shape[1]), groups)
+        again._fitted_on = before, columns, sample_weight, groups
+        return again
 
     def check(self, columns: Integers, sample_weight: Floats | None, classes: tuple[Any, ...]) -> None:
         """Refuse labelled rows that the calibrator cannot be fitted on, before any of them is scored.
@@ -237,7 +297,10 @@ class Corrections:
             scores = where_scored(partial(_calibrated_log_proba, self.calibrator, heads=of_scored), scores)
             yield "calibrator", scores
         if self.log_prior is not None:
-            yield "prior", scores + self.log_prior
+            scores = scores + self.log_prior
+            yield "prior", scores
+        if self.recalibration is not None:
+            yield "recalibration", where_scored(partial(_recalibrated_log_proba, self.recalibration), scores)
 
     def undecided(
         self, scores: Floats, lower: Floats, upper: Floats, heads: Mapping[str, Floats] | None = None
@@ -288,7 +351,7 @@ class Corrections:
         return undecided
 
     def out_of_fold(self) -> Floats:
-        """Probabilities (n, K) of the calibrator's rows, each from a calibrator that was fitted on no row of its group.
+        """Probabilities (n, K) of the rows of `last_fitted`, each from one that was fitted on no row of its group.
 
         Without groups, rows with equal scores belong together; see `llmclf.numerics.folds.copies`. The prior is left out, since
         these rows have their own frequencies. The bias is kept, since it knows no more of the labels than their frequencies.
@@ -299,8 +362,9 @@ class Corrections:
             There are too few rows, or a class that the calibrator needs is missing from the rows outside some fold.
         """
         assert self._fitted_on is not None
-        if isinstance(self.calibrator, PooledCalibrator):
-            return np.exp(self.calibrator.cross_fitted())
+        last = self.last_fitted
+        if isinstance(last, PooledCalibrator):
+            return np.exp(last.cross_fitted())
         scores, columns, weights, groups = self._fitted_on
         folds = fold_weights(floor_missing(scores)[0], columns, np.ones(len(scores)), groups=groups).argmax(axis=1)
         if len(np.unique(folds)) < 2:
@@ -310,33 +374,30 @@ class Corrections:
         proba = np.empty_like(scores)
         for fold in np.unique(folds):
             test = folds == fold
-            calibrator = clone(self.calibrator)
+            calibrator = clone(last)
             train_weights = None if weights is None else weights[~test]
             train_groups = None if groups is None else groups[~test]
             _fit(calibrator, scores[~test], columns[~test], train_weights, np.arange(scores.shape[1]), train_groups)
             if len(calibrator.classes_) != scores.shape[1]:
                 raise InputError(
-                    f"calibration_proba_ needs rows of every class in every fold for calibrator={self.calibrator!r}; "
+                    f"calibration_proba_ needs rows of every class in every fold for calibrator={last!r}; "
                     "label more rows of the rarest class"
                 )
             proba[test] = np.exp(_calibrated_log_proba(calibrator, scores[test]))
         return proba
 
-    def _calibrator_to_dict(self) -> dict[str, Any] | None:
-        if isinstance(self.calibrator, PooledCalibrator):
-            return self.calibrator.to_dict(arrays=True)
-        described: dict[str, Any] | None = None if self.calibrator is None else self.calibrator.to_dict()
-        return described
-
     def to_dict(self) -> dict[str, Any]:
         """Everything that `apply` depends on, ready for JSON but for the arrays of a pool's members."""
-        for name, part in (("bias", self.bias), ("calibrator", self.calibrator)):
+        parts = {"bias": self.bias, "calibrator": self.calibrator, "recalibration": self.recalibration}
+        for name, part in parts.items():
             if part is not None and not hasattr(part, "to_dict"):
                 raise InputError(f"{name}={part!r} cannot be saved as JSON; use one of llmclf.calibration")
         return {
             "bias": None if self.bias is None else self.bias.to_dict(),
-            "calibrator": self._calibrator_to_dict(),
+            "calibrator": _calibrator_to_dict(self.calibrator),
             "log_prior": None if self.log_prior is None else self.log_prior.tolist(),
+            # Absent in folders of earlier versions, and where there is none.
+            **({} if self.recalibration is None else {"recalibration": _calibrator_to_dict(self.recalibration)}),
         }
 
     @classmethod
@@ -348,24 +409,43 @@ class Corrections:
         InputError
             These are no values that fitting can produce for so many classes.
         """
-        check_keys(values, ["bias", "calibrator", "log_prior"], "the corrections")
+        more = [name for name in ("recalibration",) if isinstance(values, Mapping) and name in values]
+        check_keys(values, ["bias", "calibrator", "log_prior", *more], "the corrections")
         bias = None if values["bias"] is None else BiasCorrector.from_dict(values["bias"])
         if bias is not None and bias.bias_.size != n_classes:
             raise InputError(f"the bias has {bias.bias_.size} numbers; expected one for each of {n_classes} classes")
-        calibrator = None if values["calibrator"] is None else calibrator_from_dict(values["calibrator"])
-        # `fit` knows classes by their columns.
-        if calibrator is not None and calibrator.classes_.tolist() != list(range(n_classes)):
-            raise InputError(
-                f"the calibrator has the classes {calibrator.classes_.tolist()!r}; expected the columns 0 to {n_classes - 1}"
-            )
+        calibrator = _calibrator_from_dict(values["calibrator"], n_classes)
+        recalibration = _calibrator_from_dict(values.get("recalibration"), n_classes)
+        if isinstance(recalibration, StackedCalibrator):
+            raise InputError("the recalibration is a pool with features; expected one of log-probabilities alone")
         prior = values["log_prior"]
-        return cls(bias, calibrator, None if prior is None else checked_numbers(prior, (n_classes,), "log_prior"))
+        log_prior = None if prior is None else checked_numbers(prior, (n_classes,), "log_prior")
+        return cls(bias, calibrator, log_prior, recalibration)
 
     def _unbiased(self, scores: Floats) -> Floats:
         if self.bias is None:
             return scores
         corrected: Floats = self.bias.transform(scores)
         return corrected
+
+
+def _calibrator_to_dict(calibrator: Any) -> dict[str, Any] | None:
+    if isinstance(calibrator, PooledCalibrator):
+        return calibrator.to_dict(arrays=True)
+    described: dict[str, Any] | None = None if calibrator is None else calibrator.to_dict()
+    return described
+
+
+def _calibrator_from_dict(values: Any, n_classes: int) -> BaseCalibrator | None:
+    if values is None:
+        return None
+    calibrator = calibrator_from_dict(values)
+    # `fit` knows classes by their columns.
+    if calibrator.classes_.tolist() != list(range(n_classes)):
+        raise InputError(
+            f"the calibrator has the classes {calibrator.classes_.tolist()!r}; expected the columns 0 to {n_classes - 1}"
+        )
+    return calibrator
 
 
 def class_frequencies(columns: Integers, sample_weight: Floats | None, n_classes: int) -> Floats:
@@ -462,3 +542,7 @@ def _calibrated_log_proba(calibrator: Any, scores: Floats, heads: Mapping[str, F
     with np.errstate(divide="ignore"):
         log_proba: Floats = np.log(calibrator.predict_proba(scores))
     return log_proba
+
+
+def _recalibrated_log_proba(recalibration: Any, scores: Floats) -> Floats:
+    return _calibrated_log_proba(recalibration, log_softmax(scores))

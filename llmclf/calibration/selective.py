@@ -174,6 +174,17 @@ class SelectedThreshold:
         return cls(threshold, coverage, error, error_bound, int(n_accepted), int(n_rows), max_error, confidence)
 
 
+def rows_needed(max_error: float, alpha: float) -> int:
+    """How many rows, all of them right, show an error rate of at most `max_error` with error probability `alpha`.
+
+    Examples
+    --------
+    >>> rows_needed(0.05, 0.05)
+    59
+    """
+    return math.ceil(math.log(alpha) / math.log1p(-max_error) - 1e-9)
+
+
 def check_selectable(n_rows: int, max_error: Any, confidence: Any, groups: Integers | None = None) -> None:
     """Refuse what `select_threshold` would refuse, as far as this is known before the rows are scored.
 
@@ -353,7 +364,7 @@ def _check_levels(max_error: Any, confidence: Any) -> None:
 
 
 def _check_n_rows(n_rows: int, max_error: float, confidence: float) -> None:
-    needed = _rows_needed(max_error, 1.0 - confidence)
+    needed = rows_needed(max_error, 1.0 - confidence)
     if n_rows < needed:
         raise InputError(
             f"{n_rows} labelled rows cannot show that at most {max_error:.4g} of the accepted ones are wrong with confidence "
@@ -362,18 +373,13 @@ def _check_n_rows(n_rows: int, max_error: float, confidence: float) -> None:
 
 
 def _check_n_groups(n_rows: int, n_groups: int, max_error: float, confidence: float) -> None:
-    needed = _rows_needed(max_error, 1.0 - confidence)
+    needed = rows_needed(max_error, 1.0 - confidence)
     if n_groups < needed:
         raise InputError(
             f"{n_rows} labelled rows in {n_groups} groups cannot show that at most {max_error:.4g} of the accepted ones are "
             f"wrong with confidence {confidence:.4g}, since the rows of a group (such as the copies of a text) count as "
             f"one; at least {needed} groups are needed, even if all rows are right"
         )
-
-
-def _rows_needed(max_error: float, alpha: float) -> int:
-    """How many rows, all of them right, show an error rate of at most `max_error` with error probability `alpha`."""
-    return math.ceil(math.log(alpha) / math.log1p(-max_error) - 1e-9)
 
 
 def _share(value: Any) -> float:

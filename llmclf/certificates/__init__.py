@@ -5,5 +5,15 @@ certificate says is a field of `content`, from which its schema follows; whoever
 """
 
 from .certificate import Certificate, ReferenceRows, certificate_of
+from .status import CertificateStatus, certificate_status
+from .verification import Comparison, Verification
 
-__all__ = ["Certificate", "ReferenceRows", "certificate_of"]
+__all__ = [
+    "Certificate",
+    "CertificateStatus",
+    "Comparison",
+    "ReferenceRows",
+    "Verification",
+    "certificate_of",
+    "certificate_status",
+]

@@ -10,24 +10,28 @@ from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from ..arrays import Floats
 from ..atomic_files import write_file, write_text
-from ..errors import CertificateError, StoreError
+from ..errors import CertificateError, InputError, StoreError
 from ..files.bounded_json import parsed_json
 from ..files.faults import file_fault
+from ..pages import written
 from ..saved_folder import array_bytes, array_of_bytes, classifier_sha256
-from .content import FORMAT, Content, File, Signature, moment
 
-FILE = "certificate.json"
+if TYPE_CHECKING:
+    from ..pipeline import FittedPipeline
+    from .content import Content, Signature
+
+FILE, PAGE = "certificate.json", "certificate.html"
 _MOST_BYTES = 64_000_000
 _MOST_ROW_BYTES = 1_000_000_000
 _ROWS_PATTERN = "certificate-*.npy"
+_ATTEMPTS = 3  # at reading a folder into which somebody else is writing
 _MASKS = 3  # of the last columns of the rows' array
 
 
@@ -121,12 +125,12 @@ class Certificate:
     @property
     def issued(self) -> datetime:
         """When it was made."""
-        return moment(self.content.issued)
+        return datetime.fromisoformat(self.content.issued)
 
     @property
     def expires(self) -> datetime | None:
         """From when on nobody should rely on it; None: never."""
-        return None if self.content.expires is None else moment(self.content.expires)
+        return None if self.content.expires is None else datetime.fromisoformat(self.content.expires)
 
     def is_expired(self, now: datetime | None = None) -> bool:
         """Whether it has expired at a time, by default now."""
@@ -164,6 +168,15 @@ class Certificate:
         """What the scores depend on, as the model's backend says it."""
         return self.content.model
 
+    def is_about(self, pipeline: FittedPipeline) -> bool:
+        """Whether it is about what this pipeline decides, wherever its model is reached."""
+        from .issuing import pipeline_sha256
+
+        try:
+            return self.content.classifier.pipeline_sha256 == pipeline_sha256(pipeline)
+        except InputError:  # what cannot be saved was never certified
+            return False
+
     def to_dict(self) -> dict[str, Any]:
         """As values of JSON, in the form of ``certificate.schema.json``."""
         signature = None if self.signature is None else self.signature.model_dump()
@@ -185,9 +198,31 @@ class Certificate:
         rows = target / self.content.reference.file
         write_file(lambda file: file.write_bytes(data), rows)
         write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=True, allow_nan=False) + "\n", target / FILE)
+        self.to_html(target / PAGE)
         for file in target.glob(_ROWS_PATTERN):
             if file != rows:
                 file.unlink(missing_ok=True)
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The certificate as one HTML page, also written to a file if `path` is given.
+
+        The page loads nothing and runs nothing.
+
+        Raises
+        ------
+        StoreError
+            The file cannot be written.
+        """
+        from .page import certificate_page
+
+        return written(certificate_page(self), path)
+
+
+def remove_certificate(folder: str | os.PathLike[str]) -> None:
+    """Remove the certificate that lies in a folder, with its page and rows."""
+    place = Path(folder).expanduser()
+    for file in (place / FILE, place / PAGE, *place.glob(_ROWS_PATTERN)):
+        file.unlink(missing_ok=True)
 
 
 def signed_bytes(content: Mapping[str, Any]) -> bytes:
@@ -232,29 +267,49 @@ def certificate_of(folder: str | os.PathLike[str]) -> Certificate | None:
 def _read(place: Path) -> Certificate | None:
     """The certificate in a folder, whichever classifier lies there."""
     path = place / FILE
-    if not path.exists() and not path.is_symlink():
-        return None
-    fault = file_fault(path)
-    if fault is not None:
-        raise CertificateError(f"{str(path)!r} {fault}")
-    try:
-        size = path.stat().st_size
-        if size > _MOST_BYTES:
-            raise ValueError(f"it has {size / 1e6:,.0f} MB; expected at most {_MOST_BYTES / 1e6:,.0f}")
-        values = parsed_json(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-        content = values["content"] if isinstance(values, dict) and isinstance(values.get("content"), dict) else {}
-        if isinstance(content.get("format"), int) and content["format"] > FORMAT:
-            raise ValueError(
-                f"it has format {content['format']}, of a newer version of llmclf; this one reads {FORMAT}"
-            )
-        file = File.model_validate(values)
-        found = Certificate(file.content, _read_rows(place, file.content), file.signature)
-        if (found.sha256, found.id) != (file.sha256, file.id):
-            raise ValueError("its content is not what was written; somebody has changed it")
-    except (OSError, ValueError, MemoryError) as error:
-        raise CertificateError(
-            f"{str(path)!r} is broken: {_reason(error)}; certify the classifier again, or restore the file"
-        ) from error
+    for attempt in range(_ATTEMPTS):
+        if not path.exists() and not path.is_symlink():
+            return None
+        fault = file_fault(path)
+        if fault is not None:
+            raise CertificateError(f"{str(path)!r} {fault}")
+        try:
+            return _parsed(_text(path), place)
+        except (OSError, ValueError, MemoryError) as error:
+            # Whoever writes another certificate here removes the rows of this one: then the next attempt sees the other.
+            if attempt == _ATTEMPTS - 1:
+                raise CertificateError(
+                    f"{str(path)!r} is broken: {_reason(error)}; certify the classifier again, or restore the file"
+                ) from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _text(path: Path) -> str:
+    size = path.stat().st_size
+    if size > _MOST_BYTES:
+        raise ValueError(f"it has {size / 1e6:,.0f} MB; expected at most {_MOST_BYTES / 1e6:,.0f}")
+    return path.read_text(encoding="utf-8")
+
+
+def _parsed(text: str, place: Path) -> Certificate:
+    """The certificate that a text says.
+
+    Raises
+    ------
+    OSError, ValueError
+        It says none.
+    """
+    # Imported here, since pydantic takes a tenth of a second, and most classifiers have no certificate.
+    from .content import FORMAT, File
+
+    values = parsed_json(text, parse_constant=_refuse_constant)
+    content = values["content"] if isinstance(values, dict) and isinstance(values.get("content"), dict) else {}
+    if isinstance(content.get("format"), int) and content["format"] > FORMAT:
+        raise ValueError(f"it has format {content['format']}, of a newer version of llmclf; this one reads {FORMAT}")
+    file = File.model_validate(values)
+    found = Certificate(file.content, _read_rows(place, file.content), file.signature)
+    if (found.sha256, found.id) != (file.sha256, file.id):
+        raise ValueError("its content is not what was written; somebody has changed it")
     return found
 
 
@@ -278,8 +333,6 @@ def _check_classifier(place: Path, content: Content) -> None:
     """Refuse a certificate of another classifier than the one in the folder."""
     try:
         found = classifier_sha256(place)
-    except CertificateError:
-        raise
     except StoreError as error:
         raise StoreError(f"a certificate belongs to a saved classifier: {error}") from error
     if found != content.classifier.sha256:
@@ -296,6 +349,8 @@ def _refuse_constant(name: str) -> Any:
 
 def _reason(error: Exception) -> str:
     """What is wrong, in one line; pydantic's own words name every field and quote its value."""
+    from pydantic import ValidationError
+
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

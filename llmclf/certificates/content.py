@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
 FORMAT = 1
 """Of certificates; another number is another version's."""
@@ -60,6 +70,7 @@ class Classifier(_Part):
     """Which classifier was judged."""
 
     sha256: Annotated[Hash, Field(description="Of the file classifier.json, which names its arrays by their hashes.")]
+    pipeline_sha256: Annotated[Hash, Field(description="Of all that it decides by, wherever its model is reached.")]
     classes: Annotated[list[ClassValue], Field(min_length=2)]
     words: list[list[str]]
     prompt: dict[str, Any]
@@ -68,6 +79,7 @@ class Classifier(_Part):
     processing: dict[str, Any] | None
     bias: str | None
     calibrator: str | None
+    recalibration: str | None
     prior: Annotated[bool, Field(description="Whether its probabilities were moved to other class frequencies.")]
     features: list[str]
     n_calibration_rows: Count
@@ -113,7 +125,7 @@ class CalibrationTest(_Part):
 class Part(_Part):
     """A class, by what was predicted, or a group of rows."""
 
-    partition: Annotated[str, Field(description="'class', or the name of a partition into groups.")]
+    partition: Annotated[str, Field(description="'predicted class', or the name of a partition into groups.")]
     name: str
     n_rows: Count
     n_accepted: Count
@@ -139,6 +151,15 @@ class Canary(_Part):
     probabilities: list[list[Share]]
     score_noise: Annotated[float, Field(ge=0, description="How far the scores moved when the model was asked again.")]
     probability_noise: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _is_one_table(self) -> Self:
+        lengths = {len(self.hashes), len(self.scores), len(self.probabilities)}
+        widths = {len(row) for row in self.scores} | {len(row) for row in self.probabilities}
+        lengths |= set() if self.rows is None else {len(self.rows)}
+        if len(lengths) != 1 or len(widths) != 1 or (self.rows is None) != (self.kind == "hashes"):
+            raise ValueError("its rows, hashes, scores and probabilities do not belong together")
+        return self
 
 
 class Reference(_Part):
@@ -166,6 +187,13 @@ class Content(_Part):
     canary: Canary
     reference: Reference
 
+    @model_validator(mode="after")
+    def _is_about_one_classifier(self) -> Self:
+        n_classes = len(self.classifier.classes)
+        if len(self.classifier.words) != n_classes or len(self.canary.probabilities[0]) != n_classes:
+            raise ValueError(f"it has {n_classes} classes, and words or probabilities of another number")
+        return self
+
 
 class Signature(_Part):
     """Who says so."""
@@ -182,3 +210,14 @@ class File(_Part):
     sha256: Annotated[Hash, Field(description="Of the content as JSON with sorted keys and without spaces.")]
     content: Content
     signature: Signature | None
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of ``certificate.json``, which lies beside this module as ``certificate.schema.json``.
+
+    Examples
+    --------
+    >>> schema()["required"]
+    ['id', 'sha256', 'content', 'signature']
+    """
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **File.model_json_schema()}

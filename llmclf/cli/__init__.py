@@ -1,5 +1,5 @@
-"""The command line: `llmclf demo | fit | predict | label | estimate | estimate-share | report | race | watch | inspect | probe |
-serve | cache | journal`.
+"""The command line: `llmclf demo | fit | predict | label | estimate | estimate-share | report | race | watch | inspect | certify |
+verify | recalibrate | probe | serve | cache | journal`.
 
 May import every other package; no other package imports it. Another command is a function in a module here, registered
 below; options that several commands share go into ``options`` or ``flags``. ``python docs/write_cli.py`` then writes its
@@ -22,6 +22,7 @@ from ..files.orderly_end import INTERRUPTED, Interrupted, orderly_end
 from . import cache, classify, demo, estimate_share, inspect, journal, label, probe, race, report
 from .console import VisibleFormatter, say, say_aside, show_block, show_traceback, show_warning
 from .operations import serve, watch
+from .production import certify
 
 app = typer.Typer(
     help="Label texts with a language model, with probabilities that can be trusted.",
@@ -69,6 +70,9 @@ app.command(short_help="Say whether predictions can be trusted, in one HTML file
 app.command(short_help="Show what labelled rows buy, and whether a language model is worth its price.")(race.race)
 app.command(short_help="Say whether a certificate still holds for the decisions since.")(watch.watch)
 app.command(short_help="Show why a text gets its label.")(inspect.inspect)
+app.command(short_help="Promise that few accepted rows are wrong, if labelled rows show it.")(certify.certify)
+app.command(short_help="Say whether a classifier is still the one that was certified.")(certify.verify)
+app.command(short_help="Put a saved classifier's probabilities right by new labelled rows.")(certify.recalibrate)
 app.command(short_help="Say what a server's log-probabilities are good for.")(probe.probe)
 app.command(short_help="Serve classifiers over HTTP to the clients of System One and OpenAI Decisions.")(serve.serve)
 cache_app.command(short_help="Show how much a cache holds.")(cache.info)

@@ -201,6 +201,7 @@ def predict(
     Example:
       llmclf predict in.csv out.csv --text-column review --labels good,bad
     """
+    from ..certificates.status import certificate_status
     from ..tables.added_columns import added_names
     from ..tables.bad_rows import named_rows
     from ..tables.endings import check_suffix
@@ -212,6 +213,7 @@ def predict(
     clf = None
     if classifier is not None:
         clf = saved_classifier(ctx, classifier, cache, backend_options, trust)
+        certificate_status(clf.pipeline_).warn()
     parsed = parse_labels(labels)
     if clf is None and parsed is None:
         raise InputError("predict needs the classes: give --labels a,b,c or --classifier FOLDER")

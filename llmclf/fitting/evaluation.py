@@ -43,8 +43,7 @@ def judge(
     """
     if isinstance(texts, str) and texts != "rows":
         raise InputError(f"texts={texts!r}; expected 'rows', None, or one text per row")
-    if isinstance(groups, (str, list, tuple)) and rows.is_table:
-        groups = _named_columns(groups, rows)
+    groups = named_columns(groups, rows)
     scorer, corrections = pipeline.scorer, pipeline.corrections
     members = read_groups(clusters, rows, "clusters")
     seen = SeenRows.among(rows, pipeline)
@@ -114,8 +113,16 @@ def _described(correction: Any) -> Any:
     return correction.to_dict() if hasattr(correction, "to_dict") else repr(correction)
 
 
-def _named_columns(names: Any, rows: Rows) -> Any:
-    """Columns of a table by their names; what is not a list of column names is the slices themselves."""
+def named_columns(names: Any, rows: Rows) -> Any:
+    """Columns of a table by their names; what is not a list of column names is the slices themselves.
+
+    Raises
+    ------
+    InputError
+        A name is not that of a column.
+    """
+    if not isinstance(names, (str, list, tuple)) or not rows.is_table:
+        return names
     wanted = [names] if isinstance(names, str) else list(names)
     if not all(isinstance(name, str) for name in wanted) or not set(wanted) <= set(rows.field_names):
         if isinstance(names, str):

@@ -56,6 +56,11 @@ class FittedAttributes:
         return self.pipeline_.corrections.calibrator
 
     @property
+    def recalibration_(self) -> Any:
+        """What `recalibrate` has fitted, or None."""
+        return self.pipeline_.corrections.recalibration
+
+    @property
     def stack_(self) -> StackedCalibrator:
         """The pool of label scores and features; ``stack_.to_frame()`` shows what each member is worth."""
         calibrator = getattr(self, "calibrator_", None)
@@ -80,7 +85,7 @@ class FittedAttributes:
 
     @threshold_.setter
     def threshold_(self, threshold: SelectedThreshold | None) -> None:
-        self.pipeline_ = replace(self.pipeline_, threshold=threshold)
+        self.pipeline_ = replace(self.pipeline_, threshold=threshold, threshold_fingerprints=())
 
     @property
     def calibration_proba_(self) -> Floats:
@@ -99,11 +104,12 @@ class FittedAttributes:
         >>> clf.calibration_proba_.shape, len(clf.calibration_rows_)
         ((36, 2), 36)
         """
-        if getattr(self, "calibrator_", None) is None or not self.pipeline_.corrections.has_rows:
+        pipeline: FittedPipeline | None = getattr(self, "pipeline_", None)
+        if pipeline is None or not pipeline.corrections.has_rows:
             raise AttributeError(
                 "calibration_proba_ is there after a fit with calibrator=, and does not outlive save and load"
             )
-        return self.pipeline_.corrections.out_of_fold()
+        return pipeline.corrections.out_of_fold()
 
     @property
     def usage_(self) -> Usage:

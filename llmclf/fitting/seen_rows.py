@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays import Floats, Integers
 from ..errors import CalibrationWarning, warn
@@ -27,6 +28,15 @@ def fingerprints(records: Iterable[Row], fields: Sequence[str]) -> list[str]:
     ]
 
 
+def row_fingerprints(pipeline: FittedPipeline, rows: Rows) -> tuple[str, ...]:
+    """The different hashes of rows by which a pipeline knows them again."""
+    return tuple(dict.fromkeys(_known_hashes(pipeline, rows)))
+
+
+def _known_hashes(pipeline: FittedPipeline, rows: Rows) -> list[str]:
+    return fingerprints(rows.records, [name for name in pipeline.read_fields if name in rows.field_names])
+
+
 def shot_fingerprints(pipeline: FittedPipeline) -> list[str]:
     """The hash of each example in the prompt."""
     return fingerprints([row for row, _ in pipeline.shots], pipeline.scorer.shown_fields)
@@ -38,7 +48,9 @@ class SeenRows(NamedTuple):
     Attributes
     ----------
     place : ndarray of int (n,)
-        Of each row among those that the calibrator was fitted on; -1 where it did not see it.
+        Of each row among those that was fitted on last; -1 where it was not seen then.
+    is_earlier : ndarray of bool (n,)
+        Whether the row was learned from before that.
     n_shots : int
         How many of the rows stand in the prompt as examples.
     cross_fitted : ndarray (m, K) or None
@@ -47,23 +59,25 @@ class SeenRows(NamedTuple):
     """
 
     place: Integers
+    is_earlier: NDArray[np.bool_]
     n_shots: int
     cross_fitted: Floats | None
 
     @classmethod
     def among(cls, rows: Rows, pipeline: FittedPipeline) -> SeenRows:
         """Those of some rows that the pipeline's fit has seen."""
-        known = [name for name in pipeline.read_fields if name in rows.field_names]
-        hashes = fingerprints(rows.records, known)
+        hashes = _known_hashes(pipeline, rows)
+        earlier = set(pipeline.calibration_rows.earlier)
         places = {fingerprint: i for i, fingerprint in enumerate(pipeline.calibration_rows.fingerprints)}
         place = np.array([places.get(fingerprint, -1) for fingerprint in hashes], dtype=np.int64)
         corrections, cross_fitted = pipeline.corrections, None
         # A prior is about other rows than those of the fit, so cross-fitted probabilities leave it out.
-        if (place >= 0).any() and corrections.has_rows and corrections.log_prior is None:
+        if (place >= 0).any() and corrections.has_rows and not corrections.assumes_other_rows:
             cross_fitted = corrections.out_of_fold()
         shots = set(shot_fingerprints(pipeline))
         shown = fingerprints(rows.records, pipeline.scorer.shown_fields) if shots else []
-        return cls(place, sum(fingerprint in shots for fingerprint in shown), cross_fitted)
+        is_earlier = (place < 0) & np.array([one in earlier for one in hashes], dtype=bool)
+        return cls(place, is_earlier, sum(fingerprint in shots for fingerprint in shown), cross_fitted)
 
     def groups(self, rows: Rows, pipeline: FittedPipeline, given: Integers | None) -> Integers:
         """What belongs together among these rows (n,): copies, what the caller says, and what belonged together in the fit.
@@ -90,13 +104,14 @@ class SeenRows(NamedTuple):
     @property
     def n_unfair(self) -> int:
         """How many of the rows the calibrator was fitted on and nothing else can judge."""
-        return 0 if self.cross_fitted is not None else self.n_calibrated
+        n_earlier = int(self.is_earlier.sum())
+        return n_earlier if self.cross_fitted is not None else n_earlier + self.n_calibrated
 
     def counts(self) -> dict[str, int]:
         """Numbers of rows by what the fit knows of them."""
         return {
-            "held_out": len(self.place) - self.n_calibrated - self.n_shots,
-            "cross_fitted": self.n_calibrated - self.n_unfair,
+            "held_out": len(self.place) - self.n_calibrated - int(self.is_earlier.sum()) - self.n_shots,
+            "cross_fitted": 0 if self.cross_fitted is None else self.n_calibrated,
             "seen_by_calibrator": self.n_unfair,
             "shots": self.n_shots,
         }

@@ -46,8 +46,9 @@ def choose_threshold(
             "about other rows; leave them out"
         )
     if seen.n_unfair:
-        has_rows = pipeline.corrections.has_rows
-        why = "prior= moved its probabilities" if has_rows else "its own rows did not outlive save and load"
+        why = "its own rows did not outlive save and load"
+        if pipeline.corrections.has_rows:
+            why = "it was recalibrated since" if seen.is_earlier.any() else "prior= moved its probabilities"
         raise InputError(
             f"the calibrator was fitted on {seen.n_unfair} of these {len(rows)} rows, and cannot be cross-fitted to judge "
             f"them, as {why}; give rows that it has not seen"
@@ -85,11 +86,11 @@ def choose_cross_fitted_threshold(
     """
     corrections, calibrated = pipeline.corrections, pipeline.calibration_rows
     obstacle = None
-    if corrections.calibrator is None:
+    if corrections.last_fitted is None:
         obstacle = "there is no calibrator, whose cross-fitted probabilities could serve"
     elif not corrections.has_rows:
         obstacle = "the rows that the calibrator was fitted on did not outlive save and load"
-    elif corrections.log_prior is not None:
+    elif corrections.assumes_other_rows:
         obstacle = "prior= says that the rows of the fit have other class frequencies than those to be accepted"
     elif calibrated.is_weighted:
         obstacle = "inclusion or sample_weight says that the rows of the fit are not drawn like those to be accepted"

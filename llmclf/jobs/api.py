@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..backends import Backend, open_backend
 from ..backends.handle import Handle
 from ..backends.http.server_handle import ServerHandle
+from ..certificates.status import certificate_status
 from ..checks import is_number, is_whole_number
 from ..classifier import LLMClassifier
 from ..errors import BudgetError, InputError, SavedAddressError, type_of
@@ -205,6 +206,12 @@ def label_table(
     JobError
         The model or its server gave up, the budget is spent, or too much failed. The journal keeps what was answered.
 
+    Warns
+    -----
+    CertificateWarning
+        The classifier's certificate is expired or broken, or about another threshold. The summary and the metadata of Parquet
+        and Delta outputs say which certificate the labels have, and whether it is valid.
+
     Examples
     --------
     >>> from llmclf.backends import FakeBackend
@@ -234,7 +241,11 @@ def label_table(
         recipe = _recipe(source, classifier, labels, model, prompt, scoring, text_column, threshold, trust)
         if accept_model_change:
             recipe = _accepting(recipe)
-        options = Options(id_column, retry_failed, max_errors, logprobs, prefix, recipe.max_cost, if_exists, drawn)
+        certificate = certificate_status(recipe.pipeline, threshold)
+        certificate.warn()
+        options = Options(
+            id_column, retry_failed, max_errors, logprobs, prefix, recipe.max_cost, if_exists, drawn, certificate
+        )
         recipe = _within_budget(recipe, opened)
         sink = open_sink(
             output,

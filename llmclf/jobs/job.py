@@ -20,6 +20,7 @@ from .. import __version__
 from ..arrays import Floats
 from ..backends import RowScores
 from ..backends.base import NamesModel, Streams, shares_beginnings
+from ..certificates.status import NONE, CertificateStatus
 from ..errors import BudgetError, InputError, JobError, ModelError, StoreError
 from ..progress import Monitor
 from ..tables.added_columns import added_names
@@ -67,6 +68,8 @@ class Options:
         What becomes of an output that is there already.
     audit : Audit or None
         Which rows of the output are marked to be checked.
+    certificate : CertificateStatus
+        Whether what is accepted is certified.
     """
 
     id_column: str | None = None
@@ -77,6 +80,7 @@ class Options:
     max_cost: float | None = None
     if_exists: IfExists = "fail"
     audit: Audit | None = None
+    certificate: CertificateStatus = NONE
 
 
 class Job:
@@ -316,7 +320,14 @@ class Job:
         """Write all rows with their labels."""
         identity = self.journal.identity or {}
         digest = hashlib.sha256(json.dumps([fingerprint, identity], sort_keys=True).encode()).hexdigest()[:16]
-        described = {"version": __version__, "fingerprint": digest, "model": identity, "job": dict(fingerprint)}
+        certificate = self.options.certificate
+        described = {
+            "version": __version__,
+            "fingerprint": digest,
+            "model": identity,
+            "job": dict(fingerprint),
+            "certificate": certificate.to_dict(),
+        }
         added = self.added_kinds()
         inherited = {part.name: part.metadata for part in self.source.parts if part.metadata is not None}
         metadata = {"llmclf": json.dumps(described, sort_keys=True)}
@@ -352,6 +363,7 @@ class Job:
             fingerprint=digest,
             input_version=self.source.version,
             output_version=self.sink.version,
+            **self._certified,
         )
 
     def _write(self, parts: Written, layout: Layout) -> None:
@@ -383,7 +395,14 @@ class Job:
             seconds=time.monotonic() - self._began,
             usage=self._usage,
             max_cost=self.options.max_cost,
+            **self._certified,
         )
+
+    @property
+    def _certified(self) -> dict[str, Any]:
+        """What a summary says of the certificate."""
+        certificate = self.options.certificate
+        return {"certificate": certificate.id, "certificate_status": certificate.status}
 
     def _audit_draw(self, plan: Plan) -> AuditDraw | None:
         """Which rows are to be checked, by all answers."""

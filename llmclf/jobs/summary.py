@@ -46,6 +46,10 @@ class Summary:
         The model that answered.
     fingerprint : str
         A hash of all that the labels depend on.
+    certificate : str or None
+        The id of the classifier's certificate; None where there is none that is about this job.
+    certificate_status : {"valid", "expired", "broken", "none"}
+        Whether labels may be relied on as certified; broken, too, where it is about another threshold.
     """
 
     input: str
@@ -69,6 +73,8 @@ class Summary:
     fingerprint: str = ""
     input_version: int | None = None
     output_version: int | None = None
+    certificate: str | None = None
+    certificate_status: str = "none"
     outcome: str = "finished"
     error: str | None = None
 
@@ -107,6 +113,9 @@ class Summary:
             parts.append(f"{self.failed} failed")
         if self.accepted is not None:
             parts.append(f"{self.accepted} accepted")
+        if self.certificate_status != "none":
+            name = "" if self.certificate is None else f" {self.certificate}"
+            parts.append(f"certificate{name} {self.certificate_status}")
         parts.append(f"asked {self.asked} questions, {self.answered_before} were answered before")
         cost = self.usage.get("cost")
         if cost is not None:

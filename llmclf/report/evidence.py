@@ -206,7 +206,7 @@ def read_evidence(
         n_unlabelled=int((~labelled).sum()),
         n_unscored=int((labelled & ~scored).sum()),
         texts=shown,
-        groups={name: values[kept] for name, values in _partitions(groups, len(given)).items()},
+        groups={name: values[kept] for name, values in partitions(groups, len(given)).items()},
         label_mass=_mass(label_mass, kept),
         clusters=_clusters(clusters, shown, kept),
     )
@@ -271,8 +271,19 @@ def _clusters(clusters: Any, texts: list[str] | None, kept: NDArray[np.bool_]) -
     return None if int(members.max()) == len(members) - 1 else members
 
 
-def _partitions(groups: Any, n_rows: int) -> dict[str, NDArray[Any]]:
-    """One column of slice names per partition; `groups` is one column, or a table or dict of several."""
+def partitions(groups: Any, n_rows: int) -> dict[str, NDArray[Any]]:
+    """One column of slice names per partition; `groups` is one column, or a table or dict of several.
+
+    Raises
+    ------
+    InputError
+        There is not one name per row.
+
+    Examples
+    --------
+    >>> {name: names.tolist() for name, names in partitions({"year": [2024, None]}, 2).items()}
+    {'year': ['2024', '(missing)']}
+    """
     if groups is None:
         return {}
     if hasattr(groups, "columns"):
@@ -282,14 +293,14 @@ def _partitions(groups: Any, n_rows: int) -> dict[str, NDArray[Any]]:
     else:
         name = getattr(groups, "name", None)
         parts = {"slice" if name is None else str(name): groups}
-    partitions = {}
+    named = {}
     for name, values in parts.items():
         column = np.asarray(values, dtype=object)
         if column.shape != (n_rows,):
             raise InputError(f"groups {name!r} has shape {column.shape}; expected ({n_rows},), one slice name per row")
         names = np.array(["(missing)" if is_missing(value) else str(value) for value in column], dtype=object)
-        partitions[name] = _largest(names)
-    return partitions
+        named[name] = _largest(names)
+    return named
 
 
 def _largest(names: NDArray[Any]) -> NDArray[Any]:

@@ -42,6 +42,7 @@ def content(folder: Path, reference: ReferenceRows, **changes: Any) -> Content:
         "expires": "2027-01-31T12:00:00+00:00",
         "classifier": {
             "sha256": classifier_sha256(folder),
+            "pipeline_sha256": 64 * "2",
             "classes": ["bad", "good"],
             "words": [["bad"], ["good"]],
             "prompt": {"template": "{{ text }}"},
@@ -50,6 +51,7 @@ def content(folder: Path, reference: ReferenceRows, **changes: Any) -> Content:
             "processing": None,
             "bias": None,
             "calibrator": "temperature",
+            "recalibration": None,
             "prior": False,
             "features": [],
             "n_calibration_rows": 100,
@@ -79,7 +81,7 @@ def content(folder: Path, reference: ReferenceRows, **changes: Any) -> Content:
         "calibration": {"error": 0.05, "null_mean": 0.04, "p_value": 0.4},
         "parts": [
             {
-                "partition": "class",
+                "partition": "predicted class",
                 "name": "bad",
                 "n_rows": 40,
                 "n_accepted": 16,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -170,3 +171,28 @@ def test_a_link_to_nowhere_is_a_broken_certificate(folder):
     (folder / "certificate.json").symlink_to(folder / "elsewhere.json")
     with pytest.raises(CertificateError, match="does not exist"):
         certificate_of(folder)
+
+
+def test_a_reader_sees_one_certificate_or_the_other(folder, certificate):
+    """While somebody writes one after the other into the same folder."""
+    others = [
+        Certificate(made.content(folder, rows, rows=_rows(n)), rows)
+        for n in (50, 60)
+        for rows in [made.reference_rows(n)]
+    ]
+    known = {certificate.id, *(other.id for other in others)}
+    ended = threading.Event()
+
+    def write() -> None:
+        while not ended.is_set():
+            for other in others:
+                other.save(folder)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(60):
+            assert certificate_of(folder).id in known
+    finally:
+        ended.set()
+        writer.join()

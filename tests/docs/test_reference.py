@@ -27,6 +27,7 @@ DOCUMENTED = sorted(
 MODULES = (
     "backends",
     "calibration",
+    "certificates",
     "display",
     "estimation",
     "features",

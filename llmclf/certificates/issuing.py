@@ -1,0 +1,298 @@
+"""Making a certificate: what is refused before anything is asked, what is asked, and what is written down."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import Floats, Integers
+from ..calibration import SelectedThreshold
+from ..calibration.selective import check_selectable
+from ..errors import CalibrationWarning, InputError, warn
+from ..fitting.evaluation import named_columns
+from ..fitting.row_groups import read_groups
+from ..fitting.seen_rows import SeenRows, row_fingerprints
+from ..logits import logsumexp
+from ..metrics import inclusion_weights
+from ..pipeline import FittedPipeline
+from ..report.evidence import partitions
+from ..saved_folder import array_bytes, written_sha256
+from ..tables.rows import Rows
+from .assumptions import assumptions
+from .canary import KINDS, Asked, make_canary, rows_hash
+from .certificate import Certificate, ReferenceRows
+from .content import FORMAT, Classifier, Content, Guarantee, JudgedRows, Reference
+from .expiry import expiry
+from .judging import LabelledRows, calibration_of, guarantee_before, guarantee_selected, parts_of
+from .signatures import private_key, signature_of
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+THRESHOLDS = ("fitted", "selected")
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a certificate is to promise, and how it is to be written.
+
+    Attributes
+    ----------
+    max_error, confidence : float
+    threshold : {"fitted", "selected"}
+    canary : {"texts", "hashes"}
+    expires : as `llmclf.certificates.expiry.expiry` takes it
+    key : path or None
+    key_password_env : str or None
+    """
+
+    max_error: float
+    confidence: float
+    threshold: str
+    canary: str
+    expires: Any
+    key: str | os.PathLike[str] | None = None
+    key_password_env: str | None = None
+
+
+class Issued(NamedTuple):
+    """A certificate that names no classifier's file yet, and the pipeline that it is about."""
+
+    draft: Draft
+    pipeline: FittedPipeline
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """All of a certificate but which file the classifier is in.
+
+    Attributes
+    ----------
+    content : dict
+        The fields of `Content` without ``classifier``.
+    classifier : dict
+        The fields of `Classifier` without ``sha256``.
+    reference : ReferenceRows
+    key : private key, or None
+    """
+
+    content: Mapping[str, Any]
+    classifier: Mapping[str, Any]
+    reference: ReferenceRows
+    key: Ed25519PrivateKey | None
+
+    def certificate(self, classifier_sha256: str) -> Certificate:
+        """The certificate of the classifier whose JSON has this hash."""
+        classifier = Classifier(sha256=classifier_sha256, **self.classifier)
+        content = Content(classifier=classifier, **self.content)
+        signature = None if self.key is None else signature_of(content, self.key)
+        return Certificate(content, self.reference, signature)
+
+
+def issue(
+    pipeline: FittedPipeline,
+    rows: Rows,
+    columns: Integers,
+    promise: Promise,
+    *,
+    groups: Any = None,
+    clusters: Any = None,
+    inclusion: Any = None,
+) -> Issued:
+    """Judge labelled rows (n,) and write down what they show; see `llmclf.LLMClassifier.certify`.
+
+    Raises
+    ------
+    InputError
+        Before anything is asked: an argument cannot be used, the rows are too few, or something was fitted on some of them.
+    NotCertifiedError
+        The rows do not show what was to be promised.
+
+    Warns
+    -----
+    CalibrationWarning
+        Some rows could not be scored.
+    """
+    issued = datetime.now(UTC).replace(microsecond=0)
+    _check_promise(promise)
+    end = expiry(promise.expires, issued)
+    key = None if promise.key is None else private_key(promise.key, promise.key_password_env)
+    slices = partitions(named_columns(groups, rows), len(rows))
+    given = read_groups(clusters, rows, "clusters")
+    drawn = _inclusion(inclusion, len(rows))
+    seen = SeenRows.among(rows, pipeline)
+    _check_unseen(seen, pipeline, rows, promise)
+    members = seen.groups(rows, pipeline, given)
+    check_selectable(len(rows), promise.max_error, promise.confidence, members)
+    threshold = _fitted_threshold(pipeline) if promise.threshold == "fitted" else None
+    pipeline.check_model_identity()
+
+    answers = pipeline.scorer.answers(rows)
+    scores = pipeline.scores(rows, answers)
+    known = Asked(scores.values, pipeline.probabilities(scores))
+    names = [str(label) for label in pipeline.labels.classes]
+    judged = LabelledRows(known.probabilities, columns, names, members, drawn, slices)
+    _check_scored(judged, promise)
+    if threshold is None:
+        guarantee = guarantee_selected(judged, promise.max_error, promise.confidence)
+        pipeline = _with_threshold(pipeline, guarantee, judged, rows)
+    else:
+        guarantee = guarantee_before(judged, threshold, promise.max_error, promise.confidence)
+    mass = np.exp(logsumexp(pipeline.scorer.class_scores(rows, "sum", answers), axis=1)).clip(0.0, 1.0)
+    undecided = pipeline.undecided(scores)
+    accepted = judged.accepted(guarantee.threshold)
+    reference = ReferenceRows(known.probabilities, accepted, mass, undecided, judged.is_right)
+    digest = sha256(array_bytes(reference.to_array())).hexdigest()
+    parts = parts_of(judged, guarantee.threshold, promise.max_error, promise.confidence)
+    truth = [pipeline.labels.classes[column] for column in columns.tolist()]
+    about = JudgedRows(
+        sha256=rows_hash(rows, pipeline.read_fields, truth),
+        n=len(rows),
+        n_groups=len(np.unique(members)),
+        n_unscored=int((~judged.is_scored).sum()),
+        n_undecided=int(undecided.sum()),
+        is_grouped=len(np.unique(members)) < len(rows),
+        is_uneven=drawn is not None,
+        n_even=int(judged.is_even.sum()),
+    )
+    content = {
+        "format": FORMAT,
+        "llmclf": version("llmclf"),
+        "issued": issued.isoformat(),
+        "expires": None if end is None else end.isoformat(),
+        "model": dict(pipeline.backend.identity()),
+        "rows": about,
+        "guarantee": guarantee,
+        "calibration": calibration_of(judged),
+        "parts": parts,
+        "n_statements": len(parts),
+        "assumptions": assumptions(about, guarantee, len(parts)),
+        "canary": make_canary(pipeline, rows, known, promise.canary),
+        "reference": Reference(file=f"certificate-{digest[:32]}.npy", sha256=digest),
+    }
+    return Issued(Draft(content, _described(pipeline), reference, key), pipeline)
+
+
+def pipeline_sha256(pipeline: FittedPipeline) -> str:
+    """The hash of all that a pipeline decides by; where its model is reached is left out.
+
+    Raises
+    ------
+    InputError
+        The pipeline cannot be saved.
+    """
+    return written_sha256({**pipeline.to_dict(), "model_options": None})
+
+
+def _check_promise(promise: Promise) -> None:
+    if promise.threshold not in THRESHOLDS:
+        raise InputError(f"threshold={promise.threshold!r}; expected one of {', '.join(map(repr, THRESHOLDS))}")
+    if promise.canary not in KINDS:
+        raise InputError(f"canary={promise.canary!r}; expected one of {', '.join(map(repr, KINDS))}")
+    if promise.key is None and promise.key_password_env is not None:
+        raise InputError(f"key_password_env={promise.key_password_env!r} belongs to a key; give its file, too, as key")
+
+
+def _inclusion(inclusion: Any, n_rows: int) -> Floats | None:
+    """With what probability each row was drawn; None where all had the same."""
+    if inclusion is None or (inclusion_weights(inclusion, n_rows) == 1.0).all():
+        return None
+    return np.asarray(inclusion, dtype=np.float64)
+
+
+def _check_unseen(seen: SeenRows, pipeline: FittedPipeline, rows: Rows, promise: Promise) -> None:
+    """Refuse rows that something was fitted on: a certificate keeps its promise to the letter."""
+    chosen_on = set(pipeline.threshold_fingerprints) if promise.threshold == "fitted" else set()
+    known = row_fingerprints(pipeline, rows)
+    counts = {
+        "stand in the prompt as examples": seen.n_shots,
+        "the calibrator was fitted on": seen.n_calibrated + int(seen.is_earlier.sum()),
+        "the threshold was chosen on": sum(one in chosen_on for one in known),
+    }
+    found = [f"{n} {what}" if what.startswith("stand") else f"{what} {n}" for what, n in counts.items() if n]
+    if found:
+        raise InputError(
+            f"of these {len(rows)} rows {', '.join(found)}, so they cannot show what the classifier does with others; certify on "
+            "rows that nothing was fitted on"
+        )
+
+
+def _fitted_threshold(pipeline: FittedPipeline) -> float:
+    chosen = pipeline.threshold
+    if chosen is None:
+        raise InputError(
+            "the classifier has no threshold yet; choose it on other rows, with fit_threshold, or on these, with "
+            "threshold='selected'"
+        )
+    if not chosen.n_accepted:
+        raise InputError(
+            "the classifier's threshold accepts no row, so there is nothing to promise; choose another on other rows, with "
+            "fit_threshold, or on these, with threshold='selected'"
+        )
+    return float(chosen.threshold)
+
+
+def _check_scored(judged: LabelledRows, promise: Promise) -> None:
+    n_lost = int((~judged.is_scored).sum())
+    if n_lost:
+        warn(
+            f"{n_lost} of these {len(judged)} rows could not be scored; they count as not accepted (score_rows says why)",
+            CalibrationWarning,
+        )
+    scored = judged.is_scored
+    check_selectable(int(scored.sum()), promise.max_error, promise.confidence, judged.members[scored])
+
+
+def _with_threshold(pipeline: FittedPipeline, guarantee: Guarantee, judged: LabelledRows, rows: Rows) -> FittedPipeline:
+    """The pipeline with the threshold that was selected."""
+    chosen = SelectedThreshold(
+        guarantee.threshold,
+        float(guarantee.coverage.value or 0.0),
+        guarantee.error,
+        guarantee.error_bound,
+        guarantee.n_accepted,
+        int(judged.is_scored.sum()),
+        guarantee.max_error,
+        guarantee.confidence,
+    )
+    is_first = not pipeline.corrections.changes_scores
+    return replace(
+        pipeline,
+        threshold=chosen,
+        threshold_fingerprints=row_fingerprints(pipeline, rows),
+        calibrated_on=pipeline.calibrated_on or pipeline.backend.identity(),
+        fitted_on_scores=pipeline.kind_of_scores if is_first else pipeline.fitted_on_scores,
+    )
+
+
+def _described(pipeline: FittedPipeline) -> dict[str, Any]:
+    values, corrections = pipeline.to_dict(), pipeline.corrections
+    return {
+        "pipeline_sha256": pipeline_sha256(pipeline),
+        "classes": values["classes"],
+        "words": values["words"],
+        "prompt": values["prompt"],
+        "n_shots": len(pipeline.shots),
+        "scoring": pipeline.scoring,
+        "processing": values["processing"],
+        "bias": _name(corrections.bias),
+        "calibrator": _name(corrections.calibrator),
+        "recalibration": _name(corrections.recalibration),
+        "prior": corrections.log_prior is not None,
+        "features": [] if pipeline.features is None else [reader.name for reader in pipeline.features.readers],
+        "n_calibration_rows": len(pipeline.calibration_rows.fingerprints),
+    }
+
+
+def _name(correction: Any) -> str | None:
+    if correction is None:
+        return None
+    name = getattr(correction, "name", None) or getattr(correction, "method", None)
+    return name if isinstance(name, str) else type(correction).__name__

@@ -1,0 +1,167 @@
+"""`llmclf certify`, `verify` and `recalibrate`: what they write and say, and with which code they end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from certificates.test_signatures import write_keys
+from certificates.worlds import MAX_ERROR, World, make_world
+
+from llmclf import load
+from llmclf.certificates import certificate_of
+
+
+@pytest.fixture(scope="module")
+def world(tiny_bpe) -> World:
+    return make_world(tiny_bpe)
+
+
+@pytest.fixture(scope="module")
+def ready(world, tmp_path_factory) -> Path:
+    """A folder with a classifier and a table of fresh rows, not to be changed."""
+    place = tmp_path_factory.mktemp("ready")
+    world.fitted().save(place / "clf")
+    X, y = world.of(World.FRESH)
+    frame = pd.DataFrame({"review": X, "mood": y, "channel": ["web", "mail"] * 200, "chance": 0.5})
+    frame.to_csv(place / "fresh.csv", index=False)
+    return place
+
+
+@pytest.fixture
+def place(ready, tmp_path, monkeypatch) -> Path:
+    shutil.copytree(ready, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+FRESH = ["clf", "fresh.csv", "--text-column", "review", "--label-column", "mood"]
+CERTIFY = ["certify", *FRESH, "--max-error", MAX_ERROR]
+
+
+def test_it_certifies_and_verifies(run, place):
+    """With the promise in words, a page, and an exit code for CI."""
+    done = run(*CERTIFY, "--group-column", "channel", "--inclusion-column", "chance", "--expires", "30")
+    assert done.code == 0, done.err
+    made = certificate_of("clf")
+    assert made.id in done.out
+    assert "at most 15.0 % are wrong, with 95 % confidence" in " ".join(done.out.split())
+    assert [part.name for part in made.content.parts] == ["bad", "good", "mail", "web"]
+    assert (made.expires - made.issued).days == 30
+    assert (place / "clf" / "certificate.html").read_text().startswith("<!DOCTYPE html>")
+    checked = run("verify", "clf")
+    assert checked.code in (0, 3)
+    assert "the same model" in checked.out
+    as_json = run("verify", "clf", "--json")
+    assert json.loads(as_json.out)["certificate"] == made.id
+
+
+def test_what_is_not_shown_ends_with_a_code_of_its_own(run, place):
+    """And no certificate is there; what the rows show is said."""
+    frame = pd.read_csv("fresh.csv")
+    frame["mood"] = frame["mood"].sample(frac=1.0, random_state=0).tolist()
+    frame.to_csv("fresh.csv", index=False)
+    done = run(*CERTIFY)
+    assert done.code == 3
+    assert "no certificate: of 400 rows" in " ".join(done.err.split())
+    assert certificate_of("clf") is None
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--max-error", "2"], "max_error=2"),
+        (["--max-error", "0.001"], "at least 2995 are needed"),
+        (["--expires", "soon"], "expires='soon'"),
+        (["--group-column", "town"], "--group-column 'town' is not a column"),
+        (["--key", "absent"], "does not exist"),
+        (["--label-column", "town"], "'town' is not a column"),
+        (["--threshold", "0.9"], "threshold='0.9'"),
+    ],
+)
+def test_bad_arguments_end_with_2(run, place, more, words):
+    """Before anything is spent."""
+    done = run(*CERTIFY, *more)
+    assert done.code == 2
+    assert words in " ".join(done.err.split())
+
+
+def test_the_form_of_the_table_must_be_that_of_the_fit(run, place):
+    """A classifier of texts needs the column that holds them."""
+    done = run("certify", "clf", "fresh.csv", "--label-column", "mood", "--max-error", "0.1")
+    assert done.code == 2
+    assert "name their column with --text-column" in " ".join(done.err.split())
+
+
+def test_a_signature_is_checked_with_the_public_key(run, place):
+    """Another key ends with the code of signatures."""
+    private, public = write_keys(place)
+    _, other = write_keys(place, "other")
+    assert run(*CERTIFY, "--key", private).code == 0
+    assert run("verify", "clf", "--public-key", public).code in (0, 3)
+    wrong = run("verify", "clf", "--public-key", other)
+    assert wrong.code == 8
+    assert "signed by another key" in " ".join(wrong.err.split())
+
+
+def test_hashes_are_verified_with_their_rows(run, place):
+    """Without these, an argument is missing."""
+    assert run(*CERTIFY, "--canary", "hashes").code == 0
+    without = run("verify", "clf")
+    assert without.code == 2
+    assert "--rows" in without.err
+    assert run("verify", "clf", "--rows", "fresh.csv", "--text-column", "review").code in (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda folder: (folder / "certificate.json").unlink(), 9),
+        (lambda folder: (folder / "certificate.json").write_text("[]"), 7),
+        (lambda folder: next(folder.glob("certificate-*.npy")).unlink(), 7),
+        (lambda folder: (folder / "classifier.json").write_text("{}"), 6),
+        (lambda folder: (folder / "classifier.json").unlink(), 1),
+    ],
+)
+def test_every_fault_has_its_code(run, place, change, code):
+    """In one line, without a traceback."""
+    assert run(*CERTIFY).code == 0
+    change(place / "clf")
+    done = run("verify", "clf")
+    assert done.code == code
+    assert "Traceback" not in done.err
+
+
+def test_a_threshold_is_selected_and_kept(run, place):
+    """In the folder, whose certificate is about it."""
+    assert run(*CERTIFY, "--threshold", "selected").code == 0
+    assert load("clf").threshold_.n_rows == 400
+    assert certificate_of("clf").threshold == load("clf").threshold_.threshold
+
+
+@pytest.mark.filterwarnings("default::llmclf.errors.CertificateWarning")
+def test_predict_says_that_a_certificate_is_broken(run, place):
+    """On standard error; the rows are labelled all the same."""
+    assert run(*CERTIFY).code == 0
+    (place / "clf" / "certificate.json").write_text("[]")
+    done = run("predict", "fresh.csv", "out.csv", "--text-column", "review", "--classifier", "clf")
+    assert done.code == 0
+    assert "nothing is certified" in " ".join(done.err.split())
+
+
+@pytest.mark.filterwarnings("default::llmclf.errors.LlmclfWarning")
+def test_it_recalibrates(run, place):
+    """Into another folder, or the same, where the certificate goes."""
+    assert run(*CERTIFY).code == 0
+    done = run("recalibrate", *FRESH, "-o", "again")
+    assert done.code == 0, done.err
+    assert "recalibrated on 400 rows" in done.out
+    assert load("again").recalibration_ is not None
+    assert certificate_of("clf") is not None
+    same = run("recalibrate", *FRESH, "-o", "clf")
+    assert same.code == 0
+    assert "is removed" in " ".join(same.err.split())
+    assert certificate_of("clf") is None
