@@ -19,6 +19,7 @@ from ..arrays import Floats
 
 FIRST = 0.5
 """The part of the capital that is staked from the first row on; the rest waits for a change that comes later."""
+_LOG_ROOM = 200.0  # what is staked may grow or shrink by so much, as a logarithm, before its scale changes
 _ODDS = np.array([1.25, 1.5, 2.0, 3.0, 6.0])
 
 
@@ -51,20 +52,23 @@ class BettingMixture:
     """
 
     def __init__(self, shares: Floats, pace: float = 100.0) -> None:
-        self._log_shares = np.log(shares)
+        self._shares = shares
         self._pace = pace
         self._n = 0
-        self._log_staked = math.log(FIRST) + self._log_shares
+        # What is staked, divided by a number that keeps it within the range of floats.
+        self._staked = FIRST * shares
+        self._log_scale = 0.0
 
     @property
     def log_value(self) -> float:
         """The logarithm of the capital."""
-        return float(np.logaddexp(logsumexp(self._log_staked), math.log(self._reserve(self._n))))
+        reserve = self._reserve(self._n) * math.exp(-self._log_scale)
+        return self._log_scale + math.log(float(self._staked.sum()) + reserve)
 
     @property
     def best(self) -> int:
         """The alternative that holds most of what is staked."""
-        return int(self._log_staked.argmax())
+        return int(self._staked.argmax())
 
     def bet(self, log_factors: Floats, n_rows: int = 1) -> None:
         """Multiply what is staked by what `n_rows` further rows pay.
@@ -78,7 +82,12 @@ class BettingMixture:
         """
         begins = self._reserve(self._n) - self._reserve(self._n + n_rows)
         self._n += n_rows
-        self._log_staked = np.logaddexp(self._log_staked + log_factors, math.log(begins) + self._log_shares)
+        with np.errstate(divide="ignore"):
+            logs = np.log(self._staked) + log_factors
+        most = float(logs.max())
+        growth = max(most, -self._log_scale) if abs(most) > _LOG_ROOM else 0.0
+        self._log_scale += growth
+        self._staked = np.exp(logs - growth) + (begins * math.exp(-self._log_scale)) * self._shares
 
     def _reserve(self, n: int) -> float:
         return (1.0 - FIRST) / (1.0 + math.log1p(n / self._pace))

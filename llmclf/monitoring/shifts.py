@@ -23,8 +23,8 @@ from .statistics import ReferenceBins, Statistic
 HALF_LIVES = (256.0, 4096.0, math.inf)
 """In how many rows what is learned counts half; each has a part of the capital."""
 _PACE = 1000.0
-_BLOCK = 32
-_LONGER = 100  # blocks grow to this part of the rows so far, which keeps their number small
+_SHORTEST, _LONGEST = 32, 4096  # blocks, in rows
+_PART = 100  # blocks grow to this part of the rows so far, which keeps their number small
 _RECENT = 1000
 
 
@@ -78,7 +78,7 @@ class ShiftTest:
         waiting = np.concatenate([self._waiting, self._bins.bins(values)])
         times = np.concatenate([self._waiting_times, rows.times[known]])
         start = 0
-        while len(waiting) - start >= (size := max(_BLOCK, self._n // _LONGER)):
+        while len(waiting) - start >= (size := min(max(_SHORTEST, self._n // _PART), _LONGEST)):
             self._settle(waiting[start : start + size], float(times[start + size - 1]))
             start += size
         self._waiting, self._waiting_times = waiting[start:], times[start:]

@@ -116,7 +116,7 @@ class ReferenceBins:
             counts = np.bincount(values.astype(np.int64))
             self._by_count = np.argsort(-counts, kind="stable")
             counts = counts[self._by_count]
-            n_own = min(max(1, int((counts >= _ROWS_PER_CATEGORY).sum())), _MAX_CATEGORIES, max(1, len(counts) - 1))
+            n_own = min(max(1, int((counts >= _ROWS_PER_CATEGORY).sum())), _MAX_CATEGORIES)
             edges = np.concatenate([[0], counts.cumsum()[:n_own]])
             values = self._ranked(values)
         else:

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monitoring.watched import append_many
 
 from llmclf.errors import InputError, StoreError
 from llmclf.monitoring import DecisionLog, DecisionRecord
@@ -215,11 +216,6 @@ def _asked(path, question):
         return connection.execute(question).fetchone()[0]
 
 
-def _append_many(log, name):
-    for number in range(60):
-        log.append([record(0, id=f"{name}.{number}")])
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["fork", "spawn"])
 def test_processes_share_a_log(tmp_path, how):
@@ -227,10 +223,10 @@ def test_processes_share_a_log(tmp_path, how):
     context = multiprocessing.get_context(how)
     with a_log(tmp_path, max_rows=25) as log:
         log.append([record(0, id="first")])
-        workers = [context.Process(target=_append_many, args=(log, name)) for name in "abcd"]
+        workers = [context.Process(target=append_many, args=(log, name)) for name in "abcd"]
         for worker in workers:
             worker.start()
-        _append_many(log, "parent")
+        append_many(log, "parent")
         for worker in workers:
             worker.join()
         assert [worker.exitcode for worker in workers] == [0] * 4

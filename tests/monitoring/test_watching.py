@@ -1,0 +1,316 @@
+"""The watch over a log: what it finds, that looking costs nothing, and what it says to do."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from monitoring.watched import CLASSES, THRESHOLD, a_baseline, audit, draw, records
+
+from llmclf.errors import InputError
+from llmclf.monitoring import DecisionLog, Watch, WatchReport, watch
+
+
+def a_log(folder, proba) -> DecisionLog:
+    log = DecisionLog(folder, classes=CLASSES, certificate="c1", model="m")
+    log.append(records(proba))
+    log.close()
+    return log
+
+
+def accepted_rows(confidence) -> np.ndarray:
+    return np.flatnonzero(confidence >= THRESHOLD)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> tuple[DecisionLog, np.ndarray, np.ndarray]:
+    """A log of a classifier that keeps its promise, with truth and confidences."""
+    proba, truth, confidence = draw(2000, seed=2)
+    return a_log(tmp_path_factory.mktemp("kept"), proba), truth, confidence
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory) -> tuple[DecisionLog, np.ndarray, np.ndarray]:
+    """One whose rows are right 15 points less often."""
+    proba, truth, confidence = draw(2000, seed=3, gap=0.15)
+    return a_log(tmp_path_factory.mktemp("broken"), proba), truth, confidence
+
+
+def test_a_kept_promise_raises_no_alarm(kept):
+    """And the report says how far the audit has come."""
+    log, truth, confidence = kept
+    report = watch(log, a_baseline(), audit(truth, accepted_rows(confidence)[:300]))
+    assert (report.alarms, report.exit_code) == ([], 0)
+    assert report.verdict.startswith("No alarm: 2,000 rows are like those of the certificate; ")
+    assert [action["kind"] for action in report.actions] == ["continue"]
+    audited = report.to_dict()["audited"]
+    assert audited["n_accepted"] == audited["promise"]["n"] == 300
+    assert audited["error"]["low"] <= audited["error"]["value"] <= audited["error"]["high"]
+
+
+def test_without_labels_the_report_asks_for_an_audit(kept):
+    """Of as many rows as the test is made for."""
+    report = watch(kept[0], a_baseline(), horizon=120)
+    assert report.exit_code == 0
+    assert "no row is audited yet" in report.verdict
+    [action] = report.actions
+    assert (action["kind"], action["n_labels"]) == ("continue", 120)
+
+
+def test_a_broken_promise_is_found(broken):
+    """The most urgent alarm decides the exit code, and the report says what to do."""
+    log, truth, confidence = broken
+    report = watch(log, a_baseline(), audit(truth, accepted_rows(confidence)[:250]))
+    assert report.exit_code == 4
+    assert [alarm["kind"] for alarm in report.alarms] == ["promise", "calibration"]
+    kinds = [action["kind"] for action in report.actions]
+    assert kinds == ["stop", "recalibrate", "certify"]
+    recalibrate = report.actions[1]
+    assert recalibrate["n_labels"] > 0
+    assert THRESHOLD <= recalibrate["region"][0] < recalibrate["region"][1] <= 1.0
+    assert 0 < report.alarms[0]["row"] < 250
+
+
+def test_a_threshold_that_keeps_the_promise_is_named(tmp_path):
+    """Where only the less confident of the accepted rows have become wrong."""
+    proba, truth, confidence = draw(4000, seed=4)
+    doubtful = (confidence >= THRESHOLD) & (confidence < 0.97)
+    truth[doubtful] = np.where(np.random.default_rng(0).random(doubtful.sum()) < 0.5, 0, 1)
+    report = watch(a_log(tmp_path, proba), a_baseline(), audit(truth, np.arange(1500)))
+    assert report.exit_code == 4
+    action = report.actions[0]
+    assert action["kind"] == "change_threshold"
+    assert 0.9 < action["threshold"] < 1.0
+    assert f"{action['threshold']:.4g}" in action["text"]
+
+
+def test_calibration_may_break_while_the_promise_is_kept(tmp_path):
+    """Rows that are never accepted have become wrong."""
+    proba, truth, confidence = draw(3000, seed=5)
+    truth[confidence < 0.75] = 1 - proba.argmax(axis=1)[confidence < 0.75]
+    report = watch(a_log(tmp_path, proba), a_baseline(), audit(truth, np.arange(600)))
+    assert report.exit_code == 5
+    assert [action["kind"] for action in report.actions] == ["recalibrate", "certify"]
+    assert report.actions[0]["region"][1] <= 0.8
+
+
+def test_rows_of_another_kind_are_found(tmp_path):
+    """A shift asks for an audit, and does not say that rows are wrong."""
+    proba, _, _ = draw(3000, seed=6, shape=0.3)
+    report = watch(a_log(tmp_path, proba), a_baseline())
+    assert report.exit_code == 3
+    assert {"confidence", "accepted"} <= {alarm["statistic"] for alarm in report.alarms}
+    assert [action["kind"] for action in report.actions] == ["audit"]
+    assert report.actions[0]["region"][1] <= 0.8
+
+
+def test_errors_and_undecided_rows_are_found(tmp_path):
+    """The certificate's rows had none of either."""
+    proba, _, _ = draw(1000, seed=7)
+    log = DecisionLog(tmp_path, classes=CLASSES, certificate="c1", model="m")
+    from dataclasses import replace
+
+    from llmclf.monitoring import DecisionRecord
+
+    rows = [
+        DecisionRecord(one.id, one.time, error="Timeout") if i % 5 == 0 else replace(one, undecided=i % 5 == 1)
+        for i, one in enumerate(records(proba))
+    ]
+    with log:
+        log.append(rows)
+    report = watch(log, a_baseline())
+    assert {alarm["statistic"] for alarm in report.alarms} == {"errors", "undecided"}
+    assert report.to_dict()["rows"]["errors"] == {"Timeout": 200}
+
+
+def test_looking_often_changes_nothing(tmp_path, broken):
+    """A watch that is asked after every few rows says in the end what one says that looks once."""
+    _, truth, confidence = broken
+    proba, _, _ = draw(2000, seed=3, gap=0.15)
+    log = DecisionLog(tmp_path, classes=CLASSES, certificate="c1", model="m", max_rows=300)
+    often = Watch(log, a_baseline())
+    labels = audit(truth, accepted_rows(confidence)[:250])
+    with log:
+        for start in range(0, 2000, 130):
+            log.append(records(proba[start : start + 130], start))
+            often.report(labels[:5] if start > 130 else None)
+    one, other = often.report(labels).to_dict(), watch(log, a_baseline(), labels).to_dict()
+    assert json.dumps(one["audited"]) == json.dumps(other["audited"])
+    assert one["alarms"] == other["alarms"]
+    for mine, theirs in zip(one["shifts"], other["shifts"], strict=True):
+        assert mine.pop("mean") == pytest.approx(theirs.pop("mean"))
+        assert mine == theirs
+
+
+def test_a_table_says_what_its_log_says(tmp_path, broken):
+    """The columns that label writes, as a frame or as a file, with ids that are numbers."""
+    log, truth, confidence = broken
+    columns = log.read()
+    table = pd.DataFrame(
+        {
+            "number": np.arange(2000),
+            "new_label": [CLASSES[k] for k in columns.labels],
+            "new_accepted": columns.accepted == 1,
+            "new_p_praise": columns.probabilities[:, 0],
+            "new_p_complaint": columns.probabilities[:, 1],
+            "new_label_mass": columns.label_mass,
+            "new_undecided": columns.undecided,
+            "new_error": None,
+        }
+    )
+    table.to_csv(tmp_path / "labelled.csv", index=False)
+    labels = audit(truth, accepted_rows(confidence)[:250])
+    options = {"id_column": "number", "prefix": "new_"}
+    expected = watch(log, a_baseline(), labels).to_dict()
+    labels["id"] = [one.removeprefix("r") for one in labels["id"]]
+    for source in (table, tmp_path / "labelled.csv"):
+        found = watch(source, a_baseline(), labels, **options).to_dict()
+        for name in ("shifts", "audited", "classes"):
+            for one in found["shifts"] + expected["shifts"]:
+                one["alarm"] = None if one["alarm"] is None else one["alarm"]["row"]  # a table has no times
+            assert found[name] == expected[name]
+
+
+def test_a_table_without_decisions_is_decided_by_the_threshold(broken):
+    """As predict without a threshold writes it."""
+    log, truth, confidence = broken
+    columns = log.read()
+    table = pd.DataFrame({"id": columns.ids, "label": [CLASSES[k] for k in columns.labels]})
+    table["p_praise"], table["p_complaint"] = columns.probabilities.T
+    report = watch(table, a_baseline(), audit(truth, accepted_rows(confidence)[:250]))
+    assert report.to_dict()["audited"]["n_accepted"] == 250
+    assert report.exit_code == 4
+
+
+def test_rows_that_cannot_be_used_are_counted(kept):
+    """Ids that the log does not have, and labels that are given again."""
+    log, truth, _ = kept
+    labels = pd.concat([audit(truth, [3, 5, 3]), pd.DataFrame({"id": ["none", "r9"], "label": ["praise", ""]})])
+    audited = watch(log, a_baseline(), labels).to_dict()["audited"]
+    assert (audited["n"], audited["n_used"], audited["n_unknown"], audited["n_repeated"]) == (3, 2, 1, 1)
+
+
+def test_an_id_with_two_decisions_counts_if_they_agree(tmp_path):
+    """A request that was sent twice is one; what cannot be told apart is left out."""
+    proba, truth, _ = draw(40, seed=8)
+    log = a_log(tmp_path, proba)
+    with log:
+        log.append(records(proba[:1]))
+        log.append(records(1 - proba[1:2], 1))
+    audited = watch(log, a_baseline(), audit(truth, [0, 1, 2])).to_dict()["audited"]
+    assert (audited["n_used"], audited["n_ambiguous"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        (pd.DataFrame({"id": ["r1"]}), {}, "no column 'label'"),
+        (pd.DataFrame({"id": ["r1"], "label": ["neither"]}), {}, "column 'label': .*'neither'"),
+        (pd.DataFrame({"id": ["r1", "r1"], "label": list(CLASSES)}), {}, "gives the id 'r1' two labels"),
+        (pd.DataFrame({"id": ["", "r1"], "label": list(CLASSES)}), {}, "row 0 is empty"),
+        (pd.DataFrame({"id": ["a"], "label": ["praise"]}), {}, "none of the 1 audited ids, such as 'a'"),
+        (pd.DataFrame({"id": ["r1"], "label": ["praise"], "inclusion": [0.5]}), {}, "inclusion_floor="),
+        (pd.DataFrame({"id": ["r1"], "label": ["praise"], "inclusion": [2]}), {}, "row 0: .*2.*at most 1"),
+        (
+            pd.DataFrame({"id": ["r1"], "label": ["praise"], "inclusion": [0.1]}),
+            {"inclusion_floor": 0.2},
+            "below inclusion_floor=0.2",
+        ),
+        ([1, 2], {}, "audited=list"),
+        (None, {"alpha": 5}, "alpha=5"),
+        (None, {"horizon": 0}, "horizon=0"),
+        (None, {"min_shift": -1}, "min_shift=-1"),
+        (None, {"calibration_tolerance": 0.5}, "calibration_tolerance=0.5"),
+        (None, {"inclusion_floor": 0}, "inclusion_floor=0"),
+    ],
+)
+def test_what_cannot_be_used_is_named(kept, labels, options, message):
+    """With the value, and what was expected."""
+    with pytest.raises(InputError, match=message):
+        watch(kept[0], a_baseline(), labels, **options)
+
+
+def test_logs_and_tables_that_do_not_fit_are_named(tmp_path, kept):
+    """Of another certificate, of other classes, or without the columns."""
+    log = kept[0]
+    with pytest.raises(InputError, match="no decisions made under the certificate c2; it has those of: c1"):
+        watch(log.folder, a_baseline(certificate="c2"))
+    other = DecisionLog(tmp_path, classes=("a", "b"), certificate="c1", model="m")
+    with pytest.raises(InputError, match="has the classes"):
+        watch(other, a_baseline())
+    with pytest.raises(InputError, match="no column 'label'"):
+        watch(pd.DataFrame({"id": [1]}), a_baseline())
+    table = pd.DataFrame({"label": ["praise"], "p_praise": [0.5], "p_complaint": [0.5], "accepted": ["perhaps"]})
+    with pytest.raises(InputError, match="--id-column"):
+        watch(table, a_baseline())
+    with pytest.raises(InputError, match="'perhaps' is neither True nor False"):
+        watch(table.assign(id=1), a_baseline())
+    with pytest.raises(InputError, match="certificate=None"):
+        watch(log, None)
+    with pytest.raises(InputError, match="log=int"):
+        watch(5, a_baseline())
+    with pytest.raises(InputError, match="has no certificate; run llmclf certify"):
+        watch(log, tmp_path)
+
+
+def test_an_uneven_audit_is_weighted(tmp_path):
+    """Rows that the audit prefers, of which many are wrong, do not break a promise that is kept over all rows."""
+    proba, truth, confidence = draw(6000, seed=9)
+    rows = accepted_rows(confidence)
+    wrong = proba.argmax(axis=1) != truth
+    inclusion = np.where(confidence < 0.93, 0.8, 0.1)
+    drawn = rows[np.random.default_rng(0).random(len(rows)) < inclusion[rows]]
+    labels = audit(truth, drawn)
+    log = a_log(tmp_path, proba)
+    promise = float(wrong[rows].mean()) + 0.01
+    blind = watch(log, a_baseline(max_error=promise), labels)
+    assert blind.exit_code == 4
+    labels["inclusion"] = inclusion[drawn]
+    weighted = watch(log, a_baseline(max_error=promise), labels, inclusion_floor=0.1)
+    assert weighted.exit_code == 0
+    error = weighted.to_dict()["audited"]["error"]
+    assert error["low"] < wrong[rows].mean() < error["high"]
+    strict = watch(log, a_baseline(max_error=promise / 3), labels, inclusion_floor=0.1)
+    assert strict.exit_code == 4
+
+
+def test_certificates_that_are_expired_or_drawn_unevenly_are_said(kept):
+    """An expired one raises an alarm; uneven rows are not compared with."""
+    past = datetime.now(UTC) - timedelta(days=1)
+    report = watch(kept[0], a_baseline(expires=past))
+    assert report.exit_code == 6
+    assert [action["kind"] for action in report.actions] == ["certify"]
+    assert report.gauges()["llmclf_watch_certificate_expired"] == 1.0
+    uneven = watch(kept[0], a_baseline(is_even=False))
+    assert uneven.to_dict()["shifts"] == []
+    assert "drawn unevenly" in uneven.verdict
+    assert "nothing is compared" in uneven.to_html()
+
+
+def test_reports_are_plain(broken):
+    """JSON without NaN, a line per test, and gauges whose names Prometheus takes."""
+    log, truth, confidence = broken
+    report = watch(log, a_baseline(), audit(truth, accepted_rows(confidence)[:250]))
+    again = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert WatchReport(again).to_dict() == again
+    frame = report.to_frame()
+    assert frame["test"].tolist()[-2:] == ["promise", "calibration"]
+    assert (frame["largest_log_e_value"] >= 0).all()
+    gauges = report.gauges()
+    assert all(re.fullmatch(r"llmclf_watch_[a-z0-9_]+", name) for name in gauges)
+    assert all(isinstance(value, float) and np.isfinite(value) for value in gauges.values())
+    assert gauges["llmclf_watch_promise_alarm"] == 1.0
+    assert gauges["llmclf_watch_exit_code"] == 4.0
+
+
+def test_an_empty_log_is_no_alarm(tmp_path):
+    """Nothing has happened yet."""
+    log = DecisionLog(tmp_path, classes=CLASSES, certificate="c1", model="m")
+    report = watch(log, a_baseline())
+    assert report.exit_code == 0
+    report.to_html()
+    json.dumps(report.to_dict(), allow_nan=False)
