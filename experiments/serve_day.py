@@ -120,7 +120,15 @@ def day(place: Path, n: int, n_clients: int) -> None:
     assert process.stderr is not None
     port = int(process.stdout.readline())
     events: list[dict[str, Any]] = []
-    threading.Thread(target=lambda: events.extend(map(json.loads, process.stderr)), daemon=True).start()
+
+    def read() -> None:
+        for line in process.stderr:
+            try:
+                events.append(json.loads(line))
+            except ValueError:
+                print(line, end="")
+
+    threading.Thread(target=read, daemon=True).start()
 
     def get(path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as reply:

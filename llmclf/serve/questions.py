@@ -89,9 +89,13 @@ class Answer:
     kind: str = ""
     message: str = ""
 
+    def to_dict(self) -> dict[str, Any]:
+        """All attributes as JSON values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Answer:
-        """The inverse of `dataclasses.asdict`, also where JSON made lists of tuples."""
+        """The inverse of `to_dict`, also where JSON made lists of tuples."""
         return cls(**{**values, "probabilities": tuple(values["probabilities"])})
 
     @property

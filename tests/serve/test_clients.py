@@ -73,7 +73,7 @@ def test_typesafe_sdk_gets_the_classifiers_numbers(one):
             close(said.scores["s"].score, good)
             close(said.nouls["n"].noul, good)
             assert said.choices["c"].choice == ("good" if good > bad else "bad")
-        assert name in [model.name for model in client.models.list()]
+        assert name in [model.name for model in client.models.list().models]
 
 
 @pytest.mark.model

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
@@ -126,13 +126,13 @@ class Answerer:
     def answers(self, asks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """The answer to each ask; where one of them makes the model fail, the others are answered all the same."""
         try:
-            return [asdict(answer) for answer in self._together(asks)]
+            return [answer.to_dict() for answer in self._together(asks)]
         except (ServerError, BudgetError, CapabilityError) as error:
             message = without_texts(str(error), asks)
-            return [asdict(Answer(kind="model_unavailable", message=message))] * len(asks)
+            return [Answer(kind="model_unavailable", message=message).to_dict()] * len(asks)
         except Exception as error:
             if len(asks) == 1:
-                return [asdict(_failure(error, asks[0]))]
+                return [_failure(error, asks[0]).to_dict()]
             half = len(asks) // 2
             return [*self.answers(asks[:half]), *self.answers(asks[half:])]
 

@@ -20,6 +20,7 @@ COMMAND = (sys.executable, "-P", "-c", "from llmclf.serve.model.process import m
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 30.0  # seconds between a death and the next start, where one follows another
 _STABLE = 60.0  # seconds of life after which a death is the first again
 _BUFFER = 1 << 20
+_PATIENCE = 2.0  # seconds that a process is given to end by itself
 
 
 class ModelProcess:
@@ -148,10 +149,13 @@ class ModelProcess:
         if process is None:
             return
         if process.stdin is not None:
-            process.stdin.close()
-        with suppress(ProcessLookupError):
-            process.kill()
-        await asyncio.shield(process.wait())
+            process.stdin.close()  # at which it ends by itself
+        try:
+            await asyncio.wait_for(process.wait(), _PATIENCE)
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
 
 
 async def _next(stream: asyncio.StreamReader) -> dict[str, Any] | None:
