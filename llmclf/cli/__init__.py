@@ -1,5 +1,5 @@
-"""The command line: `llmclf demo | fit | predict | label | estimate | estimate-share | report | race | watch | inspect | certify |
-verify | recalibrate | probe | serve | cache | journal`.
+"""The command line: `llmclf demo | fit | predict | label | estimate | estimate-share | report | race | watch | inspect |
+certify | verify | recalibrate | probe | serve | cache | journal`.
 
 May import every other package; no other package imports it. Another command is a function in a module here, registered
 below; options that several commands share go into ``options`` or ``flags``. ``python docs/write_cli.py`` then writes its

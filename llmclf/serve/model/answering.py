@@ -186,7 +186,7 @@ def hash_of(values: Any) -> str:
     Examples
     --------
     >>> hash_of({"model": "a"})
-    'f5c7a2a1a8f2'
+    'eb88c6defa43'
     """
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
