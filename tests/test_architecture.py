@@ -22,6 +22,7 @@ ALLOWED = {
         "_check_sample_weight",
     ): "scikit-learn's own way to check weights, which its guide for estimators names",
     ("files/orderly_end.py", "os._exit"): "an end that waits for nothing has no other name in Python",
+    ("serve/model/process.py", "os._exit"): "an end that waits for nothing has no other name in Python",
     ("backends/local/products/packed.py", "torch.ops.mkldnn._reorder_linear_weight"): "an operator that torch names so",
     ("backends/local/products/packed.py", "torch.ops.mkldnn._linear_pointwise"): "an operator that torch names so",
     ("backends/local/products/attention.py", "torch.ops.mkldnn._linear_pointwise"): "an operator that torch names so",

@@ -1,5 +1,5 @@
 """The command line: `llmclf demo | fit | predict | label | estimate | estimate-share | next-rows | report | race | watch |
-inspect | certify | verify | recalibrate | probe | cache | journal`.
+inspect | certify | verify | recalibrate | probe | serve | cache | journal`.
 
 May import every other package; no other package imports it. Another command is a function in a module here, registered
 below; options that several commands share go into ``options`` or ``flags``. ``python docs/write_cli.py`` then writes its
@@ -22,7 +22,7 @@ from ..files.orderly_end import INTERRUPTED, Interrupted, orderly_end
 from . import cache, classify, demo, inspect, journal, label, probe, race, report
 from .console import VisibleFormatter, say, say_aside, show_block, show_traceback, show_warning
 from .hand_labels import estimate_share, next_rows
-from .operations import certify, watch
+from .operations import certify, serve, watch
 
 app = typer.Typer(
     help="Label texts with a language model, with probabilities that can be trusted.",
@@ -77,6 +77,7 @@ app.command(short_help="Promise that few accepted rows are wrong, if labelled ro
 app.command(short_help="Say whether a classifier is still the one that was certified.")(certify.verify)
 app.command(short_help="Put a saved classifier's probabilities right by new labelled rows.")(certify.recalibrate)
 app.command(short_help="Say what a server's log-probabilities are good for.")(probe.probe)
+app.command(short_help="Serve classifiers over HTTP to the clients of System One and OpenAI Decisions.")(serve.serve)
 cache_app.command(short_help="Show how much a cache holds.")(cache.info)
 cache_app.command(short_help="Forget all scores of a cache.")(cache.clear)
 app.add_typer(cache_app, name="cache")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -116,14 +117,34 @@ class DecisionConnection(AsyncBridge):
         try:
             await self._post(client, "The sky is blue.", [question])
         except ServerError as error:
-            if self._kind != "choice" or error.status not in (400, 422):
+            if error.status not in (400, 422):
                 raise
-            self._describe = True
-            try:
-                await self._post(client, "The sky is blue.", [question])
-            except ServerError:
+            if self._kind == "choice":
+                self._describe = True
+                with suppress(ServerError):
+                    await self._post(client, "The sky is blue.", [question])
+                    return
                 self._describe = False
-                raise error from None
+            if not await self._is_named_in_list(client):
+                raise
+
+    async def _is_named_in_list(self, client: Client) -> bool:
+        """Whether the server says in its list of models which one answers: one that answers only a question of its own."""
+
+        def read(reply: Any) -> str | None:
+            models = reply.get("models") if isinstance(reply, Mapping) else None
+            entries = [one for one in models if isinstance(one, Mapping)] if isinstance(models, Sequence) else []
+            named = [one for one in entries if one.get("name") == self._model] or (entries if len(entries) == 1 else [])
+            stated = named[0].get("x_answers_as") if named else None
+            return stated if isinstance(stated, str) else None
+
+        try:
+            stated = await client.call("//v1/models", None, read, max_retries=0)
+        except ServerError:
+            return False
+        if stated is not None:
+            self.models.check({"model": stated})
+        return stated is not None
 
     def units(self, asked: Iterator[tuple[str, Question]]) -> Iterator[Unit]:
         """Consecutive questions about the same text: what one HTTP request can hold."""

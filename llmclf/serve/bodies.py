@@ -1,0 +1,186 @@
+"""Bodies of requests: read within limits of size and time, unpacked, and parsed as JSON that holds nothing but JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from ..files.bounded_json import parsed_json
+from .limits import Limits
+from .refusals import RefusalError, invalid, too_large
+
+_CLOSE = {"Connection": "close"}  # the rest of such a body is not waited for
+
+
+async def read_body(headers: Mapping[str, str], chunks: AsyncIterator[bytes], limits: Limits) -> dict[str, Any]:
+    """The JSON object in a body.
+
+    Parameters
+    ----------
+    headers : mapping
+        Whose names are in lower case.
+    chunks : async iterator of bytes
+    limits : Limits
+
+    Raises
+    ------
+    RefusalError
+        It is no JSON object, of another type or encoding, too large, or too slow.
+    """
+    _check_type(headers.get("content-type", ""))
+    unpack = _unpacker(headers.get("content-encoding", "identity").strip().lower())
+    stated = headers.get("content-length", "")
+    if stated.isdecimal() and len(stated) < 19 and int(stated) > limits.body_bytes:
+        raise _large(limits)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > limits.body_bytes:
+                    raise _large(limits)
+    except TimeoutError:
+        raise RefusalError(
+            408,
+            "request_timeout",
+            f"the body did not arrive within {limits.body_seconds:g} s; send it faster, or less of it",
+            headers=_CLOSE,
+        ) from None
+    return parsed(unpack(bytes(body), limits))
+
+
+def parsed(body: bytes) -> dict[str, Any]:
+    """The JSON object that some bytes are.
+
+    Raises
+    ------
+    RefusalError
+
+    Examples
+    --------
+    >>> parsed(b'{"a": [1, "b"]}')
+    {'a': [1, 'b']}
+    >>> parsed(b'{"a": NaN}')
+    Traceback (most recent call last):
+    ...
+    llmclf.serve.refusals.RefusalError: the body is not JSON: NaN is no number of JSON
+    """
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise invalid(f"the body is not UTF-8 (byte {error.start}); encode it as UTF-8", kind="json_invalid") from None
+    try:
+        value = parsed_json(text, parse_constant=_refuse_constant, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        raise invalid(
+            f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})", kind="json_invalid"
+        ) from None
+    except (ValueError, MemoryError) as error:
+        raise invalid(f"the body is not JSON: {error}", kind="json_invalid") from None
+    if not isinstance(value, dict):
+        raise invalid("the body is JSON, and no object; expected {...}", kind="json_invalid")
+    if "\\ud" in text.lower():
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            raise invalid(
+                "a string holds half of a surrogate pair, which is not a character; clean your texts",
+                kind="json_invalid",
+            ) from None
+    return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("a number is too large for 64 bits")
+    return value
+
+
+def _check_type(stated: str) -> None:
+    kind, _, rest = stated.partition(";")
+    kind = kind.strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise RefusalError(
+            415,
+            "unsupported_media_type",
+            "expected a body of JSON; send the header Content-Type: application/json",
+            headers=_CLOSE,
+        )
+    for part in rest.split(";"):
+        name, _, value = part.partition("=")
+        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in ("utf-8", "utf8"):
+            raise RefusalError(
+                415, "unsupported_media_type", "expected JSON in UTF-8; leave the charset out", headers=_CLOSE
+            )
+
+
+def _large(limits: Limits) -> RefusalError:
+    refusal = too_large(f"the body has more than {limits.body_bytes:,} bytes; send fewer or shorter texts at once")
+    refusal.headers.update(_CLOSE)
+    return refusal
+
+
+Unpack = Callable[[bytes, Limits], bytes]
+
+
+def _unpacker(encoding: str) -> Unpack:
+    known = {"identity": _as_it_is, "": _as_it_is, "gzip": _gzip, "x-gzip": _gzip, "deflate": _gzip, "zstd": _zstd}
+    if encoding not in known:
+        raise RefusalError(
+            415,
+            "unsupported_encoding",
+            "the body is packed in a way that is not read here; expected identity, gzip, deflate or zstd",
+            headers={**_CLOSE, "Accept-Encoding": "identity, gzip, deflate, zstd"},
+        )
+    return known[encoding]
+
+
+def _as_it_is(body: bytes, limits: Limits) -> bytes:
+    return body
+
+
+def _gzip(body: bytes, limits: Limits) -> bytes:
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, as its head says
+    try:
+        whole = unpacker.decompress(body, limits.body_bytes + 1)
+    except zlib.error:
+        raise _broken() from None
+    return _checked(whole, limits, is_whole=unpacker.eof)
+
+
+def _zstd(body: bytes, limits: Limits) -> bytes:
+    try:
+        import zstandard
+    except ImportError:
+        raise RefusalError(
+            415,
+            "unsupported_encoding",
+            "zstd is not installed here; send the body as it is",
+            headers={"Accept-Encoding": "identity, gzip, deflate"},
+        ) from None
+    unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(body)
+    try:
+        return _checked(unpacker.read(limits.body_bytes + 1), limits, is_whole=True)
+    except (zstandard.ZstdError, MemoryError):
+        raise _broken() from None
+
+
+def _checked(whole: bytes, limits: Limits, *, is_whole: bool) -> bytes:
+    if len(whole) > limits.body_bytes:
+        raise _large(limits)
+    if not is_whole:
+        raise _broken()
+    return whole
+
+
+def _broken() -> RefusalError:
+    return invalid("the body cannot be unpacked as Content-Encoding says", kind="encoding_invalid")

@@ -1,0 +1,361 @@
+"""`llmclf serve` as a process: signals, a killed model, clients that hang up or drip, and what cannot be served."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from decision_servers import DecisionServer, Reply
+from serving import close, in_threads, save_classifier, served_process
+
+from llmclf.errors import InputError, StoreError
+from llmclf.serve.access import Access
+from llmclf.serve.event_log import EventLog
+from llmclf.serve.limits import Limits
+from llmclf.serve.server import Serving, serve
+
+pytestmark = [pytest.mark.kill, pytest.mark.server, pytest.mark.slow]
+
+
+class SlowServer(DecisionServer):
+    """A server's model that takes its time, and raises or dies on request."""
+
+    seconds = 0.0
+
+    def answer(self, path, body):
+        time.sleep(self.seconds)
+        return super().answer(path, body)
+
+
+@pytest.fixture(scope="module")
+def model():
+    with SlowServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def moods(model, tmp_path_factory):
+    """A calibrated classifier behind a server's model, and its folder."""
+    folder = tmp_path_factory.mktemp("served") / "moods"
+    return _saved(folder, model)
+
+
+def _saved(folder, model):
+    from llmclf import open_backend
+
+    backend = open_backend("systemone:jev-latest", base_url=model.url, concurrency=64)
+    return folder, save_classifier(folder, backend, max_error=0.45)
+
+
+@pytest.fixture(scope="module")
+def server(moods):
+    with served_process(moods[0]) as server:
+        yield server.ready()
+
+
+def body(*texts):
+    return {"model": "moods", "inputs": list(texts)}
+
+
+def test_the_numbers_are_those_of_the_classifier(server, moods):
+    """To 1e-9, for several clients at once, each with its own rows."""
+    texts = [f"a text about the number {i}" for i in range(40)]
+    expected = moods[1].predict_proba(texts)
+    replies = in_threads(lambda i: server.post("/v1/classify", body(*texts[5 * i : 5 * i + 5])), 8)
+    got = [[one["probabilities"][c] for c in ("bad", "good")] for reply in replies for one in reply.json["results"]]
+    close(got, expected)
+    for request in server.named("request"):
+        assert request["status"] == 200 or request["route"] == "/readyz"
+
+
+def test_a_killed_model_process_is_replaced_and_what_it_was_asked_is_answered_once(moods, model):
+    """kill -9 in the middle: all requests are answered, each with its own row's numbers, and the next ones, too."""
+    folder, clf = moods
+    with served_process(folder) as server:
+        server.ready()
+        first = server.model_pid
+        model.seconds = 0.3
+        try:
+            texts = [f"text {i}" for i in range(12)]
+            killer = threading.Timer(0.4, lambda: os.kill(first, signal.SIGKILL))
+            killer.start()
+            replies = in_threads(lambda i: server.post("/v1/classify", body(texts[i])), 12)
+        finally:
+            model.seconds = 0.0
+        assert [reply.status for reply in replies] == [200] * 12
+        got = [[reply.json["results"][0]["probabilities"][c] for c in ("bad", "good")] for reply in replies]
+        close(got, clf.predict_proba(texts))
+        assert len(server.named("model_died")) == 1
+        assert server.model_pid != first
+        assert server.post("/v1/classify", body("again")).status == 200
+        assert b"llmclf_serve_model_starts 2.0" in server.get("/metrics").content
+
+
+def test_sigterm_finishes_what_was_accepted_and_ends_with_zero(moods, model):
+    """Requests under way are answered, new connections refused, the process of the models ends, too."""
+    with served_process(moods[0]) as server:
+        server.ready()
+        pid = server.model_pid
+        model.seconds = 0.5
+        try:
+            threads = []
+            replies = []
+            for i in range(6):
+                thread = threading.Thread(
+                    target=lambda i=i: replies.append(server.post("/v1/classify", body(f"t {i}")))
+                )
+                thread.start()
+                threads.append(thread)
+            server.until(lambda: b"llmclf_serve_passes 0" not in server.get("/metrics").content)
+            code = server.stop(signal.SIGTERM)
+            for thread in threads:
+                thread.join()
+        finally:
+            model.seconds = 0.0
+        assert code == 0
+        assert [reply.status for reply in replies] == [200] * 6
+        with pytest.raises(OSError):
+            server.connect()
+        assert server.named("stopped")
+        assert server.named("stopping")[0]["signal"] == "SIGTERM"
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_second_signal_does_not_wait(moods, model):
+    """It ends the server while the model is still at work."""
+    with served_process(moods[0]) as server:
+        server.ready()
+        model.seconds = 20.0
+        try:
+            thread = threading.Thread(target=lambda: in_threads(lambda i: server.post("/v1/classify", body("x")), 1))
+            thread.start()
+            time.sleep(0.5)
+            server.process.send_signal(signal.SIGINT)
+            server.until(lambda: server.named("stopping"))
+            began = time.monotonic()
+            server.stop(signal.SIGINT, seconds=15)
+            assert time.monotonic() - began < 15
+        finally:
+            model.seconds = 0.0
+
+
+def test_the_model_process_ends_with_the_one_that_listens(moods):
+    """Also where that is killed and can say nothing."""
+    with served_process(moods[0]) as server:
+        server.ready()
+        pid = server.model_pid
+        server.process.kill()
+        end = time.monotonic() + 30
+        while Path(f"/proc/{pid}").exists() and "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def test_clients_that_drip_or_hang_up_hold_up_nobody(moods):
+    """A byte at a time in the head or the body ends with 408; others are answered meanwhile."""
+    with served_process(moods[0], "--body-seconds", "1") as server:
+        server.ready()
+        head = b"POST /v1/classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n"
+
+        def drip(start):
+            connection = server.connect()
+            connection.sendall(start)
+            said = b""
+            connection.settimeout(0.1)
+            for _ in range(150):
+                try:
+                    connection.sendall(b"x")
+                except OSError:
+                    pass
+                try:
+                    part = connection.recv(4096)
+                except TimeoutError:
+                    continue
+                except OSError:
+                    break
+                if not part:
+                    break
+                said += part
+            connection.close()
+            return said
+
+        def hang_up(_):
+            for cut in (head[:20], head, head + b'{"inputs": ["x'):
+                connection = server.connect()
+                connection.sendall(cut)
+                connection.close()
+            return b""
+
+        work = [
+            lambda i: drip(head[:30]),
+            lambda i: drip(head),
+            hang_up,
+            lambda i: server.post("/v1/classify", body("x")),
+        ]
+        in_head, in_body, _, reply = in_threads(lambda i: work[i](i), 4)
+        assert in_head.startswith(b"HTTP/1.1 408")
+        assert in_body.startswith(b"HTTP/1.1 408")
+        assert b"did not arrive within 1 s" in in_body
+        assert reply.status == 200
+        with server.connect() as idle:
+            idle.settimeout(30)
+            assert idle.recv(100).startswith(b"HTTP/1.1 408")  # who connects and says nothing
+        assert server.get("/healthz").status == 200
+
+
+def test_rubbish_is_no_fault(server):
+    """What is no HTTP is refused, and the server goes on."""
+    for rubbish in (b"\x16\x03\x01\x02\x00\x01\x00", b"GET\r\n\r\n", b"POST / HTTP/9.9\r\n\r\n", b"G" * 100_000):
+        with server.connect() as connection:
+            connection.sendall(rubbish)
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(30)
+            said = b""
+            try:
+                while part := connection.recv(4096):
+                    said += part
+            except ConnectionError:
+                pass
+            assert b"Traceback" not in said
+    assert server.get("/healthz").status == 200
+    assert not server.named("fault")
+
+
+def test_a_full_queue_answers_429_and_accepted_requests_are_answered(moods, model):
+    """Some are refused with Retry-After, the others answered, and there are no more and no fewer."""
+    with served_process(moods[0], "--max-waiting-rows", "4", "--pass-rows", "1") as server:
+        server.ready()
+        model.seconds = 0.2
+        try:
+            replies = in_threads(lambda i: server.post("/v1/classify", body(f"text {i}")), 30)
+        finally:
+            model.seconds = 0.0
+        statuses = [reply.status for reply in replies]
+        assert set(statuses) == {200, 429}
+        assert all("retry-after" in reply.headers for reply in replies if reply.status == 429)
+        assert server.post("/v1/classify", body("x")).status == 200
+
+
+def test_a_server_behind_that_fails_is_503_and_heals(tmp_path):
+    """While the model's own server refuses, so does this one, and says that it is not the request's fault."""
+    with SlowServer() as model:
+        folder, _ = _saved(tmp_path / "moods", model)
+        with served_process(folder) as server:
+            server.ready()
+            model.script = [Reply(401, {"detail": "no"})] * 8
+            reply = server.post(
+                "/v1/systemone",
+                {"state": "x", "questions": {"q": {"type": "choice", "criteria": {"good": None, "bad": None}}}},
+            )
+            assert reply.status == 503
+            assert reply.json["detail"]["error_type"] == "model_unavailable"
+            assert "retry-after" in reply.headers
+            model.script = []
+            assert server.post("/v1/classify", body("x")).status == 200
+
+
+def test_decisions_are_kept_in_a_log_without_texts(moods, tmp_path):
+    """One record a row, in the classifier's order; the log is whole after SIGTERM."""
+    from llmclf.monitoring import DecisionLog
+
+    folder, clf = moods
+    with served_process(folder, "--log", tmp_path / "log") as server:
+        server.ready()
+        reply = server.post("/v1/classify", body("one secret", "", "two secrets"), **{"x-request-id": "r1"})
+        version = reply.json["version"]
+        assert server.stop() == 0
+    log = DecisionLog(tmp_path / "log", classes=["bad", "good"], certificate=None, model=f"moods@{version}")
+    columns = log.read()
+    assert columns.ids == ("r1:0", "r1:1", "r1:2")
+    close(columns.probabilities[[0, 2]], clf.predict_proba(["one secret", "two secrets"]))
+    log.close()
+    assert all(b"secret" not in file.read_bytes() for file in (tmp_path / "log").iterdir())
+
+
+def run(*arguments, **env):
+    return subprocess.run(
+        [sys.executable, "-m", "llmclf", "serve", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, **env},
+    )
+
+
+def serving(*folders, port=0, host="127.0.0.1"):
+    """What would be served, without a key."""
+    return Serving(folders, None, host, port, Access(None, is_local=True), Limits(), EventLog(lambda event: None))
+
+
+def test_what_cannot_be_served_is_named_and_nothing_listens(moods, tmp_path):
+    """No folder, no classifier, damage, another version, two of one name, no address, a port in use."""
+    folder = moods[0]
+    values = json.loads((folder / "classifier.json").read_text())
+    for name, text in (
+        ("damaged", "{"),
+        ("newer", json.dumps({**values, "format": 99})),
+        ("other/moods", json.dumps(values)),
+    ):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "classifier.json").write_text(text)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for asked, kind, words in (
+            (serving(), InputError, "nothing is to be served"),
+            (serving(tmp_path / "none"), StoreError, "holds no saved classifier"),
+            (serving(tmp_path / "damaged"), StoreError, "is damaged"),
+            (serving(tmp_path / "newer"), StoreError, "newer version"),
+            (serving(folder, tmp_path / "other" / "moods"), InputError, "called 'moods'"),
+            (serving(folder, host="no.such.host.invalid"), InputError, "is no address of this machine"),
+            (serving(folder, port=port), StoreError, f"port {port} of 127.0.0.1 cannot be taken"),
+        ):
+            with pytest.raises(kind, match=words):
+                serve(asked, lambda host, port: pytest.fail("it listens"))
+
+
+def test_the_command_line_says_what_is_wrong_in_one_line(moods):
+    """A host without a key, a variable without one, a model that nobody knows: code 2, and no traceback."""
+    cases = [
+        ((moods[0], "--host", "0.0.0.0"), "there is no key"),
+        ((moods[0], "--access-key-env", "LLMCLF_NO_KEY"), "'LLMCLF_NO_KEY' is not set"),
+        (("--model", "nonsense"), "nonsense"),
+    ]
+    for done, (_, words) in zip(in_threads(lambda i: run(*cases[i][0]), len(cases)), cases, strict=True):
+        assert (done.returncode, done.stdout) == (2, "")
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_model_that_cannot_be_opened_ends_the_server(tmp_path):
+    """With the reason and code 1, once: as where its own server is not there."""
+    with SlowServer() as model:
+        folder, _ = _saved(tmp_path / "moods", model)
+    done = run(folder, "--port", "0", "--model-option", "max_retries=0")
+    assert done.returncode == 1
+    assert "cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_key_opens_a_server_for_others_and_is_seen_nowhere(moods):
+    """The model's process does not get it, nor do logs and metrics."""
+    with served_process(
+        moods[0], "--access-key-env", "LLMCLF_SERVE_KEY", env={"LLMCLF_SERVE_KEY": "open-sesame-123"}
+    ) as server:
+        server.ready()
+        assert server.post("/v1/classify", body("x")).status == 401
+        key = {"authorization": "Bearer open-sesame-123"}
+        assert server.post("/v1/classify", body("x"), **key).status == 200
+        environment = Path(f"/proc/{server.model_pid}/environ").read_bytes()
+        assert b"open-sesame" not in environment
+        assert b"open-sesame" not in server.get("/metrics", **key).content
+        assert server.stop() == 0
+        assert "open-sesame" not in json.dumps(server.events) + "".join(server.other)

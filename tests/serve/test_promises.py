@@ -1,0 +1,121 @@
+"""Certificates in answers, and what the watch says of a server's decisions."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from certificates.made import certificate, saved
+from serving import application, ask
+
+from llmclf.errors import StoreError
+from llmclf.serve.decision_records import DecisionRecords
+from llmclf.serve.event_log import EventLog
+from llmclf.serve.promises import Promise
+from llmclf.serve.questions import Answer
+from llmclf.serve.watched import WatchedLogs
+
+
+def certified(folder, **changes):
+    """A saved classifier with a certificate."""
+    saved(folder)
+    certificate(folder, **changes).save(folder)
+    return folder
+
+
+def test_a_certificate_is_valid_expired_broken_or_none(tmp_path):
+    """Its id and its state, as they are when they are asked for; another classifier's is broken."""
+    folder = certified(tmp_path / "a")
+    promise = Promise.of(folder)
+    assert promise.to_dict() == {"id": promise.certificate.id, "status": "valid"}
+    old = {"issued": "2020-01-31T12:00:00+00:00", "expires": "2021-01-31T12:00:00+00:00"}
+    assert Promise.of(certified(tmp_path / "b", **old)).to_dict()["status"] == "expired"
+    saved(tmp_path / "c")
+    assert Promise.of(tmp_path / "c").to_dict() == {"id": None, "status": "none"}
+    (folder / "certificate.json").write_text("{}")
+    broken = Promise.of(folder)
+    assert broken.to_dict() == {"id": None, "status": "broken"}
+    assert "certificate.json" in broken.fault
+
+
+def test_every_answer_has_the_certificates_id_and_state(tmp_path):
+    """In all three protocols and in the list of models."""
+    promise = Promise.of(certified(tmp_path / "a"))
+    served = application(promise=promise)
+    options = {"good": None, "bad": None}
+    one_of = [{"type": "choice", "instructions": "?", "choices": [{"value": "good"}, {"value": "bad"}]}]
+    replies = [
+        ask(served, "/v1/classify", {"inputs": ["x"]}).json,
+        ask(served, "/v1/systemone", {"state": "x", "questions": {"q": {"type": "choice", "criteria": options}}}).json[
+            "x_llmclf"
+        ],
+        ask(served, "/v1/decisions", {"input": "x", "questions": one_of}).json["x_llmclf"],
+        ask(served, "/v1/models").json["models"][0]["x_llmclf"],
+    ]
+    assert [reply["certificate"] for reply in replies] == [{"id": promise.id, "status": "valid"}] * 4
+
+
+def classifier(promise=None):
+    return SimpleNamespace(name="moods", version="v1", classes=["bad", "good"], promise=promise or Promise())
+
+
+def test_decisions_are_written_in_the_background(tmp_path):
+    """All of them once the records are closed, errors by their kind; those of other models are none."""
+    events = []
+    records = DecisionRecords(tmp_path / "log", [classifier()], EventLog(events.append))
+    answers = [Answer((0.25, 0.75), True, 0.5), Answer(kind="invalid_row", message="field 'text' is blank")]
+    for i in range(500):
+        records.note("moods", f"r{i}", answers)
+    records.note("smollm2", "r", answers)
+    records.close()
+    columns = records.logs["moods"].read()
+    assert len(columns) == 1000
+    assert columns.ids[:3] == ("r0:0", "r0:1", "r1:0")
+    assert columns.errors[:2] == (None, "invalid_row")
+    assert columns.labels[0] == 1
+    assert (records.left_out, events) == (0, [])
+
+
+def test_a_log_that_cannot_be_written_is_said_and_counted(tmp_path, monkeypatch):
+    """The answers have gone out all the same."""
+    events = []
+    records = DecisionRecords(tmp_path / "log", [classifier()], EventLog(events.append))
+
+    def fails(rows):
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(records.logs["moods"], "append", fails)
+    records.note("moods", "r", [Answer((0.25, 0.75))])
+    records.close()
+    assert records.left_out == 1
+    assert (events[0]["event"], events[0]["kind"]) == ("decisions_lost", "StoreError")
+
+
+def test_what_the_watch_says_is_among_the_metrics():
+    """The gauges of the last look by model, each alarm once, and a look that fails as an event."""
+    events = []
+    alarm = {"kind": "shift", "text": "Confidence: no longer as it was."}
+
+    class Report:
+        alarms = (alarm,)
+
+        def gauges(self):
+            return {"llmclf_watch_rows": 7.0}
+
+    class Look:
+        is_broken = False
+
+        def report(self):
+            if self.is_broken:
+                raise StoreError("gone")
+            return Report()
+
+    look = Look()
+    watched = WatchedLogs({"moods": look}, EventLog(events.append), every=3600)
+    assert list(watched.gauges()) == []
+    watched.look()
+    watched.look()
+    assert list(watched.gauges()) == [("llmclf_watch_rows", "See llmclf watch.", {"model": "moods"}, 7.0)]
+    look.is_broken = True
+    watched.look()
+    assert [event["event"] for event in events] == ["alarm", "watch_failed"]
+    watched.close()
