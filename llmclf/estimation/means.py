@@ -382,8 +382,8 @@ def _part(
     in_rows = [np.atleast_2d(table) for table in tables]
     means, by_hand = list[MeanEstimate](), list[MeanEstimate]()
     contributions = np.zeros((whole.n_units, len(tables)))
-    d = sample.design_weights
-    is_known = len(np.unique(sample.units[d > 0])) > 1 if sample.n_labelled else False
+    is_known = sample.n_labelled > 0 and len(np.unique(sample.units[sample.counted])) > 1
+    d = sample.design_weights if is_known else np.zeros(0)
     for j, table in enumerate(tables):
         if not is_known:
             for found in (means, by_hand):

@@ -14,6 +14,8 @@ from .sandwich import Influence, influence, tuned
 
 _GRID = 20  # tunings between 0 and 1, so that coefficients share solutions
 _ROUNDS = 2
+_UNSEEN_UNITS = 2.0
+"""How many units of which the predictions know nothing count beside those that were labelled; as in `estimate_shares`."""
 
 
 class Fit(NamedTuple):
@@ -77,6 +79,18 @@ def fit_powered(
         params[columns], used[columns] = solution[columns], final
         parts.append((found, columns))
     return Fit(params, *Influence.joined(parts).covariance(of_rows_alone), used)
+
+
+def with_unseen_errors(powered: Fit, by_hand: Fit, n_units: int) -> Fit:
+    """The fit with a variance for errors of the predictions that no label has shown, as if two more units were all wrong.
+
+    Two of n units without predictions have the variance of the labels alone times 2 / n, of which a coefficient meets as much as
+    its tuning relies on predictions. Where the labels alone have no solution, nothing is added.
+    """
+    if np.isnan(by_hand.covariance).any():
+        return powered
+    part = powered.tuning * np.sqrt(_UNSEEN_UNITS / n_units)
+    return powered._replace(covariance=powered.covariance + part[:, None] * by_hand.covariance * part)
 
 
 def fit_naive(design: LabelDesign, sample: LabelledSample, *, is_logistic: bool, reduce_bias: bool) -> Fit:
@@ -145,7 +159,8 @@ def _kish(equations: EstimatingEquations) -> float:
 
 def _firth(equations: EstimatingEquations) -> Floats:
     """The `spread` of labels alone: as many rows as their weights say."""
-    return np.eye(equations.design.X.shape[1]) / np.sqrt(_kish(equations))
+    result: Floats = np.eye(equations.design.X.shape[1]) / np.sqrt(_kish(equations))
+    return result
 
 
 def _spread(covariance: Floats, inverse: Floats, least: float, most: float) -> Floats:
@@ -157,7 +172,8 @@ def _spread(covariance: Floats, inverse: Floats, least: float, most: float) -> F
     try:
         root = np.linalg.cholesky((inverse + inverse.T) / 2.0)
     except np.linalg.LinAlgError:
-        return np.eye(len(inverse)) / np.sqrt(least)
+        by_hand: Floats = np.eye(len(inverse)) / np.sqrt(least)
+        return by_hand
     back = np.linalg.inv(root)
     variances, directions = np.linalg.eigh(back @ covariance @ back.T)
     lengths = np.sqrt(np.clip(variances, 1.0 / max(least, most), 1.0 / least))

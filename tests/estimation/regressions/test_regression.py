@@ -380,3 +380,18 @@ def test_with_probabilities_as_they_are_the_coefficients_are_those_of_ppi_python
     result = estimate_regression(p, y[:60].astype(int), np.arange(60), X, **options)
     expected = [-0.5827048825796944, 0.43107042823138775, -0.139157948153062]
     np.testing.assert_allclose(result.params, expected, atol=1e-8)
+
+
+def test_predictions_without_a_seen_error_leave_some_doubt() -> None:
+    """However good they look, n labels vouch for at most n / 2 times as many; a tuning that is given is taken as it is."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 2000)
+    age = rng.normal(size=2000)
+    outcome = age + 0.5 * label + rng.normal(size=2000)
+    proba = np.eye(2)[label]
+    rows = rng.choice(2000, 200, replace=False)
+    options = {"outcome": outcome, "target": "rows", "recalibrate": False}
+    result = estimate_regression(proba, label[rows], rows, pd.DataFrame({"age": age}), **options)
+    assert (result.bse >= result.by_hand.bse * np.sqrt(2 / 200) * (1 - 1e-9)).all()
+    exact = estimate_regression(proba, label[rows], rows, pd.DataFrame({"age": age}), **options, tuning=1.0)
+    assert (exact.bse < 1e-6).all()
