@@ -90,7 +90,8 @@ def with_unseen_errors(powered: Fit, by_hand: Fit, n_units: int) -> Fit:
     if np.isnan(by_hand.covariance).any():
         return powered
     part = powered.tuning * np.sqrt(_UNSEEN_UNITS / n_units)
-    return powered._replace(covariance=powered.covariance + part[:, None] * by_hand.covariance * part)
+    covariance = powered.covariance + part[:, None] * by_hand.covariance * part
+    return Fit(powered.params, covariance, powered.degrees, powered.tuning)
 
 
 def fit_naive(design: LabelDesign, sample: LabelledSample, *, is_logistic: bool, reduce_bias: bool) -> Fit:
