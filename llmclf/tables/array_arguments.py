@@ -114,7 +114,8 @@ def as_labels(values: ArrayLike, name: str = "y") -> NDArray[Any]:
         return given
     if given.dtype.kind in "US" and not isinstance(values, np.ndarray):
         objects = np.asarray(values, dtype=object)
-        if not all(isinstance(item, (str, bytes)) for item in objects.tolist()):
+        # numpy makes text of numbers among words, and drops null characters at the end of a word.
+        if objects.tolist() != given.tolist():
             return objects
     return given
 

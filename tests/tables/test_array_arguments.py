@@ -134,3 +134,8 @@ def test_classes_may_come_in_any_list():
     ):
         assert class_list(classes) == ["a", "b"]
     assert class_list(range(3)) == [0, 1, 2]
+
+
+def test_words_keep_null_characters_at_their_end() -> None:
+    """numpy's type of text drops them."""
+    assert as_labels(["a\0", "b"]).tolist() == ["a\0", "b"]
