@@ -28,6 +28,7 @@ _ODDS = np.array([1.25, 1.5, 2.0, 3.0, 5.0, 10.0])
 _ODDS_SHARES = np.array([0.1, 0.2, 0.3, 0.2, 0.1, 0.1])
 _BIASES = np.array([-2.0, -1.0, -0.5, 0.5, 1.0, 2.0])
 _SLOPES = np.array([0.3, 0.5, 0.75, 1.33, 2.0, 3.0])
+_SAME_CONFIDENCE = 1e-3  # two decisions about one text differ by no more than this, as the rows of a pass change little
 _LEAST = 1e-6  # a probability nearer to 0 or 1 than this would let a single row decide
 
 
@@ -180,9 +181,12 @@ class AuditedRows:
             _check_floor(inclusion, floor)
         place: dict[str, int] = {}
         ambiguous = set()
+        confidence = found.confidence
         for row, one in enumerate(found.ids):
             first = place.setdefault(one, row)
-            if found.labels[first] != found.labels[row] or found.accepted[first] != found.accepted[row]:
+            is_other = found.labels[first] != found.labels[row] or found.accepted[first] != found.accepted[row]
+            # A client may give two requests one id; what is asked again comes back with the same confidence.
+            if is_other or abs(confidence[first] - confidence[row]) > _SAME_CONFIDENCE:
                 ambiguous.add(one)
         known = [i for i, one in enumerate(audited.ids) if one in place and one not in ambiguous]
         n_unknown = sum(one not in place for one in audited.ids)

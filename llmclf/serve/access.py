@@ -6,12 +6,14 @@ import hashlib
 import hmac
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 
 from ..errors import InputError
 from .refusals import RefusalError
 
 _SHORTEST_KEY = 8
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:[0-9]*)?")  # with or without a port
 _HINT = {"WWW-Authenticate": "Bearer"}
 
 
@@ -123,10 +125,9 @@ def is_loopback(host: str) -> bool:
 
 
 def _host_name(stated: str) -> str:
-    """The host of a header, without its port."""
-    if stated.startswith("["):
-        return stated.partition("]")[0] + "]"
-    return stated.partition(":")[0]
+    """The host of a header, without its port; empty where it is no host."""
+    found = _HOST.fullmatch(stated)
+    return "" if found is None else found[1]
 
 
 def _digest(key: str) -> bytes:

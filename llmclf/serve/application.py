@@ -34,6 +34,7 @@ from .served import Catalogue
 _CLIENT_GONE = 499  # what nginx logs where a client hung up
 _OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})  # without a key
 _ROUTES = frozenset({*_OPEN, "/v1/systemone", "/v1/decisions", "/v1/classify", "/v1/models", "/metrics"})
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 
 Record = Callable[[str, str, Sequence[Answer]], None]
 
@@ -85,7 +86,7 @@ class ServedApplication:
             Route("/openapi.json", self._openapi),
             Route("/docs", self._docs),
         ]
-        self._routes = Router(routes=routes)
+        self._routes = Router(routes=routes, redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -140,7 +141,7 @@ class ServedApplication:
                 self._log.event(
                     "request",
                     request_id=own_id,
-                    method=scope["method"] if scope["method"].isalpha() else "other",
+                    method=scope["method"] if scope["method"] in _METHODS else "other",
                     route=route,
                     status=status or _CLIENT_GONE,
                     milliseconds=round(1000 * seconds, 2),
@@ -163,14 +164,25 @@ class ServedApplication:
             asked = protocol.read(body, self._catalogue, self._limits)
             note.update(model=asked.served.name, rows=len(asked.asks))
             answers = await self._asked(asked, request.receive)
-            reply = protocol.write(asked, answers, own["id"])
+            try:
+                reply = protocol.write(asked, answers, own["id"])
+            except RefusalError as refusal:
+                if (
+                    refusal.status < 500
+                ):  # the row is to blame, and was decided upon; one that may be asked again was not
+                    self._decided(asked, answers, own["id"])
+                raise
         except RefusalError as refusal:
             note["error"] = refusal.kind
             return _json(*protocol.refuse(refusal, own["id"]), refusal.headers)
+        self._decided(asked, answers, own["id"])
+        return _json(200, reply)
+
+    def _decided(self, asked: Asked, answers: Sequence[Answer], own_id: str) -> None:
+        """Count and keep what was decided."""
         decided = answers[: asked.n_decisions]
         self._measures.answered(asked.served.name, decided)
-        self._record(asked.served.name, own["id"], decided)
-        return _json(200, reply)
+        self._record(asked.served.name, own_id, decided)
 
     async def _asked(self, asked: Asked, receive: Receive) -> list[Answer]:
         """The answers; the asking ends where the client hangs up, so that the model works for nobody in vain."""

@@ -74,7 +74,7 @@ def parsed(body: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise invalid(f"the body is not UTF-8 (byte {error.start}); encode it as UTF-8", kind="json_invalid") from None
     try:
-        value = parsed_json(text, parse_constant=_refuse_constant, parse_float=_finite)
+        value = parsed_json(text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         raise invalid(
             f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})", kind="json_invalid"
@@ -102,6 +102,13 @@ def _finite(text: str) -> float:
     value = float(text)
     if math.isinf(value):
         raise ValueError("a number is too large for 64 bits")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("an object has the same key twice, and only one of them would count; leave the other out")
     return value
 
 
@@ -154,7 +161,7 @@ def _gzip(body: bytes, limits: Limits) -> bytes:
         whole = unpacker.decompress(body, limits.body_bytes + 1)
     except zlib.error:
         raise _broken() from None
-    return _checked(whole, limits, is_whole=unpacker.eof)
+    return _checked(whole, limits, is_whole=unpacker.eof and not unpacker.unused_data)
 
 
 def _zstd(body: bytes, limits: Limits) -> bytes:
@@ -167,7 +174,7 @@ def _zstd(body: bytes, limits: Limits) -> bytes:
             "zstd is not installed here; send the body as it is",
             headers={"Accept-Encoding": "identity, gzip, deflate"},
         ) from None
-    unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(body)
+    unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(body, read_across_frames=True)
     try:
         return _checked(unpacker.read(limits.body_bytes + 1), limits, is_whole=True)
     except (zstandard.ZstdError, MemoryError):

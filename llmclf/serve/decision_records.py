@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import queue
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from ..errors import LlmclfError
+from ..errors import LlmclfError, StoreError
 from ..monitoring import DecisionLog, DecisionRecord
 from .event_log import EventLog
 from .questions import Answer
@@ -48,6 +50,7 @@ class DecisionRecords:
             )
             for one in classifiers
         }
+        _check_writable(folder)
         self._labels = {name: own.classes for name, own in self.logs.items()}
         self._events = log
         self.left_out = 0
@@ -93,6 +96,23 @@ class DecisionRecords:
                 except (LlmclfError, OSError) as error:
                     self.left_out += len(records)
                     self._events.event("decisions_lost", model=name, rows=len(records), kind=type(error).__name__)
+
+
+def _check_writable(folder: str | os.PathLike[str]) -> None:
+    """Notice at the start, and not with the first decision, that there is no place for any.
+
+    Raises
+    ------
+    StoreError
+    """
+    path = Path(folder).expanduser()
+    try:
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise StoreError(
+            f"the decision log {str(path)!r} cannot be written ({error.strerror}); give another path, or change who may write it"
+        ) from error
 
 
 def _record(row_id: str, now: float, labels: Sequence[Any], answer: Answer) -> DecisionRecord:

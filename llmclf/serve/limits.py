@@ -26,7 +26,7 @@ class Limits:
     body_seconds : float
         In which a body, and before it the head of a request, has to arrive.
     answer_seconds : float
-        That a request may wait for its answer, the queue included.
+        That a request may wait for its answer, the queue included; and then as long again for its client to read it.
     waiting_rows : int
         Rows that may wait for the model, of all requests together.
     pass_rows : int

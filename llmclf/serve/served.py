@@ -110,7 +110,7 @@ class ServedClassifier:
     @property
     def class_names(self) -> list[str]:
         """As the keys of JSON objects; truth values as JSON writes them."""
-        return [one if isinstance(one, str) else json.dumps(one) for one in self.classes]
+        return [name_of(one) for one in self.classes]
 
     @property
     def is_calibrated(self) -> bool:
@@ -330,6 +330,17 @@ class Catalogue:
         if name is None:
             raise invalid(f"name one of {listed(map(repr, self._served), 20)}", "model", kind="missing")
         raise unknown_model(name, listed(map(repr, self._served), 20))
+
+
+def name_of(value: Any) -> str:
+    """A class as the key of a JSON object.
+
+    Examples
+    --------
+    >>> name_of("good"), name_of(True), name_of(3)
+    ('good', 'true', '3')
+    """
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def version_of(folder: Path) -> tuple[str, datetime.date]:

@@ -105,7 +105,7 @@ def serve(serving: Serving, on_listening: Callable[[str, int], None] = lambda ho
     Raises
     ------
     LlmclfError
-        A folder is no classifier, the port is taken, or a model cannot be opened.
+        A folder is no classifier, the port is taken, the log of decisions cannot be written, or a model cannot be opened.
     """
     try:
         import starlette  # noqa: F401
@@ -115,8 +115,10 @@ def serve(serving: Serving, on_listening: Callable[[str, int], None] = lambda ho
     served, lane_sizes, config = _opened(serving)
     listener = _listener(serving.host, serving.port)
     with listener, handlers_kept(*_SIGNALS):
+        classifiers = [one for one in served if isinstance(one, ServedClassifier)]
+        records = None if serving.decisions is None else DecisionRecords(serving.decisions, classifiers, serving.log)
         on_listening(serving.host, listener.getsockname()[1])
-        asyncio.run(_serve(serving, Catalogue(served), lane_sizes, config, listener))
+        asyncio.run(_serve(serving, Catalogue(served), lane_sizes, config, listener, records))
 
 
 def _opened(serving: Serving) -> tuple[list[Served], dict[str, int], dict[str, Any]]:
@@ -171,6 +173,7 @@ async def _serve(
     lane_sizes: Mapping[str, int],
     config: Mapping[str, Any],
     listener: socket.socket,
+    records: DecisionRecords | None,
 ) -> None:
     import uvicorn
 
@@ -206,15 +209,13 @@ async def _serve(
 
     process = ModelProcess(config, gatherer.answered, changed, hidden=serving.hidden, command=serving.command)
     gatherer.attach(process)
-    classifiers = [one for one in catalogue if isinstance(one, ServedClassifier)]
-    records = None if serving.decisions is None else DecisionRecords(serving.decisions, classifiers, log)
     certified = (
         {}
         if records is None
         else {
             one.name: Watch(records.logs[one.name], one.promise.certificate)
-            for one in classifiers
-            if one.promise.certificate is not None
+            for one in catalogue
+            if isinstance(one, ServedClassifier) and one.promise.certificate is not None
         }
     )
     watched = WatchedLogs(certified, log)
@@ -238,7 +239,7 @@ async def _serve(
     server = QuietServer(
         uvicorn.Config(
             application,
-            http=timed(limits.body_seconds),
+            http=timed(limits.body_seconds, limits.answer_seconds),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -203,6 +203,11 @@ def test_an_id_with_two_decisions_counts_if_they_agree(tmp_path):
         log.append(records(1 - proba[1:2], 1))
     audited = watch(log, a_baseline(), audit(truth, [0, 1, 2])).to_dict()["audited"]
     assert (audited["n_used"], audited["n_ambiguous"]) == (2, 1)
+    # The same class and another confidence: another text under an id that a client used twice.
+    with log:
+        log.append(records(0.98 * proba[2:3] + 0.01, 2))
+    audited = watch(log, a_baseline(), audit(truth, [0, 1, 2])).to_dict()["audited"]
+    assert (audited["n_used"], audited["n_ambiguous"]) == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from llmclf.errors import InputError
-from llmclf.serve.access import is_loopback, opened
+from llmclf.serve.access import Access, is_loopback, opened
+from llmclf.serve.refusals import RefusalError
 
 
 def test_without_a_key_only_this_machine_is_served(monkeypatch):
@@ -46,3 +47,18 @@ def test_names_of_this_machine():
     assert not any(
         map(is_loopback, ("", "localhost.evil.example", "10.0.0.1", "0.0.0.0", "1", "127.0.0.1.evil.example"))
     )
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:80", "localhost", "[::1]", "[::1]:8000", "LOCALHOST:1"])
+def test_a_request_for_this_machine_is_heard(host):
+    """With a port, or without."""
+    Access(None, is_local=True).check_host({"host": host})
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "[::1]evil.example", "localhost:80@evil.example", "127.0.0.1:80/x", ""]
+)
+def test_a_request_for_another_machine_is_not(host):
+    """Whatever its name begins with."""
+    with pytest.raises(RefusalError, match="its own machine alone"):
+        Access(None, is_local=True).check_host({"host": host})

@@ -22,7 +22,9 @@ from llmclf.serve.access import Access
 from llmclf.serve.limits import Limits
 from llmclf.serve.openapi import document
 from llmclf.serve.protocols.classify import Classify
+from llmclf.serve.protocols.decisions import outcomes_of
 from llmclf.serve.protocols.system_one import SystemOne
+from llmclf.serve.questions import Answer
 from llmclf.tables import read_rows
 
 TEXT = "A fine film about nothing at all."
@@ -185,6 +187,51 @@ def test_a_row_without_an_answer_is_a_refusal_among_decisions():
     refused = ask(served, "/v1/systemone", system_one(state=" "))
     assert refused.status == 422
     assert refused.json["detail"][0]["loc"] == ["body", "state"]
+    # Both are rows without an answer for whoever watches.
+    assert [[one.kind for one in answers] for _, _, answers in served.records] == [["invalid_row"]] * 2
+    assert b'llmclf_serve_rows_total{model="moods",outcome="failed"} 2.0' in ask(served, "/metrics").content
+
+
+@pytest.mark.parametrize("kind", ["model_unavailable", "model_process_died", "model_failed"])
+def test_a_row_that_may_be_asked_again_is_no_decision(kind):
+    """System One has no form for it either; asked again it would stand in the log twice."""
+    served = application(answerer=Failing(kind))
+    assert ask(served, "/v1/systemone", system_one()).status >= 500
+    assert served.records == []
+
+
+class Failing:
+    """Answers every row with an error."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def answers(self, asks):
+        return [Answer(kind=self.kind, message="it failed").to_dict() for _ in asks]
+
+
+def test_what_looks_like_outcomes_of_a_predicate_costs_nothing():
+    """The last two lines say what the outcomes mean; a search with backtracking would take minutes over this body."""
+    served = application()
+    body = ask(served, "/v1/decisions", predicate("Is it?\nTrue means: good\nFalse means: bad")).json
+    close(body["answers"][0]["probability"], probabilities(fake_pipeline(), TEXT)[0][1])
+    question = {"type": "predicate", "instructions": "True means: " * 16_000}
+    assert ask(served, "/v1/decisions", decisions([question] * 20)).status == 400
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text("ab\n", max_size=6), st.text("ab ", max_size=3), st.text("ab ", max_size=3), st.booleans())
+def test_the_instructions_of_a_predicate_are_what_stands_above_its_outcomes(above, yes, no, is_on_its_own_line):
+    """Instructions, and below them one line for each outcome; without both lines all of it is instructions."""
+    separator = "\n" if is_on_its_own_line else ""
+    lines = f"True means: {yes}\nFalse means: {no}"
+    found = outcomes_of(f"{above}{separator}{lines}")
+    assert found == (above if is_on_its_own_line else above.removesuffix("\n"), (no, yes))
+    assert outcomes_of(above) == (above, ("", ""))
+
+
+def predicate(instructions):
+    return decisions([{"type": "predicate", "instructions": instructions}])
 
 
 def test_a_body_of_system_one_is_answered_as_such_on_either_path():
@@ -405,6 +452,8 @@ BODIES = [
     ('{"inputs": ["é"]}'.encode("latin-1"), "json_invalid"),
     ('{"inputs": ["x"]}'.encode("utf-16"), "json_invalid"),
     (b"\xef\xbb\xbf{}", "json_invalid"),
+    (b'{"inputs": ["a"], "inputs": ["b"]}', "the same key twice"),
+    (b'{"state": "a", "questions": {"q": {"type": "choice", "criteria": {"b": "1", "b": "2"}}}}', "the same key twice"),
 ]
 
 
@@ -427,6 +476,9 @@ def test_packed_bodies_are_read_within_the_limit():
         assert ask(served, "/v1/classify", content, content_encoding=encoding).status == 200
         assert ask(served, "/v1/classify", content[:-9], content_encoding=encoding).status == 422
         assert ask(served, "/v1/classify", b"rubbish", content_encoding=encoding).status == 422
+        more = {"gzip": gzip, "deflate": zlib, "zstd": zstandard}[encoding].compress(b"more")
+        for rest in (b"rubbish", more):
+            assert ask(served, "/v1/classify", content + rest, content_encoding=encoding).status == 422
     bomb = b" " * 200_000_000
     for encoding, content in {"gzip": gzip.compress(bomb), "zstd": zstandard.compress(bomb)}.items():
         assert ask(served, "/v1/classify", content, content_encoding=encoding).status == 413
@@ -465,6 +517,9 @@ def test_unknown_routes_and_methods():
     assert (reply.status, reply.headers["allow"]) == (405, "POST")
     assert ask(served, "/v1/systemone", method="PUT").json["detail"]["error_type"] == "method_not_allowed"
     assert ask(served, "/v1/decisions", method="DELETE").json["error"]["code"] == "method_not_allowed"
+    assert ask(served, "/v1/classify/", {"inputs": ["x"]}).status == 404  # no redirect to what a client calls its host
+    ask(served, "/healthz", method="A" * 3000)
+    assert served.events[-1]["method"] == "other"
 
 
 # --- keys, hosts, logs -------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +93,8 @@ def serve(
 
     if log_format not in ("text", "json"):
         raise InputError(f"--log-format {log_format!r}: expected 'text' or 'json'")
+    if not 0 < max_body_mb < math.inf:
+        raise InputError(f"--max-body-mb {max_body_mb!r}: expected a number of megabytes above 0")
     access = opened(host, access_key_env, without_key=without_key)
     limits = Limits(
         body_bytes=round(max_body_mb * 1e6),

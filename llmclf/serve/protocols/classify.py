@@ -8,7 +8,7 @@ from typing import Any
 from ..limits import Limits
 from ..questions import CHOICE, Answer, Ask, Question
 from ..refusals import RefusalError, invalid
-from ..served import Catalogue, Served, ServedClassifier, kind_of
+from ..served import Catalogue, Served, ServedClassifier, kind_of, name_of
 from .base import (
     Asked,
     a_list,
@@ -74,7 +74,7 @@ def _labels(body: Mapping[str, Any], served: Served, limits: Limits) -> tuple[st
     """The labels of a request, which a model needs, and a classifier knows."""
     stated = body.get("labels")
     if isinstance(served, ServedClassifier):
-        if stated is not None and sorted(map(str, a_list(stated, "labels"))) != sorted(served.class_names):
+        if stated is not None and sorted(map(name_of, a_list(stated, "labels"))) != sorted(served.class_names):
             raise invalid(
                 f"{served.name!r} has classes of its own ({', '.join(map(repr, served.class_names[:20]))}); leave 'labels' out",
                 "labels",

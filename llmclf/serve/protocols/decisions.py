@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +28,6 @@ from .base import (
 
 _KINDS = {"choice": CHOICE, "predicate": YES_OR_NO, "score": SCORE}
 _MOST_LEVELS = 10
-_OUTCOMES = re.compile(r"^(.*?)\n?True means: ([^\n]*)\nFalse means: ([^\n]*)$", re.DOTALL)
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -116,9 +114,7 @@ def _question(value: Any, text: str, limits: Limits, place: tuple[str | int, ...
     instructions = a_text(need(one, "instructions", *place), limits, *place, "instructions")
     if kind == YES_OR_NO:
         # The protocol has no field for what the outcomes mean, so that clients write it below the instructions.
-        found = _OUTCOMES.match(instructions)
-        said = (found[3], found[2]) if found else ("", "")
-        plain = found[1] if found else instructions
+        plain, said = outcomes_of(instructions)
         return Question(kind, text, plain, ("no", "yes"), said, place, (*place, "instructions")), [False, True]
     if kind == SCORE:
         where = (*place, "levels")
@@ -141,6 +137,17 @@ def _question(value: Any, text: str, limits: Limits, place: tuple[str | int, ...
         raise invalid("two choices are written alike; give each another value", *where, kind="duplicate_choice")
     described = [_description(choice, limits, (*where, i)) for i, choice in enumerate(choices)]
     return Question(kind, text, instructions, options, tuple(described), place, where), values
+
+
+def outcomes_of(instructions: str) -> tuple[str, tuple[str, str]]:
+    """Instructions without their last two lines, where these say what the outcomes mean; and what no and yes mean."""
+    before, _, last = instructions.rpartition("\n")
+    above, line_break, line = before.rpartition("\n")
+    beginning, mark, yes = line.partition("True means: ")
+    if not mark or not last.startswith("False means: "):
+        return instructions, ("", "")
+    plain = f"{above}{line_break}{beginning}" if beginning else above
+    return plain, (last.removeprefix("False means: "), yes)
 
 
 def _named(value: Any, field: str, limits: Limits, place: tuple[str | int, ...]) -> str:
