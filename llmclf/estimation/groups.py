@@ -93,7 +93,7 @@ def group_pairs(names: list[Any], contrasts: str) -> list[tuple[Any, Any]]:
         return [(later, earlier) for earlier, later in itertools.pairwise(names)]
     if contrasts == "first":
         return [(name, names[0]) for name in names[1:]]
-    raise InputError(f"contrasts={contrasts!r}; expected 'pairs', 'previous' or 'first'")
+    raise InputError(f"contrasts={contrasts!r} (--differences); expected 'pairs', 'previous' or 'first'")
 
 
 def difference_records(

@@ -338,7 +338,8 @@ def estimate_means(
     of_rows_alone = checked_target(target) == "rows"
     check_confidence_level(confidence_level)
     fixed = checked_tuning(tuning)
-    check_truth("recalibrate", recalibrate)
+    for name, value in (("simultaneous", simultaneous), ("recalibrate", recalibrate)):
+        check_truth(name, value)
     sample = LabelledSample.checked(
         proba, y, rows, classes=classes, inclusion=inclusion, strata=strata, clusters=clusters, weights=weights
     )

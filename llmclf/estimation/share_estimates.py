@@ -251,7 +251,15 @@ class ShareEstimates:
             parts["group"] = self.group_frame()
         if contrasts is not None:
             parts["difference"] = self.difference_frame(contrasts)
-        frame = pd.concat([part.assign(table=name) for name, part in parts.items()], ignore_index=True)
+        # As objects: beside empty cells, a group 2024 would become 2024.0.
+        kept = dict.fromkeys(("group", "reference"), object)
+        frame = pd.concat(
+            [
+                part.assign(table=name).astype({key: kept[key] for key in part.columns.intersection(list(kept))})
+                for name, part in parts.items()
+            ],
+            ignore_index=True,
+        )
         first = [
             name for name in ("table", "group", "reference", "class", "share", "difference") if name in frame.columns
         ]

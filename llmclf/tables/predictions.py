@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import EstimationWarning, InputError, warn
+from ..errors import EstimationWarning, InputError, listed, warn
 from .values import is_missing
+
+_DECIMAL_COMMA = re.compile(r"0,\d+|[0-9],\d+[eE]-\d+")
+"""Numbers whose comma cannot separate thousands, as a spreadsheet of another country writes probabilities."""
 
 
 def read_probabilities(frame: Any, path: Path, prefix: str) -> tuple[list[str], Any]:
@@ -24,9 +28,17 @@ def read_probabilities(frame: Any, path: Path, prefix: str) -> tuple[list[str], 
 
 
 def read_number(value: Any, column: str, row: int) -> float:
-    """The number in a cell; NaN where it is empty."""
+    """The number in a cell; NaN where it is empty.
+
+    Examples
+    --------
+    >>> read_number("0.25", "p_good", 0), read_number("0,25", "p_good", 0), read_number("2,5E-07", "p_good", 0)
+    (0.25, 0.25, 2.5e-07)
+    """
     if is_missing(value) or (isinstance(value, str) and not value.strip()):
         return float("nan")
+    if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value.strip()):
+        value = value.replace(",", ".")
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -47,8 +59,10 @@ def audited_rows(frame: Any, prefix: str, is_labelled: Any, truth: str) -> Any:
     drawn = np.array([str(value).strip().casefold() in ("true", "1", "1.0") for value in frame[name]])
     extra, missing = int((is_labelled & ~drawn).sum()), int((drawn & ~is_labelled).sum())
     if not drawn.any():
+        found = sorted({str(value).strip() for value in frame[name] if not is_missing(value)})
         raise InputError(
-            f"{name!r} is True in no row; give the table as label --audit N wrote it, with the labels by hand"
+            f"{name!r} is True in no row, and holds {listed(map(repr, found), 3) or 'nothing'}; give the table as label --audit "
+            "N wrote it, with the labels by hand. Where a spreadsheet has translated the words, write True and False again"
         )
     if not (drawn & is_labelled).any():
         other = "; labels of other rows cannot be used, as how they were chosen is not known" if extra else ""

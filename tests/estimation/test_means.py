@@ -189,6 +189,8 @@ def test_simultaneous_intervals_are_wider(data):
     assert (both.to_frame()["high"] > one.to_frame()["high"]).all()
     np.testing.assert_allclose(both.group_frame()["high"], level.group_frame()["high"])
     assert "intervals that hold together" in str(both)
+    with pytest.raises(InputError, match="simultaneous='no'"):
+        estimate_means(*given, simultaneous="no")
 
 
 def test_a_group_without_labels_may_have_any_mean(data):

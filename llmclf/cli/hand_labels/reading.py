@@ -194,12 +194,20 @@ def _of_files(frame: Any, nothing: HandLabels, annotated: AnnotatedFiles) -> lis
         )
     waves, first = [], dict[int, Path]()
     for path in annotated.paths:
-        found = read_annotations(
-            path,
-            classes=nothing.classes,
-            form=annotated.form if path.suffix.lower() == ".json" else None,
-            text_format=_text_format(path, annotated.unescape_formulas),
-        )
+        try:
+            found = read_annotations(
+                path,
+                classes=nothing.classes,
+                form=annotated.form if path.suffix.lower() == ".json" else None,
+                text_format=_text_format(path, annotated.unescape_formulas),
+            )
+        except InputError as error:
+            if not isinstance(error.__cause__, UnicodeError):
+                raise
+            raise InputError(
+                f"{str(path)!r} is not UTF-8 text ({error.__cause__}); save it again with this encoding, which spreadsheets call "
+                "CSV UTF-8. --encoding is that of the table alone"
+            ) from error
         unknown = [one for one in found.drawn["id"].tolist() if one not in place_of]
         if unknown:
             raise InputError(

@@ -82,9 +82,10 @@ def test_columns_reach_the_estimate(run, written, tmp_path):
     assert pd.read_csv(tmp_path / "shares.csv")["table"].tolist() == ["all rows"] * 2 + ["group"] * 4
     more = ("--group-column", "year", "--differences", "pairs", "-o", tmp_path / "shares.csv")
     assert run("estimate-share", path, "--truth", "truth", *more).code == 0
-    frame = pd.read_csv(tmp_path / "shares.csv")
+    frame = pd.read_csv(tmp_path / "shares.csv", dtype=str, keep_default_na=False)
     assert frame["table"].tolist() == ["all rows"] * 2 + ["group"] * 4 + ["difference"] * 2
-    assert frame["reference"].dropna().tolist() == [2024, 2024]
+    assert frame["group"].tolist() == ["", "", "2024", "2024", "2025", "2025", "2025", "2025"]
+    assert frame["reference"].tolist() == [""] * 6 + ["2024", "2024"]
 
 
 @pytest.mark.filterwarnings("default")
@@ -251,6 +252,35 @@ def test_an_audit_that_nobody_has_read_yet(run, written, tmp_path, more):
     assert "'audit' is True in no row" in result.err
 
 
+def test_an_audit_that_a_spreadsheet_has_saved(run, written, tmp_path):
+    """With semicolons and decimal commas it reads the same; words that were translated are named with the cure."""
+    frame = table()
+    frame["audit"], frame["audit_inclusion"] = frame["truth"] != "", 0.25
+    frame.loc[0, ["p_praise", "p_complaint"]] = [1 - 2.5e-7, 2.5e-7]
+    options = ("--truth", "truth", "--json")
+    plain = run("estimate-share", written(frame), *options)
+    assert plain.code == 0, plain.err
+    saved = tmp_path / "saved.csv"
+    frame.to_csv(saved, sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    result = run("estimate-share", saved, *options, "--delimiter", ";")
+    assert result.code == 0, result.err
+    assert json.loads(result.out) == json.loads(plain.out)
+    result = run("estimate-share", written(frame.assign(audit=np.where(frame["audit"], "WAHR", "FALSCH"))), *options)
+    assert result.code == 2
+    told = " ".join(result.err.split())
+    assert "'audit' is True in no row, and holds 'FALSCH' and 'WAHR'" in told
+    assert "write True and False again" in told
+
+
+@pytest.mark.parametrize("cell", ["1,234", "1,000", "12,5", "0,1,2"])
+def test_a_comma_that_may_separate_thousands_is_refused(run, written, cell):
+    """Nobody knows whether 1,234 is a thousand or one."""
+    frame = gaps(table(), "readers", [6], cell)
+    result = run("estimate-share", written(frame), "--truth", "truth", "--weight-column", "readers")
+    assert result.code == 2
+    assert f"'{cell}' is not a number" in result.err
+
+
 def gaps(frame, name, rows, value=""):
     """The same with these cells of a column empty, or something else."""
     changed = frame.astype({name: object})
@@ -275,7 +305,7 @@ BAD_FILES = {
     "chances": (lambda f: f.assign(pi=25), ("--inclusion-column", "pi"), "expected probabilities of at most 1"),
     "no chance": (lambda f: f.assign(pi=""), ("--inclusion-column", "pi"), "is missing, and the row is labelled"),
     "level": (lambda f: f, ("--confidence-level", "95"), "confidence_level=95"),
-    "contrasts": (lambda f: f, ("--group-column", "year", "--differences", "all"), "contrasts='all'"),
+    "contrasts": (lambda f: f, ("--group-column", "year", "--differences", "all"), "'all' (--differences)"),
 }  # fmt: skip
 
 

@@ -122,6 +122,22 @@ def test_a_spreadsheet_may_save_it_with_semicolons(run, labelled, tmp_path):
     assert json.loads(result.out) == json.loads(plain.out)
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_a_spreadsheet_may_save_it_in_another_encoding(run, labelled, tmp_path, encoding):
+    """It is told to save UTF-8: --encoding, which is that of the table, would not help."""
+    to_label = tmp_path / "to_label.csv"
+    assert run("next-rows", labelled, to_label, "--budget", "40", "--id-column", "key").code == 0
+    filled(to_label)
+    frame = pd.read_csv(to_label, dtype=str).assign(remark="très bien")
+    frame.to_csv(to_label, index=False, encoding=encoding)
+    result = run("estimate-share", labelled, *options(to_label))
+    assert result.code == 2
+    told = " ".join(result.err.split())
+    assert "to_label.csv' is not UTF-8 text" in told
+    assert "CSV UTF-8. --encoding is that of the table alone" in told
+    assert "give encoding" not in told
+
+
 def test_a_goal_and_its_options_reach_the_draw(run, labelled, tmp_path):
     """As next_rows has them; what comes after labels for a threshold is a report."""
     to_label = tmp_path / "to_label.jsonl"
