@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Any
 
 from .backends.requests import SCORE_VERSION
-from .certificates.certificate import certificate_of
+from .certificates.certificate import certificate_of, page_fault
 from .certificates.signatures import check_signature
 from .certificates.verification import Verification, verification
 from .checks import checked_names, is_whole_number
@@ -116,8 +117,9 @@ def verify(
     """Whether the classifier in a folder is still the one that its certificate is about; its model is asked about 50 rows.
 
     Looked at, in this order: whether the certificate is whole, whether the classifier's files are those that were certified,
-    whether the signature is right, whether the model gives the canary rows the scores that it gave them then, and the date. The
-    first that is wrong is the outcome; that the model is the same within its noise is said where nothing is wrong.
+    whether the signature is right, whether the page says what the certificate says (where another version of llmclf wrote both,
+    a page that differs is only mentioned), whether the model gives the canary rows the scores that it gave them then, and the
+    date. The first that is wrong is the outcome; that the model is the same within its noise is said where nothing is wrong.
 
     Parameters
     ----------
@@ -156,6 +158,9 @@ def verify(
         signed_by = check_signature(certificate, public_key)
     except CertificateError as error:
         return Verification.of_broken(error)
+    fault = page_fault(certificate, folder)
+    if fault is not None and certificate.content.llmclf == version("llmclf"):
+        return Verification("broken", fault, certificate, signed_by)
     pipeline = load_pipeline(
         folder,
         check_model=False,
@@ -164,7 +169,8 @@ def verify(
         trust=trust,
     )
     rows = None if X is None else read_rows(X, keep_bad=True)
-    return verification(certificate, pipeline, rows, signed_by)
+    found = verification(certificate, pipeline, rows, signed_by)
+    return found if fault is None else replace(found, message=f"{found.message}; {fault}")
 
 
 def _read(

@@ -196,10 +196,13 @@ class Certificate:
         _check_classifier(target, self.content)
         data = array_bytes(self.reference.to_array())
         rows = target / self.content.reference.file
+        for file in (rows, target / FILE, target / PAGE):
+            if file.is_symlink():  # whose target may be any file of the user's, if the folder came from somebody else
+                file.unlink()
         write_file(lambda file: file.write_bytes(data), rows)
         write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=True, allow_nan=False) + "\n", target / FILE)
         self.to_html(target / PAGE)
-        for file in target.glob(_ROWS_PATTERN):
+        for file in _row_files(target):
             if file != rows:
                 file.unlink(missing_ok=True)
 
@@ -221,8 +224,29 @@ class Certificate:
 def remove_certificate(folder: str | os.PathLike[str]) -> None:
     """Remove the certificate that lies in a folder, with its page and rows."""
     place = Path(folder).expanduser()
-    for file in (place / FILE, place / PAGE, *place.glob(_ROWS_PATTERN)):
+    for file in (place / FILE, place / PAGE, *_row_files(place)):
         file.unlink(missing_ok=True)
+
+
+def page_fault(certificate: Certificate, folder: str | os.PathLike[str]) -> str | None:
+    """Why the page in a folder is not that of a certificate, as a sentence; None if it is, or if there is no page.
+
+    No hash of it is signed: it says nothing but what the certificate says, so the page is written anew and compared.
+    """
+    path = Path(folder).expanduser() / PAGE
+    if not path.exists() and not path.is_symlink():
+        return None
+    expected = certificate.to_html().encode("utf-8")
+    fault = f"is not the page of the certificate {certificate.id}"
+    try:
+        if path.is_file():  # a pipe would keep its reader waiting
+            with path.open("rb") as stream:
+                found = stream.read(2 * len(expected))
+            if found.replace(b"\r\n", b"\n") == expected:
+                return None
+    except OSError as error:
+        fault = f"cannot be read ({error})"
+    return f"{str(path)!r} {fault}; rely on {FILE} alone, and write the page anew, with certificate_of(folder).to_html(path)"
 
 
 def signed_bytes(content: Mapping[str, Any]) -> bytes:
@@ -341,6 +365,11 @@ def _check_classifier(place: Path, content: Content) -> None:
             "classifier.json has changed since); certify it again, or restore the file",
             kind="classifier",
         )
+
+
+def _row_files(place: Path) -> list[Path]:
+    """The files of judged rows in a folder; a folder of such a name is somebody's own."""
+    return [file for file in place.glob(_ROWS_PATTERN) if file.is_symlink() or not file.is_dir()]
 
 
 def _refuse_constant(name: str) -> Any:

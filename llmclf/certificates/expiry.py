@@ -36,13 +36,14 @@ def expiry(expires: Any, issued: datetime) -> datetime | None:
         return None
     try:
         end = _moment(expires, issued)
+        if end.tzinfo is None:
+            raise InputError(f"expires={expires!r} has no time zone, so nobody knows when it is; {_EXPECTED}")
+        end = end.astimezone(UTC)
     except OverflowError:
         raise InputError(f"expires={expires!r} lies beyond all calendars; {_EXPECTED}") from None
-    if end.tzinfo is None:
-        raise InputError(f"expires={expires!r} has no time zone, so nobody knows when it is; {_EXPECTED}")
     if end <= issued:
         raise InputError(f"expires={expires!r} has passed; {_EXPECTED}")
-    return end.astimezone(UTC).replace(microsecond=0)
+    return end.replace(microsecond=0)
 
 
 def _moment(expires: Any, issued: datetime) -> datetime:

@@ -319,13 +319,16 @@ def _why_not(reached: Mapping[str, Any], worth: float, alpha: float) -> str:
         f"{reached['n_wrong']} of them wrong, which shows with confidence {reached['confidence']:.4g} that "
     )
     if not n:
-        return f"{start}nothing is known of accepted rows; choose a lower threshold on other rows, with fit_threshold"
+        return (
+            f"{start}nothing is known of accepted rows; choose a lower threshold on other rows, with fit_threshold, and certify "
+            "on rows that were not judged before"
+        )
     start += f"at most {reached['error_bound']:.3g} of such rows are wrong, and not {max_error:.4g}"
     least = rows_needed(max_error, alpha)
     if reached["rows_needed"] is None:
         return (
             f"{start}; so many are wrong that more rows will hardly help: choose a higher threshold on other rows, with "
-            "fit_threshold, recalibrate, or promise less"
+            "fit_threshold, or recalibrate, and certify on rows that were not judged before; or promise less"
         )
     few = f" (at least {least} accepted ones are needed even if all are right)" if worth < least else ""
-    return f"{start}{few}; at the same error rate, about {reached['rows_needed']} labelled rows would be enough"
+    return f"{start}{few}; at the same error rate, about {reached['rows_needed']} new labelled rows would be enough"

@@ -168,6 +168,9 @@ def verification(
     ModelError
         The model cannot be asked.
     """
+    if list(certificate.classes) != pipeline.to_dict()["classes"]:
+        fault = f"the certificate {certificate.id} is about other classes than those of the classifier beside it"
+        return Verification("broken", f"{fault}; certify again", certificate, signed_by)
     found = compared(certificate, pipeline, rows)
     words = [f"certificate {certificate.id} of {certificate.content.issued[:10]}"]
     words[0] += ", not signed" if signed_by is None else f", signed by {signed_by[:16]}..."

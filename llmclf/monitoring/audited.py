@@ -173,12 +173,17 @@ class AuditedRows:
         Raises
         ------
         InputError
-            Rows were drawn with different probabilities and there is no floor, or one is below it; or there is no decision of
-            any audited row.
+            Rows were drawn with different probabilities and there is no floor, or one is below it; there is a floor and no
+            probabilities; or there is no decision of any audited row.
         """
         inclusion = audited.inclusion
         if inclusion is not None and len(inclusion):
             _check_floor(inclusion, floor)
+        elif inclusion is None and floor is not None and len(audited):
+            raise InputError(
+                f"inclusion_floor={floor!r} is given, and the audited rows have no column inclusion, so they would count as "
+                "drawn evenly; write there the probability with which each was to be audited, or leave inclusion_floor out"
+            )
         place: dict[str, int] = {}
         ambiguous = set()
         confidence = found.confidence

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..certificates import Certificate, ReferenceRows, certificate_of
-from ..checks import check_open_share, is_number
+from ..checks import check_open_share, is_number, is_whole_number
 from ..errors import InputError
 
 
@@ -34,6 +34,8 @@ class Baseline:
     expires : datetime or None
     is_even : bool
         Whether the judged rows were drawn with the same probability each; others are not like later rows.
+    n_groups : int or None
+        How many independent groups the judged rows make, such as authors; None: each row is one.
     """
 
     reference: ReferenceRows
@@ -44,6 +46,7 @@ class Baseline:
     certificate: str | None = None
     expires: datetime | None = None
     is_even: bool = True
+    n_groups: int | None = None
 
     def __post_init__(self) -> None:
         check_open_share("max_error", self.max_error, "0.05")
@@ -55,6 +58,13 @@ class Baseline:
             raise InputError(
                 f"the reference rows have probabilities of shape {shape}; expected (n, {len(self.classes)})"
             )
+        if self.n_groups is not None and not is_whole_number(self.n_groups, 1):
+            raise InputError(f"n_groups={self.n_groups!r}; expected a positive number of groups, or None")
+
+    @property
+    def independent_share(self) -> float:
+        """How many independent rows each judged row is worth, at most 1."""
+        return 1.0 if self.n_groups is None else min(1.0, self.n_groups / len(self.reference))
 
     @classmethod
     def of(cls, certificate: Certificate | str | os.PathLike[str]) -> Baseline:
@@ -78,6 +88,7 @@ class Baseline:
                 certificate.id,
                 certificate.expires,
                 not content.rows.is_uneven,
+                content.rows.n_groups,
             )
         if not isinstance(certificate, (str, os.PathLike)):
             raise InputError(

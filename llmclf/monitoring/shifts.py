@@ -45,20 +45,30 @@ class ShiftTest:
         The distance below which it does not say so.
     seed : int
         Of the random numbers that break ties.
+    worth : float in (0, 1]
+        How many independent rows each of the certificate's rows counts as: where they belong together in groups, the urn begins
+        with that part of its places.
     """
 
     def __init__(
-        self, statistic: Statistic, reference: Floats, *, threshold: float, min_shift: float, seed: int
+        self,
+        statistic: Statistic,
+        reference: Floats,
+        *,
+        threshold: float,
+        min_shift: float,
+        seed: int,
+        worth: float = 1.0,
     ) -> None:
         self.statistic = statistic
         self.threshold = threshold
         self._min_shift = min_shift
         self._reference = reference
         self._bins = ReferenceBins(reference, statistic.is_category, np.random.default_rng(seed))
-        sizes = self._bins.sizes
-        self._n, self._n_reference = 0, len(reference)
-        self._counts = np.zeros(len(sizes))
-        self._learned = np.zeros((len(HALF_LIVES), len(sizes)))
+        self._sizes = worth * self._bins.sizes
+        self._n, self._n_places = 0, float(self._sizes.sum())
+        self._counts = np.zeros(len(self._sizes))
+        self._learned = np.zeros((len(HALF_LIVES), len(self._sizes)))
         self._mixture = BettingMixture(np.full(len(HALF_LIVES), 1.0 / len(HALF_LIVES)), _PACE)
         self._waiting, self._waiting_times = np.empty(0, dtype=np.int64), np.empty(0)
         self._most = 0.0
@@ -103,7 +113,7 @@ class ShiftTest:
 
     def _settle(self, bins: Any, time: float) -> None:
         counts = np.bincount(bins, minlength=len(self._counts)).astype(np.float64)
-        mass, places = self._bins.sizes + self._counts, self._n_reference + 1 + self._n
+        mass, places = self._sizes + self._counts, self._n_places + self._n
         prior = mass / places
         # With a row's worth of the urn for each bin, so that nothing is bet before anything is learned.
         weight = float(len(mass))
@@ -123,7 +133,7 @@ class ShiftTest:
     def _distance(self) -> float:
         """Half of the summed differences of the bins' shares, without what chance adds, in the rows that the best bet heeds."""
         learned = self._learned[self._mixture.best]
-        n, reference = float(learned.sum()), self._bins.sizes / (self._n_reference + 1)
+        n, reference = float(learned.sum()), self._sizes / self._n_places
         seen = np.abs(learned / n - reference).sum() / 2.0
-        noise = np.sqrt(2.0 / math.pi * reference * (1.0 - reference) * (1.0 / n + 1.0 / self._n_reference)).sum() / 2.0
+        noise = np.sqrt(2.0 / math.pi * reference * (1.0 - reference) * (1.0 / n + 1.0 / self._n_places)).sum() / 2.0
         return math.sqrt(max(0.0, seen**2 - noise**2))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
+from ..arrays import Floats
 from ..errors import InputError
 from ..numerics.class_matching import as_code, match_classes
 from ..tables.endings import check_suffix
@@ -21,6 +22,7 @@ from .decision_log import DecisionLog, LogPosition, logs_in
 from .decisions import NO_LABEL, UNKNOWN, DecisionColumns, joined
 
 _FAILED = "failed"
+_ROUNDING = 1e-6
 
 
 class DecisionSource(Protocol):
@@ -150,14 +152,25 @@ class TableSource:
         answered = [row for row, value in enumerate(frame[names["label"]]) if not _is_blank(value)]
         values = [frame[names["label"]].iloc[row] for row in answered]
         labels[answered] = match_classes(values, self._classes, is_y=False) if values else []
+        proba = np.column_stack([numbers(name) for name in of_classes.values()])
+        mass = numbers(names["label_mass"])
+        _check_shares(of_classes.values(), proba, start)
+        _check_shares([names["label_mass"]], mass[:, None], start)
+        blank = np.flatnonzero((labels != NO_LABEL) & np.isnan(proba).any(axis=1))
+        if len(blank):
+            row = int(blank[0])
+            column = list(of_classes.values())[int(np.isnan(proba[row]).argmax())]
+            raise InputError(
+                f"column {column!r}, row {start + row} is empty, and the row has a label; expected probabilities of all classes"
+            )
         errors = frame[names["error"]].tolist() if names["error"] in frame.columns else [None] * n
         return DecisionColumns(
             tuple(id_text(value) for value in frame[self._id_column]),
             np.full(n, np.nan),
             labels,
-            np.column_stack([numbers(name) for name in of_classes.values()]),
+            proba,
             np.array([UNKNOWN if one is None else one for one in truths(names["accepted"])], dtype=np.int8),
-            numbers(names["label_mass"]),
+            mass,
             np.array([one is True for one in truths(names["undecided"])], dtype=np.bool_),
             # What a table says of an error may quote its text.
             tuple(None if _is_blank(error) else _FAILED for error in errors),
@@ -175,6 +188,11 @@ def source_of(
         It holds no decisions, or those of another certificate or of other classes.
     """
     if isinstance(log, DecisionLog):
+        if log.certificate != certificate:
+            raise InputError(
+                f"{log!r} has decisions made under another certificate than {certificate}; give the log or the certificate that "
+                "belongs to the other"
+            )
         _check_classes(log, classes)
         return LogSource([log])
     if isinstance(log, pd.DataFrame):
@@ -218,6 +236,18 @@ def _check_classes(log: DecisionLog, classes: Sequence[Any]) -> None:
 
 def _is_blank(value: Any) -> bool:
     return is_missing(value) or (isinstance(value, str) and not value.strip())
+
+
+def _check_shares(names: Iterable[str], values: Floats, start: int) -> None:
+    """Refuse percentages and other numbers (n, columns) that are no probabilities; NaN is unknown."""
+    for column, name in enumerate(names):
+        # Sums of rounded numbers may pass 1 by their last digit.
+        wrong = np.flatnonzero((values[:, column] < 0) | (values[:, column] > 1 + _ROUNDING))
+        if len(wrong):
+            row = int(wrong[0])
+            raise InputError(
+                f"column {name!r}, row {start + row}: {float(values[row, column]):g}; expected a probability, from 0 to 1"
+            )
 
 
 def _truth(value: Any, column: str, row: int) -> bool | None:

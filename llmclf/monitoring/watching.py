@@ -24,6 +24,7 @@ from .sources import LogSource, source_of
 from .statistics import MIN_KNOWN, STATISTICS, columns_of_reference
 from .watch_report import WatchReport
 
+_MOST_LABELS = 1_000_000  # that anybody audits
 _MAX_KINDS = 50  # of errors that are counted by name
 
 
@@ -86,6 +87,8 @@ class Watch:
     ) -> None:
         self.alpha = check_open_share("alpha", alpha, "0.05")
         self.horizon = check_whole_number("horizon", horizon, 1)
+        if self.horizon > _MOST_LABELS:
+            raise InputError(f"horizon={horizon!r}; expected a number of audited rows, at most {_MOST_LABELS:,}")
         for name, value, most in (("min_shift", min_shift, 1.0), ("calibration_tolerance", calibration_tolerance, 0.5)):
             if not is_finite_number(value) or not 0 <= value < most:
                 raise InputError(f"{name}={value!r}; expected a number from 0 to {most:g}")
@@ -142,9 +145,11 @@ class Watch:
     def _shift_tests(self, reference: DecisionColumns) -> list[ShiftTest]:
         values = [(statistic, statistic.values(reference)) for statistic in STATISTICS]
         known = [(statistic, column[~np.isnan(column)]) for statistic, column in values]
-        tested = [(statistic, column) for statistic, column in known if len(column) >= MIN_KNOWN]
+        worth = self.baseline.independent_share
+        tested = [(statistic, column) for statistic, column in known if len(column) * worth >= MIN_KNOWN]
+        threshold = len(tested) / self.alpha
         return [
-            ShiftTest(statistic, column, threshold=len(tested) / self.alpha, min_shift=self.min_shift, seed=number)
+            ShiftTest(statistic, column, threshold=threshold, min_shift=self.min_shift, seed=number, worth=worth)
             for number, (statistic, column) in enumerate(tested)
         ]
 

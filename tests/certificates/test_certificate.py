@@ -12,6 +12,7 @@ import pytest
 from certificates import made
 
 from llmclf.certificates import Certificate, certificate_of
+from llmclf.certificates.certificate import page_fault, remove_certificate
 from llmclf.errors import CertificateError, StoreError
 
 
@@ -171,6 +172,44 @@ def test_a_link_to_nowhere_is_a_broken_certificate(folder):
     (folder / "certificate.json").symlink_to(folder / "elsewhere.json")
     with pytest.raises(CertificateError, match="does not exist"):
         certificate_of(folder)
+
+
+@pytest.mark.parametrize("name", ["certificate.json", "certificate.html"])
+def test_a_link_in_a_folder_of_somebody_else_is_not_followed_when_it_is_written(folder, certificate, tmp_path, name):
+    """What it leads to stays as it was."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(victim)
+    certificate.save(folder)
+    assert victim.read_text() == "precious"
+    assert not (folder / name).is_symlink()
+    assert certificate_of(folder).id == certificate.id
+
+
+def test_folders_that_are_called_like_its_rows_stay(folder, certificate):
+    """Whether a certificate is written or removed."""
+    own = folder / "certificate-notes.npy"
+    own.mkdir()
+    certificate.save(folder)
+    remove_certificate(folder)
+    assert own.is_dir()
+    assert certificate_of(folder) is None
+
+
+def test_a_page_that_says_something_else_is_told(folder, certificate):
+    """Whatever it looks like; line ends that a system has changed do not count, nor does a page that is not there."""
+    certificate.save(folder)
+    page = folder / "certificate.html"
+    assert page_fault(certificate, folder) is None
+    page.write_bytes(page.read_bytes().replace(b"\n", b"\r\n"))
+    assert page_fault(certificate, folder) is None
+    page.write_text(certificate.to_html().replace("10.0", "0.1"))
+    assert "is not the page of the certificate" in page_fault(certificate, folder)
+    page.unlink()
+    assert page_fault(certificate, folder) is None
+    page.symlink_to(folder / "nowhere")
+    assert "is not the page of the certificate" in page_fault(certificate, folder)
 
 
 def test_a_reader_sees_one_certificate_or_the_other(folder, certificate):

@@ -6,6 +6,7 @@ import json
 import shutil
 import warnings
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from llmclf.errors import (
 )
 from llmclf.jobs import label_table
 from llmclf.loading import load_pipeline
-from llmclf.saved_folder import classifier_sha256
+from llmclf.saved_folder import array_bytes, classifier_sha256
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +274,41 @@ class TestVerify:
         (folder / "certificate.json").write_text("{}")
         found = verify(folder)
         assert (found.outcome, found.exit_code) == ("broken", 7)
+
+    def test_another_page_is_told(self, folder):
+        """One that promises more is not what was signed; where another version wrote it, it is mentioned."""
+        page = folder / "certificate.html"
+        page.write_text(page.read_text().replace("at most 15.0 %", "at most 0.1 %"))
+        found = verify(folder)
+        assert (found.outcome, found.exit_code, found.comparison) == ("broken", 7, None)
+        assert "certificate.html" in found.message
+        made = certificate_of(folder)
+        older = Certificate(made.content.model_copy(update={"llmclf": "0.0.1"}), made.reference)
+        older.save(folder)
+        page.write_text("<h1>Certificate</h1>")
+        found = verify(folder)
+        assert found.exit_code in (0, 3)
+        assert "is not the page of the certificate" in found.message
+
+    def test_a_certificate_about_other_classes_is_broken(self, folder):
+        """Though it names the files of this classifier."""
+        made = certificate_of(folder)
+        classes = {"classes": ["bad", "fair", "good"], "words": [["bad"], ["fair"], ["good"]]}
+        canary = made.content.canary
+        wider = {name: [[*row, 0.0] for row in getattr(canary, name)] for name in ("scores", "probabilities")}
+        content = made.content.model_copy(
+            update={
+                "classifier": made.content.classifier.model_copy(update=classes),
+                "canary": canary.model_copy(update=wider),
+            }
+        )
+        proba = np.pad(made.reference.probabilities, ((0, 0), (0, 1)))
+        rows = replace(made.reference, probabilities=proba)
+        reference = content.reference.model_copy(update={"sha256": sha256(array_bytes(rows.to_array())).hexdigest()})
+        Certificate(content.model_copy(update={"reference": reference}), rows).save(folder)
+        found = verify(folder)
+        assert (found.outcome, found.exit_code) == ("broken", 7)
+        assert "other classes" in found.message
 
     def test_a_signature_that_is_not_there_is_told(self, folder, tmp_path):
         """Where a key says that it should be."""

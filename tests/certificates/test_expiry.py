@@ -44,6 +44,7 @@ def test_a_time_is_read_as_its_caller_means_it(given, end):
         (1.5, "is a float"),
         (10**12, "beyond all calendars"),
         (timedelta.max, "beyond all calendars"),
+        ("9999-12-31T23:59:59-05:00", "beyond all calendars"),
     ],
 )
 def test_what_is_no_time_to_come_is_refused(given, words):

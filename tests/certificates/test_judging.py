@@ -117,7 +117,7 @@ def test_the_number_of_rows_that_would_be_enough_is_enough(n_wrong, n):
                 rows_of([0.9] * needed, right(needed, math.floor(needed * n_wrong / n))), 0.5, 0.1, 0.95
             )
             assert again.error_bound <= 0.1
-            assert f"about {needed} labelled rows" in str(error)
+            assert f"about {needed} new labelled rows" in str(error)
 
 
 def test_what_is_not_shown_is_said_with_numbers():

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from monitoring.watched import CLASSES, THRESHOLD, a_baseline, audit, draw, records
 
+from llmclf.certificates import ReferenceRows
 from llmclf.errors import InputError
-from llmclf.monitoring import DecisionLog, Watch, WatchReport, watch
+from llmclf.monitoring import Baseline, DecisionLog, Watch, WatchReport, watch
 
 
 def a_log(folder, proba) -> DecisionLog:
@@ -228,6 +229,8 @@ def test_an_id_with_two_decisions_counts_if_they_agree(tmp_path):
         ([1, 2], {}, "audited=list"),
         (None, {"alpha": 5}, "alpha=5"),
         (None, {"horizon": 0}, "horizon=0"),
+        (None, {"horizon": 10**12}, "horizon=1000000000000; .*at most 1,000,000"),
+        (pd.DataFrame({"id": ["r1"], "label": ["praise"]}), {"inclusion_floor": 0.1}, "have no column inclusion"),
         (None, {"min_shift": -1}, "min_shift=-1"),
         (None, {"calibration_tolerance": 0.5}, "calibration_tolerance=0.5"),
         (None, {"inclusion_floor": 0}, "inclusion_floor=0"),
@@ -244,6 +247,8 @@ def test_logs_and_tables_that_do_not_fit_are_named(tmp_path, kept):
     log = kept[0]
     with pytest.raises(InputError, match="no decisions made under the certificate c2; it has those of: c1"):
         watch(log.folder, a_baseline(certificate="c2"))
+    with pytest.raises(InputError, match="made under another certificate than c2"):
+        watch(log, a_baseline(certificate="c2"))
     other = DecisionLog(tmp_path, classes=("a", "b"), certificate="c1", model="m")
     with pytest.raises(InputError, match="has the classes"):
         watch(other, a_baseline())
@@ -260,6 +265,58 @@ def test_logs_and_tables_that_do_not_fit_are_named(tmp_path, kept):
         watch(5, a_baseline())
     with pytest.raises(InputError, match="has no certificate; run llmclf certify"):
         watch(log, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("p_praise", 97.0, "'p_praise', row 1: 97; expected a probability"),
+        ("p_praise", -0.5, "'p_praise', row 1: -0.5"),
+        ("p_complaint", np.inf, "'p_complaint', row 1: inf"),
+        ("label_mass", 1.5, "'label_mass', row 1: 1.5"),
+        ("p_complaint", None, "'p_complaint', row 1 is empty, and the row has a label"),
+    ],
+)
+def test_numbers_of_a_table_that_are_no_probabilities_are_named(column, value, message):
+    """Percentages would look like a shift."""
+    table = pd.DataFrame(
+        {"id": [1, 2], "label": "praise", "p_praise": [0.75, 0.75], "p_complaint": [0.25, 0.25], "label_mass": [1.0, 1]}
+    )
+    assert watch(table, a_baseline()).to_dict()["rows"]["n"] == 2
+    table.loc[1, column] = value
+    with pytest.raises(InputError, match=message):
+        watch(table, a_baseline())
+
+
+def test_certified_rows_that_belong_together_are_no_reason_for_an_alarm():
+    """Ten rows of each of 60 authors say as much about later rows as 60 rows do; rows of another kind are found all the same."""
+
+    def told(n_groups, shift=0.0):
+        alarms = 0
+        for seed in range(12):
+            rng = np.random.default_rng(seed)
+            proba = _rows_of_authors(rng, 60, 10)
+            n = len(proba)
+            accepted = proba.max(axis=1) >= 0.8
+            reference = ReferenceRows(proba, accepted, np.full(n, 0.9), np.zeros(n, dtype=bool), np.ones(n, dtype=bool))
+            baseline = Baseline(reference, CLASSES, max_error=0.07, threshold=0.8, n_groups=n_groups)
+            later = _rows_of_authors(rng, 6000, 1, shift)
+            label = np.array(CLASSES)[later.argmax(axis=1)]
+            table = pd.DataFrame(
+                {"id": range(6000), "label": label, "p_praise": later[:, 0], "p_complaint": later[:, 1]}
+            )
+            alarms += watch(table, baseline).exit_code == 3
+        return alarms
+
+    assert told(None) >= 3
+    assert told(60) == 0
+    assert told(60, shift=2.0) == 12
+
+
+def _rows_of_authors(rng, n_authors: int, n_each: int, shift: float = 0.0) -> np.ndarray:
+    logits = np.repeat(rng.normal(1.5 + shift, 1.0, n_authors), n_each) + rng.normal(0, 0.5, n_authors * n_each)
+    praise = 1.0 / (1.0 + np.exp(-logits))
+    return np.column_stack([praise, 1.0 - praise])
 
 
 def test_an_uneven_audit_is_weighted(tmp_path):
