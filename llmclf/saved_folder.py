@@ -51,6 +51,9 @@ def write_folder(folder: str | os.PathLike[str], values: Mapping[str, Any]) -> N
     """
     target = check_folder(folder)
     text, arrays = _written(values)
+    for file in (target / _FILE, *(target / name for name in arrays)):
+        if file.is_symlink():  # whose target may be any file of the user's, if the folder came from somebody else
+            file.unlink()
     _write_arrays(target, arrays)
     write_text(text, target / _FILE)
     _write_arrays(target, arrays)  # once more: somebody who saves here, too, may have removed some meanwhile

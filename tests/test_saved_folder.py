@@ -150,3 +150,16 @@ def test_saving_again_mends_a_damaged_array(tmp_path):
     file.write_bytes(file.read_bytes()[:-8])
     write_folder(tmp_path, {"a": LARGE})
     assert (read_folder(tmp_path)["a"] == LARGE).all()
+
+
+def test_saving_never_writes_through_a_link(tmp_path):
+    """A folder that came from somebody else may hold one that leads to any file of the user's."""
+    victim, folder = tmp_path / "diary.txt", tmp_path / "clf"
+    victim.write_text("mine")
+    write_folder(folder, {"bias": np.zeros(2000)})
+    for file in list(folder.iterdir()):
+        file.unlink()
+        file.symlink_to(victim)
+    write_folder(folder, {"bias": np.zeros(2000)})
+    assert victim.read_text() == "mine"
+    assert not any(file.is_symlink() for file in folder.iterdir())

@@ -97,8 +97,10 @@ class PartEstimate:
 
     @property
     def worth(self) -> Floats:
-        """As many labels by hand, drawn in the same way, would give such intervals (K,)."""
-        result: Floats = self.n_labelled / self.remaining
+        """As many labels by hand, drawn in the same way, would give such intervals (K,); at most all rows, if these are known."""
+        result: Floats = np.minimum(
+            self.n_labelled / self.remaining, np.inf if self.population is None else self.population
+        )
         return result
 
     def interval(self, alpha: float) -> tuple[Floats, Floats]:

@@ -85,11 +85,13 @@ def with_unseen_errors(powered: Fit, by_hand: Fit, n_units: int) -> Fit:
     """The fit with a variance for errors of the predictions that no label has shown, as if two more units were all wrong.
 
     Two of n units without predictions have the variance of the labels alone times 2 / n, of which a coefficient meets as much as
-    its tuning relies on predictions. Where the labels alone have no solution, nothing is added.
+    its tuning relies on predictions. It makes no interval wider than that of the labels alone. Where these have no solution,
+    nothing is added.
     """
     if np.isnan(by_hand.covariance).any():
         return powered
-    part = powered.tuning * np.sqrt(_UNSEEN_UNITS / n_units)
+    room = 1.0 - np.diag(powered.covariance) / np.maximum(np.diag(by_hand.covariance), 1e-300)
+    part = powered.tuning * np.sqrt(np.clip(room, 0.0, _UNSEEN_UNITS / n_units))
     covariance = powered.covariance + part[:, None] * by_hand.covariance * part
     return Fit(powered.params, covariance, powered.degrees, powered.tuning)
 

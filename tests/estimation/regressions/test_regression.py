@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from llmclf.errors import EstimationWarning, InputError
 from llmclf.estimation import estimate_regression
+from llmclf.estimation.regressions.fit import Fit, with_unseen_errors
 
 
 @pytest.fixture(scope="module")
@@ -395,3 +396,10 @@ def test_predictions_without_a_seen_error_leave_some_doubt() -> None:
     assert (result.bse >= result.by_hand.bse * np.sqrt(2 / 200) * (1 - 1e-9)).all()
     exact = estimate_regression(proba, label[rows], rows, pd.DataFrame({"age": age}), **options, tuning=1.0)
     assert (exact.bse < 1e-6).all()
+
+
+def test_the_doubt_makes_no_interval_wider_than_by_hand() -> None:
+    """Of four units, two more that are wrong would be half of all."""
+    powered = Fit(np.zeros(3), np.diag([0.2, 0.9, 1.2]), np.ones(3), np.ones(3))
+    found = with_unseen_errors(powered, Fit(np.zeros(3), np.eye(3), np.ones(3), np.zeros(3)), 4)
+    assert np.diag(found.covariance) == pytest.approx([0.7, 1.0, 1.2])
