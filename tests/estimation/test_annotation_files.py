@@ -183,7 +183,7 @@ def test_every_fault_is_named(drawn: pd.DataFrame, tmp_path: Path) -> None:
     lines.write_text(
         json.dumps({"id": a, "label": "good"}) + "\n" + json.dumps({"id": "nobody", "label": "good"}) + "\n"
     )
-    with pytest.raises(InputError, match=r"has 1 faults: line 2: the id 'nobody'"):
+    with pytest.raises(InputError, match=r"has 1 fault: line 2: the id 'nobody'"):
         read_annotations(lines, drawn, classes=CLASSES)
 
 

@@ -177,7 +177,8 @@ def read_annotations(
         lines.append((item, ids[item], one.annotator, known[column]))
     if faults:
         header = " (row 1 is the header)" if Path(path).suffix.lower() in _HEADED else ""
-        raise InputError(f"{str(path)!r} has {len(faults)} faults{header}: {_listed(faults)}")
+        how_many = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise InputError(f"{str(path)!r} has {how_many}{header}: {_listed(faults)}")
     if not lines:
         raise InputError(f"{str(path)!r} holds no label; expected one for each row that was annotated")
     frame = pd.DataFrame(lines, columns=["item", "id", "annotator", "label"])
