@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from ..errors import CertificateError, CertificateWarning, StoreError, warn
+from ..errors import CertificateError, CertificateWarning, MissingDependencyError, StoreError, warn
 from ..pipeline import FittedPipeline
 from .certificate import Certificate, certificate_of
+from .signatures import check_signature
 
 Status = Literal["valid", "expired", "broken", "none"]
 
@@ -24,7 +25,7 @@ class CertificateStatus:
     certificate : Certificate or None
         None if there is none, or it cannot be read.
     reason : str or None
-        What is wrong with it.
+        What is wrong with it, or that its signature could not be checked.
     """
 
     status: Status
@@ -46,7 +47,7 @@ class CertificateStatus:
         Warns
         -----
         CertificateWarning
-            It is expired or broken.
+            It is expired or broken, or its signature could not be checked.
         """
         if self.reason is not None:
             warn(self.reason, CertificateWarning)
@@ -101,6 +102,13 @@ def certificate_status(
             f"the certificate {certificate.id} is about rows accepted from confidence {certificate.threshold:.6g} on, and not "
             f"from {threshold:.6g} on; nothing is promised of these",
         )
+    unchecked = None
+    try:
+        check_signature(certificate)
+    except CertificateError as error:
+        return CertificateStatus("broken", None, f"nothing is certified: {error}")
+    except MissingDependencyError as error:
+        unchecked = f"the signature of the certificate {certificate.id} was not checked: {error}"
     if certificate.is_expired(now):
         return CertificateStatus(
             "expired",
@@ -108,4 +116,4 @@ def certificate_status(
             f"the certificate {certificate.id} of {pipeline.folder!r} has expired ({certificate.content.expires}); certify the "
             "classifier again, on new rows",
         )
-    return CertificateStatus("valid", certificate)
+    return CertificateStatus("valid", certificate, unchecked)

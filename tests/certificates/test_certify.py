@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from certificates.worlds import MAX_ERROR, World, make_world
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from llmclf import LLMClassifier, load, open_backend, verify
 from llmclf.calibration import SelectedThreshold
 from llmclf.certificates import Certificate, certificate_of, certificate_status
 from llmclf.certificates.issuing import pipeline_sha256
+from llmclf.certificates.signatures import signature_of
 from llmclf.errors import (
     CalibrationWarning,
     CertificateError,
@@ -386,6 +388,17 @@ class TestWhatMakesItVoid:
         assert status.to_dict() == {"id": None, "status": "broken"}
         with pytest.warns(CertificateWarning, match="nothing is certified"):
             status.warn()
+
+    def test_a_signature_of_other_content_is_noticed_by_whoever_relies_on_it(self, folder):
+        """Not only by `verify`: the hash of changed content is easily made anew, its signature is not."""
+        made, key = certificate_of(folder), Ed25519PrivateKey.generate()
+        replace(made, signature=signature_of(made.content, key)).save(folder)
+        assert certificate_status(load(folder).pipeline_).status == "valid"
+        other = made.content.model_copy(update={"assumptions": []})
+        replace(made, signature=signature_of(other, key)).save(folder)
+        status = certificate_status(load(folder).pipeline_)
+        assert status.to_dict() == {"id": None, "status": "broken"}
+        assert "signature" in status.reason
 
     def test_a_loaded_classifier_has_its_certificate_until_it_is_changed(self, folder, world):
         """Another threshold, other scores, and it is about another classifier."""
