@@ -7,6 +7,7 @@ counted, and every value is measured before anything is made of it. Nothing is i
 
 from __future__ import annotations
 
+import gc
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,6 +53,7 @@ class Work:
     def __init__(self, n_characters: int = 0) -> None:
         self.most = MOST_CHARACTERS + 4 * n_characters
         self._made = self._written = self._steps = self._until_clock = 0
+        self._collections = _full_collections()
         self._end = time.thread_time() + MOST_SECONDS
 
     def step(self, n_characters: int = 0) -> None:
@@ -71,7 +73,20 @@ class Work:
         if self._until_clock <= 0:
             self._until_clock = _CLOCK
             if time.thread_time() > self._end:
-                raise LimitError(f"it takes more than {MOST_SECONDS:g} s for a row")
+                self._check_collections()
+
+    def _check_collections(self) -> None:
+        """Begin once more where Python has meanwhile looked through all objects of the process, seconds if they are many.
+
+        Raises
+        ------
+        LimitError
+        """
+        collections = _full_collections()
+        if collections == self._collections:
+            raise LimitError(f"it takes more than {MOST_SECONDS:g} s for a row")
+        self._collections = collections
+        self._end = time.thread_time() + MOST_SECONDS
 
     def made(self, value: Any) -> Any:
         """A value that the template has made, once it is known to be small enough.
@@ -212,3 +227,8 @@ def check_number(digits: str) -> None:
     """Refuse a width or a count, as it is written in a format."""
     if len(digits) > len(str(_MOST_NUMBER)) or int(digits) > _MOST_NUMBER:
         raise LimitError(f"it asks for a width or a count of more than {_MOST_NUMBER:,}")
+
+
+def _full_collections() -> int:
+    """How many times Python has looked through all objects of the process."""
+    return int(gc.get_stats()[-1]["collections"])

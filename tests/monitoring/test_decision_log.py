@@ -256,14 +256,15 @@ def test_a_kill_loses_nothing_that_was_returned_for(tmp_path):
             subprocess.Popen([sys.executable, "-c", _KILLED, tmp_path, f"{attempt}{name}"], stdout=subprocess.PIPE)
             for name in "ab"
         ]
-        for writer in writers:
-            for _ in range(30):
-                writer.stdout.readline()
+        read = [[writer.stdout.readline() for _ in range(30)][-1] for writer in writers]
         time.sleep(0.01 * attempt)
         last = []
-        for writer in writers:
+        for writer, line in zip(writers, read, strict=True):
             os.kill(writer.pid, signal.SIGKILL)
-            last.append(int(writer.communicate()[0].split()[-1]))
+            # What `communicate` returns lacks what was read ahead.
+            last.append(int((line + writer.stdout.read()).split()[-1]))
+            writer.wait()
+            writer.stdout.close()
         ids = a_log(tmp_path).read().ids
         for name, number in zip("ab", last, strict=True):
             own = [one for one in ids if one.startswith(f"{attempt}{name}.")]

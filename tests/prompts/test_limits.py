@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 import tracemalloc
@@ -250,3 +251,19 @@ def test_hints_about_other_languages_are_found_in_linear_time(unit, run):
     placeholders(source, ["text", "a"])
     bare_placeholders(source)
     assert time.thread_time() - began < 2
+
+
+def steps(work, number):
+    for _ in range(number):
+        work.step()
+
+
+def test_the_time_in_which_python_collects_garbage_is_not_the_templates(monkeypatch):
+    """In a process with millions of objects that takes seconds, and may happen in any rendering."""
+    seconds = iter([0.0, 3.0, 3.0, 6.0])
+    monkeypatch.setattr(limits.time, "thread_time", lambda: next(seconds))
+    work = limits.Work()
+    gc.collect()
+    steps(work, 10)
+    with pytest.raises(limits.LimitError, match="more than 2 s"):
+        steps(work, 100)
