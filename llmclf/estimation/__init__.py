@@ -9,7 +9,8 @@ into ``__all__``.
 from .annotation_files import Annotations, label_studio_config, read_annotations, write_annotation_file
 from .annotators import AnnotatorAgreement, CombinedLabels, Statistic, annotator_agreement, combine_labels
 from .labelled_sample import LabelledSample
-from .means import MeanEstimate, MeansResult, PartMeans, estimate_means
+from .mean_estimates import MeanEstimate, MeansResult, PartMeans
+from .means import estimate_means
 from .next_rows import NextRows, next_rows
 from .planning import LabelPlan, PlannedSize, plan_labels
 from .regressions import Coefficients, RegressionResult, estimate_regression
