@@ -85,6 +85,8 @@ def public_key(path: str | os.PathLike[str]) -> Ed25519PublicKey:
         cryptography is not installed.
     """
     serialization, ed25519 = _cryptography()
+    from cryptography.exceptions import UnsupportedAlgorithm
+
     _check_file(path, "public key")
     data = _content(path)
     if b"PRIVATE KEY" in data:
@@ -95,7 +97,7 @@ def public_key(path: str | os.PathLike[str]) -> Ed25519PublicKey:
     read = serialization.load_ssh_public_key if data.startswith(b"ssh-") else serialization.load_pem_public_key
     try:
         key = read(data)
-    except Exception:
+    except (ValueError, UnsupportedAlgorithm):
         raise InputError(
             f"{os.fspath(path)!r} is no public key; expected an Ed25519 key, such as openssl pkey -in KEY -pubout makes"
         ) from None
@@ -143,6 +145,8 @@ def check_signature(certificate: Certificate, path: str | os.PathLike[str] | Non
             kind="signature",
         )
     _, ed25519 = _cryptography()
+    from cryptography.exceptions import InvalidSignature
+
     own = bytes.fromhex(signature.public_key)
     if expected is not None and expected.public_bytes_raw() != own:
         raise CertificateError(
@@ -153,7 +157,7 @@ def check_signature(certificate: Certificate, path: str | os.PathLike[str] | Non
     try:
         key = ed25519.Ed25519PublicKey.from_public_bytes(own)
         key.verify(bytes.fromhex(signature.value), _CONTEXT + signed_bytes(certificate.content.model_dump()))
-    except Exception:
+    except (InvalidSignature, ValueError):
         raise CertificateError(
             f"the signature of the certificate {certificate.id} is wrong: whoever holds the key {signature.public_key[:16]}... "
             "has not signed this content; do not rely on it",

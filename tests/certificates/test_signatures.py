@@ -10,6 +10,8 @@ import pytest
 from certificates import made
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmclf.certificates import Certificate, certificate_of
 from llmclf.certificates.signatures import check_signature, private_key, public_key, signature_of
@@ -153,3 +155,20 @@ def test_no_frame_of_an_error_holds_the_key(tmp_path, monkeypatch, fault):
     assert not any("abracadabra" in one or repr(text)[40:80] in one for one in shown)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("kind", ["pem", "ssh"])
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_damaged_public_key_is_named(tmp_path_factory, kind, data):
+    """Whatever cryptography says of it: the file is another key, or no key."""
+    folder = tmp_path_factory.mktemp("keys")
+    _, public = write_keys(folder, kind=kind)
+    content = bytearray(public.read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=4)):
+        content[place] = data.draw(st.integers(0, 255))
+    public.write_bytes(content)
+    try:
+        public_key(public)
+    except InputError as error:
+        assert "expected an Ed25519 key" in str(error) or "private key" in str(error)
