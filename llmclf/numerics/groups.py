@@ -124,7 +124,7 @@ def effective_numbers(groups: Integers) -> Floats:
 
 
 def _is_missing(value: Any) -> bool:
-    if value is None:
+    if value is None or (isinstance(value, str) and not value.strip()):  # an empty cell of a text file is blank text
         return True
     try:
         return bool(value != value)

@@ -30,7 +30,7 @@ def test_groups_of_all_kinds(groups):
     assert group_numbers(groups, 3).tolist() == [0, 1, 0]
 
 
-@pytest.mark.parametrize("missing", [None, math.nan, np.nan, pd.NA, pd.NaT])
+@pytest.mark.parametrize("missing", [None, math.nan, np.nan, pd.NA, pd.NaT, "", " "])
 def test_a_missing_group_is_refused(missing):
     """A row without a group would be a guess; the message names the row and the cure."""
     with pytest.raises(InputError, match=r"groups\[1\]=.* is missing; give the row a group, one of its own"):
