@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _INCLUSION = ("inclusion", "audit_inclusion")
 """What columns with inclusion probabilities are called, by whoever writes them here."""
 
+_NOT_DRAWN = "(not drawn)"
+"""The stratum of the rows that no file asks for: an empty one would be a missing one."""
+
 
 @dataclass(frozen=True)
 class HandLabels:
@@ -226,7 +229,7 @@ def _of_files(frame: Any, nothing: HandLabels, annotated: AnnotatedFiles) -> lis
                 "leave one of the labels empty, that of the later draw"
             )
         first |= dict.fromkeys(rows.tolist(), path)
-        inclusion, strata = np.full(len(frame), np.nan), np.full(len(frame), "", dtype=object)
+        inclusion, strata = np.full(len(frame), np.nan), np.full(len(frame), _NOT_DRAWN, dtype=object)
         inclusion[places], strata[places] = found.drawn["inclusion"], found.drawn["stratum"]
         waves.append(
             replace(
@@ -267,7 +270,7 @@ def _joined(waves: list[HandLabels]) -> HandLabels:
         )
         for wave in waves
     ]
-    inclusion, strata = np.full(n_rows, np.nan), np.full(n_rows, "", dtype=object)
+    inclusion, strata = np.full(n_rows, np.nan), np.full(n_rows, _NOT_DRAWN, dtype=object)
     for number, (wave, pi) in enumerate(zip(waves, joined_inclusion(drawn, n_rows), strict=True)):
         inclusion[wave.rows] = pi
         # Each draw has strata of its own, whatever they are called.
