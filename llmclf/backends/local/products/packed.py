@@ -10,11 +10,21 @@ sums within a product are float32, and so is all between two products: norms, at
 
 from __future__ import annotations
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 
 from ..plain_calls import is_exact
+
+
+class Activation(NamedTuple):
+    """A function of each number of a product, as oneDNN names it: attribute and algorithm."""
+
+    name: str = "none"
+    algorithm: str = ""
+
+
+_NONE = Activation()
 
 
 class PackedLinear(torch.nn.Module):
@@ -25,6 +35,11 @@ class PackedLinear(torch.nn.Module):
     weight : float32 or bfloat16 tensor (out_features, in_features)
         The type in which it multiplies.
     bias : float32 tensor (out_features,), optional
+
+    Attributes
+    ----------
+    dtype : torch.dtype
+        The type in which it multiplies.
 
     Examples
     --------
@@ -38,7 +53,7 @@ class PackedLinear(torch.nn.Module):
         self.out_features, self.in_features = weight.shape
         # No parameters: nothing may move or convert them.
         self.bias = None if bias is None else bias.detach().float()
-        self._dtype = weight.dtype
+        self.dtype = weight.dtype
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
 
     @property
@@ -47,19 +62,29 @@ class PackedLinear(torch.nn.Module):
         return cast(torch.Tensor, self._packed.to_dense())
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        if self._dtype == torch.float32:
-            return self._product(states, self.bias)
-        if is_exact():
+        if self.dtype != torch.float32 and is_exact():
             return torch.nn.functional.linear(states.float(), self.weight.float(), self.bias)
+        if self.dtype == torch.float32 or self.bias is None:
+            return self.product(states.to(self.dtype)).float()
         # The bias is added in float32: it would be rounded to 8 bits before the sum.
-        sums = self._product(states.to(self._dtype), None).float()
-        return sums if self.bias is None else sums.add_(self.bias)
+        return self._multiply(states.to(self.dtype), None, _NONE).float().add_(self.bias)
 
-    def _product(self, states: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        return cast(torch.Tensor, torch.ops.mkldnn._linear_pointwise(states, self._packed, bias, "none", [], ""))
+    def product(self, states: torch.Tensor, activation: Activation = _NONE) -> torch.Tensor:
+        """An activation of the product with states of `dtype`, of the same type."""
+        return self._multiply(states, self.bias, activation)
+
+    def product_times(self, states: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        """The product with states of `dtype`, times other numbers of its own shape and type."""
+        return cast(
+            torch.Tensor, torch.ops.mkldnn._linear_pointwise.binary(states, factor, self._packed, self.bias, "mul")
+        )
+
+    def _multiply(self, states: torch.Tensor, bias: torch.Tensor | None, activation: Activation) -> torch.Tensor:
+        name, algorithm = activation
+        return cast(torch.Tensor, torch.ops.mkldnn._linear_pointwise(states, self._packed, bias, name, [], algorithm))
 
     def extra_repr(self) -> str:
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
-            f"dtype={str(self._dtype).removeprefix('torch.')}"
+            f"dtype={str(self.dtype).removeprefix('torch.')}"
         )

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 
+from .gated import gated_layer, join_products
 from .packed import PackedLinear
 from .processor import has_packed_float32
 
 
 def pack_linear_layers(model: Any, dtype: str = "float32") -> int:
-    """Replace the linear layers of a model on a CPU by packed ones, in place; returns how many.
+    """Replace the linear layers of a model on a CPU by packed ones, in place, and join those of gated layers; returns how many.
 
     Layers that are more than a plain `Linear` stay as they are; a float32 model stays as it is where nothing can be packed. With
     another `dtype` than float32, all else that the model has is float32 afterwards.
@@ -28,19 +29,23 @@ def pack_linear_layers(model: Any, dtype: str = "float32") -> int:
         return 0
     # Weights read from a file are a memory map of it, which is freed with its last weight: so this goes layer by layer, and
     # copies what it does not pack.
-    n_packed = 0
+    n_packed, gated = 0, []
     for name in [name for name, _ in model.named_modules()]:
         layer = model.get_submodule(name)
         if type(layer) is torch.nn.Linear and (dtype != "float32" or layer.weight.dtype == torch.float32):
             model.set_submodule(name, PackedLinear(layer.weight.to(getattr(torch, dtype)), layer.bias))
             n_packed += 1
             continue
+        if (how := gated_layer(layer)) is not None:
+            gated.append((layer, how))
         for tensor in (*layer.parameters(recurse=False), *layer.buffers(recurse=False)):
             if dtype == "float32":
                 if isinstance(tensor, torch.nn.Parameter):
                     tensor.data = tensor.data.clone()
             elif tensor.is_floating_point():
                 tensor.data = tensor.data.clone() if tensor.dtype == torch.float32 else tensor.data.float()
+    for layer, how in gated:
+        join_products(layer, how)
     return n_packed
 
 
