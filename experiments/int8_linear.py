@@ -56,6 +56,8 @@ class Int8Linear(torch.nn.Module):
 
 def quantise(model: Any, ids: torch.Tensor, n_outliers: int) -> None:
     """Replace the linear layers of a model, in place; those columns are outliers that are largest in some text."""
+    for module in model.modules():
+        vars(module).pop("forward", None)  # gated layers, which call the packed layers that they were made of
     largest: dict[str, torch.Tensor] = {}
     layers = {
         name: module for name, module in model.named_modules() if type(module).__name__ in ("Linear", "PackedLinear")

@@ -100,7 +100,11 @@ class LocalBackend(Handle, ShowsDistributions, ShowsStates, ProcessesLogits, Sha
 
     @property
     def model(self) -> Any:
-        """The transformers model in use."""
+        """The transformers model in use.
+
+        On a CPU its linear layers are packed ones, and a gated layer calls their products itself, so that hooks of the layers
+        inside it are not called; those of the gated layer and of all others are.
+        """
         return self._loaded.model
 
     @property
