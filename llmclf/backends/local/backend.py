@@ -55,8 +55,8 @@ class LocalBackend(Handle, ShowsDistributions, ShowsStates, ProcessesLogits, Sha
     )
     batch_tokens: int | None = option(
         None,
-        help="Largest number of token columns in one forward pass. More does not change a score. By default 512 on a CPU (2,048 "
-        'with memory="file"), 4,096 on mps, 16,384 on cuda.',
+        help="Largest number of token columns in one forward pass. More does not change a score. By default 1,024 on a CPU "
+        '(2,048 with memory="file"), 4,096 on mps, 16,384 on cuda.',
         moves_scores=False,
         check=positive_count,
     )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import torch
 
 _GROUP_SHARE = 0.125  # of a batch, in columns: the least that computing the beginning of a group once has to save
-BATCH_TOKENS = {"cpu": 512, "mps": 4096, "cuda": 16384}
+BATCH_TOKENS = {"cpu": 1024, "mps": 4096, "cuda": 16384}
 """Token columns of one forward pass on each kind of device, where `batch_tokens` does not say."""
 FILE_BATCH_TOKENS = 2048
 """The same where weights are decoded anew for each pass: so many columns make that a small part of it."""

@@ -156,7 +156,7 @@ def test_the_batch_is_larger(tmp_path, home, monkeypatch):
     for options in ({}, {"batch_tokens": 99}):
         for backend in both(path, **options):
             score(backend, requests_for(TEXTS[:2]))
-    assert seen == [2048, 512, 99, 99]
+    assert seen == [2048, 1024, 99, 99]
 
 
 @pytest.mark.model
