@@ -250,10 +250,16 @@ def _embeddings(
             raise  # as above
         raise damaged(folder, _reason(error)) from error
     try:
-        return saved_embeddings(features, cache, options, trust=trust)
+        found = saved_embeddings(features, cache, options, trust=trust)
     except SavedAddressError as error:
         cure = f"load(folder, trust=True), or load(folder, embedding_options={error.words!r})"
-        raise SavedAddressError(error.problem, cure) from None
+        raise SavedAddressError(error.problem, cure, error.words, "embeddings") from None
+    if options and not found:
+        raise UnknownOptionError(
+            f"the classifier in {os.fspath(folder)!r} has no embeddings, so nothing takes embedding_options={dict(options)!r} "
+            "(--embedding-option); leave them out"
+        )
+    return found
 
 
 def _reason(error: Exception) -> str:
