@@ -186,8 +186,8 @@ class AttemptRecord:
         sharing = self._sharing(rows, judgement)
         spent = sum(sharing.values())
         nothing = np.zeros(len(rows), dtype=bool)
-        if alpha - spent > _LEAST:
-            return Standing(alpha - spent if spent else alpha, spent, len(sharing), nothing)
+        if not sharing or alpha - spent > _LEAST:
+            return Standing(alpha - spent, spent, len(sharing), nothing)
         if again.mean() <= FEW and all(one.judgement != judgement for one in self.attempts):
             return Standing(alpha, 0.0, 0, again)
         raise InputError(

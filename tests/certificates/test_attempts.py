@@ -49,6 +49,11 @@ class TestWhatIsLeft:
         assert standing(record, ids(200, 300))[:3] == (0.05, 0.0, 0)
         assert record.failed_elsewhere(ids(200, 300), f"{9:064x}") == [0.05, 0.05]
 
+    def test_any_confidence_may_be_asked_of_new_rows(self):
+        """However little may go wrong."""
+        assert standing(AttemptRecord(), ids(0, 9), alpha=1e-12)[:3] == (1e-12, 0.0, 0)
+        assert standing(record_of(attempt(ids(0, 9))), ids(0, 9), 1, 1e-12)[:3] == (1e-12, 0.0, 0)
+
     def test_rows_that_were_judged_have_nothing_left(self):
         """Nor has a table of which more than a few are."""
         record = record_of(attempt(ids(0, 100)))
