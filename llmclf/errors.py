@@ -94,13 +94,18 @@ class SavedAddressError(InputError):
     problem : str
         What would be sent where.
     words : dict of str -> str
-        The model options that would allow it if the caller gave them; empty if the address does not belong to a model.
+        The options that would allow it if the caller gave them.
+    options_of : {"model", "embeddings"}
+        Whose options these are: a classifier may ask a server for its embeddings, too.
     """
 
-    def __init__(self, problem: str, cure: str, words: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, problem: str, cure: str, words: Mapping[str, str] | None = None, options_of: str = "model"
+    ) -> None:
         super().__init__(problem, cure)
         self.problem = problem
         self.words = dict(words or {})
+        self.options_of = options_of
 
     def __str__(self) -> str:
         return f"{self.args[0]}; if that is right, say so: {self.args[1]}"

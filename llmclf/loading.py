@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from .backends.requests import SCORE_VERSION
-from .certificates.certificate import certificate_of, page_fault
+from .certificates.certificate import certificate_of, page_fault, record_fault
 from .certificates.signatures import check_signature
 from .certificates.verification import Verification, verification
 from .checks import checked_names, is_whole_number
@@ -117,9 +117,10 @@ def verify(
     """Whether the classifier in a folder is still the one that its certificate is about; its model is asked about 50 rows.
 
     Looked at, in this order: whether the certificate is whole, whether the classifier's files are those that were certified,
-    whether the signature is right, whether the page says what the certificate says (where another version of llmclf wrote both,
-    a page that differs is only mentioned), whether the model gives the canary rows the scores that it gave them then, and the
-    date. The first that is wrong is the outcome; that the model is the same within its noise is said where nothing is wrong.
+    whether the signature is right, whether the record of earlier attempts is the one that was signed, whether the page says what
+    the certificate says (where another version of llmclf wrote both, a page that differs is only mentioned), whether the model
+    gives the canary rows the scores that it gave them then, and the date. The first that is wrong is the outcome; that the
+    model is the same within its noise is said where nothing is wrong.
 
     Parameters
     ----------
@@ -158,6 +159,9 @@ def verify(
         signed_by = check_signature(certificate, public_key)
     except CertificateError as error:
         return Verification.of_broken(error)
+    fault = record_fault(certificate, folder)
+    if fault is not None:
+        return Verification("broken", fault, certificate, signed_by)
     fault = page_fault(certificate, folder)
     if fault is not None and certificate.content.llmclf == version("llmclf"):
         return Verification("broken", fault, certificate, signed_by)
@@ -250,10 +254,16 @@ def _embeddings(
             raise  # as above
         raise damaged(folder, _reason(error)) from error
     try:
-        return saved_embeddings(features, cache, options, trust=trust)
+        found = saved_embeddings(features, cache, options, trust=trust)
     except SavedAddressError as error:
         cure = f"load(folder, trust=True), or load(folder, embedding_options={error.words!r})"
-        raise SavedAddressError(error.problem, cure) from None
+        raise SavedAddressError(error.problem, cure, error.words, "embeddings") from None
+    if options and not found:
+        raise UnknownOptionError(
+            f"the classifier in {os.fspath(folder)!r} has no embeddings, so nothing takes embedding_options={dict(options)!r} "
+            "(--embedding-option); leave them out"
+        )
+    return found
 
 
 def _reason(error: Exception) -> str:

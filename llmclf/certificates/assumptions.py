@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .content import Guarantee, JudgedRows
+from .content import Attempts, Guarantee, JudgedRows
 
 
-def assumptions(rows: JudgedRows, guarantee: Guarantee, n_parts: int) -> list[str]:
+def assumptions(rows: JudgedRows, guarantee: Guarantee, n_parts: int, attempts: Attempts) -> list[str]:
     """One sentence or two for each thing that the promise rests on, or does not say."""
     drawn = "with the probabilities that were given" if rows.is_uneven else "at random"
     said = [
@@ -15,8 +15,9 @@ def assumptions(rows: JudgedRows, guarantee: Guarantee, n_parts: int) -> list[st
         "ends, whatever the date; llmclf watch looks for that.",
         "The same model answers, with the same prompt, calibration and threshold. llmclf verify asks the canary rows again and "
         "says so.",
-        "Nothing was fitted on the judged rows. Rows whose text is, letter by letter, that of an example or of a row that "
-        "calibrator or threshold have seen were refused; other copies of such rows cannot be recognised.",
+        "Nothing was fitted on the judged rows. Rows whose text is that of an example, whatever its case and spaces, or letter "
+        "by letter that of a row that calibrator or threshold have seen were refused. Other copies of the latter cannot be "
+        "recognised, since only hashes of those rows are kept.",
     ]
     if guarantee.threshold_from == "before":
         said.append(
@@ -45,6 +46,33 @@ def assumptions(rows: JudgedRows, guarantee: Guarantee, n_parts: int) -> list[st
             f"Rows that were drawn more often than others were left out at random: {rows.n_even} of them count as drawn with the "
             "same probability."
         )
+    said.append(_attempts(attempts, guarantee))
+    if attempts.n_judged_before:
+        said.append(
+            f"{attempts.n_judged_before} of the rows were judged before; they count as wrong where they are accepted, so that "
+            "nothing was gained by their choice."
+        )
     if rows.n_unscored:
         said.append(f"Rows that cannot be scored ({rows.n_unscored} of the judged ones) are never accepted.")
     return said
+
+
+def _attempts(attempts: Attempts, guarantee: Guarantee) -> str:
+    """How often it was tried, and what that means for the confidence."""
+    kept = "Attempts on other copies of the classifier, whose record is elsewhere, are not counted."
+    if attempts.n == 1:
+        return f"It was the first attempt to certify here. {kept}"
+    said = (
+        f"It was attempt {attempts.n} to certify here; {attempts.n_not_shown} earlier ones did not show what was asked."
+    )
+    if attempts.n_sharing:
+        said += (
+            f" {attempts.n_sharing} shared rows with this one, and so share its confidence: it was judged with confidence "
+            f"{1.0 - attempts.level:.4g}, so that none of them promises too much with confidence {guarantee.confidence:.4g}."
+        )
+    if attempts.confidence_of_all < guarantee.confidence:
+        said += (
+            " Those on other rows were draws of their own. That no attempt so far promised too much has a confidence of "
+            f"{attempts.confidence_of_all:.4g}: whoever draws new rows until some pass will succeed some day."
+        )
+    return f"{said} {kept}"

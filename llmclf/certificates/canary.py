@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays import Floats, Integers
 from ..errors import InputError
 from ..pipeline import FittedPipeline
+from ..scoring.class_scores import ClassScores
 from ..tables.rows import Row, Rows
 from ..tables.values import plain
 
@@ -59,27 +61,51 @@ class Asked:
     ----------
     scores, probabilities : ndarray (n, K)
         NaN in rows that could not be scored.
+    lower, upper : ndarray (n, K)
+        Bounds on the scores, the scores themselves where they are exact. A server that shows only its likeliest tokens says no
+        more of others, and a score between such bounds jumps when a token is shown or not.
     """
 
     scores: Floats
     probabilities: Floats
+    lower: Floats
+    upper: Floats
 
     @classmethod
     def of(cls, pipeline: FittedPipeline, rows: Rows) -> Asked:
         """Ask the model itself, whatever a cache knows."""
         fresh = replace(pipeline, cache=None, on_error="missing")
         scores = fresh.scores(fresh.check(rows))
-        return cls(scores.values, fresh.probabilities(scores))
+        return cls.of_scores(fresh, scores)
+
+    @classmethod
+    def of_scores(cls, pipeline: FittedPipeline, scores: ClassScores) -> Asked:
+        """What is made of scores."""
+        return cls(scores.values, pipeline.probabilities(scores), scores.lower, scores.upper)
+
+    @property
+    def is_bounded(self) -> NDArray[np.bool_]:
+        """Of which rows (n,) some score is only known to lie between bounds."""
+        bounded: NDArray[np.bool_] = np.asarray((self.lower < self.upper).any(axis=1))
+        return bounded
 
     def take(self, places: Integers) -> Asked:
         """Those of some rows, in their order."""
-        return Asked(self.scores[places], self.probabilities[places])
+        return Asked(self.scores[places], self.probabilities[places], self.lower[places], self.upper[places])
 
     def distance(self, other: Asked) -> tuple[float, float]:
-        """The largest difference of a score, and of a probability; infinite where only one of the two could be scored."""
-        return largest_difference(self.scores, other.scores), largest_difference(
-            self.probabilities, other.probabilities
-        )
+        """The largest difference of a score, and of a probability; infinite where only one of the two could be scored.
+
+        Of a score that is not exact, it is how far the bounds lie apart; probabilities of such rows are not compared.
+        """
+        bounded: NDArray[np.bool_] = np.asarray((self.lower < self.upper) | (other.lower < other.upper))
+        with np.errstate(invalid="ignore"):
+            apart = np.fmax(np.fmax(self.lower - other.upper, other.lower - self.upper), 0.0)
+        known = ~np.isnan(self.scores) & ~np.isnan(other.scores)
+        scores = np.where(bounded & known, self.scores + apart, other.scores)
+        rows = bounded.any(axis=1, keepdims=True) & ~np.isnan(self.probabilities) & ~np.isnan(other.probabilities)
+        probabilities = np.where(rows, self.probabilities, other.probabilities)
+        return largest_difference(self.scores, scores), largest_difference(self.probabilities, probabilities)
 
 
 def largest_difference(one: Floats, other: Floats) -> float:
@@ -97,12 +123,13 @@ def largest_difference(one: Floats, other: Floats) -> float:
     return float(np.where(np.isnan(gaps), np.inf, gaps).max(initial=0.0))
 
 
-def chosen_places(hashes: Sequence[str], is_scored: Any) -> Integers:
-    """Up to 50 of the scored rows, different ones, as if drawn at random: those with the smallest hashes."""
+def chosen_places(hashes: Sequence[str], is_scored: Any, is_bounded: Any) -> Integers:
+    """Up to 50 of the scored rows, different ones, as if drawn at random: those with the smallest hashes, exact ones first."""
     first: dict[str, int] = {}
     for place in np.flatnonzero(is_scored).tolist():
         first.setdefault(hashes[place], place)
-    return np.array([first[one] for one in sorted(first)[:N_ROWS]], dtype=np.int64)
+    ordered = sorted(first, key=lambda one: (bool(is_bounded[first[one]]), one))
+    return np.array([first[one] for one in ordered[:N_ROWS]], dtype=np.int64)
 
 
 def make_canary(pipeline: FittedPipeline, rows: Rows, known: Asked, kind: str) -> Canary:
@@ -124,13 +151,14 @@ def make_canary(pipeline: FittedPipeline, rows: Rows, known: Asked, kind: str) -
 
     fields = pipeline.read_fields
     hashes = [row_hash(record, fields) for record in rows.records]
-    places = chosen_places(hashes, ~np.isnan(known.scores).any(axis=1))
+    places = chosen_places(hashes, ~np.isnan(known.scores).any(axis=1), known.is_bounded)
     own = rows.take(places)
     kept = None if kind == "hashes" else kept_rows(own.records, fields)
     backwards = np.arange(len(places))[::-1]
     first = Asked.of(pipeline, own.take(backwards)).take(backwards)
     halves = [Asked.of(pipeline, own.take(half)) for half in np.array_split(np.arange(len(places)), 2) if half.size]
-    second = Asked(*(np.concatenate([getattr(half, name) for half in halves]) for name in ("scores", "probabilities")))
+    names = ("scores", "probabilities", "lower", "upper")
+    second = Asked(*(np.concatenate([getattr(half, name) for half in halves]) for name in names))
     compared = [first.distance(second)]
     if pipeline.cache is None:  # which may hold what another machine has answered
         compared += [known.take(places).distance(other) for other in (first, second)]
@@ -144,7 +172,9 @@ def make_canary(pipeline: FittedPipeline, rows: Rows, known: Asked, kind: str) -
         kind="hashes" if kind == "hashes" else "texts",
         rows=kept,
         hashes=[hashes[place] for place in places.tolist()],
-        scores=[[value if math.isfinite(value) else None for value in row] for row in first.scores.tolist()],
+        scores=_finite_rows(first.scores),
+        lower=_finite_rows(first.lower) if first.is_bounded.any() else None,
+        upper=_finite_rows(first.upper) if first.is_bounded.any() else None,
         probabilities=[[min(1.0, max(0.0, value)) for value in row] for row in first.probabilities.tolist()],
         score_noise=score_noise,
         probability_noise=probability_noise,
@@ -197,8 +227,18 @@ def canary_rows(canary: Canary, pipeline: FittedPipeline, given: Rows | None) ->
 
 def kept_answers(canary: Canary) -> Asked:
     """What the model said when the certificate was made."""
-    scores = np.array([[-math.inf if value is None else value for value in row] for row in canary.scores])
-    return Asked(scores, np.array(canary.probabilities))
+    scores = _scores(canary.scores)
+    lower, upper = (scores if rows is None else _scores(rows) for rows in (canary.lower, canary.upper))
+    return Asked(scores, np.array(canary.probabilities), lower, upper)
+
+
+def _scores(rows: Sequence[Sequence[float | None]]) -> Floats:
+    return np.array([[-math.inf if value is None else value for value in row] for row in rows])
+
+
+def _finite_rows(values: Floats) -> list[list[float | None]]:
+    """Rows of JSON, with null for minus infinity."""
+    return [[value if math.isfinite(value) else None for value in row] for row in values.tolist()]
 
 
 def tolerance(noise: float, model: Mapping[str, Any]) -> float:

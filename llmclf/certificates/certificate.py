@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Floats
+from ..arrays import Floats, Integers
 from ..atomic_files import write_file, write_text
 from ..errors import CertificateError, InputError, StoreError
 from ..files.bounded_json import parsed_json
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from ..pipeline import FittedPipeline
     from .content import Content, Signature
 
-FILE, PAGE = "certificate.json", "certificate.html"
+FILE, PAGE, ATTEMPTS = "certificate.json", "certificate.html", "certificate-attempts.json"
 _MOST_BYTES = 64_000_000
 _MOST_ROW_BYTES = 1_000_000_000
 _ROWS_PATTERN = "certificate-*.npy"
 _ATTEMPTS = 3  # at reading a folder into which somebody else is writing
+_CLOCKS_DIFFER = timedelta(days=1)
 _MASKS = 3  # of the last columns of the rows' array
 
 
@@ -50,6 +51,8 @@ class ReferenceRows:
         Whether a server's bounds leave open which class is the most probable.
     correct : ndarray of bool (n,)
         Whether the most probable class is the true one; false in rows that could not be scored.
+    groups : ndarray of int (n,), optional
+        Which rows belong together, such as copies of a text; None: each row is alone.
     """
 
     probabilities: Floats
@@ -57,14 +60,16 @@ class ReferenceRows:
     label_mass: Floats
     undecided: NDArray[np.bool_]
     correct: NDArray[np.bool_]
+    groups: Integers | None = None
 
     def __len__(self) -> int:
         return len(self.accepted)
 
     def to_array(self) -> Floats:
-        """All of it as one array (n, K + 4)."""
+        """All of it as one array (n, K + 4), or (n, K + 5) where rows belong together."""
         masks = (self.accepted, self.undecided, self.correct)
-        return np.column_stack([self.probabilities, self.label_mass, *masks]).astype(np.float64)
+        more = () if self.groups is None else (self.groups,)
+        return np.column_stack([self.probabilities, self.label_mass, *masks, *more]).astype(np.float64)
 
     @classmethod
     def from_array(cls, values: Floats, n_classes: int) -> ReferenceRows:
@@ -75,14 +80,20 @@ class ReferenceRows:
         ValueError
             These are not the rows of so many classes.
         """
-        if values.ndim != 2 or values.shape[1] != n_classes + 1 + _MASKS:
-            raise ValueError(f"it has the shape {values.shape}; expected {n_classes + 1 + _MASKS} columns")
-        proba, mass, masks = values[:, :n_classes], values[:, n_classes], values[:, n_classes + 1 :]
+        least = n_classes + 1 + _MASKS
+        if values.ndim != 2 or values.shape[1] not in (least, least + 1):
+            raise ValueError(f"it has the shape {values.shape}; expected {least} columns, or {least + 1} with groups")
+        proba, mass, masks = values[:, :n_classes], values[:, n_classes], values[:, n_classes + 1 : least]
         is_share = np.isnan(proba) | ((proba >= 0) & (proba <= 1))
         if not is_share.all() or not np.isin(masks, (0.0, 1.0)).all() or np.isinf(mass).any():
             raise ValueError("it holds numbers that are no probabilities, or no truth values")
         accepted, undecided, correct = (masks[:, k] == 1.0 for k in range(_MASKS))
-        return cls(proba, accepted, mass, undecided, correct)
+        groups = None
+        if values.shape[1] > least:
+            if not np.isin(values[:, least], np.arange(len(values))).all():
+                raise ValueError("it holds groups that are no numbers below that of the rows")
+            groups = values[:, least].astype(np.int64)
+        return cls(proba, accepted, mass, undecided, correct, groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +146,10 @@ class Certificate:
     def is_expired(self, now: datetime | None = None) -> bool:
         """Whether it has expired at a time, by default now."""
         return self.expires is not None and (datetime.now(UTC) if now is None else now) >= self.expires
+
+    def is_from_future(self, now: datetime | None = None) -> bool:
+        """Whether it says that it was made more than a day after a time, by default now: then some clock is wrong."""
+        return self.issued > (datetime.now(UTC) if now is None else now) + _CLOCKS_DIFFER
 
     @property
     def classes(self) -> tuple[Any, ...]:
@@ -247,6 +262,29 @@ def page_fault(certificate: Certificate, folder: str | os.PathLike[str]) -> str 
     except OSError as error:
         fault = f"cannot be read ({error})"
     return f"{str(path)!r} {fault}; rely on {FILE} alone, and write the page anew, with certificate_of(folder).to_html(path)"
+
+
+def record_fault(certificate: Certificate, folder: str | os.PathLike[str]) -> str | None:
+    """Why the record of attempts in a folder is not the one that a certificate knew, as a sentence; None if it is.
+
+    The record may have grown since; what the certificate vouches for must still be there.
+    """
+    if certificate.content.attempts is None:
+        return None
+    from .attempts import AttemptRecord
+
+    path = Path(folder).expanduser() / ATTEMPTS
+    try:
+        known = set(AttemptRecord.read(folder).hashes)
+    except CertificateError as error:
+        return str(error)
+    absent = sum(one not in known for one in certificate.content.attempts.record)
+    if not absent:
+        return None
+    return (
+        f"{str(path)!r} lacks {absent} of the {len(certificate.content.attempts.record)} attempts that the certificate "
+        f"{certificate.id} knew of, or they were changed; restore it: it says which rows were judged before"
+    )
 
 
 def signed_bytes(content: Mapping[str, Any]) -> bytes:
@@ -362,7 +400,8 @@ def _check_classifier(place: Path, content: Content) -> None:
     if found != content.classifier.sha256:
         raise CertificateError(
             f"the classifier in {str(place)!r} is not the one that was certified on {content.issued[:10]} (its file "
-            "classifier.json has changed since); certify it again, or restore the file",
+            "classifier.json has changed since, or the certificate is that of another folder); certify it again, or restore the "
+            "file",
             kind="classifier",
         )
 

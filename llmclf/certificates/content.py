@@ -10,10 +10,12 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
+    model_serializer,
     model_validator,
 )
 
@@ -54,11 +56,13 @@ def _is_moment(text: str) -> str:
 Moment = Annotated[str, AfterValidator(_is_moment)]
 
 
-class _Part(BaseModel):
+class Record(BaseModel):
+    """Values of JSON that are checked, all of them, and never changed."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class Estimate(_Part):
+class Estimate(Record):
     """A share and its interval; all are null where there is no row to tell."""
 
     value: Share | None
@@ -66,7 +70,7 @@ class Estimate(_Part):
     high: Share | None
 
 
-class Classifier(_Part):
+class Classifier(Record):
     """Which classifier was judged."""
 
     sha256: Annotated[Hash, Field(description="Of the file classifier.json, which names its arrays by their hashes.")]
@@ -85,7 +89,7 @@ class Classifier(_Part):
     n_calibration_rows: Count
 
 
-class JudgedRows(_Part):
+class JudgedRows(Record):
     """Which rows judged it."""
 
     sha256: Annotated[Hash, Field(description="Of what the classifier read of the rows, with their classes.")]
@@ -98,7 +102,7 @@ class JudgedRows(_Part):
     n_even: Annotated[Count, Field(description="Those of them that count as drawn with the same probability.")]
 
 
-class Guarantee(_Part):
+class Guarantee(Record):
     """What is promised of future rows that are accepted."""
 
     max_error: OpenShare
@@ -114,7 +118,7 @@ class Guarantee(_Part):
     coverage: Annotated[Estimate, Field(description="The share of all rows that is accepted.")]
 
 
-class CalibrationTest(_Part):
+class CalibrationTest(Record):
     """Whether a calibrated model could have given these probabilities."""
 
     error: float
@@ -122,7 +126,7 @@ class CalibrationTest(_Part):
     p_value: Share
 
 
-class Part(_Part):
+class Part(Record):
     """A class, by what was predicted, or a group of rows."""
 
     partition: Annotated[str, Field(description="'predicted class', or the name of a partition into groups.")]
@@ -141,7 +145,7 @@ class Part(_Part):
     ]
 
 
-class Canary(_Part):
+class Canary(Record):
     """Rows whose scores tell the model from another one."""
 
     kind: Literal["texts", "hashes"]
@@ -151,25 +155,60 @@ class Canary(_Part):
     probabilities: list[list[Share]]
     score_noise: Annotated[float, Field(ge=0, description="How far the scores moved when the model was asked again.")]
     probability_noise: Annotated[float, Field(ge=0)]
+    lower: Annotated[
+        list[list[float | None]] | None,
+        Field(description="Bounds on the scores, where a server shows no more; absent where all are exact."),
+    ] = None
+    upper: list[list[float | None]] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without bounds nothing is written of them."""
+        return {
+            name: value for name, value in values(self).items() if name not in ("lower", "upper") or value is not None
+        }
 
     @model_validator(mode="after")
     def _is_one_table(self) -> Self:
-        lengths = {len(self.hashes), len(self.scores), len(self.probabilities)}
-        widths = {len(row) for row in self.scores} | {len(row) for row in self.probabilities}
+        tables = [one for one in (self.scores, self.probabilities, self.lower, self.upper) if one is not None]
+        lengths = {len(self.hashes), *(len(one) for one in tables)}
+        widths = {len(row) for one in tables for row in one}
+        if (self.lower is None) != (self.upper is None):
+            raise ValueError("it has bounds on one side alone")
         lengths |= set() if self.rows is None else {len(self.rows)}
         if len(lengths) != 1 or len(widths) != 1 or (self.rows is None) != (self.kind == "hashes"):
             raise ValueError("its rows, hashes, scores and probabilities do not belong together")
         return self
 
 
-class Reference(_Part):
+class Reference(Record):
     """The file with what each judged row got."""
 
     file: Annotated[str, Field(pattern=r"^certificate-[0-9a-f]{32}\.npy$")]
     sha256: Hash
 
 
-class Content(_Part):
+class Attempts(Record):
+    """How often rows were judged for this folder; see `llmclf.certificates.attempts`."""
+
+    n: Annotated[int, Field(ge=1, description="All that are known, this one included.")]
+    n_not_shown: Annotated[Count, Field(description="Earlier ones that did not show what was asked.")]
+    n_sharing: Annotated[
+        Count, Field(description="Earlier judgements on rows that this one has, too, or shares with others.")
+    ]
+    spent: Annotated[Share, Field(description="With what probability these may promise too much.")]
+    level: Annotated[OpenShare, Field(description="With what probability this one may: that was left to it.")]
+    n_judged_before: Annotated[
+        Count, Field(description="Rows that were judged before and therefore count as wrong where they are accepted.")
+    ]
+    confidence_of_all: Annotated[
+        Share,
+        Field(description="That neither this nor an earlier attempt that failed, on whatever rows, promised too much."),
+    ]
+    record: Annotated[list[Hash], Field(description="Of each attempt in the file certificate-attempts.json.")]
+
+
+class Content(Record):
     """All that a certificate says, and its signature is about."""
 
     format: Literal[1]
@@ -186,6 +225,17 @@ class Content(_Part):
     assumptions: list[str]
     canary: Canary
     reference: Reference
+    attempts: Annotated[Attempts | None, Field(description="Absent in certificates of before there was a record.")] = (
+        None
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a record nothing is written, so that such a certificate keeps its hash."""
+        found: dict[str, Any] = values(self)
+        if found["attempts"] is None:
+            del found["attempts"]
+        return found
 
     @model_validator(mode="after")
     def _is_about_one_classifier(self) -> Self:
@@ -195,7 +245,7 @@ class Content(_Part):
         return self
 
 
-class Signature(_Part):
+class Signature(Record):
     """Who says so."""
 
     algorithm: Literal["Ed25519"]
@@ -203,7 +253,7 @@ class Signature(_Part):
     value: Annotated[str, Field(pattern="^[0-9a-f]{128}$")]
 
 
-class File(_Part):
+class File(Record):
     """The file certificate.json."""
 
     id: Annotated[str, Field(pattern="^[0-9a-f]{16}$", description="The beginning of sha256.")]

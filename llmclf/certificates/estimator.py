@@ -15,16 +15,20 @@ from ..metrics import inclusion_weights
 from ..pipeline import FittedPipeline
 from ..saved_folder import check_folder, classifier_sha256, read_folder, write_folder, written_sha256
 from ..tables.rows import Rows
-from .certificate import FILE, Certificate, certificate_of, remove_certificate
+from .certificate import ATTEMPTS, FILE, Certificate, certificate_of, record_fault, remove_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from .attempts import Attempt, AttemptRecord
 
 
 class Certifiable:
     """The methods of a fitted classifier that make a certificate, and those that make one void."""
 
     pipeline_: FittedPipeline
+    _attempts: AttemptRecord | None = None
+    """Those that are known to this object; `_known_attempts` has those of its folder, too."""
 
     if TYPE_CHECKING:
 
@@ -68,6 +72,8 @@ class Certifiable:
         max_error : float in (0, 1)
             The share of wrong rows that is allowed among the accepted ones.
         confidence : float in (0, 1)
+            Earlier attempts on rows that are among these have a part of what is missing to 1; this one is judged with the rest.
+            To promise less on the very same rows is no further attempt.
         threshold : {"fitted", "selected"}
             ``"fitted"`` judges the threshold that the classifier has; the bound is exact (Clopper & Pearson 1934).
             ``"selected"`` chooses the lowest threshold that these very rows allow, as `llmclf.calibration.select_threshold` does,
@@ -82,6 +88,7 @@ class Certifiable:
             drawn more often are left out at random.
         folder : path, optional
             Where the certificate is written: the folder of this very classifier, or a new one, in which it is saved first.
+            The hashes of all judged rows are written there, too, whatever the outcome (``certificate-attempts.json``).
         canary : {"texts", "hashes"}
             Whether the certificate keeps the canary rows themselves, or their hashes alone. With hashes, the same rows have to
             be given again to verify it; and whoever can guess a row can tell from its hash that it is there.
@@ -100,7 +107,8 @@ class Certifiable:
         ------
         InputError
             Before the model is asked: an argument cannot be used; there are too few rows, and the message says how many are
-            needed; something was fitted on some of the rows; or the folder holds something else.
+            needed; something was fitted on some of the rows; earlier attempts on some of them leave nothing of the confidence
+            (`llmclf.certificates.attempts` has the mathematics); or the folder holds something else.
         NotCertifiedError
             The rows do not show it. The message says what they show, and about how many rows might be enough.
         MissingDependencyError
@@ -122,7 +130,17 @@ class Certifiable:
         if folder is not None:
             self._check_is_saved_in(folder, pipeline)
         promise = Promise(max_error, confidence, threshold, canary, expires, key, key_password_env)
-        issued = issue(pipeline, rows, columns, promise, groups=groups, clusters=clusters, inclusion=inclusion)
+        issued = issue(
+            pipeline,
+            rows,
+            columns,
+            promise,
+            record=self._known_attempts(folder),
+            remember=lambda attempt: self._remember(attempt, folder),
+            groups=groups,
+            clusters=clusters,
+            inclusion=inclusion,
+        )
         values = self._saved_values(issued.pipeline)
         if threshold == "selected":
             self.pipeline_ = issued.pipeline
@@ -132,6 +150,7 @@ class Certifiable:
         if threshold == "selected" or not is_saved:
             kept = read_folder(folder)["model_options"] if is_saved else values["model_options"]
             write_folder(folder, {**values, "model_options": kept})
+        self._known_attempts(folder).write(folder)
         certificate = issued.draft.certificate(classifier_sha256(folder))
         certificate.save(folder)
         self.pipeline_ = replace(self.pipeline_, folder=os.path.abspath(os.path.expanduser(folder)))
@@ -184,6 +203,8 @@ class Certifiable:
         """
         pipeline, rows, columns = self._labelled(X, y)
         weights = None if inclusion is None else inclusion_weights(inclusion, len(rows))
+        if self._has_attempts(pipeline.folder):
+            self._attempts = self._known_attempts(pipeline.folder)
         again = recalibrated(pipeline, rows, columns, sample_weight=weights, groups=read_groups(groups, rows))
         if pipeline.folder is not None and (Path(pipeline.folder) / FILE).exists():
             warn(
@@ -195,13 +216,61 @@ class Certifiable:
         return self
 
     def _write(self, folder: str | os.PathLike[str]) -> None:
-        """Save the classifier; the certificate of another one that lies there goes."""
+        """Save the classifier; the certificate of another one that lies there goes, and the record of judged rows stays."""
         write_folder(folder, self._saved_values(self.current_pipeline()))
         try:
             certificate_of(folder)
         except CertificateError as error:
             remove_certificate(folder)
             warn(f"a certificate is removed from {os.fspath(folder)!r}: {error}", CertificateWarning)
+        if self._has_attempts(self.pipeline_.folder):
+            try:
+                self._known_attempts(folder).write(folder)
+            except CertificateError as error:
+                warn(
+                    f"the classifier is saved, and what was judged before is not noted beside it: {error}",
+                    CertificateWarning,
+                )
+
+    def _has_attempts(self, folder: str | os.PathLike[str] | None) -> bool:
+        """Whether anything is known of earlier attempts, without the cost of reading it."""
+        return self._attempts is not None or (folder is not None and (Path(folder) / ATTEMPTS).exists())
+
+    def _known_attempts(self, folder: str | os.PathLike[str] | None) -> AttemptRecord:
+        """The attempts that this object, the folder it was read from, and another one know.
+
+        Raises
+        ------
+        CertificateError
+            A record is broken, or lacks what the certificate beside it knew.
+        """
+        from .attempts import AttemptRecord
+
+        record = AttemptRecord()
+        for place in self._places(folder):
+            _check_record(place)
+            record = record.joined(AttemptRecord.read(place))
+        return record if self._attempts is None else record.joined(self._attempts)
+
+    def _remember(self, attempt: Attempt, folder: str | os.PathLike[str] | None) -> None:
+        """Note an attempt in this object, and wherever a classifier lies that it is about or stands for."""
+        self._attempts = self._known_attempts(folder).added(attempt)
+        for place in self._places(folder):
+            if not _is_classifier(place):
+                continue
+            try:
+                self._attempts.write(place)
+            except OSError as error:
+                warn(
+                    f"that these rows were judged cannot be noted in {place!r} ({error}), so only this object remembers it; "
+                    "judge none of them again",
+                    CertificateWarning,
+                )
+
+    def _places(self, folder: str | os.PathLike[str] | None) -> list[str]:
+        """The folder that this object was read from, and another one, if there are any."""
+        given = [one for one in (self.pipeline_.folder, folder) if one is not None]
+        return list(dict.fromkeys(os.path.abspath(os.path.expanduser(one)) for one in given))
 
     def _check_is_saved_in(self, folder: str | os.PathLike[str], pipeline: FittedPipeline) -> None:
         """Refuse a folder that holds another classifier, or anything else."""
@@ -214,6 +283,22 @@ class Certifiable:
                 f"{os.fspath(folder)!r} holds another classifier than this one, or one that an earlier version of llmclf wrote; "
                 "save this one there first, or give another folder"
             )
+
+
+def _check_record(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder whose certificate knew of attempts that are no longer in its record.
+
+    Raises
+    ------
+    CertificateError
+    """
+    try:
+        certificate = certificate_of(folder)
+    except (CertificateError, StoreError):  # which says nothing that could be relied on
+        return
+    fault = None if certificate is None else record_fault(certificate, folder)
+    if fault is not None:
+        raise CertificateError(fault)
 
 
 def _is_classifier(folder: str | os.PathLike[str]) -> bool:

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from ..arrays import Floats, Integers
 from ..calibration import SelectedThreshold
 from ..calibration.selective import check_selectable
-from ..errors import CalibrationWarning, InputError, warn
+from ..errors import CalibrationWarning, InputError, NotCertifiedError, warn
 from ..fitting.evaluation import named_columns
-from ..fitting.row_groups import read_groups
+from ..fitting.row_groups import read_groups, text_keys
 from ..fitting.seen_rows import SeenRows, row_fingerprints
 from ..logits import logsumexp
 from ..metrics import inclusion_weights
+from ..numerics.groups import group_numbers
 from ..pipeline import FittedPipeline
 from ..report.evidence import partitions
 from ..saved_folder import array_bytes, written_sha256
 from ..tables.rows import Rows
 from .assumptions import assumptions
+from .attempts import Attempt, AttemptRecord, Standing, row_hashes
 from .canary import KINDS, Asked, make_canary, rows_hash
-from .certificate import Certificate, ReferenceRows
-from .content import FORMAT, Classifier, Content, Guarantee, JudgedRows, Reference
+from .certificate import Certificate, ReferenceRows, signed_bytes
+from .content import FORMAT, Attempts, Classifier, Content, Guarantee, JudgedRows, Reference
 from .expiry import expiry
 from .judging import LabelledRows, calibration_of, guarantee_before, guarantee_selected, parts_of
 from .signatures import private_key, signature_of
@@ -102,16 +104,21 @@ def issue(
     columns: Integers,
     promise: Promise,
     *,
+    record: AttemptRecord,
+    remember: Callable[[Attempt], None],
     groups: Any = None,
     clusters: Any = None,
     inclusion: Any = None,
 ) -> Issued:
     """Judge labelled rows (n,) and write down what they show; see `llmclf.LLMClassifier.certify`.
 
+    Earlier attempts are in `record`, and `remember` is told of this one as soon as its outcome is known.
+
     Raises
     ------
     InputError
-        Before anything is asked: an argument cannot be used, the rows are too few, or something was fitted on some of them.
+        Before anything is asked: an argument cannot be used, the rows are too few, something was fitted on some of them, or
+        they were judged before.
     NotCertifiedError
         The rows do not show what was to be promised.
 
@@ -132,28 +139,54 @@ def issue(
     members = seen.groups(rows, pipeline, given)
     check_selectable(len(rows), promise.max_error, promise.confidence, members)
     threshold = _fitted_threshold(pipeline) if promise.threshold == "fitted" else None
+    truth = [pipeline.labels.classes[column] for column in columns.tolist()]
+    digest = rows_hash(rows, pipeline.read_fields, truth)
+    hashes = row_hashes(rows.records, pipeline.read_fields)
+    judgement = _judgement(pipeline, digest, hashes, promise, members, drawn)
+    standing = record.standing(hashes, judgement, 1.0 - promise.confidence)
+    shared = replace(promise, confidence=1.0 - standing.level) if standing.n_sharing else promise
+    check_selectable(len(rows), promise.max_error, shared.confidence, members)
     pipeline.check_model_identity()
 
     answers = pipeline.scorer.answers(rows)
     scores = pipeline.scores(rows, answers)
-    known = Asked(scores.values, pipeline.probabilities(scores))
+    known = Asked.of_scores(pipeline, scores)
     names = [str(label) for label in pipeline.labels.classes]
     judged = LabelledRows(known.probabilities, columns, names, members, drawn, slices)
-    _check_scored(judged, promise)
+    _check_scored(judged, shared)
+    bounded = judged.counted_wrong(standing.again)
+
+    def tried(outcome: Literal["certified", "not shown"]) -> Attempt:
+        attempt = Attempt(
+            judged=issued.isoformat(),
+            judgement=judgement,
+            rows=hashes,
+            n=len(rows),
+            max_error=promise.max_error,
+            level=standing.level,
+            outcome=outcome,
+        )
+        remember(attempt)
+        return attempt
+
+    try:
+        guarantee = _guarantee(bounded, threshold, shared)
+    except NotCertifiedError as error:
+        tried("not shown")
+        raise _with_attempts(error, standing) from None
+    guarantee = guarantee.model_copy(update={"confidence": promise.confidence})
+    attempts = _attempts(record, tried("certified"), standing, hashes, promise)
     if threshold is None:
-        guarantee = guarantee_selected(judged, promise.max_error, promise.confidence)
         pipeline = _with_threshold(pipeline, guarantee, judged, rows)
-    else:
-        guarantee = guarantee_before(judged, threshold, promise.max_error, promise.confidence)
     mass = np.exp(logsumexp(pipeline.scorer.class_scores(rows, "sum", answers), axis=1)).clip(0.0, 1.0)
     undecided = pipeline.undecided(scores)
     accepted = judged.accepted(guarantee.threshold)
-    reference = ReferenceRows(known.probabilities, accepted, mass, undecided, judged.is_right)
-    digest = sha256(array_bytes(reference.to_array())).hexdigest()
-    parts = parts_of(judged, guarantee.threshold, promise.max_error, promise.confidence)
-    truth = [pipeline.labels.classes[column] for column in columns.tolist()]
+    groups_of_rows = members if len(np.unique(members)) < len(rows) else None
+    reference = ReferenceRows(known.probabilities, accepted, mass, undecided, judged.is_right, groups_of_rows)
+    reference_digest = sha256(array_bytes(reference.to_array())).hexdigest()
+    parts = parts_of(bounded, guarantee.threshold, promise.max_error, shared.confidence)
     about = JudgedRows(
-        sha256=rows_hash(rows, pipeline.read_fields, truth),
+        sha256=digest,
         n=len(rows),
         n_groups=len(np.unique(members)),
         n_unscored=int((~judged.is_scored).sum()),
@@ -173,11 +206,68 @@ def issue(
         "calibration": calibration_of(judged),
         "parts": parts,
         "n_statements": len(parts),
-        "assumptions": assumptions(about, guarantee, len(parts)),
+        "assumptions": assumptions(about, guarantee, len(parts), attempts),
         "canary": make_canary(pipeline, rows, known, promise.canary),
-        "reference": Reference(file=f"certificate-{digest[:32]}.npy", sha256=digest),
+        "reference": Reference(file=f"certificate-{reference_digest[:32]}.npy", sha256=reference_digest),
+        "attempts": attempts,
     }
     return Issued(Draft(content, _described(pipeline), reference, key), pipeline)
+
+
+def _judgement(
+    pipeline: FittedPipeline, rows: str, hashes: list[str], promise: Promise, members: Integers, drawn: Floats | None
+) -> str:
+    """The hash of all that the outcome follows from, whatever the order of the rows.
+
+    That is one bound, whatever is promised; or one selected threshold.
+    """
+    is_selected = promise.threshold == "selected"
+    decides = replace(pipeline, threshold=None, threshold_fingerprints=()) if is_selected else pipeline
+    order = np.argsort(np.array(hashes), kind="stable")
+    together = group_numbers(members[order], len(hashes)).astype(np.float64)
+    values = {
+        "classifier": pipeline_sha256(decides),
+        "rows": rows,
+        "members": sha256(array_bytes(together)).hexdigest(),
+        "drawn": None if drawn is None else sha256(array_bytes(drawn[order])).hexdigest(),
+        "selected": [promise.max_error, promise.confidence] if is_selected else None,
+    }
+    return sha256(signed_bytes(values)).hexdigest()
+
+
+def _guarantee(rows: LabelledRows, threshold: float | None, promise: Promise) -> Guarantee:
+    if threshold is None:
+        return guarantee_selected(rows, promise.max_error, promise.confidence)
+    return guarantee_before(rows, threshold, promise.max_error, promise.confidence)
+
+
+def _attempts(
+    record: AttemptRecord, attempt: Attempt, standing: Standing, hashes: list[str], promise: Promise
+) -> Attempts:
+    """What a certificate says of the attempts until and with its own."""
+    elsewhere = sum(record.failed_elsewhere(hashes, attempt.judgement))
+    return Attempts(
+        n=len(record) + 1,
+        n_not_shown=sum(one.outcome == "not shown" for one in record.attempts),
+        n_sharing=standing.n_sharing,
+        spent=standing.spent,
+        level=standing.level,
+        n_judged_before=int(standing.again.sum()),
+        confidence_of_all=max(0.0, promise.confidence - elsewhere),
+        record=record.added(attempt).hashes,
+    )
+
+
+def _with_attempts(error: NotCertifiedError, standing: Standing) -> NotCertifiedError:
+    """The same, with what earlier attempts have cost."""
+    note = ""
+    if standing.n_sharing:
+        note = (
+            f"; {standing.n_sharing} earlier attempts on these rows have used {standing.spent:.4g} of what may go wrong"
+        )
+    if standing.again.any():
+        note = f"; {int(standing.again.sum())} rows that were judged before count as wrong where they are accepted"
+    return NotCertifiedError(f"{error}{note}", error.reached)
 
 
 def pipeline_sha256(pipeline: FittedPipeline) -> str:
@@ -211,8 +301,11 @@ def _check_unseen(seen: SeenRows, pipeline: FittedPipeline, rows: Rows, promise:
     """Refuse rows that something was fitted on: a certificate keeps its promise to the letter."""
     chosen_on = set(pipeline.threshold_fingerprints) if promise.threshold == "fitted" else set()
     known = row_fingerprints(pipeline, rows)
+    fields = pipeline.scorer.shown_fields
+    shots = set(text_keys([row for row, _ in pipeline.shots], fields))
+    n_shots = sum(one in shots for one in text_keys(rows.records, fields)) if shots else 0
     counts = {
-        "stand in the prompt as examples": seen.n_shots,
+        "stand in the prompt as examples": n_shots,
         "the calibrator was fitted on": seen.n_calibrated + int(seen.is_earlier.sum()),
         "the threshold was chosen on": sum(one in chosen_on for one in known),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -81,6 +81,12 @@ class LabelledRows:
     def is_even(self) -> NDArray[np.bool_]:
         """Which rows (n,) to use, so that all of them have been drawn with the same probability."""
         return self.evenly(np.ones(len(self), dtype=bool))
+
+    def counted_wrong(self, mask: NDArray[np.bool_]) -> LabelledRows:
+        """The same rows with a true class that was not predicted where `mask` (n,) is true."""
+        if not mask.any():
+            return self
+        return replace(self, columns=np.where(mask, (self.predicted + 1) % len(self.names), self.columns))
 
     def accepted(self, threshold: float) -> NDArray[np.bool_]:
         """Whether the confidence reaches a threshold (n,)."""

@@ -51,13 +51,21 @@ def promise(certificate: Certificate) -> str:
     certificate : Certificate
     """
     guarantee = certificate.content.guarantee
+    attempts = certificate.content.attempts
+    tried = ""
+    if attempts is not None and attempts.n_not_shown:
+        tried = (
+            f" {attempts.n_not_shown} earlier attempt{'s' if attempts.n_not_shown > 1 else ''} did not show what was asked; that "
+            f"none promised too much has {percent(attempts.confidence_of_all, 0)} confidence."
+        )
     return (
         f"Of future rows that are accepted from confidence {guarantee.threshold:.4g} on, at most {percent(guarantee.max_error)} "
-        f"are wrong, with {percent(guarantee.confidence, 0)} confidence."
+        f"are wrong, with {percent(guarantee.confidence, 0)} confidence.{tried}"
     )
 
 
 def _provenance(values: Mapping[str, Any]) -> dict[str, Any]:
+    attempts = values.get("attempts")
     classifier = {name: value for name, value in values["classifier"].items() if name != "words"}
     words = zip(map(str, values["classifier"]["classes"]), values["classifier"]["words"], strict=True)
     return {
@@ -65,5 +73,6 @@ def _provenance(values: Mapping[str, Any]) -> dict[str, Any]:
         "classifier": {**classifier, "words": dict(words)},
         "rows": values["rows"],
         "reference": values["reference"],
+        **({"attempts": {name: one for name, one in attempts.items() if name != "record"}} if attempts else {}),
         "llmclf": values["llmclf"],
     }

@@ -109,6 +109,11 @@ def certificate_status(
         return CertificateStatus("broken", None, f"nothing is certified: {error}")
     except MissingDependencyError as error:
         unchecked = f"the signature of the certificate {certificate.id} was not checked: {error}"
+    if certificate.is_from_future(now):
+        dated = f"the certificate {certificate.id} of {pipeline.folder!r} is dated in the future ({certificate.content.issued})"
+        unchecked = f"{dated}: some clock is wrong, so do not rely on its dates" + (
+            f"; {unchecked}" if unchecked else ""
+        )
     if certificate.is_expired(now):
         return CertificateStatus(
             "expired",

@@ -42,6 +42,8 @@ class Comparison:
         How far the same model may move.
     n_other_labels, n_other_decisions : int
         Rows that get another label, and rows of which another decision is made: to accept them or not.
+    n_bounded : int
+        Rows of which a server showed only bounds, then or now: these are compared in place of scores and probabilities.
     other_fact : str or None
         In which fact the model's description differs, with both values.
     """
@@ -53,12 +55,14 @@ class Comparison:
     probability_tolerance: float
     n_other_labels: int
     n_other_decisions: int
+    n_bounded: int
     other_fact: str | None
 
     @property
     def is_same(self) -> bool:
         """Whether all scores and probabilities are those that were kept, to 1e-6."""
-        return self.other_fact is None and max(self.score_difference, self.probability_difference) <= SAME
+        differs = max(self.score_difference, self.probability_difference) > SAME
+        return self.other_fact is None and not differs and not self.n_bounded
 
     @property
     def is_within_noise(self) -> bool:
@@ -79,7 +83,12 @@ class Comparison:
         if self.is_same:
             return f"the same model: all scores of {self.n_rows} canary rows are the same to {SAME:g}"
         if self.is_within_noise:
-            return f"the same model within the noise of its route: {self.n_rows} canary rows have moved, {moved}"
+            weak = (
+                f"; of {self.n_bounded} rows the server shows only bounds, within which a model may change unnoticed"
+                if self.n_bounded
+                else ""
+            )
+            return f"the same model within the noise of its route: {self.n_rows} canary rows have moved, {moved}{weak}"
         fact = "" if self.other_fact is None else f"its {self.other_fact}; "
         return (
             f"another model: {fact}{self.n_rows} canary rows have moved, {moved}; {self.n_other_labels} get another label, and "
@@ -176,6 +185,11 @@ def verification(
     words[0] += ", not signed" if signed_by is None else f", signed by {signed_by[:16]}..."
     outcome: Outcome = "same" if found.is_same else "within noise" if found.is_within_noise else "another model"
     words.append(found.line)
+    if certificate.is_from_future(now):
+        words.append(
+            f"it is dated in the future ({certificate.content.issued}): the clock of this machine is wrong, or that of whoever "
+            "made it was, so do not rely on its dates"
+        )
     if certificate.is_expired(now):
         words.append(f"it has expired ({certificate.content.expires}): certify again, on new rows")
         outcome = "another model" if outcome == "another model" else "expired"
@@ -201,6 +215,7 @@ def compared(certificate: Certificate, pipeline: FittedPipeline, rows: Rows | No
         probability_tolerance=tolerance(canary.probability_noise, content.model),
         n_other_labels=int((before.argmax(axis=1) != after.argmax(axis=1)).sum()),
         n_other_decisions=int((accepted_before != (after.max(axis=1) >= certificate.threshold)).sum()),
+        n_bounded=int((kept.is_bounded | asked.is_bounded).sum()),
         other_fact=None if fact is None else f"{fact} was {content.model.get(fact)!r} and is {identity.get(fact)!r}",
     )
 

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..numerics.class_matching import as_code
 from ..tables.values import is_missing, rows_named
 from .console import say, say_aside
-from .flags import takes_model_options
+from .flags import EmbeddingOption, embedding_options, takes_model_options
 from .hand_labels.flags import FitInclusionColumn
 from .hand_labels.reading import read_inclusion, warn_of_unused_inclusion
 from .options import (
@@ -188,6 +188,7 @@ def predict(
             help="A folder that fit saved; it stands for --labels, --prompt, --chat, --scoring and --model.",
         ),
     ] = None,
+    embedding_option: EmbeddingOption = None,
     trust: Trust = False,
     cache: CacheOption = None,
     on_error: OnError = "raise",
@@ -223,8 +224,12 @@ def predict(
     check_suffix(target)
     clf = None
     if classifier is not None:
-        clf = saved_classifier(ctx, classifier, cache, backend_options, trust)
+        clf = saved_classifier(ctx, classifier, cache, backend_options, embedding_options(embedding_option), trust)
         certificate_status(clf.pipeline_).warn()
+    elif embedding_option:
+        raise InputError(
+            f"--embedding-option {embedding_option[0]!r} belongs to a saved classifier; give --classifier FOLDER, too"
+        )
     parsed = parse_labels(labels)
     if clf is None and parsed is None:
         raise InputError("predict needs the classes: give --labels a,b,c or --classifier FOLDER")
@@ -306,7 +311,12 @@ def labelled_inclusion(frame: Any, name: str | None) -> Any:
 
 
 def saved_classifier(
-    ctx: typer.Context, folder: Path, cache: Path | None, options: dict[str, Any], trust: bool
+    ctx: typer.Context,
+    folder: Path,
+    cache: Path | None,
+    options: dict[str, Any],
+    of_embeddings: dict[str, Any],
+    trust: bool,
 ) -> LLMClassifier:
     """The classifier of a folder, unless options were given that it would ignore."""
     for name in ("labels", "prompt", "chat", "scoring", "model"):
@@ -315,7 +325,7 @@ def saved_classifier(
     from ..loading import load
 
     with cured_by_flags():
-        return load(folder, cache=cache, model_options=options, trust=trust)
+        return load(folder, cache=cache, model_options=options, embedding_options=of_embeddings, trust=trust)
 
 
 def is_given(ctx: typer.Context, name: str) -> bool:

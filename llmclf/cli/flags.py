@@ -24,6 +24,15 @@ ModelOption = Annotated[
     ),
 ]
 
+EmbeddingOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="An option of the server that makes the classifier's embeddings, such as base_url=http://host/v1 or "
+        "api_key_env=VARIABLE, in place of the saved one; may be given again.",
+    ),
+]
+
 
 def server_options(commands: Commands | None = None) -> dict[str, OptionField]:
     """The options of all kinds of servers that have a flag, by name.
@@ -77,12 +86,28 @@ def parsed_flags(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def model_options(given: Iterable[str] | None) -> dict[str, Any]:
-    """What ``--model-option`` says; a value is read as TOML, and as it is where it is not TOML."""
+    """What ``--model-option`` says."""
+    return named_options(given, "--model-option")
+
+
+def embedding_options(given: Iterable[str] | None) -> dict[str, Any]:
+    """What ``--embedding-option`` says."""
+    return named_options(given, "--embedding-option")
+
+
+def named_options(given: Iterable[str] | None, flag: str) -> dict[str, Any]:
+    """What a flag of the form NAME=VALUE says; a value is read as TOML, and as it is where it is not TOML.
+
+    Examples
+    --------
+    >>> named_options(["timeout=5", "base_url=http://localhost:8000/v1"], "--embedding-option")
+    {'timeout': 5, 'base_url': 'http://localhost:8000/v1'}
+    """
     options: dict[str, Any] = {}
     for text in given or ():
         name, is_given, value = text.partition("=")
         if not is_given or not name.isidentifier():
-            raise InputError(f"--model-option {text!r}: expected NAME=VALUE, such as concurrency=64")
+            raise InputError(f"{flag} {text!r}: expected NAME=VALUE, such as concurrency=64")
         options[name] = toml_value(value)
     return options
 

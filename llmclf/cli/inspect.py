@@ -12,7 +12,7 @@ from ..errors import InputError, RenamedWarning, warn
 from ..files.bounded_json import parsed_json
 from .classify import is_given, saved_classifier
 from .console import say, say_json
-from .flags import takes_model_options
+from .flags import EmbeddingOption, embedding_options, takes_model_options
 from .options import (
     Chat,
     Labels,
@@ -42,6 +42,7 @@ def inspect(
         Path | None,
         typer.Option(metavar="FOLDER", help="A folder that fit saved: its model, prompt, labels and calibrator."),
     ] = None,
+    embedding_option: EmbeddingOption = None,
     labels: Labels = None,
     prompt: PromptOption = None,
     chat: Chat = False,
@@ -108,8 +109,12 @@ def inspect(
         "min_p": min_p,
     }
     parsed = parse_labels(labels)
+    if embedding_option and classifier is None:
+        raise InputError(
+            f"--embedding-option {embedding_option[0]!r} belongs to a saved classifier; give --classifier FOLDER, too"
+        )
     if classifier is not None:
-        clf = saved_classifier(ctx, classifier, None, backend_options, trust)
+        clf = saved_classifier(ctx, classifier, None, backend_options, embedding_options(embedding_option), trust)
         explanation = explain(clf, _row(text) if clf.pipeline_.is_table else text, **given)
     elif parsed is not None:
         from ..classifier import LLMClassifier

@@ -297,7 +297,7 @@ def _recipe(config: JobFile, given: Mapping[str, Any], trust: bool) -> dict[str,
         "prompt": parse_prompt(config.prompt, bool(config.chat)),
     }
     options = config.options
-    with cured_by_flags():
+    with cured_by_flags(has_embedding_option=False):
         if config.classifier is None:
             chosen["model"] = backend = open_with(config.model or "smollm2", options)
         else:

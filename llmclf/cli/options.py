@@ -35,6 +35,14 @@ GroupColumn = Annotated[
         "or judge each other. Copies of a text belong together without it.",
     ),
 ]
+ClusterColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="The column that says what each row belongs to, such as its author: rows of one cluster may be alike, so bounds and "
+        "intervals count clusters, not rows.",
+    ),
+]
 Labels = Annotated[
     str | None,
     typer.Option(
@@ -158,14 +166,27 @@ def open_with(model: str, options: dict[str, Any]) -> str | Backend:
 
 
 @contextmanager
-def cured_by_flags() -> Iterator[None]:
-    """In this block, what a file alone says about servers is refused with the flags that would allow it."""
+def cured_by_flags(*, has_embedding_option: bool = True) -> Iterator[None]:
+    """In this block, what a file alone says about servers is refused with the flags that would allow it.
+
+    Parameters
+    ----------
+    has_embedding_option : bool
+        Whether the command takes ``--embedding-option``.
+    """
     try:
         yield
     except SavedAddressError as error:
-        flags = " ".join(f"--{name.replace('_', '-')} {shlex.quote(value)}" for name, value in error.words.items())
-        note = "; --api-key-env '' sends no key" if "api_key_env" in error.words else ""
-        raise SavedAddressError(error.problem, f"--trust{f', or {flags}' if flags else ''}{note}") from None
+        flags, without_key = [], ""
+        if error.options_of == "model":
+            flags = [f"--{name.replace('_', '-')} {shlex.quote(value)}" for name, value in error.words.items()]
+            without_key = "--api-key-env ''"
+        elif has_embedding_option:
+            flags = [f"--embedding-option {shlex.quote(f'{name}={value}')}" for name, value in error.words.items()]
+            without_key = "--embedding-option api_key_env="
+        note = f"; {without_key} sends no key" if without_key and "api_key_env" in error.words else ""
+        cure = ", or ".join(filter(None, ["--trust", " ".join(flags)])) + note
+        raise SavedAddressError(error.problem, cure, error.words, error.options_of) from None
 
 
 def parse_labels(text: str | None) -> dict[str, list[str]] | None:

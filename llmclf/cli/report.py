@@ -11,9 +11,9 @@ from ..errors import InputError
 from ..numerics.class_matching import match_classes
 from ..tables.predictions import read_number, read_probabilities
 from .console import say
-from .hand_labels.flags import Annotations, Form, IdColumn, InclusionColumn
+from .hand_labels.flags import Annotations, Form, IdColumn, InclusionColumn, StrataColumn
 from .hand_labels.reading import AnnotatedFiles, read_hand_labels
-from .options import Delimiter, Encoding, UnescapeFormulas, column, written_pages
+from .options import ClusterColumn, Delimiter, Encoding, UnescapeFormulas, column, written_pages
 
 
 def report(
@@ -41,15 +41,9 @@ def report(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Look at each value of this column by itself; may be given again."),
     ] = None,
-    cluster_column: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="The column that says what each row belongs to, such as its author; intervals and threshold then count "
-            "these, not rows. With --text-column, copies of a text belong together without it.",
-        ),
-    ] = None,
+    cluster_column: ClusterColumn = None,
     inclusion_column: InclusionColumn = None,
+    strata_column: StrataColumn = None,
     prefix: Annotated[
         str, typer.Option(metavar="TEXT", help="What the names of the columns that predict added begin with.")
     ] = "",
@@ -81,7 +75,8 @@ def report(
 ) -> None:
     """Write a report on labelled rows that neither the model's calibrator nor its shots have seen.
 
-    Of rows that were drawn with unequal probabilities, it takes as many as make all probabilities equal.
+    Of rows that were drawn with unequal probabilities, it takes as many as make all probabilities equal; strata are heeded by
+    the estimates of --shares alone. With --text-column, copies of a text belong together.
 
     \b
     Example:
@@ -92,6 +87,10 @@ def report(
     from ..tables.files import read_table
     from ..tables.text_files import TextFormat
 
+    if strata_column is not None and not shares:
+        raise InputError(
+            f"--strata-column {strata_column!r} is heeded by the estimates of shares alone; give --shares, too"
+        )
     text_format = TextFormat(delimiter, encoding, bool(unescape_formulas))
     frame = read_table(predictions, text_format)
     by_hand = read_hand_labels(
@@ -101,6 +100,7 @@ def report(
         "--label-column",
         prefix=prefix,
         inclusion_column=inclusion_column,
+        strata_column=strata_column,
         annotated=AnnotatedFiles(annotations or [], id_column, form, bool(unescape_formulas)),
     )
     classes, proba = by_hand.classes, by_hand.proba
@@ -125,7 +125,7 @@ def report(
         mass = [read_number(value, "label_mass", row) for row, value in enumerate(frame[f"{prefix}label_mass"])]
     # With the draw known, the estimates are those of estimate-share, which also heed from which stratum a row was drawn.
     estimated: Any = shares or None
-    if shares and by_hand.inclusion is not None:
+    if shares and (by_hand.inclusion is not None or by_hand.strata is not None):
         estimated = by_hand.shares(clusters=clusters, confidence_level=confidence)
     made = CalibrationReport(
         labels,

@@ -26,9 +26,20 @@ def same_texts(records: Iterable[Row], fields: Sequence[str]) -> Integers:
     >>> same_texts([{"text": "Fine  film"}, {"text": "fine film"}, {"text": "Fine films"}], ["text"]).tolist()
     [0, 0, 1]
     """
-    names = sorted(fields)
-    keys = [json.dumps([_plain(record[name]) for name in names], default=repr) for record in records]
+    keys = text_keys(records, fields)
     return group_numbers(keys, len(keys))
+
+
+def text_keys(records: Iterable[Row], fields: Sequence[str]) -> list[str]:
+    """What stands for the text of each row, the same for rows that `same_texts` puts together.
+
+    Examples
+    --------
+    >>> text_keys([{"text": "Fine  film", "id": 3}], ["text"])
+    ['["fine film"]']
+    """
+    names = sorted(fields)
+    return [json.dumps([_plain(record.get(name)) for name in names], default=repr) for record in records]
 
 
 def read_groups(groups: Any, rows: Rows, name: str = "groups") -> Integers | None:

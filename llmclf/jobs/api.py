@@ -438,7 +438,7 @@ def _pipeline(classifier: Any, trust: bool) -> FittedPipeline:
         return load_pipeline(classifier, trust=trust)
     except SavedAddressError as error:
         cure = "trust=True, or load(folder, ...) with the options of its servers as classifier="
-        raise SavedAddressError(error.problem, cure, error.words) from None
+        raise SavedAddressError(error.problem, cure, error.words, error.options_of) from None
 
 
 def _check_same(pipeline: FittedPipeline, labels: Any, model: Any, prompt: Prompt | None, scoring: str | None) -> None:

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
+from ..arrays import Integers
 from ..certificates import Certificate, ReferenceRows, certificate_of
 from ..checks import check_open_share, is_number, is_whole_number
 from ..errors import InputError
+from ..numerics.groups import effective_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +39,8 @@ class Baseline:
     is_even : bool
         Whether the judged rows were drawn with the same probability each; others are not like later rows.
     n_groups : int or None
-        How many independent groups the judged rows make, such as authors; None: each row is one.
+        How many independent groups the judged rows make, such as authors, where `reference` does not say which; None: each row
+        is one.
     """
 
     reference: ReferenceRows
@@ -62,9 +67,18 @@ class Baseline:
             raise InputError(f"n_groups={self.n_groups!r}; expected a positive number of groups, or None")
 
     @property
+    def groups(self) -> Integers | None:
+        """Which judged rows (n,) belong together; None: each is alone. Where only their number is known, they are of one size."""
+        n = len(self.reference)
+        if self.reference.groups is not None or self.n_groups is None or self.n_groups >= n:
+            return self.reference.groups
+        return np.arange(n) * self.n_groups // n
+
+    @property
     def independent_share(self) -> float:
-        """How many independent rows each judged row is worth, at most 1."""
-        return 1.0 if self.n_groups is None else min(1.0, self.n_groups / len(self.reference))
+        """How many independent rows each judged row is worth, at most 1; see `llmclf.numerics.groups.effective_number`."""
+        n = len(self.reference)
+        return effective_number(self.groups, n) / n
 
     @classmethod
     def of(cls, certificate: Certificate | str | os.PathLike[str]) -> Baseline:

@@ -6,6 +6,7 @@ import os
 import threading
 from collections import Counter
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from ..certificates import Certificate
 from ..checks import check_open_share, check_whole_number, is_finite_number
 from ..errors import InputError
+from ..metrics import mean_interval
 from ..tables.text_files import USUAL_TEXT, TextFormat
 from .advice import advice, region_counts, regions
 from .audited import AuditedLabels, AuditedRows, calibration_evidence, error_interval, promise_evidence
@@ -107,8 +109,6 @@ class Watch:
         self._lock = threading.Lock()
         n_classes = len(self.baseline.classes)
         reference = columns_of_reference(self.baseline.reference)
-        self._reference_means = MeanInterval(n_classes, self.alpha)
-        self._reference_means.add(_complete(reference.probabilities))
         self._means = MeanInterval(n_classes, self.alpha)
         self._reference_regions = region_counts(reference.confidence)
         self._regions = np.zeros_like(self._reference_regions)
@@ -256,8 +256,28 @@ class Watch:
             "history": {"promise": promise.curve(), "calibration": calibration.curve()},
         }
 
+    @cached_property
+    def _reference_shares(self) -> tuple[Any, Any, Any]:
+        """Mean probability of each class in the certificate's rows, which are looked at once, and its interval."""
+        proba, groups = self.baseline.reference.probabilities, self.baseline.groups
+        is_scored, n_classes = ~np.isnan(proba).any(axis=1), proba.shape[1]
+        if not is_scored.any():
+            return np.full(n_classes, np.nan), np.zeros(n_classes), np.ones(n_classes)
+        found = [
+            mean_interval(
+                column,
+                bounds=(0.0, 1.0),
+                confidence_level=1.0 - self.alpha / n_classes,
+                random_state=0,
+                groups=None if groups is None else groups[is_scored],
+            )
+            for column in proba[is_scored].clip(0.0, 1.0).T
+        ]
+        means, lows, highs = (np.array([one[k] for one in found]) for k in range(3))
+        return means, lows, highs
+
     def _class_shares(self) -> list[dict[str, Any]]:
-        before, now = self._reference_means.interval(), self._means.interval()
+        before, now = self._reference_shares, self._means.interval()
         n_before, n_now = self._reference_predicted.sum(), self._predicted.sum()
         return [
             {

@@ -67,8 +67,8 @@ class Serving:
     access : Access
     limits : Limits
     log : EventLog
-    folder_options : mapping
-        Options of the folders' models that replace the saved ones.
+    folder_options, embedding_options : mapping
+        Options of the folders' models, and of their embeddings, that replace the saved ones.
     trust : bool
         As `llmclf.load` has it.
     decisions : Path, optional
@@ -87,6 +87,7 @@ class Serving:
     limits: Limits
     log: EventLog
     folder_options: Mapping[str, Any] = field(default_factory=dict)
+    embedding_options: Mapping[str, Any] = field(default_factory=dict)
     trust: bool = False
     decisions: Path | None = None
     hidden: Sequence[str] = ()
@@ -125,7 +126,13 @@ def _opened(serving: Serving) -> tuple[list[Served], dict[str, int], dict[str, A
     """What is served, the lanes, and what the process of the models is to open."""
     paths = [Path(folder).expanduser().resolve() for folder in serving.folders]
     pipelines = [
-        load_pipeline(path, model_options=serving.folder_options, trust=serving.trust, check_model=True)
+        load_pipeline(
+            path,
+            model_options=serving.folder_options,
+            embedding_options=serving.embedding_options,
+            trust=serving.trust,
+            check_model=True,
+        )
         for path in paths
     ]
     backends = [pipeline.backend for pipeline in pipelines]
@@ -151,6 +158,7 @@ def _opened(serving: Serving) -> tuple[list[Served], dict[str, int], dict[str, A
                 "name": path.name,
                 "folder": str(path),
                 "model_options": dict(serving.folder_options),
+                "embedding_options": dict(serving.embedding_options),
                 "trust": serving.trust,
             }
             for path in paths

@@ -120,6 +120,23 @@ class TestCertify:
         with pytest.raises(InputError, match="2 stand in the prompt as examples"):
             with_shots.certify(*world.of(slice(0, 900)), max_error=MAX_ERROR)
 
+    def test_copies_of_examples_are_refused_whatever_their_case(self, clf, world):
+        """Their texts are in the classifier, so that copies are known, too."""
+        shown = LLMClassifier(world.backend, labels=["bad", "good"], prompt="{{ text }}:", n_shots=2, random_state=0)
+        shown.fit(*world.of(World.FIT))
+        shown.threshold_ = clf.threshold_
+        X, y = world.of(World.FRESH)
+        copies = [f" {row['text'].upper()} " for row, _ in shown.pipeline_.shots]
+        with pytest.raises(InputError, match="2 stand in the prompt as examples"):
+            shown.certify([*X, *copies], [*y, "bad", "good"], max_error=MAX_ERROR)
+
+    def test_it_keeps_which_rows_belong_together(self, clf, world, tmp_path):
+        """Whoever compares later rows with them needs it."""
+        X, y = world.of(World.FRESH)
+        pairs = np.arange(400) // 2
+        clf.certify(X, y, max_error=MAX_ERROR, clusters=pairs, folder=tmp_path / "clf")
+        np.testing.assert_array_equal(certificate_of(tmp_path / "clf").reference.groups, pairs)
+
     def test_too_few_rows_are_refused_before_the_model_is_asked(self, clf, world, monkeypatch):
         """The message says how many are needed; copies of a text do not help."""
         monkeypatch.setattr(type(clf.backend_), "score", None)
@@ -340,6 +357,26 @@ class TestVerify:
         assert "2020-01-01" in found.message
         assert "the same model" in found.message
 
+    def test_a_date_in_the_future_is_told(self, folder):
+        """Some clock is wrong then; the model may be the same all the same."""
+        made = certificate_of(folder)
+        changed = {"issued": "2999-01-01T00:00:00+00:00", "expires": "2999-06-01T00:00:00+00:00"}
+        Certificate(made.content.model_copy(update=changed), made.reference).save(folder)
+        found = verify(folder)
+        assert found.exit_code in (0, 3)
+        assert "dated in the future (2999-01-01T00:00:00+00:00)" in found.message
+        status = certificate_status(load(folder).pipeline_)
+        assert (status.status, "some clock is wrong" in status.reason) == ("valid", True)
+
+    def test_the_certificate_of_another_folder_is_told(self, folder, world, tmp_path):
+        """Copied with all that belongs to it."""
+        world.fitted(calibrator="temperature").save(tmp_path / "other")
+        for file in folder.glob("certificate*"):
+            shutil.copy(file, tmp_path / "other")
+        found = verify(tmp_path / "other")
+        assert (found.outcome, found.exit_code) == ("changed", 6)
+        assert "the certificate is that of another folder" in found.message
+
     def test_another_model_is_told_from_the_certified_one(self, folder, model_folder, tmp_path):
         """Weights that differ by a thousandth, under the same name: by its scores and by the hash of its weights."""
         import torch
@@ -420,7 +457,7 @@ class TestWhatMakesItVoid:
         with pytest.warns(CertificateWarning, match="is removed"):
             clf.save(folder)
         assert certificate_of(folder) is None
-        assert {file.name for file in folder.iterdir()} == {"classifier.json"}
+        assert {file.name for file in folder.iterdir()} == {"classifier.json", "certificate-attempts.json"}
 
     def test_recalibrating_ends_it(self, folder, world):
         """The threshold goes, too."""

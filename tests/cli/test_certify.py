@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from certificates.test_signatures import write_keys
 from certificates.worlds import MAX_ERROR, World, make_world
+from faults import FakeServer
 
-from llmclf import load
+from llmclf import Embeddings, load
 from llmclf.certificates import certificate_of
 
 
@@ -165,3 +166,44 @@ def test_it_recalibrates(run, place):
     assert same.code == 0
     assert "is removed" in " ".join(same.err.split())
     assert certificate_of("clf") is None
+
+
+@pytest.mark.filterwarnings("ignore::llmclf.errors.LlmclfWarning")
+def test_embeddings_behind_a_server_that_has_moved(run, world, tmp_path, monkeypatch, no_waiting):
+    """Each command takes options for their server; where a key would go there, the error names the flags that allow it."""
+    monkeypatch.chdir(tmp_path)
+    X, y = world.of(World.FRESH)
+    pd.DataFrame({"review": X, "mood": y}).to_csv("fresh.csv", index=False)
+    with FakeServer("embeddings") as old:
+        features = [Embeddings("openai:tiny", base_url=old.url, api_key_env="LLMCLF_TEST_KEY", max_retries=0)]
+        monkeypatch.setenv("LLMCLF_TEST_KEY", "sk-test-0123456789")
+        clf = world.fitted(features=features)
+        clf.save("clf")
+        place = ["--embedding-option", f"base_url={old.url}", "--embedding-option", "api_key_env=LLMCLF_TEST_KEY"]
+        refused = run(*CERTIFY)
+        assert refused.code == 2
+        assert f"or {' '.join(place)}" in " ".join(refused.err.split())
+        done = run(*CERTIFY, *place)
+        assert done.code == 0, done.err
+    with FakeServer("embeddings") as new:
+        place = ["--embedding-option", f"base_url={new.url}", "--embedding-option", "api_key_env="]
+        assert run("verify", "clf", "--trust").code == 1
+        assert run("verify", "clf", *place).code in (0, 3)
+        out = run("predict", "fresh.csv", "out.csv", "--text-column", "review", "--classifier", "clf", *place)
+        assert out.code == 0, out.err
+        assert run("inspect", X[0], "--classifier", "clf", "--json", *place).code == 0
+        assert run("recalibrate", *FRESH, "-o", "again", *place).code == 0
+
+
+def test_options_of_embeddings_that_are_not_there_are_refused(run, place):
+    """And so is what is no option."""
+    for command in (["verify", "clf"], CERTIFY):
+        done = run(*command, "--embedding-option", "base_url=http://localhost:9/v1")
+        assert done.code == (9 if command[0] == "verify" else 2)
+    assert "has no embeddings" in " ".join(done.err.split())
+    done = run(*CERTIFY, "--embedding-option", "base_url")
+    assert "--embedding-option 'base_url': expected NAME=VALUE" in " ".join(done.err.split())
+    done = run(
+        "predict", "fresh.csv", "o.csv", "--labels", "a,b", "--embedding-option", "base_url=http://localhost:9/v1"
+    )
+    assert (done.code, "give --classifier FOLDER" in " ".join(done.err.split())) == (2, True)

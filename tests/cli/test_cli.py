@@ -336,6 +336,30 @@ def test_report_of_an_audit_counts_rows_by_their_probabilities(run, tmp_path):
     assert "inclusion[" in gap.err
 
 
+@pytest.mark.filterwarnings("ignore:these scores say nothing")
+@pytest.mark.parametrize("chances", [(), ("--inclusion-column", "chance")])
+def test_report_estimates_shares_by_strata(run, tmp_path, chances):
+    """As estimate-share does with the same columns; strata that nothing would heed are refused."""
+    rng = np.random.default_rng(0)
+    p = rng.random(2000)
+    stratum = np.where(p < 0.5, "low", "high")
+    chance = np.where(p < 0.5, 0.3, 0.1)
+    truth = np.where(rng.random(2000) < chance, np.where(rng.random(2000) < p, "yes", "no"), None)
+    path = tmp_path / "rows.parquet"
+    write_table(pd.DataFrame({"p_no": 1 - p, "p_yes": p, "truth": truth, "part": stratum, "chance": chance}), path)
+    strata = ("--strata-column", "part", *chances)
+    made = run("report", path, "--label-column", "truth", "-o", tmp_path / "r.html", "--json", "--shares", *strata)
+    assert made.code == 0, made.err
+    lines = json.loads((tmp_path / "r.json").read_text())["shares"]["lines"]
+    shown = [line["share"][end] for line in lines for end in ("value", "low")]
+    wanted = json.loads(run("estimate-share", path, "--truth", "truth", "--json", *strata).out)["shares"]
+    assert shown == pytest.approx([row[end] for row in wanted for end in ("share", "low")])
+    without = json.loads(run("estimate-share", path, "--truth", "truth", "--json", *chances).out)["shares"]
+    assert shown != pytest.approx([row[end] for row in without for end in ("share", "low")])
+    alone = run("report", path, "--label-column", "truth", "-o", tmp_path / "r.html", *strata)
+    assert (alone.code, "give --shares, too" in " ".join(alone.err.split())) == (2, True)
+
+
 @pytest.mark.filterwarnings("ignore:these scores say nothing")  # of a random model, as chance will have it
 def test_rows_that_belong_together(run, model, tmp_path):
     """fit keeps the rows of a group together, and report counts clusters; copies of a text are found in both."""

@@ -14,7 +14,7 @@ from ...errors import InputError
 from ...numerics.class_matching import as_code
 from ...tables.predictions import read_number
 from ..console import say, say_json
-from ..options import Delimiter, Encoding, UnescapeFormulas, column
+from ..options import ClusterColumn, Delimiter, Encoding, UnescapeFormulas, column
 from .flags import Annotations, Form, IdColumn, InclusionColumn, StrataColumn
 from .reading import AnnotatedFiles, filled_column, read_hand_labels
 
@@ -39,9 +39,7 @@ def estimate_share(
     form: Form = None,
     inclusion_column: InclusionColumn = None,
     strata_column: StrataColumn = None,
-    cluster_column: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="What each row belongs to, such as its author.")
-    ] = None,
+    cluster_column: ClusterColumn = None,
     weight_column: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="What each row counts, such as how many people read it.")
     ] = None,

@@ -12,9 +12,10 @@ from ...errors import InputError, NotCertifiedError
 from ...tables.predictions import read_number
 from ..classify import labelled_column
 from ..console import say, say_aside, say_json
-from ..flags import takes_model_options
+from ..flags import EmbeddingOption, embedding_options, takes_model_options
 from ..options import (
     CacheOption,
+    ClusterColumn,
     Delimiter,
     Encoding,
     GroupColumn,
@@ -71,13 +72,7 @@ def certify(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Look at each value of this column by itself; may be given again."),
     ] = None,
-    cluster_column: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="What each row belongs to, such as its author: the rows of one count as one. Copies of a text always do.",
-        ),
-    ] = None,
+    cluster_column: ClusterColumn = None,
     inclusion_column: InclusionColumn = None,
     canary: Annotated[
         str,
@@ -99,6 +94,7 @@ def certify(
         str | None, typer.Option(metavar="VARIABLE", help="The environment variable that holds the key's password.")
     ] = None,
     backend_options: dict[str, Any],  # typer sees the flags of the options in its place
+    embedding_option: EmbeddingOption = None,
     trust: Trust = False,
     cache: CacheOption = None,
     on_error: OnError = "raise",
@@ -110,6 +106,7 @@ def certify(
 
     Writes certificate.json, certificate.html and the judged rows' probabilities into the folder. Exit codes: 0 it is certified, 3
     the rows do not show it (the message says what they show), 2 the rows or an argument cannot be used, 1 anything else.
+    Copies of a text count as one row.
 
     \b
     Example:
@@ -119,7 +116,7 @@ def certify(
     y = labelled_column(frame, label_column)
     slices = {name: column(frame, name, "--group-column").tolist() for name in group_column or []}
     clusters = None if cluster_column is None else column(frame, cluster_column, "--cluster-column").tolist()
-    clf = _classifier(folder, cache, backend_options, trust, on_error)
+    clf = _classifier(folder, cache, backend_options, embedding_option, trust, on_error)
     try:
         certificate = clf.certify(
             _rows(clf, frame, text_column, label_column),
@@ -174,6 +171,7 @@ def verify(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of a sentence.")] = False,
     backend_options: dict[str, Any],  # typer sees the flags of the options in its place
+    embedding_option: EmbeddingOption = None,
     trust: Trust = False,
     unescape_formulas: UnescapeFormulas = False,
     delimiter: Delimiter = None,
@@ -196,7 +194,14 @@ def verify(
         frame = _table(rows, delimiter, encoding, unescape_formulas)
         X = frame if text_column is None else column(frame, text_column, "--text-column")
     with cured_by_flags():
-        found = verified(folder, public_key=public_key, X=X, model_options=backend_options, trust=trust)
+        found = verified(
+            folder,
+            public_key=public_key,
+            X=X,
+            model_options=backend_options,
+            embedding_options=embedding_options(embedding_option),
+            trust=trust,
+        )
     if as_json:
         say_json(json.dumps(found.to_dict()))
     elif found.exit_code in (0, NOT_CERTIFIED):
@@ -223,6 +228,7 @@ def recalibrate(
     group_column: GroupColumn = None,
     inclusion_column: InclusionColumn = None,
     backend_options: dict[str, Any],  # typer sees the flags of the options in its place
+    embedding_option: EmbeddingOption = None,
     trust: Trust = False,
     cache: CacheOption = None,
     on_error: OnError = "raise",
@@ -244,7 +250,7 @@ def recalibrate(
     y = labelled_column(frame, label_column)
     groups = None if group_column is None else column(frame, group_column, "--group-column")
     check_folder(output)
-    clf = _classifier(folder, cache, backend_options, trust, on_error)
+    clf = _classifier(folder, cache, backend_options, embedding_option, trust, on_error)
     clf.recalibrate(
         _rows(clf, frame, text_column, label_column),
         y,
@@ -262,11 +268,19 @@ def _table(path: Path, delimiter: str | None, encoding: str | None, unescape_for
     return read_table(path, TextFormat(delimiter, encoding, bool(unescape_formulas)))
 
 
-def _classifier(folder: Path, cache: Path | None, options: dict[str, Any], trust: bool, on_error: str) -> LLMClassifier:
+def _classifier(
+    folder: Path,
+    cache: Path | None,
+    options: dict[str, Any],
+    embedding_option: list[str] | None,
+    trust: bool,
+    on_error: str,
+) -> LLMClassifier:
     from ...loading import load
 
+    of_embeddings = embedding_options(embedding_option)
     with cured_by_flags():
-        clf = load(folder, cache=cache, model_options=options, trust=trust)
+        clf = load(folder, cache=cache, model_options=options, embedding_options=of_embeddings, trust=trust)
     clf.set_params(on_error=on_error)
     open_cache(cache)
     return clf

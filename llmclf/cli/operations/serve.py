@@ -12,7 +12,7 @@ import typer
 
 from ...errors import InputError
 from ..console import say, say_aside
-from ..flags import takes_model_options
+from ..flags import EmbeddingOption, embedding_options, takes_model_options
 from ..options import Chat, Trust, cured_by_flags
 
 __all__ = ["serve"]
@@ -37,6 +37,7 @@ def serve(
     ] = None,
     chat: Chat = False,
     backend_options: dict[str, Any],  # typer sees the flags of the options in its place
+    embedding_option: EmbeddingOption = None,
     trust: Trust = False,
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where to listen; other machines need a key.")
@@ -117,6 +118,7 @@ def serve(
                 limits,
                 EventLog(write, shows_texts=log_texts),
                 folder_options=backend_options if model is None else {},
+                embedding_options=embedding_options(embedding_option),
                 trust=trust,
                 decisions=log,
                 hidden=[] if access_key_env is None else [access_key_env],

@@ -90,7 +90,11 @@ def open_answerer(config: Mapping[str, Any]) -> Answerer:
     """
     classifiers = {
         one["name"]: load_pipeline(
-            one["folder"], model_options=one["model_options"], trust=one["trust"], check_model=True
+            one["folder"],
+            model_options=one["model_options"],
+            embedding_options=one["embedding_options"],
+            trust=one["trust"],
+            check_model=True,
         )
         for one in config["classifiers"]
     }
