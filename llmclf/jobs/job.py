@@ -23,7 +23,7 @@ from ..backends.base import NamesModel, Streams, shares_beginnings
 from ..certificates.status import NONE, CertificateStatus
 from ..errors import BudgetError, InputError, JobError, ModelError, StoreError
 from ..progress import Monitor
-from ..tables.added_columns import added_names
+from ..tables.added_columns import CERTIFICATE, added_names
 from ..tables.formats import CHUNK
 from .asking.base import Asking, Here
 from .audit import COLUMNS as AUDIT_COLUMNS
@@ -216,6 +216,7 @@ class Job:
 
     def _kinds(self) -> dict[str, str]:
         kinds = self.recipe.added_columns(self.options.logprobs, names_models=self._names_models)
+        kinds |= {} if self.options.certificate.id is None else {CERTIFICATE: "str"}
         return kinds | (AUDIT_COLUMNS if self.options.audit is not None else {})
 
     def _ids(self, frame: pd.DataFrame, start: int) -> list[str] | None:
@@ -452,6 +453,8 @@ class Job:
             answers, records=records, unconditional=unconditional, logprobs=self.options.logprobs
         )
         self._name_models(labels, answers)
+        if self.options.certificate.id is not None:
+            labels[CERTIFICATE] = self.options.certificate.id
         return labels
 
     def _name_models(self, labels: pd.DataFrame, answers: AnswerBlock) -> None:
