@@ -201,7 +201,7 @@ class Job:
         labels = self.recipe.label(
             nothing, records=[None] * len(sample), unconditional=nothing, logprobs=self.options.logprobs
         )
-        self._name_models(labels, nothing)
+        self._name_deciders(labels, nothing)
         if self.options.audit is not None:
             proba = np.full((len(sample), len(self.recipe.classes)), np.nan)
             labels = labels.assign(**self.options.audit.draw([proba], proba.shape[1]).columns(proba))
@@ -452,13 +452,13 @@ class Job:
         labels = self.recipe.label(
             answers, records=records, unconditional=unconditional, logprobs=self.options.logprobs
         )
-        self._name_models(labels, answers)
-        if self.options.certificate.id is not None:
-            labels[CERTIFICATE] = self.options.certificate.id
+        self._name_deciders(labels, answers)
         return labels
 
-    def _name_models(self, labels: pd.DataFrame, answers: AnswerBlock) -> None:
-        """Add which model has answered each row, where it may not be the same for all."""
+    def _name_deciders(self, labels: pd.DataFrame, answers: AnswerBlock) -> None:
+        """Add under which certificate rows are decided, and where it may not be the same for all, which model answered."""
+        if self.options.certificate.id is not None:
+            labels[CERTIFICATE] = pd.Series([self.options.certificate.id] * len(labels), dtype=object)
         if self._names_models:
             first = str(self.journal.first_model or "") or None
             labels[MODEL] = pd.Series(
