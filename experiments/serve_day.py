@@ -143,6 +143,7 @@ def day(place: Path, n: int, n_clients: int) -> None:
         time.sleep(0.05)
     lock, position, outcomes = threading.Lock(), [0], Counter[str]()
     wrong: list[str] = []
+    given: set[str] = set()  # ids of decisions that clients have got
     memory: list[tuple[int, float, float]] = []
     version = json.loads(get("/v1/models"))["models"][0]["x_llmclf"]["version"]
 
@@ -157,6 +158,7 @@ def day(place: Path, n: int, n_clients: int) -> None:
             text = f"a text about the number {at}"
             body = json.dumps({"inputs": [text]}).encode()
             headers = {"Content-Type": "application/json", "X-Request-Id": f"r{at}"}
+            ids: list[str] = []
             try:
                 connection.request("POST", "/v1/classify", body, headers)
                 answer = connection.getresponse()
@@ -169,6 +171,7 @@ def day(place: Path, n: int, n_clients: int) -> None:
                 if answer.status == 200:
                     row = pipeline.probabilities(pipeline.scores(read_rows([text])))[0]
                     result = said["results"][0]
+                    ids.append(result["id"])
                     got = None if result["error"] else [result["probabilities"][one] for one in CLASSES]
                     if got is None or max(abs(a - b) for a, b in zip(got, row.tolist(), strict=True)) > 1e-12:
                         outcome = "error" if got is None else "wrong"
@@ -176,6 +179,7 @@ def day(place: Path, n: int, n_clients: int) -> None:
                         wrong.append(f"r{at}")
             with lock:
                 outcomes[outcome] += 1
+                given.update(ids)
 
     began = time.perf_counter()
     threads = [threading.Thread(target=work) for _ in range(n_clients)]
@@ -204,7 +208,7 @@ def day(place: Path, n: int, n_clients: int) -> None:
     code = process.wait(120)
     kept = DecisionLog(log, classes=CLASSES, certificate=None, model=f"moods@{version}").read()
     rows = counted.get('llmclf_serve_rows_total{model="moods",outcome="answered"}', 0.0)
-    repeated = len(kept.ids) - len(set(kept.ids))
+    strange = len(kept.ids) - len(given.intersection(kept.ids))
     shown = [memory[len(memory) * i // 5] for i in range(5)] + [memory[-1]]
     table = "\n".join(f"| {done:,} | {web:.0f} | {model:.0f} |" for done, web, model in shown)
     text = f"""\
@@ -223,7 +227,7 @@ clients, Python {platform.python_version()}. Written by `serve_day.py`.
 | answers with another request's id | {len(wrong)} |
 | rows that the server counts as answered | {rows:,.0f} |
 | decisions in the log | {len(kept.ids):,} |
-| decisions that are there twice | {repeated} |
+| decisions that are there twice, or that no client has got | {strange} |
 | starts of the process of the model | {counted["llmclf_serve_model_starts"]:.0f} |
 | exit code after SIGTERM | {code} |
 

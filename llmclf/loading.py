@@ -28,7 +28,7 @@ from .features import Embeddings
 from .features.sets import saved_embeddings
 from .pipeline import FORMATS, FittedPipeline
 from .prompts.rendered import TEXT_FIELD
-from .saved_folder import damaged, read_folder
+from .saved_folder import damaged, holds_classifier, read_folder
 from .tables.rows import read_rows
 
 _DAMAGE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
@@ -140,7 +140,7 @@ def verify(
     Raises
     ------
     InputError
-        The public key cannot be read; or the canary rows are hashes, and their rows are not given.
+        There is no such folder; the public key cannot be read; or the canary rows are hashes, and their rows are not given.
     SavedAddressError, StoreError
         As `load`.
     ModelError
@@ -152,8 +152,11 @@ def verify(
     >>> verify(tempfile.mkdtemp()).outcome
     'none'
     """
+    is_classifier = holds_classifier(folder)
     try:
         certificate = certificate_of(folder)
+        if certificate is None and not is_classifier:
+            return Verification("none", f"{str(folder)!r} holds no saved classifier; give a folder that save wrote")
         if certificate is None:
             return Verification("none", f"{str(folder)!r} has no certificate; certify makes one")
         signed_by = check_signature(certificate, public_key)

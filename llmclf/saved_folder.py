@@ -21,7 +21,7 @@ import numpy as np
 
 from .arrays import Floats
 from .atomic_files import refuse_address, write_file, write_text
-from .errors import StoreError
+from .errors import InputError, StoreError
 from .files.bounded_json import parsed_json
 from .files.faults import file_fault, folder_fault
 
@@ -91,6 +91,27 @@ def classifier_sha256(folder: str | os.PathLike[str]) -> str:
             return file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise StoreError(f"{str(file)!r} cannot be read ({error}); {CURE}") from error
+
+
+def holds_classifier(folder: str | os.PathLike[str]) -> bool:
+    """Whether there is a saved classifier in a folder, be it whole or not.
+
+    Raises
+    ------
+    InputError
+        There is no such folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> holds_classifier(tempfile.mkdtemp())
+    False
+    """
+    place = Path(folder).expanduser()
+    fault = folder_fault(place)
+    if fault is not None:
+        raise InputError(f"{os.fspath(folder)!r} {fault}; expected the folder of a saved classifier")
+    return (place / _FILE).exists() or (place / _FILE).is_symlink()
 
 
 def array_bytes(values: Floats) -> bytes:

@@ -88,7 +88,7 @@ class Served:
     process: AtOnce
     gatherer: Gatherer
     events: list[dict[str, Any]] = field(default_factory=list)
-    records: list[tuple[str, str, Any]] = field(default_factory=list)
+    records: list[tuple[str, Any]] = field(default_factory=list)
 
 
 def application(
@@ -119,7 +119,7 @@ def application(
     gatherer.attach(process)
     process.gatherer = gatherer
     events: list[dict[str, Any]] = []
-    records: list[tuple[str, str, Any]] = []
+    records: list[tuple[str, Any]] = []
     made = ServedApplication(
         Catalogue(served),
         gatherer,

@@ -206,15 +206,16 @@ def predict(
 ) -> None:
     """Add the columns label, confidence and p_CLASS (the probability of each class) to a table.
 
-    A classifier that was fitted with --max-error also adds accepted: whether the confidence is high enough. With
-    --on-error missing, a row that cannot be scored has no label, and the column error says why.
+    A classifier that was fitted with --max-error also adds accepted: whether the confidence is high enough, and one that is
+    certified adds certificate: the id. With --on-error missing, a row that cannot be scored has no label, and the column error
+    says why.
 
     \b
     Example:
       llmclf predict in.csv out.csv --text-column review --labels good,bad
     """
-    from ..certificates.status import certificate_status
-    from ..tables.added_columns import added_names
+    from ..certificates.status import NONE, certificate_status
+    from ..tables.added_columns import CERTIFICATE, added_names
     from ..tables.bad_rows import named_rows
     from ..tables.endings import check_suffix
     from ..tables.files import check_writable, read_table, write_table
@@ -222,10 +223,11 @@ def predict(
     from ..tables.text_files import TextFormat
 
     check_suffix(target)
-    clf = None
+    clf, certified = None, NONE
     if classifier is not None:
         clf = saved_classifier(ctx, classifier, cache, backend_options, embedding_options(embedding_option), trust)
-        certificate_status(clf.pipeline_).warn()
+        certified = certificate_status(clf.pipeline_)
+        certified.warn()
     elif embedding_option:
         raise InputError(
             f"--embedding-option {embedding_option[0]!r} belongs to a saved classifier; give --classifier FOLDER, too"
@@ -251,6 +253,7 @@ def predict(
         **({} if clf.threshold_ is None else {"accepted": True}),
         **{f"p_{label}": 0.5 for label in classes},
         **({"error": "not asked yet"} if on_error == "missing" else {}),
+        **({} if certified.id is None else {CERTIFICATE: certified.id}),
     }
     names = added_names(list(frame.columns), list(kinds), prefix=prefix, where=repr(str(source)))
     # Checked first: none of this should fail after hours of scoring.
@@ -267,6 +270,7 @@ def predict(
         "accepted": decisions.accepted,
         **{f"p_{label}": column for label, column in zip(classes, decisions.probabilities.T, strict=True)},
         "error": [answer.error for answer in answers],
+        CERTIFICATE: certified.id,
     }
     formulas = FormulaCells(escape_formulas)
     write_table(frame.assign(**{new: values[name] for name, new in names.items()}), target, formulas=formulas)

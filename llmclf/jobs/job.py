@@ -23,7 +23,7 @@ from ..backends.base import NamesModel, Streams, shares_beginnings
 from ..certificates.status import NONE, CertificateStatus
 from ..errors import BudgetError, InputError, JobError, ModelError, StoreError
 from ..progress import Monitor
-from ..tables.added_columns import added_names
+from ..tables.added_columns import CERTIFICATE, added_names
 from ..tables.formats import CHUNK
 from .asking.base import Asking, Here
 from .audit import COLUMNS as AUDIT_COLUMNS
@@ -201,7 +201,7 @@ class Job:
         labels = self.recipe.label(
             nothing, records=[None] * len(sample), unconditional=nothing, logprobs=self.options.logprobs
         )
-        self._name_models(labels, nothing)
+        self._name_deciders(labels, nothing)
         if self.options.audit is not None:
             proba = np.full((len(sample), len(self.recipe.classes)), np.nan)
             labels = labels.assign(**self.options.audit.draw([proba], proba.shape[1]).columns(proba))
@@ -216,6 +216,7 @@ class Job:
 
     def _kinds(self) -> dict[str, str]:
         kinds = self.recipe.added_columns(self.options.logprobs, names_models=self._names_models)
+        kinds |= {} if self.options.certificate.id is None else {CERTIFICATE: "str"}
         return kinds | (AUDIT_COLUMNS if self.options.audit is not None else {})
 
     def _ids(self, frame: pd.DataFrame, start: int) -> list[str] | None:
@@ -451,11 +452,13 @@ class Job:
         labels = self.recipe.label(
             answers, records=records, unconditional=unconditional, logprobs=self.options.logprobs
         )
-        self._name_models(labels, answers)
+        self._name_deciders(labels, answers)
         return labels
 
-    def _name_models(self, labels: pd.DataFrame, answers: AnswerBlock) -> None:
-        """Add which model has answered each row, where it may not be the same for all."""
+    def _name_deciders(self, labels: pd.DataFrame, answers: AnswerBlock) -> None:
+        """Add under which certificate rows are decided, and where it may not be the same for all, which model answered."""
+        if self.options.certificate.id is not None:
+            labels[CERTIFICATE] = pd.Series([self.options.certificate.id] * len(labels), dtype=object)
         if self._names_models:
             first = str(self.journal.first_model or "") or None
             labels[MODEL] = pd.Series(

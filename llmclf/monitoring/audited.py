@@ -15,12 +15,13 @@ import pandas as pd
 from ..arrays import Floats, Integers
 from ..errors import InputError
 from ..numerics.class_matching import match_classes
+from ..tables.endings import check_suffix, split_suffix
 from ..tables.files import read_table
 from ..tables.predictions import read_number
-from ..tables.text_files import USUAL_TEXT, TextFormat
+from ..tables.text_files import USUAL_TEXT, TextFormat, other_delimiter
 from .betting import BettingMixture, HorizonBet, bernoulli_factors, first_reached, moved_odds, share_interval, thinned
 from .decisions import NO_LABEL, DecisionColumns
-from .sources import id_text
+from .table_source import id_text
 
 HORIZON_SHARE = 0.85
 """The part of the capital that is staked on the exact test at the horizon; experiments/watch_alarms.md compares others."""
@@ -81,7 +82,10 @@ class AuditedLabels:
             audited = pd.DataFrame({"id": list(audited), "label": pd.Series(list(audited.values()), dtype=object)})
         elif isinstance(audited, (str, os.PathLike)):
             name = repr(os.fspath(audited))
-            audited = read_table(Path(audited).expanduser(), text_format)
+            path = Path(audited).expanduser()
+            # A format that is given for the text file of decisions says nothing of another kind of file.
+            is_text = split_suffix(check_suffix(path))[0] != ".parquet"
+            audited = read_table(path, text_format if is_text else USUAL_TEXT)
         if not isinstance(audited, pd.DataFrame):
             raise InputError(
                 f"audited={type(audited).__name__}; expected a table or a file with the columns id and label"
@@ -89,8 +93,9 @@ class AuditedLabels:
         for column in ("id", "label"):
             if column not in audited.columns:
                 raise InputError(
-                    f"{name} has no column {column!r}; its columns: {', '.join(map(repr, audited.columns))}. Expected id, label "
-                    "and, if rows were drawn with different probabilities, inclusion"
+                    f"{name} has no column {column!r}; its columns: {', '.join(map(repr, audited.columns))}"
+                    f"{other_delimiter(audited.columns)}. Expected id, label and, if rows were drawn with different "
+                    "probabilities, inclusion"
                 )
         labels = audited["label"].tolist()
         done = [row for row, value in enumerate(labels) if id_text(value).strip()]
@@ -119,6 +124,11 @@ class AuditedLabels:
                     f"{name} gives the id {text!r} two labels ({labels[done[earlier]]!r} and {labels[row]!r}); decide which is "
                     "the true one, and leave it in its first place"
                 )
+            if inclusion is not None and inclusion[done[earlier]] != inclusion[row]:
+                raise InputError(
+                    f"{name} gives the id {text!r} two inclusion probabilities ({inclusion[done[earlier]]:g} and "
+                    f"{inclusion[row]:g}); leave the one with which it was to be audited"
+                )
             if earlier == place:
                 kept.append(place)
         return cls(
@@ -146,8 +156,9 @@ class AuditedRows:
     weights : ndarray (n,)
         The floor of the inclusion over the row's own; all 1 where rows were drawn evenly.
     inclusion : ndarray (n,) or None
-    n_unknown, n_ambiguous : int
-        Audited ids of which there is no decision, and those with several that differ; both are left out.
+    n_unknown, n_ambiguous, n_unanswered : int
+        Audited ids of which there is no decision, those with several that differ, and those of rows without an answer; all are
+        left out.
     """
 
     decisions: DecisionColumns
@@ -157,9 +168,12 @@ class AuditedRows:
     inclusion: Floats | None
     n_unknown: int
     n_ambiguous: int
+    n_unanswered: int
 
     @classmethod
-    def joined(cls, audited: AuditedLabels, found: DecisionColumns, floor: float | None) -> AuditedRows:
+    def joined(
+        cls, audited: AuditedLabels, found: DecisionColumns, floor: float | None, *, is_begun: bool = True
+    ) -> AuditedRows:
         """Bring labels and decisions together.
 
         Parameters
@@ -169,6 +183,8 @@ class AuditedRows:
             What the source has under these ids.
         floor : float or None
             The least probability with which the plan of the audit draws any row.
+        is_begun : bool
+            Whether the source has decisions; before, no label is expected to have one.
 
         Raises
         ------
@@ -190,14 +206,15 @@ class AuditedRows:
         for row, one in enumerate(found.ids):
             first = place.setdefault(one, row)
             is_other = found.labels[first] != found.labels[row] or found.accepted[first] != found.accepted[row]
-            # A client may give two requests one id; what is asked again comes back with the same confidence.
+            # A table may have a row twice, or one id for two; what is asked again comes back with the same confidence.
             if is_other or abs(confidence[first] - confidence[row]) > _SAME_CONFIDENCE:
                 ambiguous.add(one)
         known = [i for i, one in enumerate(audited.ids) if one in place and one not in ambiguous]
         n_unknown = sum(one not in place for one in audited.ids)
-        if len(audited) and n_unknown == len(audited):
+        if is_begun and len(audited) and n_unknown == len(audited):
             raise InputError(
-                f"none of the {len(audited)} audited ids, such as {audited.ids[0]!r}, is in the log; give ids as the log has them"
+                f"none of the {len(audited)} audited ids, such as {audited.ids[0]!r}, is that of a decision under the "
+                "certificate; give ids as the log, or the server's answers, have them"
             )
         decisions = found.take([place[audited.ids[i]] for i in known])
         truth = audited.columns[known]
@@ -206,7 +223,8 @@ class AuditedRows:
         decisions, truth, known = decisions.take(answered), truth[answered], np.array(known, dtype=np.int64)[answered]
         share = None if inclusion is None else inclusion[known]
         weights = np.ones(len(truth)) if share is None or floor is None else floor / share
-        return cls(decisions, decisions.labels == truth, truth, weights, share, n_unknown, len(ambiguous))
+        n_unanswered = int((~answered).sum())
+        return cls(decisions, decisions.labels == truth, truth, weights, share, n_unknown, len(ambiguous), n_unanswered)
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -223,6 +241,7 @@ class AuditedRows:
             None if self.inclusion is None else self.inclusion[rows],
             self.n_unknown,
             self.n_ambiguous,
+            self.n_unanswered,
         )
 
 

@@ -15,6 +15,7 @@ from ..certificates import Certificate, ReferenceRows, certificate_of
 from ..checks import check_open_share, is_number, is_whole_number
 from ..errors import InputError
 from ..numerics.groups import effective_number
+from ..saved_folder import holds_classifier
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,7 @@ class Baseline:
         Raises
         ------
         InputError
-            The folder has no certificate.
+            There is no such folder, or it has no certificate.
         CertificateError
             It is broken, or about another classifier.
         """
@@ -108,10 +109,13 @@ class Baseline:
             raise InputError(
                 f"certificate={certificate!r}; expected a Certificate, a Baseline, or a folder with a certificate"
             )
+        is_classifier = holds_classifier(certificate)
         found = certificate_of(certificate)
         if found is None:
+            has_none = "has no certificate" if is_classifier else "holds no saved classifier, and has no certificate"
+            one = "it" if is_classifier else "the folder of a classifier"
             raise InputError(
-                f"{os.fspath(certificate)!r} has no certificate; run llmclf certify on it first, with labelled rows"
+                f"{os.fspath(certificate)!r} {has_none}; run llmclf certify on {one} first, with labelled rows"
             )
         return cls.of(found)
 

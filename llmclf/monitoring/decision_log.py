@@ -2,7 +2,8 @@
 
 All decisions of one classifier (its classes, certificate and model) make one sequence, whose files are numbered. A file takes
 rows until it is full or old; that it is closed is written into the file itself, in a transaction, so nobody adds rows to it once
-the next one has some, and the order of rows is the same for every reader.
+the next one has some, and the order of rows is the same for every reader. A decision's id is its key: one id is one row of a
+file, so that an audited label means one decision.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -29,15 +31,17 @@ from ..tables.values import plain
 from .decisions import DecisionColumns, DecisionRecord, Stored, columns_of, joined, stored
 
 _APPLICATION_ID = 0x6C6C6D64  # "llmd": tells a log from any other SQLite file
-_FORMAT = 1
+_FORMAT = 2
 _NAME = re.compile(r"([0-9a-f]{12})-([0-9]{6,})\.sqlite")
+_OLD = "clients chose the ids of its decisions, so that an audited label could mean several"
 _BUSY_SECONDS = 30.0
 _CHUNK = 4096  # rows read at once
-_COLUMNS = "id, time, label, probabilities, accepted, label_mass, undecided, error"
+_OTHER_COLUMNS = "time, label, probabilities, accepted, label_mass, undecided, error"
+_COLUMNS = f"id, {_OTHER_COLUMNS}"
+_MOST_MARKS = 500  # of a query
 _TABLES = f"""
 CREATE TABLE IF NOT EXISTS header (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS decisions (n INTEGER PRIMARY KEY, {_COLUMNS});
-CREATE INDEX IF NOT EXISTS decisions_id ON decisions (id);
+CREATE TABLE IF NOT EXISTS decisions (n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, {_OTHER_COLUMNS});
 """
 
 
@@ -152,9 +156,9 @@ class DecisionLog:
         Raises
         ------
         InputError
-            One of them cannot be kept; then none is.
+            One of them cannot be kept, or has the id of another one in the same file; then none is.
         StoreError
-            The log cannot be written.
+            The log cannot be written; then none is, and they may be appended again.
         """
         rows = [stored(record, self._places) for record in records]
         if not rows:
@@ -164,6 +168,19 @@ class DecisionLog:
             while not self._append_to(open_file, rows):
                 pass
 
+    def open(self) -> None:
+        """Open the file that takes the next rows, and make it if there is none, so that readers find a log without rows.
+
+        Raises
+        ------
+        StoreError
+            The log cannot be written.
+        """
+        open_file = self._open_files.setdefault(os.getpid(), _OpenFile())
+        with open_file.lock:
+            if open_file.connection is None:
+                self._open_last(open_file)
+
     def read(self, since: float | None = None) -> DecisionColumns:
         """All decisions, or those made at or after a time in seconds since 1970, in the order in which they were logged."""
         parts = [part if since is None else part.take(part.times >= since) for part, _ in self.chunks()]
@@ -172,7 +189,10 @@ class DecisionLog:
     def chunks(self, after: LogPosition | None = None) -> Iterator[tuple[DecisionColumns, LogPosition]]:
         """Decisions in blocks of some thousand rows, each with the position after it, so that a reader can go on from there."""
         first, last_row = after or LogPosition()
-        for number, path in self.files():
+        files = self.files()
+        if files and files[-1][0] < first:
+            first, last_row = 0, 0  # somebody has removed all files, and the log has begun anew
+        for number, path in files:
             if number < first:
                 continue
             row = last_row if number == first else 0
@@ -187,19 +207,22 @@ class DecisionLog:
                 yield columns_of([line[:-1] for line in rows], len(self.classes)), LogPosition(number, row)
 
     def find(self, ids: Sequence[str]) -> DecisionColumns:
-        """The decisions of some ids, in the order in which they were logged; an id may have several, or none."""
+        """The decisions of some ids, in the order in which they were logged: none or one of each id in each file."""
         parts = []
         for _, path in self.files():
-            rows: list[Any] = []
             with self._reading(path) as connection:
-                for start in range(0, len(ids), 500):
-                    part = list(ids[start : start + 500])
-                    marks = ",".join("?" * len(part))
-                    query = f"SELECT {_COLUMNS}, n FROM decisions WHERE id IN ({marks})"
-                    rows += connection.execute(query, part).fetchall()
+                rows = _rows_of(connection, ids, f"{_COLUMNS}, n")
             rows.sort(key=lambda line: line[-1])
             parts.append(columns_of([line[:-1] for line in rows], len(self.classes)))
         return joined(parts, len(self.classes))
+
+    def n_rows(self) -> int:
+        """How many decisions the log has."""
+        total = 0
+        for _, path in self.files():
+            with self._reading(path) as connection:
+                total += connection.execute("SELECT coalesce(max(n), 0) FROM decisions").fetchone()[0]
+        return total
 
     def files(self) -> list[tuple[int, Path]]:
         """The number and the path of each file of this classifier, in order."""
@@ -215,25 +238,29 @@ class DecisionLog:
     def _append_to(self, open_file: _OpenFile, rows: Sequence[Stored]) -> bool:
         """Add rows to the file that is open; False if it takes no more, and the next one was opened."""
         if open_file.connection is None:
-            known = self.files()
-            self._open(open_file, known[-1][0] if known else 1)
+            self._open_last(open_file)
         path = self._path(open_file.number)
         with _faults(path):
             connection = open_file.connection
             assert connection is not None
-            with transaction(connection, immediate=True) as run:
-                is_closed = self._is_closed(run)
-                if not is_closed:
-                    run.executemany(f"INSERT INTO decisions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            try:
+                with transaction(connection, immediate=True) as run:
+                    is_closed = self._is_closed(run)
+                    if not is_closed:
+                        run.executemany(f"INSERT INTO decisions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            except sqlite3.IntegrityError:
+                raise _repeated(connection, [row[0] for row in rows], path) from None
             if not is_closed and path.exists():
                 return True
-            if not is_closed:
-                # Somebody has removed the file under us: what was written went with it, and goes into a new one.
-                open_file.close()
-                return False
+        # The file takes no more rows; or somebody has removed it under us: what was written went with it, and goes into a new
+        # one, which has another number, so that readers of the removed one notice it.
         self._open(open_file, open_file.number + 1)
         self._drop_oldest()
         return False
+
+    def _open_last(self, open_file: _OpenFile) -> None:
+        known = self.files()
+        self._open(open_file, max(known[-1][0] if known else 1, open_file.number))
 
     def _is_closed(self, run: sqlite3.Connection) -> bool:
         """Whether a file takes no more rows; if it is full or old, it is closed for all from now on."""
@@ -298,14 +325,14 @@ class DecisionLog:
     def _reading(self, path: Path) -> Iterator[sqlite3.Connection]:
         _refuse_foreign(path)
         with _faults(path):
-            connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+            connection = _connected(path)
             try:
                 # A damaged text does not stop the work.
                 connection.text_factory = lambda value: value.decode("utf-8", "replace")
                 if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                     _check_header(connection, path, self._header)
                 else:
-                    # Its maker has not come to write anything.
+                    # Its maker has not come to write anything, or it is gone.
                     connection.execute(f"CREATE TEMP TABLE decisions (n INTEGER PRIMARY KEY, {_COLUMNS})")
                 yield connection
             finally:
@@ -316,12 +343,12 @@ class DecisionLog:
 
 
 def logs_in(folder: str | os.PathLike[str]) -> list[DecisionLog]:
-    """The logs of a folder: one per classifier, in the order of their first files.
+    """The logs of a folder: one per classifier, in the order of their first files; none where the folder is empty.
 
     Raises
     ------
     InputError
-        There is no such folder, or no log in it.
+        There is no such folder, or it has files and none of them is a log's.
     StoreError
         A file of it is damaged.
     """
@@ -331,12 +358,17 @@ def logs_in(folder: str | os.PathLike[str]) -> list[DecisionLog]:
         raise InputError(f"the decision log {str(path)!r} {fault}")
     first: dict[str, Mapping[str, Any]] = {}
     created: dict[str, float] = {}
-    for stream, _, file in _files_of(path):
+    files = _files_of(path)
+    if not files and any(path.iterdir()):
+        raise InputError(
+            f"{str(path)!r} holds no decision log; give the folder that llmclf serve --log writes, or a table of llmclf label"
+        )
+    for stream, _, file in files:
         if stream in first:
             continue
         _refuse_foreign(file)
         with _faults(file):
-            connection = sqlite3.connect(file, timeout=_BUSY_SECONDS, isolation_level=None)
+            connection = _connected(file)
             try:
                 if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                     continue
@@ -344,10 +376,6 @@ def logs_in(folder: str | os.PathLike[str]) -> list[DecisionLog]:
             finally:
                 connection.close()
         first[stream], created[stream] = header["header"], header["created"]
-    if not first:
-        raise InputError(
-            f"{str(path)!r} holds no decision log; give the folder that llmclf serve --log writes, or a table of llmclf label"
-        )
     order = sorted(first, key=created.__getitem__)
     logs = [DecisionLog(path, **first[stream]) for stream in order]
     for stream, log in zip(order, logs, strict=True):
@@ -382,6 +410,38 @@ def _checked_folder(folder: Any) -> Path:
     return path
 
 
+def _connected(path: Path) -> sqlite3.Connection:
+    """A file to be read; if somebody has removed it, an empty one in its place, and not on the disk, as SQLite would make it."""
+    try:
+        return sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
+        )
+    except sqlite3.OperationalError:
+        if path.exists():
+            raise
+        return sqlite3.connect(":memory:", isolation_level=None)
+
+
+def _rows_of(connection: sqlite3.Connection, ids: Sequence[str], columns: str) -> list[Any]:
+    """Some columns of the rows of a file that have one of these ids."""
+    rows: list[Any] = []
+    for start in range(0, len(ids), _MOST_MARKS):
+        part = list(ids[start : start + _MOST_MARKS])
+        marks = ",".join("?" * len(part))
+        rows += connection.execute(f"SELECT {columns} FROM decisions WHERE id IN ({marks})", part).fetchall()
+    return rows
+
+
+def _repeated(connection: sqlite3.Connection, ids: Sequence[str], path: Path) -> InputError:
+    """That one of these ids is there already, or twice among them."""
+    known = {row[0] for row in _rows_of(connection, ids, "id")}
+    one = next((one for one in ids if one in known), None) or Counter(ids).most_common(1)[0][0]
+    return InputError(
+        f"id={one!r} is that of another decision in {str(path)!r}; give each decision an id of its own, as audited labels name "
+        "it by that"
+    )
+
+
 def _files_of(folder: Path) -> list[tuple[str, int, Path]]:
     try:
         names = os.listdir(folder)
@@ -406,8 +466,9 @@ def _check_header(connection: sqlite3.Connection, path: Path, expected: str | No
             f"{str(path)!r} is a database of another program; move it out of the folder of the decision log"
         )
     if version != _FORMAT:
+        cure = "update llmclf" if version > _FORMAT else f"{_OLD}; move it away, or give another folder"
         raise StoreError(
-            f"the decision log {str(path)!r} has format {version}, and this version reads {_FORMAT}; update llmclf"
+            f"the decision log {str(path)!r} has format {version}, and this version reads {_FORMAT}: {cure}"
         )
     values = dict(connection.execute("SELECT key, value FROM header"))
     try:

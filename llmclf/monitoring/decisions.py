@@ -31,8 +31,8 @@ class DecisionRecord:
     Attributes
     ----------
     id : str
-        The request's id and the row's number in it, or the id that a table gives; audited labels name rows by it. At most 256
-        characters.
+        That of this decision and of no other, by which audited labels name it: the one that the server made, or that a table
+        gives. At most 256 characters.
     time : float
         Seconds since 1970, UTC.
     label : object or None

@@ -1,28 +1,20 @@
-"""Where decisions come from: a log, or a table that `llmclf label` or `llmclf predict` wrote."""
+"""Where decisions come from: a log, the folder of several, or a table."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pandas as pd
 
-from ..arrays import Floats
 from ..errors import InputError
-from ..numerics.class_matching import as_code, match_classes
-from ..tables.endings import check_suffix
-from ..tables.formats import read_chunks
-from ..tables.predictions import read_number
-from ..tables.text_files import USUAL_TEXT, TextFormat
-from ..tables.values import is_missing
+from .baseline import Baseline
 from .decision_log import DecisionLog, LogPosition, logs_in
-from .decisions import NO_LABEL, UNKNOWN, DecisionColumns, joined
-
-_FAILED = "failed"
-_ROUNDING = 1e-6
+from .decisions import DecisionColumns, joined
+from .left_out import LeftOut, named
+from .table_source import TableSource
 
 
 class DecisionSource(Protocol):
@@ -30,6 +22,16 @@ class DecisionSource(Protocol):
 
     def __str__(self) -> str:
         """What it is called in a report."""
+        ...
+
+    @property
+    def models(self) -> list[str]:
+        """What has decided, where that is known."""
+        ...
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """What is there and does not count."""
         ...
 
     def new_rows(self) -> Iterator[DecisionColumns]:
@@ -42,218 +44,149 @@ class DecisionSource(Protocol):
 
 
 class LogSource:
-    """Decisions of one certificate in a log; those of several models follow each other.
+    """Decisions of one log: of one model, under one certificate.
 
     Parameters
     ----------
-    logs : sequence of DecisionLog
-        All with the same classes.
+    log : DecisionLog
     """
 
-    def __init__(self, logs: Sequence[DecisionLog]) -> None:
-        self._logs = tuple(logs)
-        self._positions = [LogPosition() for _ in self._logs]
+    def __init__(self, log: DecisionLog) -> None:
+        self.log = log
+        self.models = [log.model]
+        self.left_out: list[LeftOut] = []
+        self._position = LogPosition()
 
     def __str__(self) -> str:
-        return str(self._logs[0].folder)
+        return str(self.log.folder)
+
+    def new_rows(self) -> Iterator[DecisionColumns]:
+        for rows, position in self.log.chunks(self._position):
+            self._position = position
+            yield rows
+
+    def find(self, ids: Sequence[str]) -> DecisionColumns:
+        return self.log.find(ids)
+
+
+class FolderSource:
+    """Decisions of one model under one certificate in a folder of logs, in which there may be no decision yet.
+
+    What several models decide has no order that all readers see alike, and each model has errors of its own: so they are not
+    mixed. Each look goes over the folder again, in which other logs may begin at any time.
+
+    Parameters
+    ----------
+    folder : path
+    baseline : Baseline
+    model : str or None
+        Which model is watched; None: the only one.
+
+    Raises
+    ------
+    InputError
+        There are decisions, but none under the certificate, none of the model, or those of several; or they have other classes.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], baseline: Baseline, model: str | None) -> None:
+        self._folder, self._baseline, self._model = Path(folder).expanduser(), baseline, model
+        self._source: LogSource | None = None
+        self.left_out: list[LeftOut] = []
+        self._look()
+
+    def __str__(self) -> str:
+        return str(self._folder)
 
     @property
     def models(self) -> list[str]:
-        """The models that have answered."""
-        return [log.model for log in self._logs]
+        return [] if self._source is None else self._source.models
 
     def new_rows(self) -> Iterator[DecisionColumns]:
-        for place, log in enumerate(self._logs):
-            for rows, position in log.chunks(self._positions[place]):
-                self._positions[place] = position
-                yield rows
+        self._look()
+        if self._source is not None:
+            yield from self._source.new_rows()
 
     def find(self, ids: Sequence[str]) -> DecisionColumns:
-        return joined([log.find(ids) for log in self._logs], len(self._logs[0].classes))
+        return joined([], len(self._baseline.classes)) if self._source is None else self._source.find(ids)
 
+    def _look(self) -> None:
+        """Choose the log."""
+        logs = logs_in(self._folder)
+        chosen = self._chosen(logs)
+        if chosen is not None and (self._source is None or self._source.log.stream != chosen.stream):
+            self._source = LogSource(chosen)
+        certificate = self._baseline.certificate
+        self.left_out = [
+            LeftOut("certificate", one.certificate, one.n_rows())
+            if one.certificate != certificate
+            else LeftOut("model", one.model, one.n_rows())
+            for one in logs
+            if chosen is None or one.stream != chosen.stream
+        ]
 
-class TableSource:
-    """Decisions in a table with the columns that `llmclf label` adds.
-
-    Parameters
-    ----------
-    table : DataFrame or path
-        A .csv, .tsv, .jsonl or .parquet file; it is read in pieces.
-    classes : sequence of K
-    id_column : str
-    prefix : str
-        Begins the names of the added columns.
-    text_format : TextFormat
-        Of a file.
-    """
-
-    def __init__(
-        self,
-        table: pd.DataFrame | str | os.PathLike[str],
-        classes: Sequence[Any],
-        *,
-        id_column: str = "id",
-        prefix: str = "",
-        text_format: TextFormat = USUAL_TEXT,
-    ) -> None:
-        self._table = table
-        self._classes = tuple(classes)
-        self._id_column = id_column
-        self._prefix = prefix
-        self._text_format = text_format
-        self._is_read = False
-
-    def __str__(self) -> str:
-        return "a table" if isinstance(self._table, pd.DataFrame) else os.fspath(self._table)
-
-    def new_rows(self) -> Iterator[DecisionColumns]:
-        if not self._is_read:
-            yield from self._all_rows()
-            self._is_read = True
-
-    def find(self, ids: Sequence[str]) -> DecisionColumns:
-        wanted = set(ids)
-        parts = [rows.take([one in wanted for one in rows.ids]) for rows in self._all_rows()]
-        return joined(parts, len(self._classes))
-
-    def _all_rows(self) -> Iterator[DecisionColumns]:
-        if isinstance(self._table, pd.DataFrame):
-            yield self._columns(self._table, 0)
-            return
-        start = 0
-        for frame in read_chunks(Path(self._table), check_suffix(self._table), text=self._text_format):
-            yield self._columns(frame, start)
-            start += len(frame)
-
-    def _columns(self, frame: pd.DataFrame, start: int) -> DecisionColumns:
-        prefix, n = self._prefix, len(frame)
-        names = {name: f"{prefix}{name}" for name in ("label", "accepted", "label_mass", "undecided", "error")}
-        of_classes = {str(one): f"{prefix}p_{one}" for one in self._classes}
-        needed = [names["label"], *of_classes.values(), self._id_column]
-        absent = [name for name in needed if name not in frame.columns]
-        if absent:
+    def _chosen(self, logs: Sequence[DecisionLog]) -> DecisionLog | None:
+        certificate = self._baseline.certificate
+        own = [one for one in logs if one.certificate == certificate]
+        if logs and not own:
+            there = ", ".join(sorted({named("certificate", one.certificate) for one in logs}))
             raise InputError(
-                f"{self} has no column {absent[0]!r}, which llmclf label writes; its columns: "
-                f"{', '.join(map(repr, frame.columns))}"
-                + ("; name the column of ids with id_column= (--id-column)" if absent == [self._id_column] else "")
+                f"the decision log {str(self._folder)!r} has no decisions made under the certificate {certificate}; it has those "
+                f"of: {there}. Give the folder of the classifier as it was when it made them"
             )
-
-        def numbers(name: str) -> Any:
-            if name not in frame.columns:
-                return np.full(n, np.nan)
-            return np.array([read_number(value, name, start + row) for row, value in enumerate(frame[name])])
-
-        def truths(name: str) -> list[bool | None]:
-            if name not in frame.columns:
-                return [None] * n
-            return [_truth(value, name, start + row) for row, value in enumerate(frame[name])]
-
-        labels = np.full(n, NO_LABEL, dtype=np.int64)
-        answered = [row for row, value in enumerate(frame[names["label"]]) if not _is_blank(value)]
-        values = [frame[names["label"]].iloc[row] for row in answered]
-        labels[answered] = match_classes(values, self._classes, is_y=False) if values else []
-        proba = np.column_stack([numbers(name) for name in of_classes.values()])
-        mass = numbers(names["label_mass"])
-        _check_shares(of_classes.values(), proba, start)
-        _check_shares([names["label_mass"]], mass[:, None], start)
-        blank = np.flatnonzero((labels != NO_LABEL) & np.isnan(proba).any(axis=1))
-        if len(blank):
-            row = int(blank[0])
-            column = list(of_classes.values())[int(np.isnan(proba[row]).argmax())]
+        models = ", ".join(repr(one.model) for one in own)
+        chosen = [one for one in own if self._model in (None, one.model)]
+        if own and not chosen:
             raise InputError(
-                f"column {column!r}, row {start + row} is empty, and the row has a label; expected probabilities of all classes"
+                f"the decision log {str(self._folder)!r} has no decisions of the model {self._model!r}; it has those of: {models}"
             )
-        errors = frame[names["error"]].tolist() if names["error"] in frame.columns else [None] * n
-        return DecisionColumns(
-            tuple(id_text(value) for value in frame[self._id_column]),
-            np.full(n, np.nan),
-            labels,
-            proba,
-            np.array([UNKNOWN if one is None else one for one in truths(names["accepted"])], dtype=np.int8),
-            mass,
-            np.array([one is True for one in truths(names["undecided"])], dtype=np.bool_),
-            # What a table says of an error may quote its text.
-            tuple(None if _is_blank(error) else _FAILED for error in errors),
-        )
+        for one in chosen:
+            _check_classes(one, self._baseline.classes)
+        if len(chosen) > 1:
+            raise InputError(
+                f"several models have decided under the certificate {certificate} in {str(self._folder)!r}: {models}; say which "
+                "of them to watch with model= (--model)"
+            )
+        return chosen[0] if chosen else None
 
 
-def source_of(
-    log: Any, classes: Sequence[Any], certificate: str | None, table_options: Mapping[str, Any]
-) -> DecisionSource:
+def source_of(log: Any, baseline: Baseline, model: str | None, table_options: Mapping[str, Any]) -> DecisionSource:
     """A log, its folder, a table or its file as a source of decisions.
 
     Raises
     ------
     InputError
-        It holds no decisions, or those of another certificate or of other classes.
+        It holds decisions of another certificate, of other classes or models alone, or none that can be read.
     """
+    if model is not None and not isinstance(model, str):
+        raise InputError(f"model={model!r}; expected the name of a model, as the log has it, or None")
     if isinstance(log, DecisionLog):
-        if log.certificate != certificate:
+        if log.certificate != baseline.certificate:
             raise InputError(
-                f"{log!r} has decisions made under another certificate than {certificate}; give the log or the certificate that "
-                "belongs to the other"
+                f"{log!r} has decisions made under another certificate than {baseline.certificate}; give the log or the "
+                "certificate that belongs to the other"
             )
-        _check_classes(log, classes)
-        return LogSource([log])
-    if isinstance(log, pd.DataFrame):
-        return TableSource(log, classes, **table_options)
-    if not isinstance(log, (str, os.PathLike)):
+        if model not in (None, log.model):
+            raise InputError(f"{log!r} has the decisions of the model {log.model!r}, and not of model={model!r}")
+        _check_classes(log, baseline.classes)
+        return LogSource(log)
+    if not isinstance(log, (str, os.PathLike, pd.DataFrame)):
         raise InputError(f"log={type(log).__name__}; expected a DecisionLog, its folder, a table, or its file")
-    if Path(log).expanduser().is_file():
-        return TableSource(Path(log).expanduser(), classes, **table_options)
-    logs = logs_in(log)
-    chosen = [one for one in logs if one.certificate == certificate]
-    if not chosen:
-        there = ", ".join(sorted({"no certificate" if one.certificate is None else one.certificate for one in logs}))
+    is_frame = isinstance(log, pd.DataFrame)
+    if not is_frame and not Path(log).expanduser().is_file():
+        return FolderSource(log, baseline, model)
+    if model is not None:
         raise InputError(
-            f"the decision log {os.fspath(log)!r} has no decisions made under the certificate {certificate}; it has those of: "
-            f"{there}. Give the folder of the classifier as it was when it made them"
+            f"model={model!r} (--model) chooses among the models of a log, and a table is given; leave it out"
         )
-    for one in chosen:
-        _check_classes(one, classes)
-    return LogSource(chosen)
-
-
-def id_text(value: Any) -> str:
-    """An id as a text: a whole number that a table keeps as 7.0 is the 7 of the log.
-
-    Examples
-    --------
-    >>> id_text(7.0), id_text("7"), id_text("007")
-    ('7', '7', '007')
-    """
-    if is_missing(value):
-        return ""
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
+    return TableSource(
+        log if is_frame else Path(log).expanduser(),
+        baseline.classes,
+        certificate=baseline.certificate,
+        threshold=baseline.threshold,
+        **table_options,
+    )
 
 
 def _check_classes(log: DecisionLog, classes: Sequence[Any]) -> None:
     if tuple(log.classes) != tuple(classes):
         raise InputError(f"{log!r} has the classes {list(log.classes)!r}, and the certificate {list(classes)!r}")
-
-
-def _is_blank(value: Any) -> bool:
-    return is_missing(value) or (isinstance(value, str) and not value.strip())
-
-
-def _check_shares(names: Iterable[str], values: Floats, start: int) -> None:
-    """Refuse percentages and other numbers (n, columns) that are no probabilities; NaN is unknown."""
-    for column, name in enumerate(names):
-        # Sums of rounded numbers may pass 1 by their last digit.
-        wrong = np.flatnonzero((values[:, column] < 0) | (values[:, column] > 1 + _ROUNDING))
-        if len(wrong):
-            row = int(wrong[0])
-            raise InputError(
-                f"column {name!r}, row {start + row}: {float(values[row, column]):g}; expected a probability, from 0 to 1"
-            )
-
-
-def _truth(value: Any, column: str, row: int) -> bool | None:
-    if _is_blank(value):
-        return None
-    code = as_code(value)
-    if code not in (0, 1):
-        raise InputError(f"column {column!r}, row {row}: {value!r} is neither True nor False")
-    return bool(code)

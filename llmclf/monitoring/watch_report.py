@@ -21,6 +21,12 @@ BROKEN_CALIBRATION = 5
 EXPIRED = 6
 """Exit codes; 1 and 2 are those of any command: a failure, and an error of use."""
 _CODES = {"promise": BROKEN_PROMISE, "calibration": BROKEN_CALIBRATION, "shift": SHIFTED, "expired": EXPIRED}
+_UNUSED = {
+    "n_unknown": "with an id of no decision under the certificate",
+    "n_ambiguous": "with an id of several decisions that differ",
+    "n_unanswered": "without an answer",
+    "n_repeated": "given again",
+}
 _WIDTH, _HEIGHT = 640, 220
 
 
@@ -54,6 +60,17 @@ class WatchReport:
         return list(self._data["actions"])
 
     @property
+    def left_out(self) -> list[str]:
+        """What does not count, in words: decisions of others, and audited rows that belong to no decision, or to several."""
+        audited = self._data["audited"]
+        said = [one["text"] for one in self._data["left_out"]]
+        if audited is not None:
+            for name, what in _UNUSED.items():
+                n = audited[name]
+                said += [f"{n:,} audited {'row' if n == 1 else 'rows'} {what}"] if n else []
+        return said
+
+    @property
     def exit_code(self) -> int:
         """That of `llmclf watch`, by the first alarm: 0 fine, 3 a shift, 4 a broken promise, 5 broken calibration, 6 expired."""
         alarms = self._data["alarms"]
@@ -65,6 +82,8 @@ class WatchReport:
         if self._data["alarms"]:
             return " ".join(alarm["text"] for alarm in self._data["alarms"])
         n, audited = self._data["rows"]["n"], self._data["audited"]
+        if not n:
+            return "No alarm: there are no decisions yet."
         rows = "1 row is" if n == 1 else f"{n:,} rows are"
         text = f"No alarm: {rows} like those of the certificate; "
         if not self._data["shifts"]:
@@ -158,6 +177,7 @@ class WatchReport:
             script=None,
             title=self._title,
             data=self.to_dict(),
+            left_out=self.left_out,
             curves=curves,
             percent=_percent,
             short=_short,

@@ -22,7 +22,7 @@ from .baseline import Baseline
 from .betting import MeanInterval
 from .decisions import UNKNOWN, DecisionColumns
 from .shifts import ShiftTest
-from .sources import LogSource, source_of
+from .sources import source_of
 from .statistics import MIN_KNOWN, STATISTICS, columns_of_reference
 from .watch_report import WatchReport
 
@@ -56,6 +56,9 @@ class Watch:
     calibration_tolerance : float
         How far the share of right rows may be from their confidence: what a few hundred labels calibrate is often off by a few
         points from the start.
+    model : str, optional
+        Which model's decisions are watched, where several have decided under the certificate; as the log names it, such as
+        ``moods@1f0c3a5b7d9e`` (the folder's name and the classifier's version).
     id_column, prefix, text_format
         Of a table: the column of ids, what the names of added columns begin with, and how a file's text is read.
 
@@ -83,6 +86,7 @@ class Watch:
         inclusion_floor: float | None = None,
         min_shift: float = 0.05,
         calibration_tolerance: float = 0.05,
+        model: str | None = None,
         id_column: str = "id",
         prefix: str = "",
         text_format: TextFormat = USUAL_TEXT,
@@ -102,8 +106,8 @@ class Watch:
         self._text_format = text_format
         self._source = source_of(
             log,
-            self.baseline.classes,
-            self.baseline.certificate,
+            self.baseline,
+            model,
             {"id_column": id_column, "prefix": prefix, "text_format": text_format},
         )
         self._lock = threading.Lock()
@@ -178,7 +182,7 @@ class Watch:
 
     def _audited(self, labels: AuditedLabels) -> AuditedRows:
         found = self._decided(self._source.find(labels.ids))
-        return AuditedRows.joined(labels, found, self.inclusion_floor)
+        return AuditedRows.joined(labels, found, self.inclusion_floor, is_begun=bool(self._n))
 
     def _data(self, labels: AuditedLabels | None, audited: AuditedRows | None) -> dict[str, Any]:
         shifts = [test.to_dict() for test in self._shifts]
@@ -190,7 +194,8 @@ class Watch:
         return {
             "version": 1,
             "source": str(self._source),
-            "models": self._source.models if isinstance(self._source, LogSource) else [],
+            "models": self._source.models,
+            "left_out": [one.to_dict() for one in self._source.left_out],
             "certificate": {
                 "id": self.baseline.certificate,
                 "expires": None if self.baseline.expires is None else self.baseline.expires.isoformat(),
@@ -247,6 +252,7 @@ class Watch:
             "n_repeated": labels.n_repeated,
             "n_unknown": audited.n_unknown,
             "n_ambiguous": audited.n_ambiguous,
+            "n_unanswered": audited.n_unanswered,
             "n_accepted": len(accepted),
             "n_wrong": int(wrong.sum()),
             "is_even": is_even,
@@ -353,7 +359,7 @@ def _alarms(shifts: list[dict[str, Any]], judged: dict[str, Any] | None, baselin
     if baseline.is_expired:
         assert baseline.expires is not None
         found.append(
-            {"kind": "expired", "text": f"The certificate has expired, on {baseline.expires.date().isoformat()}."}
+            {"kind": "expired", "text": f"The certificate has expired, on {baseline.expires.date().isoformat()} (UTC)."}
         )
     return found
 

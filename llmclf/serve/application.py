@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 import traceback
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -36,7 +37,7 @@ _OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})  # without 
 _ROUTES = frozenset({*_OPEN, "/v1/systemone", "/v1/decisions", "/v1/classify", "/v1/models", "/metrics"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 
-Record = Callable[[str, str, Sequence[Answer]], None]
+Record = Callable[[str, Sequence[Answer]], None]
 
 
 class ServedApplication:
@@ -53,7 +54,7 @@ class ServedApplication:
     is_ready : callable
         Gives why the server is not ready; empty where it is.
     record : callable
-        Gets name, request id and answers of each request that was answered; see `llmclf.serve.decision_records`.
+        Gets name and answers of each request that was answered; see `llmclf.serve.decision_records`.
     """
 
     def __init__(
@@ -163,26 +164,29 @@ class ServedApplication:
                 note["body"] = body
             asked = protocol.read(body, self._catalogue, self._limits)
             note.update(model=asked.served.name, rows=len(asked.asks))
-            answers = await self._asked(asked, request.receive)
+            # Nobody else chooses or guesses it: a client's own id may come twice, for one text or for two.
+            decision = uuid.uuid4().hex
+            answers = asked.identified(await self._asked(asked, request.receive), decision)
             try:
                 reply = protocol.write(asked, answers, own["id"])
             except RefusalError as refusal:
-                if (
-                    refusal.status < 500
-                ):  # the row is to blame, and was decided upon; one that may be asked again was not
-                    self._decided(asked, answers, own["id"])
+                if refusal.status < 500:
+                    # The row is to blame, and was decided upon; one that may be asked again was not.
+                    self._decided(asked, answers)
+                    note["decision"] = decision
                 raise
         except RefusalError as refusal:
             note["error"] = refusal.kind
             return _json(*protocol.refuse(refusal, own["id"]), refusal.headers)
-        self._decided(asked, answers, own["id"])
+        self._decided(asked, answers)
+        note["decision"] = decision
         return _json(200, reply)
 
-    def _decided(self, asked: Asked, answers: Sequence[Answer], own_id: str) -> None:
+    def _decided(self, asked: Asked, answers: Sequence[Answer]) -> None:
         """Count and keep what was decided."""
         decided = answers[: asked.n_decisions]
         self._measures.answered(asked.served.name, decided)
-        self._record(asked.served.name, own_id, decided)
+        self._record(asked.served.name, decided)
 
     async def _asked(self, asked: Asked, receive: Receive) -> list[Answer]:
         """The answers; the asking ends where the client hangs up, so that the model works for nobody in vain."""

@@ -194,6 +194,7 @@ def _schemas(limits: Limits) -> dict[str, Any]:
     }
     shared = {"model": _TEXT, **facts, "request_id": _TEXT}
     row = {
+        "id": _TEXT,
         "accepted": {"type": ["boolean", "null"]},
         "label_mass": {"type": ["number", "null"]},
         "undecided": {"type": "boolean"},

@@ -78,6 +78,8 @@ class Answer:
         Of the text, where the model counts them; else 0.
     kind, message : str
         What went wrong; empty where nothing did. The message holds no text.
+    id : str
+        Of the decision, which the listening process makes; empty before.
     """
 
     probabilities: tuple[float, ...] = ()
@@ -88,6 +90,7 @@ class Answer:
     tokens: int = 0
     kind: str = ""
     message: str = ""
+    id: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """All attributes as JSON values."""

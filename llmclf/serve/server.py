@@ -196,7 +196,7 @@ async def _serve(
         yield "llmclf_serve_model_ready", "1 while the models are open.", {}, float(process.is_ready)
         yield "llmclf_serve_model_starts", "How often the process of the models was started.", {}, process.starts
         if records is not None:
-            yield "llmclf_serve_decisions_left_out", "Decisions that the log lacks.", {}, records.left_out
+            yield from records.gauges()
         for one in catalogue:
             status = one.facts["certificate"]["status"]
             labels = {"model": one.name, "version": one.version, "certificate": status}
@@ -287,7 +287,7 @@ async def _serve(
         raise failures[0]
 
 
-def _ignored(name: str, request_id: str, answers: Sequence[Answer]) -> None:
+def _ignored(name: str, answers: Sequence[Answer]) -> None:
     """Decisions of which no log is kept."""
 
 

@@ -8,6 +8,8 @@ from ..errors import ColumnNameWarning, InputError, warn
 
 STAND_IN = "predicted_"
 """Begins the name of an added column whose own name is taken."""
+CERTIFICATE = "certificate"
+"""The column with the id of the certificate under which rows were decided, where there is one."""
 PER_CLASS = ("p_", "logprob_")
 """Begin the names of columns that belong to a class, by which a report knows them."""
 

@@ -80,6 +80,26 @@ def read_chunks(
         raise InputError(f"{str(file)!r} cannot be read as {suffix[1:].upper()}: {error}") from error
 
 
+def read_metadata(file: Path, suffix: str) -> dict[str, str]:
+    """What a Parquet file says of itself besides its rows, as `write_chunks` stored it; the other formats hold none.
+
+    Raises
+    ------
+    InputError
+        The file is not what its suffix says.
+    MissingDependencyError
+        Parquet without pyarrow.
+    """
+    if split_suffix(suffix)[0] != ".parquet":
+        return {}
+    _, pq = _pyarrow()
+    try:
+        stored = pq.read_schema(file).metadata or {}
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise InputError(f"{str(file)!r} cannot be read as PARQUET: {error}") from error
+    return {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in stored.items()}
+
+
 def write_chunks(
     frames: Iterable[pd.DataFrame],
     target: Path,

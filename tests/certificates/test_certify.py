@@ -500,7 +500,7 @@ class TestJobs:
         return pd.DataFrame({"id": range(20), "text": world.texts[-20:]})
 
     def test_outputs_name_the_certificate(self, folder, world, tmp_path):
-        """In the metadata of the file, in the summary, and in the line for people."""
+        """In each row, in the metadata of the file, in the summary, and in the line for people."""
         import pyarrow.parquet as pq
 
         result = label_table(
@@ -508,6 +508,7 @@ class TestJobs:
             summary=tmp_path / "summary.json",
         )  # fmt: skip
         made = certificate_of(folder)
+        assert pq.read_table(tmp_path / "out.parquet")["certificate"].to_pylist() == [made.id] * 20
         described = json.loads(pq.read_schema(tmp_path / "out.parquet").metadata[b"llmclf"])
         assert described["certificate"] == {"id": made.id, "status": "valid"}
         assert (result.summary.certificate, result.summary.certificate_status) == (made.id, "valid")

@@ -14,6 +14,7 @@ from faults import FakeServer
 
 from llmclf import Embeddings, load
 from llmclf.certificates import certificate_of
+from llmclf.tables.files import read_table
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +135,30 @@ def test_every_fault_has_its_code(run, place, change, code):
     done = run("verify", "clf")
     assert done.code == code
     assert "Traceback" not in done.err
+
+
+def test_a_folder_that_is_none_is_no_folder_without_a_certificate(run, place):
+    """It is named: one that does not exist, a file, and one that holds no classifier."""
+    (place / "empty").mkdir()
+    for name, code, message in (
+        ("nowhere", 2, "'nowhere' does not exist"),
+        ("fresh.csv", 2, "'fresh.csv' is a file, not a folder"),
+        ("empty", 9, "'empty' holds no saved classifier"),
+    ):
+        done = run("verify", name)
+        assert done.code == code
+        assert message in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_predictions_name_the_certificate_in_each_row(run, place, name):
+    """In a column, by which watch tells them from those of another one."""
+    predict = ["predict", "fresh.csv", name, "--text-column", "review", "--classifier", "clf"]
+    assert run(*predict).code == 0
+    assert "certificate" not in read_table(name).columns
+    assert run(*CERTIFY).code == 0
+    assert run(*predict).code == 0
+    assert set(read_table(name)["certificate"]) == {certificate_of("clf").id}
 
 
 def test_a_threshold_is_selected_and_kept(run, place):

@@ -146,6 +146,8 @@ def test_a_folder_that_is_a_file_or_an_address_is_refused(tmp_path):
         logs_in(tmp_path / "none")
     with pytest.raises(InputError, match="holds no decision log"):
         logs_in(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert logs_in(tmp_path / "empty") == []
 
 
 def test_classifiers_share_a_folder(tmp_path):
@@ -277,11 +279,11 @@ def test_a_kill_loses_nothing_that_was_returned_for(tmp_path):
 def test_memory_does_not_grow_with_the_log(tmp_path):
     """Reading in blocks holds a block at a time, and appending holds nothing."""
     with a_log(tmp_path, max_rows=5000) as log:
-        batch = [record(number) for number in range(500)]
-        log.append(batch)
+        log.append([record(number, id=f"first {number}") for number in range(500)])
+        ids = (f"{number:05d}" for number in range(30_000))
         tracemalloc.start()
         for _ in range(60):
-            log.append(batch)
+            log.append(record(number, id=next(ids)) for number in range(500))
         appended = tracemalloc.get_traced_memory()[1]
         tracemalloc.reset_peak()
         assert sum(len(part) for part, _ in log.chunks()) == 61 * 500
@@ -324,10 +326,11 @@ def test_a_log_of_a_newer_format_or_another_classifier_is_named(tmp_path):
     with pytest.raises(StoreError, match="damaged, or was renamed"):
         logs_in(tmp_path)
     path = tmp_path / f"{'0' * 12}-000001.sqlite"
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version=9")
-    with pytest.raises(StoreError, match="format 9"):
-        logs_in(tmp_path)
+    for version, cure in ((9, "update llmclf"), (1, "clients chose the ids of its decisions.*move it away")):
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute(f"PRAGMA user_version={version}")
+        with pytest.raises(StoreError, match=f"format {version}, .*{cure}"):
+            logs_in(tmp_path)
 
 
 def test_a_file_that_is_removed_under_a_writer_is_made_again(tmp_path):
@@ -340,11 +343,68 @@ def test_a_file_that_is_removed_under_a_writer_is_made_again(tmp_path):
         assert log.read().ids == ("r1",)
 
 
+def test_readers_of_a_log_that_was_removed_read_what_comes_then(tmp_path):
+    """Whether its writer goes on, or another one begins."""
+    with a_log(tmp_path, max_rows=2) as log:
+        for number in range(5):
+            log.append([record(number)])
+        [*_, (_, position)] = log.chunks()
+        for begins_anew in (False, True):
+            for name in os.listdir(tmp_path):
+                (tmp_path / name).unlink()
+            number = 10 + begins_anew
+            with a_log(tmp_path) if begins_anew else contextlib.nullcontext(log) as writer:
+                writer.append([record(number)])
+                [(rows, position)] = log.chunks(position)
+            assert rows.ids == (f"r{number}",)
+
+
+def test_files_that_are_removed_while_they_are_read_are_not_made_again(tmp_path, monkeypatch):
+    """Between the list of files and the look into them, as the oldest ones go."""
+    with a_log(tmp_path, max_rows=1) as log:
+        for number in range(3):
+            log.append([record(number)])
+    listed = log.files()
+    monkeypatch.setattr(log, "files", lambda: listed)
+    gone = [path for path in tmp_path.iterdir() if "-000001." in path.name]
+    for path in gone:
+        path.unlink()
+    assert log.read().ids == ("r1", "r2")
+    assert log.find(["r0", "r2"]).ids == ("r2",)
+    assert not any(path.exists() for path in gone)
+
+
+def test_an_id_is_that_of_one_decision(tmp_path):
+    """A second one with it is refused by name, and none of its batch is kept, whoever has logged the first one."""
+    with a_log(tmp_path) as log, a_log(tmp_path) as other:
+        log.append([record(0), record(1)])
+        for writer, batch, name in (
+            (log, [record(2), record(1)], "r1"),
+            (other, [record(2), record(0, label="complaint")], "r0"),
+            (other, [record(2), record(3), record(3)], "r3"),
+        ):
+            with pytest.raises(InputError, match=f"id='{name}' is that of another decision"):
+                writer.append(batch)
+        other.append([record(2)])
+        assert log.read().ids == ("r0", "r1", "r2")
+
+
+def test_a_log_can_be_begun_without_rows(tmp_path):
+    """Then readers know it, and a folder that cannot be written is noticed."""
+    with a_log(tmp_path / "log") as log:
+        log.open()
+        [found] = logs_in(tmp_path / "log")
+        assert (found.stream, len(found.read())) == (log.stream, 0)
+        log.open()
+        log.append([record(0)])
+        assert len(log.files()) == len(found.read()) == 1
+
+
 def test_copies_and_pickles_open_their_own_files(tmp_path):
     """A copy writes to the same log."""
     with a_log(tmp_path) as log:
         log.append([record(0)])
-        for other in (pickle.loads(pickle.dumps(log)), copy.copy(log)):
+        for number, other in enumerate((pickle.loads(pickle.dumps(log)), copy.copy(log)), 1):
             with other:
-                other.append([record(1)])
-        assert len(log.read()) == 3
+                other.append([record(number)])
+        assert log.read().ids == ("r0", "r1", "r2")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -13,7 +14,7 @@ from monitoring.watched import CLASSES, THRESHOLD, a_baseline, audit, draw, reco
 
 from llmclf.certificates import ReferenceRows
 from llmclf.errors import InputError
-from llmclf.monitoring import Baseline, DecisionLog, Watch, WatchReport, watch
+from llmclf.monitoring import Baseline, DecisionLog, DecisionRecord, Watch, WatchReport, watch
 
 
 def a_log(folder, proba) -> DecisionLog:
@@ -21,6 +22,20 @@ def a_log(folder, proba) -> DecisionLog:
     log.append(records(proba))
     log.close()
     return log
+
+
+def table_of(rows) -> pd.DataFrame:
+    """Decisions as `llmclf label` writes them."""
+    p = np.array([one.probabilities for one in rows])
+    return pd.DataFrame(
+        {
+            "id": [one.id for one in rows],
+            "label": [one.label for one in rows],
+            "p_praise": p[:, 0],
+            "p_complaint": p[:, 1],
+            "accepted": [one.accepted for one in rows],
+        }
+    )
 
 
 def accepted_rows(confidence) -> np.ndarray:
@@ -113,10 +128,6 @@ def test_errors_and_undecided_rows_are_found(tmp_path):
     """The certificate's rows had none of either."""
     proba, _, _ = draw(1000, seed=7)
     log = DecisionLog(tmp_path, classes=CLASSES, certificate="c1", model="m")
-    from dataclasses import replace
-
-    from llmclf.monitoring import DecisionRecord
-
     rows = [
         DecisionRecord(one.id, one.time, error="Timeout") if i % 5 == 0 else replace(one, undecided=i % 5 == 1)
         for i, one in enumerate(records(proba))
@@ -196,19 +207,21 @@ def test_rows_that_cannot_be_used_are_counted(kept):
 
 
 def test_an_id_with_two_decisions_counts_if_they_agree(tmp_path):
-    """A request that was sent twice is one; what cannot be told apart is left out."""
+    """A row that a table, or two files of a log, have twice is one; what cannot be told apart is left out."""
     proba, truth, _ = draw(40, seed=8)
-    log = a_log(tmp_path, proba)
-    with log:
-        log.append(records(proba[:1]))
-        log.append(records(1 - proba[1:2], 1))
-    audited = watch(log, a_baseline(), audit(truth, [0, 1, 2])).to_dict()["audited"]
-    assert (audited["n_used"], audited["n_ambiguous"]) == (2, 1)
-    # The same class and another confidence: another text under an id that a client used twice.
-    with log:
-        log.append(records(0.98 * proba[2:3] + 0.01, 2))
-    audited = watch(log, a_baseline(), audit(truth, [0, 1, 2])).to_dict()["audited"]
-    assert (audited["n_used"], audited["n_ambiguous"]) == (1, 2)
+    rows = [records(proba), records(proba[:1]), records(1 - proba[1:2], 1)]
+    # The same class and another confidence: another text under an id that was given twice.
+    rows.append(records(0.98 * proba[2:3] + 0.01, 2))
+    for n_parts, n_used in ((3, 2), (4, 1)):
+        parts = rows[:n_parts]
+        with DecisionLog(tmp_path / str(n_parts), classes=CLASSES, certificate="c1", model="m", max_rows=1) as log:
+            for part in parts:
+                log.append(part)
+        for source in (log, table_of([one for part in parts for one in part])):
+            report = watch(source, a_baseline(), audit(truth, [0, 1, 2]))
+            audited = report.to_dict()["audited"]
+            assert (audited["n_used"], audited["n_ambiguous"]) == (n_used, 3 - n_used)
+            assert any("several decisions that differ" in one for one in report.left_out)
 
 
 @pytest.mark.parametrize(
@@ -217,8 +230,15 @@ def test_an_id_with_two_decisions_counts_if_they_agree(tmp_path):
         (pd.DataFrame({"id": ["r1"]}), {}, "no column 'label'"),
         (pd.DataFrame({"id": ["r1"], "label": ["neither"]}), {}, "column 'label': .*'neither'"),
         (pd.DataFrame({"id": ["r1", "r1"], "label": list(CLASSES)}), {}, "gives the id 'r1' two labels"),
+        (
+            pd.DataFrame({"id": ["r1", "r1"], "label": ["praise"] * 2, "inclusion": [0.5, 0.25]}),
+            {"inclusion_floor": 0.1},
+            "gives the id 'r1' two inclusion probabilities",
+        ),
         (pd.DataFrame({"id": ["", "r1"], "label": list(CLASSES)}), {}, "row 0 is empty"),
         (pd.DataFrame({"id": ["a"], "label": ["praise"]}), {}, "none of the 1 audited ids, such as 'a'"),
+        (pd.DataFrame({"id;label": ["r1;praise"]}), {}, "if ';' separates the cells, give delimiter="),
+        (None, {"model": 5}, "model=5"),
         (pd.DataFrame({"id": ["r1"], "label": ["praise"], "inclusion": [0.5]}), {}, "inclusion_floor="),
         (pd.DataFrame({"id": ["r1"], "label": ["praise"], "inclusion": [2]}), {}, "row 0: .*2.*at most 1"),
         (
@@ -387,6 +407,113 @@ def test_reports_are_plain(broken):
     assert all(isinstance(value, float) and np.isfinite(value) for value in gauges.values())
     assert gauges["llmclf_watch_promise_alarm"] == 1.0
     assert gauges["llmclf_watch_exit_code"] == 4.0
+
+
+def test_models_are_told_apart(tmp_path):
+    """Where several decide by turns under one certificate, one of them is watched, and what the others did is said."""
+    proba, truth, confidence = draw(2000, seed=2)
+    shifted, _, _ = draw(2000, seed=6, shape=0.3)
+    logs = {name: DecisionLog(tmp_path, classes=CLASSES, certificate="c1", model=name) for name in ("good@1", "bad@2")}
+    for start in range(0, 2000, 500):
+        part = slice(start, start + 500)
+        logs["good@1"].append(records(proba[part], start))
+        logs["bad@2"].append([replace(one, id=f"b{one.id}") for one in records(shifted[part], start)])
+    for log in logs.values():
+        log.close()
+    with pytest.raises(InputError, match=r"several models .* 'good@1', 'bad@2'; say which .* model= \(--model\)"):
+        watch(tmp_path, a_baseline())
+    with pytest.raises(InputError, match="no decisions of the model 'good@2'; it has those of: 'good@1', 'bad@2'"):
+        watch(tmp_path, a_baseline(), model="good@2")
+    with pytest.raises(InputError, match="of the model 'bad@2', and not of model='good@1'"):
+        watch(logs["bad@2"], a_baseline(), model="good@1")
+    report = watch(tmp_path, a_baseline(), audit(truth, accepted_rows(confidence)[:300]), model="good@1")
+    assert (report.exit_code, report.to_dict()["rows"]["n"], report.to_dict()["models"]) == (0, 2000, ["good@1"])
+    assert report.left_out == ["2,000 rows decided by the model bad@2"]
+    assert "2,000 rows decided by the model bad@2" in report.to_html()
+    assert watch(tmp_path, a_baseline(), model="bad@2").exit_code == 3
+
+
+def test_a_model_that_begins_meanwhile_is_noticed(tmp_path):
+    """A watch that goes on does not mix its rows in, nor pass them over."""
+    proba, _, _ = draw(100, seed=2)
+    a_log(tmp_path, proba)
+    often, one = Watch(tmp_path, a_baseline()), Watch(tmp_path, a_baseline(), model="m")
+    assert often.report().to_dict()["rows"]["n"] == one.report().to_dict()["rows"]["n"] == 100
+    with DecisionLog(tmp_path, classes=CLASSES, certificate="c1", model="n") as other:
+        other.append([replace(record, id=f"n{record.id}") for record in records(proba)])
+    with pytest.raises(InputError, match="several models"):
+        often.report()
+    report = one.report()
+    assert (report.to_dict()["rows"]["n"], report.left_out) == (100, ["100 rows decided by the model n"])
+
+
+def test_rows_of_a_table_that_another_certificate_decided_are_left_out(tmp_path):
+    """By the column that label adds, and by the metadata of its Parquet files; audited labels of theirs count nowhere."""
+    proba, truth, confidence = draw(1000, seed=2)
+    table = table_of(records(proba))
+    table["certificate"] = np.where(np.arange(1000) < 400, "c0", "c1")
+    table.loc[:9, "certificate"] = None
+    rows = accepted_rows(confidence)
+    table.to_csv(tmp_path / "labelled.csv", index=False)
+    expected = watch(table.iloc[400:].drop(columns="certificate"), a_baseline(), audit(truth, rows[rows >= 400]))
+    for source in (table, tmp_path / "labelled.csv", table.rename(columns={"certificate": "predicted_certificate"})):
+        report = watch(source, a_baseline(), audit(truth, rows))
+        assert set(report.left_out) == {
+            "10 rows decided under no certificate",
+            "390 rows decided under the certificate c0",
+            f"{(rows < 400).sum()} audited rows with an id of no decision under the certificate",
+        }
+        for name in ("shifts", "classes", "rows", "alarms"):
+            assert report.to_dict()[name] == expected.to_dict()[name]
+        assert report.to_dict()["audited"]["promise"] == expected.to_dict()["audited"]["promise"]
+    with pytest.raises(
+        InputError, match="no decisions made under the certificate c2; it has those of: no certificate, c0, c1"
+    ):
+        watch(table, a_baseline(certificate="c2"))
+
+
+@pytest.mark.parametrize(("said", "name"), [("c1", None), ("c0", "c0"), (None, "no certificate")])
+def test_a_parquet_file_says_under_which_certificate_it_was_labelled(tmp_path, said, name):
+    """In its metadata, where it has no column of certificates."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    written = pa.Table.from_pandas(table_of(records(draw(300, seed=2)[0])))
+    described = json.dumps({"version": "1", "certificate": {"id": said, "status": "valid" if said else "none"}})
+    pq.write_table(written.replace_schema_metadata({"llmclf": described}), tmp_path / "labelled.parquet")
+    if name is None:
+        assert watch(tmp_path / "labelled.parquet", a_baseline()).to_dict()["rows"]["n"] == 300
+    else:
+        with pytest.raises(InputError, match=f"certificate c1; it has those of: {name}"):
+            watch(tmp_path / "labelled.parquet", a_baseline())
+
+
+def test_rows_that_another_threshold_has_decided_are_refused():
+    """By the first of them; a confidence that was rounded at the threshold is none."""
+    table = table_of(records(draw(300, seed=2)[0]))
+    table.loc[5, ["p_praise", "p_complaint", "accepted", "label"]] = [THRESHOLD - 1e-9, 1 - THRESHOLD, True, "praise"]
+    assert watch(table, a_baseline()).to_dict()["rows"]["n"] == 300
+    with pytest.raises(
+        InputError, match=r"row \d+ of a table .* is accepted, and the certificate accepts rows from 0.9 on"
+    ):
+        watch(table, a_baseline(threshold=0.9))
+    table.loc[7, ["p_praise", "p_complaint", "accepted", "label"]] = [0.95, 0.05, False, "praise"]
+    with pytest.raises(InputError, match="row 7 of a table has the confidence 0.95 and is not accepted"):
+        watch(table, a_baseline())
+    assert watch(table.drop(columns="accepted"), a_baseline(threshold=0.9)).to_dict()["rows"]["n"] == 300
+
+
+def test_an_empty_folder_is_the_beginning_of_a_log(tmp_path):
+    """A watch that has seen it reads what comes; a folder with other files is none."""
+    often = Watch(tmp_path, a_baseline())
+    for report in (often.report(), often.report()):
+        assert (report.exit_code, report.alarms, report.to_dict()["rows"]["n"]) == (0, [], 0)
+        assert report.verdict == "No alarm: there are no decisions yet."
+    early = often.report({"of an earlier log": "praise"})
+    assert early.left_out == ["1 audited row with an id of no decision under the certificate"]
+    early.to_html()
+    a_log(tmp_path, draw(50, seed=2)[0])
+    assert often.report().to_dict()["rows"]["n"] == 50
+    with pytest.raises(InputError, match="no decisions made under the certificate c2"):
+        watch(tmp_path, a_baseline(certificate="c2"))
 
 
 def test_an_empty_log_is_no_alarm(tmp_path):

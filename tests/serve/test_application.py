@@ -93,7 +93,7 @@ def test_classify_answers_each_row_with_the_pipelines_own_numbers():
         assert 0 < result["label_mass"] <= 1
         assert (result["undecided"], result["error"]) == (False, None)
     assert reply.headers["x-request-id"] == said["request_id"]
-    assert [name for name, _, _ in served.records] == ["moods"]
+    assert [name for name, _ in served.records] == ["moods"]
 
 
 def test_one_bad_row_is_an_error_of_its_own_result():
@@ -188,7 +188,7 @@ def test_a_row_without_an_answer_is_a_refusal_among_decisions():
     assert refused.status == 422
     assert refused.json["detail"][0]["loc"] == ["body", "state"]
     # Both are rows without an answer for whoever watches.
-    assert [[one.kind for one in answers] for _, _, answers in served.records] == [["invalid_row"]] * 2
+    assert [[one.kind for one in answers] for _, answers in served.records] == [["invalid_row"]] * 2
     assert b'llmclf_serve_rows_total{model="moods",outcome="failed"} 2.0' in ask(served, "/metrics").content
 
 
@@ -276,8 +276,11 @@ def test_the_order_of_options_and_other_questions_change_no_answer():
     served = application({"moods": fake_pipeline({"a": "x", "b": "y", "c": "z"})})
     alone = ask(served, "/v1/systemone", system_one({"q": choice(("c", "a", "b"))})).json["answers"]["q"]
     both = ask(served, "/v1/systemone", system_one({"other": choice(("a", "b", "c")), "q": choice(("c", "a", "b"))}))
-    assert both.json["answers"]["q"] == alone
-    assert both.json["answers"]["other"]["probabilities"] == alone["probabilities"]
+    answers = both.json["answers"]
+    for answer in (alone, answers["q"]):
+        del answer["x_llmclf"]["id"]
+    assert answers["q"] == alone
+    assert answers["other"]["probabilities"] == alone["probabilities"]
 
 
 def test_names_of_models():
@@ -628,6 +631,36 @@ def test_request_ids_are_the_clients_where_these_are_fit_for_it():
     for unfit in ("a b", "x" * 129, "ü", "a\tb", '"'):
         fresh = ask(served, "/v1/classify", {"inputs": ["x"]}, x_request_id=unfit).json["request_id"]
         assert len(fresh) == 32
+
+
+def test_every_decision_has_an_id_that_the_server_chose():
+    """In all three protocols, as it is logged; a client that sends one request id twice gets other ones each time."""
+    served = application({"moods": calibrated()})
+
+    def ids(path, body):
+        reply = ask(served, path, body, x_request_id="order-66").json
+        answers = reply.get("results") or reply["answers"]
+        return [one.get("x_llmclf", one)["id"] for one in (answers.values() if isinstance(answers, dict) else answers)]
+
+    said = []
+    for path, body in (
+        ("/v1/classify", {"inputs": ["x", "", "x"]}),
+        ("/v1/classify", {"inputs": ["x", "", "x"]}),
+        ("/v1/systemone", system_one({"a": choice(), "b": choice(list(reversed(WORDS)))})),
+        ("/v1/decisions", decisions()),
+        ("/v1/decisions", decisions(said=" ")),
+    ):
+        found = ids(path, body)
+        [event] = [event for event in served.events[-1:] if event["request_id"] == "order-66"]
+        assert {one.partition(":")[0] for one in found} == {event["decision"]}
+        # Two questions of System One about one state are one decision of a classifier.
+        assert [one.partition(":")[2] for one in found] == (
+            ["0"] * 2 if "systemone" in path else list("012")[: len(found)]
+        )
+        assert list(dict.fromkeys(found)) == [one.id for one in served.records[-1][1]]
+        said += dict.fromkeys(found)
+    assert len(said) == len(set(said)) == 9
+    assert not any("order" in one for one in said)
 
 
 def test_readiness_is_another_thing_than_life():

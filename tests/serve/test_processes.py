@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -18,6 +20,7 @@ from decision_servers import DecisionServer, Reply
 from serving import close, in_threads, save_classifier, served_process
 
 from llmclf.errors import InputError, StoreError
+from llmclf.monitoring.decision_log import logs_in
 from llmclf.serve.access import Access
 from llmclf.serve.event_log import EventLog
 from llmclf.serve.limits import Limits
@@ -294,15 +297,157 @@ def test_decisions_are_kept_in_a_log_without_texts(moods, tmp_path):
     folder, clf = moods
     with served_process(folder, "--log", tmp_path / "log") as server:
         server.ready()
+        [begun] = logs_in(tmp_path / "log")  # before there is any decision
+        assert (begun.classes, len(begun.read())) == (("bad", "good"), 0)
         reply = server.post("/v1/classify", body("one secret", "", "two secrets"), **{"x-request-id": "r1"})
         version = reply.json["version"]
         assert server.stop() == 0
     log = DecisionLog(tmp_path / "log", classes=["bad", "good"], certificate=None, model=f"moods@{version}")
     columns = log.read()
-    assert columns.ids == ("r1:0", "r1:1", "r1:2")
+    assert columns.ids == tuple(result["id"] for result in reply.json["results"])
     close(columns.probabilities[[0, 2]], clf.predict_proba(["one secret", "two secrets"]))
     log.close()
     assert all(b"secret" not in file.read_bytes() for file in (tmp_path / "log").iterdir())
+
+
+class FileLimit:
+    """No process of the server may make a file any longer, for as long as it is full."""
+
+    def __init__(self, folder, server_pid):
+        self.folder, self._pid = folder, server_pid
+
+    def fill(self):
+        self._allow(0)
+
+    def free(self):
+        with suppress(ProcessLookupError):  # the limit has ended with the process
+            self._allow(None)
+
+    def _allow(self, n_bytes):
+        resource = pytest.importorskip("resource")
+        if not hasattr(resource, "prlimit"):
+            pytest.skip("limits of another process need Linux")
+        _, most = resource.prlimit(self._pid(), resource.RLIMIT_FSIZE)
+        resource.prlimit(self._pid(), resource.RLIMIT_FSIZE, (most if n_bytes is None else n_bytes, most))
+
+
+class SmallDisk:
+    """A disk of one megabyte."""
+
+    def __init__(self, folder, server_pid):
+        self.folder = folder / "disk"
+        self.folder.mkdir()
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "none", self.folder], capture_output=True, check=False
+        )
+        if mounted.returncode:
+            pytest.skip("this user may not mount a disk")
+
+    def fill(self):
+        with suppress(OSError), open(self.folder / "rest", "wb", buffering=0) as file:
+            while file.write(bytes(512)):
+                pass
+
+    def free(self):
+        (self.folder / "rest").unlink()
+
+
+@pytest.mark.parametrize("kind", [FileLimit, SmallDisk])
+def test_a_full_disk_holds_up_no_answer_and_loses_nothing_once_there_is_room(moods, tmp_path, kind):
+    """It is said once and measured; only what still waits at the end is lost, and no row is torn."""
+    started = []
+    disk = kind(tmp_path, lambda: started[0].process.pid)
+    ids = []
+
+    def ask(server, n=1):
+        for _ in range(n):
+            reply = server.post("/v1/classify", body("one", "", "two"))
+            assert reply.status == 200
+            ids.extend(result["id"] for result in reply.json["results"])
+
+    def ask_until(server, name, n):
+        while len(server.named(name)) < n:
+            ask(server)
+
+    def measured(server, name):
+        [line] = [one for one in server.get("/metrics").content.decode().splitlines() if one.startswith(name)]
+        return float(line.split()[-1])
+
+    try:
+        with served_process(moods[0], "--log", disk.folder / "log") as server:
+            started.append(server)
+            server.ready()
+            [log] = logs_in(disk.folder / "log")
+            ask(server, 3)
+            server.until(lambda: len(log.read()) == 9)
+            for time_full in (1, 2):
+                disk.fill()
+                ask_until(server, "decision_log_fails", time_full)
+                ask(server, 5)
+                assert server.get("/readyz").status == 200
+                assert measured(server, "llmclf_serve_decision_log_failing") == 1
+                assert measured(server, "llmclf_serve_decisions_waiting") >= 15
+                disk.free()
+                server.until(lambda n=time_full: len(server.named("decision_log_works")) == n)
+                assert log.read().ids == tuple(ids)
+            assert measured(server, "llmclf_serve_decision_log_failing") == 0
+            assert measured(server, "llmclf_serve_decisions_left_out") == 0
+            disk.fill()
+            ask_until(server, "decision_log_fails", 3)
+            n_asked = len(ids)
+            assert server.stop() == 0
+            [lost] = server.named("decisions_lost")
+            kept = log.read().ids
+            assert kept == tuple(ids[: len(kept)])
+            assert lost["rows"] == n_asked - len(kept) > 0
+            assert "disk" in server.named("decision_log_fails")[0]["reason"]
+            disk.free()
+        with served_process(moods[0], "--log", disk.folder / "log") as server:
+            ask(server.ready())
+            assert server.stop() == 0
+        assert log.read().ids == (*kept, *ids[-3:])
+        for _, path in log.files():
+            with contextlib.closing(sqlite3.connect(path)) as connection:
+                assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    finally:
+        if kind is SmallDisk:
+            subprocess.run(["umount", disk.folder], check=True)
+
+
+def test_two_servers_share_a_log(moods, tmp_path):
+    """Each decision is there once, whoever made it, and a reader may look at any time."""
+    with (
+        served_process(moods[0], "--log", tmp_path / "log") as one,
+        served_process(moods[0], "--log", tmp_path / "log") as other,
+    ):
+        one.ready(), other.ready()
+        [log] = logs_in(tmp_path / "log")
+
+        def work(number):
+            server = (one, other)[number % 2]
+            replies = [server.post("/v1/classify", body("a", "b"), **{"x-request-id": "same"}) for _ in range(20)]
+            log.read()
+            return [result["id"] for reply in replies for result in reply.json["results"]]
+
+        ids = [one for part in in_threads(work, 4) for one in part]
+        assert one.stop() == other.stop() == 0
+    assert len(set(ids)) == len(ids) == 160
+    assert sorted(log.read().ids) == sorted(ids)
+
+
+def test_a_log_of_an_older_version_ends_the_server_at_its_start(moods, tmp_path):
+    """By name, with the cure, before anything is answered."""
+    with served_process(moods[0], "--log", tmp_path) as server:
+        server.ready()
+        assert server.stop() == 0
+    [path] = tmp_path.glob("*.sqlite")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version=1")
+    done = run(moods[0], "--port", "0", "--log", tmp_path)
+    assert done.returncode == 1
+    assert "has format 1" in done.stderr
+    assert "give another folder" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def run(*arguments, **env):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 from certificates.made import certificate, saved
@@ -64,8 +65,8 @@ def test_decisions_are_written_in_the_background(tmp_path):
     records = DecisionRecords(tmp_path / "log", [classifier()], EventLog(events.append))
     answers = [Answer((0.25, 0.75), True, 0.5), Answer(kind="invalid_row", message="field 'text' is blank")]
     for i in range(500):
-        records.note("moods", f"r{i}", answers)
-    records.note("smollm2", "r", answers)
+        records.note("moods", [replace(one, id=f"r{i}:{place}") for place, one in enumerate(answers)])
+    records.note("smollm2", answers)
     records.close()
     columns = records.logs["moods"].read()
     assert len(columns) == 1000
@@ -84,10 +85,13 @@ def test_a_log_that_cannot_be_written_is_said_and_counted(tmp_path, monkeypatch)
         raise StoreError("the disk is full")
 
     monkeypatch.setattr(records.logs["moods"], "append", fails)
-    records.note("moods", "r", [Answer((0.25, 0.75))])
+    records.note("moods", [Answer((0.25, 0.75), id="r:0")])
     records.close()
     assert records.left_out == 1
-    assert (events[0]["event"], events[0]["kind"]) == ("decisions_lost", "StoreError")
+    assert [(one["event"], one["kind"]) for one in events] == [
+        ("decision_log_fails", "StoreError"),
+        ("decisions_lost", "StoreError"),
+    ]
 
 
 def test_what_the_watch_says_is_among_the_metrics():

@@ -82,7 +82,11 @@ def certify(
         ),
     ] = "texts",
     expires: Annotated[
-        str, typer.Option(metavar="DAYS|DATE|never", help="After how many days, or on which date, it expires.")
+        str,
+        typer.Option(
+            metavar="DAYS|DATE|never",
+            help="After how many days, or on which date, it expires: with the last second of that date, UTC.",
+        ),
     ] = "365",
     key: Annotated[
         Path | None,
@@ -181,7 +185,8 @@ def verify(
 
     Exit codes: 0 the same model, all scores the same to 1e-6; 3 the same within the noise of its route; 4 another model; 5 the
     certificate has expired; 6 the classifier's files have changed; 7 the certificate is broken; 8 its signature is wrong, of
-    another key or absent; 9 there is no certificate; 1 the model cannot be asked; 2 an argument is wrong.
+    another key or absent; 9 there is no certificate; 1 the model cannot be asked; 2 an argument is wrong, such as a FOLDER that
+    does not exist.
 
     \b
     Example:

@@ -54,6 +54,13 @@ def watch(
     ] = 0.05,
     html: Annotated[Path | None, typer.Option(metavar="PAGE", help="Also write the report as an HTML page.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME@VERSION",
+            help="Which model's decisions to watch, as the log names it, if several have decided under the certificate.",
+        ),
+    ] = None,
     id_column: Annotated[
         str, typer.Option(metavar="COLUMN", help="The column with the ids, if LOG is a table.")
     ] = "id",
@@ -71,15 +78,21 @@ def watch(
 
     Ends with exit code 0 if there is no alarm, 3 if rows are unlike those of the certificate, 4 if more accepted rows are wrong
     than was promised, 5 if probabilities are no longer those of being right, and 6 if the certificate has expired; with several
-    alarms, that of the first which it prints.
+    alarms, that of the first which it prints. While there are no decisions yet, the code is 0, and the line says so, as does
+    rows.n in the JSON. 1 and 2 are those of all commands. Dates and times are UTC.
 
     \b
     Example:
       llmclf watch decisions --certificate moods --audited audited.csv --html watch.html
     """
     from ...monitoring import Watch
+    from ...tables.endings import check_suffix
+    from ...tables.files import check_text_format
     from ...tables.text_files import TextFormat
 
+    text = TextFormat(delimiter, encoding, bool(unescape_formulas))
+    files = [file for file in (log, audited) if file is not None and file.expanduser().is_file()]
+    check_text_format(text, map(check_suffix, files), ", ".join(map(str, files or [log])))
     made = Watch(
         log,
         certificate,
@@ -88,9 +101,10 @@ def watch(
         inclusion_floor=inclusion_floor,
         min_shift=min_shift,
         calibration_tolerance=calibration_tolerance,
+        model=model,
         id_column=id_column,
         prefix=prefix,
-        text_format=TextFormat(delimiter, encoding, bool(unescape_formulas)),
+        text_format=text,
     ).report(audited)
     if html is not None:
         made.to_html(html)
@@ -101,6 +115,8 @@ def watch(
             say(f"alarm ({alarm['kind']}): {alarm['text']}")
         if not made.alarms:
             say(made.verdict)
+        for part in made.left_out:
+            say(f"left out: {part}")
         for action in made.actions:
             say(f"next ({action['kind'].replace('_', ' ')}): {action['text']}")
         if html is not None:

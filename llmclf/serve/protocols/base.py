@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ...backends.decisions.backend import confidence
@@ -30,6 +30,11 @@ class Asked:
     served: Served
     asks: tuple[Ask | Answer, ...]
     extra: tuple[Any, ...]
+
+    def identified(self, answers: Sequence[Answer], decision: str) -> list[Answer]:
+        """The answers with the ids of their decisions, which begin with that of the request."""
+        last = self.n_decisions - 1
+        return [replace(answer, id=f"{decision}:{min(place, last)}") for place, answer in enumerate(answers)]
 
     @property
     def n_decisions(self) -> int:
@@ -83,6 +88,7 @@ def shared_facts(served: Served, request_id: str) -> dict[str, Any]:
 def answer_facts(answer: Answer) -> dict[str, Any]:
     """What one answer says beyond its protocol."""
     return {
+        "id": answer.id,
         "accepted": answer.accepted,
         "label_mass": answer.label_mass,
         "undecided": answer.undecided,

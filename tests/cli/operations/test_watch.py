@@ -46,6 +46,7 @@ def folder(tmp_path_factory):
     accepted = [one for one, flag in zip(log.read().ids, log.read().accepted, strict=True) if flag]
     lines = [f"{one},{'good' if i % 3 == 0 else 'bad'}\n" for i, one in enumerate(accepted)]
     (folder / "wrong.csv").write_text("id,label\n" + "".join(lines))
+    (folder / "semicolons.csv").write_text("\ufeffid;label\n" + "".join(f"{one};bad\n" for one in accepted[:60]))
     (folder / "right.csv").write_text("id,label\n" + "".join(f"{one},bad\n" for one in accepted[:60]))
     return folder
 
@@ -58,6 +59,31 @@ def test_a_kept_promise_ends_with_0(folder):
         "No alarm: 400 rows are like those of the certificate; 0 of 60 audited accepted rows are wrong"
     )
     assert "next (continue): Go on. Audit 190 more" in done.stdout
+
+
+def test_a_log_without_decisions_ends_with_0(folder, tmp_path):
+    """Whether the folder is empty, or a server has begun a log in it; both are said, and nothing is alarmed."""
+    (tmp_path / "empty").mkdir()
+    certificate = json.loads((folder / "clf" / "certificate.json").read_text())["id"]
+    with DecisionLog(tmp_path / "begun", classes=("bad", "good"), certificate=certificate, model="m") as log:
+        log.open()
+    for name in ("empty", "begun"):
+        done = run(tmp_path / name, "--certificate", "clf", cwd=folder)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("No alarm: there are no decisions yet.")
+    data = json.loads(run(tmp_path / "empty", "--certificate", "clf", "--json", cwd=folder).stdout)
+    assert (data["exit_code"], data["alarms"], data["rows"]["n"]) == (0, [], 0)
+
+
+def test_what_does_not_count_is_said(folder):
+    """Audited labels of no decision, and those that come twice; from a file of a spreadsheet of another country."""
+    lines = (folder / "semicolons.csv").read_text().splitlines()
+    (folder / "more.csv").write_text("\n".join([*lines, lines[5], "nobody;bad", ""]))
+    done = run("log", "--certificate", "clf", "--audited", "more.csv", "--delimiter", ";", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "0 of 60 audited accepted rows are wrong" in done.stdout
+    assert "left out: 1 audited row with an id of no decision under the certificate\n" in done.stdout
+    assert "left out: 1 audited row given again" in done.stdout
 
 
 def test_a_broken_promise_ends_with_4(folder):
@@ -85,7 +111,14 @@ def test_a_table_takes_the_place_of_a_log(folder):
     ("arguments", "message"),
     [
         (["none", "--certificate", "clf"], "does not exist"),
-        (["log", "--certificate", "log"], "has no certificate"),
+        (["log", "--certificate", "log"], "holds no saved classifier, and has no certificate"),
+        (["log", "--certificate", "nowhere"], "'nowhere' does not exist"),
+        (["log", "--certificate", "clf/classifier.json"], "is a file, not a folder"),
+        (["clf", "--certificate", "clf"], "holds no decision log"),
+        (["log", "--certificate", "clf", "--model", "n"], "no decisions of the model 'n'; it has those of: 'm'"),
+        (["labelled.csv", "--certificate", "clf", "--model", "m"], "a table is given; leave it out"),
+        (["log", "--certificate", "clf", "--delimiter", ";"], "leave it out"),
+        (["log", "--certificate", "clf", "--audited", "semicolons.csv"], "--delimiter ';'"),
         (["log", "--certificate", "clf", "--audited", "none.csv"], "does not exist"),
         (["log", "--certificate", "clf", "--alpha", "2"], "alpha=2"),
         (["labelled.csv", "--certificate", "clf", "--delimiter", "xx"], "delimiter"),
