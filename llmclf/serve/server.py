@@ -112,6 +112,9 @@ def serve(serving: Serving, on_listening: Callable[[str, int], None] = lambda ho
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError("serving needs starlette and uvicorn; run: pip install 'llmclf[serve]'") from error
+    from .connections import allow_files
+
+    allow_files(serving.limits)
     served, lane_sizes, config = _opened(serving)
     listener = _listener(serving.host, serving.port)
     with listener, handlers_kept(*_SIGNALS):
@@ -178,7 +181,7 @@ async def _serve(
     import uvicorn
 
     from .application import ServedApplication
-    from .connections import QuietServer, timed
+    from .connections import QuietServer, limited
 
     limits, log = serving.limits, serving.log
 
@@ -234,12 +237,13 @@ async def _serve(
         measures,
         log,
         is_ready=reason,
+        is_full=lambda: len(server.server_state.connections) > limits.connections,
         record=_ignored if records is None else records.note,
     )
     server = QuietServer(
         uvicorn.Config(
             application,
-            http=timed(limits.body_seconds, limits.answer_seconds),
+            http=limited(limits),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -249,7 +253,6 @@ async def _serve(
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=limits.stop_seconds,  # type: ignore[arg-type]
-            limit_concurrency=limits.connections,
             backlog=_BACKLOG,
         )
     )

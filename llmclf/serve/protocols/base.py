@@ -37,8 +37,13 @@ class Asked:
 
         Several questions to a classifier about one state are one decision; to a model each of them is another.
         """
+        return 1 if self.is_one_ask else len(self.asks)
+
+    @property
+    def is_one_ask(self) -> bool:
+        """Whether the model is asked the same for all of them, as where a classifier gets several questions about one state."""
         bodies = [ask.body if isinstance(ask, Ask) else None for ask in self.asks]
-        return 1 if bodies[0] is not None and bodies.count(bodies[0]) == len(bodies) else len(bodies)
+        return bodies[0] is not None and bodies.count(bodies[0]) == len(bodies)
 
 
 class WireProtocol(Protocol):

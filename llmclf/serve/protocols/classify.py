@@ -44,7 +44,8 @@ class Classify:
             served.ask(
                 Question(
                     CHOICE,
-                    within(a_text(one, limits, "inputs", place), limits, "inputs", place),
+                    text := a_text(one, limits, "inputs", place),
+                    text,
                     instructions,
                     labels,
                     ("",) * len(labels),
