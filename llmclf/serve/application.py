@@ -171,7 +171,7 @@ class ServedApplication:
     async def _answer(self, request: Request) -> Response:
         """Any of the three protocols."""
         own = request.scope["llmclf"]
-        protocol, note = self._protocols[request.url.path], own["note"]
+        protocol, note = self._protocols[request.scope["path"]], own["note"]
         try:
             body = await read_body(own["headers"], request.stream(), self._limits)
             if is_system_one(body):
@@ -238,7 +238,12 @@ class ServedApplication:
 
     async def _readyz(self, request: Request) -> Response:
         reason = self._is_ready()
-        return _json(503, {"status": "not ready", "reason": reason}) if reason else _json(200, {"status": "ready"})
+        if reason:
+            return _json(503, {"status": "not ready", "reason": reason})
+        # How many, and not whose: nobody needs a key to see this.
+        statuses = [one.facts["certificate"]["status"] for one in self._catalogue]
+        bad = {status: statuses.count(status) for status in ("expired", "broken") if status in statuses}
+        return _json(200, {"status": "ready", **({"certificates": bad} if bad else {})})
 
     async def _metrics(self, request: Request) -> Response:
         content, media_type = self._measures.page()

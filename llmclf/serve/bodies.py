@@ -17,8 +17,7 @@ from .limits import Limits
 from .refusals import RefusalError, invalid, too_large
 
 _CLOSE = {"Connection": "close"}  # the rest of such a body is not waited for
-_MOST_DISCARDED = 64 << 20  # bytes of a refused body that are read, and for how many seconds, so that its client reads why
-_DISCARDING = 5.0
+_MOST_DISCARDED, _DISCARDING = 64 << 20, 5.0  # bytes of a refused body that are read, and for how many seconds
 _LARGEST, _MOST_DIGITS = "1.8e308", 309  # what 64 bits hold
 BROKEN_BODY = "llmclf.broken_body"
 """Key of an ASGI scope's state: HTTP itself says that the body is broken, and no more of it will come."""
@@ -51,7 +50,10 @@ class ArrivingBody:
         message = await self._receive()
         if self._state.get(BROKEN_BODY):
             raise RefusalError(
-                400, "invalid_http", "the body is not as HTTP/1.1 has it, such as a chunk of another size", headers=_CLOSE
+                400,
+                "invalid_http",
+                "the body is not as HTTP/1.1 has it, such as a chunk of another size",
+                headers=_CLOSE,
             )
         self._is_whole = message["type"] != "http.request" or not message.get("more_body", False)
         return message
@@ -162,10 +164,9 @@ def _finite(text: str) -> float:
 
 
 def _whole(text: str) -> int:
-    if len(text) > _MOST_DIGITS:
-        raise ValueError(
-            f"a whole number has {len(text.lstrip('-')):,} digits; expected less than {_LARGEST}, or a text"
-        )
+    n_digits = len(text.removeprefix("-"))
+    if n_digits > _MOST_DIGITS:
+        raise ValueError(f"a whole number has {n_digits:,} digits; expected less than {_LARGEST}, or a text")
     return int(text)
 
 

@@ -19,13 +19,13 @@ from .limits import Limits
 from .protocols.classify import Classify
 from .refusals import RefusalError, retry_after
 
-
 _LATE = RefusalError(408, "request_timeout", "the head of the request did not arrive in time")
 _NO_HTTP = RefusalError(400, "invalid_http", "this is no request of HTTP/1.1, or its head has more than 64 kB")
 _FULL = RefusalError(
     503, "too_many_connections", "far too many connections are open; ask again later", headers=retry_after(5.0)
 )
 _MOST = 2  # times the limit, beyond which a connection is refused before it says anything
+_LINGERING = 2.0  # seconds that a client which was refused is given to read that
 _SPARE_FILES = 256  # besides connections: logs, pipes, what a backend opens
 
 
@@ -67,15 +67,19 @@ class LimitedConnection(H11Protocol):
         super().__init__(*arguments, **options)
         self._late: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
+        self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.most:
-            self._refuse(_FULL)
+            transport.write(_reply(_FULL))
+            transport.close()
         else:
             self._wait_for_head()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
         super().data_received(data)
         if not self._is_waiting():
             self._stop_waiting()
@@ -108,8 +112,11 @@ class LimitedConnection(H11Protocol):
             self.cycle.message_event.set()
 
     def _refuse(self, refusal: RefusalError) -> None:
+        """Say so, and end the connection once the client has read it: to close it while something arrives is to reset it."""
+        self._is_refused = True
         self.transport.write(_reply(refusal))
-        self.transport.close()
+        self.transport.write_eof()
+        self.loop.call_later(_LINGERING, self.transport.close)
 
     def _is_waiting(self) -> bool:
         """Whether no request is under way."""
@@ -171,8 +178,8 @@ def allow_files(limits: Limits) -> None:
         return
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise InputError(
-            f"--max-connections {limits.connections} needs {needed:,} open files, and this process may have {hard:,} (ulimit -Hn); "
-            f"expected at most {max(1, (hard - _SPARE_FILES) // _MOST):,}"
+            f"--max-connections {limits.connections} needs {needed:,} open files, and this process may have {hard:,} "
+            f"(ulimit -Hn); expected at most {max(1, (hard - _SPARE_FILES) // _MOST):,}"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 

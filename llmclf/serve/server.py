@@ -24,7 +24,7 @@ from .gathering import Gatherer
 from .limits import Limits
 from .measures import Measures
 from .model.supervision import COMMAND, ModelProcess
-from .promises import Promise
+from .promises import Promise, PromisesKept
 from .questions import Answer
 from .served import Catalogue, Served, ServedClassifier, ServedModel, lanes, version_of
 from .watched import WatchedLogs
@@ -32,7 +32,7 @@ from .watched import WatchedLogs
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _KEEP_ALIVE = 30  # seconds that an idle connection stays open
 _BACKLOG = 2048
-_CHECK = 1.0  # seconds between two looks at the passes under way
+_CHECK = 1.0  # seconds between two looks at the passes under way, and at certificates
 
 
 @dataclass(frozen=True)
@@ -222,6 +222,7 @@ async def _serve(
         }
     )
     watched = WatchedLogs(certified, log)
+    promises = PromisesKept({one.name: one.promise for one in catalogue if isinstance(one, ServedClassifier)})
     is_stopping = False
 
     def reason() -> str:
@@ -271,7 +272,7 @@ async def _serve(
 
     try:
         with _signals(stop):
-            async with _running(process.run(first)), _running(_watch(gatherer, log)):
+            async with _running(process.run(first)), _running(_watch(gatherer, promises, log)):
                 await server.serve([listener])
     finally:
         watched.close()
@@ -286,11 +287,14 @@ def _ignored(name: str, request_id: str, answers: Sequence[Answer]) -> None:
     """Decisions of which no log is kept."""
 
 
-async def _watch(gatherer: Gatherer, log: EventLog) -> None:
+async def _watch(gatherer: Gatherer, promises: PromisesKept, log: EventLog) -> None:
     while True:
         await asyncio.sleep(_CHECK)
+        seconds = gatherer.oldest_pass
         if gatherer.check_passes():
-            log.event("model_stuck")
+            log.event("model_stuck", seconds=round(seconds, 1))
+        for name, one in promises.expired().items():
+            log.event("certificate_expired", model=name, certificate_id=one.id)
 
 
 @asynccontextmanager

@@ -217,7 +217,8 @@ def _decided(
     pipeline, rows = task.pipeline, task.rows
     scores = pipeline.scores(rows, scored)
     decisions, reasons = pipeline.decide(scores), scores.reasons(scored)
-    mass = np.exp(logsumexp(pipeline.scorer.class_scores(rows, "sum", scored), axis=1))
+    sums = scores.values if pipeline.scoring == "sum" else pipeline.scorer.class_scores(rows, "sum", scored)
+    mass = np.exp(logsumexp(sums, axis=1))
     probabilities, accepted, missing = decisions.probabilities, decisions.accepted, decisions.missing
     answers = []
     for number, place in enumerate(task.places):

@@ -25,11 +25,14 @@ class Asked:
         An `Answer` where there is nothing to ask.
     extra : tuple
         Whatever the protocol wants to know again, one for each ask.
+    are_rows : bool
+        Each of the asks is about a row of its own, though it be the same text; else all are questions about one.
     """
 
     served: Served
     asks: tuple[Ask | Answer, ...]
     extra: tuple[Any, ...]
+    are_rows: bool = False
 
     @property
     def n_decisions(self) -> int:
@@ -37,7 +40,7 @@ class Asked:
 
         Several questions to a classifier about one state are one decision; to a model each of them is another.
         """
-        return 1 if self.is_one_ask else len(self.asks)
+        return 1 if self.is_one_ask and not self.are_rows else len(self.asks)
 
     @property
     def is_one_ask(self) -> bool:

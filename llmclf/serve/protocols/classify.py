@@ -39,7 +39,7 @@ class Classify:
             n = len(served.classes)
             order = tuple(range(n))
             asks = tuple(_row(served, one, limits, place, order) for place, one in enumerate(inputs))
-            return Asked(served, asks, (served.classes, served.class_names))
+            return Asked(served, asks, (served.classes, served.class_names), are_rows=True)
         asks = tuple(
             served.ask(
                 Question(
@@ -57,7 +57,7 @@ class Classify:
             else _bad_text(one)
             for place, one in enumerate(inputs)
         )
-        return Asked(served, asks, (list(labels), list(labels)))
+        return Asked(served, asks, (list(labels), list(labels)), are_rows=True)
 
     def write(self, asked: Asked, answers: Sequence[Answer], request_id: str) -> dict[str, Any]:
         check_available(answers)
