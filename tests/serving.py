@@ -100,6 +100,7 @@ def application(
     answerer: Any = None,
     shows_texts: bool = False,
     reason: str = "",
+    is_full: bool = False,
     promise: Promise | None = None,
 ) -> Served:
     """All routes, in front of models that need no process."""
@@ -128,6 +129,7 @@ def application(
         measures,
         EventLog(events.append, shows_texts=shows_texts),
         is_ready=lambda: reason,
+        is_full=lambda: is_full,
         record=lambda *one: records.append(one),
     )
     return Served(made, process, gatherer, events, records)

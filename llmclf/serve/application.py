@@ -18,7 +18,7 @@ from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from .access import Access
-from .bodies import read_body
+from .bodies import ArrivingBody, read_body
 from .event_log import EventLog, request_id
 from .gathering import Gatherer
 from .limits import Limits
@@ -29,13 +29,14 @@ from .protocols.classify import Classify
 from .protocols.decisions import Decisions
 from .protocols.system_one import SystemOne, is_system_one
 from .questions import Answer, Ask
-from .refusals import RefusalError
+from .refusals import RefusalError, unavailable
 from .served import Catalogue
 
 _CLIENT_GONE = 499  # what nginx logs where a client hung up
 _OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})  # without a key
 _ROUTES = frozenset({*_OPEN, "/v1/systemone", "/v1/decisions", "/v1/classify", "/v1/models", "/metrics"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+_AT_ONCE = ("request_timeout", "stopped")  # refusals for which the rest of a body is not waited for
 
 Record = Callable[[str, Sequence[Answer]], None]
 
@@ -53,6 +54,8 @@ class ServedApplication:
     log : EventLog
     is_ready : callable
         Gives why the server is not ready; empty where it is.
+    is_full : callable
+        Whether more connections are open than there should be; their requests are refused then.
     record : callable
         Gets name and answers of each request that was answered; see `llmclf.serve.decision_records`.
     """
@@ -67,11 +70,12 @@ class ServedApplication:
         log: EventLog,
         *,
         is_ready: Callable[[], str],
+        is_full: Callable[[], bool],
         record: Record,
     ) -> None:
         self._catalogue, self._gatherer, self._limits = catalogue, gatherer, limits
         self._access, self._measures, self._log = access, measures, log
-        self._is_ready, self._record = is_ready, record
+        self._is_ready, self._is_full, self._record = is_ready, is_full, record
         self._protocols: dict[str, WireProtocol] = {
             "/v1/systemone": SystemOne(),
             "/v1/decisions": Decisions(),
@@ -98,10 +102,13 @@ class ServedApplication:
         note: dict[str, Any] = {}
         scope["llmclf"] = {"id": own_id, "headers": headers, "note": note}
         scope["app"] = self  # so that the router raises what it does not know, and writes nothing itself
+        body = ArrivingBody(scope, receive)
 
         async def named(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
+                if "error" in note and note["error"] not in _AT_ONCE:
+                    await body.discard()
                 status = message["status"]
                 own = own_id.encode("ascii")
                 message["headers"] = [
@@ -116,22 +123,32 @@ class ServedApplication:
         try:
             try:
                 self._access.check_host(headers)
+                if self._is_full() and scope["path"] != "/healthz":
+                    raise unavailable(
+                        f"{self._limits.connections:,} connections are open already; ask again later, and keep fewer open",
+                        kind="too_many_connections",
+                    )
                 if scope["path"] not in _OPEN:
                     self._access.check_key(headers)
-                await self._routes(scope, receive, named)
+                await self._routes(scope, body, named)
             except RefusalError as refusal:
-                await self._refused(scope, refusal)(scope, receive, named)
+                await self._refused(scope, refusal)(scope, body, named)
             except HTTPException as error:
-                await self._refused(scope, _no_route(error))(scope, receive, named)
+                await self._refused(scope, _no_route(error))(scope, body, named)
         except ClientDisconnect:
             is_gone = True
+        except asyncio.CancelledError:  # the server does not wait for what it has accepted any more
+            if not status:
+                end = unavailable("the server stops, and did not answer in time; ask again later", kind="stopped")
+                await self._refused(scope, end)(scope, body, named)
+            raise
         except Exception as error:  # a fault of ours; the client learns its number and nothing else
             self._log.event("fault", request_id=own_id, kind=type(error).__name__, where=_where(error))
             if not status:
                 fault = RefusalError(
                     500, "internal_error", "the server failed on this request; its log has the request's id"
                 )
-                await self._refused(scope, fault)(scope, receive, named)
+                await self._refused(scope, fault)(scope, body, named)
         finally:
             route = scope["path"] if scope["path"] in _ROUTES else "other"
             seconds = time.perf_counter() - began
@@ -155,7 +172,7 @@ class ServedApplication:
     async def _answer(self, request: Request) -> Response:
         """Any of the three protocols."""
         own = request.scope["llmclf"]
-        protocol, note = self._protocols[request.url.path], own["note"]
+        protocol, note = self._protocols[request.scope["path"]], own["note"]
         try:
             body = await read_body(own["headers"], request.stream(), self._limits)
             if is_system_one(body):
@@ -191,18 +208,21 @@ class ServedApplication:
     async def _asked(self, asked: Asked, receive: Receive) -> list[Answer]:
         """The answers; the asking ends where the client hangs up, so that the model works for nobody in vain."""
         asks = [ask for ask in asked.asks if isinstance(ask, Ask)]
+        if asked.is_one_ask:
+            asks = asks[:1]
         answering = asyncio.ensure_future(self._gatherer.answers(asked.served.lane, asks))
         leaving = asyncio.ensure_future(_left(receive))
         try:
             await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if not answering.done():
                 raise ClientDisconnect
-            fresh = iter(answering.result())
+            answers = answering.result()
         finally:
             for task in (answering, leaving):
                 task.cancel()
                 with suppress(asyncio.CancelledError, RefusalError):
                     await task
+        fresh = iter(answers * len(asked.asks) if asked.is_one_ask else answers)
         return [next(fresh) if isinstance(ask, Ask) else ask for ask in asked.asks]
 
     async def _models(self, request: Request) -> Response:
@@ -222,7 +242,12 @@ class ServedApplication:
 
     async def _readyz(self, request: Request) -> Response:
         reason = self._is_ready()
-        return _json(503, {"status": "not ready", "reason": reason}) if reason else _json(200, {"status": "ready"})
+        if reason:
+            return _json(503, {"status": "not ready", "reason": reason})
+        # How many, and not whose: nobody needs a key to see this.
+        statuses = [one.facts["certificate"]["status"] for one in self._catalogue]
+        bad = {status: statuses.count(status) for status in ("expired", "broken") if status in statuses}
+        return _json(200, {"status": "ready", **({"certificates": bad} if bad else {})})
 
     async def _metrics(self, request: Request) -> Response:
         content, media_type = self._measures.page()

@@ -7,13 +7,67 @@ import json
 import math
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from typing import Any
+
+from starlette.types import Message, Receive, Scope
 
 from ..files.bounded_json import parsed_json
 from .limits import Limits
 from .refusals import RefusalError, invalid, too_large
 
 _CLOSE = {"Connection": "close"}  # the rest of such a body is not waited for
+_MOST_DISCARDED, _DISCARDING = 64 << 20, 5.0  # bytes of a refused body that are read, and for how many seconds
+_LARGEST, _MOST_DIGITS = "1.8e308", 309  # what 64 bits hold
+BROKEN_BODY = "llmclf.broken_body"
+"""Key of an ASGI scope's state: HTTP itself says that the body is broken, and no more of it will come."""
+
+
+class ArrivingBody:
+    """What the client of one request sends: an ASGI `receive` that knows whether the whole body has come.
+
+    Parameters
+    ----------
+    scope : Scope
+    receive : Receive
+    """
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._state, self._receive = scope.get("state", {}), receive
+        # Such a client sends nothing before it is told to, or refused.
+        self._is_coming = all(name != b"expect" for name, _ in scope["headers"])
+        self._is_whole = False
+
+    async def __call__(self) -> Message:
+        """The next message.
+
+        Raises
+        ------
+        RefusalError
+            The body is not as HTTP has it.
+        """
+        self._is_coming = True
+        message = await self._receive()
+        if self._state.get(BROKEN_BODY):
+            raise RefusalError(
+                400,
+                "invalid_http",
+                "the body is not as HTTP/1.1 has it, such as a chunk of another size",
+                headers=_CLOSE,
+            )
+        self._is_whole = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+    async def discard(self) -> None:
+        """Read what is still to come of a body that is refused, within limits.
+
+        To close a connection on which something arrives is to reset it, and its client might never read the refusal.
+        """
+        n = 0
+        with suppress(TimeoutError, RefusalError):
+            async with asyncio.timeout(_DISCARDING):
+                while self._is_coming and not self._is_whole and n < _MOST_DISCARDED:
+                    n += len((await self()).get("body", b""))
 
 
 async def read_body(headers: Mapping[str, str], chunks: AsyncIterator[bytes], limits: Limits) -> dict[str, Any]:
@@ -73,8 +127,12 @@ def parsed(body: bytes) -> dict[str, Any]:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise invalid(f"the body is not UTF-8 (byte {error.start}); encode it as UTF-8", kind="json_invalid") from None
+    if text.startswith("\ufeff"):
+        raise invalid("the body begins with a byte order mark, which is no JSON; send it without", kind="json_invalid")
     try:
-        value = parsed_json(text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique)
+        value = parsed_json(
+            text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_whole, object_pairs_hook=_unique
+        )
     except json.JSONDecodeError as error:
         raise invalid(
             f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})", kind="json_invalid"
@@ -101,8 +159,15 @@ def _refuse_constant(name: str) -> Any:
 def _finite(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise ValueError("a number is too large for 64 bits")
+        raise ValueError(f"a number is too large; expected less than {_LARGEST}, or a text")
     return value
+
+
+def _whole(text: str) -> int:
+    n_digits = len(text.removeprefix("-"))
+    if n_digits > _MOST_DIGITS:
+        raise ValueError(f"a whole number has {n_digits:,} digits; expected less than {_LARGEST}, or a text")
+    return int(text)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,31 +3,51 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ..errors import InputError
+from .bodies import BROKEN_BODY
+from .limits import Limits
+from .protocols.classify import Classify
+from .refusals import RefusalError, retry_after
 
-def _refusal(status: bytes, kind: bytes, message: bytes) -> bytes:
-    """A reply to what never became a request."""
-    content = b'{"error":{"type":"%b","message":"%b"}}' % (kind, message)
-    head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
-    return head % (status, len(content)) + content
-
-
-_LATE = _refusal(b"408 Request Timeout", b"request_timeout", b"the head of the request did not arrive in time")
-_NO_HTTP = _refusal(
-    b"400 Bad Request", b"invalid_http", b"this is no request of HTTP/1.1, or its head has more than 64 kB"
+_LATE = RefusalError(408, "request_timeout", "the head of the request did not arrive in time")
+_NO_HTTP = RefusalError(400, "invalid_http", "this is no request of HTTP/1.1, or its head has more than 64 kB")
+_FULL = RefusalError(
+    503, "too_many_connections", "far too many connections are open; ask again later", headers=retry_after(5.0)
 )
+_MOST = 2  # times the limit, beyond which a connection is refused before it says anything
+_LINGERING = 2.0  # seconds that a client which was refused is given to read that
+_SPARE_FILES = 256  # besides connections: logs, pipes, what a backend opens
 
 
-class TimedConnection(H11Protocol):
+def _reply(refusal: RefusalError) -> bytes:
+    """A reply to what never became a request, in the plain protocol's form."""
+    status, body = Classify().refuse(refusal, uuid.uuid4().hex)
+    content = json.dumps(body).encode()
+    headers = {
+        "content-type": "application/json",
+        "connection": "close",
+        "content-length": len(content),
+        **refusal.headers,
+    }
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + content
+
+
+class LimitedConnection(H11Protocol):
     """HTTP/1.1 with limits on how long a request's head, and the reading of an answer, may take.
 
-    The body's time is the application's.
+    The body's time is the application's, and so is the refusal of requests on more connections than there should be. Only where
+    there are `most` is one refused before it says anything.
 
     Attributes
     ----------
@@ -35,21 +55,31 @@ class TimedConnection(H11Protocol):
         From the connection, or from the first byte of a later request.
     unread_seconds : float
         For which a client may leave what it is sent unread, before it is hung up on.
+    most : int
+        Connections that are kept at all.
     """
 
     head_seconds = 20.0
     unread_seconds = 60.0
+    most = 2048
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._late: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
+        self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._wait_for_head()
+        if len(self.connections) > self.most:
+            transport.write(_reply(_FULL))
+            transport.close()
+        else:
+            self._wait_for_head()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
         super().data_received(data)
         if not self._is_waiting():
             self._stop_waiting()
@@ -75,8 +105,18 @@ class TimedConnection(H11Protocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        self.transport.write(_NO_HTTP)
-        self.transport.close()
+        if self._is_waiting():
+            self._refuse(_NO_HTTP)
+        else:  # the application has a request whose body is broken, and refuses it in its protocol's form
+            self.scope["state"][BROKEN_BODY] = True
+            self.cycle.message_event.set()
+
+    def _refuse(self, refusal: RefusalError) -> None:
+        """Say so, and end the connection once the client has read it: to close it while something arrives is to reset it."""
+        self._is_refused = True
+        self.transport.write(_reply(refusal))
+        self.transport.write_eof()
+        self.loop.call_later(_LINGERING, self.transport.close)
 
     def _is_waiting(self) -> bool:
         """Whether no request is under way."""
@@ -93,8 +133,7 @@ class TimedConnection(H11Protocol):
     def _give_up(self) -> None:
         self._late = None
         if self._is_waiting() and not self.transport.is_closing():
-            self.transport.write(_LATE)
-            self.transport.close()
+            self._refuse(_LATE)
 
     def _expect_reading(self) -> None:
         if self._unread is None:
@@ -111,9 +150,38 @@ class TimedConnection(H11Protocol):
             self.transport.abort()  # closing would wait for the client to read
 
 
-def timed(head_seconds: float, unread_seconds: float) -> type[TimedConnection]:
+def limited(limits: Limits) -> type[LimitedConnection]:
     """The class of connections with these limits."""
-    return type("TimedConnection", (TimedConnection,), {"head_seconds": head_seconds, "unread_seconds": unread_seconds})
+    values = {
+        "head_seconds": limits.body_seconds,
+        "unread_seconds": limits.answer_seconds,
+        "most": _MOST * limits.connections,
+    }
+    return type("LimitedConnection", (LimitedConnection,), values)
+
+
+def allow_files(limits: Limits) -> None:
+    """Let this process open as many files as its connections need: it may have few unless it asks for more.
+
+    Raises
+    ------
+    InputError
+        It may not have that many.
+    """
+    needed = _MOST * limits.connections + _SPARE_FILES
+    try:
+        import resource
+    except ImportError:  # where there is no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise InputError(
+            f"--max-connections {limits.connections} needs {needed:,} open files, and this process may have {hard:,} "
+            f"(ulimit -Hn); expected at most {max(1, (hard - _SPARE_FILES) // _MOST):,}"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 class QuietServer(uvicorn.Server):

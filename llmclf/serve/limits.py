@@ -34,7 +34,7 @@ class Limits:
     pass_seconds : float
         After which a pass counts as stuck, and the process of the model is started anew.
     connections : int
-        That may be open at once.
+        That may be open at once; requests on more are refused, and twice as many are closed unheard.
     stop_seconds : float
         That accepted requests are given at the end.
     """

@@ -381,5 +381,8 @@ def _schemas(limits: Limits) -> dict[str, Any]:
                 "data": _list(_object({"id": _TEXT, "object": _constant("model")})),
             }
         ),
-        "Status": _object({"status": _TEXT}, {"reason": _TEXT}),
+        "Status": _object(
+            {"status": _TEXT},
+            {"reason": _TEXT, "certificates": {"type": "object", "additionalProperties": {"type": "integer"}}},
+        ),
     }

@@ -18,6 +18,8 @@ class Question:
     kind : {"choice", "yes_or_no", "score"}
     content : str, dict or list
         What it is about.
+    text : str
+        The same as a text: written once for all questions about it.
     instructions : str
         May be empty.
     options : tuple of str
@@ -32,6 +34,7 @@ class Question:
 
     kind: str
     content: Any
+    text: str
     instructions: str
     options: tuple[str, ...]
     descriptions: tuple[str, ...]

@@ -260,7 +260,7 @@ class ServedModel:
             raise invalid(
                 f"{n} options; expected at most {self.limits.choices}", *question.options_place, kind="too_many_choices"
             )
-        text = _written(question.content)
+        text = question.text
         if not text.strip():
             raise invalid("the text is blank; expected at least one visible character", "state", kind="blank")
         if n == 1:
@@ -385,11 +385,6 @@ def _are_words(options: Sequence[str]) -> bool:
         and all(option == option.strip() for option in options)
         and all(len(option) <= _LONGEST_WORD and "\n" not in option for option in options)
     )
-
-
-def _written(content: Any) -> str:
-    """A text as it is, anything else as JSON."""
-    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
 
 
 def _shown(word: str) -> str:

@@ -24,7 +24,7 @@ from .gathering import Gatherer
 from .limits import Limits
 from .measures import Measures
 from .model.supervision import COMMAND, ModelProcess
-from .promises import Promise
+from .promises import Promise, PromisesKept
 from .questions import Answer
 from .served import Catalogue, Served, ServedClassifier, ServedModel, lanes, version_of
 from .watched import WatchedLogs
@@ -32,7 +32,7 @@ from .watched import WatchedLogs
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _KEEP_ALIVE = 30  # seconds that an idle connection stays open
 _BACKLOG = 2048
-_CHECK = 1.0  # seconds between two looks at the passes under way
+_CHECK = 1.0  # seconds between two looks at the passes under way, and at certificates
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,9 @@ def serve(serving: Serving, on_listening: Callable[[str, int], None] = lambda ho
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError("serving needs starlette and uvicorn; run: pip install 'llmclf[serve]'") from error
+    from .connections import allow_files
+
+    allow_files(serving.limits)
     served, lane_sizes, config = _opened(serving)
     listener = _listener(serving.host, serving.port)
     with listener, handlers_kept(*_SIGNALS):
@@ -186,7 +189,7 @@ async def _serve(
     import uvicorn
 
     from .application import ServedApplication
-    from .connections import QuietServer, timed
+    from .connections import QuietServer, limited
 
     limits, log = serving.limits, serving.log
 
@@ -227,6 +230,7 @@ async def _serve(
         }
     )
     watched = WatchedLogs(certified, log)
+    promises = PromisesKept({one.name: one.promise for one in catalogue if isinstance(one, ServedClassifier)})
     is_stopping = False
 
     def reason() -> str:
@@ -242,12 +246,13 @@ async def _serve(
         measures,
         log,
         is_ready=reason,
+        is_full=lambda: len(server.server_state.connections) > limits.connections,
         record=_ignored if records is None else records.note,
     )
     server = QuietServer(
         uvicorn.Config(
             application,
-            http=timed(limits.body_seconds, limits.answer_seconds),
+            http=limited(limits),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -257,7 +262,6 @@ async def _serve(
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=limits.stop_seconds,  # type: ignore[arg-type]
-            limit_concurrency=limits.connections,
             backlog=_BACKLOG,
         )
     )
@@ -276,7 +280,7 @@ async def _serve(
 
     try:
         with _signals(stop):
-            async with _running(process.run(first)), _running(_watch(gatherer, log)):
+            async with _running(process.run(first)), _running(_watch(gatherer, promises, log)):
                 await server.serve([listener])
     finally:
         watched.close()
@@ -291,11 +295,14 @@ def _ignored(name: str, answers: Sequence[Answer]) -> None:
     """Decisions of which no log is kept."""
 
 
-async def _watch(gatherer: Gatherer, log: EventLog) -> None:
+async def _watch(gatherer: Gatherer, promises: PromisesKept, log: EventLog) -> None:
     while True:
         await asyncio.sleep(_CHECK)
+        seconds = gatherer.oldest_pass
         if gatherer.check_passes():
-            log.event("model_stuck")
+            log.event("model_stuck", seconds=round(seconds, 1))
+        for name, one in promises.expired().items():
+            log.event("certificate_expired", model=name, certificate_id=one.id)
 
 
 @asynccontextmanager

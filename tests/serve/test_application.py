@@ -470,6 +470,28 @@ def test_bodies_that_are_no_json(path, body, kind):
     assert b"Traceback" not in reply.content
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"a": -' + b"9" * 5000 + b"}", "a whole number has 5,000 digits; expected less than 1.8e308, or a text"),
+        (b'{"a": 1e999}', "a number is too large; expected less than 1.8e308, or a text"),
+        (b"\xef\xbb\xbf{}", "the body begins with a byte order mark, which is no JSON; send it without"),
+        ('{"inputs": ["x"]}'.encode("utf-16"), "the body is not UTF-8 (byte 0); encode it as UTF-8"),
+        (b'{"a": [Infinity]}', "the body is not JSON: Infinity is no number of JSON"),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_said_in_the_clients_words(body, words):
+    """Not in Python's, which would name functions of its own."""
+    assert words in ask(application(), "/v1/classify", body).json["error"]["message"]
+
+
+def test_large_numbers_that_are_numbers_of_json_are_read():
+    """309 digits, whatever their sign: a row that has one is only asked where it is a text."""
+    inputs = [int("1" * 309), -int("1" * 309)]
+    results = ask(application(), "/v1/classify", {"inputs": inputs}).json["results"]
+    assert [result["error"]["type"] for result in results] == ["invalid_row"] * 2
+
+
 def test_packed_bodies_are_read_within_the_limit():
     """gzip, deflate and zstd are read; what unpacks to too much, or to nothing, is refused."""
     served = application(limits=Limits(body_bytes=100_000))
@@ -523,6 +545,87 @@ def test_unknown_routes_and_methods():
     assert ask(served, "/v1/classify/", {"inputs": ["x"]}).status == 404  # no redirect to what a client calls its host
     ask(served, "/healthz", method="A" * 3000)
     assert served.events[-1]["method"] == "other"
+
+
+@pytest.mark.parametrize("model", [[], {}, True, 1.5, {"name": "moods"}])
+def test_a_model_is_named_by_a_text(model):
+    """Anything else is refused by each protocol in its own form."""
+    served = application()
+    said = [
+        ask(served, "/v1/systemone", system_one(model=model)).json["detail"][0]["msg"],
+        ask(served, "/v1/decisions", decisions(model=model)).json["error"]["message"],
+        ask(served, "/v1/classify", {"inputs": ["x"], "model": model}).json["error"]["message"],
+    ]
+    assert all(one.startswith("expected the name of a model, got ") for one in said)
+
+
+def test_with_too_many_connections_requests_are_refused_in_their_protocols_form():
+    """503 with Retry-After, and the connection ends; only whether the server is alive is answered still."""
+    served = application(is_full=True, limits=Limits(connections=7))
+    words = "7 connections are open already; ask again later, and keep fewer open"
+    for path, body in (("/v1/systemone", system_one()), ("/v1/decisions", decisions()), ("/v1/classify", {})):
+        reply = ask(served, path, body)
+        assert (reply.status, reply.headers["retry-after"], reply.headers["connection"]) == (503, "1", "close")
+        said = reply.json["detail"] if path == "/v1/systemone" else reply.json["error"]
+        assert said["message"] == words
+        assert "too_many_connections" in said.values()
+    assert ask(served, "/v1/models").status == ask(served, "/readyz").status == 503
+    assert ask(served, "/healthz").status == 200
+
+
+def test_what_the_end_leaves_unanswered_is_refused_in_its_protocols_form():
+    """Whoever ends the server cancels what is under way; the client learns why."""
+
+    async def run(path, body):
+        served = application(answerer=Failing("model_failed"))
+        served.process.is_ready = False  # nobody answers
+        asking = asyncio.ensure_future(asked(served.application, "POST", path, json.dumps(body).encode(), JSON))
+        await asyncio.sleep(0.05)
+        sent = []
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            sent.append(await asking)
+        return served.events[-1]
+
+    for path, body in (("/v1/systemone", system_one()), ("/v1/decisions", decisions())):
+        event = asyncio.run(run(path, body))
+        assert (event["status"], event["error"]) == (503, "stopped")
+
+
+def test_a_refused_body_is_read_so_that_its_client_reads_why():
+    """Unless it waits to be told to send it."""
+    for headers, n_read in (({}, 3), ({"expect": "100-continue"}, 0)):
+        served, read = application(access=Access("correct-horse", is_local=False)), []
+
+        async def chunks(read=read):
+            for more in (True, True, False):
+                read.append(more)
+                yield {"type": "http.request", "body": b"x" * 1000, "more_body": more}
+
+        reply = asyncio.run(asked(served.application, "POST", "/v1/systemone", b"", {**JSON, **headers}, chunks()))
+        assert (reply.status, len(read)) == (403, n_read)
+
+
+def test_several_questions_to_a_classifier_about_one_state_are_asked_once():
+    """Its model gives them the same answer; that of another state is its own."""
+    served = application({"moods": fake_pipeline({"a": "x", "b": "y", "c": "z"})})
+    questions = {str(i): choice(("c", "a", "b") if i % 2 else ("a", "b", "c")) for i in range(50)}
+    reply = ask(served, "/v1/systemone", system_one(questions)).json
+    assert [len(asks) for asks in served.process.sent] == [1]
+    assert len({tuple(sorted(one["probabilities"].items())) for one in reply["answers"].values()}) == 1
+    assert [len(answers) for _, _, answers in served.records] == [1]
+    several = [decisions()["questions"][0]] * 5
+    assert len(ask(application(), "/v1/decisions", decisions(several)).json["answers"]) == 5
+
+
+def test_equal_rows_are_asked_once_and_are_decisions_of_their_own():
+    """Each of them is counted and kept."""
+    served = application()
+    results = ask(served, "/v1/classify", {"inputs": [TEXT, TEXT, TEXT]}).json["results"]
+    assert results == results[:1] * 3
+    assert [len(asks) for asks in served.process.sent] == [1]
+    assert [len(answers) for _, _, answers in served.records] == [3]
+    assert b'llmclf_serve_rows_total{model="moods",outcome="answered"} 3.0' in ask(served, "/metrics").content
 
 
 # --- keys, hosts, logs -------------------------------------------------------------------------------------------------
@@ -692,7 +795,7 @@ def test_a_body_that_drips_is_refused_after_its_time():
 def test_a_client_that_hangs_up_is_not_answered_and_its_rows_are_not_asked():
     """Neither in the middle of its body nor while it waits."""
     served = application(limits=Limits(pass_rows=1))
-    body = json.dumps({"inputs": ["x"] * 50}).encode()
+    body = json.dumps({"inputs": [f"text {i}" for i in range(50)]}).encode()
 
     async def cut():
         yield {"type": "http.request", "body": body[:9], "more_body": True}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -13,9 +14,11 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from certificates.made import certificate
 from decision_servers import DecisionServer, Reply
 from serving import close, in_threads, save_classifier, served_process
 
@@ -150,6 +153,46 @@ def test_a_second_signal_does_not_wait(moods, model):
             assert time.monotonic() - began < 15
         finally:
             model.seconds = 0.0
+
+
+def test_what_is_not_answered_in_time_at_the_end_is_told_so(moods, model):
+    """In the protocol's form, by a server that stops without waiting any longer."""
+    with served_process(moods[0], "--stop-seconds", "1") as server:
+        server.ready()
+        model.seconds = 20.0
+        replies = []
+        question = {"type": "choice", "criteria": {"good": None, "bad": None}}
+        try:
+            asking = threading.Thread(
+                target=lambda: replies.append(
+                    server.post("/v1/systemone", {"state": "x", "questions": {"q": question}})
+                )
+            )
+            asking.start()
+            server.until(lambda: b"llmclf_serve_passes 0" not in server.get("/metrics").content)
+            assert server.stop(seconds=15) == 0
+            asking.join()
+        finally:
+            model.seconds = 0.0
+        assert replies[0].status == 503
+        assert replies[0].json["detail"]["error_type"] == "stopped"
+
+
+def test_a_model_that_is_stuck_is_started_anew(moods, model):
+    """After --pass-seconds; what it was asked is asked once more and answered."""
+    with served_process(moods[0], "--pass-seconds", "2", "--answer-seconds", "300") as server:
+        server.ready()
+        model.seconds = 60.0
+        replies = []
+        asking = threading.Thread(target=lambda: replies.append(server.post("/v1/classify", body("x"))))
+        asking.start()
+        try:
+            event = server.until(lambda: server.named("model_stuck"))[0]
+        finally:
+            model.seconds = 0.0
+        asking.join()
+        assert event["seconds"] >= 2
+        assert replies[0].json["results"][0]["error"] is None
 
 
 def test_the_model_process_ends_with_the_one_that_listens(moods):
@@ -450,6 +493,43 @@ def test_a_log_of_an_older_version_ends_the_server_at_its_start(moods, tmp_path)
     assert "Traceback" not in done.stderr
 
 
+def copied(folder, target, **changes):
+    """A copy of a saved classifier, with a certificate."""
+    shutil.copytree(folder, target)
+    certificate(target, **changes).save(target)
+    return target
+
+
+def test_certificates_that_do_not_hold_are_said_by_a_running_server(moods, tmp_path):
+    """An expired and a broken one at the start, and one that expires meanwhile: in the log, the metrics and all answers."""
+    old = copied(moods[0], tmp_path / "old", issued="2020-01-31T12:00:00+00:00", expires="2021-01-31T12:00:00+00:00")
+    broken = copied(moods[0], tmp_path / "broken")
+    (broken / "certificate.json").write_text("{}")
+    for seconds in (15, 60, 240):  # a machine that is slow to start needs more
+        soon = tmp_path / f"soon{seconds}"
+        copied(moods[0], soon, expires=(datetime.now(UTC) + timedelta(seconds=seconds)).isoformat())
+        with served_process(old, broken, soon) as server:
+            server.ready()
+            serves = {event["model"]: event for event in server.named("serves")}
+            if server.get("/readyz").json["certificates"] != {"expired": 1, "broken": 1}:
+                continue
+            assert serves["old"]["certificate_status"] == "expired"
+            assert serves["broken"]["certificate_status"] == "broken"
+            assert "certificate.json" in serves["broken"]["fault"]
+            assert serves[soon.name]["certificate_status"] == "valid"
+            (event,) = server.until(lambda server=server: server.named("certificate_expired"))
+            assert (event["model"], event["certificate_id"]) == (soon.name, serves[soon.name]["certificate_id"])
+            assert server.get("/readyz").json == {"status": "ready", "certificates": {"expired": 2, "broken": 1}}
+            metrics = server.get("/metrics").content.decode()
+            for name, status in (("old", "expired"), ("broken", "broken"), (soon.name, "expired")):
+                version = serves[name]["version"]
+                assert f'certificate="{status}",model="{name}",version="{version}"' in metrics
+                said = server.post("/v1/classify", {"model": name, "inputs": ["x"]}).json
+                assert said["certificate"] == {"id": serves[name].get("certificate_id"), "status": status}
+            return
+    pytest.fail("the machine is too slow to see a certificate expire")
+
+
 def run(*arguments, **env):
     return subprocess.run(
         [sys.executable, "-m", "llmclf", "serve", *map(str, arguments)],
@@ -502,6 +582,9 @@ def test_the_command_line_says_what_is_wrong_in_one_line(moods):
         ((moods[0], "--access-key-env", "LLMCLF_NO_KEY"), "'LLMCLF_NO_KEY' is not set"),
         (("--model", "nonsense"), "nonsense"),
         ((moods[0], "--max-body-mb", "nan"), "--max-body-mb nan: expected a number"),
+        ((moods[0], "--body-seconds", "0"), "--body-seconds 0.0: expected a number of seconds above 0"),
+        ((moods[0], "--pass-seconds", "inf"), "--pass-seconds inf: expected a number of seconds above 0"),
+        ((moods[0], "--max-connections", "999999999"), "--max-connections 999999999 needs"),
     ]
     for done, (_, words) in zip(in_threads(lambda i: run(*cases[i][0]), len(cases)), cases, strict=True):
         assert (done.returncode, done.stdout) == (2, "")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 from certificates.made import certificate, saved
@@ -11,7 +13,7 @@ from serving import application, ask
 from llmclf.errors import StoreError
 from llmclf.serve.decision_records import DecisionRecords
 from llmclf.serve.event_log import EventLog
-from llmclf.serve.promises import Promise
+from llmclf.serve.promises import Promise, PromisesKept
 from llmclf.serve.questions import Answer
 from llmclf.serve.watched import WatchedLogs
 
@@ -28,8 +30,7 @@ def test_a_certificate_is_valid_expired_broken_or_none(tmp_path):
     folder = certified(tmp_path / "a")
     promise = Promise.of(folder)
     assert promise.to_dict() == {"id": promise.certificate.id, "status": "valid"}
-    old = {"issued": "2020-01-31T12:00:00+00:00", "expires": "2021-01-31T12:00:00+00:00"}
-    assert Promise.of(certified(tmp_path / "b", **old)).to_dict()["status"] == "expired"
+    assert Promise.of(certified(tmp_path / "b", **LONG_AGO)).to_dict()["status"] == "expired"
     saved(tmp_path / "c")
     assert Promise.of(tmp_path / "c").to_dict() == {"id": None, "status": "none"}
     (folder / "certificate.json").write_text("{}")
@@ -38,21 +39,53 @@ def test_a_certificate_is_valid_expired_broken_or_none(tmp_path):
     assert "certificate.json" in broken.fault
 
 
-def test_every_answer_has_the_certificates_id_and_state(tmp_path):
-    """In all three protocols and in the list of models."""
-    promise = Promise.of(certified(tmp_path / "a"))
-    served = application(promise=promise)
+def said_of(served):
+    """What is said of the certificate of the one classifier: in answers, the list of models, readiness and metrics."""
     options = {"good": None, "bad": None}
     one_of = [{"type": "choice", "instructions": "?", "choices": [{"value": "good"}, {"value": "bad"}]}]
-    replies = [
+    question = {"type": "choice", "criteria": options}
+    models = ask(served, "/v1/models").json
+    answers = [
         ask(served, "/v1/classify", {"inputs": ["x"]}).json,
-        ask(served, "/v1/systemone", {"state": "x", "questions": {"q": {"type": "choice", "criteria": options}}}).json[
-            "x_llmclf"
-        ],
+        ask(served, "/v1/systemone", {"state": "x", "questions": {"q": question}}).json["x_llmclf"],
         ask(served, "/v1/decisions", {"input": "x", "questions": one_of}).json["x_llmclf"],
-        ask(served, "/v1/models").json["models"][0]["x_llmclf"],
+        models["models"][0]["x_llmclf"],
+        models["data"][0]["x_llmclf"],
     ]
-    assert [reply["certificate"] for reply in replies] == [{"id": promise.id, "status": "valid"}] * 4
+    ready = ask(served, "/readyz")
+    assert ready.status == 200  # whoever balances load has no part in it
+    return [answer["certificate"] for answer in answers], ready.json.get("certificates")
+
+
+LONG_AGO = {"issued": "2020-01-31T12:00:00+00:00", "expires": "2021-01-31T12:00:00+00:00"}
+
+
+def test_every_answer_has_the_certificates_id_and_state(tmp_path):
+    """In all three protocols and in the list of models; readiness counts those that do not hold."""
+    folder = certified(tmp_path / "a")
+    promise = Promise.of(folder)
+    assert said_of(application(promise=promise)) == ([{"id": promise.id, "status": "valid"}] * 5, None)
+    old = Promise.of(certified(tmp_path / "b", **LONG_AGO))
+    assert said_of(application(promise=old)) == ([{"id": old.id, "status": "expired"}] * 5, {"expired": 1})
+    (folder / "certificate.json").write_text("{}")
+    said = [{"id": None, "status": "broken"}] * 5, {"broken": 1}
+    assert said_of(application(promise=Promise.of(folder))) == said
+    assert said_of(application()) == ([{"id": None, "status": "none"}] * 5, None)
+
+
+def test_a_certificate_expires_while_the_server_runs(tmp_path):
+    """From one answer to the next; it is noticed once."""
+    expires = datetime.now(UTC) + timedelta(seconds=2)
+    promise = Promise.of(certified(tmp_path / "a", expires=expires.isoformat()))
+    others = {"old": Promise.of(certified(tmp_path / "b", **LONG_AGO)), "none": Promise()}
+    kept = PromisesKept({"moods": promise, **others})
+    served = application(promise=promise)
+    assert said_of(served)[0][0]["status"] == "valid"
+    assert kept.expired() == {}
+    time.sleep(max(0.0, (expires - datetime.now(UTC)).total_seconds()) + 0.01)
+    assert said_of(served) == ([{"id": promise.id, "status": "expired"}] * 5, {"expired": 1})
+    assert kept.expired() == {"moods": promise}
+    assert kept.expired() == {}
 
 
 def classifier(promise=None):

@@ -59,9 +59,17 @@ def serve(
     max_waiting_rows: Annotated[
         int, typer.Option(min=1, help="Most rows that may wait for the model; more are refused with status 429.")
     ] = 2048,
+    max_connections: Annotated[int, typer.Option(min=1, help="Most connections that may be open.")] = 1024,
     pass_rows: Annotated[int, typer.Option(min=1, help="Most rows that the model is asked about at once.")] = 32,
     body_seconds: Annotated[float, typer.Option(help="In which a request has to arrive.")] = 20.0,
     answer_seconds: Annotated[float, typer.Option(help="After which a request without an answer is given up.")] = 60.0,
+    pass_seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="After which the model counts as stuck in what it was asked at once, and its process is started anew. Default: "
+            "300, or --answer-seconds where that is more."
+        ),
+    ] = None,
     stop_seconds: Annotated[float, typer.Option(help="That accepted requests are given after SIGTERM.")] = 60.0,
     log: Annotated[
         Path | None,
@@ -94,17 +102,23 @@ def serve(
 
     if log_format not in ("text", "json"):
         raise InputError(f"--log-format {log_format!r}: expected 'text' or 'json'")
-    if not 0 < max_body_mb < math.inf:
-        raise InputError(f"--max-body-mb {max_body_mb!r}: expected a number of megabytes above 0")
+    if pass_seconds is None:
+        pass_seconds = max(Limits.pass_seconds, answer_seconds)
+    seconds = {"body": body_seconds, "answer": answer_seconds, "pass": pass_seconds, "stop": stop_seconds}
+    _check_above_0("--max-body-mb", max_body_mb, "megabytes")
+    for name, value in seconds.items():
+        _check_above_0(f"--{name}-seconds", value, "seconds")
     access = opened(host, access_key_env, without_key=without_key)
     limits = Limits(
-        body_bytes=round(max_body_mb * 1e6),
+        body_bytes=math.ceil(max_body_mb * 1e6),
         rows=max_rows,
         text_characters=max_text_characters,
         waiting_rows=max_waiting_rows,
         pass_rows=pass_rows,
         body_seconds=body_seconds,
         answer_seconds=answer_seconds,
+        pass_seconds=pass_seconds,
+        connections=max_connections,
         stop_seconds=stop_seconds,
     )
     with _events(log_format == "json") as write, cured_by_flags():
@@ -125,6 +139,11 @@ def serve(
             ),
             lambda host, port: say(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}"),
         )
+
+
+def _check_above_0(flag: str, value: float, unit: str) -> None:
+    if not 0 < value < math.inf:
+        raise InputError(f"{flag} {value!r}: expected a number of {unit} above 0")
 
 
 @contextmanager

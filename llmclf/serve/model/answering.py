@@ -138,6 +138,7 @@ class Answerer:
 
     def _together(self, asks: Sequence[Mapping[str, Any]]) -> list[Answer]:
         tasks = self._tasks(asks)
+        n_tokens = _TokenCounts()
         by_backend: dict[Backend, list[Task]] = {}
         for task in tasks:
             by_backend.setdefault(task.pipeline.backend, []).append(task)
@@ -148,7 +149,7 @@ class Answerer:
             for task in own:
                 part = scored[at : at + len(task.questions)]
                 at += len(part)
-                for place, answer in zip(task.places, _decided(task, part, asks), strict=True):
+                for place, answer in zip(task.places, _decided(task, part, asks, n_tokens), strict=True):
                     answers[place] = answer
         return answers
 
@@ -191,15 +192,37 @@ def hash_of(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
-def _decided(task: Task, scored: Sequence[RowScores], asks: Sequence[Mapping[str, Any]]) -> list[Answer]:
+class _TokenCounts:
+    """How many tokens texts have, each of them counted once: many questions of a message may be about one long text."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Backend, str], int] = {}
+
+    def of(self, pipeline: FittedPipeline, record: Mapping[str, Any]) -> int:
+        """Of what the model sees of a row; 0 where its backend counts none."""
+        backend = pipeline.backend
+        if not isinstance(backend, CountsTokens):
+            return 0
+        shown = [record.get(name) for name in pipeline.scorer.used_fields]
+        texts = [value for value in shown if isinstance(value, str)]
+        for text in texts:
+            if (backend, text) not in self._known:
+                self._known[backend, text] = backend.count_tokens([text])
+        return sum(self._known[backend, text] for text in texts)
+
+
+def _decided(
+    task: Task, scored: Sequence[RowScores], asks: Sequence[Mapping[str, Any]], n_tokens: _TokenCounts
+) -> list[Answer]:
     pipeline, rows = task.pipeline, task.rows
     scores = pipeline.scores(rows, scored)
     decisions, reasons = pipeline.decide(scores), scores.reasons(scored)
-    mass = np.exp(logsumexp(pipeline.scorer.class_scores(rows, "sum", scored), axis=1))
+    sums = scores.values if pipeline.scoring == "sum" else pipeline.scorer.class_scores(rows, "sum", scored)
+    mass = np.exp(logsumexp(sums, axis=1))
     probabilities, accepted, missing = decisions.probabilities, decisions.accepted, decisions.missing
     answers = []
     for number, place in enumerate(task.places):
-        tokens = _tokens(pipeline, rows.records[number], asks[place])
+        tokens = n_tokens.of(pipeline, rows.records[number]) if asks[place].get("count") else 0
         if missing[number]:
             reason = reasons[number].error or "the model gave no score"
             kind = "invalid_row" if number in task.problems else "unscorable_row"
@@ -217,13 +240,6 @@ def _decided(task: Task, scored: Sequence[RowScores], asks: Sequence[Mapping[str
             )
         )
     return answers
-
-
-def _tokens(pipeline: FittedPipeline, record: Mapping[str, Any], ask: Mapping[str, Any]) -> int:
-    if not ask.get("count") or not isinstance(pipeline.backend, CountsTokens):
-        return 0
-    shown = [record.get(name) for name in pipeline.scorer.used_fields]
-    return pipeline.backend.count_tokens([value for value in shown if isinstance(value, str)])
 
 
 def _failure(error: Exception, ask: Mapping[str, Any]) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 HEAD = 4
@@ -46,3 +47,30 @@ def read_frame(stream: BinaryIO) -> dict[str, Any] | None:
         return None
     message: dict[str, Any] = json.loads(body)
     return message
+
+
+def packed(asks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Asks as a part of a message, each different text of theirs once: many questions may be about one long text.
+
+    Examples
+    --------
+    >>> packed([{"question": "a", "text": "x"}, {"question": "b", "text": "x"}])
+    {'asks': [{'question': 'a', 'text': 0}, {'question': 'b', 'text': 0}], 'texts': ['x']}
+    """
+    places: dict[str, int] = {}
+    lean = [
+        {**ask, "text": places.setdefault(ask["text"], len(places))} if "text" in ask else dict(ask) for ask in asks
+    ]
+    return {"asks": lean, "texts": list(places)}
+
+
+def unpacked(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The inverse of `packed`.
+
+    Examples
+    --------
+    >>> unpacked(packed([{"row": {"a": 1}}, {"text": "x"}]))
+    [{'row': {'a': 1}}, {'text': 'x'}]
+    """
+    texts = message["texts"]
+    return [{**ask, "text": texts[ask["text"]]} if "text" in ask else ask for ask in message["asks"]]

@@ -21,7 +21,7 @@ from ...backends import open_backend
 from ...errors import LlmclfError
 from ...loading import load_pipeline
 from .answering import Answerer, OpenModel
-from .frames import framed, read_frame
+from .frames import framed, read_frame, unpacked
 
 
 def main() -> None:
@@ -69,7 +69,7 @@ def run(opened: Any) -> None:
 
     def answer(message: Mapping[str, Any]) -> None:
         try:
-            write({"id": message["id"], "answers": answerer.answers(message["asks"])})
+            write({"id": message["id"], "answers": answerer.answers(unpacked(message))})
         except BaseException as error:  # an answer that cannot be written helps nobody: the next process may do better
             print(f"the model's process ends: {_named(error)}", file=sys.stderr, flush=True)  # noqa: T201
             os._exit(1)

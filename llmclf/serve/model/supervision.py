@@ -14,7 +14,7 @@ from typing import Any
 
 from ...errors import InputError, LlmclfError, ModelError
 from ..questions import Answer
-from .frames import HEAD, framed, length_of
+from .frames import HEAD, framed, length_of, packed
 
 COMMAND = (sys.executable, "-P", "-c", "from llmclf.serve.model.process import main; main()")
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 30.0  # seconds between a death and the next start, where one follows another
@@ -97,7 +97,7 @@ class ModelProcess:
         """Ask; what cannot be sent any more is asked again when the death of the process is known."""
         if self._process is not None and self._process.stdin is not None:
             with suppress(OSError, RuntimeError):
-                self._process.stdin.write(framed({"id": number, "lane": lane, "asks": list(asks)}))
+                self._process.stdin.write(framed({"id": number, "lane": lane, **packed(asks)}))
 
     def kill(self) -> None:
         """End a process that is stuck; another one takes its place."""

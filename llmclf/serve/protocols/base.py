@@ -25,11 +25,14 @@ class Asked:
         An `Answer` where there is nothing to ask.
     extra : tuple
         Whatever the protocol wants to know again, one for each ask.
+    are_rows : bool
+        Each of the asks is about a row of its own, though it be the same text; else all are questions about one.
     """
 
     served: Served
     asks: tuple[Ask | Answer, ...]
     extra: tuple[Any, ...]
+    are_rows: bool = False
 
     def identified(self, answers: Sequence[Answer], decision: str) -> list[Answer]:
         """The answers with the ids of their decisions, which begin with that of the request."""
@@ -42,8 +45,13 @@ class Asked:
 
         Several questions to a classifier about one state are one decision; to a model each of them is another.
         """
+        return 1 if self.is_one_ask and not self.are_rows else len(self.asks)
+
+    @property
+    def is_one_ask(self) -> bool:
+        """Whether the model is asked the same for all of them, as where a classifier gets several questions about one state."""
         bodies = [ask.body if isinstance(ask, Ask) else None for ask in self.asks]
-        return 1 if bodies[0] is not None and bodies.count(bodies[0]) == len(bodies) else len(bodies)
+        return bodies[0] is not None and bodies.count(bodies[0]) == len(bodies)
 
 
 class WireProtocol(Protocol):

@@ -39,12 +39,13 @@ class Classify:
             n = len(served.classes)
             order = tuple(range(n))
             asks = tuple(_row(served, one, limits, place, order) for place, one in enumerate(inputs))
-            return Asked(served, asks, (served.classes, served.class_names))
+            return Asked(served, asks, (served.classes, served.class_names), are_rows=True)
         asks = tuple(
             served.ask(
                 Question(
                     CHOICE,
-                    within(a_text(one, limits, "inputs", place), limits, "inputs", place),
+                    text := a_text(one, limits, "inputs", place),
+                    text,
                     instructions,
                     labels,
                     ("",) * len(labels),
@@ -56,7 +57,7 @@ class Classify:
             else _bad_text(one)
             for place, one in enumerate(inputs)
         )
-        return Asked(served, asks, (list(labels), list(labels)))
+        return Asked(served, asks, (list(labels), list(labels)), are_rows=True)
 
     def write(self, asked: Asked, answers: Sequence[Answer], request_id: str) -> dict[str, Any]:
         check_available(answers)

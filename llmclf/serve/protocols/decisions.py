@@ -115,14 +115,14 @@ def _question(value: Any, text: str, limits: Limits, place: tuple[str | int, ...
     if kind == YES_OR_NO:
         # The protocol has no field for what the outcomes mean, so that clients write it below the instructions.
         plain, said = outcomes_of(instructions)
-        return Question(kind, text, plain, ("no", "yes"), said, place, (*place, "instructions")), [False, True]
+        return Question(kind, text, text, plain, ("no", "yes"), said, place, (*place, "instructions")), [False, True]
     if kind == SCORE:
         where = (*place, "levels")
         levels = a_list(need(one, "levels", *place), *where)
         check_number(len(levels), 2, _MOST_LEVELS, "levels", *where)
         names = [_named(level, "label", limits, (*where, i)) for i, level in enumerate(levels)]
         described = [_description(level, limits, (*where, i)) for i, level in enumerate(levels)]
-        return Question(kind, text, instructions, tuple(names), tuple(described), place, where), names
+        return Question(kind, text, text, instructions, tuple(names), tuple(described), place, where), names
     where = (*place, "choices")
     choices = a_list(need(one, "choices", *place), *where)
     check_number(len(choices), 2, limits.choices, "choices", *where)
@@ -136,7 +136,7 @@ def _question(value: Any, text: str, limits: Limits, place: tuple[str | int, ...
     if len(set(options)) < len(options):
         raise invalid("two choices are written alike; give each another value", *where, kind="duplicate_choice")
     described = [_description(choice, limits, (*where, i)) for i, choice in enumerate(choices)]
-    return Question(kind, text, instructions, options, tuple(described), place, where), values
+    return Question(kind, text, text, instructions, options, tuple(described), place, where), values
 
 
 def outcomes_of(instructions: str) -> tuple[str, tuple[str, str]]:

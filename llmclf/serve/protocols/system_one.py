@@ -39,12 +39,12 @@ class SystemOne:
     def read(self, body: Mapping[str, Any], catalogue: Catalogue, limits: Limits) -> Asked:
         served = catalogue.find(body.get("model"))
         state = need(body, "state")
-        content(state, limits, "state")
+        text = content(state, limits, "state")
         questions = an_object(need(body, "questions"), "questions")
         check_number(len(questions), 1, limits.questions, "questions", "questions")
         if body.get("assets"):
             raise invalid("images are not read here; leave 'assets' out", "assets")
-        read = [_question(name, one, state, limits) for name, one in questions.items()]
+        read = [_question(name, one, state, text, limits) for name, one in questions.items()]
         return Asked(served, tuple(map(served.ask, read)), tuple(zip(questions, questions.values(), read, strict=True)))
 
     def write(self, asked: Asked, answers: Sequence[Answer], request_id: str) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class SystemOne:
         return refusal.status, {"detail": detail, "x_request_id": request_id}
 
 
-def _question(name: str, value: Any, state: Any, limits: Limits) -> Question:
+def _question(name: str, value: Any, state: Any, text: str, limits: Limits) -> Question:
     place = ("questions", name)
     if not name:
         raise invalid("a question has an empty name; expected at least one character", *place)
@@ -88,17 +88,17 @@ def _question(name: str, value: Any, state: Any, limits: Limits) -> Question:
         criteria = an_object(need(one, "criteria", *place), *where)
         check_number(len(criteria), _LEAST_OPTIONS, limits.choices, "choices", *where)
         described = tuple(optional_content(said, limits, *where, option) for option, said in criteria.items())
-        return Question(kind, state, instructions, tuple(criteria), described, place, where)
+        return Question(kind, state, text, instructions, tuple(criteria), described, place, where)
     if kind == SCORE:
         levels = a_list(need(one, "criteria", *place), *where)
         check_number(len(levels), 1, _MOST_LEVELS, "levels", *where)
         said = tuple(content(level, limits, *where, number) for number, level in enumerate(levels))
-        return Question(kind, state, instructions, said, ("",) * len(said), place, where)
+        return Question(kind, state, text, instructions, said, ("",) * len(said), place, where)
     outcomes = {} if one.get("criteria") is None else an_object(one["criteria"], *where)
     described = tuple(optional_content(outcomes.get(key), limits, *where, key) for key in ("false", "true"))
     if not instructions.strip() and not any(described):
         raise invalid("a noul needs instructions, or an outcome that is described", *place, kind="missing")
-    return Question(kind, state, instructions, ("no", "yes"), described, place, where)
+    return Question(kind, state, text, instructions, ("no", "yes"), described, place, where)
 
 
 def _answer(raw: Mapping[str, Any], question: Question, answer: Answer, order: Sequence[int]) -> dict[str, Any]:

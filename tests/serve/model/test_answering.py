@@ -13,7 +13,7 @@ from serving import close, fake_pipeline
 from llmclf.backends import FakeBackend
 from llmclf.errors import PromptError, ServerError
 from llmclf.serve.model.answering import Answerer, OpenModel
-from llmclf.serve.model.frames import framed, length_of
+from llmclf.serve.model.frames import framed, length_of, packed, unpacked
 from llmclf.serve.model.withheld import WITHHELD, without_texts
 from llmclf.tables import read_rows
 
@@ -104,6 +104,35 @@ def test_as_many_questions_as_one_likes_take_no_more_memory():
         model.pipeline(["a", f"b{i}"])
     assert model.pipeline(["a", "b"]) is not first
     assert model.pipeline(["a", "b299"]) is model.pipeline(["a", "b299"])
+
+
+class Counting(FakeBackend):
+    """Counts tokens as words, and how often each text was counted."""
+
+    def __init__(self):
+        super().__init__()
+        self.counted = []
+
+    def count_tokens(self, texts):
+        self.counted.extend(texts)
+        return sum(len(text.split()) for text in texts)
+
+
+def test_the_tokens_of_a_text_are_counted_once_for_all_its_questions():
+    """And are added to those of each question."""
+    backend = Counting()
+    answerer = Answerer({}, {"fake": OpenModel(backend)})
+    asks = [{**own(["u", "v"], question), "count": True} for question in ("One?", "And two?", "One?")]
+    assert [one["tokens"] for one in answerer.answers(asks)] == [3, 4, 3]
+    assert sorted(backend.counted) == ["A text.", "And two?", "One?"]
+    assert answerer.answers([own(["u", "v"])])[0]["tokens"] == 0
+
+
+def test_a_message_has_each_text_once():
+    """What comes out is what went in."""
+    asks = [*[own(["u", "v"], str(i), "A long text. " * 1000) for i in range(50)], row("x"), own(["u", "v"], text="y")]
+    assert len(framed(packed(asks))) < 20_000
+    assert unpacked(json.loads(framed(packed(asks))[4:])) == asks
 
 
 def test_messages_have_their_length_before_them():
