@@ -613,7 +613,7 @@ def test_several_questions_to_a_classifier_about_one_state_are_asked_once():
     reply = ask(served, "/v1/systemone", system_one(questions)).json
     assert [len(asks) for asks in served.process.sent] == [1]
     assert len({tuple(sorted(one["probabilities"].items())) for one in reply["answers"].values()}) == 1
-    assert [len(answers) for _, _, answers in served.records] == [1]
+    assert [len(answers) for _, answers in served.records] == [1]
     several = [decisions()["questions"][0]] * 5
     assert len(ask(application(), "/v1/decisions", decisions(several)).json["answers"]) == 5
 
@@ -622,9 +622,10 @@ def test_equal_rows_are_asked_once_and_are_decisions_of_their_own():
     """Each of them is counted and kept."""
     served = application()
     results = ask(served, "/v1/classify", {"inputs": [TEXT, TEXT, TEXT]}).json["results"]
+    assert len({one.pop("id") for one in results}) == 3
     assert results == results[:1] * 3
     assert [len(asks) for asks in served.process.sent] == [1]
-    assert [len(answers) for _, _, answers in served.records] == [3]
+    assert [len(answers) for _, answers in served.records] == [3]
     assert b'llmclf_serve_rows_total{model="moods",outcome="answered"} 3.0' in ask(served, "/metrics").content
 
 
