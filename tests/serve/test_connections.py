@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import socket
 import uuid
 from contextlib import ExitStack
 
@@ -14,6 +15,7 @@ from serving import Reply, in_threads, served_process
 from llmclf.errors import InputError
 from llmclf.serve.connections import allow_files
 from llmclf.serve.limits import Limits
+from llmclf.serve.server import _listener
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -226,3 +228,11 @@ def test_no_body_stops_the_server(server):
     assert not server.named("fault")
     assert not server.named("model_died")
     assert server.other == []
+
+
+def test_the_last_packet_of_a_reply_does_not_wait_for_a_receipt():
+    """Connections send at once, which a client that keeps its connection notices with every answer."""
+    with _listener("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -53,9 +53,16 @@ def run(opened: Any) -> None:
     config = read_frame(sys.stdin.buffer)
     if config is None:
         return
+    pools = {lane: ThreadPoolExecutor(n, f"lane-{lane}") for lane, n in config["lanes"].items()}
+
+    def open_all() -> tuple[Answerer, dict[str, str]]:
+        answerer: Answerer = opened(config)
+        return answerer, answerer.open()
+
     try:
-        answerer = opened(config)
-        versions = answerer.open()
+        # In the thread that will make passes: each thread that multiplies gets helpers of its own, and where there are more of
+        # them than processors, all of them sleep between two products.
+        answerer, versions = next(iter(pools.values())).submit(open_all).result()
     except LlmclfError as error:
         write({"failed": str(error), "is_input": isinstance(error, ValueError)})
         return
@@ -74,7 +81,6 @@ def run(opened: Any) -> None:
             print(f"the model's process ends: {_named(error)}", file=sys.stderr, flush=True)  # noqa: T201
             os._exit(1)
 
-    pools = {lane: ThreadPoolExecutor(n, f"lane-{lane}") for lane, n in config["lanes"].items()}
     while (message := read_frame(sys.stdin.buffer)) is not None:
         pools[message["lane"]].submit(answer, message)
     os._exit(0)  # nobody waits for what is still under way
