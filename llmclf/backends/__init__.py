@@ -17,7 +17,7 @@ from .handle import check_option_names
 from .http.server_handle import SERVERS, ServerHandle
 from .local.backend import LocalBackend
 from .local.weights import check_name
-from .openai.backend import OpenAIBackend
+from .openai.backend import OpenAIBackend, ProviderBackend
 from .reference import ReferenceBackend
 from .requests import Request, RowScores
 
@@ -27,6 +27,7 @@ __all__ = [
     "FakeBackend",
     "LocalBackend",
     "OpenAIBackend",
+    "ProviderBackend",
     "ReferenceBackend",
     "Request",
     "RowScores",
@@ -46,10 +47,14 @@ def open_backend(model: str | Backend, **options: Any) -> Backend:
           own repository is never run, and one that needs such code is refused;
         - ``"gguf:path"``: any GGUF file whose architecture transformers knows; with ``memory="file"`` its weights stay there;
         - ``"openai:NAME"``: a model on an OpenAI-compatible server (vLLM, SGLang, llama.cpp's server, an API);
+        - ``"azure:NAME"``, ``"anthropic:NAME"``, ``"gemini:NAME"``, ``"mistral:NAME"``, ``"xai:NAME"``, ``"together:NAME"``,
+          ``"fireworks:NAME"``, ``"deepinfra:NAME"``, ``"nebius:NAME"``, ``"groq:NAME"``, ``"openrouter:NAME"``,
+          ``"ollama:NAME"``, ``"lmstudio:NAME"``, ``"vllm:NAME"``, ``"llamacpp:NAME"``: a model of a provider or of a program that
+          serves models, at its usual address and with its usual key;
         - ``"systemone:NAME"``, ``"decisions:NAME"``: a decision model behind ``/v1/systemone`` or ``/v1/decisions``;
         - a backend is returned as it is.
     **options
-        Passed to the backend; see `LocalBackend`, `OpenAIBackend`, `SystemOneBackend` and `DecisionsBackend`.
+        Passed to the backend; see `LocalBackend`, `OpenAIBackend`, `ProviderBackend`, `SystemOneBackend` and `DecisionsBackend`.
 
     Returns
     -------

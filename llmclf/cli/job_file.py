@@ -133,7 +133,8 @@ class JobFile(BaseModel):
                 typer.Option(
                     metavar="MODEL",
                     help="smollm2 (the default), hf:org/name[@revision], hf:FOLDER, gguf:FILE, or a server's: openai:NAME, "
-                    "systemone:NAME, decisions:NAME.",
+                    "anthropic:NAME, gemini:NAME, mistral:NAME, ollama:NAME (and other providers), systemone:NAME, "
+                    "decisions:NAME.",
                 ),
             ]
         ),

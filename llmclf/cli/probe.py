@@ -12,6 +12,7 @@ from ..backends import OpenAIBackend, open_backend
 from ..backends.http.async_bridge import AsyncBridge
 from ..backends.http.client import Client
 from ..backends.http.replies import mapping, sequence, string
+from ..backends.http.server_handle import SERVERS
 from ..backends.openai.probe import Probe
 from ..backends.openai.routes import RouteReport
 from ..errors import CapabilityError, InputError
@@ -24,7 +25,8 @@ def probe(
         str | None,
         typer.Argument(
             metavar="[MODEL]",
-            help="openai:NAME, systemone:NAME or decisions:NAME. Default: the only model that the server lists.",
+            help="A server's: openai:NAME, mistral:NAME, ollama:NAME, systemone:NAME and so on. Default: the only model that the "
+            "server lists.",
         ),
     ] = None,
     base_url: BaseUrl = None,
@@ -41,11 +43,9 @@ def probe(
     """
     if model is None:
         model = _only_model(base_url, api_key_env)
-    scheme = model.partition(":")[0]
-    if scheme not in ("openai", "systemone", "decisions"):
-        raise InputError(
-            f"{model!r} does not name a model behind a server; expected openai:NAME, systemone:NAME or decisions:NAME"
-        )
+    if model.partition(":")[0] not in SERVERS:
+        names = ", ".join(f"{scheme}:NAME" for scheme in SERVERS)
+        raise InputError(f"{model!r} does not name a model behind a server; expected one of {names}")
     backend: Any = open_backend(open_model(model, base_url, api_key_env, model_option))
     try:
         values = backend.identity()

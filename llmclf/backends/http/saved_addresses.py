@@ -45,11 +45,11 @@ def check_saved_address(
     options = handle.server_options
     address, key = options.base_url, options.api_key_env
     is_own = saved.get("base_url") is None or "base_url" in given
-    is_said = is_own or _is_said(address, handle.url_variable)
-    is_key_said = key is None or "api_key_env" in given or key == handle.key_variable
+    is_said = is_own or _is_said(address, handle.provider.url_variable)
+    is_key_said = key is None or "api_key_env" in given or key == handle.provider.key_variable
     if is_said and is_key_said:
         return
-    headers = [name for name in VARIABLES if os.environ.get(name)]
+    headers = [name for name in VARIABLES if handle.provider.openai_headers and os.environ.get(name)]
     if key is None and not headers and options.is_local:
         return
     words = {} if is_said else {"base_url": address}

@@ -16,9 +16,12 @@ from ..handle import shared
 from ..http.answering_model import AnsweringModel
 from ..http.server_handle import ServerHandle, server
 from ..model_names import ModelName
-from ..options import further_fields, option, positive_count
+from ..options import further_fields, one_of, option, positive_count
+from ..providers import PROVIDERS, Endpoint, Provider
 from ..requests import Request, RowScores, check_requests
 from ..usage import Estimate, Usage
+from ..wires.base import Wire
+from ..wires.registry import WIRES
 from .batches.options import BatchOptions
 from .batches.store import BatchStore
 from .connection import Connection
@@ -91,13 +94,25 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
     extra: Mapping[str, Any] | None = option(
         None,
         help='What every request also carries, such as {"reasoning_effort": "none"}.',
-        check=further_fields("prompt", "messages", "logprobs", "model", "echo"),
+        check=further_fields("prompt", "messages", "logprobs", "model", "echo", "input", "contents", "system"),
+    )
+    wire: str | None = option(
+        None,
+        help='The protocol: "chat", or "responses" for the Responses API, "gemini", "ollama" and "anthropic" for those of their '
+        "own. None takes the provider's first one in which log-probabilities come back.",
+        check=one_of(*WIRES),
     )
 
     scheme = "openai"
-    url_variable = "OPENAI_BASE_URL"
-    key_variable = "OPENAI_API_KEY"
-    default_url = "https://api.openai.com/v1"
+    usual_provider = PROVIDERS["openai"]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.provider.check_extra(self.name, self.extra)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self.provider.endpoint(self.wire)
 
     @property
     def _connection(self) -> Connection:
@@ -116,9 +131,18 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
             tolerance=_TOLERANCE if self.tolerance is None else self.tolerance,
             extra=self.extra or {},
             models=AnsweringModel(self.model_name, accepts_change=self.accept_model_change),
+            provider=self.provider,
+            wires=self._wires,
         )
         # The address may come from the environment, which equal handles need not have seen alike.
         return shared((*self._key, options.base_url, options.api_key_env), make)
+
+    @property
+    def _wires(self) -> list[Wire]:
+        """The protocols to ask in: that of the endpoint, and unless it was named, the others at the same address."""
+        chosen = self.endpoint
+        others = [one for one in self.provider.endpoints if self.wire is None and one.base_url == chosen.base_url]
+        return [WIRES[one.wire] for one in dict.fromkeys((chosen, *others))]
 
     @property
     def probe(self) -> Probe:
@@ -151,12 +175,12 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
 
     def answering_model(self) -> ModelName:
         connection = self._connection
-        return connection.models.first(connection.route.path)
+        return connection.models.first(connection.asked_path)
 
     def identity(self) -> dict[str, Any]:
         connection = self._connection
         return {
-            "backend": "openai",
+            "backend": self.provider.scheme,
             "model": self.model_name,
             "answered_by": connection.probe.answered_by,
             "base_url": connection.options.base_url,
@@ -218,3 +242,30 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
         default of the first registered route: ``"echo"``, unless one was added before it.
         """
         return self._connection.estimate(requests)
+
+
+@server
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class ProviderBackend(OpenAIBackend):
+    """Score labels with a model of a provider, or of a program that serves models, by its name.
+
+    The table of providers says where each is, which environment variable holds its key, and which protocol it speaks. All other
+    options are those of `OpenAIBackend`, and override the table.
+
+    Parameters
+    ----------
+    name : str
+        ``"mistral:NAME"``, ``"gemini:NAME"``, ``"ollama:NAME"`` and so on, with the model's name there; see
+        `llmclf.backends.providers.table`.
+
+    Examples
+    --------
+    >>> ProviderBackend("mistral:mistral-small-latest").server_options.base_url
+    'https://api.mistral.ai/v1'
+    >>> ProviderBackend("ollama:llama3.2", base_url="http://gpu:11434")
+    ProviderBackend('ollama:llama3.2', base_url='http://gpu:11434')
+    """
+
+    @classmethod
+    def providers(cls) -> Mapping[str, Provider]:
+        return {scheme: provider for scheme, provider in PROVIDERS.items() if scheme != OpenAIBackend.scheme}

@@ -16,9 +16,13 @@ from ..http.async_bridge import AsyncBridge
 from ..http.client import Client
 from ..http.options import ServerOptions
 from ..http.usage import cost_of
+from ..providers import Provider
 from ..requests import Request, RowScores, check_requests
 from ..tokens.codec import Encoder, TokenCodec, TokenRow
 from ..usage import Estimate
+from ..wires.base import SupportsCall, Wire
+from ..wires.generator import TextGenerator
+from ..wires.registry import WIRES
 from .batches.options import BatchOptions
 from .batches.runner import BatchRunner
 from .batches.store import BatchStore
@@ -31,7 +35,6 @@ from .routes.base import (
     RouteOptions,
     RowSize,
     ServerFacts,
-    SupportsCall,
     TextRoute,
     TokenRoute,
     n_fitting,
@@ -105,8 +108,12 @@ class Connection:
         tolerance: float,
         extra: Mapping[str, Any],
         models: AnsweringModel,
+        provider: Provider,
+        wires: Sequence[Wire],
     ) -> None:
         self.options = options
+        self._provider = provider
+        self._wires = wires
         self.models = models
         self.bridge = AsyncBridge(Client(options))
         self._routes = Routes(RouteOptions(top_calls, tolerance))
@@ -146,6 +153,11 @@ class Connection:
         return self._used or self.route.default
 
     @property
+    def asked_path(self) -> str:
+        """The endpoint that the chosen route asks."""
+        return self.route.asked_path(self._facts(self.probe))
+
+    @property
     def reports(self) -> list[RouteReport]:
         """Every route, and whether the server allows it."""
         return self._routes.reports(self._facts(self.probe))
@@ -177,6 +189,11 @@ class Connection:
             raise CapabilityError(
                 f"the route {route.name!r} {route.batch_obstacle}; ask live, or name another route (use_route=)"
             )
+        wire = self._facts(self.probe).wire
+        if not wire.is_openai:
+            raise CapabilityError(
+                f"llmclf knows no batches of {wire.title}; ask live, or through an OpenAI-compatible API"
+            )
         runner = BatchRunner(self.bridge.client, store, options)
         settled = route.recalled(store.kept("route"))
         # A row by itself asks the same in every process, whatever rows are left.
@@ -194,10 +211,17 @@ class Connection:
         return self._codec is not None
 
     def _facts(self, probed: Probe) -> ServerFacts:
-        return ServerFacts(probed, self._codec is not None, None if self._encoder is None else self._encoder.eos_id)
+        eos_id = None if self._encoder is None else self._encoder.eos_id
+        return ServerFacts(probed, self._codec is not None, eos_id, self._provider.takes_one_text)
 
     def _client(self, client: SupportsCall) -> RouteClient:
-        return RouteClient(client, self._facts(self.probe), {"model": self._model, **self._extra}, self.models)
+        return RouteClient(client, self._facts(self.probe), self._extra, self.models)
+
+    def generator(self, client: SupportsCall) -> TextGenerator:
+        """The model as one that writes answers; nothing is asked to find out how."""
+        wire = self._wires[0] if self._probe is None or not self._probe.chat else WIRES[self._probe.chat_wire]
+        limit = self._probe.chat_limit if self._probe is not None and self._probe.chat else None
+        return TextGenerator(client, wire, self._provider, self._model, self._extra, self.models, limit)
 
     def _task(self, requests: Iterable[Request], n_requests: int | None) -> _Task:
         client, route = self._client(self.bridge.client), self.route
@@ -274,7 +298,7 @@ class Connection:
         return replace(row, context=-(-n_bytes // 4) + _TURN_TOKENS * len(turns) + _ANSWER_TOKENS)
 
     async def _open(self, client: Client) -> Probe:
-        probed = await probe(client, self._model, self._extra, self.models)
+        probed = await probe(client, self._model, self._extra, self.models, self._provider, self._wires)
         if self._tokenizer is not None:
             self._encoder = self._load_tokenizer()
             if probed.tokenizer is not None:

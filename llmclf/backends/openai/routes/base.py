@@ -6,13 +6,15 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from ....errors import CapabilityError
 from ...http.answering_model import AnsweringModel
 from ...nested_labels import without_longer
 from ...requests import Request, RowScores
 from ...tokens.codec import TokenRow
+from ...wires.base import SupportsCall, Wire, merged
+from ...wires.registry import WIRES
 from ..probe import Probe
 
 T = TypeVar("T")
@@ -30,22 +32,6 @@ MAX_PROMPT_TOKENS = 4_096
 _SEVERAL_REPLIES = 0.1  # by which probabilities of one place from several replies may add up to more than 1
 SHARED_IDENTITY = "exact"
 """The identity of every route that scores token ids exactly: their scores agree, so they share cached ones."""
-
-
-class SupportsCall(Protocol):
-    """What a route needs of a client: one reply at a time. `Client` asks live, `BatchRunner` through the Batch API."""
-
-    async def call(
-        self,
-        path: str,
-        body: Mapping[str, Any],
-        read: Callable[[Any], T],
-        *,
-        tokens_in: int = 0,
-        tokens_out: int = 0,
-    ) -> T:
-        """The result that `read` makes of the reply; the tokens are what the request takes at most."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -75,11 +61,19 @@ class ServerFacts:
         Texts can be turned into the model's token ids, by a tokenizer on this side or by the server.
     eos_id : int or None
         The token that ends an answer, where it is known.
+    takes_one_text : bool
+        A completion is asked for with one text: neither several in a request, nor token ids.
     """
 
     probe: Probe
     is_tokenised: bool = False
     eos_id: int | None = None
+    takes_one_text: bool = False
+
+    @property
+    def wire(self) -> Wire:
+        """The protocol in which answers are asked for."""
+        return WIRES[self.probe.chat_wire]
 
     @property
     def shows_model(self) -> bool:
@@ -96,7 +90,7 @@ class RouteClient:
     client : SupportsCall
     server : ServerFacts
     common : mapping
-        The model, and whatever the user adds to every request.
+        Whatever the user adds to every request.
     models : AnsweringModel
         Sees every reply.
     """
@@ -122,7 +116,8 @@ class RouteClient:
     ) -> T:
         """One request; its reply names tokens by their ids where the server can and `by_id` asks for it."""
         flag = {"return_tokens_as_token_ids": True} if by_id and self.probe.id_flag else {}
-        whole = {**self.common, **flag, **body}
+        name = {"model": self.probe.model} if self.server.wire.is_openai else {}  # elsewhere the wire says it
+        whole = merged({**name, **flag, **body}, self.common)
 
         def checked(reply: Any) -> T:
             answer = read(reply)
@@ -192,7 +187,7 @@ class Route(ABC):
     depends_on_answers : bool
         What a row takes is known only from its answers, and `work` says what it takes at most.
     path : str
-        The endpoint that is asked, below the server's address.
+        The endpoint that is asked, below the server's address, unless `asked_path` says otherwise.
     batch_obstacle : str or None
         Why the Batch API cannot carry it, as the end of a sentence that begins with the route; None where it can.
     """
@@ -229,6 +224,10 @@ class Route(ABC):
     def prompt_sizes(self, row: TokenRow) -> list[int]:
         """Tokens of each prompt that the row puts into the first request."""
         return [len(row.context)]
+
+    def asked_path(self, server: ServerFacts) -> str:
+        """The endpoint that is asked at a server."""
+        return self.path
 
     @property
     def default(self) -> Route:
