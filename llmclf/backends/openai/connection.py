@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import CapabilityError, InputError, MissingDependencyError, RowError, ServerError
 from ...prompts.rendered import RenderedPrompt, Span
+from ..answers.first_use import warn_of_estimates
+from ..answers.options import AnswerSettings
+from ..answers.registry import ANSWER_ROUTES
 from ..http.answering_model import AnsweringModel
 from ..http.async_bridge import AsyncBridge
 from ..http.client import Client
@@ -23,6 +26,7 @@ from .batches.options import BatchOptions
 from .batches.runner import BatchRunner
 from .batches.store import BatchStore
 from .probe import Probe, probe
+from .routes.answered import Answered
 from .routes.base import (
     Answer,
     Placed,
@@ -105,11 +109,14 @@ class Connection:
         tolerance: float,
         extra: Mapping[str, Any],
         models: AnsweringModel,
+        answers: AnswerSettings,
     ) -> None:
         self.options = options
         self.models = models
         self.bridge = AsyncBridge(Client(options))
-        self._routes = Routes(RouteOptions(top_calls, tolerance))
+        self._routes = Routes(RouteOptions(top_calls, tolerance, answers))
+        self._asks = answers if use_route in ANSWER_ROUTES else None
+        self._warned = False
         self._model = model
         self._extra = extra
         self._use_route = use_route
@@ -149,6 +156,23 @@ class Connection:
     def reports(self) -> list[RouteReport]:
         """Every route, and whether the server allows it."""
         return self._routes.reports(self._facts(self.probe))
+
+    def warn_of_answers(self, requests: Sequence[Request]) -> None:
+        """Warn, once, where scores are estimates from what the model writes: what they cost, and what would be better."""
+        route = self.route
+        if self._warned or not isinstance(route, Answered) or not requests:
+            return
+        self._warned = True
+        estimate = self.estimate(requests[:1])
+        better = next((one for one in self._routes.allowed(self._facts(self.probe)) if not one.on_request), None)
+        warn_of_estimates(route.answers, repr(self._model), estimate, None if better is None else better.name)
+
+    def shown_prompt(self, request: Request) -> str:
+        """What the model reads, without the markup of a chat template; of a route by answers, with all that it adds."""
+        route = self.route
+        if not isinstance(route, Answered):
+            return request.prompt.text
+        return route.shown(self._client(self.bridge.client), request)
 
     def chat_frame(self, prompt: RenderedPrompt) -> str | None:
         """What the model's chat template writes around the turns of a prompt; None where the server alone knows."""
@@ -274,7 +298,7 @@ class Connection:
         return replace(row, context=-(-n_bytes // 4) + _TURN_TOKENS * len(turns) + _ANSWER_TOKENS)
 
     async def _open(self, client: Client) -> Probe:
-        probed = await probe(client, self._model, self._extra, self.models)
+        probed = await probe(client, self._model, self._extra, self.models, self._asks)
         if self._tokenizer is not None:
             self._encoder = self._load_tokenizer()
             if probed.tokenizer is not None:

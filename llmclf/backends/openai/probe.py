@@ -8,14 +8,21 @@ must agree.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from ...errors import CapabilityError, ServerError
+from ...prompts.rendered import Span, Turn
+from ..answers.generates import GeneratedText, GenerationRequest
+from ..answers.options import AnswerSettings
+from ..answers.registry import by_answers
+from ..answers.stated_shares import UnusableAnswerError, read_json
+from ..answers.verbalized import shares_schema
 from ..http.answering_model import AnsweringModel
 from ..http.client import Client
 from ..http.replies import choices, expect, mapping, sequence, string
+from .chat_answers import LIMITS, PATH, AnswerFacts, answer_body, read_answers
 from .token_replies import Position, chat_reader, completion_reader, echoed, token_grammar
 
 _TEXTS = ("The capital of France is", "Once upon a time there was a", "The opposite of hot is", "One, two, three,")
@@ -23,6 +30,9 @@ _CUT = "\N{REPLACEMENT CHARACTER}"
 _COLD = 0.5  # a temperature that would double every difference if it were in the numbers
 _DRAWS = 8  # answers that may end at once by chance before a chat counts as one that shows no token
 _AGREE = 0.3  # nats between two ways to the same number; half of that is one step of a half-precision logit
+_QUESTION = (Turn("user", (Span("What is the capital of France? Answer with one word.", False),)),)
+_ASKED_FOR_JSON = (Turn("user", (Span('Answer with this JSON object and nothing else: {"A": 60, "B": 40}', False),)),)
+_ANSWER_TOKENS, _JSON_TOKENS = 16, 40
 _TOP = (20, 5, 1)  # how many top log-probabilities are asked for, most first
 
 
@@ -62,6 +72,8 @@ class Probe:
         The same request twice gave the same numbers.
     chat_limit : str
         The parameter that limits a chat's answer: ``max_completion_tokens`` or ``max_tokens``.
+    answers : AnswerFacts or None
+        What it does with chats whose answer is read as text; None where that was not asked, or does not work.
     bos_token, eos_token : str
         As far as the server tells them.
     notes : tuple of str
@@ -85,6 +97,7 @@ class Probe:
     context_length: int | None = None
     repeatable: bool = True
     chat_limit: str = "max_completion_tokens"
+    answers: AnswerFacts | None = None
     bos_token: str = ""
     eos_token: str = ""
     notes: tuple[str, ...] = field(default=())
@@ -99,7 +112,13 @@ class Probe:
         return {name: getattr(self, name) for name in names}
 
 
-async def probe(client: Client, model: str, extra: Mapping[str, Any], models: AnsweringModel) -> Probe:
+async def probe(
+    client: Client,
+    model: str,
+    extra: Mapping[str, Any],
+    models: AnsweringModel,
+    answers: AnswerSettings | None = None,
+) -> Probe:
     """Find out what a server does.
 
     Parameters
@@ -111,6 +130,8 @@ async def probe(client: Client, model: str, extra: Mapping[str, Any], models: An
         What every request also carries.
     models : AnsweringModel
         Sees the replies.
+    answers : AnswerSettings, optional
+        Of a route by answers that was asked for; then the server is also asked for answers, and need not show more.
 
     Raises
     ------
@@ -119,7 +140,7 @@ async def probe(client: Client, model: str, extra: Mapping[str, Any], models: An
     CapabilityError
         It gives no log-probabilities at all.
     """
-    return await _Prober(client, model, extra, models).run()
+    return await _Prober(client, model, extra, models).run(answers)
 
 
 @dataclass(frozen=True)
@@ -143,7 +164,7 @@ class _Prober:
         self._forbidden: ServerError | None = None
         self._flag: dict[str, Any] = {}
 
-    async def run(self) -> Probe:
+    async def run(self, answers: AnswerSettings | None) -> Probe:
         facts: dict[str, Any] = {"model": self._model}
         generated = await self._generate(facts)
         await self._describe(facts)
@@ -153,17 +174,20 @@ class _Prober:
             await self._echo(facts, generated)
             await self._force(facts, generated)
         await self._chat(facts)
-        if not (facts.get("completions") or facts.get("chat")):
+        if answers is not None:
+            facts["answers"] = await self._answers(answers)
+        elif not (facts.get("completions") or facts.get("chat")):
             said = "; ".join(self._notes)
             if self._forbidden is not None:
                 raise self._forbidden
             raise CapabilityError(
                 f"the server gives no log-probabilities for {self._model!r} ({said}); use a server that does (vLLM, SGLang, "
                 "llama.cpp's server), a model without reasoning, or a decision model ('systemone:NAME', 'decisions:NAME')"
+                + (f", or {by_answers()}" if self._status != 404 else "")
             )
         return Probe(**facts, answered_by=self._answered_by, notes=tuple(self._notes))
 
-    async def _ask(self, path: str, body: Mapping[str, Any] | None, read: Any, what: str) -> Any:
+    async def _ask(self, path: str, body: Mapping[str, Any] | None, read: Any, what: str, tokens_out: int = 1) -> Any:
         """The answer, or None (and a note) if the server refuses or answers something else."""
 
         def noting(reply: Any) -> Any:
@@ -173,7 +197,7 @@ class _Prober:
                 self._answered_by = reply["model"]
             return answer
 
-        n_in, n_out = (64, 1) if path.endswith("completions") else (0, 0)
+        n_in, n_out = (64, tokens_out) if path.endswith("completions") else (0, 0)
         try:
             return await self._client.call(path, body, noting, tokens_in=n_in, tokens_out=n_out, max_retries=2)
         except ServerError as error:
@@ -349,6 +373,59 @@ class _Prober:
                     return
                 if self._status not in (400, 422):  # it was not the parameters that it refused
                     return
+
+    async def _answers(self, settings: AnswerSettings) -> AnswerFacts:
+        """What the server does with a chat whose answer is read as text.
+
+        Raises
+        ------
+        CapabilityError
+            It gives no answer.
+        """
+        limit = settings.max_answer_tokens or _ANSWER_TOKENS
+        facts: AnswerFacts | None = None
+        for candidate in (AnswerFacts(name, temperatures=warm) for warm in (True, False) for name in LIMITS):
+            plain = GenerationRequest(_QUESTION, limit, temperature=0.0, effort=settings.effort)
+            if await self._texts(plain, candidate, "answer of a chat") is not None:
+                facts = candidate
+                break
+            if self._status not in (400, 422):
+                break
+        if facts is None:
+            said = self._notes[-1] if self._notes else "it did not say why"
+            raise CapabilityError(
+                f"the server does not answer chats for {self._model!r} ({said}); use a model that does, or another "
+                "max_answer_tokens= or effort= where the server speaks of these"
+            )
+        # What a server does not take is no fault here, so that it needs no note.
+        notes = list(self._notes)
+        two = replace(plain, n=2, temperature=1.0, seed=1)
+        texts = await self._texts(two, facts, "two answers")
+        facts = replace(facts, seeds=texts is not None, choices=len(texts or ()) == 2)
+        if texts is None:
+            facts = replace(facts, seeds=await self._texts(replace(two, n=1), facts, "seed") is not None)
+            texts = await self._texts(replace(two, seed=None), facts, "two answers")
+            facts = replace(facts, choices=len(texts or ()) == 2)
+        schema = replace(
+            plain, turns=_ASKED_FOR_JSON, max_tokens=max(limit, _JSON_TOKENS), schema=shares_schema(("A", "B"))
+        )
+        texts = await self._texts(schema, facts, "schema")
+        try:
+            read_json(texts[0].text if texts else "", ("A", "B"))
+            facts = replace(facts, schema=True)
+        except UnusableAnswerError:
+            pass
+        self._notes = notes
+        return facts
+
+    async def _texts(self, request: GenerationRequest, facts: AnswerFacts, what: str) -> list[GeneratedText] | None:
+        """The answers to a request; None if the server refuses it."""
+        body = {**self._body(), **answer_body(request, facts)}
+        tokens_out = request.n * request.max_tokens
+        texts: list[GeneratedText] | None = await self._ask(
+            PATH, body, lambda reply: read_answers(reply, request.n), what, tokens_out
+        )
+        return texts
 
     async def _chat_token(self, body: Mapping[str, Any], what: str) -> Position | None:
         """The first token of a chat's answer. An answer that was over before it shows none, so another is drawn."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from ....errors import CapabilityError
+from ...answers.options import AnswerSettings
 from ...http.answering_model import AnsweringModel
 from ...nested_labels import without_longer
 from ...requests import Request, RowScores
@@ -27,6 +28,10 @@ MAX_PROMPTS = 64
 """Prompts in one request, at most."""
 MAX_PROMPT_TOKENS = 4_096
 """Tokens in one request, at most: the answer must come well before the request counts as lost."""
+TEMPLATE_TOKENS = 64
+"""Tokens that a chat template may add to the texts, at most."""
+TURN_TOKENS = 8
+"""Tokens that it may add to each turn, at most."""
 _SEVERAL_REPLIES = 0.1  # by which probabilities of one place from several replies may add up to more than 1
 SHARED_IDENTITY = "exact"
 """The identity of every route that scores token ids exactly: their scores agree, so they share cached ones."""
@@ -50,7 +55,7 @@ class SupportsCall(Protocol):
 
 @dataclass(frozen=True)
 class RouteOptions:
-    """What a user may set for the routes that ask step by step.
+    """What a user may set for the routes that ask step by step, and for those by answers.
 
     Attributes
     ----------
@@ -58,10 +63,12 @@ class RouteOptions:
         Requests for one row, at most.
     tolerance : float
         Share of the labels' probability below which a branch of the label trie is not followed once the best label is decided.
+    answers : AnswerSettings
     """
 
     top_calls: int
     tolerance: float
+    answers: AnswerSettings = field(default_factory=AnswerSettings)
 
 
 @dataclass(frozen=True)
@@ -193,6 +200,8 @@ class Route(ABC):
         What a row takes is known only from its answers, and `work` says what it takes at most.
     path : str
         The endpoint that is asked, below the server's address.
+    on_request : bool
+        It is taken only where a user names it (``use_route=``), never as the best that is allowed.
     batch_obstacle : str or None
         Why the Batch API cannot carry it, as the end of a sentence that begins with the route; None where it can.
     """
@@ -204,6 +213,7 @@ class Route(ABC):
     identity_name: ClassVar[str | None] = None
     depends_on_rows: ClassVar[bool] = False
     depends_on_answers: ClassVar[bool] = False
+    on_request: ClassVar[bool] = False
     batch_obstacle: ClassVar[str | None] = None
     path: ClassVar[str] = "/completions"
 
@@ -229,6 +239,11 @@ class Route(ABC):
     def prompt_sizes(self, row: TokenRow) -> list[int]:
         """Tokens of each prompt that the row puts into the first request."""
         return [len(row.context)]
+
+    @property
+    def cost(self) -> str | None:
+        """What a row takes, in words; None where that depends on the labels."""
+        return None
 
     @property
     def default(self) -> Route:

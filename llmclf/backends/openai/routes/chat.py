@@ -11,12 +11,10 @@ from ...http.replies import expect
 from ...requests import Request, RowScores
 from ..probe import Probe
 from ..token_replies import Position, chat_reader
-from .base import NOT_RAW, RouteClient, RowSize, ServerFacts, TextRoute, Work, max_tokens
+from .base import NOT_RAW, TEMPLATE_TOKENS, TURN_TOKENS, RouteClient, RowSize, ServerFacts, TextRoute, Work, max_tokens
 from .label_bounds import LabelBounds, Symbols
 from .shown_tokens import bounded_scores, by_bytes, byte_bounds
 
-_TEMPLATE_TOKENS = 64  # tokens that a chat template may add to the texts
-_TURN_TOKENS = 8  # tokens that it may add to each turn
 _MAX_ANSWER = 16  # tokens of the answer that are looked at, at most
 
 
@@ -62,7 +60,7 @@ class Chat(TextRoute):
             "temperature": 0.0 if probe.raw else 1.0,
             probe.chat_limit: n_answer,
         }
-        n_tokens = _TEMPLATE_TOKENS + sum(max_tokens(message["content"]) + _TURN_TOKENS for message in messages)
+        n_tokens = TEMPLATE_TOKENS + sum(max_tokens(message["content"]) + TURN_TOKENS for message in messages)
         positions = await client.complete(
             body, _read_chat, tokens_in=n_tokens, tokens_out=n_answer, path=self.path, by_id=False
         )
