@@ -10,14 +10,17 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import InputError, ModelNameError, type_of
+from .answers.options import AnswerOptions
 from .base import Backend
 from .decisions.backend import DecisionsBackend, SystemOneBackend
 from .fake import FakeBackend
 from .handle import check_option_names
 from .http.server_handle import SERVERS, ServerHandle
+from .local.answers.backend import LocalAnswers
 from .local.backend import LocalBackend
 from .local.weights import check_name
 from .openai.backend import OpenAIBackend, ProviderBackend
+from .options import options_of
 from .reference import ReferenceBackend
 from .requests import Request, RowScores
 
@@ -25,6 +28,7 @@ __all__ = [
     "Backend",
     "DecisionsBackend",
     "FakeBackend",
+    "LocalAnswers",
     "LocalBackend",
     "OpenAIBackend",
     "ProviderBackend",
@@ -55,6 +59,7 @@ def open_backend(model: str | Backend, **options: Any) -> Backend:
         - a backend is returned as it is.
     **options
         Passed to the backend; see `LocalBackend`, `OpenAIBackend`, `ProviderBackend`, `SystemOneBackend` and `DecisionsBackend`.
+        A local model with ``use_route=`` is asked by what it writes; see `LocalAnswers`.
 
     Returns
     -------
@@ -84,8 +89,10 @@ def open_backend(model: str | Backend, **options: Any) -> Backend:
             return model
         raise ModelNameError(f"model={model!r} is {type_of(model)}; expected a model string or a backend")
     server = SERVERS.get(model.partition(":")[0])
-    kind: type[LocalBackend | ServerHandle] = LocalBackend if server is None else server
+    kind: type[LocalBackend | LocalAnswers | ServerHandle] = LocalBackend if server is None else server
     if server is None:
         check_name(model)
+        if options.keys() & {"use_route", *(field.name for field in options_of(AnswerOptions))}:
+            kind = LocalAnswers
     check_option_names(kind, model, options)
     return kind(model, **options)

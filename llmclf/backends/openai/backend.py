@@ -6,12 +6,14 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 from ...checks import is_number
 from ...errors import InputError
 from ...prompts.rendered import RenderedPrompt
-from ..base import Batches, CountsUsage, EstimatesCost, SeesTokens, Streams
+from ..answers.options import AnswerOptions, answer_settings
+from ..base import AddsToPrompt, Batches, CountsUsage, EstimatesCost, SeesTokens, Streams
 from ..handle import shared
 from ..http.answering_model import AnsweringModel
 from ..http.server_handle import ServerHandle, server
@@ -44,7 +46,9 @@ def _is_tolerance(name: str, value: Any) -> None:
 
 @server
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, SeesTokens):
+class OpenAIBackend(
+    AnswerOptions, ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, SeesTokens, AddsToPrompt
+):
     """Score labels with a model behind an OpenAI-compatible server.
 
     The handle is a description. On first use it connects, and a few tiny requests find out what the server really does (`probe`);
@@ -55,7 +59,9 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
     - ``"echo_text"``: exact, for servers that echo and neither tokenise nor take `tokenizer`;
     - ``"top_logprobs"``, and ``"chat"`` where the server answers chats alone: it names at most twenty tokens, so that a label's
       log-probability lies between two bounds. `RowScores.lower` and `upper` hold them, and the score is the logarithm of the
-      middle of the two probabilities.
+      middle of the two probabilities;
+    - ``"verbalized"``, ``"sampled"`` and ``"mixed"``, only where ``use_route=`` names one: estimates from what a chat answers,
+      for models that show no log-probabilities; see `llmclf.backends.answers`.
 
     Parameters
     ----------
@@ -106,13 +112,14 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
     scheme = "openai"
     usual_provider = PROVIDERS["openai"]
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.provider.check_extra(self.name, self.extra)
-
     @property
     def endpoint(self) -> Endpoint:
         return self.provider.endpoint(self.wire)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.provider.check_extra(self.name, self.extra)
+        answer_settings(self, self.use_route)
 
     @property
     def _connection(self) -> Connection:
@@ -133,6 +140,7 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
             models=AnsweringModel(self.model_name, accepts_change=self.accept_model_change),
             provider=self.provider,
             wires=self._wires,
+            answers=answer_settings(self, self.use_route),
         )
         # The address may come from the environment, which equal handles need not have seen alike.
         return shared((*self._key, options.base_url, options.api_key_env), make)
@@ -191,6 +199,10 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
             "probe": connection.probe.summary,
         }
 
+    def shown_prompt(self, request: Request) -> str:
+        """What the model reads, without the markup of a chat template; of a route by answers, with all that it adds."""
+        return self._connection.shown_prompt(request)
+
     def chat_frame(self, prompt: RenderedPrompt) -> str | None:
         """What the model's chat template writes around the turns of a prompt; None where the server alone knows."""
         return self._connection.chat_frame(prompt)
@@ -199,6 +211,7 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
         check_requests(requests)
         if not requests:
             return
+        self._connection.warn_of_answers(requests)
         yield from self._connection.score(requests)
 
     def stream(
@@ -207,7 +220,7 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
         """Answers in groups, of any number of requests; see `llmclf.backends.streaming`."""
         if n_requests == 0:
             return
-        yield from self._connection.stream(requests, n_requests)
+        yield from self._connection.stream(self._told(requests), n_requests)
 
     def batch_stream(
         self, requests: Iterable[Request], connection: sqlite3.Connection, **options: Any
@@ -233,7 +246,14 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
             At least one, with the place of each request. A list counts as handled once the next is asked for; what was kept
             about its rows is then deleted.
         """
-        yield from self._connection.batches(requests, BatchStore(connection), BatchOptions(**options))
+        yield from self._connection.batches(self._told(requests), BatchStore(connection), BatchOptions(**options))
+
+    def _told(self, requests: Iterable[Request]) -> Iterator[Request]:
+        """The requests, of which the first is looked at now; see `Connection.warn_of_answers`."""
+        rest = iter(requests)
+        first = list(islice(rest, 1))
+        self._connection.warn_of_answers(first)
+        return chain(first, rest)
 
     def estimate(self, requests: Sequence[Request]) -> Estimate:
         """What answering would take, counted without sending anything.

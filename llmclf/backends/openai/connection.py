@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import CapabilityError, InputError, MissingDependencyError, RowError, ServerError
 from ...prompts.rendered import RenderedPrompt, Span
+from ..answers.first_use import warn_of_estimates
+from ..answers.options import AnswerSettings
+from ..answers.registry import ANSWER_ROUTES
 from ..http.answering_model import AnsweringModel
 from ..http.async_bridge import AsyncBridge
 from ..http.client import Client
@@ -21,12 +24,11 @@ from ..requests import Request, RowScores, check_requests
 from ..tokens.codec import Encoder, TokenCodec, TokenRow
 from ..usage import Estimate
 from ..wires.base import SupportsCall, Wire
-from ..wires.generator import TextGenerator
-from ..wires.registry import WIRES
 from .batches.options import BatchOptions
 from .batches.runner import BatchRunner
 from .batches.store import BatchStore
 from .probe import Probe, probe
+from .routes.answered import Answered
 from .routes.base import (
     Answer,
     Placed,
@@ -110,13 +112,16 @@ class Connection:
         models: AnsweringModel,
         provider: Provider,
         wires: Sequence[Wire],
+        answers: AnswerSettings,
     ) -> None:
         self.options = options
         self._provider = provider
         self._wires = wires
         self.models = models
         self.bridge = AsyncBridge(Client(options))
-        self._routes = Routes(RouteOptions(top_calls, tolerance))
+        self._routes = Routes(RouteOptions(top_calls, tolerance, answers))
+        self._asks = answers if use_route in ANSWER_ROUTES else None
+        self._warned = False
         self._model = model
         self._extra = extra
         self._use_route = use_route
@@ -161,6 +166,23 @@ class Connection:
     def reports(self) -> list[RouteReport]:
         """Every route, and whether the server allows it."""
         return self._routes.reports(self._facts(self.probe))
+
+    def warn_of_answers(self, requests: Sequence[Request]) -> None:
+        """Warn, once, where scores are estimates from what the model writes: what they cost, and what would be better."""
+        route = self.route
+        if self._warned or not isinstance(route, Answered) or not requests:
+            return
+        self._warned = True
+        estimate = self.estimate(requests[:1])
+        better = next((one for one in self._routes.allowed(self._facts(self.probe)) if not one.on_request), None)
+        warn_of_estimates(route.answers, repr(self._model), estimate, None if better is None else better.name)
+
+    def shown_prompt(self, request: Request) -> str:
+        """What the model reads, without the markup of a chat template; of a route by answers, with all that it adds."""
+        route = self.route
+        if not isinstance(route, Answered):
+            return request.prompt.text
+        return route.shown(self._client(self.bridge.client), request)
 
     def chat_frame(self, prompt: RenderedPrompt) -> str | None:
         """What the model's chat template writes around the turns of a prompt; None where the server alone knows."""
@@ -216,12 +238,6 @@ class Connection:
 
     def _client(self, client: SupportsCall) -> RouteClient:
         return RouteClient(client, self._facts(self.probe), self._extra, self.models)
-
-    def generator(self, client: SupportsCall) -> TextGenerator:
-        """The model as one that writes answers; nothing is asked to find out how."""
-        wire = self._wires[0] if self._probe is None or not self._probe.chat else WIRES[self._probe.chat_wire]
-        limit = self._probe.chat_limit if self._probe is not None and self._probe.chat else None
-        return TextGenerator(client, wire, self._provider, self._model, self._extra, self.models, limit)
 
     def _task(self, requests: Iterable[Request], n_requests: int | None) -> _Task:
         client, route = self._client(self.bridge.client), self.route
@@ -298,7 +314,7 @@ class Connection:
         return replace(row, context=-(-n_bytes // 4) + _TURN_TOKENS * len(turns) + _ANSWER_TOKENS)
 
     async def _open(self, client: Client) -> Probe:
-        probed = await probe(client, self._model, self._extra, self.models, self._provider, self._wires)
+        probed = await probe(client, self._model, self._extra, self.models, self._provider, self._wires, self._asks)
         if self._tokenizer is not None:
             self._encoder = self._load_tokenizer()
             if probed.tokenizer is not None:

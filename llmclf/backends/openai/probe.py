@@ -15,11 +15,16 @@ from typing import Any
 
 from ...errors import CapabilityError, ServerError
 from ...prompts.rendered import Span, Turn
-from ..answers.generates import GenerationRequest
+from ..answers.generates import GeneratedText, GenerationRequest
+from ..answers.options import AnswerSettings
+from ..answers.registry import by_answers
+from ..answers.stated_shares import UnusableAnswerError, read_json
+from ..answers.verbalized import shares_schema
 from ..http.answering_model import AnsweringModel, name_of
 from ..http.client import Client
 from ..http.replies import choices, expect, mapping, sequence, string
 from ..providers import Provider
+from ..wires.answer_facts import AnswerFacts
 from ..wires.base import Wire, merged
 from ..wires.token_replies import (
     NO_DISTRIBUTION,
@@ -36,8 +41,11 @@ _CUT = "\N{REPLACEMENT CHARACTER}"
 _COLD = 0.5  # a temperature that would double every difference if it were in the numbers
 _DRAWS = 8  # answers that may end at once by chance before a chat counts as one that shows no token
 _AGREE = 0.3  # nats between two ways to the same number; half of that is one step of a half-precision logit
+_QUESTION = (Turn("user", (Span("What is the capital of France? Answer with one word.", False),)),)
+_ASKED_FOR_JSON = (Turn("user", (Span('Answer with this JSON object and nothing else: {"A": 60, "B": 40}', False),)),)
+_ANSWER_TOKENS, _JSON_TOKENS = 16, 40
 _TOP = (20, 5, 1)  # how many top log-probabilities are asked for, most first
-_QUESTION = (Turn("user", (Span("What is the capital of France?", False),)),)
+_CHAT = (Turn("user", (Span("What is the capital of France?", False),)),)
 _NO_SUCH_MODEL = re.compile(
     r"invalid model|unknown model|not a valid model|model\b.{0,200}\b(not found|not exist|not available)"
 )
@@ -83,6 +91,8 @@ class Probe:
         The protocol in which chats are answered; see `llmclf.backends.wires.registry`.
     effort : str or None
         The reasoning effort without which a chat shows no log-probabilities.
+    answers : AnswerFacts or None
+        What it does with chats whose answer is read as text; None where that was not asked, or does not work.
     bos_token, eos_token : str
         As far as the server tells them.
     notes : tuple of str
@@ -108,6 +118,7 @@ class Probe:
     chat_limit: str = "max_completion_tokens"
     chat_wire: str = "chat"
     effort: str | None = None
+    answers: AnswerFacts | None = None
     bos_token: str = ""
     eos_token: str = ""
     notes: tuple[str, ...] = field(default=())
@@ -132,6 +143,7 @@ async def probe(
     models: AnsweringModel,
     provider: Provider,
     wires: Sequence[Wire],
+    answers: AnswerSettings | None = None,
 ) -> Probe:
     """Find out what a server does.
 
@@ -148,6 +160,8 @@ async def probe(
         What is known of its servers.
     wires : sequence of Wire
         The protocols to ask in, until one shows log-probabilities.
+    answers : AnswerSettings, optional
+        Of a route by answers that was asked for; then the server is also asked for answers, and need not show more.
 
     Raises
     ------
@@ -156,7 +170,7 @@ async def probe(
     CapabilityError
         It gives no log-probabilities at all.
     """
-    return await _Prober(client, model, extra, models, provider, wires).run()
+    return await _Prober(client, model, extra, models, provider, wires).run(answers)
 
 
 @dataclass(frozen=True)
@@ -190,7 +204,7 @@ class _Prober:
         self._forbidden: ServerError | None = None
         self._flag: dict[str, Any] = {}
 
-    async def run(self) -> Probe:
+    async def run(self, answers: AnswerSettings | None) -> Probe:
         first = self._wires[0]
         facts: dict[str, Any] = {"model": self._model, "chat_wire": first.name}
         if first.is_openai and first.continues_text:
@@ -206,7 +220,9 @@ class _Prober:
         for wire in self._wires:
             if wire.shows_logprobs and await self._chat(facts, wire):
                 break
-        if not (facts.get("completions") or facts.get("chat")):
+        if answers is not None:
+            facts["answers"] = await self._answers(answers, first)
+        elif not (facts.get("completions") or facts.get("chat")):
             if self._forbidden is not None:
                 raise self._forbidden
             raise CapabilityError(self._nothing_shown())
@@ -216,10 +232,9 @@ class _Prober:
         silent = [wire for wire in self._wires if not wire.shows_logprobs]
         said = "; ".join([*(f"{wire.title} has none" for wire in silent), *self._notes])
         return (
-            f"the server gives no log-probabilities for {self._model!r} ({said}); ask for written answers instead, with "
-            "use_route='verbalized' (the model states shares: 1 request for a row) or use_route='sampled' (shares of drawn "
-            "answers: several requests for a row); or use a server that does (vLLM, SGLang, llama.cpp's server), a model without "
-            "reasoning, or a decision model ('systemone:NAME', 'decisions:NAME')"
+            f"the server gives no log-probabilities for {self._model!r} ({said}); {by_answers()}; or use a server that does "
+            "(vLLM, SGLang, llama.cpp's server), a model without reasoning, or a decision model ('systemone:NAME', "
+            "'decisions:NAME')"
         )
 
     async def _ask(self, path: str, body: Mapping[str, Any], read: Any, what: str, tokens_out: int = 1) -> Any:
@@ -421,7 +436,7 @@ class _Prober:
         efforts = dict.fromkeys((None, None if "reasoning_effort" in self._extra else self._provider.effort))
         most = self._provider.top_logprobs or _TOP[0]
         for effort in efforts:
-            request = GenerationRequest(_QUESTION, max_tokens=1, effort=effort)
+            request = GenerationRequest(_CHAT, max_tokens=1, effort=effort)
             for limit in sorted(wire.limits, key=lambda name: name != self._provider.limit):
                 for k in dict.fromkeys((most, *(k for k in _TOP if k < most))):
                     yield request, k, limit
@@ -448,6 +463,65 @@ class _Prober:
                 self._notes.append(f"{what}: {NO_DISTRIBUTION}")
             if drawn is not None or self._status not in (400, 422):
                 return
+
+    async def _answers(self, settings: AnswerSettings, wire: Wire) -> AnswerFacts:
+        """What the server does with a chat whose answer is read as text.
+
+        Raises
+        ------
+        CapabilityError
+            It gives no answer.
+        """
+        most = settings.max_answer_tokens or _ANSWER_TOKENS
+        plain = GenerationRequest(_QUESTION, most, temperature=0.0, effort=settings.effort)
+        limits = sorted(wire.limits, key=lambda name: name != self._provider.limit)
+        facts: AnswerFacts | None = None
+        for candidate in (AnswerFacts(wire.name, name, temperatures=warm) for warm in (True, False) for name in limits):
+            if await self._texts(wire, plain, candidate, "answer of a chat") is not None:
+                facts = candidate
+                break
+            if self._status not in (400, 422):
+                break
+        if facts is None:
+            said = self._notes[-1] if self._notes else "it did not say why"
+            raise CapabilityError(
+                f"the server does not answer chats for {self._model!r} ({said}); use a model that does, or another "
+                "max_answer_tokens= or effort= where the server speaks of these"
+            )
+        # What a server does not take is no fault here, so that it needs no note.
+        notes = list(self._notes)
+        two = replace(plain, n=1 + wire.takes_n, temperature=1.0, seed=1 if wire.takes_seed else None)
+        texts = await self._texts(wire, two, facts, "two answers")
+        facts = replace(facts, seeds=wire.takes_seed and texts is not None, choices=len(texts or ()) == 2)
+        if texts is None and wire.takes_n and wire.takes_seed:
+            seeded = await self._texts(wire, replace(two, n=1), facts, "seed")
+            texts = await self._texts(wire, replace(two, seed=None), facts, "two answers")
+            facts = replace(facts, seeds=seeded is not None, choices=len(texts or ()) == 2)
+        schema = replace(
+            plain, turns=_ASKED_FOR_JSON, max_tokens=max(most, _JSON_TOKENS), schema=shares_schema(("A", "B"))
+        )
+        texts = await self._texts(wire, schema, facts, "schema")
+        try:
+            read_json(texts[0].text if texts else "", ("A", "B"))
+            facts = replace(facts, schema=True)
+        except UnusableAnswerError:
+            pass
+        self._notes = notes
+        return facts
+
+    async def _texts(
+        self, wire: Wire, request: GenerationRequest, facts: AnswerFacts, what: str
+    ) -> list[GeneratedText] | None:
+        """The answers to a request; None if the server refuses it."""
+        body = merged(wire.body(self._model, facts.adapted(request), limit=facts.limit), self._extra)
+        texts: list[GeneratedText] | None = await self._ask(
+            wire.path(self._model, is_chat=True),
+            body,
+            lambda reply: wire.texts(reply, request.n),
+            what,
+            request.n * max(request.max_tokens, wire.least_tokens),
+        )
+        return texts
 
     async def _chat_token(
         self, wire: Wire, request: GenerationRequest, k: int, limit: str, what: str

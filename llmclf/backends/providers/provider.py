@@ -52,8 +52,6 @@ class Provider:
         How many of the likeliest tokens it names, at most; 0 where no model of it has named any.
     limit : str
         Its name for the largest number of tokens in an answer, in OpenAI's protocol for chats.
-    takes_n, takes_seed, takes_schema, takes_grammar : bool
-        Whether a request may ask for several answers, carry a seed, and bind the answer to a JSON schema or a GBNF grammar.
     takes_one_text : bool
         A completion is asked for with one text: neither several in a request, nor token ids.
     effort : str or None
@@ -73,10 +71,6 @@ class Provider:
     key_variable: str | None = None
     top_logprobs: int = 20
     limit: str = "max_tokens"
-    takes_n: bool = True
-    takes_seed: bool = True
-    takes_schema: bool = True
-    takes_grammar: bool = False
     takes_one_text: bool = False
     effort: str | None = None
     pin: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))

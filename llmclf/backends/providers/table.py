@@ -34,8 +34,6 @@ _ENTRIES = (
         url_variable="ANTHROPIC_BASE_URL",
         key_variable="ANTHROPIC_API_KEY",
         top_logprobs=0,
-        takes_n=False,
-        takes_seed=False,
     ),
     Provider(
         "gemini",
@@ -55,7 +53,6 @@ _ENTRIES = (
         url_variable="MISTRAL_BASE_URL",
         key_variable="MISTRAL_API_KEY",
         top_logprobs=0,
-        takes_seed=False,
     ),
     Provider(
         "xai",
@@ -105,7 +102,6 @@ _ENTRIES = (
         key_variable="GROQ_API_KEY",
         limit="max_completion_tokens",
         top_logprobs=0,
-        takes_n=False,
     ),
     Provider(
         "openrouter",
@@ -113,7 +109,6 @@ _ENTRIES = (
         (Endpoint("chat", "https://openrouter.ai/api/v1"),),
         url_variable="OPENROUTER_BASE_URL",
         key_variable="OPENROUTER_API_KEY",
-        takes_n=False,
         pin={"provider": {"only": ["NAME"], "require_parameters": True}},
     ),
     Provider(
@@ -121,14 +116,12 @@ _ENTRIES = (
         "Ollama",
         (Endpoint("ollama", "http://localhost:11434"), Endpoint("chat", "http://localhost:11434/v1")),
         url_variable="OLLAMA_BASE_URL",
-        takes_n=False,
     ),
     Provider(
         "lmstudio",
         "LM Studio",
         (Endpoint("chat", "http://localhost:1234/v1"), Endpoint("responses", "http://localhost:1234/v1")),
         url_variable="LMSTUDIO_BASE_URL",
-        takes_n=False,
     ),
     Provider(
         "vllm",
@@ -144,8 +137,6 @@ _ENTRIES = (
         (Endpoint("chat", "http://localhost:8080/v1"),),
         url_variable="LLAMACPP_BASE_URL",
         key_variable="LLAMA_API_KEY",
-        takes_n=False,
-        takes_grammar=True,
     ),
 )
 

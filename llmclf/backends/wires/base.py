@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from ...errors import CapabilityError, ServerError
 from ...prompts.rendered import Turn
-from ..answers.generates import GeneratedText, GenerationRequest
+from ..answers.generates import GeneratedText, GenerationRequest, Stop
 from ..http.replies import mapping, sequence, string
 from .token_replies import Position, may_end
 
@@ -153,17 +153,18 @@ def system_and_rest(turns: Sequence[Turn]) -> tuple[str, list[Turn]]:
     return system, [turn for turn in turns if turn.role != "system"]
 
 
-def without_reasoning(text: str) -> str:
-    """An answer without the reasoning that some servers leave before it.
+def written(text: str, stop: Stop) -> GeneratedText:
+    """An answer without the reasoning that some servers leave before it; of nothing but reasoning there is no answer.
 
     Examples
     --------
-    >>> without_reasoning("<think>Praise.</think>\\n\\ngood"), without_reasoning("a <think> b"), without_reasoning("<think>It")
-    ('good', 'a <think> b', '')
+    >>> written("<think>Praise.</think>\\n\\ngood", "end"), written("<think>It is", "end")
+    (GeneratedText(text='good', stop='end'), GeneratedText(text='', stop='other'))
     """
     if not text.lstrip().startswith(_OPENS):
-        return text
-    return text.partition(_CLOSES)[2].lstrip()
+        return GeneratedText(text, stop)
+    _, closed, answer = text.partition(_CLOSES)
+    return GeneratedText(answer.lstrip(), stop if closed or stop == "length" else "other")
 
 
 def joined_parts(parts: Any, name: str) -> str:

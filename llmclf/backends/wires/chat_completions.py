@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..answers.generates import GeneratedText, GenerationRequest, Stop
-from ..http.replies import expect, mapping, sequence, string
-from .base import Wire, check_answered, joined_parts, messages, without_reasoning
+from ..http.replies import BadReplyError, expect, mapping, sequence, string
+from .base import Wire, check_answered, joined_parts, messages, written
 from .token_replies import Position, chat_reader
 
 _STOPS: dict[str, Stop] = {
@@ -83,21 +83,20 @@ def some_choices(reply: Any, n: int) -> list[Mapping[str, Any]]:
     placed: dict[int, Mapping[str, Any]] = {}
     for choice in stated:
         index = mapping(choice, "a choice").get("index", 0 if len(stated) == 1 else None)
-        expect(
-            type(index) is int and 0 <= index < n and index not in placed, "the places of the choices are not each once"
-        )
+        if type(index) is not int or not 0 <= index < n or index in placed:
+            raise BadReplyError(f"a choice has no index of its own between 0 and {n - 1}")
         placed[index] = choice
     return [placed[index] for index in sorted(placed)]
 
 
 def _written(choice: Mapping[str, Any]) -> GeneratedText:
     stop = _STOPS.get(str(choice.get("finish_reason")), "other")
-    if "message" not in choice:
-        return GeneratedText(string(choice.get("text"), "text"), stop)
-    message = mapping(choice["message"], "message")
+    if "message" not in choice and "text" in choice:
+        return GeneratedText(string(choice["text"], "text"), stop)
+    message = mapping(choice.get("message"), "message")
     if isinstance(message.get("refusal"), str) and message["refusal"]:
         return GeneratedText(message["refusal"], "refusal")
-    return GeneratedText(without_reasoning(_content(message.get("content"))), stop)
+    return written(_content(message.get("content")), stop)
 
 
 def _content(content: str | Sequence[Any] | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..answers.generates import GeneratedText, GenerationRequest, Stop
-from ..http.replies import expect, mapping, sequence, string
+from ..http.replies import BadReplyError, expect, mapping, sequence, string
 from .base import Wire, check_answered, check_can_say, system_and_rest
 from .token_replies import Entry, Position, checked_positions, known_logprob
 
@@ -90,10 +90,8 @@ def _candidates(reply: Any, n: int) -> list[Mapping[str, Any]]:
     placed: dict[int, Mapping[str, Any]] = {}
     for candidate in stated:
         index = mapping(candidate, "a candidate").get("index", 0)  # a place of 0 is left out
-        expect(
-            type(index) is int and 0 <= index < n and index not in placed,
-            "the places of the candidates are not each once",
-        )
+        if type(index) is not int or not 0 <= index < n or index in placed:
+            raise BadReplyError(f"a candidate has no index of its own between 0 and {n - 1}")
         placed[index] = candidate
     return [placed[index] for index in sorted(placed)]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..answers.generates import GeneratedText, GenerationRequest, Stop
 from ..http.replies import expect, mapping, sequence, string
-from .base import Wire, check_answered, check_can_say, messages, without_reasoning
+from .base import Wire, check_answered, check_can_say, messages, written
 from .token_replies import Position, listed_positions
 
 _STOPS: dict[str, Stop] = {"stop": "end", "length": "length"}
@@ -58,7 +58,7 @@ class Ollama(Wire):
             text = string(mapping(answer["message"], "message").get("content"), "content")
         else:
             text = string(answer.get("response"), "response")
-        return [GeneratedText(without_reasoning(text), stop)]
+        return [written(text, stop)]
 
     def positions(self, reply: Any) -> list[Position]:
         (answer,) = self.texts(reply, 1)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..answers.generates import GeneratedText, GenerationRequest, Stop
 from ..http.replies import expect, mapping, sequence, string
-from .base import Wire, check_answered, check_can_say, messages, without_reasoning
+from .base import Wire, check_answered, check_can_say, messages, written
 from .token_replies import Position, listed_positions
 
 _LOGPROBS = "message.output_text.logprobs"
@@ -51,7 +51,7 @@ class Responses(Wire):
         if refusals:
             return [GeneratedText(string(refusals[0].get("refusal"), "a refusal"), "refusal")]
         text = "".join(string(part.get("text"), "text") for part in parts)
-        return [GeneratedText(without_reasoning(text), _stop(reply))]
+        return [written(text, _stop(reply))]
 
     def positions(self, reply: Any) -> list[Position]:
         (answer,) = self.texts(reply, 1)

@@ -8,7 +8,7 @@ import pytest
 import servers
 from writing import written
 
-from llmclf import open_backend
+from llmclf import LLMClassifier, Prompt, open_backend
 from llmclf.downloads import SMOLLM2
 from llmclf.errors import ServerError
 
@@ -40,7 +40,7 @@ def test_it_writes_in_three_protocols(llama, name, options):
 
 
 def test_a_grammar_and_a_schema_bind_its_answers(llama):
-    """What the table says that it takes, it takes; the same seed draws the same."""
+    """Both are followed strictly; the same seed draws the same."""
     backend = open_backend("llamacpp:smol", base_url=llama)
     grammar = 'root ::= "good" | "bad"'
     (answer,) = written(backend, max_tokens=8, grammar=grammar)
@@ -68,3 +68,24 @@ def test_its_refusal_is_shown(llama):
     backend = open_backend("llamacpp:smol", base_url=llama)
     with pytest.raises(ServerError, match=r"answered 400|grammar"):
         written(backend, grammar="this is no grammar", max_tokens=4)
+
+
+@pytest.mark.filterwarnings("ignore::llmclf.errors.EstimatedScoresWarning")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("llamacpp:smol", {}), ("openai:smol", {"wire": "responses"}), ("anthropic:smol", {})],
+)
+def test_what_it_takes_is_found_out(llama, name, options):
+    """The probe sees a schema and a seed where they work, and rows get shares of drawn answers."""
+    backend = open_backend(name, base_url=llama, use_route="sampled", n_samples=3, max_samples=3, **options)
+    facts = backend.probe.answers
+    assert facts.wire == ("chat" if not options and name.startswith("llama") else options.get("wire", "anthropic"))
+    assert facts.seeds == (facts.wire == "chat")
+    clf = LLMClassifier(
+        backend,
+        labels=["good", "bad"],
+        prompt=Prompt("Review: {{ text }}", instruction="Answer good or bad.", chat=True),
+        on_error="missing",
+    ).fit(["A fine film."])
+    proba = clf.predict_proba(["A fine film.", "A bore."])
+    assert proba.shape == (2, 2)

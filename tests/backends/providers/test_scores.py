@@ -178,13 +178,7 @@ def test_without_log_probabilities_the_other_routes_are_named(personality, schem
         with pytest.raises(CapabilityError) as caught:
             score(backend, requests_for(TEXTS[:1], prompt=CHAT, shots=()))
         message = str(caught.value)
-        for part in (
-            words,
-            "use_route='verbalized'",
-            "1 request for a row",
-            "use_route='sampled'",
-            "several requests for a row",
-        ):
+        for part in (words, "use_route='verbalized' (1 request a row)", "use_route='sampled' (5 to 20 answers a row)"):
             assert part in message
         assert "\n" not in message
         if n_requests is not None:
@@ -417,22 +411,83 @@ def test_n_that_is_not_honoured():
 
 
 def test_the_name_of_the_limit_is_found_out():
-    """A server that knows it by another name is told so by that one from then on; the answer is paid for once."""
+    """A server that knows it by another name than the table says is asked by that one."""
     with FakeServer("reasons") as server:
-        assert len(written(opened(server, "together"))) == 1
-        assert [sorted({"max_tokens", "max_completion_tokens"} & set(request.body)) for request in server.requests] == [
-            ["max_tokens"],
-            ["max_completion_tokens"],
-        ]
+        backend = opened(server, "together", use_route="sampled")
+        assert backend.probe.answers.limit == "max_completion_tokens"
+        assert backend.route == "sampled"
 
 
 def test_an_effort_that_a_model_does_not_take():
-    """It is a lack of the model, named with the server's words."""
-    refusal = Status(400, body={"error": {"message": "Unsupported parameter: 'reasoning_effort' for this model."}})
-    with FakeServer("openai_chat", lambda _: refusal) as server:
-        with pytest.raises(CapabilityError, match=r"effort='low'.*Unsupported parameter.*leave effort out"):
-            written(opened(server, "openai"), effort="low")
-        assert len(server.requests) == 1
+    """It is named with the server's words, before any row is asked about."""
+
+    def fault(request):
+        if "reasoning_effort" in (request.body or {}):
+            return Status(400, body={"error": {"message": "Unsupported parameter: 'reasoning_effort' for this model."}})
+        return None
+
+    with FakeServer("openai_chat", fault) as server:
+        backend = opened(server, "openai", use_route="sampled", effort="low")
+        with pytest.raises(CapabilityError, match=r"Unsupported parameter: 'reasoning_effort'.*effort="):
+            _ = backend.route
+
+
+def saying(text: str, shares: str):
+    """A change of any protocol's reply: what was written is a text, or stated shares where a schema was asked for."""
+
+    def change(body):
+        said = shares if "schema" in json.dumps(body) or "JSON" in json.dumps(body) else text
+
+        def changed(reply):
+            if "choices" in reply:
+                for choice in reply["choices"]:
+                    choice["message"]["content"], choice["finish_reason"] = said, "stop"
+            elif "output" in reply:
+                reply["output"][1]["content"][0]["text"], reply["status"] = said, "completed"
+            elif "candidates" in reply:
+                for candidate in reply["candidates"]:
+                    candidate["content"], candidate["finishReason"] = {"parts": [{"text": said}]}, "STOP"
+            elif "stop_reason" in reply:
+                reply["content"][1]["text"], reply["stop_reason"] = said, "end_turn"
+            elif "done_reason" in reply:
+                reply["message"]["content"], reply["done_reason"] = said, "stop"
+            return reply
+
+        return changed
+
+    def fault(request):
+        is_chat = isinstance(request.body, dict) and {"messages", "contents", "input"} & set(request.body)
+        return Mutate(change(request.body)) if is_chat else None
+
+    return fault
+
+
+WRITES = [
+    ("anthropic", "anthropic", {}, 5),
+    ("gemini", "gemini", {}, 5),
+    ("ollama", "ollama", {}, 5),
+    ("responses", "openai", {"wire": "responses"}, 5),
+]
+
+
+@pytest.mark.filterwarnings("ignore::llmclf.errors.EstimatedScoresWarning")
+@pytest.mark.parametrize(("personality", "scheme", "options", "n_requests"), WRITES)
+def test_written_answers_are_scores_in_every_protocol(personality, scheme, options, n_requests):
+    """Shares that are stated and answers that are drawn are read from each protocol's replies, at the requests that they cost."""
+    with FakeServer(personality, saying("good", '{"A": 50, "B": 50}')) as server:
+        for route, n in (("verbalized", 1), ("sampled", n_requests)):
+            backend = opened(server, scheme, use_route=route, max_samples=5 if route == "sampled" else None, **options)
+            clf = LLMClassifier(backend, labels=["good", "bad"], prompt=CHAT).fit(TEXTS)
+            assert backend.route == route
+            assert backend.identity()["backend"] == scheme
+            asked_before = len(server.requests)
+            proba = clf.predict_proba(["A fine film."])
+            assert len(server.requests) == asked_before + n
+            if route == "sampled":
+                assert clf.classes_[proba[0].argmax()] == "good"
+                assert proba[0].max() > 0.8
+            else:
+                assert proba[0].tolist() == pytest.approx([0.5, 0.5])
 
 
 @pytest.mark.parametrize("personality", ["anthropic", "gemini", "ollama", "openai_chat"])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from ....errors import CapabilityError
+from ...answers.options import AnswerSettings
 from ...http.answering_model import AnsweringModel
 from ...nested_labels import without_longer
 from ...requests import Request, RowScores
@@ -36,7 +37,7 @@ SHARED_IDENTITY = "exact"
 
 @dataclass(frozen=True)
 class RouteOptions:
-    """What a user may set for the routes that ask step by step.
+    """What a user may set for the routes that ask step by step, and for those by answers.
 
     Attributes
     ----------
@@ -44,10 +45,12 @@ class RouteOptions:
         Requests for one row, at most.
     tolerance : float
         Share of the labels' probability below which a branch of the label trie is not followed once the best label is decided.
+    answers : AnswerSettings
     """
 
     top_calls: int
     tolerance: float
+    answers: AnswerSettings = field(default_factory=AnswerSettings)
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,8 @@ class Route(ABC):
         What a row takes is known only from its answers, and `work` says what it takes at most.
     path : str
         The endpoint that is asked, below the server's address, unless `asked_path` says otherwise.
+    on_request : bool
+        It is taken only where a user names it (``use_route=``), never as the best that is allowed.
     batch_obstacle : str or None
         Why the Batch API cannot carry it, as the end of a sentence that begins with the route; None where it can.
     """
@@ -199,6 +204,7 @@ class Route(ABC):
     identity_name: ClassVar[str | None] = None
     depends_on_rows: ClassVar[bool] = False
     depends_on_answers: ClassVar[bool] = False
+    on_request: ClassVar[bool] = False
     batch_obstacle: ClassVar[str | None] = None
     path: ClassVar[str] = "/completions"
 
@@ -228,6 +234,11 @@ class Route(ABC):
     def asked_path(self, server: ServerFacts) -> str:
         """The endpoint that is asked at a server."""
         return self.path
+
+    @property
+    def cost(self) -> str | None:
+        """What a row takes, in words; None where that depends on the labels."""
+        return None
 
     @property
     def default(self) -> Route:

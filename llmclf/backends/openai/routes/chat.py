@@ -9,7 +9,7 @@ from typing import Any
 from ....errors import CapabilityError, ServerError
 from ...answers.generates import GenerationRequest
 from ...requests import Request, RowScores
-from ...wires.generator import most_tokens
+from ...wires.answer_facts import most_tokens
 from ...wires.token_replies import NO_DISTRIBUTION, Position, shows_distribution
 from ..probe import Probe
 from .base import NOT_RAW, RouteClient, RowSize, ServerFacts, TextRoute, Work
