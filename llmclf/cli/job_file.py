@@ -294,7 +294,8 @@ class JobFile(BaseModel):
         Flag(
             _switch(
                 "--batch-api",
-                "Ask through the server's /v1/batches, which takes up to a day and often costs half; for models openai:NAME.",
+                "Ask through the provider's batches, which take up to a day and often cost half; for models openai:NAME and "
+                "others that speak its protocols, and for anthropic:NAME.",
             )
         ),
     ] = False

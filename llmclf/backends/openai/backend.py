@@ -225,7 +225,7 @@ class OpenAIBackend(
     def batch_stream(
         self, requests: Iterable[Request], connection: sqlite3.Connection, **options: Any
     ) -> Iterator[list[tuple[int, RowScores]]]:
-        """Answers as `stream` gives them, by the provider's batches (``/v1/files`` and ``/v1/batches``).
+        """Answers as `stream` gives them, by the provider's batches (``/v1/files`` and ``/v1/batches``, or Message Batches).
 
         The scores are those of the live route. A few tiny live requests find out what the server does, as always; where its
         tokenizer is used, texts are tokenised live, too. `rpm` and `tpm` hold for live requests, `price` is that of batches, and

@@ -25,6 +25,7 @@ from ..tokens.codec import Encoder, TokenCodec, TokenRow
 from ..usage import Estimate
 from ..wires.base import SupportsCall, Wire
 from .batches.options import BatchOptions
+from .batches.registry import BATCHES
 from .batches.runner import BatchRunner
 from .batches.store import BatchStore
 from .probe import Probe, probe
@@ -211,12 +212,13 @@ class Connection:
             raise CapabilityError(
                 f"the route {route.name!r} {route.batch_obstacle}; ask live, or name another route (use_route=)"
             )
-        wire = self._facts(self.probe).wire
-        if not wire.is_openai:
+        wire = self._wires[0]
+        kind = BATCHES.get(wire.name)
+        if kind is None:
             raise CapabilityError(
                 f"llmclf knows no batches of {wire.title}; ask live, or through an OpenAI-compatible API"
             )
-        runner = BatchRunner(self.bridge.client, store, options)
+        runner = BatchRunner(self.bridge.client, store, options, kind)
         settled = route.recalled(store.kept("route"))
         # A row by itself asks the same in every process, whatever rows are left.
         task = _Task(requests, lambda _: 1, self._client(runner), settled)
