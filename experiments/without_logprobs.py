@@ -42,10 +42,13 @@ FIXED = (3, 4, 5, 6, 8, 10, 12, 15, 20, 30)
 SHOWN = (3, 5, 10, 20)
 LOSS, AGREEMENT = 4, 6  # where log loss after 300 labels, and the share of rows with the model's own best label, stand
 STATED_ERROR = 0.7  # nats of the noise in a model's stated shares, beside what it would answer
+NO_DOUBT = 12.0  # nats by which the true label's logit is larger in rows without doubt
 BIAS = 1.5  # nats by which biased shares favour the first label
 SHARPENED = 2.5  # power of over-confident shares
 DATA_SETS = ("sst2", "agnews", "trec")
 DRAWS = (3, 10, 30)
+N_SHOTS_FROM = 40  # rows that the shots are drawn from
+LONGEST_ANSWER = 8  # tokens
 _ABOUT = f"""Simulated models, {{repeats}} worlds of {{rows}} test rows each; log loss in nats on rows that were not fitted, with
 the calibrator `bias_temperature`. Exact scores are the simulated model's own log-probabilities, and draws are drawn from them.
 Stated shares differ from them by noise of {STATED_ERROR} nats, and are rounded to 5 %; biased ones favour one label by {BIAS}
@@ -62,6 +65,7 @@ class World:
     lean: float  # nats by which the true label's logit is larger
     spread: float  # standard deviation of the logits
     scale: float  # by which the model is over-confident
+    clear: float = 0.0  # share of the rows that leave the model no doubt
 
 
 WORLDS = (
@@ -69,6 +73,7 @@ WORLDS = (
     World("2 labels, hard", 2, 1.5, 1.5, 1.5),
     World("4 labels", 4, 3.0, 1.5, 1.5),
     World("8 labels", 8, 3.5, 1.5, 1.5),
+    World("2 labels, no doubt or much", 2, 0.2, 0.5, 1.0, clear=0.8),
 )
 
 
@@ -114,8 +119,9 @@ def drawn_world(world: World, seed: int, n: int):
     rng = np.random.default_rng([seed, world.n_labels, int(10 * world.lean)])
     y = rng.integers(world.n_labels, size=n)
     logits = rng.normal(size=(n, world.n_labels)) * world.spread
-    logits[np.arange(n), y] += world.lean
-    logits += rng.normal(size=world.n_labels)  # the model's own preferences
+    logits[np.arange(n), y] += np.where(rng.random(n) < world.clear, NO_DOUBT, world.lean)
+    if not world.clear:
+        logits += rng.normal(size=world.n_labels)  # the model's own preferences
     logp = log_softmax(world.scale * logits)
     stated = log_softmax(logp + STATED_ERROR * rng.normal(size=logp.shape))
     biased = stated + BIAS * (np.arange(world.n_labels) == 0)
@@ -199,18 +205,22 @@ def equal_draws(sums, name, place):
 def real(name: str, n: int):
     """Rows of one table: scores of SmolLM2, exact and by draws, on one real set."""
     card = load_card(name)
-    train, test = card.load("train", n=n), card.load("test", n=n)
-    texts, labels = [*train["text"], *test["text"]], [*train["label"], *test["label"]]
-    options = {"labels": card.labels, "prompt": line_prompt(card), "n_shots": 0}
-    lines, column = [], None
+    train, test = card.load("train", n=n + N_SHOTS_FROM), card.load("test", n=n)
+    shown, texts = train["text"].tolist()[:N_SHOTS_FROM], [*train["text"][N_SHOTS_FROM:], *test["text"]]
+    labels = [*train["label"][N_SHOTS_FROM:], *test["label"]]
+    options = {"labels": card.labels, "prompt": card.prompt_template, "n_shots": 4, "random_state": 0}
+    lines = []
     for draws in (None, *DRAWS):
-        chosen = {} if draws is None else {"use_route": "sampled", "n_samples": draws, "max_samples": draws}
-        clf = LLMClassifier(open_backend("smollm2", **chosen), on_error="missing", **options).fit(texts[:2])
-        column = column or {label: k for k, label in enumerate(clf.classes_.tolist())}
+        chosen = (
+            {} if draws is None else {"n_samples": draws, "max_samples": draws, "max_answer_tokens": LONGEST_ANSWER}
+        )
+        backend = open_backend("smollm2", **({"use_route": "sampled", **chosen} if chosen else {}))
+        clf = LLMClassifier(backend, on_error="missing", **options).fit(shown, train["label"].tolist()[:N_SHOTS_FROM])
+        column = {label: k for k, label in enumerate(clf.classes_.tolist())}
+        y = np.array([column[label] for label in labels])
         began = time.perf_counter()
         scores = clf.score_labels(texts)
         seconds = (time.perf_counter() - began) / len(texts)
-        y = np.array([column[label] for label in labels])
         answered = np.isfinite(scores).all(axis=1)
         scores[~answered] = 0.0  # a row without an answer counts as one of which nothing is known
         fit = make_calibrator("bias_temperature").fit(scores[:n], y[:n], classes=range(len(column)))
@@ -222,11 +232,6 @@ def real(name: str, n: int):
         )
         print(lines[-1], flush=True)
     return lines
-
-
-def line_prompt(card):
-    """The card's prompt; an answer is the line that follows it."""
-    return Prompt(card.prompt_template, instruction="Answer with one of: {{ label_words | join(', ') }}.")
 
 
 def main() -> None:
@@ -281,8 +286,8 @@ def main() -> None:
             "",
             "## SmolLM2 on real sets",
             "",
-            f"SmolLM2-135M continues a prompt in plain text; {args.real_rows} rows calibrate, and as many others are judged. A "
-            "row without an answer that is a label counts as one of which nothing is known.",
+            f"SmolLM2-135M continues a prompt in plain text with four shots; {args.real_rows} rows calibrate, and as many others "
+            "are judged. A row without an answer that is a label counts as one of which nothing is known.",
             "",
             "| set | scores | rows answered | log loss, raw | calibrated | accuracy, calibrated | seconds a row |",
             "|---|---|--:|--:|--:|--:|--:|",

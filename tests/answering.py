@@ -37,7 +37,8 @@ class Manner:
     most_answers : int
         Answers of one request.
     takes : set of str
-        Of ``n``, ``seed``, ``response_format``, ``temperature`` (other than 1) and ``max_completion_tokens``.
+        Of ``n``, ``seed``, ``response_format``, ``temperature`` (other than 1), ``max_completion_tokens`` and
+        ``reasoning_effort``.
     change : callable
         Changes a finished choice.
     """
@@ -46,7 +47,9 @@ class Manner:
     step: float = 1.0
     favour: float = 1.0
     most_answers: int = 128
-    takes: frozenset[str] = frozenset({"n", "seed", "response_format", "temperature", "max_completion_tokens"})
+    takes: frozenset[str] = frozenset(
+        {"n", "seed", "response_format", "temperature", "max_completion_tokens", "reasoning_effort"}
+    )
     change: Callable[[dict[str, Any]], Any] = lambda choice: None
     state: Callable[[dict[str, float]], str] | None = None
     refuse_rows: Callable[[str], bool] = field(default=lambda text: False)
@@ -66,7 +69,7 @@ class AnsweringChat(Personality):
     def _chat(self, body: Any) -> Any:
         if body.get("logprobs"):
             raise _refusal("'logprobs' is not supported with this model.")
-        for name in ("n", "seed", "response_format", "max_completion_tokens"):
+        for name in ("n", "seed", "response_format", "max_completion_tokens", "reasoning_effort"):
             if name in body and name not in self.manner.takes:
                 raise _refusal(f"Unsupported parameter: '{name}'")
         if body.get("temperature", 1.0) != 1.0 and "temperature" not in self.manner.takes:

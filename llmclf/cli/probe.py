@@ -138,7 +138,8 @@ def _facts(probe: Probe) -> list[str]:
 
 def _table(routes: list[RouteReport]) -> list[str]:
     width = max(len(one.name) for one in routes)
-    rows = [f"  {one.name:{width}}  {'no: ' + one.obstacle if one.obstacle else 'yes'}" for one in routes]
+    yes = {False: "yes", True: "on request: estimates from written answers"}
+    rows = [f"  {one.name:{width}}  {f'no: {one.obstacle}' if one.obstacle else yes[one.on_request]}" for one in routes]
     return ["routes that the server allows, best first:", *rows]
 
 

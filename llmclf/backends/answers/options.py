@@ -36,7 +36,7 @@ class AnswerOptions:
     max_samples: int | None = option(
         None,
         help="On these routes: answers that are drawn at most, while the bounds leave open which label is the most probable "
-        "one and so many could decide it; None: 20, or n_samples where that is more.",
+        "one; None: 20, or n_samples where that is more.",
         check=positive_count,
     )
     n_orders: int | None = option(

@@ -83,7 +83,7 @@ class Sampled(AnswerRoute):
 
     The best label is open as long as its lower bound is not above all other upper bounds, which hold whenever the drawing stops
     (see `llmclf.backends.answers.draws`): a row that counts as decided is so with a confidence of 95 %. Each time, the fewest
-    answers are drawn that could decide the row, were they all its best label; none where all that are left could not.
+    answers are drawn that could decide the row, were they all its best label; all that are left, where fewer could not.
     """
 
     name = "sampled"
@@ -132,9 +132,9 @@ class Sampled(AnswerRoute):
             return 0
         if not draws.n_labels:
             return min(self.settings.n_samples, left)
-        if is_decided(draws) or not is_decided(draws.with_more(left)):
+        if is_decided(draws):
             return 0
-        return 1 + bisect_left(range(1, left), True, key=lambda n: is_decided(draws.with_more(n)))
+        return min(left, 1 + bisect_left(range(1, left), True, key=lambda n: is_decided(draws.with_more(n))))
 
     async def _some(self, question: Question, writer: GeneratesText, number: int, n: int) -> list[GeneratedText]:
         """Answers in one order of the labels, from as few requests as the generator allows."""

@@ -99,7 +99,7 @@ def test_verbalized_bounds_hold_what_the_model_would_state_unrounded(step):
 
 
 def test_clear_rows_take_fewer_draws_than_open_ones():
-    """A row stops once its best label is decided; an open one goes on as long as that could help, and stays undecided."""
+    """A row stops once its best label is decided; an open one takes max_samples, and stays undecided."""
     with AnsweringServer(always(positive=1.0)) as server:
         backend = backend_for(server, use_route="sampled", n_samples=3, max_samples=30)
         score(backend, requests_for(TEXTS[:1], LABELS))
@@ -108,7 +108,7 @@ def test_clear_rows_take_fewer_draws_than_open_ones():
         backend = backend_for(server, use_route="sampled", n_samples=3, max_samples=30)
         clf = LLMClassifier(backend, labels=LABELS, prompt=Prompt(chat=True)).fit(TEXTS[:1])
         _, undecided = clf.predict(TEXTS[:1], return_undecided=True)
-        assert 9 < server.n_about_rows <= 30
+        assert server.n_about_rows == 30
         assert undecided.all()
 
 
@@ -389,6 +389,17 @@ def test_html_and_refused_rows_cost_their_row_alone():
     with AnsweringServer(by_length, page) as server:
         (answer,) = score(backend_for(server, use_route="verbalized", max_retries=1), requests_for(TEXTS[:1], LABELS))
     assert answer.error
+
+
+def test_a_model_without_a_parameter_is_named_in_the_server_s_words():
+    """An effort that a model does not take is asked for once, and nothing goes on without it."""
+    takes = frozenset({"n", "seed", "temperature", "max_completion_tokens"})
+    with AnsweringServer(by_length, takes=takes) as server:
+        with pytest.raises(
+            CapabilityError, match=r"Unsupported parameter: 'reasoning_effort'\); use a model that does, or another"
+        ):
+            _ = backend_for(server, use_route="sampled", effort="low").route
+        assert not asked(server)
 
 
 def test_wrong_keys_and_models_stop_at_once():
