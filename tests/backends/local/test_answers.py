@@ -74,12 +74,18 @@ def test_plain_text_is_continued_as_it_is_and_cannot_be_asked_about(answers_of):
         score(answers_of("verbalized"), [request])
 
 
-def test_too_long_a_row_is_its_own_error(answers_of):
-    """The others are answered, or fail for reasons of their own."""
-    requests = requests_for(["word " * 5000, TEXTS[0]], LABELS)
-    first, second = score(answers_of("sampled", n_samples=1, max_samples=1), requests)
-    assert "the model reads 256; shorten it" in first.error
-    assert "shorten" not in (second.error or "")
+def test_too_long_a_row_is_cut_in_its_text(answers_of):
+    """Instruction, labels and the end of the prompt stay; where nothing of the text can be cut, the row is an error."""
+    backend = answers_of("sampled", n_samples=4, max_samples=4)
+    for chat in (False, True):
+        prompt = Prompt("Text: {{ text }}\nLabel:", instruction="Judge.", chat=chat)
+        long, short = requests_for(["word " * 5000, "word"], ["a", "e"], prompt, shots=())
+        first, second = score(backend, [long, short])
+        assert 23_000 < first.characters_cut < 25_000
+        assert second.characters_cut == 0
+        assert "none of 4 answers" in (first.error or "none of 4 answers")
+    (row,) = requests_for(["word"], ["a", "e"], Prompt("Text: {{ text }}" + " and so on" * 500 + "\nLabel:"), shots=())
+    assert "its text field has only 4 characters to give" in score(backend, [row])[0].error
 
 
 def test_it_is_a_handle_with_its_own_options(answers_of):

@@ -6,7 +6,7 @@ Its own log-probabilities are exact, and `LocalBackend` gives them. This shows w
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from ....errors import InputError, RowError
@@ -20,12 +20,14 @@ from ...base import AddsToPrompt, CountsTokens, SeesTokens, WritesChats
 from ...handle import Handle
 from ...options import describe_options, one_of, option, positive_count
 from ...requests import Request, RowScores, check_requests
+from ...tokens.longest_fit import longest_fit
 from ...usage import Estimate
 from ..backend import LocalBackend
 from ..weights import check_memory
 from .writer import LocalWriter
 
 T = TypeVar("T")
+_MARGIN = 4  # tokens
 
 
 @describe_options
@@ -117,10 +119,42 @@ class LocalAnswers(AnswerOptions, Handle, SeesTokens, WritesChats, CountsTokens,
         writer = LocalWriter(self._backend)
         for place, request in enumerate(requests):
             try:
-                answer = _result(route.score(self._question(request), writer, one_by_one))
-            except (RowError, InputError) as error:  # too long, or labels that cannot be told apart
+                question, n_cut = self._fitting(request, writer)
+                answer = replace(_result(route.score(question, writer, one_by_one)), characters_cut=n_cut)
+            except RowError as error:
                 answer = RowScores((), error=str(error))
             yield place, answer
+
+    def _fitting(self, request: Request, writer: LocalWriter) -> tuple[Question, int]:
+        """The question with as much of the row's text as fits the model's context, and how many characters that cuts off.
+
+        Raises
+        ------
+        RowError
+            Nothing of the text fits, or the labels cannot be told apart.
+        """
+        route, prompt = self._route, request.prompt
+
+        def size(question: Question) -> int:
+            first = route.first_request(question, writer)
+            return self._backend.prompt_size(RenderedPrompt(first.turns)) + first.max_tokens
+
+        def shortened(n: int) -> Question:
+            return self._question(replace(request, prompt=prompt.shortened(n)))
+
+        question, limit = self._question(request), self._backend.reads
+        if size(question) <= limit:
+            return question, 0
+        limit -= _MARGIN  # the same labels in another order may have other tokens
+        length = prompt.text_length
+        n = longest_fit(lambda lengths: [size(shortened(n)) for n in lengths], limit, length) if length else 0
+        if not n:
+            raise RowError(
+                f"the prompt and its answer take {size(question)} tokens, the model reads {self._backend.reads}, and its text "
+                f"field has only {length} characters to give; use fewer shots, a shorter instruction, a smaller "
+                "max_answer_tokens= or a model with a longer context"
+            )
+        return shortened(n), length - n
 
     def _question(self, request: Request) -> Question:
         return Question.of(request, answer_settings(self, self.use_route).seed, continues=True)
