@@ -6,8 +6,11 @@ import pytest
 
 from llmclf.backends.answers.generates import GeneratedText, GenerationRequest
 from llmclf.backends.http.replies import BadReplyError
-from llmclf.backends.openai.chat_answers import AnswerFacts, answer_body, read_answers
+from llmclf.backends.wires.answer_facts import AnswerFacts
+from llmclf.backends.wires.chat_completions import ChatCompletions
 from llmclf.prompts.rendered import Span, Turn
+
+WIRE = ChatCompletions()
 
 
 def choice(index=0, content="yes", reason="stop", **message):
@@ -26,7 +29,7 @@ def choice(index=0, content="yes", reason="stop", **message):
         ([choice(reason="tool_calls")], [GeneratedText("yes", "other")]),
         ([choice(reason=None)], [GeneratedText("yes", "other")]),
         ([choice(content=None, refusal="No.")], [GeneratedText("No.", "refusal")]),
-        ([choice(content="<think>no</think>\n yes")], [GeneratedText("\n yes")]),
+        ([choice(content="<think>no</think>\n yes")], [GeneratedText("yes")]),
         ([choice(content="<think>no", reason="length")], [GeneratedText("", "length")]),
         ([choice(content="<think>no")], [GeneratedText("", "other")]),
         ([choice(content="yes <think>no</think>")], [GeneratedText("yes <think>no</think>")]),
@@ -34,7 +37,7 @@ def choice(index=0, content="yes", reason="stop", **message):
 )
 def test_choices_are_read(choices, texts):
     """By their numbers, without thoughts; what ended them is known."""
-    assert read_answers({"choices": choices}, 2) == texts
+    assert WIRE.texts({"choices": choices}, 2) == texts
 
 
 @pytest.mark.parametrize(
@@ -42,8 +45,8 @@ def test_choices_are_read(choices, texts):
     [
         ([], "the reply is a list"),
         ({}, "choices is missing"),
-        ({"choices": []}, "choices has 0 items; expected 2"),
-        ({"choices": [choice(0), choice(1), choice(1)]}, "choices has 3 items; expected 2"),
+        ({"choices": []}, "choices has 0 items; expected at least 1 and at most 2"),
+        ({"choices": [choice(0), choice(1), choice(1)]}, "choices has 3 items; expected at least 1 and at most 2"),
         ({"choices": [choice(0), choice(0)]}, "no index of its own between 0 and 1"),
         ({"choices": [choice(True)]}, "no index of its own"),
         ({"choices": ["yes"]}, "a choice is a str"),
@@ -54,7 +57,7 @@ def test_choices_are_read(choices, texts):
 def test_other_replies_are_refused(reply, reason):
     """With what is wrong with them."""
     with pytest.raises(BadReplyError, match=reason):
-        read_answers(reply, 2)
+        WIRE.texts(reply, 2)
 
 
 def test_a_request_holds_what_the_server_takes():
@@ -63,8 +66,9 @@ def test_a_request_holds_what_the_server_takes():
     request = GenerationRequest(
         turns, 9, n=2, temperature=0.0, seed=3, stop=("\n",), schema={"type": "object"}, effort="low"
     )
-    body = answer_body(request, AnswerFacts("max_tokens"))
+    body = WIRE.body("m", AnswerFacts(limit="max_tokens").adapted(request), limit="max_tokens")
     assert body == {
+        "model": "m",
         "messages": [{"role": "system", "content": "Judge."}, {"role": "user", "content": "A bore. Which?"}],
         "max_tokens": 9,
         "temperature": 0.0,
@@ -77,5 +81,6 @@ def test_a_request_holds_what_the_server_takes():
             "json_schema": {"name": "answer", "strict": True, "schema": {"type": "object"}},
         },
     }
-    plain = answer_body(GenerationRequest(turns, 9, temperature=0.0), AnswerFacts(temperatures=False))
-    assert set(plain) == {"messages", "max_completion_tokens"}
+    plain = WIRE.body("m", AnswerFacts(temperatures=False).adapted(GenerationRequest(turns, 9, temperature=0.0)))
+    assert set(plain) == {"model", "messages", "max_completion_tokens", "temperature"}
+    assert plain["temperature"] == 1.0
