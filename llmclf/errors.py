@@ -28,6 +28,7 @@
     ├── MemoryWarning                         a model is larger than half of the free memory, so it is read as needed
     ├── CalibrationWarning                    a calibrator was fitted on doubtful data
     ├── CertificateWarning                    a certificate is expired, broken, or void from now on
+    ├── EstimatedScoresWarning                scores are estimates from what a model writes
     ├── EstimationWarning                     an estimate of all rows rests on few labels, or on doubtful ones
     ├── ColumnNameWarning                     an added column has another name, since its own is taken
     ├── ColumnTypeWarning                     a column is written as text, since the database lacks its type
@@ -241,6 +242,10 @@ class CalibrationWarning(LlmclfWarning):
 
 class CertificateWarning(LlmclfWarning):
     """A certificate on which somebody relies is expired or broken, or no longer about the classifier; the message says which."""
+
+
+class EstimatedScoresWarning(LlmclfWarning):
+    """Scores are estimates from what a model writes, not its log-probabilities; the message says what a row costs."""
 
 
 class EstimationWarning(LlmclfWarning):

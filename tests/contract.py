@@ -1,20 +1,22 @@
 """What every backend must satisfy: the same answers as the reference, whatever the batch, the order and the company.
 
-Use: ``assert_contract(backend, reference)`` with a backend and a ReferenceBackend on the same model.
+Use: ``assert_contract(backend, reference)`` with a backend and a ReferenceBackend on the same model; ``assert_estimates`` where
+scores are estimates, which no reference gives.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from llmclf import Prompt
 from llmclf.backends import Backend, LocalBackend, ReferenceBackend, Request, RowScores
-from llmclf.backends.base import processes_logits
+from llmclf.backends.base import EstimatesCost, processes_logits, sees_tokens
 from llmclf.backends.local.weights import load
 from llmclf.backends.logit_processing import Processing
 
@@ -114,3 +116,42 @@ def plain_model(name: str):
 def reference_for(backend: LocalBackend, context_length: int | None = None) -> ReferenceBackend:
     """The slow definition, over the same weights."""
     return ReferenceBackend(*plain_model(backend.name), context_length)
+
+
+def assert_estimates(make: Callable[..., Backend], requests: Sequence[Request]) -> None:
+    """What every route must satisfy whose scores are estimates with bounds.
+
+    Parameters
+    ----------
+    make : callable
+        A backend, with further options: ``seed``.
+    requests : sequence of Request
+        With the same labels.
+    """
+    backend = make()
+    answers = score(backend, requests)
+    for answer in answers:
+        assert answer.error is None
+        assert all(len(tokens) == 1 for tokens in answer.token_logprobs)
+        for low, value, high in zip(answer.lower, answer.sums, answer.upper, strict=True):
+            assert low <= value <= high <= 0.0
+            assert math.isfinite(value)
+        assert sum(map(math.exp, answer.sums)) <= 1.0 + 1e-9
+        assert RowScores.from_json(answer.to_json()) == answer
+    # Company and order of the rows do not matter, where the same seed asks the same.
+    assert_same(score(backend, requests[::-1]), answers[::-1], 1e-9)
+    assert_same(score(make(), requests[:1]), answers[:1], 1e-9)
+    # Nor does the order of the labels: they are listed in orders of the row's own.
+    turned = [replace(request, completions=request.completions[::-1]) for request in requests]
+    for row, answer in zip(score(backend, turned), answers, strict=True):
+        np.testing.assert_allclose(row.sums[::-1], answer.sums, rtol=0.0, atol=1e-9)
+        np.testing.assert_allclose(row.lower[::-1], answer.lower, rtol=0.0, atol=1e-9)
+    assert not sees_tokens(backend)
+    assert score(backend, []) == []
+    # Another seed is another question.
+    identity = backend.identity()
+    assert identity == make().identity()
+    assert identity != make(seed=1).identity()
+    if isinstance(backend, EstimatesCost):
+        estimate = backend.estimate(requests)
+        assert estimate.route == identity["route"]

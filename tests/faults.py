@@ -341,6 +341,7 @@ class Personality:
         self.model = model
         self.name = name
         self.draws_by_prompt = False
+        self.prefix = "/v1"  # of the paths below the address that a user gives
         self._rng = np.random.default_rng(0)
         self._lock = threading.Lock()
         self._cached: set[tuple[int, ...]] = set()
@@ -358,6 +359,14 @@ class Personality:
 
     def not_found(self, path: str) -> Any:
         return {"detail": "Not Found"}
+
+    def has_key(self, headers: dict[str, str], key: str) -> bool:
+        """Whether a request carries the key where this server looks for it."""
+        return headers.get("authorization") == f"Bearer {key}"
+
+    def wrong_key(self) -> tuple[int, Any]:
+        """The refusal of a request without it."""
+        return 401, {"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}}
 
     def cached(self, ids: Sequence[int], *, is_used: bool = True) -> int:
         """Tokens of a prompt that were in the prefix cache; it is there from now on."""
@@ -1070,6 +1079,8 @@ class FakeServer:
         Requests without this key are refused with 401.
     draws_by_prompt : bool
         A completion draws the same token for the same prompt, whatever was asked before.
+    port : int
+        0: any that is free.
 
     Attributes
     ----------
@@ -1088,11 +1099,14 @@ class FakeServer:
         name: str = "tiny",
         key: str | None = None,
         draws_by_prompt: bool = False,
+        port: int = 0,
     ) -> None:
+        self._port = port
         self.model = tiny_model()
         self.name = name
         self.personality = PERSONALITIES[personality](self.model, name)
         self.personality.draws_by_prompt = draws_by_prompt
+        self._named = self.personality  # whatever is put before it later
         self.latency = latency
         self.key = key
         self.requests: list[Request] = []
@@ -1104,7 +1118,7 @@ class FakeServer:
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> FakeServer:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self._listener = socket.create_server(("127.0.0.1", self._port), backlog=256)
         self._acceptor = threading.Thread(target=self._accept, name="fake-server", daemon=True)
         self._acceptor.start()
         return self
@@ -1126,7 +1140,7 @@ class FakeServer:
 
     @property
     def url(self) -> str:
-        return f"{self.root}/v1"
+        return f"{self.root}{self._named.prefix}"
 
     @property
     def root(self) -> str:
@@ -1198,8 +1212,8 @@ class FakeServer:
             status, headers, reply = fault.code, fault.headers, default if fault.body is None else fault.body
         elif isinstance(fault, Replace):
             reply = fault.reply
-        elif self.key is not None and request.headers.get("authorization") != f"Bearer {self.key}":
-            status, reply = 401, {"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}}
+        elif self.key is not None and not self._named.has_key(request.headers, self.key):
+            status, reply = self._named.wrong_key()
         else:
             status, reply = self.personality.reply(request)
             if isinstance(fault, Mutate):

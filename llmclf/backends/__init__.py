@@ -10,14 +10,17 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import InputError, ModelNameError, type_of
+from .answers.options import AnswerOptions
 from .base import Backend
 from .decisions.backend import DecisionsBackend, SystemOneBackend
 from .fake import FakeBackend
 from .handle import check_option_names
 from .http.server_handle import SERVERS, ServerHandle
+from .local.answers.backend import LocalAnswers
 from .local.backend import LocalBackend
 from .local.weights import check_name
-from .openai.backend import OpenAIBackend
+from .openai.backend import OpenAIBackend, ProviderBackend
+from .options import options_of
 from .reference import ReferenceBackend
 from .requests import Request, RowScores
 
@@ -25,8 +28,10 @@ __all__ = [
     "Backend",
     "DecisionsBackend",
     "FakeBackend",
+    "LocalAnswers",
     "LocalBackend",
     "OpenAIBackend",
+    "ProviderBackend",
     "ReferenceBackend",
     "Request",
     "RowScores",
@@ -46,10 +51,15 @@ def open_backend(model: str | Backend, **options: Any) -> Backend:
           own repository is never run, and one that needs such code is refused;
         - ``"gguf:path"``: any GGUF file whose architecture transformers knows; with ``memory="file"`` its weights stay there;
         - ``"openai:NAME"``: a model on an OpenAI-compatible server (vLLM, SGLang, llama.cpp's server, an API);
+        - ``"azure:NAME"``, ``"anthropic:NAME"``, ``"gemini:NAME"``, ``"mistral:NAME"``, ``"xai:NAME"``, ``"together:NAME"``,
+          ``"fireworks:NAME"``, ``"deepinfra:NAME"``, ``"nebius:NAME"``, ``"groq:NAME"``, ``"openrouter:NAME"``,
+          ``"ollama:NAME"``, ``"lmstudio:NAME"``, ``"vllm:NAME"``, ``"llamacpp:NAME"``: a model of a provider or of a program that
+          serves models, at its usual address and with its usual key;
         - ``"systemone:NAME"``, ``"decisions:NAME"``: a decision model behind ``/v1/systemone`` or ``/v1/decisions``;
         - a backend is returned as it is.
     **options
-        Passed to the backend; see `LocalBackend`, `OpenAIBackend`, `SystemOneBackend` and `DecisionsBackend`.
+        Passed to the backend; see `LocalBackend`, `OpenAIBackend`, `ProviderBackend`, `SystemOneBackend` and `DecisionsBackend`.
+        A local model with ``use_route=`` is asked by what it writes; see `LocalAnswers`.
 
     Returns
     -------
@@ -79,8 +89,10 @@ def open_backend(model: str | Backend, **options: Any) -> Backend:
             return model
         raise ModelNameError(f"model={model!r} is {type_of(model)}; expected a model string or a backend")
     server = SERVERS.get(model.partition(":")[0])
-    kind: type[LocalBackend | ServerHandle] = LocalBackend if server is None else server
+    kind: type[LocalBackend | LocalAnswers | ServerHandle] = LocalBackend if server is None else server
     if server is None:
         check_name(model)
+        if options.keys() & {"use_route", *(field.name for field in options_of(AnswerOptions))}:
+            kind = LocalAnswers
     check_option_names(kind, model, options)
     return kind(model, **options)

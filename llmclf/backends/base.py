@@ -96,6 +96,15 @@ class ShowsStates(Backend, Protocol):
 
 
 @runtime_checkable
+class AddsToPrompt(Backend, Protocol):
+    """May ask more than the prompt says; see `shown_prompt`."""
+
+    def shown_prompt(self, request: Request) -> str:
+        """What the model reads, without the markup of a chat template; this may ask the server what it can do."""
+        ...
+
+
+@runtime_checkable
 class WritesChats(Backend, Protocol):
     """Writes chats with the model's own template, whose text belongs to what a score depends on."""
 
@@ -365,6 +374,11 @@ def shares_beginnings(backend: Backend) -> bool:
 def shows_states(backend: Backend) -> bool:
     """Whether a backend shows the model's hidden states; no, where it does not say."""
     return isinstance(backend, ShowsStates) and backend.shows_states
+
+
+def shown_prompt(backend: Backend, request: Request) -> str:
+    """What a model reads for a request, without the markup of a chat template: the prompt, and what the backend adds to it."""
+    return backend.shown_prompt(request) if isinstance(backend, AddsToPrompt) else request.prompt.text
 
 
 def chat_frame(backend: Backend, prompt: RenderedPrompt) -> str | None:

@@ -6,31 +6,37 @@ import difflib
 import re
 from pathlib import Path
 
-_OLLAMA = "http://localhost:11434/v1"
-_HOSTED = re.compile(
-    r"(chatgpt|gpt-?[345]|gpt-oss|o[1345](-|$)|text-|davinci|claude|gemini|command-|mistral-(tiny|small|medium|large)|deepseek-|"
-    r"grok|sonar|nova-)",
-    re.IGNORECASE,
-)
-_OF_OPENAI = re.compile(r"(chatgpt|gpt-?[345]|o[1345](-|$)|text-|davinci)", re.IGNORECASE)
+from .providers import PROVIDERS
+
+_OF_PROVIDERS = {
+    "openai": r"(chatgpt|gpt-?[3-9]|o[1345](-|$)|text-|davinci)",
+    "anthropic": r"claude",
+    "gemini": r"gemini",
+    "mistral": r"(open-)?mi(s|x)tral-|ministral|magistral|codestral",
+    "xai": r"grok",
+}
+"""How the names of a provider's own models begin."""
+_ELSEWHERE = re.compile(r"(gpt-oss|command-|deepseek-|sonar|nova-)", re.IGNORECASE)
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _TAGGED = re.compile(r"[\w./-]+:[\w.-]+")
 _HUB_ADDRESS = re.compile(r"https?://[\w.]+/([\w.-]+/[\w.-]+)(?:/(?:tree|blob|resolve)/\S*)?")
-_SCHEMES = ("hf", "gguf", "openai", "systemone", "decisions")
+_SCHEMES = ("hf", "gguf", "systemone", "decisions", *PROVIDERS)
 _OTHER_SCHEMES = {
     "huggingface": "hf",
     "hub": "hf",
     "transformers": "hf",
-    "llamacpp": "gguf",
-    "llama.cpp": "gguf",
+    "llama.cpp": "llamacpp",
+    "llama-server": "llamacpp",
     "local": "hf",
+    "claude": "anthropic",
+    "google": "gemini",
+    "grok": "xai",
+    "x-ai": "xai",
+    "lm-studio": "lmstudio",
 }
-_SERVERS = {
-    "ollama": _OLLAMA,
-    "vllm": "http://localhost:8000/v1",
-    "sglang": "http://localhost:30000/v1",
-    "lmstudio": "http://localhost:1234/v1",
-}
+_SERVERS = {"sglang": "http://localhost:30000/v1"}
+_VENDORS = {"google": "gemini", "x-ai": "xai", "anthropic": "anthropic"}
+"""The provider of a model named ``VENDOR/NAME``, as some programs write it."""
 
 
 def model_hint(name: str) -> str:
@@ -41,7 +47,7 @@ def model_hint(name: str) -> str:
     >>> model_hint("org/name")
     "did you mean 'hf:org/name'?"
     >>> model_hint("llama3:8b")
-    "for Ollama, did you mean 'openai:llama3:8b' with base_url='http://localhost:11434/v1'?"
+    "did you mean 'ollama:llama3:8b'?"
     """
     text = name.strip()
     if not text:
@@ -103,7 +109,7 @@ def _of_scheme(scheme: str, rest: str) -> str:
         return ""
     if scheme in _SERVERS:
         return _server(rest, _SERVERS[scheme])
-    known = _OTHER_SCHEMES.get(scheme) or next(iter(difflib.get_close_matches(scheme, _SCHEMES, 1, 0.75)), None)
+    known = _OTHER_SCHEMES.get(scheme) or next(iter(difflib.get_close_matches(scheme, _SCHEMES, 1, 0.85)), None)
     if known is not None:
         return _mean(f"{known}:{rest}")
     return ""
@@ -111,19 +117,35 @@ def _of_scheme(scheme: str, rest: str) -> str:
 
 def _of_name(text: str) -> str:
     vendor, slash, rest = text.partition("/")
-    if slash and rest and (vendor.lower() in ("openai", "azure") or _OF_OPENAI.match(rest)):
-        return _server(rest, None)
+    if slash and rest and vendor.lower() in ("openai", "azure"):
+        return _mean(f"{vendor.lower()}:{rest}")
+    # The same vendors have open weights on the hub, of other names.
+    owner = _VENDORS.get(vendor.lower())
+    if owner is not None and owner == _provider(rest):
+        return _mean(f"{owner}:{rest}")
     if "/" not in text and text.lower().startswith("smol"):
         return _mean("smollm2")
-    if _HOSTED.match(text):
-        return _server(text, None if _OF_OPENAI.match(text) else "https://...")
+    provider = _provider(text)
+    if provider is not None and "/" not in text:
+        return _mean(f"{provider}:{text}")
+    if _ELSEWHERE.match(text):
+        return _server(text, "https://...")
     if _HUB.fullmatch(text):
         return _mean(f"hf:{text}")
     if _TAGGED.fullmatch(text) and text.partition(":")[0] not in _SCHEMES:
-        return f"for Ollama, {_server(text, _OLLAMA)}"
+        return _mean(f"ollama:{text}")
     close = difflib.get_close_matches(text.lower(), ("smollm2",), 1, 0.6)
     if close:
         return _mean(close[0])
     if re.fullmatch(r"[\w.-]+", text):
-        return f"did you mean 'openai:{text}' (a model of a server) or 'hf:ORG/{text}' (one of the hub)?"
+        return (
+            f"did you mean 'ollama:{text}' (a model of Ollama), 'openai:{text}' (of another server) or 'hf:ORG/{text}' (of the "
+            "hub)?"
+        )
     return ""
+
+
+def _provider(text: str) -> str | None:
+    """The provider whose own models have names like this."""
+    known = (scheme for scheme, pattern in _OF_PROVIDERS.items() if re.match(pattern, text, re.IGNORECASE))
+    return next(known, None) if text else None

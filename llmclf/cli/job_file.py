@@ -133,7 +133,8 @@ class JobFile(BaseModel):
                 typer.Option(
                     metavar="MODEL",
                     help="smollm2 (the default), hf:org/name[@revision], hf:FOLDER, gguf:FILE, or a server's: openai:NAME, "
-                    "systemone:NAME, decisions:NAME.",
+                    "anthropic:NAME, gemini:NAME, mistral:NAME, ollama:NAME (and other providers), systemone:NAME, "
+                    "decisions:NAME.",
                 ),
             ]
         ),
@@ -293,7 +294,8 @@ class JobFile(BaseModel):
         Flag(
             _switch(
                 "--batch-api",
-                "Ask through the server's /v1/batches, which takes up to a day and often costs half; for models openai:NAME.",
+                "Ask through the provider's batches, which take up to a day and often cost half; for models openai:NAME and "
+                "others that speak its protocols, and for anthropic:NAME.",
             )
         ),
     ] = False

@@ -67,7 +67,8 @@ Model = Annotated[
     typer.Option(
         metavar="MODEL",
         help="smollm2 (fetched once), hf:org/name[@revision], hf:FOLDER of a transformers model, gguf:FILE, or a server's: "
-        "openai:NAME, systemone:NAME, decisions:NAME.",
+        "openai:NAME, anthropic:NAME, gemini:NAME, mistral:NAME, ollama:NAME (and other providers), systemone:NAME, "
+        "decisions:NAME.",
     ),
 ]
 BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help=server_options()["base_url"].option.help)]

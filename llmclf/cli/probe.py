@@ -8,15 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from ..backends import OpenAIBackend, open_backend
+from ..backends import Backend, OpenAIBackend, Request, open_backend
+from ..backends.base import shown_prompt
 from ..backends.http.async_bridge import AsyncBridge
 from ..backends.http.client import Client
 from ..backends.http.replies import mapping, sequence, string
+from ..backends.http.server_handle import SERVERS
 from ..backends.openai.probe import Probe
 from ..backends.openai.routes import RouteReport
 from ..errors import CapabilityError, InputError
+from ..prompts.prompt import Prompt
 from .console import say, say_json
-from .options import ApiKeyEnv, BaseUrl, ModelOption, open_model
+from .options import ApiKeyEnv, BaseUrl, Labels, ModelOption, PromptOption, open_model, parse_labels, parse_prompt
 
 
 def probe(
@@ -24,12 +27,21 @@ def probe(
         str | None,
         typer.Argument(
             metavar="[MODEL]",
-            help="openai:NAME, systemone:NAME or decisions:NAME. Default: the only model that the server lists.",
+            help="A server's: openai:NAME, mistral:NAME, ollama:NAME, systemone:NAME and so on. Default: the only model that the "
+            "server lists.",
         ),
     ] = None,
     base_url: BaseUrl = None,
     api_key_env: ApiKeyEnv = None,
     model_option: ModelOption = None,
+    show_prompt: Annotated[
+        bool,
+        typer.Option(
+            "--show-prompt", help="Also print what the model would read about a row, with all that the route adds."
+        ),
+    ] = False,
+    labels: Labels = None,
+    prompt: PromptOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines for people.")] = False,
 ) -> None:
     """Ask a server a few tiny questions, and say what it really does and by which route labels will be scored.
@@ -38,14 +50,13 @@ def probe(
     Examples:
       llmclf probe --base-url http://localhost:8000/v1
       llmclf probe openai:my-model --base-url http://localhost:8000/v1
+      llmclf probe openai:my-model --model-option use_route=verbalized --show-prompt --labels good,bad
     """
     if model is None:
         model = _only_model(base_url, api_key_env)
-    scheme = model.partition(":")[0]
-    if scheme not in ("openai", "systemone", "decisions"):
-        raise InputError(
-            f"{model!r} does not name a model behind a server; expected openai:NAME, systemone:NAME or decisions:NAME"
-        )
+    if model.partition(":")[0] not in SERVERS:
+        names = ", ".join(f"{scheme}:NAME" for scheme in SERVERS)
+        raise InputError(f"{model!r} does not name a model behind a server; expected one of {names}")
     backend: Any = open_backend(open_model(model, base_url, api_key_env, model_option))
     try:
         values = backend.identity()
@@ -57,17 +68,26 @@ def probe(
     facts, usage = values.pop("probe", {}), backend.usage
     probed = backend.probe if isinstance(backend, OpenAIBackend) else None
     routes = backend.routes if isinstance(backend, OpenAIBackend) else []
+    asked = _shown_prompt(backend, parse_labels(labels), parse_prompt(prompt, chat=True)) if show_prompt else None
     if json:
         data = {**values, "route": route, "probe": {**facts, "notes": list(probed.notes) if probed else []}}
         data |= {"routes": [asdict(one) for one in routes], "usage": usage.to_dict()}
+        data |= {} if asked is None else {"prompt": asked}
         say_json(dumps(data, indent=2))
         return
     say(f"model: {values['model']}, answered by {values.get('answered_by') or 'a server that does not say'}")
     if probed is not None:
         for line in [*_facts(probed), *_table(routes)]:
             say(line)
-    kinds = {one.name: f"{'exact' if one.is_exact else 'bounded'}: {one.summary}" for one in routes}
+    kinds = {one.name: f"{_kind(one)}: {one.summary}" for one in routes}
     say(f"route: {route} ({kinds.get(route, 'probabilities of the options, as the server gives them')})")
+    costs = [one.cost for one in routes if one.name == route and one.cost is not None]
+    for cost in costs:
+        say(f"cost: {cost}")
+    if asked is not None:
+        say("what the model reads, without the markup of a chat template:")
+        for line in asked.splitlines():
+            say(f"  {line}".rstrip())
     say(f"{usage.requests} requests, {usage.tokens_in} tokens read, {usage.tokens_out} written")
 
 
@@ -88,6 +108,19 @@ def _only_model(base_url: str | None, api_key_env: str | None) -> str:
     return f"openai:{names[0]}"
 
 
+def _shown_prompt(backend: Backend, labels: dict[str, list[str]] | None, prompt: Prompt | None) -> str:
+    """What a model reads about a row, for labels and a prompt of the user or for made-up ones."""
+    words = [some[0] for some in (labels or _LABELS).values()]
+    prompt = prompt or Prompt(chat=True)
+    renderer = prompt.renderer(words)
+    row = dict.fromkeys(renderer.field_names, "(the text of the row)")
+    return shown_prompt(backend, Request(renderer.render(row), tuple(map(prompt.completion, words))))
+
+
+def _kind(route: RouteReport) -> str:
+    return "estimates" if route.on_request else "exact" if route.is_exact else "bounded"
+
+
 def _facts(probe: Probe) -> list[str]:
     ids = "by id" if probe.token_ids else "by their text"
     lines = [
@@ -105,10 +138,12 @@ def _facts(probe: Probe) -> list[str]:
 
 def _table(routes: list[RouteReport]) -> list[str]:
     width = max(len(one.name) for one in routes)
-    rows = [f"  {one.name:{width}}  {'no: ' + one.obstacle if one.obstacle else 'yes'}" for one in routes]
+    yes = {False: "yes", True: "on request: estimates from written answers"}
+    rows = [f"  {one.name:{width}}  {f'no: {one.obstacle}' if one.obstacle else yes[one.on_request]}" for one in routes]
     return ["routes that the server allows, best first:", *rows]
 
 
+_LABELS = {"label one": ["label one"], "label two": ["label two"]}
 _ECHO = {
     "exact": "yes, and they agree with the same tokens generated",
     "ignored": "no: the server ignores echo and generates instead",

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..backends import Backend, Request, RowScores, open_backend
-from ..backends.base import ShowsDistributions, View, Written
+from ..backends.base import ShowsDistributions, View, Written, shown_prompt
 from ..backends.nested_labels import longer_labels
 from ..checks import is_number
 from ..classifier import LLMClassifier
@@ -133,7 +133,7 @@ def explain(classifier: LLMClassifier, row: Any, **processors: Any) -> Explanati
     values: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "model": backend.identity(),
-        "prompt": request.prompt.text,
+        "prompt": shown_prompt(backend, request),
         "row": {name: _shown(record[name]) for name in scorer.shown_fields},
         "distribution": None,
         "answer": None,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import re
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ import faults
 import numpy as np
 import pandas as pd
 import pytest
+from answering import AnsweringChat, Manner
 from batch_server import BatchServer
 from decision_servers import DecisionServer
 from faults import (
@@ -42,7 +44,10 @@ from llmclf.errors import EmbeddingError, JobError, ServerError
 from llmclf.jobs import label_table
 from llmclf.jobs.asking.batches import BatchAsking
 
-pytestmark = pytest.mark.usefixtures("no_waiting")
+pytestmark = [
+    pytest.mark.usefixtures("no_waiting"),
+    pytest.mark.filterwarnings("ignore::llmclf.errors.EstimatedScoresWarning"),
+]
 N_ROWS, PATIENCE = 20, 0.5
 CHAT = Prompt("Review: {{ text }}", chat=True)
 
@@ -78,6 +83,20 @@ ROUTES = {
     "echo_text": Way("openai_legacy", ("--model-option", "use_route=echo_text"), 15),  # several about a row
     "top_logprobs": Way("vllm", ("--model-option", "use_route=top_logprobs")),
     "chat": Way("openai_chat", ("--chat",)),
+    "verbalized": Way("answers", ("--chat", "--model-option", "use_route=verbalized")),
+    "sampled": Way(
+        "answers",
+        (
+            "--chat",
+            "--model-option",
+            "use_route=sampled",
+            "--model-option",
+            "n_samples=2",
+            "--model-option",
+            "max_samples=9",
+        ),
+        15,  # several about a row
+    ),
     "systemone": Way("decisions", ("--model", "systemone:tiny")),
     "decisions": Way("decisions", ("--model", "decisions:tiny")),
 }
@@ -131,10 +150,21 @@ class Rows:
             return self.of(self.n) if self.n else None
 
 
+def answers(model: faults.TinyModel, name: str) -> AnsweringChat:
+    """A chat without log-probabilities, whose rows differ."""
+
+    def shares(text: str, labels: Sequence[str]) -> list[float]:
+        leaning = 0.5 + 0.45 * math.sin(len(text) + sum(map(ord, re.findall(r"<review (\d+)>", text)[-1])))
+        return [leaning if label == "good" else 1.0 - leaning for label in labels]
+
+    return AnsweringChat(shares, Manner(), name)
+
+
 @contextmanager
 def serving(way: Way, rows: Callable[[faults.Request], Fault | None] = lambda request: None) -> Iterator[FakeServer]:
     gc.collect()  # a connection that an earlier error holds would know another server at the same port
     faults.PERSONALITIES.setdefault("decisions", Decisions)
+    faults.PERSONALITIES.setdefault("answers", answers)
     with FakeServer(way.personality, rows, draws_by_prompt=True) as server:
         yield server
 
@@ -210,7 +240,12 @@ def test_a_fault_that_stays_ends_the_job(route, fault, table, run):
         first, kept = len(server.requests), answers_in("out.csv.journal")
         again = run(*words(way, server, "out.csv", "--resume", "--retry-failed"))
         assert again.code == 0, again.err
-        if way.personality in ("openai_chat", "openai_legacy", "decisions"):  # requests that hold the row's text
+        if way.personality in (
+            "openai_chat",
+            "openai_legacy",
+            "answers",
+            "decisions",
+        ):  # requests that hold the row's text
             before, after = asked_about(server.requests[:first]), asked_about(server.requests[first:])
             assert before | after == set(range(N_ROWS))
             assert len(after) == N_ROWS - kept, "what is kept is not asked again"

@@ -23,6 +23,7 @@ from ..handle import shared
 from ..http.server_handle import ServerHandle, server
 from ..model_names import ModelName
 from ..options import option, positive_count
+from ..providers import Endpoint, Provider
 from ..requests import Request, RowScores, check_requests
 from ..usage import Estimate, Usage
 from .connection import NEUTRAL_INSTRUCTIONS, DecisionConnection
@@ -213,8 +214,14 @@ class SystemOneBackend(DecisionBackend):
 
     wire = SystemOneWire()
     scheme = "systemone"
-    url_variable = "TYPESAFE_BASE_URL"
-    key_variable = "TYPESAFE_API_KEY"
+    usual_provider = Provider(
+        "systemone",
+        "a System One server",
+        (Endpoint("systemone"),),
+        url_variable="TYPESAFE_BASE_URL",
+        key_variable="TYPESAFE_API_KEY",
+        openai_headers=True,
+    )
 
 
 @server
@@ -243,8 +250,14 @@ class DecisionsBackend(DecisionBackend):
 
     wire = DecisionsWire()
     scheme = "decisions"
-    url_variable = "OPENAI_BASE_URL"
-    key_variable = "OPENAI_API_KEY"
+    usual_provider = Provider(
+        "decisions",
+        "a server of OpenAI Decisions",
+        (Endpoint("decisions"),),
+        url_variable="OPENAI_BASE_URL",
+        key_variable="OPENAI_API_KEY",
+        openai_headers=True,
+    )
 
 
 def confidence(probabilities: ArrayLike, *, ordered: bool = False) -> float:

@@ -21,6 +21,7 @@ from ..http.options import ServerOptions
 from ..http.server_handle import NamedServer
 from ..http.usage import cost_of
 from ..options import describe_options, further_fields, one_of, option, positive_count, whole_number
+from ..providers import PROVIDERS, Provider
 from ..usage import Estimate, Usage
 from .replies import Vectors, read_counts, read_vectors
 
@@ -67,9 +68,7 @@ class ServerEmbedder(NamedServer, CountedEmbedder):
     )
 
     scheme: ClassVar[str] = "openai"
-    url_variable: ClassVar[str] = "OPENAI_BASE_URL"
-    key_variable: ClassVar[str] = "OPENAI_API_KEY"
-    default_url: ClassVar[str | None] = "https://api.openai.com/v1"
+    usual_provider: ClassVar[Provider] = PROVIDERS["openai"]
 
     @property
     def _connection(self) -> EmbeddingConnection:

@@ -59,7 +59,7 @@ class AnsweringModel:
         ModelChangedError
             Another model answered than before, and that is not accepted.
         """
-        now = _name_of(reply)
+        now = name_of(reply)
         with self._lock:
             first = self._first[path] = self._first.get(path, ModelName()).known_with(now)
         noted = _NOTED.get()
@@ -99,9 +99,22 @@ class AnsweringModel:
         return [(place, scores if scores.error else replace(scores, model=name)) for place, scores in answers]
 
 
-def _name_of(reply: Any) -> ModelName:
-    """What a reply says of the model; nothing where it says nothing that could be a name."""
+def name_of(reply: Any) -> ModelName:
+    """What a reply says of the model; nothing where it says nothing that could be a name.
+
+    Gemini calls its name another word. Where one provider passes requests on to several, the one that has answered counts as
+    the fingerprint.
+
+    Examples
+    --------
+    >>> str(name_of({"model": "org/name", "provider": "Somebody"})), str(name_of({"modelVersion": "gemini-2.0"}))
+    ('org/name (Somebody)', 'gemini-2.0')
+    """
     said = reply if isinstance(reply, Mapping) else {}
-    values = [said.get(name) for name in ("model", "system_fingerprint")]
-    model, fingerprint = (value[:_LONGEST] if isinstance(value, str) and value else None for value in values)
-    return ModelName(model, fingerprint)
+    model = _first_text(said, "model", "modelVersion")
+    return ModelName(model, _first_text(said, "system_fingerprint", "provider"))
+
+
+def _first_text(said: Mapping[str, Any], *names: str) -> str | None:
+    texts = (said.get(name) for name in names)
+    return next((text[:_LONGEST] for text in texts if isinstance(text, str) and text), None)

@@ -353,7 +353,7 @@ class Client:
         answered = f"{status} with an error" if is_good else str(status)
         return _Failure(
             f"the server answered {answered}{': ' if message else ''}{message}{advice}",
-            meant if is_good else status,
+            meant if is_good or meant == 401 else status,
             heals,
             is_final=not heals and meant not in _ROW_STATUS,
             delay=delay,

@@ -65,8 +65,9 @@ class RequestOptions:
 
     base_url: str | None = option(
         None,
-        help="Where the server of openai:, systemone: or decisions: is, such as http://localhost:8000/v1. Default: the "
-        "environment variable OPENAI_BASE_URL (TYPESAFE_BASE_URL for systemone:).",
+        help="Where the server is, such as http://localhost:8000/v1. Default: the provider's address, or what the environment "
+        "variable OPENAI_BASE_URL names for openai: and decisions: (TYPESAFE_BASE_URL for systemone:, MISTRAL_BASE_URL for "
+        "mistral:, and so on).",
         check=check_url,
         commands="model",
         metavar="URL",
@@ -74,7 +75,7 @@ class RequestOptions:
     api_key_env: str | None = option(
         None,
         help="The environment variable that holds the server's key; '' sends none. The key itself is never an option. Default: "
-        "OPENAI_API_KEY (TYPESAFE_API_KEY for systemone:) where that is set.",
+        "OPENAI_API_KEY (TYPESAFE_API_KEY for systemone:, MISTRAL_API_KEY for mistral:, and so on) where that is set.",
         moves_scores=False,
         check=_is_variable_name,
         commands="model",
@@ -153,10 +154,23 @@ class RequestOptions:
 
 @dataclass(frozen=True)
 class ServerOptions(RequestOptions):
-    """How one server is reached, checked; `base_url` is the whole address, with the path's version."""
+    """How one server is reached, checked; `base_url` is the whole address, with the path's version.
+
+    Attributes
+    ----------
+    key_header : str
+        The header that carries the key; ``Authorization`` carries it as a bearer's.
+    headers : tuple of pairs of str
+        What every request also says.
+    openai_headers : bool
+        The variables of the environment that add headers for OpenAI count here.
+    """
 
     base_url: str = field(metadata=RequestOptions.__dataclass_fields__["base_url"].metadata)
     api_key_env: str | None = field(default=None, metadata=RequestOptions.__dataclass_fields__["api_key_env"].metadata)
+    key_header: str = "Authorization"
+    headers: tuple[tuple[str, str], ...] = ()
+    openai_headers: bool = True
 
     def __post_init__(self) -> None:
         check_options(self)

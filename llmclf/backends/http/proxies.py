@@ -73,7 +73,8 @@ def proxy_for(options: ServerOptions) -> Proxy | None:
             f"the environment variable {proxy.variable} does not name a proxy that can be used; expected an address such as "
             f"http://proxy.example.com:3128 (of http or https; socks5 is not known), or {host!r} in NO_PROXY"
         )
-    if parts.scheme == "http" and (options.api_key_env is not None or os.environ.get(CUSTOM)):
+    is_custom = options.openai_headers and bool(os.environ.get(CUSTOM))
+    if parts.scheme == "http" and (options.api_key_env is not None or is_custom):
         raise InputError(
             f"{options.api_key_env or CUSTOM} holds what the proxy in {proxy.variable} would read, since "
             f"{options.base_url} is not encrypted; give an address that begins with https://, add {host!r} to NO_PROXY so that "

@@ -65,6 +65,12 @@ _MEANINGS = [
 ]
 
 
+_WRONG_KEY = re.compile(
+    r"(incorrect|invalid|wrong) api[ _-]?key\b|api[ _-]?key (is )?(not valid|invalid)", re.IGNORECASE
+)
+"""How the message of a refusal begins that is about the key; further on it may quote the user's text."""
+
+
 class BadReplyError(Exception):
     """A reply with status 200 that is not what its protocol says; asking again may heal it."""
 
@@ -161,8 +167,8 @@ def visible_text(page: bytes | bytearray) -> str:
 def meant_status(status: int, body: Any) -> int:
     """The HTTP status that an error means, by its own code and type where they say more than the reply's status.
 
-    They do where the reply has the status of an answer or of any failure inside the server, and where a limit is one that
-    waiting does not lift.
+    They do where the reply has the status of an answer or of any failure inside the server, where a limit is one that waiting
+    does not lift, and where a wrong key counts as a wrong request.
 
     Examples
     --------
@@ -170,6 +176,8 @@ def meant_status(status: int, body: Any) -> int:
     (502, 400)
     >>> meant_status(429, {"error": {"code": "insufficient_quota"}}), meant_status(422, {"error": {"code": "x"}})
     (402, 422)
+    >>> meant_status(400, {"error": "Incorrect API key provided: [key]."})
+    401
     """
     if isinstance(body, list) and body:
         body = body[0]
@@ -180,6 +188,8 @@ def meant_status(status: int, body: Any) -> int:
     named = _meaning(" ".join(value for value in values if isinstance(value, str)))
     if status == 429:
         return 402 if named == 402 else status
+    if status == 400 and _WRONG_KEY.match(error_message(body)):
+        return 401
     if 200 <= status < 300:
         # A message may quote the user's text: no more is read from it than that asking again may help.
         said = _meaning(error_message(stated_error(body)))
@@ -207,16 +217,35 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def token_counts(body: Any) -> tuple[int, int, int] | None:
-    """Tokens read, of these from the server's cache, and written, as a reply counts them; None if it does not."""
-    usage = body.get("usage") if isinstance(body, Mapping) else None
-    if not isinstance(usage, Mapping):
+    """Tokens read, of these from the server's cache, and written, as a reply counts them; None if it does not.
+
+    Known are the counts of OpenAI's protocols, of Anthropic's (which counts what its cache gave and took apart from the rest), of
+    Gemini's (which counts thoughts apart from the answer) and of Ollama's.
+
+    Examples
+    --------
+    >>> token_counts({"usage": {"input_tokens": 20, "cache_read_input_tokens": 1000, "output_tokens": 4}})
+    (1020, 1000, 4)
+    >>> token_counts({"usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 2, "thoughtsTokenCount": 30}})
+    (9, 0, 32)
+    """
+    if not isinstance(body, Mapping):
         return None
+    usage, gemini = body.get("usage"), body.get("usageMetadata")
+    if isinstance(gemini, Mapping):
+        read = _count(gemini.get("promptTokenCount"))
+        written = _count(gemini.get("candidatesTokenCount")) + _count(gemini.get("thoughtsTokenCount"))
+        return read, min(_count(gemini.get("cachedContentTokenCount")), read), written
+    if not isinstance(usage, Mapping):
+        is_ollama = type(body.get("eval_count")) is int
+        return (_count(body.get("prompt_eval_count")), 0, _count(body["eval_count"])) if is_ollama else None
     counts = [usage.get(name) for name in ("prompt_tokens", "input_tokens", "completion_tokens", "output_tokens")]
     if not any(isinstance(count, int) for count in counts):
         return None
-    read = _count(*counts[:2])
+    apart = _count(usage.get("cache_read_input_tokens"))
+    read = _count(*counts[:2]) + apart + _count(usage.get("cache_creation_input_tokens"))
     details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
-    cached = _count(details.get("cached_tokens")) if isinstance(details, Mapping) else 0
+    cached = _count(details.get("cached_tokens")) if isinstance(details, Mapping) else apart
     return read, min(cached, read), _count(*counts[2:])
 
 

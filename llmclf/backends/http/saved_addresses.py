@@ -23,9 +23,10 @@ def check_saved_address(
     """Refuse to send texts or a key to a server that only a file names: files come from anybody.
 
     The caller's word for an address is that address among `given`, or in the variable of the environment that names one (its
-    scheme, host and port count). A server of this machine needs no word for texts. A key needs one for its address, wherever
-    that is, and one for itself: its variable among `given`, or it is the variable that would be used without any file. What
-    the environment adds to all requests needs one for the address, too.
+    scheme, host and port count). For a provider's usual address it is a key of it in the environment, too; OpenAI's is what is
+    asked without any word. A server of this machine needs no word for texts. A key needs one for its address, wherever that is,
+    and one for itself: its variable among `given`, or it is the variable that would be used without any file. What the
+    environment adds to all requests needs one for the address, too.
 
     Parameters
     ----------
@@ -44,12 +45,12 @@ def check_saved_address(
     """
     options = handle.server_options
     address, key = options.base_url, options.api_key_env
-    is_own = saved.get("base_url") is None or "base_url" in given
-    is_said = is_own or _is_said(address, handle.url_variable)
-    is_key_said = key is None or "api_key_env" in given or key == handle.key_variable
+    is_usual = saved.get("base_url") is None and (key is not None or options.is_local or handle.provider.openai_headers)
+    is_said = is_usual or "base_url" in given or _is_said(address, handle.provider.url_variable)
+    is_key_said = key is None or "api_key_env" in given or key == handle.provider.key_variable
     if is_said and is_key_said:
         return
-    headers = [name for name in VARIABLES if os.environ.get(name)]
+    headers = [name for name in VARIABLES if handle.provider.openai_headers and os.environ.get(name)]
     if key is None and not headers and options.is_local:
         return
     words = {} if is_said else {"base_url": address}
@@ -58,6 +59,8 @@ def check_saved_address(
     sent = f"the key in {key}" if key is not None else f"what is in {headers[0]}" if headers else "texts"
     problem = f"{what} would send {sent} to {address}, and nobody else has said so"
     note = "" if key is None else "; api_key_env '' sends no key"
+    if key is None and handle.provider.key_variable and not options.is_local:
+        note = f"; or set {handle.provider.key_variable}, if you are a customer there"
     raise SavedAddressError(problem, cure(words) + note, words)
 
 

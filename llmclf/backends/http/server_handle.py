@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
@@ -11,6 +12,7 @@ from ...errors import InputError, ModelNameError, RenamedWarning
 from ..base import BehindServer, NamesModel
 from ..handle import Handle
 from ..options import describe_options, option, switch
+from ..providers import Endpoint, Provider
 from .options import RequestOptions, ServerOptions
 from .usage import check_price
 
@@ -26,26 +28,39 @@ class NamedServer(RequestOptions, Handle):
     ----------
     scheme : str
         What a model string begins with.
-    url_variable, key_variable : str
-        Environment variables with the default address, and with the default key.
-    default_url : str or None
-        The address where neither an option nor the environment has one.
+    usual_provider : Provider
+        Where a model is asked, unless an option or the environment says something else.
     """
 
     scheme: ClassVar[str]
-    url_variable: ClassVar[str]
-    key_variable: ClassVar[str]
-    default_url: ClassVar[str | None] = None
+    usual_provider: ClassVar[Provider]
 
     def __post_init__(self) -> None:
         scheme, _, model = str(self.name).partition(":")
-        if scheme != self.scheme or not model:
+        known = self.providers()
+        if scheme not in known or not model:
             raise ModelNameError(
-                f"model={self.name!r}: expected '{self.scheme}:NAME' with the model's name on the server"
+                f"model={self.name!r}: expected '{scheme if scheme in known else next(iter(known))}:NAME' with the model's name "
+                "on the server"
             )
         super().__post_init__()
         check_price(self.price, self.max_cost)
         _ = self.server_options
+
+    @classmethod
+    def providers(cls) -> Mapping[str, Provider]:
+        """The providers whose models this handles, by the scheme of their model strings."""
+        return {cls.scheme: cls.usual_provider}
+
+    @property
+    def provider(self) -> Provider:
+        """Who serves the model."""
+        return self.providers()[self.name.partition(":")[0]]
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The protocol in which the model is asked, and where."""
+        return self.provider.endpoint()
 
     @property
     def model_name(self) -> str:
@@ -59,17 +74,23 @@ class NamedServer(RequestOptions, Handle):
     @property
     def server_options(self) -> ServerOptions:
         """The options with what the environment says, checked; the key itself is read when it is used."""
-        url = self.base_url if self.base_url is not None else os.environ.get(self.url_variable) or self.default_url
+        provider, endpoint = self.provider, self.endpoint
+        url = self.base_url if self.base_url is not None else os.environ.get(provider.url_variable) or endpoint.base_url
         if not url:
             raise InputError(
-                f"{self.name!r}: no server is named; give base_url='http://localhost:8000/v1', say, or set the environment "
-                f"variable {self.url_variable}"
+                f"{self.name!r}: no server is named; give base_url={provider.example_url!r}, say, or set the environment "
+                f"variable {provider.url_variable}"
             )
         key = self.api_key_env or None
-        if self.api_key_env is None and os.environ.get(self.key_variable):
-            key = self.key_variable
+        if self.api_key_env is None and provider.key_variable and os.environ.get(provider.key_variable):
+            key = provider.key_variable
         values = {field.name: getattr(self, field.name) for field in fields(RequestOptions)}
-        return ServerOptions(**{**values, "base_url": url, "api_key_env": key})
+        return ServerOptions(
+            **{**values, "base_url": url, "api_key_env": key},
+            key_header=endpoint.key_header,
+            headers=endpoint.headers,
+            openai_headers=provider.openai_headers,
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -107,9 +128,10 @@ def server(kind: S) -> S:
     InputError
         Another class has its scheme.
     """
-    known = SERVERS.setdefault(kind.scheme, kind)
-    if known.__qualname__ != kind.__qualname__ or known.__module__ != kind.__module__:
-        raise InputError(f"the scheme {kind.scheme!r} belongs to {known.__name__}; give {kind.__name__} another one")
-    SERVERS[kind.scheme] = kind
+    for scheme in kind.providers():
+        known = SERVERS.get(scheme, kind)
+        if known.__qualname__ != kind.__qualname__ or known.__module__ != kind.__module__:
+            raise InputError(f"the scheme {scheme!r} belongs to {known.__name__}; give {kind.__name__} another one")
+    SERVERS.update(dict.fromkeys(kind.providers(), kind))
     describe_options(kind)
     return kind

@@ -51,10 +51,12 @@ class Transport:
         except ImportError as error:
             raise missing_packages(error) from error
         # No variable holds a key, since a traceback may show variables. Nor does the session, which would show it to a proxy.
-        self._headers = {"Accept": "application/json", "User-Agent": "llmclf"}
-        add_environment_headers(self._headers)
+        self._headers = {"Accept": "application/json", "User-Agent": "llmclf", **dict(options.headers)}
+        if options.openai_headers:
+            add_environment_headers(self._headers)
         if options.api_key_env is not None:
-            self._headers["Authorization"] = f"Bearer {read_key(options.api_key_env)}"
+            is_bearer = options.key_header == "Authorization"
+            self._headers[options.key_header] = f"{'Bearer ' * is_bearer}{read_key(options.api_key_env)}"
         self._to_proxy: dict[str, Any] = {}
         if proxy is not None:
             self._to_proxy = {"proxy": proxy.address, "proxy_headers": proxy.credentials()}

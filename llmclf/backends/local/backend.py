@@ -204,6 +204,10 @@ class LocalBackend(Handle, ShowsDistributions, ShowsStates, ProcessesLogits, Sha
         """How many tokens the texts have together, without special tokens."""
         return sum(map(len, self.tokenizer(list(texts), add_special_tokens=False)["input_ids"])) if texts else 0
 
+    def prompt_size(self, prompt: RenderedPrompt) -> int:
+        """How many tokens the model reads of a prompt, with what its chat template writes."""
+        return len(self._codec.prompt(prompt))
+
     def chat_frame(self, prompt: RenderedPrompt) -> str | None:
         """What the model's chat template writes around the turns of a prompt, now; None for plain text."""
         return self._codec.frame(prompt)

@@ -27,6 +27,7 @@ from ...errors import (
 )
 from ...files.faults import file_fault
 from ..model_hints import model_hint
+from ..providers import PROVIDERS
 from .checkpoint import check_kind, check_loaded, check_vocabulary
 from .gguf.header import ArchitectureError, Header, read_header, unreadable
 from .gguf.quick_gguf import quick_gguf
@@ -38,6 +39,9 @@ _CONVERSION = 3  # raised when weights have to be converted again
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt")
 _DTYPES_FROM_FILE = {None: 4, "float32": 4, "bfloat16": 2, "float16": 2}
 """In what weights can be computed with that stay in a GGUF file, and the bytes of each."""
+
+
+_PROVIDERS = ", ".join(f"{scheme}:NAME" for scheme in PROVIDERS)
 
 
 def check_name(name: str) -> None:
@@ -64,7 +68,7 @@ def check_name(name: str) -> None:
     elif name != "smollm2":
         raise ModelNameError(
             f"model={name!r} does not name a model that can be opened; expected 'smollm2', 'hf:org/name[@revision]', "
-            f"'hf:folder', 'gguf:path', 'openai:NAME', 'systemone:NAME' or 'decisions:NAME'{_hint(name)}"
+            f"'hf:folder', 'gguf:path', 'systemone:NAME', 'decisions:NAME' or a provider's ({_PROVIDERS}){_hint(name)}"
         )
 
 

@@ -1,10 +1,11 @@
-"""OpenAI-compatible servers: the probe finds out what a server tells, and a route turns that into label scores.
+"""Models behind servers: the probe finds out what a server tells, and a route turns that into label scores.
 
-Users import `OpenAIBackend`; the rest is internal. May import ``backends.http``, ``backends.tokens`` and the modules
-directly in ``backends``, neither ``local`` nor ``decisions``. Another way to a label's log-probability is one more module in
-``routes``.
+Most servers speak OpenAI's protocols; chats go through a wire, so that others are asked as well. Users import `OpenAIBackend`
+and `ProviderBackend`; the rest is internal. May import ``backends.wires``, ``backends.answers``, ``backends.http``,
+``backends.tokens`` and the modules directly in ``backends``, neither ``local`` nor ``decisions``. Another way to a label's
+log-probability is one more module in ``routes``.
 """
 
-from .backend import OpenAIBackend
+from .backend import OpenAIBackend, ProviderBackend
 
-__all__ = ["OpenAIBackend"]
+__all__ = ["OpenAIBackend", "ProviderBackend"]

@@ -6,19 +6,24 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 from ...checks import is_number
 from ...errors import InputError
 from ...prompts.rendered import RenderedPrompt
-from ..base import Batches, CountsUsage, EstimatesCost, SeesTokens, Streams
+from ..answers.options import AnswerOptions, answer_settings
+from ..base import AddsToPrompt, Batches, CountsUsage, EstimatesCost, SeesTokens, Streams
 from ..handle import shared
 from ..http.answering_model import AnsweringModel
 from ..http.server_handle import ServerHandle, server
 from ..model_names import ModelName
-from ..options import further_fields, option, positive_count
+from ..options import further_fields, one_of, option, positive_count
+from ..providers import PROVIDERS, Endpoint, Provider
 from ..requests import Request, RowScores, check_requests
 from ..usage import Estimate, Usage
+from ..wires.base import Wire
+from ..wires.registry import WIRES
 from .batches.options import BatchOptions
 from .batches.store import BatchStore
 from .connection import Connection
@@ -41,7 +46,9 @@ def _is_tolerance(name: str, value: Any) -> None:
 
 @server
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, SeesTokens):
+class OpenAIBackend(
+    AnswerOptions, ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, SeesTokens, AddsToPrompt
+):
     """Score labels with a model behind an OpenAI-compatible server.
 
     The handle is a description. On first use it connects, and a few tiny requests find out what the server really does (`probe`);
@@ -52,7 +59,9 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
     - ``"echo_text"``: exact, for servers that echo and neither tokenise nor take `tokenizer`;
     - ``"top_logprobs"``, and ``"chat"`` where the server answers chats alone: it names at most twenty tokens, so that a label's
       log-probability lies between two bounds. `RowScores.lower` and `upper` hold them, and the score is the logarithm of the
-      middle of the two probabilities.
+      middle of the two probabilities;
+    - ``"verbalized"``, ``"sampled"`` and ``"mixed"``, only where ``use_route=`` names one: estimates from what a chat answers,
+      for models that show no log-probabilities; see `llmclf.backends.answers`.
 
     Parameters
     ----------
@@ -91,13 +100,26 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
     extra: Mapping[str, Any] | None = option(
         None,
         help='What every request also carries, such as {"reasoning_effort": "none"}.',
-        check=further_fields("prompt", "messages", "logprobs", "model", "echo"),
+        check=further_fields("prompt", "messages", "logprobs", "model", "echo", "input", "contents", "system"),
+    )
+    wire: str | None = option(
+        None,
+        help='The protocol: "chat", or "responses" for the Responses API, "gemini", "ollama" and "anthropic" for those of their '
+        "own. None takes the provider's first one in which log-probabilities come back.",
+        check=one_of(*WIRES),
     )
 
     scheme = "openai"
-    url_variable = "OPENAI_BASE_URL"
-    key_variable = "OPENAI_API_KEY"
-    default_url = "https://api.openai.com/v1"
+    usual_provider = PROVIDERS["openai"]
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self.provider.endpoint(self.wire)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.provider.check_extra(self.name, self.extra)
+        answer_settings(self, self.use_route)
 
     @property
     def _connection(self) -> Connection:
@@ -116,9 +138,19 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
             tolerance=_TOLERANCE if self.tolerance is None else self.tolerance,
             extra=self.extra or {},
             models=AnsweringModel(self.model_name, accepts_change=self.accept_model_change),
+            provider=self.provider,
+            wires=self._wires,
+            answers=answer_settings(self, self.use_route),
         )
         # The address may come from the environment, which equal handles need not have seen alike.
         return shared((*self._key, options.base_url, options.api_key_env), make)
+
+    @property
+    def _wires(self) -> list[Wire]:
+        """The protocols to ask in: that of the endpoint, and unless it was named, the others at the same address."""
+        chosen = self.endpoint
+        others = [one for one in self.provider.endpoints if self.wire is None and one.base_url == chosen.base_url]
+        return [WIRES[one.wire] for one in dict.fromkeys((chosen, *others))]
 
     @property
     def probe(self) -> Probe:
@@ -151,12 +183,12 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
 
     def answering_model(self) -> ModelName:
         connection = self._connection
-        return connection.models.first(connection.route.path)
+        return connection.models.first(connection.asked_path)
 
     def identity(self) -> dict[str, Any]:
         connection = self._connection
         return {
-            "backend": "openai",
+            "backend": self.provider.scheme,
             "model": self.model_name,
             "answered_by": connection.probe.answered_by,
             "base_url": connection.options.base_url,
@@ -167,6 +199,10 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
             "probe": connection.probe.summary,
         }
 
+    def shown_prompt(self, request: Request) -> str:
+        """What the model reads, without the markup of a chat template; of a route by answers, with all that it adds."""
+        return self._connection.shown_prompt(request)
+
     def chat_frame(self, prompt: RenderedPrompt) -> str | None:
         """What the model's chat template writes around the turns of a prompt; None where the server alone knows."""
         return self._connection.chat_frame(prompt)
@@ -175,6 +211,7 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
         check_requests(requests)
         if not requests:
             return
+        self._connection.warn_of_answers(requests)
         yield from self._connection.score(requests)
 
     def stream(
@@ -183,12 +220,12 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
         """Answers in groups, of any number of requests; see `llmclf.backends.streaming`."""
         if n_requests == 0:
             return
-        yield from self._connection.stream(requests, n_requests)
+        yield from self._connection.stream(self._told(requests), n_requests)
 
     def batch_stream(
         self, requests: Iterable[Request], connection: sqlite3.Connection, **options: Any
     ) -> Iterator[list[tuple[int, RowScores]]]:
-        """Answers as `stream` gives them, by the provider's batches (``/v1/files`` and ``/v1/batches``).
+        """Answers as `stream` gives them, by the provider's batches (``/v1/files`` and ``/v1/batches``, or Message Batches).
 
         The scores are those of the live route. A few tiny live requests find out what the server does, as always; where its
         tokenizer is used, texts are tokenised live, too. `rpm` and `tpm` hold for live requests, `price` is that of batches, and
@@ -209,7 +246,14 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
             At least one, with the place of each request. A list counts as handled once the next is asked for; what was kept
             about its rows is then deleted.
         """
-        yield from self._connection.batches(requests, BatchStore(connection), BatchOptions(**options))
+        yield from self._connection.batches(self._told(requests), BatchStore(connection), BatchOptions(**options))
+
+    def _told(self, requests: Iterable[Request]) -> Iterator[Request]:
+        """The requests, of which the first is looked at now; see `Connection.warn_of_answers`."""
+        rest = iter(requests)
+        first = list(islice(rest, 1))
+        self._connection.warn_of_answers(first)
+        return chain(first, rest)
 
     def estimate(self, requests: Sequence[Request]) -> Estimate:
         """What answering would take, counted without sending anything.
@@ -218,3 +262,30 @@ class OpenAIBackend(ServerHandle, Streams, Batches, EstimatesCost, CountsUsage, 
         default of the first registered route: ``"echo"``, unless one was added before it.
         """
         return self._connection.estimate(requests)
+
+
+@server
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class ProviderBackend(OpenAIBackend):
+    """Score labels with a model of a provider, or of a program that serves models, by its name.
+
+    The table of providers says where each is, which environment variable holds its key, and which protocol it speaks. All other
+    options are those of `OpenAIBackend`, and override the table.
+
+    Parameters
+    ----------
+    name : str
+        ``"mistral:NAME"``, ``"gemini:NAME"``, ``"ollama:NAME"`` and so on, with the model's name there; see
+        `llmclf.backends.providers.table`.
+
+    Examples
+    --------
+    >>> ProviderBackend("mistral:mistral-small-latest").server_options.base_url
+    'https://api.mistral.ai/v1'
+    >>> ProviderBackend("ollama:llama3.2", base_url="http://gpu:11434")
+    ProviderBackend('ollama:llama3.2', base_url='http://gpu:11434')
+    """
+
+    @classmethod
+    def providers(cls) -> Mapping[str, Provider]:
+        return {scheme: provider for scheme, provider in PROVIDERS.items() if scheme != OpenAIBackend.scheme}

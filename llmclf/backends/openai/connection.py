@@ -11,18 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import CapabilityError, InputError, MissingDependencyError, RowError, ServerError
 from ...prompts.rendered import RenderedPrompt, Span
+from ..answers.first_use import warn_of_estimates
+from ..answers.options import AnswerSettings
+from ..answers.registry import ANSWER_ROUTES
 from ..http.answering_model import AnsweringModel
 from ..http.async_bridge import AsyncBridge
 from ..http.client import Client
 from ..http.options import ServerOptions
 from ..http.usage import cost_of
+from ..providers import Provider
 from ..requests import Request, RowScores, check_requests
 from ..tokens.codec import Encoder, TokenCodec, TokenRow
 from ..usage import Estimate
+from ..wires.base import SupportsCall, Wire
 from .batches.options import BatchOptions
+from .batches.registry import BATCHES
 from .batches.runner import BatchRunner
 from .batches.store import BatchStore
 from .probe import Probe, probe
+from .routes.answered import Answered
 from .routes.base import (
     Answer,
     Placed,
@@ -31,7 +38,6 @@ from .routes.base import (
     RouteOptions,
     RowSize,
     ServerFacts,
-    SupportsCall,
     TextRoute,
     TokenRoute,
     n_fitting,
@@ -105,11 +111,18 @@ class Connection:
         tolerance: float,
         extra: Mapping[str, Any],
         models: AnsweringModel,
+        provider: Provider,
+        wires: Sequence[Wire],
+        answers: AnswerSettings,
     ) -> None:
         self.options = options
+        self._provider = provider
+        self._wires = wires
         self.models = models
         self.bridge = AsyncBridge(Client(options))
-        self._routes = Routes(RouteOptions(top_calls, tolerance))
+        self._routes = Routes(RouteOptions(top_calls, tolerance, answers))
+        self._asks = answers if use_route in ANSWER_ROUTES else None
+        self._warned = False
         self._model = model
         self._extra = extra
         self._use_route = use_route
@@ -146,9 +159,31 @@ class Connection:
         return self._used or self.route.default
 
     @property
+    def asked_path(self) -> str:
+        """The endpoint that the chosen route asks."""
+        return self.route.asked_path(self._facts(self.probe))
+
+    @property
     def reports(self) -> list[RouteReport]:
         """Every route, and whether the server allows it."""
         return self._routes.reports(self._facts(self.probe))
+
+    def warn_of_answers(self, requests: Sequence[Request]) -> None:
+        """Warn, once, where scores are estimates from what the model writes: what they cost, and what would be better."""
+        route = self.route
+        if self._warned or not isinstance(route, Answered) or not requests:
+            return
+        self._warned = True
+        estimate = self.estimate(requests[:1])
+        better = next((one for one in self._routes.allowed(self._facts(self.probe)) if not one.on_request), None)
+        warn_of_estimates(route.answers, repr(self._model), estimate, None if better is None else better.name)
+
+    def shown_prompt(self, request: Request) -> str:
+        """What the model reads, without the markup of a chat template; of a route by answers, with all that it adds."""
+        route = self.route
+        if not isinstance(route, Answered):
+            return request.prompt.text
+        return route.shown(self._client(self.bridge.client), request)
 
     def chat_frame(self, prompt: RenderedPrompt) -> str | None:
         """What the model's chat template writes around the turns of a prompt; None where the server alone knows."""
@@ -177,7 +212,13 @@ class Connection:
             raise CapabilityError(
                 f"the route {route.name!r} {route.batch_obstacle}; ask live, or name another route (use_route=)"
             )
-        runner = BatchRunner(self.bridge.client, store, options)
+        wire = self._wires[0]
+        kind = BATCHES.get(wire.name)
+        if kind is None:
+            raise CapabilityError(
+                f"llmclf knows no batches of {wire.title}; ask live, or through an OpenAI-compatible API"
+            )
+        runner = BatchRunner(self.bridge.client, store, options, kind)
         settled = route.recalled(store.kept("route"))
         # A row by itself asks the same in every process, whatever rows are left.
         task = _Task(requests, lambda _: 1, self._client(runner), settled)
@@ -194,10 +235,11 @@ class Connection:
         return self._codec is not None
 
     def _facts(self, probed: Probe) -> ServerFacts:
-        return ServerFacts(probed, self._codec is not None, None if self._encoder is None else self._encoder.eos_id)
+        eos_id = None if self._encoder is None else self._encoder.eos_id
+        return ServerFacts(probed, self._codec is not None, eos_id, self._provider.takes_one_text)
 
     def _client(self, client: SupportsCall) -> RouteClient:
-        return RouteClient(client, self._facts(self.probe), {"model": self._model, **self._extra}, self.models)
+        return RouteClient(client, self._facts(self.probe), self._extra, self.models)
 
     def _task(self, requests: Iterable[Request], n_requests: int | None) -> _Task:
         client, route = self._client(self.bridge.client), self.route
@@ -274,7 +316,7 @@ class Connection:
         return replace(row, context=-(-n_bytes // 4) + _TURN_TOKENS * len(turns) + _ANSWER_TOKENS)
 
     async def _open(self, client: Client) -> Probe:
-        probed = await probe(client, self._model, self._extra, self.models)
+        probed = await probe(client, self._model, self._extra, self.models, self._provider, self._wires, self._asks)
         if self._tokenizer is not None:
             self._encoder = self._load_tokenizer()
             if probed.tokenizer is not None:

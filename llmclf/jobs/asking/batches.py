@@ -14,7 +14,7 @@ from .base import Here, Kept, answered
 
 
 class BatchAsking:
-    """Asks through ``/v1/files`` and ``/v1/batches`` of an OpenAI-compatible server.
+    """Asks through ``/v1/files`` and ``/v1/batches`` of an OpenAI-compatible server, or through Anthropic's Message Batches.
 
     The journal keeps the ids of batches that are open and every answer that came, so that a restarted job continues
     waiting where it stopped, and pays for nothing twice.
@@ -51,7 +51,7 @@ class BatchAsking:
         """
         backend = recipe.backend
         if not isinstance(backend, Batches):
-            raise InputError(f"{backend!r} does not take batches; use a model named openai:NAME")
+            raise InputError(f"{backend!r} does not take batches; use a model named openai:NAME or anthropic:NAME")
         self._here = Here(backend)
         connection = plan.journal.connection
         return answered(

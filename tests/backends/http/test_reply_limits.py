@@ -24,7 +24,7 @@ from llmclf.backends.http.client import Client
 from llmclf.backends.http.options import ServerOptions
 from llmclf.backends.http.replies import BadReplyError
 from llmclf.backends.http.reply_limits import DEPTH, MEGABYTE, ReplyLimitError, ReplyLimits
-from llmclf.backends.openai.token_replies import chat_reader, completion_reader
+from llmclf.backends.wires.token_replies import chat_reader, completion_reader
 from llmclf.errors import CapabilityError, ServerError
 
 LIMITS = ReplyLimits(1, "http://localhost:8000/v1")

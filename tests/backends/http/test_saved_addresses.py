@@ -133,6 +133,21 @@ def test_other_kinds_of_servers_have_their_own_variables(folder, monkeypatch):
     load(path, model_options={"api_key_env": "OPENAI_API_KEY"})
 
 
+def test_a_provider_that_only_a_file_names(folder, monkeypatch):
+    """Its usual address is no word of the caller, unless the caller has a key of it; a program on this machine needs none."""
+    for variable in ("MISTRAL_API_KEY", "MISTRAL_BASE_URL", "OLLAMA_BASE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    path = folder("mistral", base_url=None)
+    with pytest.raises(
+        SavedAddressError, match=r"texts to https://api\.mistral\.ai/v1.*or set MISTRAL_API_KEY"
+    ) as caught:
+        load(path)
+    load(path, model_options=caught.value.words)
+    monkeypatch.setenv("MISTRAL_API_KEY", "k")
+    assert load(path).backend_.server_options.api_key_env == "MISTRAL_API_KEY"
+    load(folder("ollama", base_url=None))
+
+
 def test_jobs(folder):
     """A folder that a job is given asks for the same word; a classifier that was loaded has had it."""
     path = folder(base_url=FAR)

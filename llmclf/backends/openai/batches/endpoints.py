@@ -1,4 +1,4 @@
-"""A provider's endpoints for files and batches: a request file goes up, a batch is made of it, its answers come down.
+"""A provider's endpoints for batches, whatever its protocol: requests go up, a batch is made of them, its answers come down.
 
 Every call but one may be repeated: two calls that create a batch may create two, and both cost. So that call is made once, and
 where its outcome is unknown, the server's list of batches tells.
@@ -9,27 +9,26 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import urllib.parse
-from collections.abc import AsyncGenerator, Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from itertools import islice
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ....errors import ServerError
 from ...http.client import Client, backoff
-from ...http.file_transfers import Download, Upload
-from ...http.replies import mapping, sequence
-from ...http.reply_limits import MEGABYTE
-from .file_format import MARK, BatchState, ResultLine, read_id, read_result_line
+from ...http.file_transfers import Download
+from ...http.reply_limits import MEGABYTE, ReplyLimits
+from .file_format import BatchState, ResultLine
 from .store import BatchRecord
 
-_PAGES = 100  # pages of the list of batches that are read, at most
-_PAGE = 100
 _CHUNK = 256  # lines read at once
+_PAGES = 100  # pages of the list of batches that are read, at most
 _MAYBE = {408, 409, 425, 429}  # refusals after which the same call may pass
 _UNLISTED = {404, 405, 501}
 
 
-class BatchEndpoints:
-    """The files and batches of one account.
+class BatchEndpoints(ABC):
+    """The batches of one account.
 
     Parameters
     ----------
@@ -43,51 +42,79 @@ class BatchEndpoints:
     """
 
     def __init__(self, client: Client, report: Callable[[str], None], seconds: float, folder: str | None) -> None:
-        self._client = client
+        self.client = client
         self._report = report
         self._seconds = seconds
         self._folder = folder
 
-    async def upload(self, file: BinaryIO, name: str) -> str:
-        """Send a request file; returns its id."""
-        file_id: str = await self._client.call("/files", Upload(file, name, "batch"), read_id)
-        return file_id
+    @property
+    @abstractmethod
+    def path(self) -> str:
+        """The path of the batches."""
 
-    async def create(self, record: BatchRecord) -> BatchState:
+    @abstractmethod
+    async def upload(self, file: BinaryIO, name: str) -> str:
+        """Bring a request file to where a batch is made of it; returns the text by which the record knows it."""
+
+    @abstractmethod
+    def creation(self, record: BatchRecord) -> dict[str, Any]:
+        """The body of the request that makes a batch of the uploaded requests."""
+
+    @abstractmethod
+    def read(self, reply: Any) -> BatchState:
+        """The state of a batch."""
+
+    @abstractmethod
+    def read_page(self, reply: Any) -> tuple[list[BatchState], str]:
+        """Some batches of the account, and the end of the path of the next page; empty where there is none."""
+
+    @abstractmethod
+    def is_made_of(self, batch: BatchState, record: BatchRecord) -> bool:
+        """Whether a batch is that of a record whose creation was never confirmed."""
+
+    @abstractmethod
+    def content_path(self, batch: BatchState, file: str) -> str:
+        """Where one of a batch's files of results is."""
+
+    @abstractmethod
+    def read_line(self, raw: bytes, limits: ReplyLimits) -> ResultLine | None:
+        """One line of results; None for one that cannot be read."""
+
+    async def create(self, record: BatchRecord, known: Collection[str]) -> BatchState:
         """Have the uploaded requests of a batch processed, once.
+
+        Parameters
+        ----------
+        record : BatchRecord
+        known : collection of str
+            The ids of batches that belong to other records.
 
         Raises
         ------
         ServerError
             The server refuses (`may_exist` is false), or it is impossible to find out whether it accepted the batch.
         """
-        body = {
-            "input_file_id": record.file_id,
-            "endpoint": f"/v1{record.path}",
-            "completion_window": "24h",
-            "metadata": {MARK: record.mark},
-        }
-        retries = self._client.options.max_retries
+        retries = self.client.options.max_retries
         for attempt in range(retries + 1):
             try:
-                return await self._client.call("/batches", body, self._read, max_retries=0)
+                return await self.client.call(self.path, self.creation(record), self.read, max_retries=0)
             except ServerError as error:
                 if not may_exist(error):
                     raise
                 failure = error
             await asyncio.sleep(max(self._seconds, backoff(attempt)))
-            batch = await self.find(record)
+            batch = await self.find(record, known)
             if batch is not None:
                 return batch
         raise failure
 
-    async def find(self, record: BatchRecord) -> BatchState | None:
+    async def find(self, record: BatchRecord, known: Collection[str]) -> BatchState | None:
         """The server's batch for a record whose creation was never confirmed; None if it does not exist."""
         after = ""
         seen: set[str] = set()
         for _ in range(_PAGES):
             try:
-                batches, has_more = await self._client.call(f"/batches?limit={_PAGE}{after}", None, self._read_page)
+                batches, next_page = await self.client.call(f"{self.path}?limit=100{after}", None, self.read_page)
             except ServerError as error:
                 if error.status not in _UNLISTED:
                     raise
@@ -96,12 +123,12 @@ class BatchEndpoints:
                 )
                 return None
             for batch in batches:
-                if batch.mark == record.mark or batch.input_file_id == record.file_id:
+                if batch.id not in known and self.is_made_of(batch, record):
                     return batch
-            if not has_more or {batch.id for batch in batches} <= seen:
+            if not next_page or {batch.id for batch in batches} <= seen:
                 return None
             seen |= {batch.id for batch in batches}
-            after = f"&after={urllib.parse.quote(batches[-1].id, safe='')}"
+            after = next_page
         return None
 
     async def state(self, batch_id: str) -> BatchState:
@@ -112,7 +139,7 @@ class BatchEndpoints:
         ServerError
         """
         try:
-            return await self._client.call(f"/batches/{urllib.parse.quote(batch_id, safe='')}", None, self._read)
+            return await self.client.call(f"{self.path}/{urllib.parse.quote(batch_id, safe='')}", None, self.read)
         except ServerError as error:
             if error.status != 404:
                 raise
@@ -124,16 +151,15 @@ class BatchEndpoints:
             ) from None
 
     async def result_lines(self, batch: BatchState, gone: list[str]) -> AsyncGenerator[list[ResultLine | None], None]:
-        """The lines of a batch's output and error files, some at a time; None for a line that cannot be read.
+        """The lines of a batch's files of results, some at a time; None for a line that cannot be read.
 
         Files that the server no longer has are added to `gone`.
         """
-        limits = self._client.reply_limits
+        limits = self.client.reply_limits
         for file_id in batch.files:
             with tempfile.TemporaryFile(dir=self._folder) as file:
                 try:
-                    path = f"/files/{urllib.parse.quote(file_id, safe='')}/content"
-                    await self._client.call(path, Download(file), lambda n_bytes: n_bytes)
+                    await self.client.call(self.content_path(batch, file_id), Download(file), lambda n_bytes: n_bytes)
                 except ServerError as error:
                     if error.status != 404:
                         raise
@@ -143,16 +169,8 @@ class BatchEndpoints:
                 file.seek(0)
                 lines = _lines(file, limits.megabytes * MEGABYTE)
                 while raw := list(islice(lines, _CHUNK)):
-                    yield [read_result_line(line, limits) for line in raw if line.strip()]
+                    yield [self.read_line(line, limits) for line in raw if line.strip()]
                     await asyncio.sleep(0)  # other work on the same server gets its turn
-
-    def _read(self, reply: object) -> BatchState:
-        return BatchState.read(self._client.without_key(reply))
-
-    def _read_page(self, reply: object) -> tuple[list[BatchState], bool]:
-        page = mapping(reply, "the list of batches")
-        batches = [self._read(item) for item in sequence(page.get("data"), "data")]
-        return batches, bool(page.get("has_more")) and bool(batches)
 
 
 def _lines(file: BinaryIO, most: int) -> Iterator[bytes]:

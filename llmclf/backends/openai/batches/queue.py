@@ -13,6 +13,7 @@ from ....errors import ServerError
 from ...http.client import Client
 from ...http.usage import cost_of
 from .endpoints import BatchEndpoints, may_exist
+from .file_batches import FileBatches
 from .file_format import BatchState, request_line
 from .options import BatchOptions
 from .results import BatchResults
@@ -75,14 +76,16 @@ class BatchQueue:
         Why nothing more can be asked.
     """
 
-    def __init__(self, client: Client, store: BatchStore, options: BatchOptions) -> None:
+    def __init__(
+        self, client: Client, store: BatchStore, options: BatchOptions, kind: type[BatchEndpoints] = FileBatches
+    ) -> None:
         self.returned: list[str] = []
         self.failure: Exception | None = None
         self._client = client
         self._store = store
         self._options = options
         self._report = options.report or (lambda _: None)
-        self._endpoints = BatchEndpoints(client, self._report, options.poll_seconds, options.folder)
+        self._endpoints = kind(client, self._report, options.poll_seconds, options.folder)
         self._queue: dict[str, dict[str, PendingRequest]] = {}
         self._open: list[_OpenBatch] = []
         self._parallel = options.parallel
@@ -110,7 +113,7 @@ class BatchQueue:
                 setattr(usage, name, getattr(usage, name) + value)
         for record in self._store.unfinished():
             if record.status == CREATING:
-                batch = await self._endpoints.find(record)
+                batch = await self._endpoints.find(record, self._known())
                 if batch is not None:
                     self._store.created(record.n, batch.id)
                     record = replace(record, status=OPEN, batch_id=batch.id)
@@ -206,7 +209,7 @@ class BatchQueue:
             self._store.uploaded(record.n, file_id)
             record = replace(record, status=CREATING, file_id=file_id)
             try:
-                batch = await self._endpoints.create(record)
+                batch = await self._endpoints.create(record, self._known())
             except ServerError as error:
                 if not may_exist(error):
                     self._store.release(record.n)
@@ -255,6 +258,10 @@ class BatchQueue:
         self.failure = self.failure or ServerError(
             f"the server refused the batch {batch.id}: {message or 'it does not say why'}{cure}", is_final=True
         )
+
+    def _known(self) -> set[str]:
+        """The ids of the batches that belong to records."""
+        return {record.batch_id for record in self._store.unfinished() if record.batch_id}
 
     def _later(self) -> float:
         return asyncio.get_running_loop().time() + self._options.poll_seconds

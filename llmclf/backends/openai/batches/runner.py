@@ -19,6 +19,8 @@ from ....errors import ServerError
 from ...http.client import Client
 from ...http.replies import BadReplyError
 from ...requests import RowScores
+from .endpoints import BatchEndpoints
+from .file_batches import FileBatches
 from .file_format import request_id
 from .options import BatchOptions
 from .queue import BatchQueue, PendingRequest
@@ -57,14 +59,18 @@ class BatchRunner:
         Sends the requests about files and batches, with its key, retries, budget and counts.
     store : BatchStore
     options : BatchOptions
+    kind : subclass of BatchEndpoints
+        The provider's protocol for batches.
     """
 
-    def __init__(self, client: Client, store: BatchStore, options: BatchOptions) -> None:
+    def __init__(
+        self, client: Client, store: BatchStore, options: BatchOptions, kind: type[BatchEndpoints] = FileBatches
+    ) -> None:
         self._client = client
         self._store = store
         self._window = options.window
         self._max_rounds = options.max_rounds
-        self._queue = BatchQueue(client, store, options)
+        self._queue = BatchQueue(client, store, options, kind)
         self._is_opened = False
         self._taking: anyio.CancelScope | None = None
         self._rows: Iterator[Any] | None = None

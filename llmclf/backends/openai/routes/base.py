@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
 
 from ....errors import CapabilityError
+from ...answers.options import AnswerSettings
 from ...http.answering_model import AnsweringModel
 from ...nested_labels import without_longer
 from ...requests import Request, RowScores
 from ...tokens.codec import TokenRow
+from ...wires.base import SupportsCall, Wire, merged
+from ...wires.registry import WIRES
 from ..probe import Probe
 
 T = TypeVar("T")
@@ -32,25 +35,9 @@ SHARED_IDENTITY = "exact"
 """The identity of every route that scores token ids exactly: their scores agree, so they share cached ones."""
 
 
-class SupportsCall(Protocol):
-    """What a route needs of a client: one reply at a time. `Client` asks live, `BatchRunner` through the Batch API."""
-
-    async def call(
-        self,
-        path: str,
-        body: Mapping[str, Any],
-        read: Callable[[Any], T],
-        *,
-        tokens_in: int = 0,
-        tokens_out: int = 0,
-    ) -> T:
-        """The result that `read` makes of the reply; the tokens are what the request takes at most."""
-        ...
-
-
 @dataclass(frozen=True)
 class RouteOptions:
-    """What a user may set for the routes that ask step by step.
+    """What a user may set for the routes that ask step by step, and for those by answers.
 
     Attributes
     ----------
@@ -58,10 +45,12 @@ class RouteOptions:
         Requests for one row, at most.
     tolerance : float
         Share of the labels' probability below which a branch of the label trie is not followed once the best label is decided.
+    answers : AnswerSettings
     """
 
     top_calls: int
     tolerance: float
+    answers: AnswerSettings = field(default_factory=AnswerSettings)
 
 
 @dataclass(frozen=True)
@@ -75,11 +64,19 @@ class ServerFacts:
         Texts can be turned into the model's token ids, by a tokenizer on this side or by the server.
     eos_id : int or None
         The token that ends an answer, where it is known.
+    takes_one_text : bool
+        A completion is asked for with one text: neither several in a request, nor token ids.
     """
 
     probe: Probe
     is_tokenised: bool = False
     eos_id: int | None = None
+    takes_one_text: bool = False
+
+    @property
+    def wire(self) -> Wire:
+        """The protocol in which answers are asked for."""
+        return WIRES[self.probe.chat_wire]
 
     @property
     def shows_model(self) -> bool:
@@ -96,7 +93,7 @@ class RouteClient:
     client : SupportsCall
     server : ServerFacts
     common : mapping
-        The model, and whatever the user adds to every request.
+        Whatever the user adds to every request.
     models : AnsweringModel
         Sees every reply.
     """
@@ -122,7 +119,8 @@ class RouteClient:
     ) -> T:
         """One request; its reply names tokens by their ids where the server can and `by_id` asks for it."""
         flag = {"return_tokens_as_token_ids": True} if by_id and self.probe.id_flag else {}
-        whole = {**self.common, **flag, **body}
+        name = {"model": self.probe.model} if self.server.wire.is_openai else {}  # elsewhere the wire says it
+        whole = merged({**name, **flag, **body}, self.common)
 
         def checked(reply: Any) -> T:
             answer = read(reply)
@@ -192,7 +190,9 @@ class Route(ABC):
     depends_on_answers : bool
         What a row takes is known only from its answers, and `work` says what it takes at most.
     path : str
-        The endpoint that is asked, below the server's address.
+        The endpoint that is asked, below the server's address, unless `asked_path` says otherwise.
+    on_request : bool
+        It is taken only where a user names it (``use_route=``), never as the best that is allowed.
     batch_obstacle : str or None
         Why the Batch API cannot carry it, as the end of a sentence that begins with the route; None where it can.
     """
@@ -204,6 +204,7 @@ class Route(ABC):
     identity_name: ClassVar[str | None] = None
     depends_on_rows: ClassVar[bool] = False
     depends_on_answers: ClassVar[bool] = False
+    on_request: ClassVar[bool] = False
     batch_obstacle: ClassVar[str | None] = None
     path: ClassVar[str] = "/completions"
 
@@ -229,6 +230,15 @@ class Route(ABC):
     def prompt_sizes(self, row: TokenRow) -> list[int]:
         """Tokens of each prompt that the row puts into the first request."""
         return [len(row.context)]
+
+    def asked_path(self, server: ServerFacts) -> str:
+        """The endpoint that is asked at a server."""
+        return self.path
+
+    @property
+    def cost(self) -> str | None:
+        """What a row takes, in words; None where that depends on the labels."""
+        return None
 
     @property
     def default(self) -> Route:

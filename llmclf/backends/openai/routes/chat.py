@@ -6,17 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ....errors import CapabilityError
-from ...http.replies import expect
+from ....errors import CapabilityError, ServerError
+from ...answers.generates import GenerationRequest
 from ...requests import Request, RowScores
+from ...wires.answer_facts import most_tokens
+from ...wires.token_replies import NO_DISTRIBUTION, Position, shows_distribution
 from ..probe import Probe
-from ..token_replies import Position, chat_reader
-from .base import NOT_RAW, RouteClient, RowSize, ServerFacts, TextRoute, Work, max_tokens
+from .base import NOT_RAW, RouteClient, RowSize, ServerFacts, TextRoute, Work
 from .label_bounds import LabelBounds, Symbols
 from .shown_tokens import bounded_scores, by_bytes, byte_bounds
 
-_TEMPLATE_TOKENS = 64  # tokens that a chat template may add to the texts
-_TURN_TOKENS = 8  # tokens that it may add to each turn
 _MAX_ANSWER = 16  # tokens of the answer that are looked at, at most
 
 
@@ -26,7 +25,6 @@ class Chat(TextRoute):
     name = "chat"
     summary = "only the likeliest tokens of a chat's answer are shown"
     is_exact = False
-    path = "/chat/completions"
     sees_tokens = False
     answers_chats = True
 
@@ -37,6 +35,9 @@ class Chat(TextRoute):
         if probe.chat_top_logprobs < 2:
             return f"a chat names {probe.chat_top_logprobs or 'none'} of the likeliest tokens; at least 2 are needed"
         return None if probe.raw else NOT_RAW
+
+    def asked_path(self, server: ServerFacts) -> str:
+        return server.wire.path(server.probe.model, is_chat=True)
 
     def work(self, row: RowSize, n_together: int) -> Work:
         return Work(1, row.context, min(_MAX_ANSWER, row.longest))
@@ -51,23 +52,38 @@ class Chat(TextRoute):
                 "this server answers chats alone, and the prompt is plain text; use Prompt(..., chat=True), or a server that "
                 "continues text"
             )
-        probe = client.probe
+        probe, wire = client.probe, client.server.wire
         bounds, terminated = byte_bounds(request)
-        n_answer = min(_MAX_ANSWER, bounds.longest)
-        messages = [{"role": str(turn.role), "content": turn.text} for turn in request.prompt.turns]
-        body = {
-            "messages": messages,
-            "logprobs": True,
-            "top_logprobs": probe.chat_top_logprobs,
-            "temperature": 0.0 if probe.raw else 1.0,
-            probe.chat_limit: n_answer,
-        }
-        n_tokens = _TEMPLATE_TOKENS + sum(max_tokens(message["content"]) + _TURN_TOKENS for message in messages)
+        n_answer = max(wire.least_tokens, min(_MAX_ANSWER, bounds.longest))
+        question = GenerationRequest(request.prompt.turns, n_answer, temperature=0.0, effort=probe.effort)
         positions = await client.complete(
-            body, _read_chat, tokens_in=n_tokens, tokens_out=n_answer, path=self.path, by_id=False
+            wire.body(probe.model, question, top_logprobs=probe.chat_top_logprobs, limit=probe.chat_limit),
+            wire.positions,
+            tokens_in=most_tokens(question),
+            tokens_out=n_answer,
+            path=self.asked_path(client.server),
+            by_id=False,
         )
+        _check_shown(positions)
         _follow(bounds, positions, probe.chat_top_logprobs, terminated)
         return bounded_scores(bounds, terminated=terminated)
+
+
+def _check_shown(positions: Sequence[Position]) -> None:
+    """Refuse an answer that shows nothing of its first token. The same request would get the same answer, and cost again.
+
+    Raises
+    ------
+    ServerError
+    """
+    if not positions:
+        raise ServerError(
+            "the answer is empty, so no token was named; if the model reasons first, turn that off, say by "
+            "extra={'reasoning_effort': 'none'}",
+            status=200,
+        )
+    if not shows_distribution(positions[0]):
+        raise ServerError(f"the server's log-probabilities cannot be used: {NO_DISTRIBUTION}", status=200)
 
 
 def _follow(bounds: LabelBounds, positions: Sequence[Position], k: int, terminated: bool) -> None:
@@ -78,7 +94,7 @@ def _follow(bounds: LabelBounds, positions: Sequence[Position], k: int, terminat
     prefix: Symbols = ()
     way = 1.0
     for position in positions:
-        if not bounds.leads_on(prefix):
+        if not (bounds.leads_on(prefix) and shows_distribution(position)):
             return
         seen = by_bytes(position, k, terminated=terminated)
         bounds.add(prefix, seen.shown, least=seen.least, unclear=seen.unclear, way=way)
@@ -86,9 +102,3 @@ def _follow(bounds: LabelBounds, positions: Sequence[Position], k: int, terminat
             return
         symbols, value = seen.written
         prefix, way = (*prefix, *symbols), way * math.exp(value)
-
-
-def _read_chat(reply: Any) -> list[Position]:
-    positions: list[Position] = chat_reader(reply)
-    expect(len(positions) >= 1, "the answer is empty, so no token was named")
-    return positions

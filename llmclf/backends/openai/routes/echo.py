@@ -39,6 +39,8 @@ class Echo(TokenRoute):
     identity_name = SHARED_IDENTITY
 
     def obstacle(self, server: ServerFacts) -> str | None:
+        if server.takes_one_text:
+            return "the server takes a text in each request, no token ids"
         return echo_obstacle(server.probe) or (None if server.is_tokenised else NO_TOKENIZER)
 
     def rows_together(self, n_labels: int) -> int:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ....errors import CapabilityError, RowError
-from ...http.replies import choices, expect, logprob, mapping, sequence, string
+from ...http.async_bridge import together
+from ...http.replies import expect, logprob, mapping, sequence, string
 from ...nested_labels import without_longer
 from ...requests import Request, RowScores, needs_terminator
+from ...wires.token_replies import echoes
 from .base import (
     RouteClient,
     RowSize,
@@ -44,19 +47,9 @@ class EchoText(TextRoute):
         text = request.prompt.turns[0].text
         wholes = [text, *(text + completion for completion in request.completions)]
 
-        def read(reply: Any) -> list[list[tuple[str, float | None]]]:
-            echoes = choices(reply, len(wholes))
-            return [_echoed_text(choice, whole) for choice, whole in zip(echoes, wholes, strict=True)]
-
-        body = {
-            "prompt": wholes,
-            "echo": True,
-            "max_tokens": client.probe.echo_tokens,
-            "logprobs": 1,
-            "temperature": 1.0,
-        }
-        n_tokens = sum(max_tokens(whole) for whole in wholes)
-        alone, *joint = await client.complete(body, read, tokens_in=n_tokens, tokens_out=len(wholes), by_id=False)
+        groups = [[whole] for whole in wholes] if client.server.takes_one_text else [wholes]
+        parts = await together(*(partial(_echo_some, client, group) for group in groups))
+        alone, *joint = [tokens for part in parts for tokens in part]
         start = min(_n_shared([token for token, _ in alone], [token for token, _ in tokens]) for tokens in joint)
         start = max(1, min(start, min(len(tokens) for tokens in joint) - 1))
         targets = [tuple(token for token, _ in tokens[start:]) for tokens in joint]
@@ -76,6 +69,23 @@ class EchoText(TextRoute):
             }
             values = without_longer([[places[token] for token in target] for target in targets], values)
         return RowScores(values, healed=start < len(alone))
+
+
+async def _echo_some(client: RouteClient, wholes: Sequence[str]) -> list[list[tuple[str, float | None]]]:
+    """The tokens of some texts."""
+
+    def read(reply: Any) -> list[list[tuple[str, float | None]]]:
+        return [_echoed_text(echo, whole) for echo, whole in zip(echoes(reply, len(wholes)), wholes, strict=True)]
+
+    body = {
+        "prompt": wholes[0] if client.server.takes_one_text else list(wholes),
+        "echo": True,
+        "max_tokens": client.probe.echo_tokens,
+        "logprobs": 1,
+        "temperature": 1.0,
+    }
+    n_tokens = sum(max_tokens(whole) for whole in wholes)
+    return await client.complete(body, read, tokens_in=n_tokens, tokens_out=len(wholes), by_id=False)
 
 
 def _echoed_text(choice: Mapping[str, Any], whole: str) -> list[tuple[str, float | None]]:

@@ -8,7 +8,7 @@ from typing import Any
 from ....errors import ServerError
 from ...http.replies import expect, logprob
 from ...tokens.codec import TokenRow
-from ..token_replies import Position, completion_reader, token_grammar
+from ...wires.token_replies import Position, completion_reader, token_grammar
 from .base import (
     NO_TOKENIZER,
     SHARED_IDENTITY,

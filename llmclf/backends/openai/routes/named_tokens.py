@@ -9,7 +9,7 @@ from typing import Any
 from ...http.async_bridge import together
 from ...http.replies import expect
 from ...tokens.label_trie import label_trie
-from ..token_replies import Position, completion_reader
+from ...wires.token_replies import Position, completion_reader
 from .base import (
     MAX_PROMPTS,
     NO_TOKENIZER,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ....errors import CapabilityError, InputError
+from ...answers.registry import by_answers
 from ...identity import current_spelling
+from .answered import MixedAnswers, SampledAnswers, VerbalizedAnswers
 from .base import Route, RouteOptions, ServerFacts, TextRoute
 from .chat import Chat
 from .choice import Choice
@@ -15,8 +17,13 @@ from .grammar import Grammar
 from .named_tokens import NamedTokens
 from .top_logprobs import TopLogprobs
 
-_REGISTERED: list[type[Route]] = [Choice, Echo, NamedTokens, Grammar, EchoText, TopLogprobs, Chat]
-"""Best first: exact routes before bounded ones, those that prove their tokens before those that read texts."""
+_REGISTERED: list[type[Route]] = [
+    *(Choice, Echo, NamedTokens, Grammar, EchoText),
+    *(TopLogprobs, Chat),
+    *(VerbalizedAnswers, SampledAnswers, MixedAnswers),
+]
+"""Best first: exact routes before bounded ones, those that prove their tokens before those that read texts, and last those by
+answers, which are taken only on request."""
 
 
 def register(route: type[Route], *, before: str | None = None) -> None:
@@ -52,7 +59,7 @@ def route_names() -> tuple[str, ...]:
     Examples
     --------
     >>> route_names()
-    ('choice', 'echo', 'named_tokens', 'grammar', 'echo_text', 'top_logprobs', 'chat')
+    ('choice', 'echo', 'named_tokens', 'grammar', 'echo_text', 'top_logprobs', 'chat', 'verbalized', 'sampled', 'mixed')
     """
     return tuple(route.name for route in _REGISTERED)
 
@@ -86,12 +93,18 @@ class RouteReport:
     is_exact : bool
     obstacle : str or None
         Why the server does not allow it; None where it does.
+    on_request : bool
+        Its scores are estimates from what the model writes, and it is taken only where a user names it.
+    cost : str or None
+        What a row takes, in words, where that does not depend on the labels.
     """
 
     name: str
     summary: str
     is_exact: bool
     obstacle: str | None
+    on_request: bool = False
+    cost: str | None = None
 
 
 class Routes:
@@ -125,7 +138,8 @@ class Routes:
     def reports(self, server: ServerFacts) -> list[RouteReport]:
         """Every route, and whether the server allows it."""
         return [
-            RouteReport(route.name, route.summary, route.is_exact, route.obstacle(server)) for route in self._routes
+            RouteReport(route.name, route.summary, route.is_exact, route.obstacle(server), route.on_request, route.cost)
+            for route in self._routes
         ]
 
     def choose(self, server: ServerFacts, use_route: str | None) -> Route:
@@ -136,7 +150,7 @@ class Routes:
         CapabilityError
             The server does not allow that one, or allows none.
         """
-        allowed = [route for route in self._routes if route.obstacle(server) is None]
+        allowed = self.allowed(server)
         notes = "; ".join(server.probe.notes) or "it did not say why"
         if use_route is not None:
             route = self.named(use_route)
@@ -147,9 +161,15 @@ class Routes:
                     f"it allows: {names}"
                 )
             return route
-        if not allowed:
+        unasked = [route for route in allowed if not route.on_request]
+        if not unasked:
             raise CapabilityError(
                 f"the server's log-probabilities cannot be trusted or do not reach a label ({notes}); use a server that shows "
                 "the model's own (vLLM with its default --logprobs-mode raw_logprobs, SGLang, llama.cpp's server)"
+                + (f", or {by_answers()}" if allowed else "")
             )
-        return allowed[0]
+        return unasked[0]
+
+    def allowed(self, server: ServerFacts) -> list[Route]:
+        """The routes that a server allows, best first; those that are taken only on request included."""
+        return [route for route in self._routes if route.obstacle(server) is None]

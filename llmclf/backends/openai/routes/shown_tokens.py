@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ....errors import ServerError
 from ...http.replies import expect
 from ...requests import Request, RowScores, needs_terminator
-from ..token_replies import Entry, Position, completion_reader, may_end
+from ...wires.token_replies import NO_DISTRIBUTION, Entry, Position, completion_reader, may_end, shows_distribution
 from .label_bounds import END, TINY, LabelBounds, Symbols, Unclear, midpoint
 
 _CUT = "\N{REPLACEMENT CHARACTER}".encode()
@@ -42,9 +43,19 @@ class Seen:
 def read_first(reply: Any) -> Position:
     """The first position of a completion."""
     (positions,) = completion_reader(1)(reply)
+    return first_shown(positions)
+
+
+def first_shown(positions: Sequence[Position]) -> Position:
+    """The first position, which has to say how probable its tokens are.
+
+    Raises
+    ------
+    BadReplyError
+    """
     expect(len(positions) >= 1, "no token was generated, so none was named")
-    first: Position = positions[0]
-    return first
+    expect(shows_distribution(positions[0]), NO_DISTRIBUTION)
+    return positions[0]
 
 
 def by_id(position: Position, k: int) -> Seen:

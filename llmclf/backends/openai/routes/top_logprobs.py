@@ -6,17 +6,22 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
+from ....prompts.rendered import Span, Turn
+from ...answers.generates import GenerationRequest
 from ...http.replies import expect
 from ...requests import Request, RowScores
 from ...tokens.codec import TokenRow
 from ...tokens.label_trie import label_trie
+from ...wires.base import Wire
+from ...wires.registry import WIRES
+from ...wires.token_replies import Position
 from ..probe import Probe
-from ..token_replies import Position
 from .base import (
     NOT_RAW,
     Answer,
     Placed,
     RouteClient,
+    RouteOptions,
     RowSize,
     ServerFacts,
     TextRoute,
@@ -25,12 +30,16 @@ from .base import (
     max_tokens,
     refuse_chat,
 )
+from .chat import Chat
 from .label_bounds import LabelBounds, Symbols
-from .shown_tokens import Seen, bounded_scores, by_bytes, by_id, byte_bounds, read_first
+from .shown_tokens import Seen, bounded_scores, by_bytes, by_id, byte_bounds, first_shown, read_first
 
 
 class TopLogprobs(TokenRoute, TextRoute):
-    """The label trie is walked along the likeliest tokens, with a further request for each branch that matters."""
+    """The label trie is walked along the likeliest tokens, with a further request for each branch that matters.
+
+    Where the tokens are the server's own, a chat cannot be continued; its answer is followed instead, as by the route ``chat``.
+    """
 
     name = "top_logprobs"
     summary = "only the likeliest tokens are shown; further requests narrow the bounds where it matters"
@@ -38,11 +47,18 @@ class TopLogprobs(TokenRoute, TextRoute):
     sees_tokens = False
     depends_on_answers = True
 
+    def __init__(self, options: RouteOptions) -> None:
+        super().__init__(options)
+        self._chat = Chat(options)
+
     def obstacle(self, server: ServerFacts) -> str | None:
         n = server.probe.top_logprobs
         if n < 2:
             return f"a completion names {n or 'none'} of the likeliest tokens; at least 2 are needed"
         return None if server.shows_model else NOT_RAW
+
+    def asked_path(self, server: ServerFacts) -> str:
+        return _text_wire(server).path(server.probe.model, is_chat=False)
 
     def takes_tokens(self, server: ServerFacts) -> bool:
         # Ids are of use only where the server names its tokens by them.
@@ -55,7 +71,10 @@ class TopLogprobs(TokenRoute, TextRoute):
 
     def identity(self, probe: Probe) -> dict[str, Any]:
         limits = {"top_calls": self.options.top_calls, "tolerance": self.options.tolerance}
-        return {**super().identity(probe), "top_logprobs": probe.top_logprobs, **limits}
+        shown = {"top_logprobs": probe.top_logprobs}
+        if probe.chat_wire != "chat":  # elsewhere left out, so that what was fitted before is still known
+            shown["chat_top_logprobs"] = probe.chat_top_logprobs
+        return {**super().identity(probe), **shown, **limits}
 
     async def score_tokens(self, client: RouteClient, rows: Sequence[Placed]) -> list[Answer]:
         return [(place, await self._score_row(client, row)) for place, row in rows]
@@ -75,13 +94,21 @@ class TopLogprobs(TokenRoute, TextRoute):
         return bounded_scores(bounds, row.characters_cut, row.healed, row.terminated)
 
     async def score_text(self, client: RouteClient, request: Request) -> RowScores:
+        if request.prompt.is_chat and self._chat.obstacle(client.server) is None:
+            return await self._chat.score_text(client, request)
         refuse_chat(request)
-        text = request.prompt.turns[0].text
+        text, wire = request.prompt.turns[0].text, _text_wire(client.server)
 
         async def look(prefix: Symbols) -> Position:
             whole = text + bytes(prefix).decode()
-            body = {"prompt": whole, "max_tokens": 1, "logprobs": client.probe.top_logprobs, "temperature": 1.0}
-            return await client.complete(body, read_first, tokens_in=max_tokens(whole), by_id=False)
+            question = GenerationRequest((Turn(None, (Span(whole, False),)),), max_tokens=1)
+            return await client.complete(
+                wire.body(client.probe.model, question, top_logprobs=client.probe.top_logprobs),
+                lambda reply: first_shown(wire.positions(reply)),
+                tokens_in=max_tokens(whole),
+                path=self.asked_path(client.server),
+                by_id=False,
+            )
 
         bounds, terminated = byte_bounds(request)
         await self._walk(client.probe.top_logprobs, bounds, look, partial(by_bytes, terminated=terminated), _is_text)
@@ -111,6 +138,11 @@ def _read_ids(reply: Any) -> Position:
     usable = any(entry.token is not None and entry.logprob is not None for entry in entries)
     expect(usable, "no token has both an id and a log-probability")
     return position
+
+
+def _text_wire(server: ServerFacts) -> Wire:
+    """The protocol in which texts are continued: a server of OpenAI's may answer chats in another one."""
+    return WIRES["chat"] if server.wire.is_openai else server.wire
 
 
 def _is_text(prefix: Symbols) -> bool:

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from llmclf import Prompt
 from llmclf.backends.http.replies import BadReplyError
-from llmclf.backends.openai import token_replies as completions
 from llmclf.backends.openai.probe import Probe
 from llmclf.backends.openai.routes import chat, shown_tokens, top_logprobs
-from llmclf.backends.openai.routes.base import RouteOptions
+from llmclf.backends.openai.routes.base import RouteOptions, ServerFacts
 from llmclf.backends.openai.routes.label_bounds import END, LabelBounds, Unclear, midpoint
+from llmclf.backends.wires import token_replies as completions
 
 CHAT = Prompt("Review: {{ text }}\nGood or bad?", instruction="Judge films.", chat=True)
 EOS = "<|im_end|>"
@@ -216,7 +216,7 @@ def test_bounds_law_of_chats(data):
         if VOCABULARY[drawn] is None:
             break
     ended = VOCABULARY[path[-1]] is None
-    positions = chat._read_chat(reply({"content": places}, "stop" if ended else "length"))
+    positions = completions.chat_reader(reply({"content": places}, "stop" if ended else "length"))
     excludes = data.draw(st.booleans())
     bounds = LabelBounds(labels, is_tokens=False, excludes_longer=excludes)
     chat._follow(bounds, positions, k, terminated)
@@ -302,7 +302,7 @@ def test_the_end_is_known_where_an_answer_ended():
         ("", "stop", None),
     ):
         content = [{"token": token, "logprob": -1.0, "top_logprobs": []} for token in ("a", text)]
-        found = chat._read_chat(reply({"content": content}, reason))
+        found = completions.chat_reader(reply({"content": content}, reason))
         assert [position.end for position in found] == [end, end]
 
 
@@ -415,6 +415,7 @@ def test_a_branch_that_ends_within_a_character_stays_open():
 
     class Ask:
         probe = Probe("tiny", top_logprobs=2)
+        server = ServerFacts(probe)
 
         async def complete(self, body, read, **_):
             asked.append(body["prompt"])
@@ -431,9 +432,8 @@ def test_a_branch_that_ends_within_a_character_stays_open():
 def test_an_answer_without_tokens_is_a_bad_reply(read):
     """An empty list of tokens, in either shape, says nothing that could be believed."""
     for empty in ({"content": []}, {"tokens": [], "token_logprobs": [], "top_logprobs": []}):
-        for reader in (read, chat._read_chat):
-            with pytest.raises(BadReplyError):
-                reader(reply(empty))
+        with pytest.raises(BadReplyError):
+            read(reply(empty))
 
 
 @pytest.mark.parametrize("personality", ["sglang", "openai_legacy", "llama_cpp_python"])

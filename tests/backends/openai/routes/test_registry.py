@@ -28,7 +28,10 @@ from llmclf.jobs.asking.batches import BatchAsking
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
-NAMES = ("choice", "echo", "named_tokens", "grammar", "echo_text", "top_logprobs", "chat")
+NAMES = (
+    *("choice", "echo", "named_tokens", "grammar", "echo_text", "top_logprobs", "chat"),
+    *("verbalized", "sampled", "mixed"),
+)
 FRAME = pd.DataFrame({"text": TEXTS})
 JOB = {"text_column": "text", "labels": LABELS, "prompt": "Review: {{ text }}\nSentiment:"}
 
@@ -107,7 +110,8 @@ def test_probe_lists_a_registered_route():
         values = json.loads(probe(server.url, "--json", "--model-option", "use_route=toy"))
         assert values["route"] == "toy"
         assert [route["name"] for route in values["routes"]] == [*NAMES, "toy"]
-        assert values["routes"][-1] == {"name": "toy", "summary": Toy.summary, "is_exact": False, "obstacle": None}
+        described = {"name": "toy", "summary": Toy.summary, "is_exact": False, "obstacle": None}
+        assert values["routes"][-1] == {**described, "on_request": False, "cost": None}
         assert json.loads(probe(chats.url, "--json"))["routes"][-1]["obstacle"] == "the server does not continue toys"
 
 
@@ -184,16 +188,19 @@ def test_errors_list_a_registered_route():
     with FakeServer("vllm") as server:
         with registered():
             with pytest.raises(
-                InputError, match="use_route='magic': expected one of 'choice', .*'chat', 'toy', or None"
+                InputError, match="use_route='magic': expected one of 'choice', .*'mixed', 'toy', or None"
             ):
                 backend_for(server, use_route="magic")
             with pytest.raises(
-                CapabilityError, match=r"'grammar': the server does not force.*allows: 'choice', .*'chat', 'toy'"
+                CapabilityError, match=r"'grammar': the server does not force.*allows: 'choice', .*'mixed', 'toy'"
             ):
                 _ = backend_for(server, use_route="grammar").route
-        with pytest.raises(InputError, match="use_route='toy': expected one of 'choice', .*'chat', or None"):
+        with pytest.raises(InputError, match="use_route='toy': expected one of 'choice', .*'mixed', or None"):
             backend_for(server, use_route="toy")
-    lacking = pytest.raises(CapabilityError, match="'toy': the server does not continue toys .*allows: 'chat'$")
+    lacking = pytest.raises(
+        CapabilityError,
+        match="'toy': the server does not continue toys .*allows: 'chat', 'verbalized', 'sampled', 'mixed'$",
+    )
     with FakeServer("openai_chat") as chats, registered(), lacking:
         _ = backend_for(chats, use_route="toy").route
     assert route_names() == NAMES
@@ -219,7 +226,7 @@ def test_every_route_says_why_it_is_not_allowed():
     )
     assert not any(report.obstacle for report in Routes(options).reports(ServerFacts(able, is_tokenised=True)))
     untokenised = {report.name: report.obstacle for report in Routes(options).reports(ServerFacts(able))}
-    assert [name for name, obstacle in untokenised.items() if obstacle is None] == ["echo_text", "top_logprobs", "chat"]
+    assert [name for name, obstacle in untokenised.items() if obstacle is None] == list(NAMES[4:])
     assert "tokenizer=" in untokenised["echo"]
 
 

@@ -1,4 +1,4 @@
-"""Tokens and log-probabilities in replies of ``/completions`` and ``/chat/completions``, in each form that servers use."""
+"""Tokens and log-probabilities in replies, in each form that servers use."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ..http.replies import (
     string,
 )
 
+NO_DISTRIBUTION = "every token has the value 0 or -9999, which is no distribution"
 _MOST_NAMED = 50_000  # tokens in one reply: 64 prompts, 30 places of each, 20 tokens at each, and as much again
 _SAME = 1e-4  # nats by which two spellings of one number may differ
 _ID_DIGITS = 12
@@ -96,6 +97,38 @@ def chat_reader(reply: Any) -> list[Position]:
     return _positions(choice)
 
 
+def listed_positions(items: Sequence[Any]) -> list[Position]:
+    """The tokens of an answer that come as a list, each as in a chat: with its text, its bytes and the likeliest tokens."""
+    n_named = len(items) + sum(len(top) for top in _tops(items) if isinstance(top, list))
+    expect(n_named <= _MOST_NAMED, f"it names {n_named:,} tokens; at most {_MOST_NAMED:,} are read")
+    return checked_positions([_chat_position(item) for item in items])
+
+
+def checked_positions(positions: list[Position]) -> list[Position]:
+    """The same, unless the tokens at one place have more probability than there is.
+
+    Raises
+    ------
+    BadReplyError
+    """
+    for position in positions:
+        _check_distribution(position)
+    return positions
+
+
+def shows_distribution(position: Position) -> bool:
+    """Whether any token has a log-probability that is neither 0 nor a number that stands for "very unlikely".
+
+    Where none has, the server shows what it wrote and not how probable that was.
+
+    Examples
+    --------
+    >>> shows_distribution(Position(Entry(None, b"a", 0.0), (Entry(None, b"a", 0.0), Entry(None, b"b", None))))
+    False
+    """
+    return any(entry.logprob is not None and entry.logprob < 0.0 for entry in (position.chosen, *position.top))
+
+
 def _check_number(stated: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a reply that names far more tokens than are ever asked for: to look at each takes time.
 
@@ -131,8 +164,7 @@ def _positions(choice: Mapping[str, Any]) -> list[Position]:
         tops = logprobs.get("top_logprobs")
         tops = [None] * len(tokens) if tops is None else sequence(tops, "logprobs.top_logprobs", len(tokens))
         positions = [_position(*entry) for entry in zip(tokens, values, tops, strict=True)]
-    for position in positions:
-        _check_distribution(position)
+    checked_positions(positions)
     last = positions[-1].chosen.text if positions else None
     # An empty text may be a part of a character elsewhere.
     if choice.get("finish_reason") == "stop" and last and may_end(last):
@@ -172,7 +204,7 @@ def _chat_position(item: Any) -> Position:
 
 def _chat_entry(item: Mapping[str, Any]) -> Entry:
     text = string(item.get("token"), "a token")
-    value = _seen(item.get("logprob"))
+    value = known_logprob(item.get("logprob"))
     named, data = _meant(text)
     if named is not None:
         return Entry(named, None, value)
@@ -193,7 +225,7 @@ def _listed_bytes(numbers: list[Any]) -> bytes | None:
 
 
 def _entry(text: str, value: Any) -> Entry:
-    return Entry(*_meant(text), _seen(value))
+    return Entry(*_meant(text), known_logprob(value))
 
 
 def _meant(text: str) -> tuple[int | None, bytes | None]:
@@ -222,7 +254,7 @@ def _named_id(text: str) -> int | None:
     return int(digits) if is_id else None
 
 
-def _seen(value: Any) -> float | None:
+def known_logprob(value: Any) -> float | None:
     """A log-probability; None for the numbers that stand for "too unlikely to tell"."""
     # Not `checks.is_number`: this runs for every token of a reply, and asking for an abstract class is slow.
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value <= UNKNOWN:
@@ -230,9 +262,34 @@ def _seen(value: Any) -> float | None:
     return logprob(value)
 
 
+def echoes(reply: Any, n: int) -> list[Mapping[str, Any]]:
+    """What came back of n prompts, in their order, each with its ``logprobs``.
+
+    Most servers put a prompt at the beginning of its choice. Together puts the prompts into a list of their own, each with the
+    control token that stands before a text, which is left out.
+    """
+    stated = choices(reply, n)
+    prompts = reply.get("prompt")
+    if not (isinstance(prompts, list) and len(prompts) == n and all(isinstance(one, dict) for one in prompts)):
+        return stated
+    return [_without_first_control(prompt) if prompt.get("logprobs") else prompt for prompt in prompts]
+
+
+def _without_first_control(prompt: Mapping[str, Any]) -> Mapping[str, Any]:
+    logprobs = mapping(prompt["logprobs"], "logprobs")
+    tokens = sequence(logprobs.get("tokens"), "logprobs.tokens")
+    values = sequence(logprobs.get("token_logprobs"), "logprobs.token_logprobs", len(tokens))
+    first = string(tokens[0], "a token") if tokens else ""
+    text = prompt.get("text")
+    is_control = bool(first) and may_end(first.encode("utf-8", "surrogatepass"))
+    if not is_control or (isinstance(text, str) and text.startswith(first)):
+        return prompt
+    return {"logprobs": {"tokens": tokens[1:], "token_logprobs": values[1:]}}
+
+
 def echoed(reply: Any) -> list[Entry]:
     """The tokens of an echoed prompt, and of what was generated after it; nothing if the server did not echo."""
-    (choice,) = choices(reply, 1)
+    (choice,) = echoes(reply, 1)
     logprobs = choice.get("logprobs")
     if not isinstance(logprobs, Mapping) or not isinstance(logprobs.get("tokens"), list):
         return []
