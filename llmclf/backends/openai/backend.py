@@ -246,7 +246,8 @@ class OpenAIBackend(
             At least one, with the place of each request. A list counts as handled once the next is asked for; what was kept
             about its rows is then deleted.
         """
-        yield from self._connection.batches(self._told(requests), BatchStore(connection), BatchOptions(**options))
+        chosen = BatchOptions(**options)  # a wrong one is named before anything is sent
+        yield from self._connection.batches(self._told(requests), BatchStore(connection), chosen)
 
     def _told(self, requests: Iterable[Request]) -> Iterator[Request]:
         """The requests, of which the first is looked at now; see `Connection.warn_of_answers`."""
