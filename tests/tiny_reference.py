@@ -43,6 +43,24 @@ class TinyReference:
             yield place, RowScores(values, (), (), row.characters_cut, row.healed, row.terminated)
 
 
+def text_truth(prompt: str, label: str) -> float:
+    """Probability that the tiny model writes a text, added over all ways to cut it into tokens."""
+    model = tiny_model()
+    pieces = [model.piece(token) for token in range(model.n_vocab)]
+
+    def rest(ids: tuple[int, ...], remaining: str) -> float:
+        if not remaining:
+            return 1.0
+        logprobs = model.logprobs(list(ids))
+        return sum(
+            math.exp(logprobs[token]) * rest((*ids, token), remaining[len(piece) :])
+            for token, piece in enumerate(pieces)
+            if token > 2 and piece and remaining.startswith(piece)
+        )
+
+    return rest(tuple(model.encode(prompt)), label)
+
+
 def inside(answers, expected, slack=1e-6):
     """Every label's true score lies between its bounds, and its score is the middle of the two probabilities."""
     for row, truth in zip(answers, expected, strict=True):

@@ -7,9 +7,9 @@ import math
 
 import pytest
 from contract import TEXTS, requests_for, score
-from faults import FakeServer, Html, Mutate, Replace, Status, tiny_model
+from faults import FakeServer, Html, Mutate, Replace, Status
 from provider_servers import serving
-from tiny_reference import CHAT
+from tiny_reference import CHAT, text_truth
 from writing import asked, written
 
 from llmclf import LLMClassifier, load, open_backend
@@ -36,29 +36,11 @@ def opened(server: FakeServer, scheme: str, **options):
     return open_backend(f"{scheme}:tiny", base_url=server.url, **options)
 
 
-def truth(prompt: str, label: str) -> float:
-    """Probability that the tiny model writes a text, added over all ways to cut it into tokens."""
-    model = tiny_model()
-    pieces = [model.piece(token) for token in range(model.n_vocab)]
-
-    def rest(ids: tuple[int, ...], remaining: str) -> float:
-        if not remaining:
-            return 1.0
-        logprobs = model.logprobs(list(ids))
-        return sum(
-            math.exp(logprobs[token]) * rest((*ids, token), remaining[len(piece) :])
-            for token, piece in enumerate(pieces)
-            if token > 2 and piece and remaining.startswith(piece)
-        )
-
-    return rest(tuple(model.encode(prompt)), label)
-
-
 def assert_holds(request, answer, prompt: str) -> None:
     """Every label's true probability lies between its bounds."""
     assert answer.error is None
     for completion, low, high in zip(request.completions, answer.lower, answer.upper, strict=True):
-        assert math.exp(low) - 1e-6 <= truth(prompt, completion) <= math.exp(high) + 1e-6
+        assert math.exp(low) - 1e-6 <= text_truth(prompt, completion) <= math.exp(high) + 1e-6
 
 
 BOUNDED = [

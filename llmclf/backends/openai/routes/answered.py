@@ -68,6 +68,11 @@ class Answered(TextRoute):
     answers_chats = True
     on_request = True
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.name, cls.summary = cls.kind.name, cls.kind.summary
+        cls.depends_on_answers, cls.batch_obstacle = cls.kind.depends_on_answers, cls.kind.batch_obstacle
+
     def __init__(self, options: RouteOptions) -> None:
         super().__init__(options)
         self.answers = self.kind(options.answers)
@@ -110,26 +115,15 @@ class VerbalizedAnswers(Answered):
     """See `llmclf.backends.answers.verbalized`."""
 
     kind = Verbalized
-    name = kind.name
-    summary = kind.summary
-    batch_obstacle = kind.batch_obstacle
 
 
 class SampledAnswers(Answered):
     """See `llmclf.backends.answers.sampled`."""
 
     kind = Sampled
-    name = kind.name
-    summary = kind.summary
-    depends_on_answers = True
-    batch_obstacle = kind.batch_obstacle
 
 
 class MixedAnswers(Answered):
     """See `llmclf.backends.answers.mixed`."""
 
     kind = Mixed
-    name = kind.name
-    summary = kind.summary
-    depends_on_answers = True
-    batch_obstacle = kind.batch_obstacle

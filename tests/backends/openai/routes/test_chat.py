@@ -6,32 +6,14 @@ import math
 
 import pytest
 from contract import TEXTS, requests_for, score
-from faults import FakeServer, backend_for, tiny_model
-from tiny_reference import CHAT
+from faults import FakeServer, backend_for
+from tiny_reference import CHAT, text_truth
 
 from llmclf.errors import (
     CapabilityError,
 )
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
-
-
-def text_truth(prompt: str, label: str) -> float:
-    """Probability that the tiny model writes a text, added over all ways to cut it into tokens."""
-    model = tiny_model()
-    pieces = [model.piece(token) for token in range(model.n_vocab)]
-
-    def rest(ids: tuple[int, ...], remaining: str) -> float:
-        if not remaining:
-            return 1.0
-        logprobs = model.logprobs(list(ids))
-        return sum(
-            math.exp(logprobs[token]) * rest((*ids, token), remaining[len(piece) :])
-            for token, piece in enumerate(pieces)
-            if token > 2 and piece and remaining.startswith(piece)
-        )
-
-    return rest(tuple(model.encode(prompt)), label)
 
 
 def test_bounds_of_a_chat_hold_the_truth():
