@@ -199,8 +199,10 @@ def check_number(name: str, stated: Sequence[Any], n: int) -> None:
         )
 
 
-def check_answered(answer: GeneratedText, positions: Sequence[Position]) -> None:
+def check_answered(answer: GeneratedText, positions: Sequence[Position], *, is_chat: bool = True) -> None:
     """Refuse log-probabilities of what is no answer, and those of other tokens than the answer's.
+
+    What continues a text has no thoughts beside it: there, a token of which nothing is written is the answer's all the same.
 
     Raises
     ------
@@ -210,12 +212,12 @@ def check_answered(answer: GeneratedText, positions: Sequence[Position]) -> None
         raise refused(answer.text)
     shown = (positions[0].chosen.text or b"").decode(errors="replace") if positions else ""
     # A token may end within a character.
-    is_whole = bool(shown) and _CUT not in shown and not may_end(shown.encode("utf-8", "surrogatepass"))
+    is_whole = _CUT not in shown and not may_end(shown.encode("utf-8", "surrogatepass"))
     first, text = shown.strip(), answer.text.lstrip()
-    is_another = bool(first and text) and not text.startswith(first)
-    # One that ends an answer is not written; one that begins a longer text is, unless it belongs to something else.
-    is_unwritten = not answer.text and answer.stop == "length"
-    if is_whole and (is_another or is_unwritten):
+    is_another = bool(text) and not text.startswith(first)
+    # One that ends an answer is not written, nor is white space at its ends everywhere; one that begins a longer text is.
+    is_unwritten = is_chat and not answer.text and answer.stop == "length"
+    if first and is_whole and (is_another or is_unwritten):
         raise ServerError(
             "the log-probabilities are those of other tokens than the answer's, perhaps of the model's reasoning; turn that off, "
             "say by extra={'reasoning_effort': 'none'}",

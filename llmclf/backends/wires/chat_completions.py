@@ -66,7 +66,7 @@ class ChatCompletions(Wire):
         (choice,) = some_choices(reply, 1)
         answer = _written(choice)
         positions = [] if answer.stop == "refusal" else chat_reader(reply)
-        check_answered(answer, positions)
+        check_answered(answer, positions, is_chat="message" in choice)
         return positions
 
 

@@ -292,6 +292,27 @@ def test_tokens_of_something_else_are_refused(name, path):
         WIRES[name].positions(changed(REPLIES[name], path, "bad"))
 
 
+def test_white_space_alone_may_stay_unwritten():
+    """A chat's text may come without the white space at its ends; a token of more than that, of which nothing is written, is not
+    the answer's. What continues a text has no thoughts: whatever its token is, it is the answer's.
+    """
+    blank, word = (chat_token(text, -0.1, (text, -0.1)) for text in ("\n\n", "go"))
+
+    def cut(token, choice):
+        return {
+            **CHAT,
+            "choices": [{"index": 0, "finish_reason": "length", "logprobs": {"content": [token]}, **choice}],
+        }
+
+    for token in (blank, word):
+        (position,) = WIRES["chat"].positions(cut(token, {"text": ""}))
+        assert position.chosen.text == token["token"].encode()
+    said_nothing = {"message": {"role": "assistant", "content": ""}}
+    assert len(WIRES["chat"].positions(cut(blank, said_nothing))) == 1
+    with pytest.raises(ServerError, match="other tokens than the answer's"):
+        WIRES["chat"].positions(cut(word, said_nothing))
+
+
 def test_several_choices_in_any_order():
     """They are put in order; fewer than asked for are fewer, and more are no answer."""
     (choice,) = CHAT["choices"]
