@@ -252,7 +252,7 @@ async def _serve(
     server = QuietServer(
         uvicorn.Config(
             application,
-            http=limited(limits),
+            http=limited(limits, measures.refused),
             ws="none",
             lifespan="off",
             log_config=None,

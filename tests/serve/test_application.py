@@ -474,6 +474,8 @@ def test_bodies_that_are_no_json(path, body, kind):
     ("body", "words"),
     [
         (b'{"a": -' + b"9" * 5000 + b"}", "a whole number has 5,000 digits; expected less than 1.8e308, or a text"),
+        (b'{"a": ' + b"9" * 309 + b"}", "a number is too large; expected less than 1.8e308, or a text"),
+        (b'{"a": -' + b"9" * 309 + b"}", "a number is too large; expected less than 1.8e308, or a text"),
         (b'{"a": 1e999}', "a number is too large; expected less than 1.8e308, or a text"),
         (b"\xef\xbb\xbf{}", "the body begins with a byte order mark, which is no JSON; send it without"),
         ('{"inputs": ["x"]}'.encode("utf-16"), "the body is not UTF-8 (byte 0); encode it as UTF-8"),
