@@ -282,7 +282,9 @@ class DecisionLog:
             # Made here, not by SQLite, so that at no time others may read it.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         except OSError as error:
-            raise StoreError(f"the decision log {str(path)!r} cannot be written ({error})") from error
+            raise StoreError(
+                f"the decision log {str(self.folder)!r} cannot be written ({error}); give another folder"
+            ) from error
         with _faults(path):
             # The lock of this process orders its threads.
             connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
