@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -32,6 +34,7 @@ from .watched import WatchedLogs
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _KEEP_ALIVE = 30  # seconds that an idle connection stays open
 _BACKLOG = 2048
+_LEAST_WRITING = 2.0  # seconds that the log of decisions is given at the end, where the answers have taken all
 _CHECK = 1.0  # seconds between two looks at the passes under way, and at certificates
 
 
@@ -232,6 +235,7 @@ async def _serve(
     watched = WatchedLogs(certified, log)
     promises = PromisesKept({one.name: one.promise for one in catalogue if isinstance(one, ServedClassifier)})
     is_stopping = False
+    end = math.inf  # of what is waited for, on the clock of time.monotonic
 
     def reason() -> str:
         if is_stopping:
@@ -273,7 +277,8 @@ async def _serve(
             server.should_exit = True
 
     def stop(name: str) -> None:
-        nonlocal is_stopping
+        nonlocal is_stopping, end
+        end = time.monotonic() + (0.0 if is_stopping else limits.stop_seconds)
         log.event("stopping", signal=name, waiting_rows=gatherer.waiting_rows)
         server.force_exit = is_stopping
         server.should_exit = is_stopping = True
@@ -285,7 +290,7 @@ async def _serve(
     finally:
         watched.close()
         if records is not None:
-            records.close()
+            records.close(max(_LEAST_WRITING, min(limits.stop_seconds, end - time.monotonic())))
     log.event("stopped")
     if failures:
         raise failures[0]

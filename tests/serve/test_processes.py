@@ -457,6 +457,29 @@ def test_a_full_disk_holds_up_no_answer_and_loses_nothing_once_there_is_room(moo
             subprocess.run(["umount", disk.folder], check=True)
 
 
+def test_locked_logs_hold_up_no_end(moods, tmp_path):
+    """Another process is at work in each of them and does not end: what they lack is counted and said, and the server ends."""
+    names = ["a", "b", "c"]
+    folders = [shutil.copytree(moods[0], tmp_path / name) for name in names]
+    with (
+        served_process(*folders, "--log", tmp_path / "log", "--stop-seconds", "1") as server,
+        contextlib.ExitStack() as locks,
+    ):
+        server.ready()
+        logs = logs_in(tmp_path / "log")
+        for log in logs:
+            [(_, path)] = log.files()
+            other = locks.enter_context(contextlib.closing(sqlite3.connect(path, isolation_level=None)))
+            other.execute("BEGIN IMMEDIATE")
+        for name in names:
+            assert server.post("/v1/classify", {"model": name, "inputs": ["one", "two"]}).status == 200
+        assert server.stop(seconds=60) == 0  # to wait for each lock would take 90
+        assert [(one["model"], one["rows"]) for one in server.named("decisions_lost")] == [(name, 2) for name in names]
+        assert server.events[-1]["event"] == "stopped"
+        assert server.other == []
+        assert [len(log.read()) for log in logs] == [0, 0, 0]
+
+
 def test_two_servers_share_a_log(moods, tmp_path):
     """Each decision is there once, whoever made it, and a reader may look at any time."""
     with (
