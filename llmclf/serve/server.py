@@ -162,12 +162,13 @@ def _opened(serving: Serving) -> tuple[list[Served], dict[str, int], dict[str, A
         "classifiers": [
             {
                 "name": path.name,
+                "lane": lane,
                 "folder": str(path),
                 "model_options": dict(serving.folder_options),
                 "embedding_options": dict(serving.embedding_options),
                 "trust": serving.trust,
             }
-            for path in paths
+            for path, lane in zip(paths, names, strict=False)
         ],
         "models": [],
     }
@@ -175,7 +176,13 @@ def _opened(serving: Serving) -> tuple[list[Served], dict[str, int], dict[str, A
         one = serving.model
         served.append(ServedModel(one.name, backends[-1], one.options, serving.limits, one.chat, names[-1]))
         config["models"].append(
-            {"name": one.name, "model": one.name, "model_options": dict(one.options), "chat": one.chat}
+            {
+                "name": one.name,
+                "lane": names[-1],
+                "model": one.name,
+                "model_options": dict(one.options),
+                "chat": one.chat,
+            }
         )
     Catalogue(served)  # two of the same name are refused before anything is opened
     return served, lane_sizes, config
