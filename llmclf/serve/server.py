@@ -17,7 +17,7 @@ from typing import Any
 from ..backends import open_backend
 from ..errors import InputError, LlmclfError, MissingDependencyError, StoreError
 from ..files.orderly_end import handlers_kept
-from ..loading import load_pipeline
+from ..loading import load_pipeline, reads_embeddings
 from ..monitoring import Watch
 from .access import Access
 from .decision_records import DecisionRecords
@@ -131,11 +131,12 @@ def serve(serving: Serving, on_listening: Callable[[str, int], None] = lambda ho
 def _opened(serving: Serving) -> tuple[list[Served], dict[str, int], dict[str, Any]]:
     """What is served, the lanes, and what the process of the models is to open."""
     paths = [Path(folder).expanduser().resolve() for folder in serving.folders]
+    embedding_options = _embedding_options(paths, serving.embedding_options)
     pipelines = [
         load_pipeline(
             path,
             model_options=serving.folder_options,
-            embedding_options=serving.embedding_options,
+            embedding_options=embedding_options[path],
             trust=serving.trust,
             check_model=True,
         )
@@ -165,7 +166,7 @@ def _opened(serving: Serving) -> tuple[list[Served], dict[str, int], dict[str, A
                 "lane": lane,
                 "folder": str(path),
                 "model_options": dict(serving.folder_options),
-                "embedding_options": dict(serving.embedding_options),
+                "embedding_options": dict(embedding_options[path]),
                 "trust": serving.trust,
             }
             for path, lane in zip(paths, names, strict=False)
@@ -186,6 +187,12 @@ def _opened(serving: Serving) -> tuple[list[Served], dict[str, int], dict[str, A
         )
     Catalogue(served)  # two of the same name are refused before anything is opened
     return served, lane_sizes, config
+
+
+def _embedding_options(paths: Sequence[Path], given: Mapping[str, Any]) -> dict[Path, Mapping[str, Any]]:
+    """Options go to the classifiers that have embeddings; where none has any, to all, so that the first refuses them."""
+    takers = [path for path in paths if given and reads_embeddings(path)] or paths
+    return {path: given if path in takers else {} for path in paths}
 
 
 async def _serve(
