@@ -182,7 +182,8 @@ class AttemptRecord:
         >>> AttemptRecord().standing(["00", "01"], "", 0.05).level
         0.05
         """
-        again = np.array([one in self._rows for one in rows], dtype=bool)
+        judged = self._rows()
+        again = np.array([one in judged for one in rows], dtype=bool)
         sharing = self._sharing(rows, judgement)
         spent = sum(sharing.values())
         nothing = np.zeros(len(rows), dtype=bool)
@@ -208,7 +209,6 @@ class AttemptRecord:
         certified = {one.judgement for one in self.attempts if one.outcome == "certified"}
         return [level for name, level in failed.items() if name not in certified]
 
-    @property
     def _rows(self) -> set[str]:
         return {row for one in self.attempts for row in one.rows or ()}
 

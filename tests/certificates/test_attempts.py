@@ -86,6 +86,23 @@ class TestWhatIsLeft:
         assert left[:3] == (0.05, 0.0, 0)
         assert left.again.tolist() == [True] * 4 + [False] * 96
 
+    def test_a_record_is_gone_over_as_often_for_many_rows_as_for_few(self):
+        """Its rows are not collected anew for each row that is asked about."""
+
+        class Counted(list):
+            n_read = 0
+
+            def __iter__(self):
+                Counted.n_read += 1
+                return super().__iter__()
+
+        known = attempt(ids(0, 1000))
+        record = AttemptRecord((Attempt.model_construct(**{**known.model_dump(), "rows": Counted(ids(0, 1000))}),))
+        for n in (1, 1000):
+            Counted.n_read = 0
+            standing(record, ids(2000, 2000 + n))
+            assert Counted.n_read <= 3
+
     def test_case_and_spaces_make_no_other_row(self):
         """Nor do Unicode's ways to write a character; another word does."""
         rows = [{"text": text} for text in ("Fine  film\n", "fine film", "ＦＩＮＥ film", "fine films")]
