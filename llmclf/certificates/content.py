@@ -157,9 +157,14 @@ class Canary(Record):
     probability_noise: Annotated[float, Field(ge=0)]
     lower: Annotated[
         list[list[float | None]] | None,
-        Field(description="Bounds on the scores, where a server shows no more; absent where all are exact."),
+        Field(
+            description="Bounds on the scores, where a server shows no more; null is minus infinity. Absent where all are exact."
+        ),
     ] = None
-    upper: list[list[float | None]] | None = None
+    upper: Annotated[
+        list[list[float | None]] | None,
+        Field(description="Null is plus infinity, or minus infinity where the score is."),
+    ] = None
 
     @model_serializer(mode="wrap")
     def _without_absent(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
