@@ -136,6 +136,8 @@ class Job:
         JobError
             The model or its server gave up, the budget is spent, or too much has failed.
         """
+        if asking is not None:
+            asking.check(self.recipe)
         fingerprint = self.recipe.fingerprint()
         self.journal.begin(fingerprint)
         with Plan(self.journal, self.recipe.scorer.n_completions, self.recipe.n_heads) as plan:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
@@ -70,6 +69,10 @@ class AnswerRoute(ABC):
     def first_request(self, question: Question, writer: GeneratesText) -> GenerationRequest:
         """The first of the requests about a row, to show what is added to its prompt."""
 
+    def first_requests(self, question: Question, writer: GeneratesText) -> Sequence[GenerationRequest]:
+        """One of each kind of request about a row; others of a kind differ from it in their order of the labels alone."""
+        return [self.first_request(question, writer)]
+
     @abstractmethod
     async def score(self, question: Question, writer: GeneratesText, gather: Gather) -> RowScores:
         """The scores of a row, or why there are none.
@@ -113,10 +116,9 @@ def row_scores(shares: LogShares) -> RowScores:
     return RowScores(tuple((value,) for value in logp), lower, upper)
 
 
-def scaled(shares: LogShares, mass: float) -> LogShares:
-    """Shares of labels that have a probability of `mass` together."""
-    offset = math.log(mass)
-    return LogShares(shares.logp + offset, shares.lower + offset, shares.upper + offset)
+def scaled(shares: LogShares, mass: LogShares) -> LogShares:
+    """Shares of labels that have the probability `mass` (1,) together."""
+    return LogShares(shares.logp + mass.logp, shares.lower + mass.lower, shares.upper + mass.upper)
 
 
 def added_tokens(text: str, labels: Sequence[int]) -> int:

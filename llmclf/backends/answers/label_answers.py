@@ -4,12 +4,13 @@ An answer is a label if it is that label's words, after the steps below, the fir
 
 1. as it is written, without the white space around it;
 2. in any case (Unicode's case folding) and composition (NFC), with any white space between words;
-3. also without punctuation, quotes and Markdown at both ends, of the answer and of the label.
+3. also without punctuation, quotes and Markdown at both ends, of the answer and of the label. Signs that give words another
+   meaning stay: "C#", ">5", "-1", ".5" and "5%" are not "C", "5" and "1".
 
 Of several lines the first that is not blank is the answer, since models like to add a reason below; if another line is another
 label, the answer is none. If nothing fits, one of the lead-ins (``Answer:``, ``The label is``, ...; `LEAD_INS`) is taken off,
-once, and the steps are tried again. A step counts only where no two labels are alike after it: "C" and "C++" differ in their
-punctuation alone, so step 3 tells nothing of them.
+once, and the steps are tried again. A step counts only where no two labels are alike after it: "US" and "us" differ in
+their case alone, so step 2 tells nothing of them.
 
 A label in a sentence ("not positive"), several labels, and a part of a label are none.
 """
@@ -38,6 +39,9 @@ LEAD_INS = (
 _LEAD_IN = re.compile(
     rf"(?:the\s+)?(?:final\s+|correct\s+|best\s+)?(?:{'|'.join(LEAD_INS)})(?:[\s*_`]*:|\s+is\b[\s:]*)\s*", re.IGNORECASE
 )
+_BULLET = re.compile(r"[-–—•>#*+]+\s+")
+_SOFT = ("Ps", "Pe", "Pi", "Pf", "Po", "Pc")
+_MEANT = frozenset("%‰#&@/\\")
 _LONGEST = 10_000  # characters of an answer that are looked at
 _LONGEST_LEAD_IN = 100
 
@@ -52,8 +56,20 @@ def _folded(text: str) -> str:
 
 def _bare(text: str) -> str:
     folded = _folded(text)
-    kept = [i for i, sign in enumerate(folded) if unicodedata.category(sign)[0] in "LNM"]
-    return folded[kept[0] : kept[-1] + 1] if kept else ""
+    bullet = _BULLET.match(folded)
+    start, stop = 0 if bullet is None else bullet.end(), len(folded)
+    while start < stop and (folded[start] == " " or _is_soft(folded[start])):
+        if folded[start] in ".," and folded[start + 1 : start + 2].isdecimal():
+            break
+        start += 1
+    while stop > start and (folded[stop - 1] == " " or _is_soft(folded[stop - 1])):
+        stop -= 1
+    return folded[start:stop]
+
+
+def _is_soft(sign: str) -> bool:
+    """Whether a sign at an end of words says nothing of their meaning."""
+    return sign == "`" or (unicodedata.category(sign) in _SOFT and sign not in _MEANT)
 
 
 _STEPS: tuple[Callable[[str], str], ...] = (_plain, _folded, _bare)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ...errors import ServerError
@@ -35,14 +35,15 @@ class Draws:
         Answers, those that are no label included.
     n_cut, n_refused : int
         Of these, answers that were cut off, and refusals.
-    n_requests : int
+    n_orders : int
+        Orders of the labels that were asked in.
     """
 
     counts: list[int]
     n: int = 0
     n_cut: int = 0
     n_refused: int = 0
-    n_requests: int = field(default=0, repr=False)
+    n_orders: int = 0
 
     @property
     def n_labels(self) -> int:
@@ -73,9 +74,9 @@ class Draws:
         """Of all answers, those that are each label; there must be one."""
         return share_bounds(self.counts, self.n)
 
-    def shares_among_labels(self) -> LogShares:
+    def shares_among_labels(self, confidence: float) -> LogShares:
         """The same of the answers that are labels."""
-        return share_bounds(self.counts, self.n_labels)
+        return share_bounds(self.counts, self.n_labels, confidence)
 
 
 class Sampled(AnswerRoute):
@@ -119,8 +120,8 @@ class Sampled(AnswerRoute):
             # Nothing is listed where a text is continued, so that there are no orders.
             n_orders = 1 if question.is_continued else min(settings.n_orders or wanted, wanted)
             sizes = [wanted // n_orders + (i < wanted % n_orders) for i in range(n_orders)]
-            asked = [partial(self._some, question, writer, draws.n_requests + i, size) for i, size in enumerate(sizes)]
-            draws.n_requests += n_orders
+            asked = [partial(self._some, question, writer, draws.n_orders + i, size) for i, size in enumerate(sizes)]
+            draws.n_orders += n_orders
             for text in [text for texts in await gather(*asked) for text in texts]:
                 draws.add(text, question.labels)
         return draws

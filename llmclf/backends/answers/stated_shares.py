@@ -54,7 +54,7 @@ def read_json(text: str, codes: Sequence[str]) -> list[Decimal]:
         stated = json.loads(
             text, object_pairs_hook=without_repeats, parse_float=Decimal, parse_int=Decimal, parse_constant=refuse
         )
-    except (ValueError, RecursionError):
+    except (ValueError, ArithmeticError, RecursionError):  # a number may be too large or too small for any
         raise UnusableAnswerError("it is not a JSON object and nothing else") from None
     if not isinstance(stated, dict):
         raise UnusableAnswerError(f"it is {type_of(stated)} in JSON; expected an object")

@@ -31,6 +31,11 @@ from .probe import Probe
 from .routes import RouteReport, check_name
 
 _TOP_CALLS = 16
+_SET_HERE = (
+    *("model", "prompt", "messages", "input", "contents", "system"),
+    *("logprobs", "echo", "n", "stream", "temperature"),
+)
+"""Fields of a request that mean something for its answer, which routes set themselves."""
 _TOLERANCE = 0.01
 
 
@@ -100,7 +105,7 @@ class OpenAIBackend(
     extra: Mapping[str, Any] | None = option(
         None,
         help='What every request also carries, such as {"reasoning_effort": "none"}.',
-        check=further_fields("prompt", "messages", "logprobs", "model", "echo", "input", "contents", "system"),
+        check=further_fields(*_SET_HERE),
     )
     wire: str | None = option(
         None,

@@ -185,8 +185,24 @@ def refused(words: str) -> ServerError:
     )
 
 
-def check_answered(answer: GeneratedText, positions: Sequence[Position]) -> None:
+def check_number(name: str, stated: Sequence[Any], n: int) -> None:
+    """Refuse more answers than were asked for: asked again, and paid again, there would be as many.
+
+    Raises
+    ------
+    ServerError
+    """
+    if len(stated) > n:
+        raise ServerError(
+            f"the reply cannot be used: {name} has {len(stated)} items, and {n} {'was' if n == 1 else 'were'} asked for",
+            status=200,
+        )
+
+
+def check_answered(answer: GeneratedText, positions: Sequence[Position], *, is_chat: bool = True) -> None:
     """Refuse log-probabilities of what is no answer, and those of other tokens than the answer's.
+
+    What continues a text has no thoughts beside it: there, a token of which nothing is written is the answer's all the same.
 
     Raises
     ------
@@ -194,11 +210,14 @@ def check_answered(answer: GeneratedText, positions: Sequence[Position]) -> None
     """
     if answer.stop == "refusal":
         raise refused(answer.text)
-    first = (positions[0].chosen.text or b"").decode(errors="replace").strip() if positions else ""
-    written = answer.text.lstrip()
-    # A token may end within a character, and a control token is not written.
-    is_whole = bool(first) and _CUT not in first and not may_end(first.encode("utf-8", "surrogatepass"))
-    if is_whole and written and not written.startswith(first):
+    shown = (positions[0].chosen.text or b"").decode(errors="replace") if positions else ""
+    # A token may end within a character.
+    is_whole = _CUT not in shown and not may_end(shown.encode("utf-8", "surrogatepass"))
+    first, text = shown.strip(), answer.text.lstrip()
+    is_another = bool(text) and not text.startswith(first)
+    # One that ends an answer is not written, nor is white space at its ends everywhere; one that begins a longer text is.
+    is_unwritten = is_chat and not answer.text and answer.stop == "length"
+    if first and is_whole and (is_another or is_unwritten):
         raise ServerError(
             "the log-probabilities are those of other tokens than the answer's, perhaps of the model's reasoning; turn that off, "
             "say by extra={'reasoning_effort': 'none'}",

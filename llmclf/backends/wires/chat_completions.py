@@ -7,7 +7,7 @@ from typing import Any
 
 from ..answers.generates import GeneratedText, GenerationRequest, Stop
 from ..http.replies import BadReplyError, expect, mapping, sequence, string
-from .base import Wire, check_answered, joined_parts, messages, written
+from .base import Wire, check_answered, check_number, joined_parts, messages, written
 from .token_replies import Position, chat_reader
 
 _STOPS: dict[str, Stop] = {
@@ -65,9 +65,9 @@ class ChatCompletions(Wire):
     def positions(self, reply: Any) -> list[Position]:
         (choice,) = some_choices(reply, 1)
         answer = _written(choice)
-        if answer.stop == "refusal":
-            check_answered(answer, ())
-        return chat_reader(reply)
+        positions = [] if answer.stop == "refusal" else chat_reader(reply)
+        check_answered(answer, positions, is_chat="message" in choice)
+        return positions
 
 
 def some_choices(reply: Any, n: int) -> list[Mapping[str, Any]]:
@@ -76,10 +76,13 @@ def some_choices(reply: Any, n: int) -> list[Mapping[str, Any]]:
     Raises
     ------
     BadReplyError
-        There are none, more, or two of one place.
+        There are none, or two of one place.
+    ServerError
+        There are more, as there would be each time.
     """
     stated = sequence(mapping(reply, "the reply").get("choices"), "choices")
-    expect(1 <= len(stated) <= n, f"choices has {len(stated)} items; expected at least 1 and at most {n}")
+    expect(len(stated) >= 1, f"choices has 0 items; expected at least 1 and at most {n}")
+    check_number("choices", stated, n)
     placed: dict[int, Mapping[str, Any]] = {}
     for choice in stated:
         index = mapping(choice, "a choice").get("index", 0 if len(stated) == 1 else None)

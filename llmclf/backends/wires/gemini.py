@@ -8,7 +8,7 @@ from typing import Any
 
 from ..answers.generates import GeneratedText, GenerationRequest, Stop
 from ..http.replies import BadReplyError, expect, mapping, sequence, string
-from .base import Wire, check_answered, check_can_say, system_and_rest
+from .base import Wire, check_answered, check_can_say, check_number, system_and_rest
 from .token_replies import Entry, Position, checked_positions, known_logprob
 
 _STOPS: dict[str, Stop] = {
@@ -86,7 +86,7 @@ class GeminiContent(Wire):
 def _candidates(reply: Any, n: int) -> list[Mapping[str, Any]]:
     """The candidates in the order of their places; none where the prompt was blocked."""
     stated = sequence(mapping(reply, "the reply").get("candidates") or [], "candidates")
-    expect(len(stated) <= n, f"candidates has {len(stated)} items; at most {n} were asked for")
+    check_number("candidates", stated, n)
     placed: dict[int, Mapping[str, Any]] = {}
     for candidate in stated:
         index = mapping(candidate, "a candidate").get("index", 0)  # a place of 0 is left out

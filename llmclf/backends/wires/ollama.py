@@ -68,5 +68,5 @@ class Ollama(Wire):
             "the reply has no log-probabilities, which Ollama has from version 0.12.11 on",
         )
         positions = listed_positions(items)
-        check_answered(answer, positions)
+        check_answered(answer, positions, is_chat="message" in reply)
         return positions

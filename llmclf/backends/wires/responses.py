@@ -79,5 +79,5 @@ def _stop(reply: Mapping[str, Any]) -> Stop:
         return "end"
     details = reply.get("incomplete_details")
     reason = details.get("reason") if isinstance(details, Mapping) else None
-    stops: dict[Any, Stop] = {"max_output_tokens": "length", "content_filter": "refusal"}
-    return stops.get(reason, "other")
+    stops: dict[str, Stop] = {"max_output_tokens": "length", "content_filter": "refusal"}
+    return stops.get(str(reason), "other")

@@ -20,6 +20,10 @@ Kept = tuple[bytes, RowScores]
 class Asking(Protocol):
     """A way to ask."""
 
+    def check(self, recipe: Recipe) -> None:
+        """Refuse a model or options that cannot be asked in this way, before the table is read and anything is asked."""
+        ...
+
     def answers(self, recipe: Recipe, plan: Plan) -> Iterator[list[Kept]]:
         """Answers in groups, in any order. A group is in the journal once the next is asked for."""
         ...
@@ -40,6 +44,9 @@ class Here:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._before = self._used()
+
+    def check(self, recipe: Recipe) -> None:
+        """Every model can be asked from here."""
 
     def answers(self, recipe: Recipe, plan: Plan) -> Iterator[list[Kept]]:
         n = plan.counts.todo

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ...backends.base import Batches
+from ...backends.base import Backend, Batches
 from ...backends.openai.batches.options import BatchOptions
 from ...errors import InputError
 from ..journal.plan import Plan
@@ -41,7 +41,7 @@ class BatchAsking:
     def __repr__(self) -> str:
         return f"BatchAsking({', '.join(f'{name}={value!r}' for name, value in sorted(self.options.items()))})"
 
-    def answers(self, recipe: Recipe, plan: Plan) -> Iterator[list[Kept]]:
+    def check(self, recipe: Recipe) -> None:
         """See `llmclf.jobs.asking.base.Asking`.
 
         Raises
@@ -49,9 +49,11 @@ class BatchAsking:
         InputError
             The model is not behind a server that takes batches.
         """
-        backend = recipe.backend
-        if not isinstance(backend, Batches):
-            raise InputError(f"{backend!r} does not take batches; use a model named openai:NAME or anthropic:NAME")
+        _taking_batches(recipe.backend)
+
+    def answers(self, recipe: Recipe, plan: Plan) -> Iterator[list[Kept]]:
+        """See `llmclf.jobs.asking.base.Asking`."""
+        backend = _taking_batches(recipe.backend)
         self._here = Here(backend)
         connection = plan.journal.connection
         return answered(
@@ -63,3 +65,9 @@ class BatchAsking:
     def usage(self) -> dict[str, Any]:
         """Requests, tokens and cost of this run: of what was answered in it, whichever run has asked."""
         return {} if self._here is None else self._here.usage()
+
+
+def _taking_batches(backend: Backend) -> Batches:
+    if not isinstance(backend, Batches):
+        raise InputError(f"{backend!r} does not take batches; use a model named openai:NAME or anthropic:NAME")
+    return backend

@@ -15,7 +15,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -33,6 +33,8 @@ from ..recipe import Recipe
 from .base import Kept, answered, used
 
 _PAGE = 500  # questions that an actor gets at once: at most so many wait for a slow one
+_MOST_BLOCKS = 1000  # that the pages are handed out in
+_PATIENCE_S = 1800.0  # for room, and for an answer; a cluster may have to start machines, and they to fetch a model
 
 
 class RayAsking:
@@ -84,6 +86,19 @@ class RayAsking:
         """Requests, tokens and cost of all actors so far."""
         return dict(self._usage)
 
+    def check(self, recipe: Recipe) -> None:
+        """See `llmclf.jobs.asking.base.Asking`.
+
+        Raises
+        ------
+        InputError
+            A limit leaves an actor nothing.
+        MissingDependencyError
+            Ray is not installed.
+        """
+        _ray()
+        _shares(recipe.backend, self.actors)
+
     def answers(self, recipe: Recipe, plan: Plan) -> Iterator[list[Kept]]:
         """See `llmclf.jobs.asking.base.Asking`."""
         ray = _ray()
@@ -112,6 +127,7 @@ class RayAsking:
     def _answers(self, ray: Any, task: Mapping[str, Any], plan: Plan) -> Iterator[list[Kept]]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+        self._find_room()
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         mailbox = ray.remote(num_cpus=0, scheduling_strategy=here, max_concurrency=10_000)(_Mailbox).remote(
             str(plan.path), plan.counts.todo, self.page
@@ -119,26 +135,58 @@ class RayAsking:
         failure: list[BaseException] = []
         pipeline = threading.Thread(target=self._run, args=(ray, task, mailbox, plan.counts.todo, failure), daemon=True)
         pipeline.start()
+        actors: list[Any] = []
         try:
             while True:
-                answers, self._usage = ray.get(mailbox.take.remote())
+                try:
+                    answers, self._usage = ray.get(mailbox.take.remote(), timeout=_PATIENCE_S)
+                except ray.exceptions.GetTimeoutError:
+                    raise ModelError(
+                        f"no actor has answered for {_PATIENCE_S:.0f} s; see the actors' logs, and what the cluster has free, "
+                        "for instance by `ray status`"
+                    ) from None
                 if not answers:
                     break
                 yield answers
         finally:
+            with suppress(ray.exceptions.RayError):
+                actors = ray.get(mailbox.actors.remote(), timeout=60)
             # Whoever stops listening stops the actors: without a mailbox they have nowhere to put an answer.
             ray.kill(mailbox)
             pipeline.join(60)
+            # Ray would keep those of a pipeline that failed, and what they take of their machines, for as long as anything
+            # knows of the exception.
+            for actor in actors:
+                ray.kill(actor)
         if failure:
             raise ModelError(f"the actors stopped: {_cause(failure[0])}") from failure[0]
 
-    def _run(self, ray: Any, task: Mapping[str, Any], mailbox: Any, n_todo: int, failure: list[BaseException]) -> None:
-        from ray.data import ActorPoolStrategy, DataContext
+    def _find_room(self) -> None:
+        """Wait until an actor can be placed: a pipeline would wait without a word, and could not be stopped."""
+        from ray.util.placement_group import placement_group, remove_placement_group
 
-        DataContext.get_current().enable_progress_bars = False
+        needed = {name: amount for name, amount in (("CPU", self.num_cpus), ("GPU", self.num_gpus)) if amount > 0}
+        if not needed:
+            return
+        room = placement_group([needed])
+        try:
+            is_there = room.wait(_PATIENCE_S)
+        finally:
+            remove_placement_group(room)
+        if not is_there:
+            raise ModelError(
+                f"no actor could be placed for {_PATIENCE_S:.0f} s: each takes num_cpus={self.num_cpus!r} and "
+                f"num_gpus={self.num_gpus!r} of a machine; see what the cluster has free, for instance by `ray status`"
+            )
+
+    def _run(self, ray: Any, task: Mapping[str, Any], mailbox: Any, n_todo: int, failure: list[BaseException]) -> None:
+        from ray.data import ActorPoolStrategy
+
         n_pages = -(-n_todo // self.page)
         try:
-            pages = ray.data.range(n_pages, override_num_blocks=n_pages).map_batches(
+            # Items, not a range: that would be read by tasks, for which actors that take the whole cluster leave no room.
+            numbers = [{"id": number} for number in range(n_pages)]
+            pages = ray.data.from_items(numbers, override_num_blocks=min(n_pages, _MOST_BLOCKS)).map_batches(
                 _Asker,
                 fn_constructor_args=(dict(task), mailbox),
                 compute=ActorPoolStrategy(size=min(self.actors, n_pages), max_tasks_in_flight_per_actor=1),
@@ -146,6 +194,8 @@ class RayAsking:
                 num_cpus=self.num_cpus,
                 num_gpus=self.num_gpus or None,
             )
+            pages.context.enable_progress_bars = False
+            pages.context.execution_no_progress_timeout_s = -1  # it counts pages, of which one may take long
             for _ in pages.iter_batches(batch_size=None):
                 pass
         except BaseException as error:  # whatever it is, the driver has to hear of it
@@ -169,8 +219,17 @@ class _Mailbox:
         self._box: list[Kept] = []
         self._n_put = self._n_handed = self._n_safe = 0
         self._usage: dict[str, dict[str, Any]] = {}
+        self._actors: dict[str, Any] = {}
         self._closed = False
         self._changed = asyncio.Condition()
+
+    async def enter(self, name: str, actor: Any) -> None:
+        """An actor has started, for the first time or again."""
+        self._actors[name] = actor
+
+    async def actors(self) -> list[Any]:
+        """Handles of all that ever started."""
+        return list(self._actors.values())
 
     async def page(self, number: int) -> list[tuple[int, bytes, bytes]]:
         """Number, key and record of the questions of a page without an answer yet."""
@@ -219,7 +278,9 @@ class _Asker:
     def __init__(self, task: Mapping[str, Any], mailbox: Any) -> None:
         import ray
 
-        actor = ray.get_runtime_context().get_actor_id()
+        context = ray.get_runtime_context()
+        actor = context.get_actor_id()
+        ray.get(mailbox.enter.remote(actor, context.current_actor))
         options = dict(task["options"])
         if "max_cost" in options:
             # An actor that is started again has what its earlier lives left of its share.

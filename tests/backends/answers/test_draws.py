@@ -41,21 +41,6 @@ def test_all_bounds_of_a_row_hold_together(p):
     assert decided_wrongly <= 0.05 * n_rows
 
 
-def test_usual_intervals_would_not_hold():
-    """The rule above is needed: stopped when they look good, intervals for a fixed number of draws miss more than they claim."""
-    random = np.random.default_rng(0)
-    p, missed = 0.5, 0
-    for _ in range(400):
-        k = n = 0
-        while n < 40:
-            k, n = k + random.binomial(1, p), n + 1
-            half = 1.96 * np.sqrt(0.25 / n)
-            if n >= 8 and abs(k / n - 0.5) > half:
-                break
-        missed += abs(k / n - p) > half
-    assert missed > 0.08 * 400
-
-
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=6).filter(any), st.integers(0, 20))
 def test_scores_lie_between_their_bounds(counts, n_none):
     """And the labels' probability together is exactly the share of draws that are labels."""

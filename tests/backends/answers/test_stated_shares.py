@@ -38,6 +38,7 @@ AB = ("A", "B")
         ('{"A": {"p": 60}, "B": 40}', "a dict as a share"),
         ('{"A": NaN, "B": 40}', "NaN as a share"),
         ('{"A": Infinity, "B": 40}', "Infinity as a share"),
+        ('{"A": 1e-9999999999999999999, "B": 100}', "not a JSON object"),
         ('{"A": 1e400, "B": 40}', "not between 0 and 100"),
         ('{"A": 140, "B": -40}', "not between 0 and 100"),
         ('{"A": 0.6, "B": 0.4}', "add up to 1; expected about 100"),

@@ -106,6 +106,7 @@ def test_it_is_a_handle_with_its_own_options(answers_of):
         ({"use_route": "echo"}, InputError, "use_route='echo': expected 'verbalized', 'sampled', 'mixed'"),
         ({"use_route": "sampled", "batch_tokens": 8}, UnknownOptionError, "batch_tokens"),
         ({"use_route": "verbalized", "n_samples": 3}, InputError, "n_samples=3 belongs to"),
+        ({"use_route": "sampled", "effort": "high"}, InputError, "effort='high': a model on this machine takes none"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(options, error, match):

@@ -127,6 +127,55 @@ def test_effort_is_told_where_it_is_needed():
         assert all("reasoning_effort" not in (request.body or {}) for request in server.requests)
 
 
+def test_tokens_of_thoughts_are_not_those_of_an_answer():
+    """A server that shows what a model thinks, and writes no answer yet, is asked without thinking, and else refused."""
+
+    def thinking(reply):
+        (choice,) = reply["choices"]
+        choice["message"] = {"role": "assistant", "content": None, "reasoning_content": "Okay"}
+        choice["logprobs"]["content"][0] |= {"token": "Okay", "bytes": list(b"Okay")}
+        choice["finish_reason"] = "length"
+        return reply
+
+    def unless_told(request):
+        body = request.body if isinstance(request.body, dict) else {}
+        return Mutate(thinking) if "messages" in body and "reasoning_effort" not in body else None
+
+    with FakeServer("openai_chat", unless_told) as server:
+        backend = opened(server, "openai")
+        assert (backend.route, backend.probe.effort) == ("chat", "none")
+
+    def always(request):
+        return Mutate(thinking) if isinstance(request.body, dict) and "messages" in request.body else None
+
+    with (
+        FakeServer("openai_chat", always) as server,
+        pytest.raises(CapabilityError, match="other tokens than the answer's"),
+    ):
+        score(opened(server, "openai"), requests_for(TEXTS[:1], prompt=CHAT, shots=()))
+
+
+def test_more_answers_than_were_asked_for_are_paid_once():
+    """Asked again there would be as many."""
+    state = {"on": False}
+
+    def doubled(reply):
+        (choice,) = reply["choices"]
+        return {**reply, "choices": [choice, {**choice, "index": 1}]}
+
+    with FakeServer("openai_chat", lambda _: Mutate(doubled) if state["on"] else None) as server:
+        backend = opened(server, "openai")
+        assert backend.route == "chat"
+        state["on"] = True
+        asked = len(server.requests)
+        (answer,) = score(backend, requests_for(TEXTS[:1], prompt=CHAT, shots=()))
+        assert "choices has 2 items, and 1 was asked for" in answer.error
+        assert len(server.requests) == asked + 1
+    for name in ("n", "temperature", "stream"):
+        with pytest.raises(InputError, match=f"extra has '{name}', which the backend sets itself"):
+            open_backend("openai:tiny", extra={name: 1})
+
+
 def test_xai_is_asked_for_eight():
     """The table's number is tried first; a server that takes more or fewer is still found out."""
     with FakeServer("xai") as server:
@@ -456,7 +505,7 @@ WRITES = [
 @pytest.mark.parametrize(("personality", "scheme", "options", "n_requests"), WRITES)
 def test_written_answers_are_scores_in_every_protocol(personality, scheme, options, n_requests):
     """Shares that are stated and answers that are drawn are read from each protocol's replies, at the requests that they cost."""
-    with FakeServer(personality, saying("good", '{"A": 50, "B": 50}')) as server:
+    with FakeServer(personality, saying("good", '{"A": 90, "B": 10}')) as server:
         for route, n in (("verbalized", 1), ("sampled", n_requests)):
             backend = opened(server, scheme, use_route=route, max_samples=5 if route == "sampled" else None, **options)
             clf = LLMClassifier(backend, labels=["good", "bad"], prompt=CHAT).fit(TEXTS)
@@ -469,7 +518,11 @@ def test_written_answers_are_scores_in_every_protocol(personality, scheme, optio
                 assert clf.classes_[proba[0].argmax()] == "good"
                 assert proba[0].max() > 0.8
             else:
-                assert proba[0].tolist() == pytest.approx([0.5, 0.5])
+                # Which label A is belongs to the row; its share is that of no other.
+                text = json.dumps(server.requests[-1].body)
+                first = "good" if "A: good" in text else "bad"
+                assert f"A: {first}" in text
+                assert proba[0][clf.classes_.tolist().index(first)] == pytest.approx(0.9, abs=0.01)
 
 
 @pytest.mark.parametrize("personality", ["anthropic", "gemini", "ollama", "openai_chat"])

@@ -280,6 +280,7 @@ def test_what_are_no_log_probabilities(name, path, value):
 @pytest.mark.parametrize(
     ("name", "path"),
     [
+        ("chat", "choices.0.message.content"),
         ("responses", "output.1.content.0.text"),
         ("gemini", "candidates.0.content.parts.1.text"),
         ("ollama", "message.content"),
@@ -289,6 +290,27 @@ def test_tokens_of_something_else_are_refused(name, path):
     """Log-probabilities of the model's reasoning are not those of its answer."""
     with pytest.raises(ServerError, match="other tokens than the answer's"):
         WIRES[name].positions(changed(REPLIES[name], path, "bad"))
+
+
+def test_white_space_alone_may_stay_unwritten():
+    """A chat's text may come without the white space at its ends; a token of more than that, of which nothing is written, is not
+    the answer's. What continues a text has no thoughts: whatever its token is, it is the answer's.
+    """
+    blank, word = (chat_token(text, -0.1, (text, -0.1)) for text in ("\n\n", "go"))
+
+    def cut(token, choice):
+        return {
+            **CHAT,
+            "choices": [{"index": 0, "finish_reason": "length", "logprobs": {"content": [token]}, **choice}],
+        }
+
+    for token in (blank, word):
+        (position,) = WIRES["chat"].positions(cut(token, {"text": ""}))
+        assert position.chosen.text == token["token"].encode()
+    said_nothing = {"message": {"role": "assistant", "content": ""}}
+    assert len(WIRES["chat"].positions(cut(blank, said_nothing))) == 1
+    with pytest.raises(ServerError, match="other tokens than the answer's"):
+        WIRES["chat"].positions(cut(word, said_nothing))
 
 
 def test_several_choices_in_any_order():
@@ -302,12 +324,12 @@ def test_several_choices_in_any_order():
     assert [one.text for one in texts] == ["a", "b", "c"]
     assert [one.text for one in WIRES["chat"].texts({**CHAT, "choices": three[:2]}, 3)] == ["a", "c"]
     for wrong, n in ((three, 2), ([three[0], three[0]], 3), ([{**choice, "index": None}] * 2, 2)):
-        with pytest.raises(BadReplyError):
+        with pytest.raises(ServerError if len(wrong) > n else BadReplyError, match="choice"):
             WIRES["chat"].texts({**CHAT, "choices": wrong}, n)
     (candidate,) = GEMINI["candidates"]
     two = [{**candidate, "index": 1, "content": {"parts": [{"text": "b"}]}}, candidate]
     assert [one.text for one in WIRES["gemini"].texts({**GEMINI, "candidates": two}, 2)] == ["good", "b"]
-    with pytest.raises(BadReplyError):
+    with pytest.raises(ServerError, match="candidates has 2 items"):
         WIRES["gemini"].texts({**GEMINI, "candidates": two}, 1)
 
 

@@ -18,6 +18,7 @@ from llmclf import LLMClassifier, Prompt
 from llmclf.backends import RowScores
 from llmclf.errors import InputError, JobError
 from llmclf.jobs import label_table
+from llmclf.jobs.asking import ray as asking_by_ray
 from llmclf.jobs.asking.ray import RayAsking, _Mailbox
 from llmclf.tables.files import read_table, write_table
 
@@ -119,10 +120,55 @@ def test_actors_share_the_limits(cluster):
     with FakeServer("openai_chat", key="of-a-server") as server:
         with pytest.raises(InputError, match="rpm=3 cannot be shared by 4 actors"):
             label_table(table(9), asking=RayAsking("auto", actors=4), **job(server, rpm=3, api_key_env=KEY))
+        assert not server.requests
         price = {"input": 1000.0, "output": 1000.0}
         asked = job(server, price=price, max_cost=1.0, api_key_env=KEY)
         with pytest.raises(JobError, match="max_cost=0.5 is reached"):
             label_table(table(90), asking=RayAsking("auto", actors=2, page=5), **asked)
+
+
+@pytest.mark.parametrize("end", ["failure", "success"])
+def test_no_actor_outlives_its_job(cluster, tmp_path, end):
+    """However a job ends, the machines are free again, even while somebody holds its exception."""
+    fault = lambda request: Status(401) if end == "failure" and "<review 7>" in json.dumps(request.body) else None  # noqa: E731
+    asking = RayAsking("auto", actors=2, page=5)
+    raised = None
+    with FakeServer("openai_chat", fault) as server:
+        try:
+            label_table(table(40), tmp_path / "out.csv", asking=asking, **job(server))
+        except JobError as error:
+            raised = error
+    assert (raised is not None) == (end == "failure")
+    import ray
+
+    limit = time.monotonic() + 60
+    while ray.cluster_resources()["CPU"] > ray.available_resources().get("CPU", 0):
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+
+
+def test_actors_may_take_the_whole_cluster(cluster, tmp_path):
+    """Nothing else of the pipeline needs a processor of its own."""
+    import ray
+
+    n_cpus = int(ray.cluster_resources()["CPU"])
+    with FakeServer("openai_chat") as server:
+        asking = RayAsking("auto", actors=n_cpus, page=2)
+        result = label_table(table(4 * n_cpus), tmp_path / "out.csv", asking=asking, **job(server))
+    assert result.summary.labelled == 4 * n_cpus
+
+
+def test_a_cluster_without_room_is_said(cluster, tmp_path, monkeypatch):
+    """No machine here has a GPU: whoever waits for an actor learns what it was waiting for."""
+    monkeypatch.setattr(asking_by_ray, "_PATIENCE_S", 5.0)
+    asking = RayAsking("auto", actors=2, num_gpus=0.5)
+    with (
+        FakeServer("openai_chat") as server,
+        pytest.raises(
+            JobError, match=r"no actor could be placed .* num_cpus=1 and num_gpus=0.5 .* nothing was answered yet"
+        ),
+    ):
+        label_table(table(9), tmp_path / "out.csv", asking=asking, **job(server))
 
 
 def test_an_actor_that_is_started_again_has_the_rest_of_its_share(tmp_path):

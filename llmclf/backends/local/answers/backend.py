@@ -63,6 +63,8 @@ class LocalAnswers(AnswerOptions, Handle, SeesTokens, WritesChats, CountsTokens,
                 f"{self.name!r} has options of routes by answers, and no use_route= among them; name one of "
                 f"{', '.join(map(repr, ANSWER_ROUTES))}"
             )
+        if self.effort is not None:
+            raise InputError(f"effort={self.effort!r}: a model on this machine takes none; leave it out")
         answer_settings(self, self.use_route)
 
     @property
@@ -136,16 +138,18 @@ class LocalAnswers(AnswerOptions, Handle, SeesTokens, WritesChats, CountsTokens,
         route, prompt = self._route, request.prompt
 
         def size(question: Question) -> int:
-            first = route.first_request(question, writer)
-            return self._backend.prompt_size(RenderedPrompt(first.turns)) + first.max_tokens
+            return max(
+                self._backend.prompt_size(RenderedPrompt(one.turns)) + one.max_tokens
+                for one in route.first_requests(question, writer)
+            )
 
         def shortened(n: int) -> Question:
             return self._question(replace(request, prompt=prompt.shortened(n)))
 
-        question, limit = self._question(request), self._backend.reads
+        question = self._question(request)
+        limit = self._backend.reads - _MARGIN  # the same labels in another order may have other tokens
         if size(question) <= limit:
             return question, 0
-        limit -= _MARGIN  # the same labels in another order may have other tokens
         length = prompt.text_length
         n = longest_fit(lambda lengths: [size(shortened(n)) for n in lengths], limit, length) if length else 0
         if not n:
@@ -177,13 +181,14 @@ class LocalAnswers(AnswerOptions, Handle, SeesTokens, WritesChats, CountsTokens,
         )
 
 
-_WARNED: set[LocalAnswers] = set()
+_WARNED: set[str] = set()
+"""The descriptions of handles: a handle that is kept would keep its model open."""
 
 
 def _is_first(handle: LocalAnswers) -> bool:
     """Whether nobody has been warned of a handle like this one."""
-    is_first = handle not in _WARNED
-    _WARNED.add(handle)
+    is_first = repr(handle) not in _WARNED
+    _WARNED.add(repr(handle))
     return is_first
 
 

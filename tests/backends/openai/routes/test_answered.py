@@ -86,6 +86,25 @@ def test_sampled_bounds_hold_the_server_s_distribution():
     assert held >= 0.95 * len(texts)
 
 
+def test_mixed_bounds_hold_where_most_answers_are_no_label():
+    """The probability of all labels together is an estimate, too, and its bounds belong to those of each."""
+    texts = [f"Film number {i}" for i in range(80)]
+    truth = {"positive": 0.36, "negative": 0.04}
+    with AnsweringServer(always(**truth)) as server:
+        backend = backend_for(server, use_route="mixed", n_samples=4, max_samples=12)
+        answers = score(backend, requests_for(texts, list(truth), shots=()))
+    scored = [answer for answer in answers if answer.error is None]  # a row without any label among its draws has none
+    held = sum(
+        all(
+            math.exp(low) <= p <= math.exp(high)
+            for low, p, high in zip(answer.lower, truth.values(), answer.upper, strict=True)
+        )
+        for answer in scored
+    )
+    assert len(scored) > 0.9 * len(texts)
+    assert held >= 0.95 * len(scored)
+
+
 @pytest.mark.parametrize("step", [0.1, 1.0, 5.0])
 def test_verbalized_bounds_hold_what_the_model_would_state_unrounded(step):
     """Rounded to tenths, to whole numbers or to multiples of five."""
