@@ -64,11 +64,16 @@ class Promise:
     key_password_env: str | None = None
 
 
+Check = Callable[[AttemptRecord], None]
+"""Raises InputError where a record leaves less to an attempt than it was judged with."""
+
+
 class Issued(NamedTuple):
-    """A certificate that names no classifier's file yet, and the pipeline that it is about."""
+    """A certificate that names no classifier's file yet, the pipeline that it is about, and what its attempt was judged with."""
 
     draft: Draft
     pipeline: FittedPipeline
+    check: Check
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,20 +110,21 @@ def issue(
     promise: Promise,
     *,
     record: AttemptRecord,
-    remember: Callable[[Attempt], None],
+    remember: Callable[[Attempt, Check], AttemptRecord],
     groups: Any = None,
     clusters: Any = None,
     inclusion: Any = None,
 ) -> Issued:
     """Judge labelled rows (n,) and write down what they show; see `llmclf.LLMClassifier.certify`.
 
-    Earlier attempts are in `record`, and `remember` is told of this one as soon as its outcome is known.
+    Earlier attempts are in `record`. `remember` is told of this one as soon as its outcome is known; it returns those that are
+    known by then, after a check that they leave as much to this one.
 
     Raises
     ------
     InputError
         Before anything is asked: an argument cannot be used, the rows are too few, something was fitted on some of them, or
-        they were judged before.
+        they were judged before. Afterwards: they were judged meanwhile.
     NotCertifiedError
         The rows do not show what was to be promised.
 
@@ -156,7 +162,10 @@ def issue(
     _check_scored(judged, shared)
     bounded = judged.counted_wrong(standing.again)
 
-    def tried(outcome: Literal["certified", "not shown"]) -> Attempt:
+    def check(now: AttemptRecord) -> None:
+        now.check_still_stands(standing, hashes, judgement, 1.0 - promise.confidence)
+
+    def tried(outcome: Literal["certified", "not shown"]) -> tuple[Attempt, AttemptRecord]:
         attempt = Attempt(
             judged=issued.isoformat(),
             judgement=judgement,
@@ -166,8 +175,7 @@ def issue(
             level=standing.level,
             outcome=outcome,
         )
-        remember(attempt)
-        return attempt
+        return attempt, remember(attempt, check)
 
     try:
         guarantee = _guarantee(bounded, threshold, shared)
@@ -175,7 +183,8 @@ def issue(
         tried("not shown")
         raise _with_attempts(error, standing) from None
     guarantee = guarantee.model_copy(update={"confidence": promise.confidence})
-    attempts = _attempts(record, tried("certified"), standing, hashes, promise)
+    attempt, record = tried("certified")
+    attempts = _attempts(record, attempt, standing, hashes, promise)
     if threshold is None:
         pipeline = _with_threshold(pipeline, guarantee, judged, rows)
     mass = np.exp(logsumexp(pipeline.scorer.class_scores(rows, "sum", answers), axis=1)).clip(0.0, 1.0)
@@ -211,7 +220,7 @@ def issue(
         "reference": Reference(file=f"certificate-{reference_digest[:32]}.npy", sha256=reference_digest),
         "attempts": attempts,
     }
-    return Issued(Draft(content, _described(pipeline), reference, key), pipeline)
+    return Issued(Draft(content, _described(pipeline), reference, key), pipeline, check)
 
 
 def _judgement(

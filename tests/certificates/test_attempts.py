@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import multiprocessing
+import os
+import tempfile
+import threading
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +21,10 @@ from certificates.test_judging import rows_of
 from certificates.worlds import MAX_ERROR, World, make_world
 
 from llmclf import LLMClassifier, load, verify
-from llmclf.certificates.attempts import Attempt, AttemptRecord, row_hashes
+from llmclf.certificates.attempts import Attempt, AttemptRecord, record_lock, row_hashes
 from llmclf.certificates.certificate import certificate_of
 from llmclf.certificates.judging import guarantee_before
-from llmclf.errors import CertificateError, InputError, NotCertifiedError
+from llmclf.errors import CertificateError, CertificateWarning, InputError, NotCertifiedError
 
 NOW = "2026-11-30T12:00:00+00:00"
 
@@ -305,3 +313,154 @@ class TestCertify:
                 load(folder).certify(X[:100], y[:100], max_error=MAX_ERROR, folder=folder)
         file.write_text(whole)
         assert verify(folder).exit_code in (0, 3)
+
+
+class TestAtOnce:
+    def test_two_classifiers_do_not_both_have_the_whole_confidence(self, folder, fitted, world, monkeypatch):
+        """Both know of no other attempt when they ask the model; the one that comes second is refused."""
+        X, y = world.of(World.FRESH)
+        barrier, asked = threading.Barrier(2), set()
+        score = type(world.backend).score
+
+        def once_both_ask(backend, requests):
+            if len(asked) < 2 and threading.get_ident() not in asked:
+                asked.add(threading.get_ident())
+                barrier.wait(60)
+            return score(backend, requests)
+
+        monkeypatch.setattr(type(world.backend), "score", once_both_ask)
+
+        def certify(rows: slice):
+            clf = LLMClassifier.from_pipeline(fitted.pipeline_)
+            try:
+                return clf.certify(X[rows], y[rows], max_error=MAX_ERROR, folder=folder)
+            except (InputError, NotCertifiedError) as error:
+                return error
+
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(certify, [slice(0, 400), slice(0, 390)]))
+        refused = [one for one in found if isinstance(one, InputError)]
+        assert len(refused) == 1
+        assert "others certified here on some of them" in str(refused[0])
+        assert "they have left nothing, and this attempt was judged with 0.05" in str(refused[0])
+        assert len(AttemptRecord.read(folder)) == 1
+        assert verify(folder).exit_code in (0, 3)
+        assert not list(folder.glob(".*"))
+
+    @pytest.mark.parametrize("is_outcome_known", [False, True])
+    def test_nor_do_they_in_a_new_folder(self, fitted, world, tmp_path, is_outcome_known, monkeypatch):
+        """Whether the other one is certified there before the outcome is known, or before it is written."""
+        X, y = world.of(World.FRESH)
+        clf, other = (LLMClassifier.from_pipeline(fitted.pipeline_) for _ in range(2))
+        score, made = type(world.backend).score, []
+
+        def meanwhile(backend, requests):
+            if not made and (not is_outcome_known or clf._attempts is not None):
+                made.append("begun")
+                made.append(other.certify(X[:390], y[:390], max_error=MAX_ERROR, folder=tmp_path / "clf"))
+            return score(backend, requests)
+
+        monkeypatch.setattr(type(world.backend), "score", meanwhile)
+        with pytest.raises(InputError, match="others certified here on some of them"):
+            clf.certify(X, y, max_error=MAX_ERROR, folder=tmp_path / "clf")
+        assert certificate_of(tmp_path / "clf").id == made[1].id
+        assert len(AttemptRecord.read(tmp_path / "clf")) == 1
+
+    def test_attempts_of_many_processes_are_all_noted(self, folder):
+        """None writes over what another one has noted since it read."""
+        with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
+            list(pool.map(note, [folder] * 12, range(12)))
+        assert len(AttemptRecord.read(folder)) == 12
+
+    def test_a_killed_process_blocks_nobody(self, folder):
+        """Its lock file stays behind, and the next one notes its attempt."""
+        context = multiprocessing.get_context("spawn")
+        is_held = context.Event()
+        killed = context.Process(target=hold, args=(folder, is_held))
+        killed.start()
+        assert is_held.wait(60)
+        killed.kill()
+        killed.join()
+        assert list(folder.glob(".*-lock"))
+        note(folder, 1)
+        assert len(AttemptRecord.read(folder)) == 1
+        assert not list(folder.glob(".*-lock"))
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root alone can become another user")
+    def test_a_folder_that_cannot_be_written_needs_no_lock(self):
+        """Who may only read there can change nothing, and is kept from nothing."""
+        with tempfile.TemporaryDirectory() as place:
+            os.chmod(place, 0o755)
+            process = multiprocessing.get_context("fork").Process(target=lock_as_nobody, args=(place,))
+            process.start()
+            process.join(60)
+            assert process.exitcode == 0
+
+    def test_a_folder_without_locks_is_told(self, folder, monkeypatch):
+        """The attempt is noted all the same."""
+        fcntl = pytest.importorskip("fcntl")
+
+        def flock(*_):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        with pytest.warns(CertificateWarning, match=f"file system of '{folder}' has no locks"):
+            note(folder, 1)
+        assert len(AttemptRecord.read(folder)) == 1
+
+    def test_what_lies_in_the_lock_files_place_is_told(self, folder):
+        """Nothing goes on without the lock."""
+        (folder / ".certificate-attempts.json-lock").symlink_to(folder / "classifier.json")
+        with pytest.raises(CertificateError, match=r"cannot be locked.*remove '\.certificate-attempts\.json-lock'"):
+            note(folder, 1)
+
+    def test_another_classifier_saved_meanwhile_is_not_certified(self, fitted, world, tmp_path, monkeypatch):
+        """Nobody writes a certificate beside a classifier that it is not about."""
+        X, y = world.of(World.FRESH)
+        clf, other = (LLMClassifier.from_pipeline(fitted.pipeline_) for _ in range(2))
+        other.pipeline_ = replace(other.pipeline_, threshold=replace(other.pipeline_.threshold, threshold=0.875))
+        score = type(world.backend).score
+
+        def meanwhile(backend, requests):
+            if not (tmp_path / "clf").exists():
+                other.save(tmp_path / "clf")
+            return score(backend, requests)
+
+        monkeypatch.setattr(type(world.backend), "score", meanwhile)
+        with pytest.raises(InputError, match="holds another classifier"):
+            clf.certify(X, y, max_error=MAX_ERROR, folder=tmp_path / "clf")
+        assert certificate_of(tmp_path / "clf") is None
+        assert load(tmp_path / "clf").threshold_.threshold == 0.875
+
+    def test_what_was_noted_elsewhere_does_not_count(self):
+        """Nor what leaves as much as before."""
+        mine, judgement = ids(0, 100), f"{9:064x}"
+        judged_with = AttemptRecord().standing(mine, judgement, 0.05)
+        record_of(attempt(ids(100, 200))).check_still_stands(judged_with, mine, judgement, 0.05)
+        record_of(attempt(mine, 9)).check_still_stands(judged_with, mine, judgement, 0.05)
+        for rows, level in ((mine, 0.01), (ids(98, 200), 0.05)):
+            with pytest.raises(InputError, match="others certified here"):
+                record_of(attempt(rows, level=level)).check_still_stands(judged_with, mine, judgement, 0.05)
+
+
+def hold(folder: Path, is_held) -> None:
+    """What a process does that is killed."""
+    with record_lock([folder]):
+        is_held.set()
+        time.sleep(600)
+
+
+def lock_as_nobody(place: str) -> None:
+    """What somebody does who may read a folder alone."""
+    os.setgid(65534)
+    os.setuid(65534)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with record_lock([place]):
+            assert not os.listdir(place)
+
+
+def note(folder: Path, number: int) -> None:
+    """What a process does that has judged rows of its own."""
+    with record_lock([folder]):
+        AttemptRecord.read(folder).added(attempt(ids(100 * number, 100 * number + 100), number)).write(folder)
