@@ -6,7 +6,7 @@ inequality). So an attempt with the confidence :math:`1 - \alpha` is judged with
 :math:`\alpha - \sum_{j<k} \alpha_j` (alpha spending over attempts), and where nothing is left it is refused.
 
 - The same classifier with the same threshold on the same rows gives one bound, which is the same whatever is promised: to promise
-  less is no further attempt.
+  less is no further attempt. To look at other groups of these rows is one, since its findings are further statements.
 - Rows that nobody has judged are a draw of their own. Their attempt has all of its confidence, which is about that draw.
 - A few rows among them may have been judged before, where texts come again. They count as wrong if they are accepted: for each
   drawn row, "wrong or judged before" is at least as probable as "wrong", so the bound holds, whoever chose them.
@@ -200,8 +200,8 @@ class AttemptRecord:
             f"{int(again.sum())} of these {len(rows)} rows were judged before, in {len(sharing)} earlier "
             f"attempt{'s' if len(sharing) > 1 else ''} whose confidence was {1.0 - spent:.4g} in all, so they cannot show "
             f"anything more with the confidence {1.0 - alpha:.4g}: whoever tries again on rows whose outcome is known promises "
-            "too much too often. Certify on rows that were not judged before; or the same classifier on exactly the same rows, "
-            "where less may be promised; or with a lower confidence, which the attempts share"
+            "too much too often. Certify on rows that were not judged before; or the same classifier on exactly the same rows "
+            "with the same groups, where less may be promised; or with a lower confidence, which the attempts share"
         )
 
     def check_still_stands(self, judged_with: Standing, rows: Sequence[str], judgement: str, alpha: float) -> None:

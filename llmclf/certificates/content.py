@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-FORMAT = 1
+FORMAT = 2
 """Of certificates; another number is another version's."""
 
 ClassValue = StrictBool | StrictInt | StrictFloat | StrictStr
@@ -216,7 +216,7 @@ class Attempts(Record):
 class Content(Record):
     """All that a certificate says, and its signature is about."""
 
-    format: Literal[1]
+    format: Literal[2]
     llmclf: str
     issued: Moment
     expires: Moment | None
@@ -230,17 +230,7 @@ class Content(Record):
     assumptions: list[str]
     canary: Canary
     reference: Reference
-    attempts: Annotated[Attempts | None, Field(description="Absent in certificates of before there was a record.")] = (
-        None
-    )
-
-    @model_serializer(mode="wrap")
-    def _without_absent(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a record nothing is written, so that such a certificate keeps its hash."""
-        found: dict[str, Any] = values(self)
-        if found["attempts"] is None:
-            del found["attempts"]
-        return found
+    attempts: Attempts
 
     @model_validator(mode="after")
     def _is_about_one_classifier(self) -> Self:

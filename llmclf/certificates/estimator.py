@@ -80,7 +80,8 @@ class Certifiable:
             ``"selected"`` chooses the lowest threshold that these very rows allow, as `llmclf.calibration.select_threshold` does,
             which pays for having tried all; the classifier then has it.
         groups : array-like (n,), DataFrame or dict, optional
-            Groups to look at one by one; for a table, names of its columns will do.
+            Groups to look at one by one; for a table, names of its columns will do. Give all that are of interest at once: other
+            groups of the same rows are a further attempt.
         clusters : (n,), or the name of a table's column, optional
             What each row belongs to, such as its author: the rows of a cluster count as one. Copies of a text always belong
             together.

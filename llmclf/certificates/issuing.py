@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays import Floats, Integers
 from ..calibration import SelectedThreshold
@@ -148,7 +149,7 @@ def issue(
     truth = [pipeline.labels.classes[column] for column in columns.tolist()]
     digest = rows_hash(rows, pipeline.read_fields, truth)
     hashes = row_hashes(rows.records, pipeline.read_fields)
-    judgement = _judgement(pipeline, digest, hashes, promise, members, drawn)
+    judgement = _judgement(pipeline, digest, hashes, columns, promise, members, drawn, slices)
     standing = record.standing(hashes, judgement, 1.0 - promise.confidence)
     shared = replace(promise, confidence=1.0 - standing.level) if standing.n_sharing else promise
     check_selectable(len(rows), promise.max_error, shared.confidence, members)
@@ -215,7 +216,7 @@ def issue(
         "calibration": calibration_of(judged),
         "parts": parts,
         "n_statements": len(parts),
-        "assumptions": assumptions(about, guarantee, len(parts), attempts),
+        "assumptions": assumptions(about, guarantee, parts, attempts),
         "canary": make_canary(pipeline, rows, known, promise.canary),
         "reference": Reference(file=f"certificate-{reference_digest[:32]}.npy", sha256=reference_digest),
         "attempts": attempts,
@@ -224,21 +225,31 @@ def issue(
 
 
 def _judgement(
-    pipeline: FittedPipeline, rows: str, hashes: list[str], promise: Promise, members: Integers, drawn: Floats | None
+    pipeline: FittedPipeline,
+    rows: str,
+    hashes: list[str],
+    columns: Integers,
+    promise: Promise,
+    members: Integers,
+    drawn: Floats | None,
+    slices: Mapping[str, NDArray[Any]],
 ) -> str:
     """The hash of all that the outcome follows from, whatever the order of the rows.
 
-    That is one bound, whatever is promised; or one selected threshold.
+    That is one bound, whatever is promised; or one selected threshold; and what is found of each group.
     """
     is_selected = promise.threshold == "selected"
     decides = replace(pipeline, threshold=None, threshold_fingerprints=()) if is_selected else pipeline
-    order = np.argsort(np.array(hashes), kind="stable")
+    # Copies of a text may have other classes, chances and groups, which then say which of them comes first.
+    ranks = [np.unique(slices[name], return_inverse=True)[1] for name in sorted(slices)]
+    order = np.lexsort((*ranks, np.zeros(len(hashes)) if drawn is None else drawn, columns, np.array(hashes)))
     together = group_numbers(members[order], len(hashes)).astype(np.float64)
     values = {
         "classifier": pipeline_sha256(decides),
         "rows": rows,
         "members": sha256(array_bytes(together)).hexdigest(),
         "drawn": None if drawn is None else sha256(array_bytes(drawn[order])).hexdigest(),
+        **({"partitions": {name: names[order].tolist() for name, names in slices.items()}} if slices else {}),
         "selected": [promise.max_error, promise.confidence] if is_selected else None,
     }
     return sha256(signed_bytes(values)).hexdigest()

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -251,6 +251,35 @@ class TestCertify:
         said = made.content.attempts
         assert (said.n, said.n_sharing, said.spent, said.confidence_of_all) == (2, 0, 0.0, 0.95)
 
+    def test_other_groups_of_the_same_rows_are_a_further_attempt(self, folder, world):
+        """More is said of the rows, so it needs more confidence; the same groups once more need none, in whatever order."""
+        X, y = world.of(World.FRESH)
+        groups = {"thirds": np.array([str(int(text.split()[-1]) % 3) for text in X])}
+        first = load(folder).certify(X, y, max_error=MAX_ERROR, groups=groups, folder=folder)
+        assert "those of the 'predicted class' and 'thirds'" in " ".join(first.content.assumptions)
+        backwards = {"thirds": groups["thirds"][::-1]}
+        again = load(folder).certify(X[::-1], y[::-1], max_error=0.2, groups=backwards, folder=folder)
+        assert (again.content.attempts.n_sharing, again.content.attempts.level) == (0, pytest.approx(0.05))
+        first_word = {"first word": [text.split()[0] for text in X]}
+        for other in (first_word, {**groups, **first_word}, {"thirds": np.roll(groups["thirds"], 1)}, None):
+            with pytest.raises(InputError, match="400 of these 400 rows were judged before, in 1 earlier attempt"):
+                load(folder).certify(X, y, max_error=MAX_ERROR, groups=other, folder=folder)
+        shared = load(folder).certify(X, y, max_error=0.2, confidence=0.9, groups=first_word, folder=folder)
+        assert (shared.content.attempts.n_sharing, shared.content.attempts.level) == (1, pytest.approx(0.05))
+
+    def test_groups_of_copies_of_a_text_are_the_same_in_any_order(self, folder, world):
+        """Copies may lie in different groups; which of them does is another finding, where their labels differ."""
+        X, y = world.of(World.FRESH)
+        X, y = [*X, X[0], X[0]], [*y, y[0], next(label for label in y if label != y[0])]
+        names = np.array(["a", "b"] * 200 + ["b", "c"])
+        load(folder).certify(X, y, max_error=0.2, groups={"g": names}, folder=folder)
+        again = load(folder).certify(X[::-1], y[::-1], max_error=0.2, groups={"g": names[::-1]}, folder=folder)
+        assert again.content.attempts.n_sharing == 0
+        order = np.r_[np.arange(400), 401, 400]
+        X, y = [X[k] for k in order], [y[k] for k in order]
+        with pytest.raises(InputError, match="were judged before"):  # the wrong copy is now of the group "b"
+            load(folder).certify(X, y, max_error=0.2, groups={"g": names}, folder=folder)
+
     def test_a_planned_second_look_is_judged_with_what_is_left(self, folder, world):
         """With more rows than the first."""
         X, y = world.of(World.FRESH)
@@ -368,9 +397,15 @@ class TestAtOnce:
 
     def test_attempts_of_many_processes_are_all_noted(self, folder):
         """None writes over what another one has noted since it read."""
-        with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
-            list(pool.map(note, [folder] * 12, range(12)))
-        assert len(AttemptRecord.read(folder)) == 12
+        context = multiprocessing.get_context("spawn")
+        barrier = context.Barrier(3)
+        processes = [context.Process(target=note_at_once, args=(folder, number, barrier)) for number in range(3)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(120)
+        assert [process.exitcode for process in processes] == [0, 0, 0]
+        assert len(AttemptRecord.read(folder)) == 9
 
     def test_a_killed_process_blocks_nobody(self, folder):
         """Its lock file stays behind, and the next one notes its attempt."""
@@ -463,4 +498,13 @@ def lock_as_nobody(place: str) -> None:
 def note(folder: Path, number: int) -> None:
     """What a process does that has judged rows of its own."""
     with record_lock([folder]):
-        AttemptRecord.read(folder).added(attempt(ids(100 * number, 100 * number + 100), number)).write(folder)
+        record = AttemptRecord.read(folder)
+        time.sleep(0.05)
+        record.added(attempt(ids(100 * number, 100 * number + 100), number)).write(folder)
+
+
+def note_at_once(folder: Path, number: int, barrier) -> None:
+    """What a process does that has three attempts, while others have some, too."""
+    barrier.wait(60)
+    for one in range(3):
+        note(folder, 3 * number + one)

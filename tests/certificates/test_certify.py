@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from certificates.made import of_an_earlier_version
 from certificates.worlds import MAX_ERROR, World, make_world
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -294,6 +295,17 @@ class TestVerify:
         found = verify(folder)
         assert (found.outcome, found.exit_code) == ("broken", 7)
 
+    def test_one_of_an_earlier_version_is_told(self, folder, world):
+        """With the cure, which works: on the very same rows."""
+        of_an_earlier_version(folder)
+        found = verify(folder)
+        assert (found.outcome, found.exit_code) == ("broken", 7)
+        assert "format 1, of an earlier version of llmclf" in found.message
+        assert "certify the classifier again" in found.message
+        X, y = world.of(World.FRESH)
+        made = load(folder).certify(X, y, max_error=MAX_ERROR, folder=folder)
+        assert (made.content.format, verify(folder).exit_code) == (2, 0)
+
     def test_another_page_is_told(self, folder):
         """One that promises more is not what was signed; where another version wrote it, it is mentioned."""
         page = folder / "certificate.html"
@@ -426,6 +438,16 @@ class TestWhatMakesItVoid:
         with pytest.warns(CertificateWarning, match="nothing is certified"):
             status.warn()
 
+    def test_load_reads_a_classifier_with_a_certificate_of_an_earlier_version(self, folder):
+        """And whoever relies on it is told which one it is, and the cure."""
+        of_an_earlier_version(folder)
+        status = certificate_status(load(folder).pipeline_)
+        assert status.to_dict() == {"id": None, "status": "broken"}
+        with pytest.warns(
+            CertificateWarning, match=r"of format 1, of an earlier version .* certify the classifier again"
+        ):
+            status.warn()
+
     def test_a_signature_of_other_content_is_noticed_by_whoever_relies_on_it(self, folder):
         """Not only by `verify`: the hash of changed content is easily made anew, its signature is not."""
         made, key = certificate_of(folder), Ed25519PrivateKey.generate()
@@ -520,6 +542,13 @@ class TestJobs:
         (folder / "certificate.json").write_text("{}")
         with pytest.warns(CertificateWarning, match="nothing is certified"):
             result = label_table(self.rows(world), text_column="text", classifier=load(folder))
+        assert (result.summary.certificate, result.summary.certificate_status) == (None, "broken")
+
+    def test_one_of_an_earlier_version_is_said(self, folder, world):
+        """As one that is broken, by its format."""
+        of_an_earlier_version(folder)
+        with pytest.warns(CertificateWarning, match="of format 1, of an earlier version"):
+            result = label_table(self.rows(world), text_column="text", classifier=folder)
         assert (result.summary.certificate, result.summary.certificate_status) == (None, "broken")
 
     def test_an_expired_one_is_said(self, folder, world):
