@@ -15,9 +15,9 @@ from throughput_contenders import Case, Contender, Opening
 from throughput_local import load
 from torch.nn import functional
 
-from llmclf.backends.local.loaded_model import BATCH_TOKENS
+from llmclf.backends.local.loaded_model import BATCH_TOKENS, LOGITS_BYTES
 from llmclf.backends.local.products.processor import has_packed_float32
-from llmclf.backends.local.trie_batches import groups, in_parts, plan
+from llmclf.backends.local.trie_batches import Budget, groups, in_parts, plan
 from llmclf.backends.tokens.codec import TokenCodec, TokenRow
 from llmclf.backends.tokens.label_trie import label_trie
 from llmclf.backends.tokens.transformers_encoder import TokenizerEncoder, model_context_length
@@ -58,6 +58,8 @@ class Limit(Contender):
         head = modules.pop("lm_head")
         self.head_shape = tuple(head.weight.shape)
         linear = [module for module in modules.values() if isinstance(module, torch.nn.Linear)]
+        of_place = head.out_features * getattr(torch, opening.variant or "float32").itemsize
+        self.budget = Budget(BATCH_TOKENS["cpu"], LOGITS_BYTES["cpu"] // of_place)
         self.shapes = Counter(tuple(module.weight.shape) for module in linear)
         self.weights = {tuple(module.weight.shape): module.weight.detach() for module in (*linear, head)}
         config = model.config
@@ -73,8 +75,8 @@ class Limit(Contender):
         token_rows = self.codec.encode(self.requests[case.name][rows.start : rows.stop])
         timed: dict[tuple[int, tuple[int, ...]], tuple[float, float]] = {}
         ordinary = fastest = flops = attention = 0.0
-        parts = [part for _, _, part in in_parts(token_rows, BATCH_TOKENS["cpu"] - 1)]
-        for work in passes(parts, BATCH_TOKENS["cpu"]):
+        parts = [part for _, _, part in in_parts(token_rows, self.budget.nodes)]
+        for work in passes(parts, self.budget):
             products = [(work.columns, shape, count) for shape, count in self.shapes.items()]
             # A whole batch's logits would be more memory than it is worth asking the system for at once.
             for first in range(0, work.predicted, _LOGITS_ROWS):
@@ -120,16 +122,16 @@ def n_shared(rows: list[TokenRow]) -> int:
     return next((i for i in range(limit) if first[i] != last[i]), limit)
 
 
-def passes(rows: list[TokenRow], budget: int) -> Iterator[Work]:
+def passes(rows: list[TokenRow], budget: Budget) -> Iterator[Work]:
     """The passes that llmclf makes over some rows: beginnings once each, then batches of rows."""
     known: set[tuple[int, ...]] = set()
-    for group in groups(rows, budget // _GROUP_SHARE):
+    for group in groups(rows, budget.columns // _GROUP_SHARE):
         context, start = rows[group.places[0]].context, 0
         for step in group.steps:
             if context[:step] not in known:
                 known.add(context[:step])
-                for first in range(start, step, budget):
-                    last = min(first + budget, step)
+                for first in range(start, step, budget.columns):
+                    last = min(first + budget.columns, step)
                     visible = (last * (last + 1) - first * (first + 1)) // 2
                     yield Work(last - first, 0, visible)
             start = step

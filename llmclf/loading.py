@@ -105,6 +105,19 @@ def load_pipeline(
     return _read(folder, cache, check_model, model_options, embedding_options, trust)[1]
 
 
+def reads_embeddings(folder: str | os.PathLike[str]) -> bool:
+    """Whether a saved classifier has embeddings, whose server's options ``embedding_options`` of `load` replaces.
+
+    Raises
+    ------
+    StoreError
+        As `load`.
+    """
+    values = read_folder(folder)
+    _check_version(folder, values)
+    return bool(_embeddings_as_saved(folder, values.get("features")))
+
+
 def verify(
     folder: str | os.PathLike[str],
     *,
@@ -250,12 +263,7 @@ def _embeddings(
     trust: bool,
 ) -> list[Embeddings]:
     """The embeddings among saved features; nothing goes where the folder alone says."""
-    try:
-        saved_embeddings(features, trust=True)  # as they are, so that errors below are those of the options
-    except _DAMAGE as error:
-        if isinstance(error, (ModelNameError, UnknownOptionError)):
-            raise  # as above
-        raise damaged(folder, _reason(error)) from error
+    _embeddings_as_saved(folder, features)  # so that errors below are those of the options
     try:
         found = saved_embeddings(features, cache, options, trust=trust)
     except SavedAddressError as error:
@@ -267,6 +275,16 @@ def _embeddings(
             "(--embedding-option); leave them out"
         )
     return found
+
+
+def _embeddings_as_saved(folder: str | os.PathLike[str], features: Any) -> list[Embeddings]:
+    """The embeddings among saved features; nobody may ask their servers."""
+    try:
+        return saved_embeddings(features, trust=True)
+    except _DAMAGE as error:
+        if isinstance(error, (ModelNameError, UnknownOptionError)):
+            raise  # the folder is sound, as above
+        raise damaged(folder, _reason(error)) from error
 
 
 def _reason(error: Exception) -> str:

@@ -224,14 +224,11 @@ def predict(
 
     check_suffix(target)
     clf, certified = None, NONE
+    of_embeddings = embedding_options(embedding_option, "--classifier FOLDER" if classifier is None else None)
     if classifier is not None:
-        clf = saved_classifier(ctx, classifier, cache, backend_options, embedding_options(embedding_option), trust)
+        clf = saved_classifier(ctx, classifier, cache, backend_options, of_embeddings, trust)
         certified = certificate_status(clf.pipeline_)
         certified.warn()
-    elif embedding_option:
-        raise InputError(
-            f"--embedding-option {embedding_option[0]!r} belongs to a saved classifier; give --classifier FOLDER, too"
-        )
     parsed = parse_labels(labels)
     if clf is None and parsed is None:
         raise InputError("predict needs the classes: give --labels a,b,c or --classifier FOLDER")

@@ -90,9 +90,31 @@ def model_options(given: Iterable[str] | None) -> dict[str, Any]:
     return named_options(given, "--model-option")
 
 
-def embedding_options(given: Iterable[str] | None) -> dict[str, Any]:
-    """What ``--embedding-option`` says."""
-    return named_options(given, "--embedding-option")
+def embedding_options(given: Iterable[str] | None, missing: str | None = None) -> dict[str, Any]:
+    """What ``--embedding-option`` says.
+
+    Parameters
+    ----------
+    given : iterable of str, optional
+    missing : str, optional
+        How a saved classifier is named, where none is.
+
+    Raises
+    ------
+    InputError
+        An option is not NAME=VALUE, or belongs to a classifier that is not named.
+
+    Examples
+    --------
+    >>> embedding_options(["rpm=60"], "--classifier FOLDER")
+    Traceback (most recent call last):
+    ...
+    llmclf.errors.InputError: --embedding-option 'rpm=60' belongs to a saved classifier; give --classifier FOLDER, too
+    """
+    texts = list(given or ())
+    if texts and missing is not None:
+        raise InputError(f"--embedding-option {texts[0]!r} belongs to a saved classifier; give {missing}, too")
+    return named_options(texts, "--embedding-option")
 
 
 def named_options(given: Iterable[str] | None, flag: str) -> dict[str, Any]:

@@ -109,12 +109,9 @@ def inspect(
         "min_p": min_p,
     }
     parsed = parse_labels(labels)
-    if embedding_option and classifier is None:
-        raise InputError(
-            f"--embedding-option {embedding_option[0]!r} belongs to a saved classifier; give --classifier FOLDER, too"
-        )
+    of_embeddings = embedding_options(embedding_option, "--classifier FOLDER" if classifier is None else None)
     if classifier is not None:
-        clf = saved_classifier(ctx, classifier, None, backend_options, embedding_options(embedding_option), trust)
+        clf = saved_classifier(ctx, classifier, None, backend_options, of_embeddings, trust)
         explanation = explain(clf, _row(text) if clf.pipeline_.is_table else text, **given)
     elif parsed is not None:
         from ..classifier import LLMClassifier

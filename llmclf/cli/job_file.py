@@ -153,6 +153,7 @@ class JobFile(BaseModel):
             ]
         ),
     ] = None
+    embedding_options: dict[str, Any] = Field(default_factory=dict)
     threshold: Annotated[
         float | None,
         Field(ge=0),

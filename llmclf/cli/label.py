@@ -8,19 +8,32 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ..backends.http.saved_addresses import check_saved_address
 from ..backends.http.server_handle import NamedServer
-from ..errors import InputError
+from ..errors import InputError, SavedAddressError, listed
 from ..files.orderly_end import Interrupted
 from .console import say, say_aside, say_json
-from .flags import flags_of, model_options, parameter, parsed_flags, server_options, with_parameters
+from .flags import (
+    EmbeddingOption,
+    embedding_options,
+    flags_of,
+    model_options,
+    parameter,
+    parsed_flags,
+    server_options,
+    with_parameters,
+)
 from .job_file import Flag, JobFile, read_config
 from .options import Trust, cured_by_flags, open_with, parse_labels, parse_prompt
+
+if TYPE_CHECKING:
+    from ..classifier import LLMClassifier
 
 SOME_FAILED = 3
 """The exit code of a finished job with rows that could not be labelled."""
@@ -71,6 +84,15 @@ _MORE_OF_ESTIMATE = [
 ]
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A job's configuration, and the options of servers that the command line says itself: a job file may come from anybody."""
+
+    config: JobFile
+    model_options: Mapping[str, Any]
+    embedding_options: Mapping[str, Any]
+
+
 def _takes_job_keys(
     command: Literal["label", "estimate"], more: Sequence[inspect.Parameter]
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -81,6 +103,8 @@ def _takes_job_keys(
         for name, key in JobFile.model_fields.items():
             if name == "model_options":
                 flags += flags_of(server_options())
+            if name == "embedding_options":
+                flags.append(parameter("embedding_option", EmbeddingOption))
             for flag in key.metadata:
                 annotation = getattr(flag, command) if isinstance(flag, Flag) else None
                 if annotation is not None:
@@ -105,14 +129,14 @@ def label(job: Path | None, quiet: bool, trust: bool, **flags: Any) -> None:
     for name in ("input", "output"):
         flags[name] = _one(name.upper(), flags[name], flags.pop(f"{name}_option"))
     with _resumable():
-        told = None if flags["log_format"] == "json" else _config(job, flags)
-        if told is not None and told[0].log_format != "json":
-            _label(*told, trust=trust, quiet=quiet, log=None)
+        told = None if flags["log_format"] == "json" else _told(job, flags)
+        if told is not None and told.config.log_format != "json":
+            _label(told, trust=trust, quiet=quiet, log=None)
             return
         from .json_log import json_log  # with what jobs need: other commands start without it
 
         with json_log() as log, _resumable():
-            _label(*(told or _config(job, flags)), trust=trust, quiet=True, log=log)
+            _label(told or _told(job, flags), trust=trust, quiet=True, log=log)
 
 
 @contextmanager
@@ -142,17 +166,11 @@ def _tuned() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _label(
-    config: JobFile,
-    given: Mapping[str, Any],
-    *,
-    trust: bool,
-    quiet: bool,
-    log: Callable[[dict[str, Any]], None] | None,
-) -> None:
+def _label(job: _Job, *, trust: bool, quiet: bool, log: Callable[[dict[str, Any]], None] | None) -> None:
     from ..jobs import label_table
     from ..jobs.api import journal_path
 
+    config = job.config
     if config.input is None or config.output is None:
         raise InputError(
             "label needs a table and a place for the labels: llmclf label INPUT OUTPUT, or both in the job file"
@@ -190,7 +208,7 @@ def _label(
                 metrics_port=config.metrics_port,
                 log=log,
                 log_every=config.log_every or 10.0,
-                **_recipe(config, given, trust),
+                **_recipe(job, trust),
             )
     except Interrupted as end:
         where = Path(config.journal) if config.journal else journal_path(config.output)
@@ -235,7 +253,8 @@ def estimate(
     from ..jobs import estimate_table
     from ..progress import duration
 
-    config, given = _config(job, flags)
+    told = _told(job, flags)
+    config = told.config
     if config.input is None:
         raise InputError("estimate needs a table: llmclf estimate INPUT, or input in the job file")
     estimated = estimate_table(
@@ -249,7 +268,7 @@ def estimate(
         delimiter=config.delimiter,
         encoding=config.encoding,
         probe=probe,
-        **_recipe(config, given, trust),
+        **_recipe(told, trust),
     )
     if as_json:
         say_json(json.dumps(estimated.to_dict()))
@@ -273,23 +292,19 @@ def estimate(
     say(f"time: about {duration(estimated.seconds)} ({estimated.assumption})")
 
 
-def _config(job: Path | None, flags: dict[str, Any]) -> tuple[JobFile, dict[str, Any]]:
-    """The job file, overridden by the command line, and the model's options of the command line alone.
-
-    Flags have the names of the file's keys.
-    """
+def _told(job: Path | None, flags: dict[str, Any]) -> _Job:
+    """The job file, overridden by the command line; flags have the names of the file's keys."""
     values = {name: str(value) if isinstance(value, Path) else value for name, value in flags.items()}
     own = parsed_flags(values)
     further = model_options(values.pop("model_option"))
-    config = read_config(job, {**values, **own, "model_options": further or None})
-    return config, {**further, **own}
+    of_embeddings = embedding_options(values.pop("embedding_option"))
+    tables = {"model_options": further or None, "embedding_options": of_embeddings or None}
+    return _Job(read_config(job, {**values, **own, **tables}), {**further, **own}, of_embeddings)
 
 
-def _recipe(config: JobFile, given: Mapping[str, Any], trust: bool) -> dict[str, Any]:
-    """Model, labels and prompt of a job's configuration, as `label_table` takes them.
-
-    `given` are the options of the model that the command line says itself; a job file may come from anybody.
-    """
+def _recipe(job: _Job, trust: bool) -> dict[str, Any]:
+    """Model, labels and prompt of a job's configuration, as `label_table` takes them."""
+    config = job.config
     chosen: dict[str, Any] = {
         "text_column": config.text_column,
         "labels": parse_labels(config.labels) if isinstance(config.labels, str) else config.labels,
@@ -297,7 +312,12 @@ def _recipe(config: JobFile, given: Mapping[str, Any], trust: bool) -> dict[str,
         "prompt": parse_prompt(config.prompt, bool(config.chat)),
     }
     options = config.options
-    with cured_by_flags(has_embedding_option=False):
+    if config.embedding_options and config.classifier is None:
+        raise InputError(
+            f"embedding_options (--embedding-option) with {listed(map(repr, config.embedding_options), 5)} belong to a saved "
+            "classifier; give --classifier FOLDER (in a job file, classifier), too"
+        )
+    with cured_by_flags():
         if config.classifier is None:
             chosen["model"] = backend = open_with(config.model or "smollm2", options)
         else:
@@ -305,12 +325,29 @@ def _recipe(config: JobFile, given: Mapping[str, Any], trust: bool) -> dict[str,
 
             if config.model is not None:
                 chosen["model"] = config.model
-            chosen["classifier"] = load(config.classifier, model_options=options, trust=trust)
+            chosen["classifier"] = load(
+                config.classifier, model_options=options, embedding_options=config.embedding_options, trust=trust
+            )
             backend = chosen["classifier"].backend_
+            if not trust:
+                _check_embeddings(chosen["classifier"], job.embedding_options)
         if isinstance(backend, NamedServer) and not trust:
             # The classifier takes the job file's options for its caller's.
-            check_saved_address(backend, backend.options, given, what="the job file", cure=repr)
+            check_saved_address(backend, backend.options, job.model_options, what="the job file", cure=repr)
     return chosen
+
+
+def _check_embeddings(clf: LLMClassifier, given: Mapping[str, Any]) -> None:
+    """The same for the servers of a classifier's embeddings: what it was loaded with may be the job file's word alone."""
+    from ..features.sets import saved_embeddings
+
+    features = clf.pipeline_.features
+    if features is None:
+        return
+    try:
+        saved_embeddings(features.to_dict(), None, given)
+    except SavedAddressError as error:
+        raise SavedAddressError(error.problem, repr(error.words), error.words, "embeddings") from None
 
 
 def _asking(config: JobFile, quiet: bool) -> Any:

@@ -167,26 +167,19 @@ def open_with(model: str, options: dict[str, Any]) -> str | Backend:
 
 
 @contextmanager
-def cured_by_flags(*, has_embedding_option: bool = True) -> Iterator[None]:
-    """In this block, what a file alone says about servers is refused with the flags that would allow it.
-
-    Parameters
-    ----------
-    has_embedding_option : bool
-        Whether the command takes ``--embedding-option``.
-    """
+def cured_by_flags() -> Iterator[None]:
+    """In this block, what a file alone says about servers is refused with the flags that would allow it."""
     try:
         yield
     except SavedAddressError as error:
-        flags, without_key = [], ""
         if error.options_of == "model":
             flags = [f"--{name.replace('_', '-')} {shlex.quote(value)}" for name, value in error.words.items()]
             without_key = "--api-key-env ''"
-        elif has_embedding_option:
+        else:
             flags = [f"--embedding-option {shlex.quote(f'{name}={value}')}" for name, value in error.words.items()]
             without_key = "--embedding-option api_key_env="
-        note = f"; {without_key} sends no key" if without_key and "api_key_env" in error.words else ""
-        cure = ", or ".join(filter(None, ["--trust", " ".join(flags)])) + note
+        note = f"; {without_key} sends no key" if "api_key_env" in error.words else ""
+        cure = f"--trust, or {' '.join(flags)}{note}"
         raise SavedAddressError(error.problem, cure, error.words, error.options_of) from None
 
 

@@ -82,6 +82,8 @@ class DecisionLog:
         Seconds after which a file takes no more rows.
     max_files : int or None
         The oldest files go when there are more. None keeps all, as tests with audited labels need the audited rows.
+    busy_seconds : float
+        For which a lock of another process is waited for, before a write fails.
 
     Raises
     ------
@@ -110,6 +112,7 @@ class DecisionLog:
         max_rows: int = 100_000,
         max_age: float | None = None,
         max_files: int | None = None,
+        busy_seconds: float = _BUSY_SECONDS,
     ) -> None:
         self.folder = _checked_folder(folder)
         self.classes = tuple(plain(one, "the class") for one in classes)
@@ -119,7 +122,10 @@ class DecisionLog:
         self.max_files = None if max_files is None else check_whole_number("max_files", max_files, 1)
         if max_age is not None and (not is_finite_number(max_age) or max_age <= 0):
             raise InputError(f"max_age={max_age!r}; expected a positive number of seconds, or None")
+        if not is_finite_number(busy_seconds) or busy_seconds < 0:
+            raise InputError(f"busy_seconds={busy_seconds!r}; expected a number of seconds, at least 0")
         self.max_age = max_age
+        self.busy_seconds = busy_seconds
         for name, value in (("certificate", certificate), ("model", model)):
             if not isinstance(value, str) and not (value is None and name == "certificate"):
                 raise InputError(f"{name}={value!r}; expected a text")
@@ -284,10 +290,12 @@ class DecisionLog:
             # Made here, not by SQLite, so that at no time others may read it.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         except OSError as error:
-            raise StoreError(f"the decision log {str(path)!r} cannot be written ({error})") from error
+            raise StoreError(
+                f"the decision log {str(self.folder)!r} cannot be written ({error}); give another folder"
+            ) from error
         with _faults(path):
             # The lock of this process orders its threads.
-            connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(path, timeout=self.busy_seconds, isolation_level=None, check_same_thread=False)
             try:
                 self._prepare(connection, path)
             except BaseException:

@@ -18,7 +18,7 @@ from .refusals import RefusalError, invalid, too_large
 
 _CLOSE = {"Connection": "close"}  # the rest of such a body is not waited for
 _MOST_DISCARDED, _DISCARDING = 64 << 20, 5.0  # bytes of a refused body that are read, and for how many seconds
-_LARGEST, _MOST_DIGITS = "1.8e308", 309  # what 64 bits hold
+_LARGEST, _MOST_DIGITS = "1.8e308", 309  # what a double holds
 BROKEN_BODY = "llmclf.broken_body"
 """Key of an ASGI scope's state: HTTP itself says that the body is broken, and no more of it will come."""
 
@@ -167,6 +167,7 @@ def _whole(text: str) -> int:
     n_digits = len(text.removeprefix("-"))
     if n_digits > _MOST_DIGITS:
         raise ValueError(f"a whole number has {n_digits:,} digits; expected less than {_LARGEST}, or a text")
+    _finite(text)
     return int(text)
 
 

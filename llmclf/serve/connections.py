@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
@@ -57,11 +57,14 @@ class LimitedConnection(H11Protocol):
         For which a client may leave what it is sent unread, before it is hung up on.
     most : int
         Connections that are kept at all.
+    on_refused : callable
+        Gets the kind of each refusal of what never became a request.
     """
 
     head_seconds = 20.0
     unread_seconds = 60.0
     most = 2048
+    on_refused: Callable[[str], None]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -72,6 +75,7 @@ class LimitedConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.most:
+            self.on_refused(_FULL.kind)
             transport.write(_reply(_FULL))
             transport.close()
         else:
@@ -83,7 +87,7 @@ class LimitedConnection(H11Protocol):
         super().data_received(data)
         if not self._is_waiting():
             self._stop_waiting()
-        elif self._late is None:
+        elif self._late is None and not self._is_refused:
             self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -113,7 +117,11 @@ class LimitedConnection(H11Protocol):
 
     def _refuse(self, refusal: RefusalError) -> None:
         """Say so, and end the connection once the client has read it: to close it while something arrives is to reset it."""
+        if self._is_refused:
+            return
         self._is_refused = True
+        self._stop_waiting()
+        self.on_refused(refusal.kind)
         self.transport.write(_reply(refusal))
         self.transport.write_eof()
         self.loop.call_later(_LINGERING, self.transport.close)
@@ -150,12 +158,13 @@ class LimitedConnection(H11Protocol):
             self.transport.abort()  # closing would wait for the client to read
 
 
-def limited(limits: Limits) -> type[LimitedConnection]:
-    """The class of connections with these limits."""
+def limited(limits: Limits, on_refused: Callable[[str], None]) -> type[LimitedConnection]:
+    """The class of connections with these limits; the callable gets the kind of each refusal before a request."""
     values = {
         "head_seconds": limits.body_seconds,
         "unread_seconds": limits.answer_seconds,
         "most": _MOST * limits.connections,
+        "on_refused": staticmethod(on_refused),
     }
     return type("LimitedConnection", (LimitedConnection,), values)
 

@@ -58,6 +58,12 @@ class Measures:
         self._left = Counter(
             "llmclf_serve_clients_gone", "Requests whose client hung up before the answer.", registry=registry
         )
+        self._refused = Counter(
+            "llmclf_serve_connections_refused",
+            "Connections that were refused before a request: too_many_connections, request_timeout or invalid_http.",
+            ["reason"],
+            registry=registry,
+        )
         registry.register(_Gauges(gauges))
 
     def finished(self, route: str, status: int, seconds: float) -> None:
@@ -68,6 +74,10 @@ class Measures:
     def gone(self) -> None:
         """A client hung up."""
         self._left.inc()
+
+    def refused(self, reason: str) -> None:
+        """A connection was refused before it had a request."""
+        self._refused.labels(reason).inc()
 
     def answered(self, model: str, answers: Sequence[Answer]) -> None:
         """Rows of a request have their answers."""

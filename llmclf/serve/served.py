@@ -20,7 +20,7 @@ from ..terminal.visible import visible_line
 from .limits import Limits
 from .promises import Promise
 from .questions import CHOICE, SCORE, YES_OR_NO, Answer, Ask, Question
-from .refusals import RefusalError, invalid, unknown_model
+from .refusals import RefusalError, invalid, too_large, unknown_model
 
 ALIAS = "jev-latest"
 """The name that clients of System One ask for unless they are told otherwise."""
@@ -266,6 +266,12 @@ class ServedModel:
         if n == 1:
             return Answer(probabilities=(1.0,), label_mass=None)
         words, said = _words(question)
+        if len(said) > self.limits.text_characters:
+            raise too_large(
+                f"{len(said):,} characters are said about a question, its options included; expected at most "
+                f"{self.limits.text_characters:,}, so say less, or ask about fewer options at once",
+                *question.options_place,
+            )
         body = {"question": said, "words": words, "text": text, "count": True}
         return Ask(self.name, body, tuple(range(n)))
 

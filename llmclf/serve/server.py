@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from typing import Any
 from ..backends import open_backend
 from ..errors import InputError, LlmclfError, MissingDependencyError, StoreError
 from ..files.orderly_end import handlers_kept
-from ..loading import load_pipeline
+from ..loading import load_pipeline, reads_embeddings
 from ..monitoring import Watch
 from .access import Access
 from .decision_records import DecisionRecords
@@ -32,6 +34,7 @@ from .watched import WatchedLogs
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _KEEP_ALIVE = 30  # seconds that an idle connection stays open
 _BACKLOG = 2048
+_LEAST_WRITING = 2.0  # seconds that the log of decisions is given at the end, where the answers have taken all
 _CHECK = 1.0  # seconds between two looks at the passes under way, and at certificates
 
 
@@ -128,11 +131,12 @@ def serve(serving: Serving, on_listening: Callable[[str, int], None] = lambda ho
 def _opened(serving: Serving) -> tuple[list[Served], dict[str, int], dict[str, Any]]:
     """What is served, the lanes, and what the process of the models is to open."""
     paths = [Path(folder).expanduser().resolve() for folder in serving.folders]
+    embedding_options = _embedding_options(paths, serving.embedding_options)
     pipelines = [
         load_pipeline(
             path,
             model_options=serving.folder_options,
-            embedding_options=serving.embedding_options,
+            embedding_options=embedding_options[path],
             trust=serving.trust,
             check_model=True,
         )
@@ -159,12 +163,13 @@ def _opened(serving: Serving) -> tuple[list[Served], dict[str, int], dict[str, A
         "classifiers": [
             {
                 "name": path.name,
+                "lane": lane,
                 "folder": str(path),
                 "model_options": dict(serving.folder_options),
-                "embedding_options": dict(serving.embedding_options),
+                "embedding_options": dict(embedding_options[path]),
                 "trust": serving.trust,
             }
-            for path in paths
+            for path, lane in zip(paths, names, strict=False)
         ],
         "models": [],
     }
@@ -172,10 +177,22 @@ def _opened(serving: Serving) -> tuple[list[Served], dict[str, int], dict[str, A
         one = serving.model
         served.append(ServedModel(one.name, backends[-1], one.options, serving.limits, one.chat, names[-1]))
         config["models"].append(
-            {"name": one.name, "model": one.name, "model_options": dict(one.options), "chat": one.chat}
+            {
+                "name": one.name,
+                "lane": names[-1],
+                "model": one.name,
+                "model_options": dict(one.options),
+                "chat": one.chat,
+            }
         )
     Catalogue(served)  # two of the same name are refused before anything is opened
     return served, lane_sizes, config
+
+
+def _embedding_options(paths: Sequence[Path], given: Mapping[str, Any]) -> dict[Path, Mapping[str, Any]]:
+    """Options go to the classifiers that have embeddings; where none has any, to all, so that the first refuses them."""
+    takers = [path for path in paths if given and reads_embeddings(path)] or paths
+    return {path: given if path in takers else {} for path in paths}
 
 
 async def _serve(
@@ -232,6 +249,7 @@ async def _serve(
     watched = WatchedLogs(certified, log)
     promises = PromisesKept({one.name: one.promise for one in catalogue if isinstance(one, ServedClassifier)})
     is_stopping = False
+    end = math.inf  # of what is waited for, on the clock of time.monotonic
 
     def reason() -> str:
         if is_stopping:
@@ -252,7 +270,7 @@ async def _serve(
     server = QuietServer(
         uvicorn.Config(
             application,
-            http=limited(limits),
+            http=limited(limits, measures.refused),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -273,7 +291,8 @@ async def _serve(
             server.should_exit = True
 
     def stop(name: str) -> None:
-        nonlocal is_stopping
+        nonlocal is_stopping, end
+        end = time.monotonic() + (0.0 if is_stopping else limits.stop_seconds)
         log.event("stopping", signal=name, waiting_rows=gatherer.waiting_rows)
         server.force_exit = is_stopping
         server.should_exit = is_stopping = True
@@ -285,7 +304,7 @@ async def _serve(
     finally:
         watched.close()
         if records is not None:
-            records.close()
+            records.close(max(_LEAST_WRITING, min(limits.stop_seconds, end - time.monotonic())))
     log.event("stopped")
     if failures:
         raise failures[0]

@@ -9,6 +9,7 @@ from ..errors import LlmclfError
 from ..monitoring import Watch
 from .event_log import EventLog
 
+_LAST_LOOK = 2.0  # seconds that a look under way is given at the end
 EVERY = 30.0
 """Seconds between two looks."""
 
@@ -55,10 +56,10 @@ class WatchedLogs:
                     self._events.event("alarm", model=name, kind=alarm["kind"], text=alarm["text"])
 
     def close(self) -> None:
-        """Look no more."""
+        """Look no more; a look that takes longer is not waited for."""
         self._is_over.set()
         if self._watches:
-            self._looking.join(self._every)
+            self._looking.join(_LAST_LOOK)
 
     def _look_on(self) -> None:
         while not self._is_over.wait(self._every):

@@ -122,7 +122,7 @@ def test_a_job_that_is_ended_early_names_resume(run, table, tmp_path, monkeypatc
     def interrupted(*_):
         raise Interrupted(signal.SIGTERM)
 
-    monkeypatch.setattr("llmclf.cli.label._config", interrupted)
+    monkeypatch.setattr("llmclf.cli.label.read_config", interrupted)
     result = run("label", table, tmp_path / "out.csv", "--text-column", "review", "--labels", "good,bad")
     assert result.code == 130
     assert result.err == "interrupted by SIGTERM; to go on, run the same command with --resume\n"
@@ -215,11 +215,12 @@ def test_every_flag_is_a_key_of_the_job_file(run):
         "input_option",
         "output_option",
         "model_option",
+        "embedding_option",
         "calibrator",  # the earlier name of classifier, which is read in both places
         "quiet",
         "trust",  # no file vouches for itself
     }
-    assert names | {"model_options"} == set(JobConfig.model_fields)
+    assert names | {"model_options", "embedding_options"} == set(JobConfig.model_fields)
 
 
 @pytest.mark.filterwarnings("always:.*is now called")

@@ -708,3 +708,40 @@ def test_a_saved_classifier_asks_its_embeddings_by_the_command_line(run, tmp_pat
         moved = load(tmp_path / "folder", embedding_options={"base_url": second.url, "rpm": 1000})
         found = label_table(tmp_path / "in.csv", out, text_column="text", classifier=moved, resume=True)
         assert (found.summary.asked, server.requests, second.requests) == (0, [], [])
+
+
+def test_embeddings_of_a_server_that_has_moved_are_asked_by_the_command_line(run, tmp_path):
+    """A flag or the job file says where; a job file alone sends nothing to another machine, and the error has the flag."""
+    far = "https://evil.example.test/v1"
+    write_table(table(rows := [text for text in NEW if "東京" not in text]), tmp_path / "in.csv")
+    with FakeServer("openai_chat") as server, FakeServer("embeddings") as first, FakeServer("embeddings") as second:
+        prompt, features = (
+            Prompt("Review: {{ text }}", chat=True),
+            [Embeddings("openai:tiny", base_url=first.url), "tfidf"],
+        )
+        clf = LLMClassifier(backend_for(server), labels=LABELS, prompt=prompt, features=features).fit(TEXTS, Y)
+        clf.save(tmp_path / "folder")
+        expected = clf.predict_proba(rows)
+        first.requests.clear()
+        flags = ["--text-column", "text", "--classifier", tmp_path / "folder"]
+        job = tmp_path / "job.toml"
+        job.write_text(f'[embedding_options]\nbase_url = "{second.url}"\nrpm = 10000\n')
+        for number, said in enumerate((["--embedding-option", f"base_url={second.url}"], ["--job", job])):
+            out = tmp_path / f"out{number}.csv"
+            second.requests.clear()
+            done = run("label", tmp_path / "in.csv", out, *flags, *said)
+            assert done.code == 0, done.err
+            assert {text for request in second.requests for text in request.body["input"]} == set(rows)
+            np.testing.assert_allclose(read_table(out)[P].astype(float), expected, atol=1e-9, rtol=0)
+        assert first.requests == []
+        job.write_text(f'[embedding_options]\nbase_url = "{far}"\n')
+        for command in (["label", tmp_path / "in.csv", tmp_path / "out.csv"], ["estimate", tmp_path / "in.csv"]):
+            refused = run(*command, *flags, "--job", job)
+            words = " ".join(refused.err.split())
+            assert (refused.code, f"would send texts to {far}" in words) == (2, True)
+            assert f"say so: --trust, or --embedding-option base_url={far}" in words
+        for word in (["--trust"], ["--embedding-option", f"base_url={far}"]):
+            estimated = run("estimate", tmp_path / "in.csv", *flags, "--job", job, *word)
+            assert estimated.code == 0, estimated.err
+        alone = run("estimate", tmp_path / "in.csv", "--labels", "a,b", "--embedding-option", f"base_url={far}")
+        assert (alone.code, "give --classifier FOLDER" in " ".join(alone.err.split())) == (2, True)

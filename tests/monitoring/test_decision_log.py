@@ -407,8 +407,17 @@ def test_an_id_is_that_of_one_decision(tmp_path):
         assert log.read().ids == ("r0", "r1", "r2")
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that nobody can write")
+def test_a_folder_that_cannot_be_written_is_named():
+    """By opening as by appending: the folder is what was given, and what can be changed."""
+    log = a_log("/proc")
+    for write in (log.open, lambda: log.append([record(0)])):
+        with pytest.raises(StoreError, match=r"the decision log '/proc' cannot be written \(.*\); give another folder"):
+            write()
+
+
 def test_a_log_can_be_begun_without_rows(tmp_path):
-    """Then readers know it, and a folder that cannot be written is noticed."""
+    """Then readers know it."""
     with a_log(tmp_path / "log") as log:
         log.open()
         [found] = logs_in(tmp_path / "log")

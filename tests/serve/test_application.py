@@ -474,6 +474,8 @@ def test_bodies_that_are_no_json(path, body, kind):
     ("body", "words"),
     [
         (b'{"a": -' + b"9" * 5000 + b"}", "a whole number has 5,000 digits; expected less than 1.8e308, or a text"),
+        (b'{"a": ' + b"9" * 309 + b"}", "a number is too large; expected less than 1.8e308, or a text"),
+        (b'{"a": -' + b"9" * 309 + b"}", "a number is too large; expected less than 1.8e308, or a text"),
         (b'{"a": 1e999}', "a number is too large; expected less than 1.8e308, or a text"),
         (b"\xef\xbb\xbf{}", "the body begins with a byte order mark, which is no JSON; send it without"),
         ('{"inputs": ["x"]}'.encode("utf-16"), "the body is not UTF-8 (byte 0); encode it as UTF-8"),
@@ -532,6 +534,45 @@ def test_bodies_that_are_too_large_are_not_read():
     assert ask(served, "/v1/classify", body).status == 413
     assert ask(served, "/v1/classify", b"{}", content_length="5000").status == 413
     assert ask(served, "/v1/classify", b"{}", content_length="9" * 40).status == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        (
+            "/v1/systemone",
+            {"state": "x", "questions": {"q": {"type": "choice", "criteria": {"a": "d" * 90, "b": "d" * 90}}}},
+            lambda reply: reply["detail"]["message"],
+        ),
+        (
+            "/v1/systemone",
+            {
+                "state": "x",
+                "questions": {"q": {"type": "score", "instructions": "i" * 90, "criteria": ["a" * 90, "b"]}},
+            },
+            lambda reply: reply["detail"]["message"],
+        ),
+        (
+            "/v1/decisions",
+            {
+                "input": "x",
+                "questions": [
+                    {"type": "choice", "instructions": "?", "choices": [{"value": "a" * 90}, {"value": "b" * 90}]}
+                ],
+            },
+            lambda reply: reply["error"]["message"],
+        ),
+        ("/v1/classify", {"inputs": ["x"], "labels": ["a" * 90, "b" * 90]}, lambda reply: reply["error"]["message"]),
+    ],
+)
+def test_all_that_is_said_about_a_question_has_the_limit_of_a_text(path, body, message):
+    """Each part of it is within the limit; a model would read all of them, once for each option."""
+    short = application(models={"fake": FakeBackend()}, limits=Limits(text_characters=100))
+    reply = ask(short, path, body)
+    assert reply.status == 413
+    assert "characters are said about a question, its options included; expected at most 100" in message(reply.json)
+    assert not short.process.sent
+    assert ask(application(models={"fake": FakeBackend()}), path, body).status == 200
 
 
 def test_unknown_routes_and_methods():

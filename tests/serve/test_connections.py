@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import resource
 import socket
+import time
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 from decision_servers import DecisionServer
@@ -163,6 +164,34 @@ def test_the_reason_reaches_clients_that_send_all_before_they_read(model):
         assert not server.named("fault")
 
 
+def refused(server, reason):
+    """How many connections were refused before a request, for a reason."""
+    page = server.get("/metrics").content.decode()
+    label = f'llmclf_serve_connections_refused_total{{reason="{reason}"}} '
+    return sum(float(line.removeprefix(label)) for line in page.splitlines() if line.startswith(label))
+
+
+@pytest.mark.parametrize("rubbish", [b"\x16\x03\x01\r\n\r\n", b"G" * 100_000])
+def test_a_connection_is_refused_once(model, rubbish):
+    """Its client may read that for longer than a head may take, and send more; the second refusal would be a traceback."""
+    with served_process(*model, "--body-seconds", "0.5") as server:
+        server.ready()
+        with server.connect() as connection, connection.makefile("rb") as said:
+            connection.sendall(rubbish)
+            reply = next_reply(said)
+            assert (reply.status, kind_of("", reply)) == (400, "invalid_http")
+            with suppress(OSError):
+                connection.sendall(rubbish)
+            time.sleep(1)  # twice the time of a head, and half of that in which the client may read
+            with suppress(ConnectionResetError):
+                assert said.read() == b""
+        with server.connect() as silent, silent.makefile("rb") as said:
+            assert next_reply(said).status == 408
+        assert (refused(server, "invalid_http"), refused(server, "request_timeout")) == (1, 1)
+        assert server.other == []
+        assert {event["event"] for event in server.events} == {"model_ready", "request"}
+
+
 def test_requests_on_too_many_connections_are_refused_and_others_are_not(model):
     """In the protocol's form, with a way to see that the server lives; once connections are closed it answers again."""
     with served_process(*model, "--max-connections", "3", "--body-seconds", "60") as server:
@@ -181,6 +210,8 @@ def test_requests_on_too_many_connections_are_refused_and_others_are_not(model):
                 said = unheard.makefile("rb").read()
             assert said.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
             assert json.loads(said.partition(b"\r\n\r\n")[2])["error"]["type"] == "too_many_connections"
+        server.until(lambda: server.get("/metrics").status == 200)
+        assert refused(server, "too_many_connections") == 1
         server.until(lambda: sent(server, request("/v1/classify"))[0].status == 200)
 
 

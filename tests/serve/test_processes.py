@@ -20,9 +20,11 @@ from pathlib import Path
 import pytest
 from certificates.made import certificate
 from decision_servers import DecisionServer, Reply
+from faults import FakeServer
 from serving import close, in_threads, save_classifier, served_process
 
 from llmclf.errors import InputError, StoreError
+from llmclf.features import Embeddings
 from llmclf.monitoring.decision_log import logs_in
 from llmclf.serve.access import Access
 from llmclf.serve.event_log import EventLog
@@ -457,6 +459,29 @@ def test_a_full_disk_holds_up_no_answer_and_loses_nothing_once_there_is_room(moo
             subprocess.run(["umount", disk.folder], check=True)
 
 
+def test_locked_logs_hold_up_no_end(moods, tmp_path):
+    """Another process is at work in each of them and does not end: what they lack is counted and said, and the server ends."""
+    names = ["a", "b", "c"]
+    folders = [shutil.copytree(moods[0], tmp_path / name) for name in names]
+    with (
+        served_process(*folders, "--log", tmp_path / "log", "--stop-seconds", "1") as server,
+        contextlib.ExitStack() as locks,
+    ):
+        server.ready()
+        logs = logs_in(tmp_path / "log")
+        for log in logs:
+            [(_, path)] = log.files()
+            other = locks.enter_context(contextlib.closing(sqlite3.connect(path, isolation_level=None)))
+            other.execute("BEGIN IMMEDIATE")
+        for name in names:
+            assert server.post("/v1/classify", {"model": name, "inputs": ["one", "two"]}).status == 200
+        assert server.stop(seconds=60) == 0  # to wait for each lock would take 90
+        assert [(one["model"], one["rows"]) for one in server.named("decisions_lost")] == [(name, 2) for name in names]
+        assert server.events[-1]["event"] == "stopped"
+        assert server.other == []
+        assert [len(log.read()) for log in logs] == [0, 0, 0]
+
+
 def test_two_servers_share_a_log(moods, tmp_path):
     """Each decision is there once, whoever made it, and a reader may look at any time."""
     with (
@@ -585,11 +610,37 @@ def test_the_command_line_says_what_is_wrong_in_one_line(moods):
         ((moods[0], "--body-seconds", "0"), "--body-seconds 0.0: expected a number of seconds above 0"),
         ((moods[0], "--pass-seconds", "inf"), "--pass-seconds inf: expected a number of seconds above 0"),
         ((moods[0], "--max-connections", "999999999"), "--max-connections 999999999 needs"),
+        (
+            ("--model", "systemone:any", "--embedding-option", "rpm=9"),
+            "'rpm=9' belongs to a saved classifier; give its",
+        ),
+        ((moods[0], "--embedding-option", "rpm=9"), "has no embeddings, so nothing takes embedding_options={'rpm': 9}"),
+        ((moods[0], "--chat"), "--chat belongs to --model"),
+        (("--model", "systemone:any", "--log", "here"), "--log 'here' keeps the decisions of classifiers; give the"),
     ]
     for done, (_, words) in zip(in_threads(lambda i: run(*cases[i][0]), len(cases)), cases, strict=True):
         assert (done.returncode, done.stdout) == (2, "")
         assert words in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_options_of_embeddings_go_to_the_classifiers_that_have_some(moods, model, tmp_path):
+    """The others have nothing that could take them; what is asked of the server that has moved is asked of the new one."""
+    from llmclf import open_backend
+
+    backend = open_backend("systemone:jev-latest", base_url=model.url)
+    with FakeServer("embeddings") as old:
+        features = [Embeddings("openai:tiny", base_url=old.url)]
+        clf = save_classifier(tmp_path / "embedded", backend, features=features)
+        expected = clf.predict_proba(["one", "two"])
+    with FakeServer("embeddings") as new:
+        option = ["--embedding-option", f"base_url={new.url}"]
+        with served_process(moods[0], tmp_path / "embedded", *option) as server:
+            server.ready()
+            for name, rows in (("moods", moods[1].predict_proba(["one", "two"])), ("embedded", expected)):
+                results = server.post("/v1/classify", {"model": name, "inputs": ["one", "two"]}).json["results"]
+                close([[one["probabilities"][c] for c in ("bad", "good")] for one in results], rows)
+        assert {text for request in new.requests for text in request.body["input"]} >= {"one", "two"}
 
 
 def test_a_model_that_cannot_be_opened_ends_the_server(tmp_path):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import sqlite3
+import threading
 import time
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -11,6 +15,7 @@ from certificates.made import certificate, of_an_earlier_version, saved
 from serving import application, ask
 
 from llmclf.errors import StoreError
+from llmclf.serve import decision_records
 from llmclf.serve.decision_records import DecisionRecords
 from llmclf.serve.event_log import EventLog
 from llmclf.serve.promises import Promise, PromisesKept
@@ -92,8 +97,8 @@ def test_a_certificate_expires_while_the_server_runs(tmp_path):
     assert kept.expired() == {}
 
 
-def classifier(promise=None):
-    return SimpleNamespace(name="moods", version="v1", classes=["bad", "good"], promise=promise or Promise())
+def classifier(promise=None, name="moods"):
+    return SimpleNamespace(name=name, version="v1", classes=["bad", "good"], promise=promise or Promise())
 
 
 def test_decisions_are_written_in_the_background(tmp_path):
@@ -104,13 +109,13 @@ def test_decisions_are_written_in_the_background(tmp_path):
     for i in range(500):
         records.note("moods", [replace(one, id=f"r{i}:{place}") for place, one in enumerate(answers)])
     records.note("smollm2", answers)
-    records.close()
+    records.close(60)
     columns = records.logs["moods"].read()
     assert len(columns) == 1000
     assert columns.ids[:3] == ("r0:0", "r0:1", "r1:0")
     assert columns.errors[:2] == (None, "invalid_row")
     assert columns.labels[0] == 1
-    assert (records.left_out, events) == (0, [])
+    assert (records.left_out.total(), events) == (0, [])
 
 
 def test_a_log_that_cannot_be_written_is_said_and_counted(tmp_path, monkeypatch):
@@ -123,12 +128,105 @@ def test_a_log_that_cannot_be_written_is_said_and_counted(tmp_path, monkeypatch)
 
     monkeypatch.setattr(records.logs["moods"], "append", fails)
     records.note("moods", [Answer((0.25, 0.75), id="r:0")])
-    records.close()
-    assert records.left_out == 1
+    records.close(60)
+    assert records.left_out == {"moods": 1}
     assert [(one["event"], one["kind"]) for one in events] == [
         ("decision_log_fails", "StoreError"),
         ("decisions_lost", "StoreError"),
     ]
+
+
+GOOD = (0.25, 0.75)
+
+
+@contextmanager
+def locked(records, name):
+    """Another process is at work in the log of a model, and does not end."""
+    [(_, path)] = records.logs[name].files()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def gauges_of(records):
+    return {(name, *of.values()): value for name, _, of, value in records.gauges()}
+
+
+def until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_log_that_fails_takes_no_decisions_of_others(tmp_path):
+    """The limit is each model's own; what is beyond it is said once and counted, by model."""
+    events = []
+    both = [classifier(name="a"), classifier(name="b")]
+    records = DecisionRecords(tmp_path / "log", both, EventLog(events.append), most_waiting=10)
+    with locked(records, "a"):
+        for i in range(30):
+            records.note("a", [Answer(GOOD, id=f"a{i}")])
+        records.note("b", [Answer(GOOD, id=f"b{i}") for i in range(10)])
+        until(lambda: len(records.logs["b"].read()) == 10)
+        gauges = gauges_of(records)
+        assert gauges["llmclf_serve_decisions_left_out", "a"] == 20
+        assert gauges["llmclf_serve_decisions_left_out", "b"] == gauges["llmclf_serve_decisions_waiting", "b"] == 0
+        until(lambda: gauges_of(records)["llmclf_serve_decision_log_failing", "a"])
+    records.close(60)
+    assert records.logs["a"].read().ids == tuple(f"a{i}" for i in range(10))
+    assert [(one["event"], one["model"]) for one in events] == [
+        ("decisions_left_out", "a"),
+        ("decision_log_fails", "a"),
+        ("decision_log_works", "a"),
+    ]
+    assert (events[0]["rows"], events[0]["limit"], events[-1]["left_out"]) == (1, 10, 20)
+
+
+def test_a_locked_log_holds_up_no_end(tmp_path, monkeypatch):
+    """What is not written in the seconds that there are is counted and said before the end."""
+    monkeypatch.setattr(decision_records, "_BUSY_SECONDS", 300.0)
+    events = []
+    records = DecisionRecords(tmp_path / "log", [classifier()], EventLog(events.append))
+    with locked(records, "moods"):
+        records.note("moods", [Answer(GOOD, id=f"r{i}") for i in range(3)])
+        ending = threading.Thread(target=records.close, args=(0.5,), daemon=True)
+        ending.start()
+        ending.join(60)
+        assert not ending.is_alive()
+        assert records.left_out == {"moods": 3}
+        [lost] = events
+        assert lost.items() >= {"event": "decisions_lost", "rows": 3, "kind": "TimeoutError"}.items()
+
+
+def test_at_the_end_logs_that_fail_come_last(tmp_path, monkeypatch):
+    """So that they take nothing of the time in which others can be written."""
+    monkeypatch.setattr(decision_records, "RETRY", 300.0)
+    events = []
+    both = [classifier(name="a"), classifier(name="b")]
+    records = DecisionRecords(tmp_path / "log", both, EventLog(events.append))
+    with locked(records, "a"):
+        records.note("a", [Answer(GOOD, id=f"a{i}") for i in range(3)])
+        until(lambda: gauges_of(records)["llmclf_serve_decision_log_failing", "a"])
+        records.note("b", [Answer(GOOD, id="b0")])
+        records.close(1.0)
+        assert records.logs["b"].read().ids == ("b0",)
+    assert records.left_out == {"a": 3}
+    assert events[-1].items() >= {"event": "decisions_lost", "model": "a", "rows": 3, "kind": "StoreError"}.items()
+
+
+def test_decisions_that_cannot_be_kept_take_no_others_with_them(tmp_path):
+    """Neither a number that is none nor an id that is another's; they are counted by what is wrong with them."""
+    events = []
+    records = DecisionRecords(tmp_path / "log", [classifier()], EventLog(events.append))
+    rows = [Answer(GOOD, id=f"r{i}") for i in range(1000)]
+    rows[300] = Answer(GOOD, label_mass=math.nan, id="r300")
+    rows[999] = Answer(GOOD, id="r998")
+    records.note("moods", rows)
+    records.close(60)
+    assert records.logs["moods"].read().ids == tuple(f"r{i}" for i in range(999) if i != 300)
+    assert records.left_out == {"moods": 2}
+    assert [(one["event"], one["rows"], one["kind"]) for one in events] == [("decisions_lost", 2, "InputError")]
 
 
 def test_what_the_watch_says_is_among_the_metrics():

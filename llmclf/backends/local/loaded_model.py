@@ -21,7 +21,7 @@ from .generation import Generation, LogitsProcessor, Reader, generate
 from .hidden_states import SAMPLE_LENGTH, HiddenStates, PassReader, Taken, text_layers
 from .label_logprobs import gather_log_softmax, in_pieces
 from .route_checks import LONGEST_PIECE, OPENING_LENGTH, ROUTES, RouteChecks, named_lengths, sampler
-from .trie_batches import Batch, Group, groups, in_parts, lay_out, most_nodes, plan, read_on_alone
+from .trie_batches import Batch, Budget, Group, groups, in_parts, lay_out, plan, read_on_alone
 from .trie_view import TrieView
 from .weights import check_memory, check_name, load, usable_device
 
@@ -34,6 +34,8 @@ BATCH_TOKENS = {"cpu": 1024, "mps": 4096, "cuda": 16384}
 FILE_BATCH_TOKENS = 2048
 """The same where weights are decoded anew for each pass: so many columns make that a small part of it."""
 
+LOGITS_BYTES = {"cpu": 150_000_000, "mps": 1 << 30, "cuda": 1 << 30}
+"""Of all places of a pass that predict a token, on each kind of device."""
 _UNCONDITIONAL_BYTES = 1 << 28  # of the logits that are kept of prompts without a row, with their labels
 
 
@@ -99,13 +101,18 @@ class LoadedModel:
                     states[places[i]] = taken.pop(i)
                 yield places[i], answer
 
+    def budget(self, batch_tokens: int) -> Budget:
+        """What a forward pass of the trie holds at most."""
+        of_place = self.model.config.get_text_config().vocab_size * self.model.dtype.itemsize
+        return Budget(batch_tokens, max(1, LOGITS_BYTES[self.model.device.type] // of_place))
+
     def route_of(self, row: TokenRow) -> str:
         """The fastest route that is exact for a row, and for the prompt without it where there is one."""
         return self._route_in(row, self.batch_tokens)
 
     def _route_in(self, row: TokenRow, batch_tokens: int) -> str:
         n_longest = max(map(len, row.targets))
-        n_nodes = min(n_inner_nodes(row.targets), most_nodes(batch_tokens))
+        n_nodes = min(n_inner_nodes(row.targets), self.budget(batch_tokens).nodes)
         prompts = [row.context] if row.processing is None else [row.context, row.processing.unconditional]
         routes = (self._route_at(len(prompt) + n_longest, len(prompt) + n_nodes + 1) for prompt in prompts)
         return max(routes, key=ROUTES.index)
@@ -189,10 +196,11 @@ class LoadedModel:
         self, rows: Sequence[TokenRow], batch_tokens: int, states: Taken | None = None
     ) -> Iterator[tuple[int, list[np.ndarray]]]:
         """Each row's completions in parts that fit into a batch, however many they are."""
-        parts = in_parts(rows, most_nodes(batch_tokens))
+        budget = self.budget(batch_tokens)
+        parts = in_parts(rows, budget.nodes)
         found: dict[int, dict[int, np.ndarray]] = {}
         taken: Taken | None = None if states is None else {}
-        for number, answer in self._score_parts([part for _, _, part in parts], batch_tokens, taken):
+        for number, answer in self._score_parts([part for _, _, part in parts], budget, taken):
             place, which, _ = parts[number]
             if states is not None and taken is not None and number in taken:
                 states[place] = taken.pop(number)
@@ -203,10 +211,10 @@ class LoadedModel:
                 del found[place]
 
     def _score_parts(
-        self, rows: Sequence[TokenRow], batch_tokens: int, states: Taken | None
+        self, rows: Sequence[TokenRow], budget: Budget, states: Taken | None
     ) -> Iterator[tuple[int, list[np.ndarray]]]:
-        piece = min(batch_tokens, LONGEST_PIECE)
-        all_groups = read_on_alone(groups(rows, round(_GROUP_SHARE * batch_tokens)), rows, piece)
+        piece = min(budget.columns, LONGEST_PIECE)
+        all_groups = read_on_alone(groups(rows, round(_GROUP_SHARE * budget.columns)), rows, piece)
         hidden = self._shown() if states is not None and any(row.states for row in rows) else None
         layers: tuple[int, ...] = ()  # of which the states of shared tokens are wanted
         if hidden is not None:
@@ -214,7 +222,7 @@ class LoadedModel:
             layers = text_layers(hidden, shared)
         for group in self._in_turn(all_groups):
             context, n_prefix = rows[group.places[0]].context, group.steps[-1]
-            for places in plan(rows, group.places, n_prefix, batch_tokens):
+            for places in plan(rows, group.places, n_prefix, budget):
                 batch = lay_out(rows, places, n_prefix, self._passes.longest_block)
                 some = [rows[place] for place in places]
                 # The lock is taken per batch: a caller that stops listening must not keep it.
@@ -324,7 +332,7 @@ class LoadedModel:
         n_prefix = len(row.context) - 1 if len(row.context) > piece else 0
         trie = label_trie(row.targets)
         whole: np.ndarray | None = None
-        for _, which, part in in_parts([row], most_nodes(self.batch_tokens)):
+        for _, which, part in in_parts([row], self.budget(self.batch_tokens).nodes):
             prefix = self._prefixes.last(row.context, (n_prefix,), piece)
             batch = lay_out([part], [0], n_prefix, self._passes.longest_block)
             logits = self._passes.forward(batch, prefix.attended, n_prefix).float().cpu().numpy()

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,26 @@ from .trie_blocks import Tile, tiles
 _LARGEST_TRIE = 4096
 _STRADDLING = 3
 """Tokens by which a known beginning may be shorter where its end and a row's first characters are one token."""
+
+
+class Budget(NamedTuple):
+    """How much one forward pass holds.
+
+    Attributes
+    ----------
+    columns : int
+        Tokens that are read.
+    predicted : int
+        Of them, those after which a token is predicted: each has the logits of a whole vocabulary.
+    """
+
+    columns: int
+    predicted: int
+
+    @property
+    def nodes(self) -> int:
+        """How many inner nodes a part of a row's trie has at most; who sees whom among more would take much memory."""
+        return max(1, min(self.columns - 1, self.predicted - 1, _LARGEST_TRIE))
 
 
 @dataclass(frozen=True)
@@ -171,11 +192,6 @@ def _n_shared(one: tuple[int, ...], other: tuple[int, ...], n_known: int) -> int
     return next((i for i in range(n_known, limit) if one[i] != other[i]), limit)
 
 
-def most_nodes(batch_tokens: int) -> int:
-    """How many inner nodes a part of a row's trie has at most; who sees whom among more than these would take much memory."""
-    return max(1, min(batch_tokens - 1, _LARGEST_TRIE))
-
-
 def in_parts(rows: Sequence[TokenRow], most_nodes: int) -> list[tuple[int, tuple[int, ...], TokenRow]]:
     """Rows whose tries have at most so many inner nodes: what has more is cut into several, each with some of its completions.
 
@@ -230,20 +246,21 @@ def _cut(targets: tuple[tuple[int, ...], ...], most_nodes: int) -> tuple[tuple[i
     return tuple(tuple(sorted(cut)) for cut in cuts)
 
 
-def plan(rows: Sequence[TokenRow], places: Sequence[int], n_prefix: int, batch_tokens: int) -> list[list[int]]:
-    """Batches of rows of similar length that hold at most `batch_tokens` columns.
+def plan(rows: Sequence[TokenRow], places: Sequence[int], n_prefix: int, budget: Budget) -> list[list[int]]:
+    """Batches of rows of similar length, within a budget.
 
     Longest first, so that the largest batch fails early if it must; a row longer than the budget is a batch alone.
     """
     sizes = {i: (len(rows[i].context) - n_prefix, n_inner_nodes(rows[i].targets)) for i in places}
     order = sorted(places, key=lambda i: (-sum(sizes[i]), sizes[i], i))
     batches: list[list[int]] = []
-    n_columns = batch_tokens + 1
+    n_columns = n_predicted = 0
     for i in order:
         n_columns += sum(sizes[i])
-        if n_columns > batch_tokens:
+        n_predicted += sizes[i][1] + 1
+        if not batches or n_columns > budget.columns or n_predicted > budget.predicted:
             batches.append([])
-            n_columns = sum(sizes[i])
+            n_columns, n_predicted = sum(sizes[i]), sizes[i][1] + 1
         batches[-1].append(i)
     return batches
 

@@ -267,7 +267,9 @@ class TokenCodec:
         some: list[Request] = []
         n_characters = 0
         for request in requests:
-            more = request.prompt.text_length * (1 + len(request.completions)) + sum(map(len, request.completions))
+            # All of the prompt: shots, an instruction, or a client's own question may be far longer than the text.
+            n_prompt = sum(len(span.text) for turn in request.prompt.turns for span in turn.spans)
+            more = n_prompt * (1 + len(request.completions)) + sum(map(len, request.completions))
             if some and n_characters + more > _CHARACTERS_AT_ONCE:
                 yield from self._encode_some(some, shared)
                 some, n_characters = [], 0

@@ -102,6 +102,11 @@ def serve(
 
     if log_format not in ("text", "json"):
         raise InputError(f"--log-format {log_format!r}: expected 'text' or 'json'")
+    of_embeddings = embedding_options(embedding_option, None if folders else "its FOLDER")
+    if chat and model is None:
+        raise InputError("--chat belongs to --model, and none is given: a saved classifier has what it was fitted with")
+    if log is not None and not folders:
+        raise InputError(f"--log {str(log)!r} keeps the decisions of classifiers; give the FOLDER of one, too")
     if pass_seconds is None:
         pass_seconds = max(Limits.pass_seconds, answer_seconds)
     seconds = {"body": body_seconds, "answer": answer_seconds, "pass": pass_seconds, "stop": stop_seconds}
@@ -132,7 +137,7 @@ def serve(
                 limits,
                 EventLog(write, shows_texts=log_texts),
                 folder_options=backend_options if model is None else {},
-                embedding_options=embedding_options(embedding_option),
+                embedding_options=of_embeddings,
                 trust=trust,
                 decisions=log,
                 hidden=[] if access_key_env is None else [access_key_env],

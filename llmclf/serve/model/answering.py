@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
@@ -101,15 +101,16 @@ class Answerer:
         self._classifiers = {name: replace(one, on_error="missing") for name, one in classifiers.items()}
         self._models = dict(models)
 
-    def open(self) -> dict[str, str]:
-        """Open all models; for each open model, a short hash of what its scores depend on.
+    def open(self, names: Collection[str]) -> dict[str, str]:
+        """Open the models behind these names; for each `OpenModel`, a short hash of what its scores depend on.
 
         Raises
         ------
         LlmclfError
             A model cannot be opened, or is not the one that a classifier was calibrated on.
         """
-        for pipeline in self._classifiers.values():
+        classifiers = {name: one for name, one in self._classifiers.items() if name in names}
+        for pipeline in classifiers.values():
             identity = pipeline.backend.identity()
             if pipeline.calibrated_on is not None:
                 pipeline.check_model_identity(identity)
@@ -117,11 +118,11 @@ class Answerer:
         self.answers(
             [
                 {"model": name, "row": dict.fromkeys(one.field_names, "A first text.")}
-                for name, one in self._classifiers.items()
+                for name, one in classifiers.items()
                 if shares_beginnings(one.backend)
             ]
         )
-        return {name: hash_of(model.backend.identity()) for name, model in self._models.items()}
+        return {name: hash_of(model.backend.identity()) for name, model in self._models.items() if name in names}
 
     def answers(self, asks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """The answer to each ask; where one of them makes the model fail, the others are answered all the same."""

@@ -38,7 +38,7 @@ def run(opened: Any) -> None:
     Parameters
     ----------
     opened : callable
-        Makes an `Answerer` of the first message.
+        Makes an `Answerer` of the first message, which says the lane of each model, too.
     """
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what a library prints is no answer
@@ -54,15 +54,16 @@ def run(opened: Any) -> None:
     if config is None:
         return
     pools = {lane: ThreadPoolExecutor(n, f"lane-{lane}") for lane, n in config["lanes"].items()}
-
-    def open_all() -> tuple[Answerer, dict[str, str]]:
-        answerer: Answerer = opened(config)
-        return answerer, answerer.open()
-
+    names: dict[str, list[str]] = {lane: [] for lane in pools}
+    for one in (*config["classifiers"], *config["models"]):
+        names[one["lane"]].append(one["name"])
+    versions: dict[str, str] = {}
     try:
-        # In the thread that will make passes: each thread that multiplies gets helpers of its own, and where there are more of
-        # them than processors, all of them sleep between two products.
-        answerer, versions = next(iter(pools.values())).submit(open_all).result()
+        answerer: Answerer = opened(config)
+        for lane, pool in pools.items():
+            # In the thread that will make passes: each thread that multiplies gets helpers of its own, and where there are more
+            # of them than processors, all of them sleep between two products.
+            versions.update(pool.submit(answerer.open, names[lane]).result())
     except LlmclfError as error:
         write({"failed": str(error), "is_input": isinstance(error, ValueError)})
         return

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmclf.backends.local.trie_batches import groups, in_parts, lay_out, plan, read_on_alone
+from llmclf.backends.local.trie_batches import Budget, groups, in_parts, lay_out, plan, read_on_alone
 from llmclf.backends.local.trie_blocks import tiles
 from llmclf.backends.requests import needs_terminator
 from llmclf.backends.tokens.codec import TokenRow
@@ -129,16 +129,20 @@ def test_rows_that_are_too_long_are_read_on_alone(some, longest):
                 assert group.steps == before[i].steps
 
 
-@given(rows, st.integers(1, 60))
+@given(rows, st.builds(Budget, st.integers(1, 60), st.integers(1, 60)))
 def test_a_plan_holds_every_row_once_and_keeps_the_budget(some, budget):
-    """Only a batch of one row may exceed the budget of columns, and the next row of a batch would not have fitted."""
+    """Only a batch of one row may exceed a budget, and the next row of a batch would not have fitted."""
     n_prefix = all_share(some)
     batches = plan(some, range(len(some)), n_prefix, budget)
     assert sorted(i for batch in batches for i in batch) == list(range(len(some)))
-    sizes = [lay_out(some, batch, n_prefix).tokens.size for batch in batches]
-    assert all(size <= budget or len(batch) == 1 for size, batch in zip(sizes, batches, strict=True))
-    for size, following in zip(sizes, batches[1:], strict=False):
-        assert size + lay_out(some, following[:1], n_prefix).tokens.size > budget
+
+    def size(batch):
+        laid_out = lay_out(some, batch, n_prefix)
+        return np.array([laid_out.tokens.size, laid_out.predicted.size])
+
+    assert all((size(batch) <= budget).all() or len(batch) == 1 for batch in batches)
+    for batch, following in pairwise(batches):
+        assert (size(batch) + size(following[:1]) > budget).any()
 
 
 @given(rows, st.sampled_from([1, 2, 5, 64, None]))

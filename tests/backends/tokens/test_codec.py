@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from contract import TEXTS, requests_for
 
+from llmclf import Prompt
+from llmclf.backends import Request
 from llmclf.backends.tokens import codec
 from llmclf.backends.tokens.codec import TokenCodec
 from llmclf.backends.tokens.transformers_encoder import TokenizerEncoder
@@ -31,3 +33,24 @@ def test_a_few_at_a_time_are_all_of_them(smollm2, monkeypatch, most):
     assert sum(sizes) == len(requests) * (1 + len(LABELS))
     for row in rows:
         assert all(row.targets is other.targets for other in rows if other.targets == row.targets)
+
+
+@pytest.mark.model
+def test_all_of_a_prompt_counts_for_how_many_are_tokenised_at_once(smollm2, monkeypatch):
+    """Not its text alone: what stands around a short one is tokenised with each label, too."""
+    renderer = Prompt(f"{'A long instruction. ' * 50}{{{{ text }}}}").renderer(LABELS, [])
+    requests = [Request(renderer.render({"text": text}), tuple(f" {one}" for one in LABELS)) for text in TEXTS[:6]]
+    n_each = max(len(request.prompt.text) for request in requests) * (1 + len(LABELS)) + 100
+    sizes = []
+    encode = TokenizerEncoder.encode
+
+    def counted(self, texts):
+        sizes.append(sum(len(span.text) for spans in texts for span in spans))
+        return encode(self, texts)
+
+    monkeypatch.setattr(TokenizerEncoder, "encode", counted)
+    monkeypatch.setattr(codec, "_CHARACTERS_AT_ONCE", 2 * n_each)
+    TokenCodec(TokenizerEncoder(smollm2.tokenizer), 2048).encode(requests)
+    sizes = [one for one in sizes if one > 1]  # The codec first asks about single characters.
+    assert len(sizes) == 3
+    assert max(sizes) <= 2 * n_each
