@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -368,12 +369,15 @@ def _parsed(text: str, place: Path) -> Certificate:
 
     values = parsed_json(text, parse_constant=_refuse_constant)
     content = values["content"] if isinstance(values, dict) and isinstance(values.get("content"), dict) else {}
-    number = content.get("format")
-    if type(number) is int and number != FORMAT:
+    number = content.get("format", FORMAT)
+    if type(number) is not int or number < 1:
+        raise ValueError(f"content.format is {reprlib.repr(number)}; expected the number {FORMAT}")
+    if number != FORMAT:
         is_newer = number > FORMAT
         raise CertificateError(
-            f"{str(place / FILE)!r} is a certificate of format {number}, of {'a newer' if is_newer else 'an earlier'} version of "
-            f"llmclf; this one reads format {FORMAT} alone, so {'update it, or ' if is_newer else ''}certify the classifier again"
+            f"{str(place / FILE)!r} is a certificate of format {reprlib.repr(number)}, of "
+            f"{'a newer' if is_newer else 'an earlier'} version of llmclf; this one reads format {FORMAT} alone, so "
+            f"{'update it, or ' if is_newer else ''}certify the classifier again"
         )
     file = File.model_validate(values)
     found = Certificate(file.content, _read_rows(place, file.content), file.signature)

@@ -33,7 +33,7 @@ from .canary import KINDS, Asked, make_canary, rows_hash
 from .certificate import Certificate, ReferenceRows, signed_bytes
 from .content import FORMAT, Attempts, Classifier, Content, Guarantee, JudgedRows, Reference
 from .expiry import expiry
-from .judging import LabelledRows, calibration_of, guarantee_before, guarantee_selected, parts_of
+from .judging import CLASSES, LabelledRows, calibration_of, guarantee_before, guarantee_selected, parts_of
 from .signatures import private_key, signature_of
 
 if TYPE_CHECKING:
@@ -139,6 +139,10 @@ def issue(
     end = expiry(promise.expires, issued)
     key = None if promise.key is None else private_key(promise.key, promise.key_password_env)
     slices = partitions(named_columns(groups, rows), len(rows))
+    if CLASSES in slices:
+        raise InputError(
+            f"groups has the name {CLASSES!r}, which is that of the parts by what is predicted; give them another name"
+        )
     given = read_groups(clusters, rows, "clusters")
     drawn = _inclusion(inclusion, len(rows))
     seen = SeenRows.among(rows, pipeline)

@@ -138,6 +138,14 @@ class TestCertify:
         clf.certify(X, y, max_error=MAX_ERROR, clusters=pairs, folder=tmp_path / "clf")
         np.testing.assert_array_equal(certificate_of(tmp_path / "clf").reference.groups, pairs)
 
+    def test_missing_names_and_a_single_group_are_groups_too(self, clf, world):
+        """No row is left out: what has no name is a group of its own."""
+        X, y = world.of(World.FRESH)
+        groups = {"all": ["one"] * 400, "odd": [None, "a", np.nan, ""] * 100}
+        parts = clf.certify(X, y, max_error=MAX_ERROR, groups=groups).content.parts
+        found = {(one.partition, one.name): one.n_rows for one in parts if one.partition in groups}
+        assert found == {("all", "one"): 400, ("odd", "(missing)"): 200, ("odd", "a"): 100, ("odd", ""): 100}
+
     def test_too_few_rows_are_refused_before_the_model_is_asked(self, clf, world, monkeypatch):
         """The message says how many are needed; copies of a text do not help."""
         monkeypatch.setattr(type(clf.backend_), "score", None)
@@ -157,6 +165,12 @@ class TestCertify:
             ({"canary": "none"}, "canary='none'"),
             ({"expires": "yesterday"}, "expires='yesterday'"),
             ({"groups": {"g": ["a"]}}, "groups 'g' has shape"),
+            ({"groups": []}, "groups 'slice' has shape (0,)"),
+            (
+                {"groups": {1: ["a"] * 400, "1": ["b"] * 400}},
+                "groups has the names [1, '1'], of which some read the same",
+            ),
+            ({"groups": {"predicted class": ["a"] * 400}}, "groups has the name 'predicted class'"),
             ({"clusters": ["a"]}, "clusters has 1 entries"),
             ({"inclusion": [0.5]}, "inclusion has shape"),
             ({"key": "no/such/key"}, "the key 'no/such/key' does not exist"),
