@@ -247,7 +247,8 @@ class TestCertify:
         assert [part.name for part in made.content.parts][2:] == ["fax", "mail", "web"]
         assert set(made.content.canary.rows[0]) == {"word", "number"}
         assert verify(tmp_path / "clf").exit_code in (0, 3)
-        hashed = clf.certify(frame[100:], y[100:], max_error=0.1, canary="hashes", folder=tmp_path / "clf")
+        again = {"groups": "channel", "canary": "hashes"}
+        hashed = clf.certify(frame[100:], y[100:], max_error=0.1, **again, folder=tmp_path / "clf")
         assert hashed.id != made.id
         assert verify(tmp_path / "clf", X=frame).exit_code in (0, 3)
 
