@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .content import Attempts, Guarantee, JudgedRows
+from .content import Attempts, Guarantee, JudgedRows, Part
 
 
-def assumptions(rows: JudgedRows, guarantee: Guarantee, n_parts: int, attempts: Attempts) -> list[str]:
+def assumptions(rows: JudgedRows, guarantee: Guarantee, parts: list[Part], attempts: Attempts) -> list[str]:
     """One sentence or two for each thing that the promise rests on, or does not say."""
     drawn = "with the probabilities that were given" if rows.is_uneven else "at random"
     said = [
@@ -34,7 +34,9 @@ def assumptions(rows: JudgedRows, guarantee: Guarantee, n_parts: int, attempts: 
     )
     said.append(
         "The promise is about all accepted rows together, and not about each class or group; the table of these says what "
-        f"is known of each, in {n_parts} statements that hold together."
+        f"is known of each, in {len(parts)} statements that hold together: each is corrected for the number of all, those of "
+        f"{_listed(list(dict.fromkeys(one.partition for one in parts)))}. To look at other groups of these rows is a further "
+        "attempt."
     )
     if rows.is_grouped:
         said.append(
@@ -55,6 +57,13 @@ def assumptions(rows: JudgedRows, guarantee: Guarantee, n_parts: int, attempts: 
     if rows.n_unscored:
         said.append(f"Rows that cannot be scored ({rows.n_unscored} of the judged ones) are never accepted.")
     return said
+
+
+def _listed(partitions: list[str]) -> str:
+    """The ways to part the rows, in words."""
+    if len(partitions) == 1:
+        return f"the {partitions[0]}"
+    return f"the {', '.join(map(repr, partitions[:-1]))} and {partitions[-1]!r}"
 
 
 def _attempts(attempts: Attempts, guarantee: Guarantee) -> str:

@@ -6,7 +6,7 @@ inequality). So an attempt with the confidence :math:`1 - \alpha` is judged with
 :math:`\alpha - \sum_{j<k} \alpha_j` (alpha spending over attempts), and where nothing is left it is refused.
 
 - The same classifier with the same threshold on the same rows gives one bound, which is the same whatever is promised: to promise
-  less is no further attempt.
+  less is no further attempt. To look at other groups of these rows is one, since its findings are further statements.
 - Rows that nobody has judged are a draw of their own. Their attempt has all of its confidence, which is about that draw.
 - A few rows among them may have been judged before, where texts come again. They count as wrong if they are accepted: for each
   drawn row, "wrong or judged before" is at least as probable as "wrong", so the bound holds, whoever chose them.
@@ -17,7 +17,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -27,9 +29,10 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from ..atomic_files import write_text
-from ..errors import CertificateError, InputError
+from ..errors import CertificateError, CertificateWarning, InputError, warn
 from ..files.bounded_json import parsed_json
 from ..files.faults import file_fault
+from ..files.file_locks import lock_file
 from ..fitting.row_groups import text_keys
 from ..tables.rows import Row
 from .certificate import ATTEMPTS, signed_bytes
@@ -41,6 +44,8 @@ FEW = 0.05
 _MOST_BYTES = 256_000_000
 _LEAST = 1e-9  # what rounding leaves of a confidence that is spent
 _DIGITS = 8  # bytes of a row's hash
+_PATIENCE_S = 30.0
+_THREADS = threading.Lock()  # those that share a classifier without a folder
 
 
 class Attempt(Record):
@@ -182,7 +187,8 @@ class AttemptRecord:
         >>> AttemptRecord().standing(["00", "01"], "", 0.05).level
         0.05
         """
-        again = np.array([one in self._rows for one in rows], dtype=bool)
+        judged = self._rows()
+        again = np.array([one in judged for one in rows], dtype=bool)
         sharing = self._sharing(rows, judgement)
         spent = sum(sharing.values())
         nothing = np.zeros(len(rows), dtype=bool)
@@ -194,8 +200,37 @@ class AttemptRecord:
             f"{int(again.sum())} of these {len(rows)} rows were judged before, in {len(sharing)} earlier "
             f"attempt{'s' if len(sharing) > 1 else ''} whose confidence was {1.0 - spent:.4g} in all, so they cannot show "
             f"anything more with the confidence {1.0 - alpha:.4g}: whoever tries again on rows whose outcome is known promises "
-            "too much too often. Certify on rows that were not judged before; or the same classifier on exactly the same rows, "
-            "where less may be promised; or with a lower confidence, which the attempts share"
+            "too much too often. Certify on rows that were not judged before; or the same classifier on exactly the same rows "
+            "with the same groups, where less may be promised; or with a lower confidence, which the attempts share"
+        )
+
+    def check_still_stands(self, judged_with: Standing, rows: Sequence[str], judgement: str, alpha: float) -> None:
+        """Refuse an attempt that was judged with more than the other judgements in this record leave to it.
+
+        Parameters
+        ----------
+        judged_with : Standing
+            What was left to it before the model was asked.
+        rows, judgement, alpha : as `standing` has them
+
+        Raises
+        ------
+        InputError
+            Others have judged some of its rows meanwhile.
+        """
+        others = AttemptRecord(tuple(one for one in self.attempts if one.judgement != judgement))
+        try:
+            now = others.standing(rows, judgement, alpha)
+        except InputError:
+            now = None
+        if now is not None and now.level >= judged_with.level - _LEAST and not (now.again & ~judged_with.again).any():
+            return
+        what = "nothing" if now is None else f"{now.level:.4g}"
+        raise InputError(
+            f"while the model was asked about these {len(rows)} rows, others certified here on some of them: of what may go "
+            f"wrong with the confidence {1.0 - alpha:.4g} they have left {what}, and this attempt was judged with "
+            f"{judged_with.level:.4g}. So it does not count, and nothing is told of its outcome; certify once more, one after "
+            "the other, on rows that were not judged before, or with a lower confidence, which the attempts share"
         )
 
     def failed_elsewhere(self, rows: Sequence[str], judgement: str) -> list[float]:
@@ -208,7 +243,6 @@ class AttemptRecord:
         certified = {one.judgement for one in self.attempts if one.outcome == "certified"}
         return [level for name, level in failed.items() if name not in certified]
 
-    @property
     def _rows(self) -> set[str]:
         return {row for one in self.attempts for row in one.rows or ()}
 
@@ -228,6 +262,48 @@ class AttemptRecord:
                 reached |= rows_of[name]
             grows = bool(new)
         return {name: level for name, level in levels.items() if name in found and name != judgement}
+
+
+@contextmanager
+def record_lock(folders: Iterable[str | os.PathLike[str]]) -> Iterator[None]:
+    """Keep all others from changing the records of some folders, while one reads them and writes more into them.
+
+    Where a folder is not there or cannot be written, there is nothing to keep from them.
+
+    Raises
+    ------
+    CertificateError
+        Another process holds a record for a long time, or the lock file cannot be made.
+
+    Warns
+    -----
+    CertificateWarning
+        The folder's file system has no locks.
+    """
+    with _THREADS, ExitStack() as held:
+        for folder in sorted({os.path.realpath(os.path.expanduser(one)) for one in folders}):  # one order for all
+            if not os.access(folder, os.W_OK):
+                continue
+            path = Path(folder, f".{ATTEMPTS}-lock")
+            try:
+                is_held = held.enter_context(lock_file(path, patience_s=_PATIENCE_S))
+            except BlockingIOError:
+                raise CertificateError(
+                    f"another process has held the record of judged rows in {folder!r} for {_PATIENCE_S:.0f} s; end it, or wait, "
+                    "and certify once more"
+                ) from None
+            except OSError as error:
+                raise CertificateError(
+                    f"the record of judged rows in {folder!r} cannot be locked: {error}; if nobody certifies there now, remove "
+                    f"{path.name!r} and certify once more"
+                ) from error
+            if not is_held:
+                warn(
+                    f"the file system of {folder!r} has no locks, so of two that certify there at once each may have the whole "
+                    "confidence; let one end before the other begins",
+                    CertificateWarning,
+                )
+        yield
 
 
 def row_hashes(records: Iterable[Row], fields: Sequence[str]) -> list[str]:

@@ -89,6 +89,14 @@ class Asked:
         bounded: NDArray[np.bool_] = np.asarray((self.lower < self.upper).any(axis=1))
         return bounded
 
+    @property
+    def is_kept(self) -> NDArray[np.bool_]:
+        """Which rows (n,) a canary can keep: scored ones, whose scores and bounds are read back as they were written."""
+        finite = np.isfinite(self.scores) & (self.lower < np.inf) & (self.upper > -np.inf)
+        impossible = np.isneginf(self.scores) & np.isneginf(self.lower) & (self.upper < np.inf)
+        kept: NDArray[np.bool_] = np.asarray((finite | impossible).all(axis=1))
+        return kept
+
     def take(self, places: Integers) -> Asked:
         """Those of some rows, in their order."""
         return Asked(self.scores[places], self.probabilities[places], self.lower[places], self.upper[places])
@@ -123,10 +131,10 @@ def largest_difference(one: Floats, other: Floats) -> float:
     return float(np.where(np.isnan(gaps), np.inf, gaps).max(initial=0.0))
 
 
-def chosen_places(hashes: Sequence[str], is_scored: Any, is_bounded: Any) -> Integers:
-    """Up to 50 of the scored rows, different ones, as if drawn at random: those with the smallest hashes, exact ones first."""
+def chosen_places(hashes: Sequence[str], is_kept: Any, is_bounded: Any) -> Integers:
+    """Up to 50 of the rows that can be kept, as if drawn at random: different ones with the smallest hashes, exact ones first."""
     first: dict[str, int] = {}
-    for place in np.flatnonzero(is_scored).tolist():
+    for place in np.flatnonzero(is_kept).tolist():
         first.setdefault(hashes[place], place)
     ordered = sorted(first, key=lambda one: (bool(is_bounded[first[one]]), one))
     return np.array([first[one] for one in ordered[:N_ROWS]], dtype=np.int64)
@@ -151,7 +159,7 @@ def make_canary(pipeline: FittedPipeline, rows: Rows, known: Asked, kind: str) -
 
     fields = pipeline.read_fields
     hashes = [row_hash(record, fields) for record in rows.records]
-    places = chosen_places(hashes, ~np.isnan(known.scores).any(axis=1), known.is_bounded)
+    places = chosen_places(hashes, known.is_kept, known.is_bounded)
     own = rows.take(places)
     kept = None if kind == "hashes" else kept_rows(own.records, fields)
     backwards = np.arange(len(places))[::-1]
@@ -168,9 +176,16 @@ def make_canary(pipeline: FittedPipeline, rows: Rows, known: Asked, kind: str) -
             "the model answers about some rows now and not at another time, so nobody could tell later whether it is the same; "
             "certify when its server is well"
         )
+    told = np.flatnonzero(first.is_kept)
+    if not told.size:
+        raise InputError(
+            "of no judged row the model says so much of each class's score that it could be kept and compared later; certify "
+            "with another scoring than 'pmi', or a server that shows more log-probabilities"
+        )
+    places, first = places[told], first.take(told)
     return Canary(
         kind="hashes" if kind == "hashes" else "texts",
-        rows=kept,
+        rows=None if kept is None else [kept[place] for place in told.tolist()],
         hashes=[hashes[place] for place in places.tolist()],
         scores=_finite_rows(first.scores),
         lower=_finite_rows(first.lower) if first.is_bounded.any() else None,
@@ -227,17 +242,19 @@ def canary_rows(canary: Canary, pipeline: FittedPipeline, given: Rows | None) ->
 
 def kept_answers(canary: Canary) -> Asked:
     """What the model said when the certificate was made."""
-    scores = _scores(canary.scores)
-    lower, upper = (scores if rows is None else _scores(rows) for rows in (canary.lower, canary.upper))
-    return Asked(scores, np.array(canary.probabilities), lower, upper)
+    scores = _numbers(canary.scores, -math.inf)
+    if canary.lower is None or canary.upper is None:
+        return Asked(scores, np.array(canary.probabilities), scores, scores)
+    upper = np.where(np.isneginf(scores), _numbers(canary.upper, -math.inf), _numbers(canary.upper, math.inf))
+    return Asked(scores, np.array(canary.probabilities), _numbers(canary.lower, -math.inf), upper)
 
 
-def _scores(rows: Sequence[Sequence[float | None]]) -> Floats:
-    return np.array([[-math.inf if value is None else value for value in row] for row in rows])
+def _numbers(rows: Sequence[Sequence[float | None]], null: float) -> Floats:
+    return np.array([[null if value is None else value for value in row] for row in rows])
 
 
 def _finite_rows(values: Floats) -> list[list[float | None]]:
-    """Rows of JSON, with null for minus infinity."""
+    """Rows of JSON, with null for what is infinite."""
     return [[value if math.isfinite(value) else None for value in row] for row in values.tolist()]
 
 

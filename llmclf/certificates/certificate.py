@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -269,8 +270,6 @@ def record_fault(certificate: Certificate, folder: str | os.PathLike[str]) -> st
 
     The record may have grown since; what the certificate vouches for must still be there.
     """
-    if certificate.content.attempts is None:
-        return None
     from .attempts import AttemptRecord
 
     path = Path(folder).expanduser() / ATTEMPTS
@@ -337,6 +336,8 @@ def _read(place: Path) -> Certificate | None:
             raise CertificateError(f"{str(path)!r} {fault}")
         try:
             return _parsed(_text(path), place)
+        except CertificateError:  # of another version, which no other attempt mends
+            raise
         except (OSError, ValueError, MemoryError) as error:
             # Whoever writes another certificate here removes the rows of this one: then the next attempt sees the other.
             if attempt == _ATTEMPTS - 1:
@@ -360,14 +361,24 @@ def _parsed(text: str, place: Path) -> Certificate:
     ------
     OSError, ValueError
         It says none.
+    CertificateError
+        It is that of another version.
     """
     # Imported here, since pydantic takes a tenth of a second, and most classifiers have no certificate.
     from .content import FORMAT, File
 
     values = parsed_json(text, parse_constant=_refuse_constant)
     content = values["content"] if isinstance(values, dict) and isinstance(values.get("content"), dict) else {}
-    if isinstance(content.get("format"), int) and content["format"] > FORMAT:
-        raise ValueError(f"it has format {content['format']}, of a newer version of llmclf; this one reads {FORMAT}")
+    number = content.get("format", FORMAT)
+    if type(number) is not int or number < 1:
+        raise ValueError(f"content.format is {reprlib.repr(number)}; expected the number {FORMAT}")
+    if number != FORMAT:
+        is_newer = number > FORMAT
+        raise CertificateError(
+            f"{str(place / FILE)!r} is a certificate of format {reprlib.repr(number)}, of "
+            f"{'a newer' if is_newer else 'an earlier'} version of llmclf; this one reads format {FORMAT} alone, so "
+            f"{'update it, or ' if is_newer else ''}certify the classifier again"
+        )
     file = File.model_validate(values)
     found = Certificate(file.content, _read_rows(place, file.content), file.signature)
     if (found.sha256, found.id) != (file.sha256, file.id):

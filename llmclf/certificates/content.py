@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-FORMAT = 1
+FORMAT = 2
 """Of certificates; another number is another version's."""
 
 ClassValue = StrictBool | StrictInt | StrictFloat | StrictStr
@@ -157,9 +157,14 @@ class Canary(Record):
     probability_noise: Annotated[float, Field(ge=0)]
     lower: Annotated[
         list[list[float | None]] | None,
-        Field(description="Bounds on the scores, where a server shows no more; absent where all are exact."),
+        Field(
+            description="Bounds on the scores, where a server shows no more; null is minus infinity. Absent where all are exact."
+        ),
     ] = None
-    upper: list[list[float | None]] | None = None
+    upper: Annotated[
+        list[list[float | None]] | None,
+        Field(description="Null is plus infinity, or minus infinity where the score is."),
+    ] = None
 
     @model_serializer(mode="wrap")
     def _without_absent(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -211,7 +216,7 @@ class Attempts(Record):
 class Content(Record):
     """All that a certificate says, and its signature is about."""
 
-    format: Literal[1]
+    format: Literal[2]
     llmclf: str
     issued: Moment
     expires: Moment | None
@@ -225,17 +230,7 @@ class Content(Record):
     assumptions: list[str]
     canary: Canary
     reference: Reference
-    attempts: Annotated[Attempts | None, Field(description="Absent in certificates of before there was a record.")] = (
-        None
-    )
-
-    @model_serializer(mode="wrap")
-    def _without_absent(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a record nothing is written, so that such a certificate keeps its hash."""
-        found: dict[str, Any] = values(self)
-        if found["attempts"] is None:
-            del found["attempts"]
-        return found
+    attempts: Attempts
 
     @model_validator(mode="after")
     def _is_about_one_classifier(self) -> Self:

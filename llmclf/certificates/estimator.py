@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .attempts import Attempt, AttemptRecord
+    from .issuing import Check, Issued
 
 
 class Certifiable:
@@ -79,7 +80,8 @@ class Certifiable:
             ``"selected"`` chooses the lowest threshold that these very rows allow, as `llmclf.calibration.select_threshold` does,
             which pays for having tried all; the classifier then has it.
         groups : array-like (n,), DataFrame or dict, optional
-            Groups to look at one by one; for a table, names of its columns will do.
+            Groups to look at one by one; for a table, names of its columns will do. Give all that are of interest at once: other
+            groups of the same rows are a further attempt.
         clusters : (n,), or the name of a table's column, optional
             What each row belongs to, such as its author: the rows of a cluster count as one. Copies of a text always belong
             together.
@@ -88,7 +90,8 @@ class Certifiable:
             drawn more often are left out at random.
         folder : path, optional
             Where the certificate is written: the folder of this very classifier, or a new one, in which it is saved first.
-            The hashes of all judged rows are written there, too, whatever the outcome (``certificate-attempts.json``).
+            The hashes of all judged rows are written there, too (``certificate-attempts.json``), whatever the outcome where a
+            classifier was saved before; else this object remembers them until it is saved.
         canary : {"texts", "hashes"}
             Whether the certificate keeps the canary rows themselves, or their hashes alone. With hashes, the same rows have to
             be given again to verify it; and whoever can guess a row can tell from its hash that it is there.
@@ -108,7 +111,10 @@ class Certifiable:
         InputError
             Before the model is asked: an argument cannot be used; there are too few rows, and the message says how many are
             needed; something was fitted on some of the rows; earlier attempts on some of them leave nothing of the confidence
-            (`llmclf.certificates.attempts` has the mathematics); or the folder holds something else.
+            (`llmclf.certificates.attempts` has the mathematics); or the folder holds something else. Afterwards: others have
+            certified on some of the rows meanwhile, and left less of the confidence than these were judged with.
+        CertificateError
+            The record of judged rows is broken, or another process holds it for a long time.
         NotCertifiedError
             The rows do not show it. The message says what they show, and about how many rows might be enough.
         MissingDependencyError
@@ -124,36 +130,35 @@ class Certifiable:
         ...
         llmclf.errors.InputError: 50 labelled rows cannot show that at most 0.05 of the accepted ones are wrong with ...
         """
+        from .attempts import record_lock
         from .issuing import Promise, issue
 
         pipeline, rows, columns = self._labelled(X, y)
         if folder is not None:
             self._check_is_saved_in(folder, pipeline)
         promise = Promise(max_error, confidence, threshold, canary, expires, key, key_password_env)
+        was_saved = folder is not None and _is_classifier(folder)
+        with record_lock(one for one in self._places(folder) if _is_classifier(one)):
+            record = self._known_attempts(folder)
         issued = issue(
             pipeline,
             rows,
             columns,
             promise,
-            record=self._known_attempts(folder),
-            remember=lambda attempt: self._remember(attempt, folder),
+            record=record,
+            remember=lambda attempt, check: self._remember(attempt, folder, check),
             groups=groups,
             clusters=clusters,
             inclusion=inclusion,
         )
-        values = self._saved_values(issued.pipeline)
+        if folder is None:
+            certificate = issued.draft.certificate(written_sha256(self._saved_values(issued.pipeline)))
+        else:
+            certificate = self._write_certificate(folder, pipeline, issued, is_new=not was_saved)
         if threshold == "selected":
             self.pipeline_ = issued.pipeline
-        if folder is None:
-            return issued.draft.certificate(written_sha256(values))
-        is_saved = _is_classifier(folder)
-        if threshold == "selected" or not is_saved:
-            kept = read_folder(folder)["model_options"] if is_saved else values["model_options"]
-            write_folder(folder, {**values, "model_options": kept})
-        self._known_attempts(folder).write(folder)
-        certificate = issued.draft.certificate(classifier_sha256(folder))
-        certificate.save(folder)
-        self.pipeline_ = replace(self.pipeline_, folder=os.path.abspath(os.path.expanduser(folder)))
+        if folder is not None:
+            self.pipeline_ = replace(self.pipeline_, folder=os.path.abspath(os.path.expanduser(folder)))
         return certificate
 
     def recalibrate(self, X: Any, y: Any, *, groups: Any = None, inclusion: Any = None) -> Self:
@@ -224,13 +229,37 @@ class Certifiable:
             remove_certificate(folder)
             warn(f"a certificate is removed from {os.fspath(folder)!r}: {error}", CertificateWarning)
         if self._has_attempts(self.pipeline_.folder):
+            from .attempts import record_lock
+
             try:
-                self._known_attempts(folder).write(folder)
+                with record_lock([folder]):
+                    self._known_attempts(folder).write(folder)
             except CertificateError as error:
                 warn(
                     f"the classifier is saved, and what was judged before is not noted beside it: {error}",
                     CertificateWarning,
                 )
+
+    def _write_certificate(
+        self, folder: str | os.PathLike[str], judged: FittedPipeline, issued: Issued, *, is_new: bool
+    ) -> Certificate:
+        """The certificate of the pipeline that was judged, written beside it; in a new folder the pipeline is saved first."""
+        from .attempts import record_lock
+
+        if not _is_classifier(folder):
+            write_folder(folder, self._saved_values(judged))
+        with record_lock([folder]):  # others may have certified there since
+            self._check_is_saved_in(folder, judged)
+            known = self._known_attempts(folder)
+            if is_new:
+                issued.check(known)
+            if issued.pipeline is not judged:
+                options = read_folder(folder)["model_options"]
+                write_folder(folder, {**self._saved_values(issued.pipeline), "model_options": options})
+            known.write(folder)
+            certificate = issued.draft.certificate(classifier_sha256(folder))
+            certificate.save(folder)
+        return certificate
 
     def _has_attempts(self, folder: str | os.PathLike[str] | None) -> bool:
         """Whether anything is known of earlier attempts, without the cost of reading it."""
@@ -252,20 +281,36 @@ class Certifiable:
             record = record.joined(AttemptRecord.read(place))
         return record if self._attempts is None else record.joined(self._attempts)
 
-    def _remember(self, attempt: Attempt, folder: str | os.PathLike[str] | None) -> None:
-        """Note an attempt in this object, and wherever a classifier lies that it is about or stands for."""
-        self._attempts = self._known_attempts(folder).added(attempt)
-        for place in self._places(folder):
-            if not _is_classifier(place):
-                continue
-            try:
-                self._attempts.write(place)
-            except OSError as error:
-                warn(
-                    f"that these rows were judged cannot be noted in {place!r} ({error}), so only this object remembers it; "
-                    "judge none of them again",
-                    CertificateWarning,
-                )
+    def _remember(self, attempt: Attempt, folder: str | os.PathLike[str] | None, check: Check) -> AttemptRecord:
+        """Note an attempt in this object, and wherever a classifier lies that it is about or stands for.
+
+        Returns
+        -------
+        AttemptRecord
+            What was known before it.
+
+        Raises
+        ------
+        InputError
+            What others have noted meanwhile does not pass the check; then this attempt is not noted.
+        """
+        from .attempts import record_lock
+
+        places = [place for place in self._places(folder) if _is_classifier(place)]
+        with record_lock(places):
+            before = self._known_attempts(folder)
+            check(before)
+            self._attempts = before.added(attempt)
+            for place in places:
+                try:
+                    self._attempts.write(place)
+                except OSError as error:
+                    warn(
+                        f"that these rows were judged cannot be noted in {place!r} ({error}), so only this object remembers it; "
+                        "judge none of them again",
+                        CertificateWarning,
+                    )
+        return before
 
     def _places(self, folder: str | os.PathLike[str] | None) -> list[str]:
         """The folder that this object was read from, and another one, if there are any."""

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays import Floats, Integers
 from ..calibration import SelectedThreshold
@@ -32,7 +33,7 @@ from .canary import KINDS, Asked, make_canary, rows_hash
 from .certificate import Certificate, ReferenceRows, signed_bytes
 from .content import FORMAT, Attempts, Classifier, Content, Guarantee, JudgedRows, Reference
 from .expiry import expiry
-from .judging import LabelledRows, calibration_of, guarantee_before, guarantee_selected, parts_of
+from .judging import CLASSES, LabelledRows, calibration_of, guarantee_before, guarantee_selected, parts_of
 from .signatures import private_key, signature_of
 
 if TYPE_CHECKING:
@@ -64,11 +65,16 @@ class Promise:
     key_password_env: str | None = None
 
 
+Check = Callable[[AttemptRecord], None]
+"""Raises InputError where a record leaves less to an attempt than it was judged with."""
+
+
 class Issued(NamedTuple):
-    """A certificate that names no classifier's file yet, and the pipeline that it is about."""
+    """A certificate that names no classifier's file yet, the pipeline that it is about, and what its attempt was judged with."""
 
     draft: Draft
     pipeline: FittedPipeline
+    check: Check
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,20 +111,21 @@ def issue(
     promise: Promise,
     *,
     record: AttemptRecord,
-    remember: Callable[[Attempt], None],
+    remember: Callable[[Attempt, Check], AttemptRecord],
     groups: Any = None,
     clusters: Any = None,
     inclusion: Any = None,
 ) -> Issued:
     """Judge labelled rows (n,) and write down what they show; see `llmclf.LLMClassifier.certify`.
 
-    Earlier attempts are in `record`, and `remember` is told of this one as soon as its outcome is known.
+    Earlier attempts are in `record`. `remember` is told of this one as soon as its outcome is known; it returns those that are
+    known by then, after a check that they leave as much to this one.
 
     Raises
     ------
     InputError
         Before anything is asked: an argument cannot be used, the rows are too few, something was fitted on some of them, or
-        they were judged before.
+        they were judged before. Afterwards: they were judged meanwhile.
     NotCertifiedError
         The rows do not show what was to be promised.
 
@@ -132,6 +139,10 @@ def issue(
     end = expiry(promise.expires, issued)
     key = None if promise.key is None else private_key(promise.key, promise.key_password_env)
     slices = partitions(named_columns(groups, rows), len(rows))
+    if CLASSES in slices:
+        raise InputError(
+            f"groups has the name {CLASSES!r}, which is that of the parts by what is predicted; give them another name"
+        )
     given = read_groups(clusters, rows, "clusters")
     drawn = _inclusion(inclusion, len(rows))
     seen = SeenRows.among(rows, pipeline)
@@ -142,7 +153,7 @@ def issue(
     truth = [pipeline.labels.classes[column] for column in columns.tolist()]
     digest = rows_hash(rows, pipeline.read_fields, truth)
     hashes = row_hashes(rows.records, pipeline.read_fields)
-    judgement = _judgement(pipeline, digest, hashes, promise, members, drawn)
+    judgement = _judgement(pipeline, digest, hashes, columns, promise, members, drawn, slices)
     standing = record.standing(hashes, judgement, 1.0 - promise.confidence)
     shared = replace(promise, confidence=1.0 - standing.level) if standing.n_sharing else promise
     check_selectable(len(rows), promise.max_error, shared.confidence, members)
@@ -156,7 +167,10 @@ def issue(
     _check_scored(judged, shared)
     bounded = judged.counted_wrong(standing.again)
 
-    def tried(outcome: Literal["certified", "not shown"]) -> Attempt:
+    def check(now: AttemptRecord) -> None:
+        now.check_still_stands(standing, hashes, judgement, 1.0 - promise.confidence)
+
+    def tried(outcome: Literal["certified", "not shown"]) -> tuple[Attempt, AttemptRecord]:
         attempt = Attempt(
             judged=issued.isoformat(),
             judgement=judgement,
@@ -166,8 +180,7 @@ def issue(
             level=standing.level,
             outcome=outcome,
         )
-        remember(attempt)
-        return attempt
+        return attempt, remember(attempt, check)
 
     try:
         guarantee = _guarantee(bounded, threshold, shared)
@@ -175,7 +188,8 @@ def issue(
         tried("not shown")
         raise _with_attempts(error, standing) from None
     guarantee = guarantee.model_copy(update={"confidence": promise.confidence})
-    attempts = _attempts(record, tried("certified"), standing, hashes, promise)
+    attempt, record = tried("certified")
+    attempts = _attempts(record, attempt, standing, hashes, promise)
     if threshold is None:
         pipeline = _with_threshold(pipeline, guarantee, judged, rows)
     mass = np.exp(logsumexp(pipeline.scorer.class_scores(rows, "sum", answers), axis=1)).clip(0.0, 1.0)
@@ -206,30 +220,40 @@ def issue(
         "calibration": calibration_of(judged),
         "parts": parts,
         "n_statements": len(parts),
-        "assumptions": assumptions(about, guarantee, len(parts), attempts),
+        "assumptions": assumptions(about, guarantee, parts, attempts),
         "canary": make_canary(pipeline, rows, known, promise.canary),
         "reference": Reference(file=f"certificate-{reference_digest[:32]}.npy", sha256=reference_digest),
         "attempts": attempts,
     }
-    return Issued(Draft(content, _described(pipeline), reference, key), pipeline)
+    return Issued(Draft(content, _described(pipeline), reference, key), pipeline, check)
 
 
 def _judgement(
-    pipeline: FittedPipeline, rows: str, hashes: list[str], promise: Promise, members: Integers, drawn: Floats | None
+    pipeline: FittedPipeline,
+    rows: str,
+    hashes: list[str],
+    columns: Integers,
+    promise: Promise,
+    members: Integers,
+    drawn: Floats | None,
+    slices: Mapping[str, NDArray[Any]],
 ) -> str:
     """The hash of all that the outcome follows from, whatever the order of the rows.
 
-    That is one bound, whatever is promised; or one selected threshold.
+    That is one bound, whatever is promised; or one selected threshold; and what is found of each group.
     """
     is_selected = promise.threshold == "selected"
     decides = replace(pipeline, threshold=None, threshold_fingerprints=()) if is_selected else pipeline
-    order = np.argsort(np.array(hashes), kind="stable")
+    # Copies of a text may have other classes, chances and groups, which then say which of them comes first.
+    ranks = [np.unique(slices[name], return_inverse=True)[1] for name in sorted(slices)]
+    order = np.lexsort((*ranks, np.zeros(len(hashes)) if drawn is None else drawn, columns, np.array(hashes)))
     together = group_numbers(members[order], len(hashes)).astype(np.float64)
     values = {
         "classifier": pipeline_sha256(decides),
         "rows": rows,
         "members": sha256(array_bytes(together)).hexdigest(),
         "drawn": None if drawn is None else sha256(array_bytes(drawn[order])).hexdigest(),
+        **({"partitions": {name: names[order].tolist() for name, names in slices.items()}} if slices else {}),
         "selected": [promise.max_error, promise.confidence] if is_selected else None,
     }
     return sha256(signed_bytes(values)).hexdigest()

@@ -53,7 +53,7 @@ def promise(certificate: Certificate) -> str:
     guarantee = certificate.content.guarantee
     attempts = certificate.content.attempts
     tried = ""
-    if attempts is not None and attempts.n_not_shown:
+    if attempts.n_not_shown:
         tried = (
             f" {attempts.n_not_shown} earlier attempt{'s' if attempts.n_not_shown > 1 else ''} did not show what was asked; that "
             f"none promised too much has {percent(attempts.confidence_of_all, 0)} confidence."
@@ -65,7 +65,6 @@ def promise(certificate: Certificate) -> str:
 
 
 def _provenance(values: Mapping[str, Any]) -> dict[str, Any]:
-    attempts = values.get("attempts")
     classifier = {name: value for name, value in values["classifier"].items() if name != "words"}
     words = zip(map(str, values["classifier"]["classes"]), values["classifier"]["words"], strict=True)
     return {
@@ -73,6 +72,6 @@ def _provenance(values: Mapping[str, Any]) -> dict[str, Any]:
         "classifier": {**classifier, "words": dict(words)},
         "rows": values["rows"],
         "reference": values["reference"],
-        **({"attempts": {name: one for name, one in attempts.items() if name != "record"}} if attempts else {}),
+        "attempts": {name: one for name, one in values["attempts"].items() if name != "record"},
         "llmclf": values["llmclf"],
     }

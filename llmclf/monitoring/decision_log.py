@@ -259,8 +259,10 @@ class DecisionLog:
             if not is_closed and path.exists():
                 return True
         # The file takes no more rows; or somebody has removed it under us: what was written went with it, and goes into a new
-        # one, which has another number, so that readers of the removed one notice it.
-        self._open(open_file, open_file.number + 1)
+        # one, which has another number, so that readers of the removed one notice it. The number is raised first: it counts even
+        # if the new file cannot be made now.
+        open_file.number += 1
+        self._open(open_file, open_file.number)
         self._drop_oldest()
         return False
 

@@ -56,24 +56,29 @@ class LogSource:
         self.models = [log.model]
         self.left_out: list[LeftOut] = []
         self._position = LogPosition()
+        self.was_read = False
+        """Whether any decision of it was given out."""
 
     def __str__(self) -> str:
         return str(self.log.folder)
 
     def new_rows(self) -> Iterator[DecisionColumns]:
         for rows, position in self.log.chunks(self._position):
-            self._position = position
+            self._position, self.was_read = position, True
             yield rows
 
     def find(self, ids: Sequence[str]) -> DecisionColumns:
-        return self.log.find(ids)
+        found = self.log.find(ids)
+        self.was_read |= len(found) > 0
+        return found
 
 
 class FolderSource:
     """Decisions of one model under one certificate in a folder of logs, in which there may be no decision yet.
 
     What several models decide has no order that all readers see alike, and each model has errors of its own: so they are not
-    mixed. Each look goes over the folder again, in which other logs may begin at any time.
+    mixed. Each look goes over the folder again, in which other logs may begin at any time; once decisions were read, it refuses
+    those of another model.
 
     Parameters
     ----------
@@ -114,6 +119,12 @@ class FolderSource:
         logs = logs_in(self._folder)
         chosen = self._chosen(logs)
         if chosen is not None and (self._source is None or self._source.log.stream != chosen.stream):
+            if self._source is not None and self._source.was_read:
+                raise InputError(
+                    f"the log of the model {self._source.log.model!r}, which was watched in {str(self._folder)!r}, is gone, and "
+                    f"the model {chosen.model!r} has decided there since; the tests of one model do not go on with another, so "
+                    "begin a new watch"
+                )
             self._source = LogSource(chosen)
         certificate = self._baseline.certificate
         self.left_out = [

@@ -289,10 +289,13 @@ def partitions(groups: Any, n_rows: int) -> dict[str, NDArray[Any]]:
     """
     if groups is None:
         return {}
-    if hasattr(groups, "columns"):
-        parts = {str(name): groups[name] for name in groups.columns}
-    elif isinstance(groups, dict):
-        parts = {str(name): values for name, values in groups.items()}
+    if hasattr(groups, "columns") or isinstance(groups, dict):
+        given = list(groups.columns if hasattr(groups, "columns") else groups)
+        parts = {str(name): groups[name] for name in given}
+        if len(parts) < len(given):
+            raise InputError(
+                f"groups has the names {given!r}, of which some read the same; expected a name of its own for each"
+            )
     else:
         name = getattr(groups, "name", None)
         parts = {"slice" if name is None else str(name): groups}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def content(folder: Path, reference: ReferenceRows, **changes: Any) -> Content:
     digest = sha256(array_bytes(reference.to_array())).hexdigest()
     share = {"value": 0.5, "low": 0.4, "high": 0.6}
     values: dict[str, Any] = {
-        "format": 1,
+        "format": 2,
         "llmclf": "0.1.0",
         "issued": "2026-01-31T12:00:00+00:00",
         "expires": "2027-01-31T12:00:00+00:00",
@@ -104,6 +105,16 @@ def content(folder: Path, reference: ReferenceRows, **changes: Any) -> Content:
             "probability_noise": 0.0,
         },
         "reference": {"file": f"certificate-{digest[:32]}.npy", "sha256": digest},
+        "attempts": {
+            "n": 1,
+            "n_not_shown": 0,
+            "n_sharing": 0,
+            "spent": 0.0,
+            "level": 0.05,
+            "n_judged_before": 0,
+            "confidence_of_all": 0.95,
+            "record": [],
+        },
     }
     return Content.model_validate({**values, **changes})
 
@@ -112,3 +123,12 @@ def certificate(folder: Path, **changes: Any) -> Certificate:
     """A certificate of the classifier in a folder."""
     reference = reference_rows()
     return Certificate(content(folder, reference, **changes), reference)
+
+
+def of_an_earlier_version(folder: Path) -> None:
+    """Make the certificate in a folder one of format 1, which knew of no attempts."""
+    file = folder / "certificate.json"
+    values = json.loads(file.read_text())
+    values["content"]["format"] = 1
+    del values["content"]["attempts"]
+    file.write_text(json.dumps(values))

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import multiprocessing
+import os
+import tempfile
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +21,10 @@ from certificates.test_judging import rows_of
 from certificates.worlds import MAX_ERROR, World, make_world
 
 from llmclf import LLMClassifier, load, verify
-from llmclf.certificates.attempts import Attempt, AttemptRecord, row_hashes
+from llmclf.certificates.attempts import Attempt, AttemptRecord, record_lock, row_hashes
 from llmclf.certificates.certificate import certificate_of
 from llmclf.certificates.judging import guarantee_before
-from llmclf.errors import CertificateError, InputError, NotCertifiedError
+from llmclf.errors import CertificateError, CertificateWarning, InputError, NotCertifiedError
 
 NOW = "2026-11-30T12:00:00+00:00"
 
@@ -85,6 +93,23 @@ class TestWhatIsLeft:
         left = standing(record, ids(96, 196))
         assert left[:3] == (0.05, 0.0, 0)
         assert left.again.tolist() == [True] * 4 + [False] * 96
+
+    def test_a_record_is_gone_over_as_often_for_many_rows_as_for_few(self):
+        """Its rows are not collected anew for each row that is asked about."""
+
+        class Counted(list):
+            n_read = 0
+
+            def __iter__(self):
+                Counted.n_read += 1
+                return super().__iter__()
+
+        known = attempt(ids(0, 1000))
+        record = AttemptRecord((Attempt.model_construct(**{**known.model_dump(), "rows": Counted(ids(0, 1000))}),))
+        for n in (1, 1000):
+            Counted.n_read = 0
+            standing(record, ids(2000, 2000 + n))
+            assert Counted.n_read <= 3
 
     def test_case_and_spaces_make_no_other_row(self):
         """Nor do Unicode's ways to write a character; another word does."""
@@ -226,6 +251,35 @@ class TestCertify:
         said = made.content.attempts
         assert (said.n, said.n_sharing, said.spent, said.confidence_of_all) == (2, 0, 0.0, 0.95)
 
+    def test_other_groups_of_the_same_rows_are_a_further_attempt(self, folder, world):
+        """More is said of the rows, so it needs more confidence; the same groups once more need none, in whatever order."""
+        X, y = world.of(World.FRESH)
+        groups = {"thirds": np.array([str(int(text.split()[-1]) % 3) for text in X])}
+        first = load(folder).certify(X, y, max_error=MAX_ERROR, groups=groups, folder=folder)
+        assert "those of the 'predicted class' and 'thirds'" in " ".join(first.content.assumptions)
+        backwards = {"thirds": groups["thirds"][::-1]}
+        again = load(folder).certify(X[::-1], y[::-1], max_error=0.2, groups=backwards, folder=folder)
+        assert (again.content.attempts.n_sharing, again.content.attempts.level) == (0, pytest.approx(0.05))
+        first_word = {"first word": [text.split()[0] for text in X]}
+        for other in (first_word, {**groups, **first_word}, {"thirds": np.roll(groups["thirds"], 1)}, None):
+            with pytest.raises(InputError, match="400 of these 400 rows were judged before, in 1 earlier attempt"):
+                load(folder).certify(X, y, max_error=MAX_ERROR, groups=other, folder=folder)
+        shared = load(folder).certify(X, y, max_error=0.2, confidence=0.9, groups=first_word, folder=folder)
+        assert (shared.content.attempts.n_sharing, shared.content.attempts.level) == (1, pytest.approx(0.05))
+
+    def test_groups_of_copies_of_a_text_are_the_same_in_any_order(self, folder, world):
+        """Copies may lie in different groups; which of them does is another finding, where their labels differ."""
+        X, y = world.of(World.FRESH)
+        X, y = [*X, X[0], X[0]], [*y, y[0], next(label for label in y if label != y[0])]
+        names = np.array(["a", "b"] * 200 + ["b", "c"])
+        load(folder).certify(X, y, max_error=0.2, groups={"g": names}, folder=folder)
+        again = load(folder).certify(X[::-1], y[::-1], max_error=0.2, groups={"g": names[::-1]}, folder=folder)
+        assert again.content.attempts.n_sharing == 0
+        order = np.r_[np.arange(400), 401, 400]
+        X, y = [X[k] for k in order], [y[k] for k in order]
+        with pytest.raises(InputError, match="were judged before"):  # the wrong copy is now of the group "b"
+            load(folder).certify(X, y, max_error=0.2, groups={"g": names}, folder=folder)
+
     def test_a_planned_second_look_is_judged_with_what_is_left(self, folder, world):
         """With more rows than the first."""
         X, y = world.of(World.FRESH)
@@ -288,3 +342,169 @@ class TestCertify:
                 load(folder).certify(X[:100], y[:100], max_error=MAX_ERROR, folder=folder)
         file.write_text(whole)
         assert verify(folder).exit_code in (0, 3)
+
+
+class TestAtOnce:
+    def test_two_classifiers_do_not_both_have_the_whole_confidence(self, folder, fitted, world, monkeypatch):
+        """Both know of no other attempt when they ask the model; the one that comes second is refused."""
+        X, y = world.of(World.FRESH)
+        barrier, asked = threading.Barrier(2), set()
+        score = type(world.backend).score
+
+        def once_both_ask(backend, requests):
+            if len(asked) < 2 and threading.get_ident() not in asked:
+                asked.add(threading.get_ident())
+                barrier.wait(60)
+            return score(backend, requests)
+
+        monkeypatch.setattr(type(world.backend), "score", once_both_ask)
+
+        def certify(rows: slice):
+            clf = LLMClassifier.from_pipeline(fitted.pipeline_)
+            try:
+                return clf.certify(X[rows], y[rows], max_error=MAX_ERROR, folder=folder)
+            except (InputError, NotCertifiedError) as error:
+                return error
+
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(certify, [slice(0, 400), slice(0, 390)]))
+        refused = [one for one in found if isinstance(one, InputError)]
+        assert len(refused) == 1
+        assert "others certified here on some of them" in str(refused[0])
+        assert "they have left nothing, and this attempt was judged with 0.05" in str(refused[0])
+        assert len(AttemptRecord.read(folder)) == 1
+        assert verify(folder).exit_code in (0, 3)
+        assert not list(folder.glob(".*"))
+
+    @pytest.mark.parametrize("is_outcome_known", [False, True])
+    def test_nor_do_they_in_a_new_folder(self, fitted, world, tmp_path, is_outcome_known, monkeypatch):
+        """Whether the other one is certified there before the outcome is known, or before it is written."""
+        X, y = world.of(World.FRESH)
+        clf, other = (LLMClassifier.from_pipeline(fitted.pipeline_) for _ in range(2))
+        score, made = type(world.backend).score, []
+
+        def meanwhile(backend, requests):
+            if not made and (not is_outcome_known or clf._attempts is not None):
+                made.append("begun")
+                made.append(other.certify(X[:390], y[:390], max_error=MAX_ERROR, folder=tmp_path / "clf"))
+            return score(backend, requests)
+
+        monkeypatch.setattr(type(world.backend), "score", meanwhile)
+        with pytest.raises(InputError, match="others certified here on some of them"):
+            clf.certify(X, y, max_error=MAX_ERROR, folder=tmp_path / "clf")
+        assert certificate_of(tmp_path / "clf").id == made[1].id
+        assert len(AttemptRecord.read(tmp_path / "clf")) == 1
+
+    def test_attempts_of_many_processes_are_all_noted(self, folder):
+        """None writes over what another one has noted since it read."""
+        context = multiprocessing.get_context("spawn")
+        barrier = context.Barrier(3)
+        processes = [context.Process(target=note_at_once, args=(folder, number, barrier)) for number in range(3)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(120)
+        assert [process.exitcode for process in processes] == [0, 0, 0]
+        assert len(AttemptRecord.read(folder)) == 9
+
+    def test_a_killed_process_blocks_nobody(self, folder):
+        """Its lock file stays behind, and the next one notes its attempt."""
+        context = multiprocessing.get_context("spawn")
+        is_held = context.Event()
+        killed = context.Process(target=hold, args=(folder, is_held))
+        killed.start()
+        assert is_held.wait(60)
+        killed.kill()
+        killed.join()
+        assert list(folder.glob(".*-lock"))
+        note(folder, 1)
+        assert len(AttemptRecord.read(folder)) == 1
+        assert not list(folder.glob(".*-lock"))
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root alone can become another user")
+    def test_a_folder_that_cannot_be_written_needs_no_lock(self):
+        """Who may only read there can change nothing, and is kept from nothing."""
+        with tempfile.TemporaryDirectory() as place:
+            os.chmod(place, 0o755)
+            process = multiprocessing.get_context("fork").Process(target=lock_as_nobody, args=(place,))
+            process.start()
+            process.join(60)
+            assert process.exitcode == 0
+
+    def test_a_folder_without_locks_is_told(self, folder, monkeypatch):
+        """The attempt is noted all the same."""
+        fcntl = pytest.importorskip("fcntl")
+
+        def flock(*_):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        with pytest.warns(CertificateWarning, match=f"file system of '{folder}' has no locks"):
+            note(folder, 1)
+        assert len(AttemptRecord.read(folder)) == 1
+
+    def test_what_lies_in_the_lock_files_place_is_told(self, folder):
+        """Nothing goes on without the lock."""
+        (folder / ".certificate-attempts.json-lock").symlink_to(folder / "classifier.json")
+        with pytest.raises(CertificateError, match=r"cannot be locked.*remove '\.certificate-attempts\.json-lock'"):
+            note(folder, 1)
+
+    def test_another_classifier_saved_meanwhile_is_not_certified(self, fitted, world, tmp_path, monkeypatch):
+        """Nobody writes a certificate beside a classifier that it is not about."""
+        X, y = world.of(World.FRESH)
+        clf, other = (LLMClassifier.from_pipeline(fitted.pipeline_) for _ in range(2))
+        other.pipeline_ = replace(other.pipeline_, threshold=replace(other.pipeline_.threshold, threshold=0.875))
+        score = type(world.backend).score
+
+        def meanwhile(backend, requests):
+            if not (tmp_path / "clf").exists():
+                other.save(tmp_path / "clf")
+            return score(backend, requests)
+
+        monkeypatch.setattr(type(world.backend), "score", meanwhile)
+        with pytest.raises(InputError, match="holds another classifier"):
+            clf.certify(X, y, max_error=MAX_ERROR, folder=tmp_path / "clf")
+        assert certificate_of(tmp_path / "clf") is None
+        assert load(tmp_path / "clf").threshold_.threshold == 0.875
+
+    def test_what_was_noted_elsewhere_does_not_count(self):
+        """Nor what leaves as much as before."""
+        mine, judgement = ids(0, 100), f"{9:064x}"
+        judged_with = AttemptRecord().standing(mine, judgement, 0.05)
+        record_of(attempt(ids(100, 200))).check_still_stands(judged_with, mine, judgement, 0.05)
+        record_of(attempt(mine, 9)).check_still_stands(judged_with, mine, judgement, 0.05)
+        for rows, level in ((mine, 0.01), (ids(98, 200), 0.05)):
+            with pytest.raises(InputError, match="others certified here"):
+                record_of(attempt(rows, level=level)).check_still_stands(judged_with, mine, judgement, 0.05)
+
+
+def hold(folder: Path, is_held) -> None:
+    """What a process does that is killed."""
+    with record_lock([folder]):
+        is_held.set()
+        time.sleep(600)
+
+
+def lock_as_nobody(place: str) -> None:
+    """What somebody does who may read a folder alone."""
+    os.setgid(65534)
+    os.setuid(65534)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with record_lock([place]):
+            assert not os.listdir(place)
+
+
+def note(folder: Path, number: int) -> None:
+    """What a process does that has judged rows of its own."""
+    with record_lock([folder]):
+        record = AttemptRecord.read(folder)
+        time.sleep(0.05)
+        record.added(attempt(ids(100 * number, 100 * number + 100), number)).write(folder)
+
+
+def note_at_once(folder: Path, number: int, barrier) -> None:
+    """What a process does that has three attempts, while others have some, too."""
+    barrier.wait(60)
+    for one in range(3):
+        note(folder, 3 * number + one)

@@ -104,8 +104,18 @@ def _changed(values: dict, path: str, value: object) -> dict:
         ("content.expires", "soon", "Invalid isoformat"),
         ("id", "0" * 16, "somebody has changed it"),
         ("sha256", "0" * 64, "somebody has changed it"),
-        ("content.format", 2, "newer version"),
-        ("content.format", "1", "format"),
+        (
+            "content.format",
+            3,
+            "format 3, of a newer version of llmclf; this one reads format 2 alone, so update it, or certify",
+        ),
+        ("content.format", 1, "format 1, of an earlier version of llmclf; this one reads format 2 alone, so certify"),
+        ("content.format", 10**400, "of format 1000"),
+        ("content.format", True, "content.format is True; expected the number 2"),
+        ("content.format", "2", "content.format is '2'; expected the number 2"),
+        ("content.format", 2.0, "content.format is 2.0; expected the number 2"),
+        ("content.format", None, "content.format is None; expected the number 2"),
+        ("content.format", 0, "content.format is 0; expected the number 2"),
         ("content.guarantee.max_error", "0.1", "valid number"),
         ("content.guarantee.error_bound", 1.5, "less than or equal to 1"),
         ("content.more", 1, "Extra inputs"),
@@ -124,6 +134,19 @@ def test_what_was_changed_is_refused(folder, certificate, path, value, words):
     assert caught.value.kind == "broken"
     assert "certificate.json" in str(caught.value)
     assert "certify the classifier again" in str(caught.value)
+
+
+@pytest.mark.parametrize(("number", "cure"), [(1, "so certify the classifier again"), (3, "so update it, or certify")])
+def test_a_certificate_of_another_version_is_whole(folder, certificate, number, cure):
+    """It is not called broken, and to restore it is no cure."""
+    file = folder / "certificate.json"
+    file.write_text(json.dumps(_changed(json.loads(file.read_text()), "content.format", number)))
+    with pytest.raises(
+        CertificateError, match=rf"certificate\.json' is a certificate of format {number}, .*{cure}"
+    ) as caught:
+        certificate_of(folder)
+    assert "broken" not in str(caught.value).replace(str(folder), "")
+    assert "restore" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

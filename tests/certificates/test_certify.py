@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from certificates.made import of_an_earlier_version
 from certificates.worlds import MAX_ERROR, World, make_world
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -137,6 +138,14 @@ class TestCertify:
         clf.certify(X, y, max_error=MAX_ERROR, clusters=pairs, folder=tmp_path / "clf")
         np.testing.assert_array_equal(certificate_of(tmp_path / "clf").reference.groups, pairs)
 
+    def test_missing_names_and_a_single_group_are_groups_too(self, clf, world):
+        """No row is left out: what has no name is a group of its own."""
+        X, y = world.of(World.FRESH)
+        groups = {"all": ["one"] * 400, "odd": [None, "a", np.nan, ""] * 100}
+        parts = clf.certify(X, y, max_error=MAX_ERROR, groups=groups).content.parts
+        found = {(one.partition, one.name): one.n_rows for one in parts if one.partition in groups}
+        assert found == {("all", "one"): 400, ("odd", "(missing)"): 200, ("odd", "a"): 100, ("odd", ""): 100}
+
     def test_too_few_rows_are_refused_before_the_model_is_asked(self, clf, world, monkeypatch):
         """The message says how many are needed; copies of a text do not help."""
         monkeypatch.setattr(type(clf.backend_), "score", None)
@@ -156,6 +165,12 @@ class TestCertify:
             ({"canary": "none"}, "canary='none'"),
             ({"expires": "yesterday"}, "expires='yesterday'"),
             ({"groups": {"g": ["a"]}}, "groups 'g' has shape"),
+            ({"groups": []}, "groups 'slice' has shape (0,)"),
+            (
+                {"groups": {1: ["a"] * 400, "1": ["b"] * 400}},
+                "groups has the names [1, '1'], of which some read the same",
+            ),
+            ({"groups": {"predicted class": ["a"] * 400}}, "groups has the name 'predicted class'"),
             ({"clusters": ["a"]}, "clusters has 1 entries"),
             ({"inclusion": [0.5]}, "inclusion has shape"),
             ({"key": "no/such/key"}, "the key 'no/such/key' does not exist"),
@@ -232,7 +247,8 @@ class TestCertify:
         assert [part.name for part in made.content.parts][2:] == ["fax", "mail", "web"]
         assert set(made.content.canary.rows[0]) == {"word", "number"}
         assert verify(tmp_path / "clf").exit_code in (0, 3)
-        hashed = clf.certify(frame[100:], y[100:], max_error=0.1, canary="hashes", folder=tmp_path / "clf")
+        again = {"groups": "channel", "canary": "hashes"}
+        hashed = clf.certify(frame[100:], y[100:], max_error=0.1, **again, folder=tmp_path / "clf")
         assert hashed.id != made.id
         assert verify(tmp_path / "clf", X=frame).exit_code in (0, 3)
 
@@ -293,6 +309,17 @@ class TestVerify:
         (folder / "certificate.json").write_text("{}")
         found = verify(folder)
         assert (found.outcome, found.exit_code) == ("broken", 7)
+
+    def test_one_of_an_earlier_version_is_told(self, folder, world):
+        """With the cure, which works: on the very same rows."""
+        of_an_earlier_version(folder)
+        found = verify(folder)
+        assert (found.outcome, found.exit_code) == ("broken", 7)
+        assert "format 1, of an earlier version of llmclf" in found.message
+        assert "certify the classifier again" in found.message
+        X, y = world.of(World.FRESH)
+        made = load(folder).certify(X, y, max_error=MAX_ERROR, folder=folder)
+        assert (made.content.format, verify(folder).exit_code) == (2, 0)
 
     def test_another_page_is_told(self, folder):
         """One that promises more is not what was signed; where another version wrote it, it is mentioned."""
@@ -426,6 +453,16 @@ class TestWhatMakesItVoid:
         with pytest.warns(CertificateWarning, match="nothing is certified"):
             status.warn()
 
+    def test_load_reads_a_classifier_with_a_certificate_of_an_earlier_version(self, folder):
+        """And whoever relies on it is told which one it is, and the cure."""
+        of_an_earlier_version(folder)
+        status = certificate_status(load(folder).pipeline_)
+        assert status.to_dict() == {"id": None, "status": "broken"}
+        with pytest.warns(
+            CertificateWarning, match=r"of format 1, of an earlier version .* certify the classifier again"
+        ):
+            status.warn()
+
     def test_a_signature_of_other_content_is_noticed_by_whoever_relies_on_it(self, folder):
         """Not only by `verify`: the hash of changed content is easily made anew, its signature is not."""
         made, key = certificate_of(folder), Ed25519PrivateKey.generate()
@@ -520,6 +557,13 @@ class TestJobs:
         (folder / "certificate.json").write_text("{}")
         with pytest.warns(CertificateWarning, match="nothing is certified"):
             result = label_table(self.rows(world), text_column="text", classifier=load(folder))
+        assert (result.summary.certificate, result.summary.certificate_status) == (None, "broken")
+
+    def test_one_of_an_earlier_version_is_said(self, folder, world):
+        """As one that is broken, by its format."""
+        of_an_earlier_version(folder)
+        with pytest.warns(CertificateWarning, match="of format 1, of an earlier version"):
+            result = label_table(self.rows(world), text_column="text", classifier=folder)
         assert (result.summary.certificate, result.summary.certificate_status) == (None, "broken")
 
     def test_an_expired_one_is_said(self, folder, world):

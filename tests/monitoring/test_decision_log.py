@@ -7,6 +7,7 @@ import copy
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -357,6 +358,23 @@ def test_readers_of_a_log_that_was_removed_read_what_comes_then(tmp_path):
                 writer.append([record(number)])
                 [(rows, position)] = log.chunks(position)
             assert rows.ids == (f"r{number}",)
+
+
+def test_a_log_that_cannot_be_made_again_at_once_has_another_number_when_it_can(tmp_path):
+    """Its folder was removed whole, and comes back later: readers of the removed file pass nothing over."""
+    folder = tmp_path / "log"
+    with a_log(folder) as log:
+        log.append([record(0), record(1)])
+        [(_, position)] = log.chunks()
+        shutil.rmtree(folder)
+        for _ in range(2):
+            with pytest.raises(StoreError, match="cannot be written"):
+                log.append([record(2)])
+        folder.mkdir()
+        log.append([record(2)])
+        [(rows, position)] = log.chunks(position)
+        assert rows.ids == ("r2",)
+        assert position.file == 2
 
 
 def test_files_that_are_removed_while_they_are_read_are_not_made_again(tmp_path, monkeypatch):

@@ -447,6 +447,28 @@ def test_a_model_that_begins_meanwhile_is_noticed(tmp_path):
     assert (report.to_dict()["rows"]["n"], report.left_out) == (100, ["100 rows decided by the model n"])
 
 
+@pytest.mark.parametrize("n_read", [100, 0])
+def test_a_model_that_begins_in_the_place_of_another_is_not_mixed_in(tmp_path, n_read):
+    """The log that was watched is removed: the tests do not go on with another model's rows, however often one looks."""
+    proba, _, _ = draw(100, seed=2)
+    a_log(tmp_path, proba[:n_read])
+    watch = Watch(tmp_path, a_baseline())
+    assert watch.report().to_dict()["rows"]["n"] == n_read
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with DecisionLog(tmp_path, classes=CLASSES, certificate="c1", model="n") as other:
+        other.append([replace(record, id=f"n{record.id}") for record in records(proba)])
+    if not n_read:
+        assert watch.report().to_dict()["rows"]["n"] == 100
+        return
+    for _ in range(2):
+        with pytest.raises(
+            InputError, match="the model 'm', which was watched in .* is gone, and the model 'n' .* new watch"
+        ):
+            watch.report()
+    assert Watch(tmp_path, a_baseline()).report().to_dict()["rows"]["n"] == 100
+
+
 def test_rows_of_a_table_that_another_certificate_decided_are_left_out(tmp_path):
     """By the column that label adds, and by the metadata of its Parquet files; audited labels of theirs count nowhere."""
     proba, truth, confidence = draw(1000, seed=2)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
-from certificates.made import certificate, saved
+from certificates.made import certificate, of_an_earlier_version, saved
 from serving import application, ask
 
 from llmclf.errors import StoreError
@@ -38,6 +38,10 @@ def test_a_certificate_is_valid_expired_broken_or_none(tmp_path):
     assert Promise.of(certified(tmp_path / "b", **LONG_AGO)).to_dict()["status"] == "expired"
     saved(tmp_path / "c")
     assert Promise.of(tmp_path / "c").to_dict() == {"id": None, "status": "none"}
+    of_an_earlier_version(folder)
+    earlier = Promise.of(folder)
+    assert earlier.to_dict() == {"id": None, "status": "broken"}
+    assert "format 1, of an earlier version of llmclf" in earlier.fault
     (folder / "certificate.json").write_text("{}")
     broken = Promise.of(folder)
     assert broken.to_dict() == {"id": None, "status": "broken"}

@@ -10,15 +10,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ...errors import StoreError
-from ...files.orderly_end import side_files
+from ...files.file_locks import lock, lock_file
 from .file_sinks import FileSink, FolderSink, StoreSink
 from .layout import Sink
 from .sinks import DeltaSink, TableSink
-
-try:
-    import fcntl
-except ImportError:  # Windows: there the journal alone keeps two jobs apart
-    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -27,7 +22,7 @@ def output_lock(sink: Sink) -> Iterator[None]:
 
     However a path is spelt, and through whatever links, the file that it leads to counts. Jobs that write files of one folder
     go together, but not with a job that writes the folder as a whole. An SQL table, a Delta table and an object of a store are
-    locked among the jobs of this user and machine.
+    locked among the jobs of this user and machine. Where the system has no locks, the journal alone keeps two jobs apart.
 
     Raises
     ------
@@ -35,7 +30,7 @@ def output_lock(sink: Sink) -> Iterator[None]:
         Another job is writing it, in this process or another.
     """
     with ExitStack() as held:
-        if fcntl is not None:
+        if os.name != "nt":
             _hold(sink, held)
         yield
 
@@ -44,12 +39,12 @@ def _hold(sink: Sink, held: ExitStack) -> None:
     if isinstance(sink, FileSink):
         file = Path(os.path.realpath(sink.path))
         held.enter_context(_folder(file.parent, sink.name, shared=True))
-        held.enter_context(_file(file.with_name(f".{file.name}-lock"), sink.name))
+        _hold_file(file.with_name(f".{file.name}-lock"), sink.name, held)
     elif isinstance(sink, FolderSink):
         held.enter_context(_folder(Path(os.path.realpath(sink.path)), sink.name, shared=False))
     elif isinstance(sink, (TableSink, StoreSink, DeltaSink)):
         name = hashlib.sha256(sink.place.encode()).hexdigest()[:24]
-        held.enter_context(_file(Path(tempfile.gettempdir(), f"llmclf-{os.getuid()}-{name}.lock"), sink.name))
+        _hold_file(Path(tempfile.gettempdir(), f"llmclf-{os.getuid()}-{name}.lock"), sink.name, held)
 
 
 @contextmanager
@@ -63,7 +58,10 @@ def _folder(folder: Path, output: str, *, shared: bool) -> Iterator[None]:
     except OSError as error:
         raise StoreError(f"{output!r} cannot be written: {error}") from error
     try:
-        _lock(handle, output, shared=shared)
+        try:
+            lock(handle, shared=shared)
+        except BlockingIOError as error:
+            raise _busy(output) from error
         yield
     finally:
         os.close(handle)
@@ -72,42 +70,14 @@ def _folder(folder: Path, output: str, *, shared: bool) -> Iterator[None]:
                 made.rmdir()
 
 
-@contextmanager
-def _file(path: Path, output: str) -> Iterator[None]:
-    """A lock file, which is there only while it is held, or where its holder was killed."""
-    while True:
-        try:
-            handle = os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o600)
-        except OSError as error:
-            raise StoreError(f"{output!r} cannot be written: {error}") from error
-        try:
-            _lock(handle, output, shared=False)
-            if _is_at(handle, path):
-                break
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)  # its holder has just ended and removed it
+def _hold_file(path: Path, output: str, held: ExitStack) -> None:
     try:
-        with side_files(path):  # removed while it is held: whoever comes between sees that the path leads elsewhere
-            yield
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, output: str, *, shared: bool) -> None:
-    try:
-        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        held.enter_context(lock_file(path))
     except BlockingIOError as error:
-        raise StoreError(
-            f"another job is writing {output!r}; wait until it ends, or give this one another output"
-        ) from error
-    except OSError:
-        pass  # a file system without locks: there the journal alone keeps two jobs apart
+        raise _busy(output) from error
+    except OSError as error:
+        raise StoreError(f"{output!r} cannot be written: {error}") from error
 
 
-def _is_at(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), os.stat(path))
-    except FileNotFoundError:
-        return False
+def _busy(output: str) -> StoreError:
+    return StoreError(f"another job is writing {output!r}; wait until it ends, or give this one another output")
