@@ -102,7 +102,8 @@ def test_a_signature_is_checked_with_the_public_key(run, place):
     """Another key ends with the code of signatures."""
     private, public = write_keys(place)
     _, other = write_keys(place, "other")
-    assert run(*CERTIFY, "--key", private).code == 0
+    done = run(*CERTIFY, "--key", private)
+    assert done.code == 0, done.err
     assert run("verify", "clf", "--public-key", public).code in (0, 3)
     wrong = run("verify", "clf", "--public-key", other)
     assert wrong.code == 8
