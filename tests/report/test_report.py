@@ -333,6 +333,13 @@ class TestSlices:
         assert slices["hard"]["accuracy"]["high"] < slices["easy"]["accuracy"]["low"]
         assert slices["hard"]["flag"] is slices["easy"]["flag"] is None
 
+    def test_names_that_read_the_same_are_refused(self):
+        """Of two groupings with one name in print, one would be dropped without a word."""
+        y, proba = draw(100, seed=4)
+        halves = np.arange(100) % 2
+        with pytest.raises(InputError, match=r"groups has the names \[1, '1'\], of which some read the same"):
+            CalibrationReport(y, proba, groups={1: halves, "1": 1 - halves})
+
     @pytest.mark.slow
     def test_a_flag_is_an_accuracy_that_chance_does_not_allow(self):
         """Flag, p-value, and the range of accuracies beside them say the same, of slices and of classes."""
